@@ -1,0 +1,1 @@
+-- Where content is. See backup/src/catalog/content.rs.

@@ -1,0 +1,1 @@
+-- Names and metadata over time. See backup/src/catalog/tree.rs.

@@ -1,0 +1,30 @@
+//! The catalog: what every snapshot contained, and where the content of each file version is.
+//!
+//! `tree` knows names and metadata, `content` knows versions, chunks and what was published. Both live in one database
+//! with the upload queue, so that a file, its job and its place are recorded in one transaction.
+
+use std::path::Path;
+
+use upload_queue::db::{Db, DbError, Migration};
+
+pub mod content;
+pub mod tree;
+
+/// Schema of this crate, oldest first.
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        component: "tree",
+        version: 1,
+        sql: include_str!("../migrations/tree-0001.sql"),
+    },
+    Migration {
+        component: "content",
+        version: 1,
+        sql: include_str!("../migrations/content-0001.sql"),
+    },
+];
+
+/// Opens `catalog.db`, creating it if it is not there.
+pub fn open(path: &Path) -> Result<Db, DbError> {
+    Db::open(path, MIGRATIONS)
+}

@@ -1,0 +1,12 @@
+//! Files to sealed content and back: scan, backup log, catalog, chunk, pack, seal, publish the head; restore, recover.
+//!
+//! Never opens a socket and never prints: peers come in as `PeerSet`, progress goes out as events.
+
+pub mod catalog;
+pub mod exclude;
+pub mod scan;
+
+pub mod prepare;
+
+pub mod recover;
+pub mod restore;

@@ -1,0 +1,117 @@
+//! From queued jobs to packs on the grid and a new head: read, chunk, compress, pack, seal, deliver, publish.
+//!
+//! Stages are threads joined by channels under one cap on bytes in flight, so that memory is bounded whatever the data.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use ed25519_dalek::SigningKey;
+use proto::keys::{AccountKeys, DeviceCert};
+use tokio::runtime::Handle;
+use upload_queue::db::{Db, DbError};
+use upload_queue::queue::Queue;
+use upload_queue::uploader::{DrainReport, UploadError, Uploader};
+
+/// Everything the write side works with.
+#[derive(Clone)]
+pub struct Writer {
+    /// The catalog.
+    pub db: Db,
+    /// The queue.
+    pub queue: Queue,
+    /// The way out.
+    pub uploader: Uploader,
+    /// The account's keys.
+    pub keys: Arc<AccountKeys>,
+    /// The device's key, which signs manifests and heads.
+    pub device: SigningKey,
+    /// The device's certificate.
+    pub cert: DeviceCert,
+    /// Peers, for heads.
+    pub peers: upload_queue::peers::PeerSet,
+    /// The runtime that the uploader lives in; stages are plain threads and block on it.
+    pub runtime: Handle,
+    /// Limits.
+    pub limits: PrepareLimits,
+}
+
+/// Limits of the write side.
+#[derive(Clone, Debug)]
+pub struct PrepareLimits {
+    /// Bytes of file content and open packs in memory at once.
+    pub bytes_in_flight_max: usize,
+    /// Threads that read and compress.
+    pub threads: usize,
+    /// zstd level.
+    pub zstd_level: i32,
+    /// Seconds between two heads while there is something new to publish.
+    pub publish_interval_secs: u64,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default)]
+pub struct WriteSummary {
+    /// Bytes of files read.
+    pub bytes_read: u64,
+    /// Bytes of sealed content before redundancy (data and metadata packs' used plaintext).
+    pub bytes_added: u64,
+    /// Packs made.
+    pub packs: u64,
+    /// Files that could not be read, with the reason; the rest went on.
+    pub failed: Vec<(PathBuf, String)>,
+    /// What could not be delivered.
+    pub undelivered: DrainReport,
+    /// Peers that have the newest head.
+    pub heads: usize,
+}
+
+/// The write side failed as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The catalog failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The uploader failed.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// The system gave no randomness.
+    #[error("The system gave no random bytes: {0}")]
+    Random(String),
+}
+
+/// What happens while writing.
+#[derive(Clone, Debug)]
+pub enum WriteEvent {
+    /// A file's content was read and sealed.
+    FileDone {
+        /// Its path.
+        path: PathBuf,
+        /// Bytes by length.
+        bytes: u64,
+    },
+    /// A file could not be read.
+    FileFailed {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Bytes of file content read so far.
+    BytesRead(u64),
+    /// A new head is on this many peers.
+    Published {
+        /// Head sequence number.
+        seq: u64,
+        /// Peers that acknowledged it.
+        peers: usize,
+    },
+}
+
+impl Writer {
+    /// Works until the queue is empty or nothing more can be placed, publishing on the way and at the end. Blocking: run
+    /// it on its own thread. `stop` makes it finish what is in flight, publish and return.
+    pub fn run(&self, _stop: &AtomicBool, _events: &(dyn Fn(WriteEvent) + Sync)) -> Result<WriteSummary, WriteError> {
+        todo!()
+    }
+}

@@ -1,0 +1,150 @@
+//! From a snapshot back to files: plan by pack, fetch, open, write out of order, set metadata last.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use proto::keys::AccountKeys;
+use tokio::runtime::Handle;
+use upload_queue::db::{Db, DbError};
+use upload_queue::peers::PeerSet;
+
+pub mod fetch;
+
+/// Everything the read side works with.
+#[derive(Clone)]
+pub struct Reader {
+    /// The catalog.
+    pub db: Db,
+    /// Where shares are.
+    pub peers: PeerSet,
+    /// The account's keys.
+    pub keys: Arc<AccountKeys>,
+    /// The runtime to fetch in.
+    pub runtime: Handle,
+    /// Bytes of packs in memory at once.
+    pub bytes_in_flight_max: usize,
+}
+
+/// What to restore, and how.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// Sequence number of the snapshot.
+    pub snapshot: u64,
+    /// Absolute path in the snapshot; `None`: everything, under absolute paths below `target`.
+    pub path: Option<Vec<u8>>,
+    /// Where to.
+    pub target: PathBuf,
+    /// Glob patterns: only these (none: all).
+    pub include: Vec<String>,
+    /// Glob patterns: not these.
+    pub exclude: Vec<String>,
+    /// What to do with a file that is there.
+    pub overwrite: Overwrite,
+    /// Remove from `target` what is not in the snapshot.
+    pub delete: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Read every file back after it was written and compare.
+    pub verify: bool,
+}
+
+/// What to do with a file that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Overwrite {
+    /// Write it again.
+    Always,
+    /// Keep it if size and modification time agree.
+    #[default]
+    IfChanged,
+    /// Keep it.
+    Never,
+}
+
+/// What a restore did.
+#[derive(Clone, Debug, Default)]
+pub struct RestoreSummary {
+    /// Files written.
+    pub files_restored: u64,
+    /// Files that were there already.
+    pub files_unchanged: u64,
+    /// Files (and folders) that could not be restored, with the reason.
+    pub failed: Vec<(PathBuf, String)>,
+    /// Bytes of content written, by length.
+    pub bytes_restored: u64,
+    /// Bytes fetched from peers.
+    pub bytes_fetched: u64,
+    /// Names of the peers that served.
+    pub peers_used: Vec<String>,
+    /// Names of the peers that served damaged shares, with what was wrong.
+    pub peers_bad: Vec<(String, String)>,
+}
+
+/// A restore failed as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The catalog failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The path is not in the snapshot.
+    #[error("`{path}` is not in this snapshot")]
+    NoSuchPath {
+        /// As asked.
+        path: String,
+    },
+    /// A file's content is not on the grid yet.
+    #[error("`{path}` was not uploaded yet when this was asked")]
+    Waiting {
+        /// Which.
+        path: String,
+    },
+    /// Too few shares of a pack can be had.
+    #[error("Not enough shares reachable: {have} of {need} for a pack; not reachable: {missing}")]
+    TooFewShares {
+        /// Good shares had.
+        have: usize,
+        /// Shares needed.
+        need: usize,
+        /// Names of peers that hold the others.
+        missing: String,
+    },
+    /// The target cannot be written.
+    #[error("{} cannot be written: {source}", path.display())]
+    Target {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Metadata on the grid is damaged.
+    #[error("{what} on the grid is damaged: {reason}")]
+    Damaged {
+        /// What.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How far a restore is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RestoreProgress {
+    /// Files done, and in all.
+    pub files: (u64, u64),
+    /// Bytes done, and in all.
+    pub bytes: (u64, u64),
+}
+
+impl Reader {
+    /// Restores. Blocking: run it on its own thread.
+    pub fn restore(
+        &self,
+        _options: &RestoreOptions,
+        _progress: &(dyn Fn(RestoreProgress) + Sync),
+    ) -> Result<RestoreSummary, RestoreError> {
+        todo!()
+    }
+    /// Writes a file's content to `out`.
+    pub fn cat(&self, _snapshot: u64, _path: &[u8], _out: &mut dyn std::io::Write) -> Result<u64, RestoreError> {
+        todo!()
+    }
+}

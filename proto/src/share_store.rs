@@ -1,0 +1,111 @@
+//! The trait that everything which keeps shares implements: a friend's node, a folder, a bucket, memory.
+//!
+//! It is small on purpose: limiter, recorder and faults are decorators of it, and audits need nothing but ranged `get`.
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::id::{AccountId, ShareId};
+use crate::share::Share;
+
+pub mod contract;
+pub mod faulty;
+pub mod memory;
+
+/// A future that can be stored behind a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Why a store did not do what was asked, sorted by what the caller does about it.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum StoreError {
+    /// Ask elsewhere.
+    #[error("The share or record is not there")]
+    NotFound,
+    /// Place the share elsewhere; ask again when space was made.
+    #[error("No space left: {reason}")]
+    Full {
+        /// What is full: the disk, the quota.
+        reason: String,
+    },
+    /// Ask again, not before `retry_after`.
+    #[error("Busy, try again in {} s", retry_after.as_secs())]
+    Busy {
+        /// The shortest wait the store asks for.
+        retry_after: Duration,
+    },
+    /// Ask again later, with back-off.
+    #[error("Not reachable: {reason}")]
+    Unreachable {
+        /// What the transport said.
+        reason: String,
+    },
+    /// Never ask this again in this form.
+    #[error("Refused: {reason}")]
+    Refused {
+        /// What the store said.
+        reason: String,
+    },
+    /// The store holds something else than what was put: repair it, and count it against the peer.
+    #[error("Corrupt: {reason}")]
+    Corrupt {
+        /// What did not match.
+        reason: String,
+    },
+    /// The range ends behind the stored form of the share.
+    #[error("Range is outside of the share")]
+    OutOfRange,
+}
+
+/// What a store did for a `put`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PutAck {
+    /// Bytes that really travelled or were written: less than the share when it was there in part or in full.
+    pub bytes_sent: u64,
+    /// The peer's signed receipt (`wire::Receipt`, encoded), where the peer is one that signs.
+    pub receipt: Option<Bytes>,
+}
+
+/// Space as a store reports it to this caller.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that this caller's shares take, in stored form.
+    pub used_bytes: u64,
+    /// Bytes still granted to this caller; `None` when the store sets no limit that it can tell.
+    pub free_bytes: Option<u64>,
+}
+
+/// A place that keeps shares.
+///
+/// Callers may drop any future: a `put` is then complete, resumable or invisible, never half visible.
+pub trait ShareStore: Send + Sync {
+    /// Keeps `share` durably before it answers. The same share again succeeds and costs nothing; bytes that do not hash
+    /// to `id` are `Refused`.
+    fn put(&self, id: ShareId, share: Share) -> BoxFuture<'_, Result<PutAck, StoreError>>;
+    /// Returns exactly `range` of the stored form (data, then tail), or `OutOfRange`. The caller checks the bytes: a
+    /// store is never trusted.
+    fn get(&self, id: ShareId, range: Range<u32>) -> BoxFuture<'_, Result<Bytes, StoreError>>;
+    /// Ids greater than `after`, ascending, at most `limit` of them: those that this caller put.
+    fn list(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>>;
+    /// Forgets a share. Removing what is not there succeeds.
+    fn remove(&self, id: ShareId) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Bytes used by this caller and bytes still granted to it.
+    fn space(&self) -> BoxFuture<'_, Result<Space, StoreError>>;
+}
+
+/// A place that keeps the signed roots of backups, so that they are found again with nothing but the phrase.
+pub trait HeadStore: Send + Sync {
+    /// Keeps an encoded [`crate::head::Head`]. A head older than the one held for that device is `Refused`; the same
+    /// again succeeds.
+    fn put_head(&self, head: Bytes) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// The newest head of each device of `account`, encoded; the caller checks signatures.
+    fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>>;
+}
+
+/// What a peer of a backup is: shares and heads.
+pub trait PeerStore: ShareStore + HeadStore {}
+
+impl<T: ShareStore + HeadStore + ?Sized> PeerStore for T {}

@@ -1,0 +1,16 @@
+//! What is still owed to the grid, in what order, and delivering it: jobs, priority, leases, placement, spool, uploader.
+//!
+//! Never sees plaintext or a key, and names no network library: peers are `proto::share_store::PeerStore`s.
+
+pub mod db;
+
+pub mod job;
+pub mod priority;
+pub mod queue;
+
+pub mod packs;
+pub mod peers;
+pub mod placement;
+pub mod spool;
+pub mod throttle;
+pub mod uploader;

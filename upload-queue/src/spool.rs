@@ -1,0 +1,1 @@
+//! Sealed shares on disk that still wait for their peer: one file a share, durable before the database names it.

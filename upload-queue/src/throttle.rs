@@ -1,0 +1,1 @@
+//! A token bucket, and the `PeerStore` decorator that holds puts to it.
