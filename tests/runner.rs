@@ -1,1 +1,21 @@
+//! The one test binary for everything that crosses a crate; a test here reads the folder and fails if a file is missing
+//! from this list.
 
+#[path = "tidy.rs"]
+mod tidy;
+
+#[path = "layers.rs"]
+mod layers;
+
+#[path = "e2e/bad_input.rs"]
+mod bad_input;
+#[path = "e2e/crash.rs"]
+mod crash;
+#[path = "e2e/faults.rs"]
+mod faults;
+#[path = "e2e/main_job.rs"]
+mod main_job;
+#[path = "e2e/priority.rs"]
+mod priority;
+#[path = "e2e/unchanged.rs"]
+mod unchanged;

@@ -1,0 +1,151 @@
+//! Damage and refusals at peers and on the owner's disk: restores stay right, the culprit is named.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use tests::compare::assert_same;
+use tests::fixture::{flip_byte, noise};
+use tests::home::{Home, path_str};
+
+use crate::unchanged::owner_with_folders;
+
+/// A few files of each size tier.
+fn small_source(dir: &Path) -> Result<PathBuf> {
+    let source = dir.join("source");
+    fs::create_dir_all(source.join("folder"))?;
+    for (name, size) in [("tiny", 50), ("very small", 3_000), ("small", 60_000), ("folder/large", 9 << 20)] {
+        fs::write(source.join(name), noise(size, size as u64))?;
+    }
+    Ok(source)
+}
+
+/// All shares (not heads, not markers) that a folder peer keeps.
+fn shares(folder: &Path) -> Result<Vec<PathBuf>> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.metadata()?.len() > 100_000 {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+fn a_corrupted_share_is_made_up_for_and_its_peer_named() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = small_source(dir.path())?;
+    let owner = owner_with_folders(dir.path(), 2)?;
+    owner.ok(["run", "--once", path_str(&source)?])?;
+    for disk in ["disk2", "disk4"] {
+        for share in shares(&dir.path().join(disk))? {
+            flip_byte(&share)?;
+        }
+    }
+    let target = dir.path().join("restored");
+    let restore = owner.ok(["restore", &format!("latest:{}", path_str(&source)?), "--target", path_str(&target)?])?;
+    assert_same(&source, &target)?;
+    let bad = restore.last()["peers_bad"].to_string();
+    assert!(bad.contains("disk2") || bad.contains("disk4"), "{bad}");
+    Ok(())
+}
+
+#[test]
+fn with_three_of_five_disks_gone_the_missing_are_named_and_nothing_false_is_restored() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = small_source(dir.path())?;
+    let owner = owner_with_folders(dir.path(), 2)?;
+    owner.ok(["run", "--once", path_str(&source)?])?;
+    for disk in ["disk1", "disk3", "disk5"] {
+        fs::rename(dir.path().join(disk), dir.path().join(format!("{disk}-away")))?;
+    }
+    let (target, wanted) = (dir.path().join("restored"), format!("latest:{}", path_str(&source)?));
+    let restore = owner.exits(13, ["restore", &wanted, "--target", path_str(&target)?])?;
+    assert!(restore.stderr.contains("disk1"), "{}", restore.stderr);
+    assert!(!target.join("folder/large").exists());
+    for disk in ["disk1", "disk3", "disk5"] {
+        fs::rename(dir.path().join(format!("{disk}-away")), dir.path().join(disk))?;
+    }
+    owner.ok(["restore", &wanted, "--target", path_str(&target)?])?;
+    assert_same(&source, &target)
+}
+
+#[test]
+fn a_disk_that_is_away_leaves_the_run_with_exit_4_and_the_next_run_completes_it() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = small_source(dir.path())?;
+    let owner = owner_with_folders(dir.path(), 2)?;
+    fs::rename(dir.path().join("disk3"), dir.path().join("away"))?;
+    owner.exits(4, ["run", "--once", path_str(&source)?])?;
+    let status = owner.say(["status"])?;
+    assert_eq!(status.last()["safe"], false, "{}", status.last());
+    fs::rename(dir.path().join("away"), dir.path().join("disk3"))?;
+    owner.ok(["run", "--once", path_str(&source)?])?;
+    let status = owner.ok(["status"])?;
+    assert_eq!(status.last()["safe"], true, "{}", status.last());
+    Ok(())
+}
+
+#[test]
+fn unreadable_and_vanished_files_are_named_and_the_rest_goes_on() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = small_source(dir.path())?;
+    let owner = owner_with_folders(dir.path(), 2)?;
+    if tests::fixture::is_root() {
+        // Root reads everything; what even root cannot read is a file that is gone, and the scanner cannot be raced from here.
+        return Ok(());
+    }
+    fs::set_permissions(source.join("small"), fs::Permissions::from_mode(0o000))?;
+    let run = owner.exits(3, ["run", "--once", path_str(&source)?])?;
+    assert_eq!(run.number("files_failed"), 1, "{}", run.last());
+    assert!(run.lines.iter().any(|line| line.to_string().contains("small")), "{:?}", run.lines);
+    Ok(())
+}
+
+#[test]
+fn damaged_state_files_get_a_clear_line_and_lose_nothing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = small_source(dir.path())?;
+    let owner = owner_with_folders(dir.path(), 2)?;
+    owner.ok(["run", "--once", path_str(&source)?])?;
+    let damaged = |name: &str, change: &dyn Fn(&Path) -> Result<()>| -> Result<String> {
+        let (file, kept) = (owner.dir.join(name), dir.path().join("kept"));
+        fs::copy(&file, &kept)?;
+        change(&file).with_context(|| name.to_owned())?;
+        let said = owner.say(["status"])?;
+        assert_ne!(said.code, Some(0), "{name}: {}", said.last());
+        assert!(!said.stderr.contains("panic"), "{name}: {}", said.stderr);
+        fs::copy(&kept, &file)?;
+        owner.ok(["status"])?;
+        Ok(said.stderr)
+    };
+    let truncate = |path: &Path| -> Result<()> { Ok(fs::write(path, &fs::read(path)?[..10])?) };
+    let foreign = |path: &Path| -> Result<()> { Ok(fs::write(path, b"this belongs to another program".repeat(400))?) };
+    assert!(damaged("catalog.db", &foreign)?.contains("catalog"));
+    assert!(damaged("catalog.db", &truncate)?.contains("catalog"));
+    assert!(damaged("config.toml", &|path| Ok(fs::write(path, "tolerate = \"many\"\n")?))?.contains("tolerate"));
+    for name in ["keys"] {
+        damaged(name, &truncate)?;
+        damaged(name, &|path| Ok(flip_byte(path)?))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_at_a_peer_is_reported_and_loses_nothing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = small_source(dir.path())?;
+    let owner: Home = owner_with_folders(dir.path(), 2)?;
+    owner.ok(["peer", "set", "disk5", "--quota", "1M"])?;
+    let run = owner.exits(4, ["run", "--once", path_str(&source)?])?;
+    assert!(run.lines.iter().any(|line| line.to_string().contains("disk5")), "the full peer is named: {:?}", run.lines);
+    owner.ok(["peer", "set", "disk5", "--quota", "1G"])?;
+    owner.ok(["run", "--once", path_str(&source)?])?;
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! Several real nodes on loopback, joined by tickets.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::home::Home;
+
+/// A running `gridbackup node`.
+pub struct Node {
+    /// Its home.
+    pub home: Home,
+    /// Its first line: peer id and addresses.
+    pub ready: Value,
+    child: Child,
+    // Held open: a node whose standard output is gone would be told so by a signal.
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Node {
+    /// Starts a node in `home` and waits until it serves.
+    pub fn start(home: &Home) -> Result<Self> {
+        let log = std::fs::File::create(home.dir.with_extension("log"))?;
+        let mut child = home.command(["node"]).stdout(Stdio::piped()).stderr(log).spawn().context("start a node")?;
+        let mut stdout = BufReader::new(child.stdout.take().context("stdout is piped")?);
+        let mut line = String::new();
+        stdout.read_line(&mut line)?;
+        let ready: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
+        if ready["message_type"] != "ready" {
+            let _ = child.kill();
+            bail!("node in {} said `{line}` instead of ready", home.dir.display());
+        }
+        Ok(Self { home: home.clone(), ready, child, _stdout: stdout })
+    }
+
+    /// Its first address, with its peer id.
+    pub fn address(&self) -> Result<String> {
+        let address = self.ready["addresses"][0].as_str().context("a node listens")?;
+        let peer = self.ready["peer_id"].as_str().context("a node has a peer id")?;
+        Ok(if address.contains("/p2p/") { address.to_owned() } else { format!("{address}/p2p/{peer}") })
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub fn kill_9(mut self) -> Home {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.home.clone()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An owner and nodes that joined one grid.
+pub struct Grid {
+    /// The one who backs up.
+    pub owner: Home,
+    /// The friends.
+    pub nodes: Vec<Node>,
+}
+
+impl Grid {
+    /// Starts `count` nodes below `dir`; the first invites the others and the owner.
+    pub fn start(dir: &Path, count: usize, tolerate: u8) -> Result<Self> {
+        let mut nodes: Vec<Node> = Vec::new();
+        for number in 1..=count {
+            let home = Home::init(dir.join(format!("node{number}")), &format!("node{number}"), tolerate)?;
+            home.ok(["config", "set", "listen", "/ip4/127.0.0.1/tcp/0"])?;
+            if let Some(first) = nodes.first() {
+                let ticket = invite(&first.home)?;
+                home.ok(["join", &ticket])?;
+            }
+            nodes.push(Node::start(&home)?);
+        }
+        let owner = Home::init(dir.join("owner"), "owner", tolerate)?;
+        let first = nodes.first().context("a grid has at least one node")?;
+        owner.ok(["join", &invite(&first.home)?])?;
+        Ok(Self { owner, nodes })
+    }
+}
+
+/// A fresh ticket from a running node.
+pub fn invite(home: &Home) -> Result<String> {
+    Ok(home.ok(["invite"])?.text("ticket").to_owned())
+}
+
+/// Largest resident memory that a process has had so far, in MiB.
+pub fn peak_mib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib / 1024)
+}

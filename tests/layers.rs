@@ -1,0 +1,60 @@
+//! The dependency picture of ARCHITECTURE.md, held against the manifests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Each crate and the crates of ours that it may depend on.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("proto", &[]),
+    ("upload-queue", &["proto"]),
+    ("backup", &["proto", "upload-queue"]),
+    ("node", &["proto", "upload-queue", "backup"]),
+    ("tests", &["proto", "upload-queue", "backup", "node"]),
+];
+
+/// Crates that `proto` must never see: it does no IO, draws no randomness, runs no tasks.
+const NOT_IN_PROTO: &[&str] = &["tokio", "rusqlite", "rustix", "libp2p", "getrandom", "rand", "jiff"];
+
+/// The top of the checkout.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lies in the workspace").to_owned()
+}
+
+fn dependencies(folder: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("every crate has a manifest");
+    let manifest: toml_edit::DocumentMut = text.parse().expect("manifests parse");
+    let table = manifest.get("dependencies").and_then(|item| item.as_table_like());
+    table.map(|table| table.iter().map(|(name, _)| name.to_owned()).collect()).unwrap_or_default()
+}
+
+#[test]
+fn crates_depend_only_downwards() {
+    let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
+    for (folder, allowed) in &arrows {
+        let ours: Vec<_> = dependencies(folder).into_iter().filter(|name| arrows.contains_key(name.as_str())).collect();
+        let wrong: Vec<_> = ours.iter().filter(|name| !allowed.contains(&name.as_str())).collect();
+        assert!(wrong.is_empty(), "{folder} must not depend on {wrong:?}; see ARCHITECTURE.md");
+    }
+}
+
+#[test]
+fn every_crate_is_in_the_picture() {
+    let text = std::fs::read_to_string(root().join("Cargo.toml")).expect("the workspace has a manifest");
+    let manifest: toml_edit::DocumentMut = text.parse().expect("the manifest parses");
+    let members = manifest["workspace"]["members"].as_array().expect("members are a list");
+    let members: BTreeSet<_> = members.iter().filter_map(|member| member.as_str()).collect();
+    assert_eq!(members, ARROWS.iter().map(|(folder, _)| *folder).collect());
+}
+
+#[test]
+fn proto_does_no_io() {
+    let found: Vec<_> = dependencies("proto").into_iter().filter(|name| NOT_IN_PROTO.contains(&name.as_str())).collect();
+    assert!(found.is_empty(), "proto must not depend on {found:?}");
+}
+
+#[test]
+fn the_queue_names_no_network_library() {
+    let wrong = ["libp2p", "axum", "hyper", "chacha20poly1305"];
+    let found: Vec<_> = dependencies("upload-queue").into_iter().filter(|name| wrong.contains(&name.as_str())).collect();
+    assert!(found.is_empty(), "upload-queue must not depend on {found:?}");
+}

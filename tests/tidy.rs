@@ -1,0 +1,125 @@
+//! The parts of the house style that a machine can see.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::layers::root;
+
+/// Most lines of a file, without its tests.
+const FILE_LINES_MAX: usize = 500;
+/// Most lines of a function.
+const FUNCTION_LINES_MAX: usize = 70;
+
+fn sources() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for folder in ["proto", "upload-queue", "backup", "node", "tests"] {
+        list(&root().join(folder), &mut files);
+    }
+    assert!(files.len() > 30, "the source files are found");
+    files
+}
+
+fn list(dir: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).expect("source folders can be listed").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            list(&path, into);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+/// A file's lines up to its test module.
+fn code(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).expect("source files are UTF-8");
+    text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).map(str::to_owned).collect()
+}
+
+fn is_test(path: &Path) -> bool {
+    path.strip_prefix(root()).is_ok_and(|path| path.starts_with("tests"))
+        || path.components().any(|part| part.as_os_str() == "tests")
+        || path.file_stem().is_some_and(|stem| stem == "tests")
+}
+
+#[test]
+fn files_fit_in_the_head() {
+    let long: Vec<_> = sources().into_iter().filter(|path| !is_test(path) && code(path).len() > FILE_LINES_MAX).collect();
+    assert!(long.is_empty(), "over {FILE_LINES_MAX} lines: {long:?}");
+}
+
+#[test]
+fn files_say_what_they_are_for() {
+    let silent: Vec<_> = sources().into_iter().filter(|path| !code(path).iter().any(|line| line.starts_with("//!"))).collect();
+    assert!(silent.is_empty(), "no `//!` at the top: {silent:?}");
+}
+
+#[test]
+fn functions_fit_on_a_screen() {
+    let mut long = Vec::new();
+    for path in sources().into_iter().filter(|path| !is_test(path)) {
+        let mut open: Option<(usize, usize)> = None;
+        for (number, line) in code(&path).iter().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let starts = line.trim_start().split("fn ").next().is_some_and(|before| {
+                before.split_whitespace().all(|word| word.starts_with("pub") || word == "async" || word == "const")
+            }) && line.contains("fn ");
+            match open {
+                None if starts && !line.trim_end().ends_with([';', '}']) => open = Some((number, indent)),
+                Some((start, outer)) if indent == outer && line.trim() == "}" => {
+                    if number - start >= FUNCTION_LINES_MAX {
+                        long.push(format!("{}:{}", path.display(), start + 1));
+                    }
+                    open = None;
+                }
+                Some((_, outer)) if indent == outer && line.trim_end().ends_with(';') => open = None,
+                _ => {}
+            }
+        }
+    }
+    assert!(long.is_empty(), "functions over {FUNCTION_LINES_MAX} lines: {long:#?}");
+}
+
+#[test]
+fn nothing_is_unfinished() {
+    let marks = ["todo!(", "unimplemented!(", "#[ignore", "FIXME", "XXX"];
+    let mut found = Vec::new();
+    for path in sources().into_iter().filter(|path| !path.ends_with("tests/tidy.rs")) {
+        let text = std::fs::read_to_string(&path).expect("source files are UTF-8");
+        for (number, line) in text.lines().enumerate() {
+            if marks.iter().any(|mark| line.contains(mark)) {
+                found.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn nothing_outside_of_tests_unwraps() {
+    let mut found = Vec::new();
+    for path in sources().into_iter().filter(|path| !is_test(path)) {
+        for (number, line) in code(&path).iter().enumerate() {
+            if line.contains(".unwrap()") && !line.trim_start().starts_with("//") {
+                found.push(format!("{}:{}", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn no_test_file_is_forgotten() {
+    let runner = std::fs::read_to_string(root().join("tests/runner.rs")).expect("this binary has a source");
+    let mut here = BTreeSet::new();
+    for folder in ["tests", "tests/e2e"] {
+        for entry in std::fs::read_dir(root().join(folder)).expect("the folder of tests is there").flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.ends_with(".rs") && name != "runner.rs" {
+                here.insert(if folder == "tests" { name } else { format!("e2e/{name}") });
+            }
+        }
+    }
+    let forgotten: Vec<_> = here.into_iter().filter(|name| !runner.contains(&format!("\"{name}\""))).collect();
+    assert!(forgotten.is_empty(), "not in tests/runner.rs: {forgotten:?}");
+}
