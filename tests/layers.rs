@@ -17,23 +17,34 @@ const NOT_IN_PROTO: &[&str] = &["tokio", "rusqlite", "rustix", "libp2p", "getran
 
 /// The top of the checkout.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lies in the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests lies in the workspace")
+        .to_owned()
 }
 
 fn dependencies(folder: &str) -> BTreeSet<String> {
     let text = std::fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("every crate has a manifest");
     let manifest: toml_edit::DocumentMut = text.parse().expect("manifests parse");
     let table = manifest.get("dependencies").and_then(|item| item.as_table_like());
-    table.map(|table| table.iter().map(|(name, _)| name.to_owned()).collect()).unwrap_or_default()
+    table
+        .map(|table| table.iter().map(|(name, _)| name.to_owned()).collect())
+        .unwrap_or_default()
 }
 
 #[test]
 fn crates_depend_only_downwards() {
     let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
     for (folder, allowed) in &arrows {
-        let ours: Vec<_> = dependencies(folder).into_iter().filter(|name| arrows.contains_key(name.as_str())).collect();
+        let ours: Vec<_> = dependencies(folder)
+            .into_iter()
+            .filter(|name| arrows.contains_key(name.as_str()))
+            .collect();
         let wrong: Vec<_> = ours.iter().filter(|name| !allowed.contains(&name.as_str())).collect();
-        assert!(wrong.is_empty(), "{folder} must not depend on {wrong:?}; see ARCHITECTURE.md");
+        assert!(
+            wrong.is_empty(),
+            "{folder} must not depend on {wrong:?}; see ARCHITECTURE.md"
+        );
     }
 }
 
@@ -48,13 +59,19 @@ fn every_crate_is_in_the_picture() {
 
 #[test]
 fn proto_does_no_io() {
-    let found: Vec<_> = dependencies("proto").into_iter().filter(|name| NOT_IN_PROTO.contains(&name.as_str())).collect();
+    let found: Vec<_> = dependencies("proto")
+        .into_iter()
+        .filter(|name| NOT_IN_PROTO.contains(&name.as_str()))
+        .collect();
     assert!(found.is_empty(), "proto must not depend on {found:?}");
 }
 
 #[test]
 fn the_queue_names_no_network_library() {
     let wrong = ["libp2p", "axum", "hyper", "chacha20poly1305"];
-    let found: Vec<_> = dependencies("upload-queue").into_iter().filter(|name| wrong.contains(&name.as_str())).collect();
+    let found: Vec<_> = dependencies("upload-queue")
+        .into_iter()
+        .filter(|name| wrong.contains(&name.as_str()))
+        .collect();
     assert!(found.is_empty(), "upload-queue must not depend on {found:?}");
 }

@@ -33,7 +33,10 @@ fn list(dir: &Path, into: &mut Vec<PathBuf>) {
 /// A file's lines up to its test module.
 fn code(path: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(path).expect("source files are UTF-8");
-    text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).map(str::to_owned).collect()
+    text.lines()
+        .take_while(|line| !line.starts_with("#[cfg(test)]"))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn is_test(path: &Path) -> bool {
@@ -44,13 +47,19 @@ fn is_test(path: &Path) -> bool {
 
 #[test]
 fn files_fit_in_the_head() {
-    let long: Vec<_> = sources().into_iter().filter(|path| !is_test(path) && code(path).len() > FILE_LINES_MAX).collect();
+    let long: Vec<_> = sources()
+        .into_iter()
+        .filter(|path| !is_test(path) && code(path).len() > FILE_LINES_MAX)
+        .collect();
     assert!(long.is_empty(), "over {FILE_LINES_MAX} lines: {long:?}");
 }
 
 #[test]
 fn files_say_what_they_are_for() {
-    let silent: Vec<_> = sources().into_iter().filter(|path| !code(path).iter().any(|line| line.starts_with("//!"))).collect();
+    let silent: Vec<_> = sources()
+        .into_iter()
+        .filter(|path| !code(path).iter().any(|line| line.starts_with("//!")))
+        .collect();
     assert!(silent.is_empty(), "no `//!` at the top: {silent:?}");
 }
 
@@ -62,7 +71,9 @@ fn functions_fit_on_a_screen() {
         for (number, line) in code(&path).iter().enumerate() {
             let indent = line.len() - line.trim_start().len();
             let starts = line.trim_start().split("fn ").next().is_some_and(|before| {
-                before.split_whitespace().all(|word| word.starts_with("pub") || word == "async" || word == "const")
+                before
+                    .split_whitespace()
+                    .all(|word| word.starts_with("pub") || word == "async" || word == "const")
             }) && line.contains("fn ");
             match open {
                 None if starts && !line.trim_end().ends_with([';', '}']) => open = Some((number, indent)),
@@ -113,13 +124,19 @@ fn no_test_file_is_forgotten() {
     let runner = std::fs::read_to_string(root().join("tests/runner.rs")).expect("this binary has a source");
     let mut here = BTreeSet::new();
     for folder in ["tests", "tests/e2e"] {
-        for entry in std::fs::read_dir(root().join(folder)).expect("the folder of tests is there").flatten() {
+        for entry in std::fs::read_dir(root().join(folder))
+            .expect("the folder of tests is there")
+            .flatten()
+        {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.ends_with(".rs") && name != "runner.rs" {
                 here.insert(if folder == "tests" { name } else { format!("e2e/{name}") });
             }
         }
     }
-    let forgotten: Vec<_> = here.into_iter().filter(|name| !runner.contains(&format!("\"{name}\""))).collect();
+    let forgotten: Vec<_> = here
+        .into_iter()
+        .filter(|name| !runner.contains(&format!("\"{name}\"")))
+        .collect();
     assert!(forgotten.is_empty(), "not in tests/runner.rs: {forgotten:?}");
 }

@@ -14,7 +14,16 @@ fn a_wrong_phrase_exits_with_12_and_says_which_word() -> Result<()> {
     let blank = Home::new(dir.path().join("blank"));
     let recover = |text: &str| -> Result<String> {
         fs::write(&words, text)?;
-        let said = blank.exits(12, ["recover", "--phrase-file", path_str(&words)?, "--via", "/ip4/127.0.0.1/tcp/1"])?;
+        let said = blank.exits(
+            12,
+            [
+                "recover",
+                "--phrase-file",
+                path_str(&words)?,
+                "--via",
+                "/ip4/127.0.0.1/tcp/1",
+            ],
+        )?;
         assert!(!blank.dir.join("keys").exists(), "nothing is left behind");
         Ok(said.stderr)
     };
@@ -36,7 +45,12 @@ fn a_right_phrase_of_another_account_finds_no_backup() -> Result<()> {
     let blank = Home::new(dir.path().join("blank"));
     let via = format!("dir:{}", path_str(&dir.path().join("disk1"))?);
     let said = blank.say(["recover", "--phrase-file", path_str(&other.words())?, "--via", &via])?;
-    assert!(matches!(said.code, Some(1 | 12 | 13)), "{:?} {}", said.code, said.stderr);
+    assert!(
+        matches!(said.code, Some(1 | 12 | 13)),
+        "{:?} {}",
+        said.code,
+        said.stderr
+    );
     assert!(said.stderr.contains("backup"), "{}", said.stderr);
     Ok(())
 }

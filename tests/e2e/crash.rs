@@ -15,7 +15,11 @@ use crate::main_job::{back_up, make_source, recover_and_restore};
 
 /// How often a process is killed: enough to hit every stage at full scale, a taste of it in CI.
 fn kills() -> u32 {
-    if std::env::var("GRIDBACKUP_TEST_SCALE").as_deref() == Ok("full") { 25 } else { 6 }
+    if std::env::var("GRIDBACKUP_TEST_SCALE").as_deref() == Ok("full") {
+        25
+    } else {
+        6
+    }
 }
 
 /// Bytes of shares that the nodes say they have received since they started.
@@ -57,7 +61,10 @@ fn an_owner_killed_at_random_moments_sends_next_to_nothing_twice() -> Result<()>
     let stormy_dir = dir.path().join("stormy");
     fs::create_dir_all(&stormy_dir)?;
     let grid = Grid::start(&stormy_dir, 5, 2)?;
-    let seed = std::env::var("GRIDBACKUP_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_260_501);
+    let seed = std::env::var("GRIDBACKUP_TEST_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(20_260_501);
     eprintln!("seed {seed}; undisturbed {:.1} s", undisturbed.as_secs_f64());
     let dice = noise(2 * kills() as usize, seed);
     let mut hits = 0;
@@ -69,8 +76,14 @@ fn an_owner_killed_at_random_moments_sends_next_to_nothing_twice() -> Result<()>
     let (last, _, _) = back_up(&grid.owner, &source)?;
     assert_eq!(last.code, Some(0), "{} {}", last.last(), last.stderr);
     let bytes = received(&grid)?;
-    eprintln!("killed at work {hits} times; received {bytes} bytes, undisturbed {bytes_calm}: {:.3}", bytes as f64 / bytes_calm as f64);
-    ensure!(bytes as f64 <= bytes_calm as f64 * 1.1, "{bytes} bytes instead of {bytes_calm}");
+    eprintln!(
+        "killed at work {hits} times; received {bytes} bytes, undisturbed {bytes_calm}: {:.3}",
+        bytes as f64 / bytes_calm as f64
+    );
+    ensure!(
+        bytes as f64 <= bytes_calm as f64 * 1.1,
+        "{bytes} bytes instead of {bytes_calm}"
+    );
 
     let target = dir.path().join("restored");
     let via = grid.nodes[2].address()?;
@@ -98,11 +111,21 @@ fn a_storing_node_killed_at_random_moments_loses_no_acknowledged_share() -> Resu
     let status = grid.owner.ok(["status"])?;
     assert_eq!(status.last()["safe"], true, "{}", status.last());
     let check = grid.owner.ok(["check"])?;
-    assert_eq!(check.number("shares_found"), check.number("shares_expected"), "{}", check.last());
+    assert_eq!(
+        check.number("shares_found"),
+        check.number("shares_expected"),
+        "{}",
+        check.last()
+    );
 
     let survivors: Vec<_> = grid.nodes.drain(..3).collect();
     drop(grid.nodes);
     let target = dir.path().join("restored");
-    recover_and_restore(&dir.path().join("blank"), &grid.owner.words(), &survivors[1].address()?, &target)?;
+    recover_and_restore(
+        &dir.path().join("blank"),
+        &grid.owner.words(),
+        &survivors[1].address()?,
+        &target,
+    )?;
     assert_same(&source, &target.join(source.strip_prefix("/")?))
 }

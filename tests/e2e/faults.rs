@@ -15,7 +15,12 @@ use crate::unchanged::owner_with_folders;
 fn small_source(dir: &Path) -> Result<PathBuf> {
     let source = dir.join("source");
     fs::create_dir_all(source.join("folder"))?;
-    for (name, size) in [("tiny", 50), ("very small", 3_000), ("small", 60_000), ("folder/large", 9 << 20)] {
+    for (name, size) in [
+        ("tiny", 50),
+        ("very small", 3_000),
+        ("small", 60_000),
+        ("folder/large", 9 << 20),
+    ] {
         fs::write(source.join(name), noise(size, size as u64))?;
     }
     Ok(source)
@@ -49,7 +54,12 @@ fn a_corrupted_share_is_made_up_for_and_its_peer_named() -> Result<()> {
         }
     }
     let target = dir.path().join("restored");
-    let restore = owner.ok(["restore", &format!("latest:{}", path_str(&source)?), "--target", path_str(&target)?])?;
+    let restore = owner.ok([
+        "restore",
+        &format!("latest:{}", path_str(&source)?),
+        "--target",
+        path_str(&target)?,
+    ])?;
     assert_same(&source, &target)?;
     let bad = restore.last()["peers_bad"].to_string();
     assert!(bad.contains("disk2") || bad.contains("disk4"), "{bad}");
@@ -104,7 +114,11 @@ fn unreadable_and_vanished_files_are_named_and_the_rest_goes_on() -> Result<()> 
     fs::set_permissions(source.join("small"), fs::Permissions::from_mode(0o000))?;
     let run = owner.exits(3, ["run", "--once", path_str(&source)?])?;
     assert_eq!(run.number("files_failed"), 1, "{}", run.last());
-    assert!(run.lines.iter().any(|line| line.to_string().contains("small")), "{:?}", run.lines);
+    assert!(
+        run.lines.iter().any(|line| line.to_string().contains("small")),
+        "{:?}",
+        run.lines
+    );
     Ok(())
 }
 
@@ -144,7 +158,11 @@ fn a_full_disk_at_a_peer_is_reported_and_loses_nothing() -> Result<()> {
     let owner: Home = owner_with_folders(dir.path(), 2)?;
     owner.ok(["peer", "set", "disk5", "--quota", "1M"])?;
     let run = owner.exits(4, ["run", "--once", path_str(&source)?])?;
-    assert!(run.lines.iter().any(|line| line.to_string().contains("disk5")), "the full peer is named: {:?}", run.lines);
+    assert!(
+        run.lines.iter().any(|line| line.to_string().contains("disk5")),
+        "the full peer is named: {:?}",
+        run.lines
+    );
     owner.ok(["peer", "set", "disk5", "--quota", "1G"])?;
     owner.ok(["run", "--once", path_str(&source)?])?;
     Ok(())

@@ -15,8 +15,14 @@ use tests::home::{Home, Said, path_str, said};
 /// What to back up: a minute's work for CI, or what the claim in the README was measured with.
 pub fn scale() -> Scale {
     match std::env::var("GRIDBACKUP_TEST_SCALE").as_deref() {
-        Ok("full") => Scale { files: 20_500, bytes: 1 << 30 },
-        _ => Scale { files: 1_500, bytes: 60 << 20 },
+        Ok("full") => Scale {
+            files: 20_500,
+            bytes: 1 << 30,
+        },
+        _ => Scale {
+            files: 1_500,
+            bytes: 60 << 20,
+        },
     }
 }
 
@@ -65,7 +71,11 @@ fn two_of_five_nodes_and_the_owner_are_lost_and_everything_comes_back_from_24_wo
     assert_eq!(backup.code, Some(0), "{} {}", backup.last(), backup.stderr);
     assert_eq!(backup.last()["complete"], true, "{}", backup.last());
     assert!(peak < 300, "the owner took {peak} MiB");
-    eprintln!("backup: {:.1} s, owner's peak {peak} MiB: {}", took.as_secs_f64(), backup.last());
+    eprintln!(
+        "backup: {:.1} s, owner's peak {peak} MiB: {}",
+        took.as_secs_f64(),
+        backup.last()
+    );
     let status = grid.owner.ok(["status"])?;
     assert_eq!(status.last()["safe"], true, "{}", status.last());
 
@@ -83,6 +93,10 @@ fn two_of_five_nodes_and_the_owner_are_lost_and_everything_comes_back_from_24_wo
 
     let (start, target) = (Instant::now(), dir.path().join("restored"));
     let restore = recover_and_restore(&dir.path().join("blank"), &words, &survivor.address()?, &target)?;
-    eprintln!("recover and restore: {:.1} s: {}", start.elapsed().as_secs_f64(), restore.last());
+    eprintln!(
+        "recover and restore: {:.1} s: {}",
+        start.elapsed().as_secs_f64(),
+        restore.last()
+    );
     assert_same(&source, &target.join(source.strip_prefix("/")?))
 }

@@ -20,19 +20,30 @@ fn yesterdays_documents_are_protected_while_an_old_video_waits() -> Result<()> {
     fs::create_dir_all(source.join("Videos"))?;
     let video = source.join("Videos/holiday.mp4");
     fs::write(&video, noise(300 << 20, 3))?;
-    File::options().write(true).open(&video)?.set_modified(SystemTime::now() - 900 * DAY)?;
+    File::options()
+        .write(true)
+        .open(&video)?
+        .set_modified(SystemTime::now() - 900 * DAY)?;
     let mut documents = Vec::new();
     for number in 0..20 {
         let path = source.join(format!("Documents/letter{number}.odt"));
         fs::write(&path, noise(20_000 + number, number as u64))?;
-        File::options().write(true).open(&path)?.set_modified(SystemTime::now() - DAY)?;
+        File::options()
+            .write(true)
+            .open(&path)?
+            .set_modified(SystemTime::now() - DAY)?;
         documents.push(path);
     }
     let grid = Grid::start(dir.path(), 5, 2)?;
     grid.owner.ok(["config", "set", "limit_upload", "2M"])?;
     grid.owner.ok(["config", "set", "publish_interval", "2s"])?;
     grid.owner.ok(["folder", "add", path_str(&source)?])?;
-    let mut daemon = grid.owner.command(["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let mut daemon = grid
+        .owner
+        .command(["run"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
 
     let state = |path: &std::path::Path| -> Result<String> {
         let said = grid.owner.say(["status", path_str(path)?])?;
@@ -40,7 +51,10 @@ fn yesterdays_documents_are_protected_while_an_old_video_waits() -> Result<()> {
     };
     let start = Instant::now();
     let outcome = loop {
-        let waiting = documents.iter().filter(|path| state(path).is_ok_and(|state| state != "protected")).count();
+        let waiting = documents
+            .iter()
+            .filter(|path| state(path).is_ok_and(|state| state != "protected"))
+            .count();
         if waiting == 0 {
             break Ok(());
         }
@@ -58,6 +72,9 @@ fn yesterdays_documents_are_protected_while_an_old_video_waits() -> Result<()> {
     eprintln!("documents protected after {:.1} s", start.elapsed().as_secs_f64());
     assert_eq!(video_state?, "waiting");
     let jobs: Vec<Value> = queue?.lines;
-    assert!(jobs.iter().any(|job| job["path"] == path_str(&video).unwrap()), "the video is in the queue: {jobs:?}");
+    assert!(
+        jobs.iter().any(|job| job["path"] == path_str(&video).unwrap()),
+        "the video is in the queue: {jobs:?}"
+    );
     Ok(())
 }

@@ -12,7 +12,12 @@ use rustix::fs::{SeekFrom, seek};
 pub fn assert_same(source: &Path, restored: &Path) -> Result<()> {
     let differences = rsync_differences(source, restored)?;
     if !differences.is_empty() {
-        bail!("{} differs from {}:\n{}", restored.display(), source.display(), differences.join("\n"));
+        bail!(
+            "{} differs from {}:\n{}",
+            restored.display(),
+            source.display(),
+            differences.join("\n")
+        );
     }
     compare_holes(source, restored)
 }
@@ -28,7 +33,11 @@ pub fn rsync_differences(source: &Path, restored: &Path) -> Result<Vec<String>> 
     if !output.status.success() {
         bail!("rsync failed: {}", String::from_utf8_lossy(&output.stderr));
     }
-    Ok(String::from_utf8_lossy(&output.stdout).lines().take(50).map(str::to_owned).collect())
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .take(50)
+        .map(str::to_owned)
+        .collect())
 }
 
 /// Every hole of a source file is a hole in the restored one, to the file system's block.

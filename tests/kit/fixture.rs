@@ -26,13 +26,21 @@ const AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// keeping their folders. Returns what was copied.
 pub fn real_files(root: &Path, scale: Scale) -> io::Result<Scale> {
     let mut done = Scale { files: 0, bytes: 0 };
-    let per_source = Scale { files: scale.files.div_ceil(2), bytes: scale.bytes / 2 };
+    let per_source = Scale {
+        files: scale.files.div_ceil(2),
+        bytes: scale.bytes / 2,
+    };
     for source in sources() {
         let limit = Scale {
             files: (done.files + per_source.files).min(scale.files),
             bytes: (done.bytes + per_source.bytes).min(scale.bytes),
         };
-        copy_tree(&source, &root.join(source.strip_prefix("/").unwrap_or(&source)), limit, &mut done)?;
+        copy_tree(
+            &source,
+            &root.join(source.strip_prefix("/").unwrap_or(&source)),
+            limit,
+            &mut done,
+        )?;
     }
     Ok(done)
 }
@@ -60,14 +68,19 @@ fn copy_tree(from: &Path, to: &Path, limit: Scale, done: &mut Scale) -> io::Resu
             return Ok(());
         }
         let (source, target) = (from.join(&name), to.join(&name));
-        let Ok(meta) = fs::symlink_metadata(&source) else { continue };
+        let Ok(meta) = fs::symlink_metadata(&source) else {
+            continue;
+        };
         if meta.is_dir() {
             copy_tree(&source, &target, limit, done)?;
         } else if meta.is_file() && meta.len() < 64 << 20 && !target.exists() {
             fs::create_dir_all(to)?;
             if fs::copy(&source, &target).is_ok() {
                 set_old(&target, done.files as u64)?;
-                *done = Scale { files: done.files + 1, bytes: done.bytes + meta.len() };
+                *done = Scale {
+                    files: done.files + 1,
+                    bytes: done.bytes + meta.len(),
+                };
             }
         }
     }
@@ -77,9 +90,18 @@ fn copy_tree(from: &Path, to: &Path, limit: Scale, done: &mut Scale) -> io::Resu
 fn set_old(path: &Path, seed: u64) -> io::Result<()> {
     let time = SystemTime::now() - AGE - Duration::new(seed % 10_000, (seed % 1_000_000_000) as u32);
     let since = time.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
-    let spec = Timespec { tv_sec: since.as_secs() as i64, tv_nsec: i64::from(since.subsec_nanos()) };
-    let access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-    let times = Timestamps { last_access: access, last_modification: spec };
+    let spec = Timespec {
+        tv_sec: since.as_secs() as i64,
+        tv_nsec: i64::from(since.subsec_nanos()),
+    };
+    let access = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_OMIT,
+    };
+    let times = Timestamps {
+        last_access: access,
+        last_modification: spec,
+    };
     rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(())
 }
@@ -107,7 +129,18 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 fn names(root: &Path) -> io::Result<()> {
     let dir = root.join("names");
     let long = "x".repeat(255);
-    for name in ["plain", "with space", "new\nline", "tab\t", "ünïcödé-日本", "-dash", "quote'\"", "*?[a]", "\\", &long] {
+    for name in [
+        "plain",
+        "with space",
+        "new\nline",
+        "tab\t",
+        "ünïcödé-日本",
+        "-dash",
+        "quote'\"",
+        "*?[a]",
+        "\\",
+        &long,
+    ] {
         write(&dir.join(name), name.as_bytes())?;
     }
     write(&dir.join(OsStr::from_bytes(b"latin1-\xe9\xff")), b"not UTF-8")?;
@@ -116,9 +149,27 @@ fn names(root: &Path) -> io::Result<()> {
 
 /// Around each size tier and segment: empty, tiny, very small, small, and on both sides of 64 KiB, 1 MiB and 4 MiB.
 fn sizes(root: &Path) -> io::Result<()> {
-    for size in [0, 1, 127, 128, 129, 4095, 4096, 4097, 65_519, 65_520, 65_521, 1 << 20, (1 << 20) + 1, (4 << 20) + 7] {
+    for size in [
+        0,
+        1,
+        127,
+        128,
+        129,
+        4095,
+        4096,
+        4097,
+        65_519,
+        65_520,
+        65_521,
+        1 << 20,
+        (1 << 20) + 1,
+        (4 << 20) + 7,
+    ] {
         write(&root.join(format!("sizes/{size}-random")), &noise(size, size as u64))?;
-        write(&root.join(format!("sizes/{size}-text")), &b"all work and no play ".repeat(size / 20 + 1)[..size])?;
+        write(
+            &root.join(format!("sizes/{size}-text")),
+            &b"all work and no play ".repeat(size / 20 + 1)[..size],
+        )?;
         write(&root.join(format!("sizes/{size}-zeros")), &vec![0; size])?;
     }
     Ok(())
@@ -177,8 +228,20 @@ fn special(root: &Path) -> io::Result<()> {
     let mode = Mode::from_raw_mode(0o640);
     mknodat(CWD, dir.join("pipe"), FileType::Fifo, mode, 0)?;
     if is_root() {
-        mknodat(CWD, dir.join("null"), FileType::CharacterDevice, mode, rustix::fs::makedev(1, 3))?;
-        mknodat(CWD, dir.join("disk"), FileType::BlockDevice, mode, rustix::fs::makedev(7, 200))?;
+        mknodat(
+            CWD,
+            dir.join("null"),
+            FileType::CharacterDevice,
+            mode,
+            rustix::fs::makedev(1, 3),
+        )?;
+        mknodat(
+            CWD,
+            dir.join("disk"),
+            FileType::BlockDevice,
+            mode,
+            rustix::fs::makedev(7, 200),
+        )?;
         mknodat(CWD, dir.join("socket"), FileType::Socket, mode, 0)?;
     }
     Ok(())
@@ -207,11 +270,21 @@ fn modes_and_times(root: &Path) -> io::Result<()> {
         write(&dir.join("someone-elses"), b"owner")?;
         std::os::unix::fs::chown(dir.join("someone-elses"), Some(12_345), Some(54_321))?;
     }
-    for (name, secs, nanos) in [("1969", -1, 999_999_999), ("1970", 0, 1), ("2038", 2_147_483_648, 123_456_789)] {
+    for (name, secs, nanos) in [
+        ("1969", -1, 999_999_999),
+        ("1970", 0, 1),
+        ("2038", 2_147_483_648, 123_456_789),
+    ] {
         let file = root.join("times").join(name);
         write(&file, name.as_bytes())?;
-        let spec = Timespec { tv_sec: secs, tv_nsec: nanos };
-        let times = Timestamps { last_access: spec, last_modification: spec };
+        let spec = Timespec {
+            tv_sec: secs,
+            tv_nsec: nanos,
+        };
+        let times = Timestamps {
+            last_access: spec,
+            last_modification: spec,
+        };
         rustix::fs::utimensat(CWD, &file, &times, rustix::fs::AtFlags::empty())?;
     }
     Ok(())

@@ -24,7 +24,12 @@ impl Node {
     /// Starts a node in `home` and waits until it serves.
     pub fn start(home: &Home) -> Result<Self> {
         let log = std::fs::File::create(home.dir.with_extension("log"))?;
-        let mut child = home.command(["node"]).stdout(Stdio::piped()).stderr(log).spawn().context("start a node")?;
+        let mut child = home
+            .command(["node"])
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .context("start a node")?;
         let mut stdout = BufReader::new(child.stdout.take().context("stdout is piped")?);
         let mut line = String::new();
         stdout.read_line(&mut line)?;
@@ -33,14 +38,23 @@ impl Node {
             let _ = child.kill();
             bail!("node in {} said `{line}` instead of ready", home.dir.display());
         }
-        Ok(Self { home: home.clone(), ready, child, _stdout: stdout })
+        Ok(Self {
+            home: home.clone(),
+            ready,
+            child,
+            _stdout: stdout,
+        })
     }
 
     /// Its first address, with its peer id.
     pub fn address(&self) -> Result<String> {
         let address = self.ready["addresses"][0].as_str().context("a node listens")?;
         let peer = self.ready["peer_id"].as_str().context("a node has a peer id")?;
-        Ok(if address.contains("/p2p/") { address.to_owned() } else { format!("{address}/p2p/{peer}") })
+        Ok(if address.contains("/p2p/") {
+            address.to_owned()
+        } else {
+            format!("{address}/p2p/{peer}")
+        })
     }
 
     /// Process id.
@@ -100,5 +114,9 @@ pub fn invite(home: &Home) -> Result<String> {
 pub fn peak_mib(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib / 1024)
+    line.split_whitespace()
+        .nth(1)?
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib / 1024)
 }

@@ -14,7 +14,9 @@ pub fn program() -> PathBuf {
     }
     let test = std::env::current_exe().expect("a running test has a path");
     let built = test.parent().and_then(Path::parent).map(|dir| dir.join("gridbackup"));
-    built.filter(|path| path.exists()).expect("run `cargo test --workspace`, which builds gridbackup, or set GRIDBACKUP")
+    built
+        .filter(|path| path.exists())
+        .expect("run `cargo test --workspace`, which builds gridbackup, or set GRIDBACKUP")
 }
 
 /// What a finished command said.
@@ -35,11 +37,15 @@ impl Said {
     }
     /// A number in the last line.
     pub fn number(&self, key: &str) -> u64 {
-        self.last()[key].as_u64().unwrap_or_else(|| panic!("no number `{key}` in {}", self.last()))
+        self.last()[key]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no number `{key}` in {}", self.last()))
     }
     /// A text in the last line.
     pub fn text(&self, key: &str) -> &str {
-        self.last()[key].as_str().unwrap_or_else(|| panic!("no text `{key}` in {}", self.last()))
+        self.last()[key]
+            .as_str()
+            .unwrap_or_else(|| panic!("no text `{key}` in {}", self.last()))
     }
 }
 
@@ -61,7 +67,15 @@ impl Home {
     pub fn init(dir: impl Into<PathBuf>, name: &str, tolerate: u8) -> Result<Self> {
         let home = Self::new(dir);
         let words = home.words();
-        home.ok(["init", "--name", name, "--tolerate", &tolerate.to_string(), "--phrase-out", path_str(&words)?])?;
+        home.ok([
+            "init",
+            "--name",
+            name,
+            "--tolerate",
+            &tolerate.to_string(),
+            "--phrase-out",
+            path_str(&words)?,
+        ])?;
         home.ok(["config", "set", "mdns", "false"])?;
         Ok(home)
     }
@@ -74,7 +88,11 @@ impl Home {
     /// The program, told to work in this home and to speak JSON.
     pub fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Command {
         let mut command = Command::new(program());
-        command.env("GRIDBACKUP_HOME", &self.dir).args(args).arg("--json").stdin(Stdio::null());
+        command
+            .env("GRIDBACKUP_HOME", &self.dir)
+            .args(args)
+            .arg("--json")
+            .stdin(Stdio::null());
         command
     }
 
@@ -93,7 +111,12 @@ impl Home {
         let args: Vec<_> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         let said = self.say(&args)?;
         if said.code != Some(code) {
-            bail!("gridbackup {args:?} exited with {:?} instead of {code}: {} {}", said.code, said.last(), said.stderr);
+            bail!(
+                "gridbackup {args:?} exited with {:?} instead of {code}: {} {}",
+                said.code,
+                said.last(),
+                said.stderr
+            );
         }
         Ok(said)
     }
@@ -101,10 +124,15 @@ impl Home {
 
 /// Parses what a finished process left behind.
 pub fn said(output: Output) -> Result<Said> {
-    let lines = output.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    let lines = output
+        .stdout
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty());
     Ok(Said {
         code: output.status.code(),
-        lines: lines.map(|line| serde_json::from_slice(line).unwrap_or(Value::Null)).collect(),
+        lines: lines
+            .map(|line| serde_json::from_slice(line).unwrap_or(Value::Null))
+            .collect(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     })
 }
