@@ -9,6 +9,8 @@ use upload_queue::db::{Db, DbError};
 use upload_queue::peers::PeerSet;
 
 pub mod fetch;
+mod holders;
+mod segments;
 
 /// Everything the read side works with.
 #[derive(Clone)]
@@ -123,6 +125,18 @@ pub enum RestoreError {
         /// Why.
         reason: String,
     },
+    /// The runtime was shut down meanwhile.
+    #[error("The restore was stopped; start it again to go on")]
+    Stopped,
+}
+
+impl From<tokio::task::JoinError> for RestoreError {
+    fn from(error: tokio::task::JoinError) -> Self {
+        match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Self::Stopped,
+        }
+    }
 }
 
 /// How far a restore is.
