@@ -15,9 +15,9 @@ use upload_queue::db::DbError;
 use upload_queue::packs::{self, KnownPack};
 use upload_queue::peers::{Peer, PeerKey};
 
+use crate::restore::Reader;
 use crate::restore::fetch::FetchStats;
 use crate::restore::segments::byte_range;
-use crate::restore::Reader;
 
 /// A slow peer is never doubted earlier (DESIGN.md §9).
 const HEDGE_SECS_MIN: Duration = Duration::from_secs(3);
@@ -102,7 +102,11 @@ impl Holders<'_> {
     /// Where a share should be, for people.
     pub(super) fn whereabouts(&self, index: u8) -> String {
         match self.holder(index) {
-            Some(key) => self.reader.peers.get(key).map_or_else(|| key.0.clone(), |peer| peer.name),
+            Some(key) => self
+                .reader
+                .peers
+                .get(key)
+                .map_or_else(|| key.0.clone(), |peer| peer.name),
             None => format!("unknown holder of share {}", self.id(index).short()),
         }
     }
@@ -177,7 +181,8 @@ impl Holders<'_> {
             return;
         }
         let (key, id) = (peer.key.clone(), self.id(index));
-        self.write(move |tx| packs::record_held(tx, &key, &[id]).map(drop)).await;
+        self.write(move |tx| packs::record_held(tx, &key, &[id]).map(drop))
+            .await;
     }
 
     async fn note_failure(&self, peer: &Peer, index: u8, error: &StoreError) {
@@ -206,10 +211,7 @@ impl Holders<'_> {
     }
 
     /// What is learned about holders is a hint: a restore goes on if it cannot be recorded.
-    async fn write(
-        &self,
-        work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<(), DbError> + Send + 'static,
-    ) {
+    async fn write(&self, work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<(), DbError> + Send + 'static) {
         let db = self.reader.db.clone();
         match tokio::task::spawn_blocking(move || db.write(work)).await {
             Ok(Ok(())) => {}
@@ -228,7 +230,8 @@ impl Holders<'_> {
             return false;
         };
         if hash_tree::table_root(&table) != id {
-            self.note_bad(&got.peer, got.index, "its leaf table is damaged".to_owned()).await;
+            self.note_bad(&got.peer, got.index, "its leaf table is damaged".to_owned())
+                .await;
             return match self.get_range(&got.peer, id, 0..bytes).await {
                 Ok(whole) => *blake3::hash(&whole).as_bytes() == id.0 && same_ranges(&whole, got, runs),
                 Err(_) => false,
@@ -237,7 +240,8 @@ impl Holders<'_> {
         for (run, bytes) in runs.iter().zip(&got.runs) {
             let first_leaf = byte_range(run).start / hash_tree::LEAF_BYTES as u32;
             if let Err(leaf) = hash_tree::check_leaves(&table, first_leaf, bytes) {
-                self.note_bad(&got.peer, got.index, format!("leaf {leaf} is damaged")).await;
+                self.note_bad(&got.peer, got.index, format!("leaf {leaf} is damaged"))
+                    .await;
                 return false;
             }
         }

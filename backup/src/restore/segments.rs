@@ -124,8 +124,14 @@ mod tests {
         assert_eq!(
             wants,
             [
-                ShareWant { index: 0, runs: vec![3..4] },
-                ShareWant { index: 1, runs: vec![0..1] },
+                ShareWant {
+                    index: 0,
+                    runs: vec![3..4]
+                },
+                ShareWant {
+                    index: 1,
+                    runs: vec![0..1]
+                },
             ]
         );
     }
@@ -134,7 +140,13 @@ mod tests {
     fn more_than_half_of_a_share_is_fetched_whole() {
         let plain = SEGMENT_PLAIN_BYTES as u32;
         let wants = wants(SHAPE, &[(0, 2 * plain + 1)]);
-        assert_eq!(wants, [ShareWant { index: 0, runs: vec![0..4] }]);
+        assert_eq!(
+            wants,
+            [ShareWant {
+                index: 0,
+                runs: vec![0..4]
+            }]
+        );
     }
 
     #[test]
