@@ -1,0 +1,166 @@
+//! Snapshot rows, and finding the snapshot that a name typed by the user means.
+
+use proto::id::{DeviceId, SnapshotId};
+use proto::log_record::{PathBytes, SnapshotRecord};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction};
+use upload_queue::db::DbError;
+
+use super::rows::malformed;
+use super::{FindError, Snapshot};
+
+/// Fewest hexadecimal digits by which a snapshot may be named.
+const PREFIX_DIGITS_MIN: usize = 4;
+const NANOS: i64 = 1_000_000_000;
+
+const COLUMNS: &str = "seq, id, device, time_ns, parent, roots, files, bytes";
+
+/// All snapshots, ascending by sequence number.
+pub fn snapshots(conn: &Connection) -> Result<Vec<Snapshot>, DbError> {
+    let mut query = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM snapshot ORDER BY seq"))?;
+    let rows = query.query_map([], read)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// One snapshot by its sequence number.
+pub fn snapshot(conn: &Connection, seq: u64) -> Result<Option<Snapshot>, DbError> {
+    let mut query = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM snapshot WHERE seq = ?"))?;
+    Ok(query.query_row([seq], read).optional()?)
+}
+
+/// The newest snapshot.
+pub fn latest(conn: &Connection) -> Result<Option<Snapshot>, DbError> {
+    let mut query = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM snapshot ORDER BY seq DESC LIMIT 1"))?;
+    Ok(query.query_row([], read).optional()?)
+}
+
+/// A snapshot id from what makes it unique.
+pub fn snapshot_id(device: DeviceId, seq: u64, time_ns: i64) -> SnapshotId {
+    let mut hasher = blake3::Hasher::new_derive_key("gridbackup 2026 snapshot id");
+    hasher.update(&device.0);
+    hasher.update(&seq.to_le_bytes());
+    hasher.update(&time_ns.to_le_bytes());
+    let mut id = [0; SnapshotId::LEN];
+    hasher.finalize_xof().fill(&mut id);
+    SnapshotId(id)
+}
+
+/// Records a snapshot.
+pub(crate) fn insert(tx: &Transaction<'_>, snapshot: &Snapshot) -> Result<(), DbError> {
+    let record = &snapshot.record;
+    let roots = minicbor::to_vec(&record.roots).expect("encoding into a Vec cannot fail");
+    let mut insert = tx.prepare_cached(&format!(
+        "INSERT INTO snapshot ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    ))?;
+    insert.execute((
+        record.seq,
+        record.id.0.as_slice(),
+        snapshot.device.0.as_slice(),
+        record.time_ns,
+        record.parent,
+        roots,
+        record.files,
+        record.bytes,
+    ))?;
+    Ok(())
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
+    let roots: Vec<PathBytes> = minicbor::decode(row.get_ref(5)?.as_blob()?).map_err(|error| malformed(5, error))?;
+    Ok(Snapshot {
+        record: SnapshotRecord {
+            seq: row.get(0)?,
+            id: SnapshotId(row.get(1)?),
+            time_ns: row.get(3)?,
+            parent: row.get(4)?,
+            roots,
+            files: row.get(6)?,
+            bytes: row.get(7)?,
+        },
+        device: DeviceId(row.get(2)?),
+    })
+}
+
+/// The snapshot that `name` means: `latest`, `latest~N`, an id or its prefix (4 digits or more), a date
+/// (`2026-11-21`, `2026-11-21T10:00` in local time `utc_offset_secs`): the last one not after the end of that day or minute.
+pub fn find_snapshot(conn: &Connection, name: &str, utc_offset_secs: i32) -> Result<Snapshot, FindError> {
+    let unknown = || FindError::Unknown { name: name.to_owned() };
+    let all = snapshots(conn)?;
+    if let Some(back) = steps_back(name) {
+        return all.into_iter().rev().nth(back).ok_or_else(unknown);
+    }
+    if let Some(local_secs) = end_of_date(name) {
+        let end_ns = (local_secs - i64::from(utc_offset_secs)).saturating_mul(NANOS);
+        let fits = all.into_iter().filter(|snapshot| snapshot.record.time_ns < end_ns);
+        return fits.max_by_key(|snapshot| snapshot.record.time_ns).ok_or_else(unknown);
+    }
+    if name.len() < PREFIX_DIGITS_MIN {
+        return Err(unknown());
+    }
+    let prefix = name.to_ascii_lowercase();
+    let fits = all.into_iter().filter(|snapshot| snapshot.record.id.to_string().starts_with(&prefix));
+    let mut fits: Vec<Snapshot> = fits.collect();
+    match fits.len() {
+        1 => Ok(fits.remove(0)),
+        0 => Err(unknown()),
+        count => Err(FindError::Ambiguous { name: name.to_owned(), count }),
+    }
+}
+
+/// How many snapshots before the newest one `latest` or `latest~N` means.
+fn steps_back(name: &str) -> Option<usize> {
+    match name.strip_prefix("latest")? {
+        "" => Some(0),
+        rest => rest.strip_prefix('~')?.parse().ok(),
+    }
+}
+
+/// The first second after the day or minute that `text` names, since 1970 in its own time zone.
+fn end_of_date(text: &str) -> Option<i64> {
+    let (date, time) = match text.split_once(['T', ' ']) {
+        Some((date, time)) => (date, Some(time)),
+        None => (text, None),
+    };
+    let mut parts = date.split('-').map(|part| part.parse::<i64>().ok());
+    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
+    let valid = (1970..10_000).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !valid || parts.next().is_some() {
+        return None;
+    }
+    let midnight = days_since_1970(year, month, day) * 86_400;
+    let Some(time) = time else {
+        return Some(midnight + 86_400);
+    };
+    let (hour, minute) = time.split_once(':')?;
+    let (hour, minute): (i64, i64) = (hour.parse().ok()?, minute.parse().ok()?);
+    let valid = (0..24).contains(&hour) && (0..60).contains(&minute);
+    valid.then_some(midnight + hour * 3600 + minute * 60 + 60)
+}
+
+/// Days from 1970-01-01 in the Gregorian calendar; years are counted from March so that the leap day comes last.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    365 * year + year / 4 - year / 100 + year / 400 + day_of_year - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_end_with_their_day_or_minute() {
+        assert_eq!(end_of_date("1970-01-01"), Some(86_400));
+        assert_eq!(end_of_date("2000-03-01"), Some(951_868_800 + 86_400));
+        assert_eq!(end_of_date("2026-11-21T10:00"), Some(1_795_255_200 + 60));
+        assert_eq!(end_of_date("2026-13-21"), None);
+        assert_eq!(end_of_date("2026"), None);
+    }
+
+    #[test]
+    fn latest_counts_backwards() {
+        assert_eq!(steps_back("latest"), Some(0));
+        assert_eq!(steps_back("latest~3"), Some(3));
+        assert_eq!(steps_back("latest3"), None);
+        assert_eq!(steps_back("abcd"), None);
+    }
+}
