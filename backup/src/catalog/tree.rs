@@ -22,7 +22,6 @@ pub use replay::Replay;
 pub use snapshots::{find_snapshot, latest, snapshot, snapshot_id, snapshots};
 pub use walk::{children, entry, newest, walk};
 
-
 /// A snapshot as the catalog knows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {

@@ -40,7 +40,9 @@ pub fn withdraw(tx: &Transaction<'_>, version: VersionId, path: &[u8], vanished:
     for (directory, row) in rows_of(tx, version, path)? {
         let name = &row.entry.name;
         rows::delete(tx, directory, name, row.since)?;
-        let before = history(tx, directory, name)?.into_iter().find(|before| before.until == Some(row.since));
+        let before = history(tx, directory, name)?
+            .into_iter()
+            .find(|before| before.until == Some(row.since));
         match before {
             Some(before) if !vanished => {
                 rows::set_until(tx, directory, name, before.since, row.until)?;
@@ -67,7 +69,10 @@ fn rows_of(conn: &Connection, version: VersionId, path: &[u8]) -> Result<Vec<(i6
     for (directory, name) in places {
         let rows = history(conn, directory, &name)?.into_iter();
         let rows = rows.filter(|row| row.entry.content == Content::Version(version));
-        found.extend(rows.filter(|row| row.entry.kind == EntryKind::File).map(|row| (directory, row)));
+        found.extend(
+            rows.filter(|row| row.entry.kind == EntryKind::File)
+                .map(|row| (directory, row)),
+        );
     }
     Ok(found)
 }

@@ -39,7 +39,8 @@ pub fn snapshot_complete(conn: &Connection, snapshot_seq: u64) -> Result<bool, D
 
 /// The newest snapshot up to `snapshot` that is marked; 0 if there is none.
 fn newest_marked(conn: &Connection, snapshot: u64) -> Result<u64, DbError> {
-    let mut query = conn.prepare_cached("SELECT coalesce(max(seq), 0) FROM snapshot WHERE complete = 1 AND seq <= ?")?;
+    let mut query =
+        conn.prepare_cached("SELECT coalesce(max(seq), 0) FROM snapshot WHERE complete = 1 AND seq <= ?")?;
     Ok(query.query_row([snapshot], |row| row.get(0))?)
 }
 
@@ -52,7 +53,10 @@ pub(crate) fn mark_complete(tx: &Transaction<'_>) -> Result<(), DbError> {
     };
     for seq in unmarked {
         let base = newest_marked(tx, seq)?;
-        let waits = tx.prepare_cached(INCOMPLETE)?.query_row((seq, base), |_| Ok(())).optional()?;
+        let waits = tx
+            .prepare_cached(INCOMPLETE)?
+            .query_row((seq, base), |_| Ok(()))
+            .optional()?;
         if waits.is_some() {
             break;
         }

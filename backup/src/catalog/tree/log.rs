@@ -8,9 +8,7 @@ use upload_queue::db::DbError;
 
 use super::Snapshot;
 use super::complete::mark_complete;
-use super::rows::{
-    COLUMNS, EntryRow, NOWHERE, SLASH, child_directory, components, directory_path, read_row, row_at,
-};
+use super::rows::{COLUMNS, EntryRow, NOWHERE, SLASH, child_directory, components, directory_path, read_row, row_at};
 use super::snapshots::snapshot;
 use super::walk::{Listing, Scope, scope};
 
@@ -36,7 +34,11 @@ pub fn log<E: From<DbError>>(
         return full_log(conn, &snapshot, visit);
     }
     visit(LogRecord::Snapshot(record))?;
-    if published { amended_log(conn, snapshot_seq, visit) } else { incremental_log(conn, snapshot_seq, visit) }
+    if published {
+        amended_log(conn, snapshot_seq, visit)
+    } else {
+        incremental_log(conn, snapshot_seq, visit)
+    }
 }
 
 fn was_published(conn: &Connection, snapshot: u64) -> Result<bool, DbError> {
@@ -95,7 +97,9 @@ fn incremental_log<E: From<DbError>>(
     visit: &mut dyn FnMut(LogRecord) -> Result<(), E>,
 ) -> Result<(), E> {
     let ids = {
-        let mut query = conn.prepare_cached("SELECT directory FROM change WHERE snapshot = ?").map_err(DbError::from)?;
+        let mut query = conn
+            .prepare_cached("SELECT directory FROM change WHERE snapshot = ?")
+            .map_err(DbError::from)?;
         let ids = query.query_map([snapshot], |row| row.get(0)).map_err(DbError::from)?;
         ids.collect::<Result<Vec<i64>, _>>().map_err(DbError::from)?
     };
@@ -105,7 +109,9 @@ fn incremental_log<E: From<DbError>>(
                 "SELECT {COLUMNS} FROM entry WHERE directory = ?1 AND (since = ?2 OR until = ?2) ORDER BY name, since"
             ))
             .map_err(DbError::from)?;
-        let rows = query.query_map((directory, snapshot), read_row).map_err(DbError::from)?;
+        let rows = query
+            .query_map((directory, snapshot), read_row)
+            .map_err(DbError::from)?;
         visit(LogRecord::Directory(path))?;
         let mut ended: Option<Vec<u8>> = None;
         for row in rows {
@@ -160,7 +166,9 @@ fn amended_log<E: From<DbError>>(
         let mut query = conn
             .prepare_cached("SELECT directory, name FROM amendment WHERE snapshot = ?")
             .map_err(DbError::from)?;
-        let names = query.query_map([snapshot], |row| Ok((row.get(0)?, row.get(1)?))).map_err(DbError::from)?;
+        let names = query
+            .query_map([snapshot], |row| Ok((row.get(0)?, row.get(1)?)))
+            .map_err(DbError::from)?;
         names.collect::<Result<_, _>>().map_err(DbError::from)?
     };
     let ids: BTreeSet<i64> = names.iter().map(|(directory, _)| *directory).collect();
@@ -201,8 +209,14 @@ pub fn amendment_mark(conn: &Connection) -> Result<AmendmentMark, DbError> {
 
 /// The logs of all snapshots up to and including `snapshot` are published as they were at `mark`.
 pub fn published_until(tx: &Transaction<'_>, snapshot: u64, mark: AmendmentMark) -> Result<(), DbError> {
-    tx.execute("UPDATE snapshot SET published = 1 WHERE published = 0 AND seq <= ?", [snapshot])?;
-    tx.execute("DELETE FROM amendment WHERE snapshot <= ? AND id <= ?", (snapshot, mark.0))?;
+    tx.execute(
+        "UPDATE snapshot SET published = 1 WHERE published = 0 AND seq <= ?",
+        [snapshot],
+    )?;
+    tx.execute(
+        "DELETE FROM amendment WHERE snapshot <= ? AND id <= ?",
+        (snapshot, mark.0),
+    )?;
     mark_complete(tx)
 }
 

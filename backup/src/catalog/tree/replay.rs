@@ -26,7 +26,11 @@ pub struct Replay {
 impl Replay {
     /// Starts with nothing known of the current snapshot and directory.
     pub fn new(device: DeviceId) -> Self {
-        Self { device, snapshot: None, directory: None }
+        Self {
+            device,
+            snapshot: None,
+            directory: None,
+        }
     }
 
     /// Applies one record.
@@ -60,7 +64,11 @@ impl Replay {
     /// damaged in a way that only a faulty writer can bring about, and the rest of it is still worth having.
     fn position(&self, name: &[u8]) -> Option<(u64, i64)> {
         let (snapshot, directory) = (self.snapshot?, self.directory?);
-        let place = if name.is_empty() && directory == SLASH { NOWHERE } else { directory };
+        let place = if name.is_empty() && directory == SLASH {
+            NOWHERE
+        } else {
+            directory
+        };
         let valid = place == NOWHERE
             || (!matches!(name, b"" | b"." | b"..") && !name.iter().any(|byte| matches!(byte, b'/' | 0)));
         if !valid {
@@ -78,7 +86,13 @@ impl Replay {
         if record.parent.is_none() && newest.is_some_and(|newest| newest < seq) {
             close_scope(tx, seq, SLASH, &record.roots)?;
         }
-        snapshots::insert(tx, &Snapshot { record, device: self.device })?;
+        snapshots::insert(
+            tx,
+            &Snapshot {
+                record,
+                device: self.device,
+            },
+        )?;
         tx.execute("UPDATE snapshot SET published = 1 WHERE seq = ?", [seq])?;
         Ok(())
     }
@@ -109,7 +123,8 @@ fn close_scope(tx: &Transaction<'_>, snapshot: u64, directory: i64, roots: &[Pat
 pub(crate) fn close_below(tx: &Transaction<'_>, snapshot: u64, directory: i64) -> Result<(), DbError> {
     let mut pending = vec![directory];
     while let Some(directory) = pending.pop() {
-        tx.prepare_cached("DELETE FROM entry WHERE directory = ? AND since = ?")?.execute((directory, snapshot))?;
+        tx.prepare_cached("DELETE FROM entry WHERE directory = ? AND since = ?")?
+            .execute((directory, snapshot))?;
         let ended = tx
             .prepare_cached(
                 "UPDATE entry SET until = ?2 WHERE directory = ?1 AND since < ?2 AND (until IS NULL OR until > ?2)",
@@ -128,8 +143,10 @@ fn set(tx: &Transaction<'_>, snapshot: u64, directory: i64, entry: Entry) -> Res
     note_change(tx, snapshot, directory)?;
     let rows = history(tx, directory, &entry.name)?;
     let next = rows.iter().find(|row| row.since > snapshot).map(|row| row.since);
-    let (before, at): (Vec<&EntryRow>, Vec<&EntryRow>) =
-        rows.iter().filter(|row| row.since <= snapshot).partition(|row| row.since < snapshot);
+    let (before, at): (Vec<&EntryRow>, Vec<&EntryRow>) = rows
+        .iter()
+        .filter(|row| row.since <= snapshot)
+        .partition(|row| row.since < snapshot);
     let before = before.last();
     let was = at.first().or(before).map(|row| row.entry.kind);
     if was == Some(EntryKind::Directory)
@@ -154,7 +171,12 @@ fn set(tx: &Transaction<'_>, snapshot: u64, directory: i64, entry: Entry) -> Res
             rows::set_until(tx, directory, &entry.name, before.since, Some(snapshot))?;
         }
     }
-    let row = EntryRow { since: snapshot, until, suspect: false, entry };
+    let row = EntryRow {
+        since: snapshot,
+        until,
+        suspect: false,
+        entry,
+    };
     rows::insert(tx, directory, &row)
 }
 

@@ -250,9 +250,8 @@ pub(crate) fn insert(tx: &Transaction<'_>, directory: i64, row: &EntryRow) -> Re
 
 /// Replaces what a row says, but not the snapshots for which it holds.
 pub(crate) fn update(tx: &Transaction<'_>, directory: i64, since: u64, entry: &Entry) -> Result<(), DbError> {
-    let mut update = tx.prepare_cached(
-        "UPDATE entry SET version = ?, body = ? WHERE directory = ? AND name = ? AND since = ?",
-    )?;
+    let mut update =
+        tx.prepare_cached("UPDATE entry SET version = ?, body = ? WHERE directory = ? AND name = ? AND since = ?")?;
     let version = version_column(&entry.content);
     update.execute((version, encode_body(entry), directory, &entry.name, since))?;
     Ok(())
@@ -266,8 +265,7 @@ pub(crate) fn set_until(
     since: u64,
     until: Option<u64>,
 ) -> Result<(), DbError> {
-    let mut update =
-        tx.prepare_cached("UPDATE entry SET until = ? WHERE directory = ? AND name = ? AND since = ?")?;
+    let mut update = tx.prepare_cached("UPDATE entry SET until = ? WHERE directory = ? AND name = ? AND since = ?")?;
     update.execute((until, directory, name, since))?;
     Ok(())
 }

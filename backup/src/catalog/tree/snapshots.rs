@@ -97,12 +97,17 @@ pub fn find_snapshot(conn: &Connection, name: &str, utc_offset_secs: i32) -> Res
         return Err(unknown());
     }
     let prefix = name.to_ascii_lowercase();
-    let fits = all.into_iter().filter(|snapshot| snapshot.record.id.to_string().starts_with(&prefix));
+    let fits = all
+        .into_iter()
+        .filter(|snapshot| snapshot.record.id.to_string().starts_with(&prefix));
     let mut fits: Vec<Snapshot> = fits.collect();
     match fits.len() {
         1 => Ok(fits.remove(0)),
         0 => Err(unknown()),
-        count => Err(FindError::Ambiguous { name: name.to_owned(), count }),
+        count => Err(FindError::Ambiguous {
+            name: name.to_owned(),
+            count,
+        }),
     }
 }
 

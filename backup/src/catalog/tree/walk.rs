@@ -37,13 +37,18 @@ pub(crate) fn scope(roots: &[PathBytes], path: &[u8]) -> Scope {
 
 /// Whether `path` is `above` or below it.
 pub(crate) fn covers(above: &[u8], path: &[u8]) -> bool {
-    above == b"/" || path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    above == b"/"
+        || path
+            .strip_prefix(above)
+            .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// `path` without doubled or trailing slashes.
 fn normal(path: &[u8]) -> Vec<u8> {
     let names = super::rows::components(path);
-    let path = names.fold(Vec::new(), |path: Vec<u8>, name| [&path, b"/".as_slice(), name].concat());
+    let path = names.fold(Vec::new(), |path: Vec<u8>, name| {
+        [&path, b"/".as_slice(), name].concat()
+    });
     if path.is_empty() { b"/".to_vec() } else { path }
 }
 
@@ -88,7 +93,13 @@ impl Listing {
         let scope = scope(roots, &path);
         let page = Vec::new().into_iter();
         let last = Some(Vec::new());
-        Self { directory, path, scope, page, last }
+        Self {
+            directory,
+            path,
+            scope,
+            page,
+            last,
+        }
     }
 
     /// The next entry that the snapshot shows, with its path.
