@@ -14,3 +14,6 @@ pub mod placement;
 pub mod spool;
 pub mod throttle;
 pub mod uploader;
+
+#[cfg(test)]
+mod fixture;

@@ -1,12 +1,19 @@
 //! Packs and their shares in the database: what is spooled, what was delivered where.
+//!
+//! That no two holders of a pack share a failure domain is the work of `placement`; here holders are only counted.
 
 use proto::cap_index::PackRecord;
 use proto::id::{PackId, ShareId};
+use proto::keys::WRAPPED_KEY_BYTES;
 use proto::manifest::Manifest;
-use rusqlite::{Connection, Transaction};
+use proto::share::ShareSize;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 use crate::db::DbError;
 use crate::peers::PeerKey;
+
+pub(crate) mod shares;
 
 /// Row number of a pack: what the catalog's chunks refer to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -56,44 +63,160 @@ pub struct Health {
     pub tolerates: Option<u8>,
 }
 
+/// Columns that `known` reads.
+const COLUMNS: &str = "id, manifest, wrapped_key, purpose";
+
 /// One pack.
-pub fn get(_conn: &Connection, _row: PackRow) -> Result<Option<KnownPack>, DbError> {
-    todo!()
+pub fn get(conn: &Connection, row: PackRow) -> Result<Option<KnownPack>, DbError> {
+    let mut select = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM pack WHERE id = ?1"))?;
+    let pack = select.query_row([row.0], known).optional()?;
+    pack.map(|pack| with_holders(conn, pack)).transpose()
 }
 /// One pack by its id.
-pub fn find(_conn: &Connection, _pack: PackId) -> Result<Option<KnownPack>, DbError> {
-    todo!()
+pub fn find(conn: &Connection, pack: PackId) -> Result<Option<KnownPack>, DbError> {
+    let mut select = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM pack WHERE pack_id = ?1"))?;
+    let pack = select.query_row([pack.0], known).optional()?;
+    pack.map(|pack| with_holders(conn, pack)).transpose()
 }
 /// All rows, ascending.
-pub fn rows(_conn: &Connection) -> Result<Vec<PackRow>, DbError> {
-    todo!()
+pub fn rows(conn: &Connection) -> Result<Vec<PackRow>, DbError> {
+    let mut select = conn.prepare_cached("SELECT id FROM pack ORDER BY id")?;
+    let rows = select.query_map([], |row| row.get(0).map(PackRow))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 /// Shares of a pack that are held by some peer: enough to call it safe with `tolerate`?
-pub fn is_safe(_conn: &Connection, _row: PackRow, _tolerate: u8) -> Result<bool, DbError> {
-    todo!()
+pub fn is_safe(conn: &Connection, row: PackRow, tolerate: u8) -> Result<bool, DbError> {
+    let mut select = conn.prepare_cached("SELECT held >= k + ?2 FROM pack WHERE id = ?1")?;
+    let safe = select.query_row((row.0, tolerate), |row| row.get(0)).optional()?;
+    Ok(safe.unwrap_or(false))
 }
 /// Health of all packs.
-pub fn health(_conn: &Connection, _tolerate: u8) -> Result<Health, DbError> {
-    todo!()
+pub fn health(conn: &Connection, tolerate: u8) -> Result<Health, DbError> {
+    let mut select = conn.prepare_cached(
+        "SELECT count(*), coalesce(sum(held >= k + ?1), 0), coalesce(sum(held >= k AND held < k + ?1), 0), min(held - k)
+         FROM pack",
+    )?;
+    let health = select.query_row([tolerate], |row| {
+        let losses: Option<i64> = row.get(3)?;
+        Ok(Health {
+            packs: row.get::<_, i64>(0)? as u64,
+            safe: row.get::<_, i64>(1)? as u64,
+            fragile: row.get::<_, i64>(2)? as u64,
+            tolerates: losses.and_then(|losses| u8::try_from(losses).ok()),
+        })
+    })?;
+    Ok(health)
 }
 /// Records a pack learned from the grid (recover), without holders; returns the row it has now or had already.
 pub fn insert_known(
-    _tx: &Transaction<'_>,
-    _record: &PackRecord,
-    _manifest: &Manifest,
-    _purpose: Purpose,
+    tx: &Transaction<'_>,
+    record: &PackRecord,
+    manifest: &Manifest,
+    purpose: Purpose,
 ) -> Result<PackRow, DbError> {
-    todo!()
+    let row: Option<i64> = tx
+        .prepare_cached("SELECT id FROM pack WHERE pack_id = ?1")?
+        .query_row([manifest.pack.0], |row| row.get(0))
+        .optional()?;
+    if let Some(row) = row {
+        return Ok(PackRow(row));
+    }
+    let row = shares::insert_pack(tx, record, manifest, purpose)?;
+    for (index, id) in manifest.shares.iter().enumerate() {
+        let place = shares::NewShare {
+            id: *id,
+            planned: None,
+            held: false,
+            spooled: false,
+        };
+        shares::insert(tx, row, index, &place)?;
+    }
+    Ok(row)
 }
 /// Records that `peer` holds these shares; ids that belong to no known pack are skipped. Returns how many were known.
-pub fn record_held(_tx: &Transaction<'_>, _peer: &PeerKey, _shares: &[ShareId]) -> Result<u64, DbError> {
-    todo!()
+pub fn record_held(tx: &Transaction<'_>, peer: &PeerKey, shares: &[ShareId]) -> Result<u64, DbError> {
+    let peer = shares::peer_id(tx, peer)?;
+    let mut known = 0;
+    for share in shares {
+        known += u64::from(shares::record_holder(tx, peer, *share)?);
+    }
+    Ok(known)
 }
 /// Records that a share is not, or not intact, where it was thought to be.
-pub fn record_lost(_tx: &Transaction<'_>, _peer: &PeerKey, _share: ShareId) -> Result<(), DbError> {
-    todo!()
+pub fn record_lost(tx: &Transaction<'_>, peer: &PeerKey, share: ShareId) -> Result<(), DbError> {
+    let peer = shares::peer_id(tx, peer)?;
+    let lost: Vec<i64> = tx
+        .prepare_cached("UPDATE share SET holder = NULL WHERE share_id = ?1 AND holder = ?2 RETURNING pack")?
+        .query_map((share.0, peer), |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for pack in lost {
+        shares::count_held(tx, PackRow(pack), -1)?;
+    }
+    Ok(())
 }
 /// Bytes (stored form) and number of shares that `peer` holds for us.
-pub fn held_by(_conn: &Connection, _peer: &PeerKey) -> Result<(u64, u64), DbError> {
-    todo!()
+pub fn held_by(conn: &Connection, peer: &PeerKey) -> Result<(u64, u64), DbError> {
+    let mut select = conn.prepare_cached(
+        "SELECT pack.share_bytes, count(*) FROM peer JOIN share ON share.holder = peer.id JOIN pack ON pack.id = share.pack
+         WHERE peer.key = ?1 GROUP BY pack.share_bytes",
+    )?;
+    let sizes: Vec<(i64, i64)> = select
+        .query_map([&peer.0], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let mut held = (0, 0);
+    for (data_bytes, count) in sizes {
+        held.0 += stored_bytes(data_bytes) * count as u64;
+        held.1 += count as u64;
+    }
+    Ok(held)
 }
+
+/// Bytes of the stored form of a share with so many data bytes; none for a size that no share has.
+fn stored_bytes(data_bytes: i64) -> u64 {
+    usize::try_from(data_bytes)
+        .ok()
+        .and_then(ShareSize::from_data_bytes)
+        .map_or(0, |size| size.stored_bytes() as u64)
+}
+
+fn known(row: &Row<'_>) -> rusqlite::Result<KnownPack> {
+    let encoded: Vec<u8> = row.get(1)?;
+    let manifest = Manifest::decode(&encoded)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Blob, Box::new(error)))?;
+    let wrapped_key: [u8; WRAPPED_KEY_BYTES] = row.get(2)?;
+    Ok(KnownPack {
+        row: PackRow(row.get(0)?),
+        holders: vec![None; manifest.shares.len()],
+        manifest,
+        record: PackRecord {
+            manifest: encoded,
+            wrapped_key,
+        },
+        purpose: purpose(row.get(3)?),
+    })
+}
+
+fn purpose(stored: i64) -> Purpose {
+    if stored == Purpose::Metadata as i64 {
+        Purpose::Metadata
+    } else {
+        Purpose::Data
+    }
+}
+
+fn with_holders(conn: &Connection, mut pack: KnownPack) -> Result<KnownPack, DbError> {
+    let mut select = conn.prepare_cached(
+        "SELECT share.idx, peer.key FROM share JOIN peer ON peer.id = share.holder WHERE share.pack = ?1",
+    )?;
+    let mut rows = select.query([pack.row.0])?;
+    while let Some(row) = rows.next()? {
+        let index: u8 = row.get(0)?;
+        if let Some(holder) = pack.holders.get_mut(usize::from(index)) {
+            *holder = Some(PeerKey(row.get(1)?));
+        }
+    }
+    Ok(pack)
+}
+
+#[cfg(test)]
+mod tests;

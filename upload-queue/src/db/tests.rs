@@ -1,0 +1,192 @@
+use super::*;
+
+const TREE: &[Migration] = &[
+    Migration {
+        component: "tree",
+        version: 1,
+        sql: "CREATE TABLE entry (name TEXT)",
+    },
+    Migration {
+        component: "tree",
+        version: 2,
+        sql: "ALTER TABLE entry ADD COLUMN size INTEGER",
+    },
+];
+
+fn add(db: &Db, name: &str) -> Result<(), DbError> {
+    db.write(|tx| {
+        tx.execute("INSERT INTO entry (name) VALUES (?1)", [name])?;
+        Ok(())
+    })
+}
+
+fn count(db: &Db) -> i64 {
+    db.read::<_, DbError>(|conn| Ok(conn.query_row("SELECT count(*) FROM entry", [], |row| row.get(0))?))
+        .unwrap()
+}
+
+fn file() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("catalog.db");
+    (folder, path)
+}
+
+#[test]
+fn what_was_written_is_there_after_opening_again() {
+    let (_folder, path) = file();
+    add(&Db::open(&path, TREE).unwrap(), "a").unwrap();
+    assert_eq!(count(&Db::open(&path, TREE).unwrap()), 1);
+}
+
+#[test]
+fn a_missing_migration_runs_once_and_the_rows_stay() {
+    let (_folder, path) = file();
+    add(&Db::open(&path, &TREE[..1]).unwrap(), "a").unwrap();
+    for _ in 0..2 {
+        let db = Db::open(&path, TREE).unwrap();
+        db.write::<_, DbError>(|tx| Ok(tx.execute("UPDATE entry SET size = 1", [])?)).unwrap();
+        assert_eq!(count(&db), 1);
+    }
+}
+
+#[test]
+fn a_newer_schema_is_refused_by_name() {
+    let (_folder, path) = file();
+    drop(Db::open(&path, TREE).unwrap());
+    let error = Db::open(&path, &TREE[..1]).err().unwrap();
+    assert!(matches!(error, DbError::Newer { component: "tree", version: 2, .. }), "{error}");
+}
+
+#[test]
+fn work_that_fails_leaves_no_trace() {
+    let db = Db::in_memory(TREE).unwrap();
+    let failed: Result<(), DbError> = db.write(|tx| {
+        tx.execute("INSERT INTO entry (name) VALUES ('a')", [])?;
+        Err(DbError::Foreign { path: String::new() })
+    });
+    assert!(failed.is_err());
+    assert_eq!(count(&db), 0);
+}
+
+#[test]
+fn a_panic_in_a_transaction_does_not_break_the_next() {
+    let db = Db::in_memory(TREE).unwrap();
+    let other = db.clone();
+    let panicked = std::thread::spawn(move || {
+        let _: Result<(), DbError> = other.write(|tx| {
+            tx.execute("INSERT INTO entry (name) VALUES ('a')", [])?;
+            panic!("as a bug would")
+        });
+    });
+    assert!(panicked.join().is_err());
+    add(&db, "b").unwrap();
+    assert_eq!(count(&db), 1);
+}
+
+#[test]
+fn a_reader_sees_one_state_and_does_not_wait_for_the_writer() {
+    let db = Db::in_memory(TREE).unwrap();
+    db.write::<_, DbError>(|tx| {
+        tx.execute("INSERT INTO entry (name) VALUES ('a')", [])?;
+        assert_eq!(count(&db), 0);
+        Ok(())
+    })
+    .unwrap();
+    db.read::<_, DbError>(|conn| {
+        let seen = |conn: &Connection| -> i64 { conn.query_row("SELECT count(*) FROM entry", [], |row| row.get(0)).unwrap() };
+        assert_eq!(seen(conn), 1);
+        add(&db, "b")?;
+        assert_eq!(seen(conn), 1);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(count(&db), 2);
+}
+
+#[test]
+fn a_reader_cannot_write() {
+    let db = Db::in_memory(TREE).unwrap();
+    let result: Result<usize, DbError> = db.read(|conn| Ok(conn.execute("DELETE FROM entry", [])?));
+    assert!(result.is_err());
+}
+
+#[test]
+fn a_durable_write_is_an_ordinary_one_that_is_synced() {
+    let (_folder, path) = file();
+    let db = Db::open(&path, TREE).unwrap();
+    db.write_durable::<_, DbError>(|tx| {
+        let level: i64 = tx.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+        assert_eq!(level, 2, "FULL");
+        Ok(())
+    })
+    .unwrap();
+    let level = db.write::<i64, DbError>(|tx| Ok(tx.pragma_query_value(None, "synchronous", |row| row.get(0))?));
+    assert_eq!(level.unwrap(), 1, "NORMAL");
+}
+
+#[test]
+fn other_files_are_refused_and_left_as_they_are() {
+    let (_folder, path) = file();
+    let sqlite = {
+        let conn = Connection::open(&path).unwrap();
+        conn.execute_batch("CREATE TABLE songs (name TEXT)").unwrap();
+        drop(conn);
+        std::fs::read(&path).unwrap()
+    };
+    for bytes in [sqlite, b"dear diary".to_vec(), vec![7; 8192], Vec::new()] {
+        std::fs::write(&path, &bytes).unwrap();
+        let error = Db::open(&path, TREE).err().unwrap();
+        assert!(matches!(error, DbError::Foreign { .. }), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_catalog_cut_off_anywhere_is_refused() {
+    let (_folder, path) = file();
+    let db = Db::open(&path, TREE).unwrap();
+    for number in 0..500 {
+        add(&db, &format!("{number:0>200}")).unwrap();
+    }
+    drop(db);
+    let whole = std::fs::read(&path).unwrap();
+    assert!(!path.with_file_name("catalog.db-wal").exists(), "the last handle checkpoints");
+    for len in [0, 1, 99, 100, 4095, 4096, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..len]).unwrap();
+        let error = Db::open(&path, TREE).err().unwrap();
+        assert!(matches!(error, DbError::Foreign { .. }), "{len}: {error}");
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(count(&Db::open(&path, TREE).unwrap()), 500);
+}
+
+#[test]
+fn a_creation_that_was_interrupted_is_begun_anew() {
+    let (_folder, path) = file();
+    std::fs::write(path.with_file_name("catalog.db.new"), b"SQLite format 3\0half").unwrap();
+    std::fs::write(path.with_file_name("catalog.db.new-journal"), b"half").unwrap();
+    add(&Db::open(&path, TREE).unwrap(), "a").unwrap();
+}
+
+#[test]
+fn what_a_killed_process_committed_is_there() {
+    let (folder, path) = file();
+    let db = Db::open(&path, TREE).unwrap();
+    add(&db, "a").unwrap();
+    // As the files are while the process lives: the commit is in the WAL.
+    let copy = folder.path().join("copy.db");
+    std::fs::copy(&path, &copy).unwrap();
+    std::fs::copy(folder.path().join("catalog.db-wal"), folder.path().join("copy.db-wal")).unwrap();
+    assert_eq!(count(&Db::open(&copy, TREE).unwrap()), 1);
+}
+
+#[test]
+fn a_test_database_is_gone_with_its_last_handle() {
+    let db = Db::in_memory(TREE).unwrap();
+    let path = db.0.path.clone();
+    let other = db.clone();
+    drop(db);
+    assert!(path.exists());
+    drop(other);
+    assert!(!path.exists());
+}
