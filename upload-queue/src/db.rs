@@ -248,7 +248,10 @@ fn open_existing(path: &Path, migrations: &[&Migration]) -> Result<Connection, D
 }
 
 fn connect(path: &Path, cache_kib: u32) -> Result<Connection, DbError> {
-    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let conn = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(64);
     conn.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
@@ -385,7 +388,11 @@ impl Scratch {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         // In memory where the system has such a folder.
         let shm = Path::new("/dev/shm");
-        let base = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
+        let base = if shm.is_dir() {
+            shm.to_owned()
+        } else {
+            std::env::temp_dir()
+        };
         loop {
             let number = COUNT.fetch_add(1, Ordering::Relaxed);
             let path = base.join(format!("gridbackup-{}-{number}", std::process::id()));

@@ -132,7 +132,11 @@ mod tests {
 
     #[test]
     fn the_peer_with_more_space_is_taken() {
-        let peers = [peer(0, 0, Some(1 << 30)), peer(1, 1, Some(1 << 40)), peer(2, 2, Some(1 << 30))];
+        let peers = [
+            peer(0, 0, Some(1 << 30)),
+            peer(1, 1, Some(1 << 40)),
+            peer(2, 2, Some(1 << 30)),
+        ];
         for seed in 0..100 {
             assert_eq!(plan(&[None], &peers, seed), [Some(peers[1].key.clone())]);
         }
@@ -156,8 +160,14 @@ mod tests {
                 *any.entry(share).or_insert(0) += 1;
             }
         }
-        assert!(any.len() == 8 && any.values().all(|&count| (1800..2200).contains(&count)), "{any:?}");
-        assert!(first.len() == 8 && first.values().all(|&count| (400..600).contains(&count)), "{first:?}");
+        assert!(
+            any.len() == 8 && any.values().all(|&count| (1800..2200).contains(&count)),
+            "{any:?}"
+        );
+        assert!(
+            first.len() == 8 && first.values().all(|&count| (400..600).contains(&count)),
+            "{first:?}"
+        );
     }
 
     prop_compose! {

@@ -101,8 +101,16 @@ impl Default for Weights {
 
 /// What can be made again comes before what people made, because a photo in a cache folder is cache.
 const DEFAULT_RULES: &[(&str, f64, &str)] = &[
-    ("cache", -60.0, "{.cache,cache,caches,.npm,.cargo,.rustup,.gradle,.m2,.venv}/"),
-    ("cache", -60.0, "{node_modules,__pycache__,target/debug,target/release,Trash,.Trash}/"),
+    (
+        "cache",
+        -60.0,
+        "{.cache,cache,caches,.npm,.cargo,.rustup,.gradle,.m2,.venv}/",
+    ),
+    (
+        "cache",
+        -60.0,
+        "{node_modules,__pycache__,target/debug,target/release,Trash,.Trash}/",
+    ),
     ("cache", -60.0, "/{var/cache,var/tmp,tmp}/"),
     ("cache", -60.0, "*.{tmp,temp,bak,o,pyc,class,crdownload,part}"),
     ("system", -40.0, "/{usr,bin,sbin,lib,lib32,lib64,opt,boot,snap,nix}/"),
@@ -110,7 +118,11 @@ const DEFAULT_RULES: &[(&str, f64, &str)] = &[
     ("document", 40.0, "*.{doc,docx,odt,rtf,txt,md,tex,pdf,epub,pages}"),
     ("document", 40.0, "*.{xls,xlsx,ods,csv,numbers,ppt,pptx,odp,key}"),
     ("document", 40.0, "*.{kdbx,gpg,asc,pem,eml,mbox,ics,vcf,gnucash}"),
-    ("source", 30.0, "*.{rs,c,h,cc,cpp,hpp,go,py,js,ts,java,kt,rb,sh,sql,html,css,ipynb}"),
+    (
+        "source",
+        30.0,
+        "*.{rs,c,h,cc,cpp,hpp,go,py,js,ts,java,kt,rb,sh,sql,html,css,ipynb}",
+    ),
     ("photo", 20.0, "*.{jpg,jpeg,png,heic,heif,tif,tiff,webp,svg,xcf,psd}"),
     ("photo", 20.0, "*.{raw,dng,cr2,cr3,nef,arw,orf,rw2,raf}"),
     ("media", -20.0, "*.{mp4,mkv,avi,mov,m4v,mpg,mpeg,wmv,webm,vob}"),
@@ -248,7 +260,10 @@ mod tests {
     const HOUR: i64 = 3_600_000_000_000;
 
     fn class(path: &str) -> String {
-        Scorer::new(Weights::default()).score(path.as_bytes(), 1, NOW_NS, NOW_NS).0.to_owned()
+        Scorer::new(Weights::default())
+            .score(path.as_bytes(), 1, NOW_NS, NOW_NS)
+            .0
+            .to_owned()
     }
 
     #[test]

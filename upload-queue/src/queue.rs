@@ -201,9 +201,11 @@ impl Queue {
     /// Earliest time at which a job that was given back may run; `None` when none waits for its time.
     pub fn next_retry_ns(&self) -> Result<Option<i64>, DbError> {
         self.0.db.read(|conn| {
-            Ok(conn.query_row("SELECT min(not_before_ns) FROM job WHERE state = 3", [], |row| {
-                row.get(0)
-            })?)
+            Ok(
+                conn.query_row("SELECT min(not_before_ns) FROM job WHERE state = 3", [], |row| {
+                    row.get(0)
+                })?,
+            )
         })
     }
 
@@ -264,9 +266,8 @@ fn take(tx: &Transaction<'_>, window: &mut Window, limits: BatchLimits) -> Resul
 /// Reads the best waiting jobs into an empty window, without those `taken` in this very transaction. False: none is left.
 fn refill(tx: &Transaction<'_>, window: &mut Window, taken: &[Job]) -> Result<bool, DbError> {
     let limit = window.jobs_max() + 1 + taken.len();
-    let mut select = tx.prepare_cached(
-        "SELECT version, total FROM job WHERE state = 0 ORDER BY total DESC, version LIMIT ?1",
-    )?;
+    let mut select =
+        tx.prepare_cached("SELECT version, total FROM job WHERE state = 0 ORDER BY total DESC, version LIMIT ?1")?;
     let mut rows: Vec<(i64, f64)> = select
         .query_map([limit as i64], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;

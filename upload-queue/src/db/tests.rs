@@ -44,7 +44,8 @@ fn a_missing_migration_runs_once_and_the_rows_stay() {
     add(&Db::open(&path, &TREE[..1]).unwrap(), "a").unwrap();
     for _ in 0..2 {
         let db = Db::open(&path, TREE).unwrap();
-        db.write::<_, DbError>(|tx| Ok(tx.execute("UPDATE entry SET size = 1", [])?)).unwrap();
+        db.write::<_, DbError>(|tx| Ok(tx.execute("UPDATE entry SET size = 1", [])?))
+            .unwrap();
         assert_eq!(count(&db), 1);
     }
 }
@@ -54,7 +55,17 @@ fn a_newer_schema_is_refused_by_name() {
     let (_folder, path) = file();
     drop(Db::open(&path, TREE).unwrap());
     let error = Db::open(&path, &TREE[..1]).err().unwrap();
-    assert!(matches!(error, DbError::Newer { component: "tree", version: 2, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            DbError::Newer {
+                component: "tree",
+                version: 2,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -93,7 +104,10 @@ fn a_reader_sees_one_state_and_does_not_wait_for_the_writer() {
     })
     .unwrap();
     db.read::<_, DbError>(|conn| {
-        let seen = |conn: &Connection| -> i64 { conn.query_row("SELECT count(*) FROM entry", [], |row| row.get(0)).unwrap() };
+        let seen = |conn: &Connection| -> i64 {
+            conn.query_row("SELECT count(*) FROM entry", [], |row| row.get(0))
+                .unwrap()
+        };
         assert_eq!(seen(conn), 1);
         add(&db, "b")?;
         assert_eq!(seen(conn), 1);
@@ -150,7 +164,10 @@ fn a_catalog_cut_off_anywhere_is_refused() {
     }
     drop(db);
     let whole = std::fs::read(&path).unwrap();
-    assert!(!path.with_file_name("catalog.db-wal").exists(), "the last handle checkpoints");
+    assert!(
+        !path.with_file_name("catalog.db-wal").exists(),
+        "the last handle checkpoints"
+    );
     for len in [0, 1, 99, 100, 4095, 4096, whole.len() / 2, whole.len() - 1] {
         std::fs::write(&path, &whole[..len]).unwrap();
         let error = Db::open(&path, TREE).err().unwrap();

@@ -68,7 +68,14 @@ pub(crate) fn insert(tx: &Transaction<'_>, pack: PackRow, index: usize, share: &
     tx.prepare_cached(
         "INSERT INTO share (pack, idx, share_id, planned, holder, spooled) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
-    .execute(params![pack.0, index as i64, share.id.0, planned, holder, share.spooled])?;
+    .execute(params![
+        pack.0,
+        index as i64,
+        share.id.0,
+        planned,
+        holder,
+        share.spooled
+    ])?;
     if holder.is_some() {
         count_held(tx, pack, 1)?;
     }
@@ -138,12 +145,7 @@ pub(crate) fn in_spool(conn: &Connection, id: ShareId) -> Result<bool, DbError> 
 }
 
 /// A share of a pack is held by `peer` and leaves the spool.
-pub(crate) fn record_delivered(
-    tx: &Transaction<'_>,
-    pack: PackRow,
-    index: u8,
-    peer: &PeerKey,
-) -> Result<(), DbError> {
+pub(crate) fn record_delivered(tx: &Transaction<'_>, pack: PackRow, index: u8, peer: &PeerKey) -> Result<(), DbError> {
     let peer = peer_id(tx, peer)?;
     let taken = tx
         .prepare_cached("UPDATE share SET holder = ?3, planned = ?3 WHERE pack = ?1 AND idx = ?2 AND holder IS NULL")?

@@ -8,11 +8,13 @@ fn peer(number: u8) -> PeerKey {
 }
 
 fn known(db: &Db, pack: &OutgoingPack) -> PackRow {
-    db.write::<_, DbError>(|tx| insert_known(tx, &pack.record, &pack.manifest, pack.purpose)).unwrap()
+    db.write::<_, DbError>(|tx| insert_known(tx, &pack.record, &pack.manifest, pack.purpose))
+        .unwrap()
 }
 
 fn held(db: &Db, number: u8, shares: &[ShareId]) -> u64 {
-    db.write::<_, DbError>(|tx| record_held(tx, &peer(number), shares)).unwrap()
+    db.write::<_, DbError>(|tx| record_held(tx, &peer(number), shares))
+        .unwrap()
 }
 
 fn read<T>(db: &Db, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> T {
@@ -31,7 +33,10 @@ fn a_pack_comes_back_as_it_was_recorded_and_is_recorded_once() {
     assert_eq!(read(&db, |conn| find(conn, pack.manifest.pack)), Some(found.clone()));
     assert_eq!(found.holders, [None, Some(peer(7)), None]);
     assert_eq!(found.held(), 1);
-    assert_eq!((found.manifest, found.record, found.purpose), (pack.manifest, pack.record, pack.purpose));
+    assert_eq!(
+        (found.manifest, found.record, found.purpose),
+        (pack.manifest, pack.record, pack.purpose)
+    );
     assert_eq!(read(&db, rows), [row]);
     assert_eq!(read(&db, |conn| get(conn, PackRow(99))), None);
 }
@@ -43,7 +48,12 @@ fn a_pack_is_safe_when_it_survives_as_many_losses_as_asked() {
     let row = known(&db, &pack);
     for (number, (id, _)) in pack.shares.iter().enumerate() {
         held(&db, number as u8, &[*id]);
-        assert_eq!(read(&db, |conn| is_safe(conn, row, 1)), number + 1 >= 3, "{} held", number + 1);
+        assert_eq!(
+            read(&db, |conn| is_safe(conn, row, 1)),
+            number + 1 >= 3,
+            "{} held",
+            number + 1
+        );
     }
     assert!(!read(&db, |conn| is_safe(conn, PackRow(99), 0)));
 }
@@ -66,7 +76,8 @@ fn health_counts_what_survives_and_the_weakest_pack() {
         tolerates: Some(0),
     };
     assert_eq!(read(&db, |conn| health(conn, 1)), expected);
-    db.write::<_, DbError>(|tx| record_lost(tx, &peer(0), packs[2].shares[0].0)).unwrap();
+    db.write::<_, DbError>(|tx| record_lost(tx, &peer(0), packs[2].shares[0].0))
+        .unwrap();
     let expected = Health {
         fragile: 0,
         tolerates: None,
@@ -84,7 +95,10 @@ fn recording_what_is_known_already_changes_nothing() {
     assert_eq!(held(&db, 1, &[id, ShareId([9; 32])]), 1);
     assert_eq!(held(&db, 1, &[id]), 1);
     assert_eq!(held(&db, 2, &[id]), 1, "known, though its first holder stays");
-    assert_eq!(read(&db, |conn| get(conn, row)).unwrap().holders, [Some(peer(1)), None, None]);
+    assert_eq!(
+        read(&db, |conn| get(conn, row)).unwrap().holders,
+        [Some(peer(1)), None, None]
+    );
     for _ in 0..2 {
         db.write::<_, DbError>(|tx| record_lost(tx, &peer(1), id)).unwrap();
         assert_eq!(read(&db, |conn| get(conn, row)).unwrap().held(), 0);
@@ -104,10 +118,16 @@ fn copies_with_equal_ids_are_counted_a_holder_each() {
         held(&db, 1, &[id]);
         held(&db, 2, &[id]);
     }
-    assert_eq!(read(&db, |conn| get(conn, row)).unwrap().holders, [Some(peer(1)), Some(peer(2)), None]);
+    assert_eq!(
+        read(&db, |conn| get(conn, row)).unwrap().holders,
+        [Some(peer(1)), Some(peer(2)), None]
+    );
     assert!(read(&db, |conn| is_safe(conn, row, 1)));
     db.write::<_, DbError>(|tx| record_lost(tx, &peer(1), id)).unwrap();
-    assert_eq!(read(&db, |conn| get(conn, row)).unwrap().holders, [None, Some(peer(2)), None]);
+    assert_eq!(
+        read(&db, |conn| get(conn, row)).unwrap().holders,
+        [None, Some(peer(2)), None]
+    );
 }
 
 #[test]

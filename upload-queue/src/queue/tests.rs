@@ -37,7 +37,15 @@ fn versions(jobs: &[Job]) -> Vec<u64> {
 #[test]
 fn the_best_job_is_leased_first_also_when_it_came_last() {
     let (db, queue) = queue(2);
-    enqueue(&db, &queue, &[new_job(1, 1 << 30, 9000), new_job(2, 1 << 20, 900), new_job(3, 1 << 25, 9000)]);
+    enqueue(
+        &db,
+        &queue,
+        &[
+            new_job(1, 1 << 30, 9000),
+            new_job(2, 1 << 20, 900),
+            new_job(3, 1 << 25, 9000),
+        ],
+    );
     let one = BatchLimits { jobs_max: 1, ..ALL };
     assert_eq!(versions(&queue.lease(one, NOW_NS).unwrap()), [2]);
     enqueue(&db, &queue, &[new_job(4, 10, 1)]);
@@ -48,9 +56,23 @@ fn the_best_job_is_leased_first_also_when_it_came_last() {
 #[test]
 fn a_job_larger_than_the_batch_is_leased_alone() {
     let (db, queue) = queue(10);
-    enqueue(&db, &queue, &[new_job(1, 50, 0), new_job(2, 60, 0), new_job(3, 500, 0), new_job(4, 600, 0)]);
-    let limits = BatchLimits { jobs_max: 10, bytes_max: 110 };
-    let batches: Vec<_> = (0..4).map(|_| versions(&queue.lease(limits, NOW_NS).unwrap())).collect();
+    enqueue(
+        &db,
+        &queue,
+        &[
+            new_job(1, 50, 0),
+            new_job(2, 60, 0),
+            new_job(3, 500, 0),
+            new_job(4, 600, 0),
+        ],
+    );
+    let limits = BatchLimits {
+        jobs_max: 10,
+        bytes_max: 110,
+    };
+    let batches: Vec<_> = (0..4)
+        .map(|_| versions(&queue.lease(limits, NOW_NS).unwrap()))
+        .collect();
     assert_eq!(batches, [vec![1, 2], vec![3], vec![4], vec![]]);
 }
 
@@ -80,13 +102,24 @@ fn jobs_of_a_transaction_that_is_rolled_back_are_never_leased() {
 fn leases_of_a_process_that_died_wait_again_and_what_was_sent_does_not() {
     let (db, queue) = queue(10);
     enqueue(&db, &queue, &[new_job(1, 1, 0), new_job(2, 2, 0), new_job(3, 3, 0)]);
-    assert_eq!(queue.lease(BatchLimits { jobs_max: 2, ..ALL }, NOW_NS).unwrap().len(), 2);
+    assert_eq!(
+        queue.lease(BatchLimits { jobs_max: 2, ..ALL }, NOW_NS).unwrap().len(),
+        2
+    );
     db.write::<_, DbError>(|tx| queue.sending(tx, &[VersionId(1)])).unwrap();
     drop(queue);
 
     let queue = Queue::open(db, Weights::default()).unwrap();
-    let states: Vec<_> = queue.list(10).unwrap().iter().map(|job| (job.version.0, job.state)).collect();
-    assert_eq!(states, [(1, JobState::Sending), (2, JobState::Waiting), (3, JobState::Waiting)]);
+    let states: Vec<_> = queue
+        .list(10)
+        .unwrap()
+        .iter()
+        .map(|job| (job.version.0, job.state))
+        .collect();
+    assert_eq!(
+        states,
+        [(1, JobState::Sending), (2, JobState::Waiting), (3, JobState::Waiting)]
+    );
     assert_eq!(versions(&queue.lease(ALL, NOW_NS).unwrap()), [2, 3]);
 }
 
@@ -115,7 +148,8 @@ fn a_job_whose_content_was_lost_waits_again() {
     assert_eq!(queue.counts().unwrap().sending_bytes, 7);
     db.write::<_, DbError>(|tx| queue.reopen(tx, &[VersionId(1)])).unwrap();
     assert_eq!(versions(&queue.lease(ALL, NOW_NS).unwrap()), [1]);
-    db.write::<_, DbError>(|tx| queue.settle(tx, &[VersionId(1), VersionId(99)])).unwrap();
+    db.write::<_, DbError>(|tx| queue.settle(tx, &[VersionId(1), VersionId(99)]))
+        .unwrap();
     assert_eq!(queue.counts().unwrap(), QueueCounts::default());
 }
 
@@ -123,14 +157,22 @@ fn a_job_whose_content_was_lost_waits_again() {
 fn version_ids_use_all_64_bits() {
     let (db, queue) = queue(10);
     enqueue(&db, &queue, &[new_job(u64::MAX, u64::MAX, 0)]);
-    let job = db.read::<_, DbError>(|conn| queue.get(conn, VersionId(u64::MAX))).unwrap().unwrap();
-    assert_eq!((job.version.0, job.state, job.class.as_str()), (u64::MAX, JobState::Waiting, "document"));
+    let job = db
+        .read::<_, DbError>(|conn| queue.get(conn, VersionId(u64::MAX)))
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (job.version.0, job.state, job.class.as_str()),
+        (u64::MAX, JobState::Waiting, "document")
+    );
 }
 
 #[test]
 fn list_shows_as_many_as_asked_in_the_order_of_lease() {
     let (db, queue) = queue(3);
-    let jobs: Vec<_> = (0..50).map(|n| new_job(n, 1 << (n % 30), (n * 37 % 100) as i64)).collect();
+    let jobs: Vec<_> = (0..50)
+        .map(|n| new_job(n, 1 << (n % 30), (n * 37 % 100) as i64))
+        .collect();
     enqueue(&db, &queue, &jobs);
     let listed = versions(&queue.list(20).unwrap());
     assert_eq!(listed.len(), 20);
@@ -177,8 +219,10 @@ fn nth(model: &Model, state: JobState, n: usize) -> Option<VersionId> {
 }
 
 fn expected_lease(model: &Model, limits: BatchLimits, now_ns: i64) -> Vec<u64> {
-    let mut waiting: Vec<_> =
-        model.iter().filter(|(_, job)| job.state == JobState::Waiting && job.not_before_ns <= now_ns).collect();
+    let mut waiting: Vec<_> = model
+        .iter()
+        .filter(|(_, job)| job.state == JobState::Waiting && job.not_before_ns <= now_ns)
+        .collect();
     waiting.sort_by_key(|(_, job)| std::cmp::Reverse(job.rank));
     let mut bytes = 0;
     let mut batch = Vec::new();

@@ -14,10 +14,7 @@ const SIGN: u64 = 1 << 63;
 impl Rank {
     pub(super) fn new(total: f64, version: i64) -> Self {
         let bits = (total + 0.0).to_bits(); // −0 and 0 are equal to SQLite
-        Self(
-            if bits & SIGN == 0 { bits | SIGN } else { !bits },
-            Reverse(version),
-        )
+        Self(if bits & SIGN == 0 { bits | SIGN } else { !bits }, Reverse(version))
     }
     pub(super) fn total(self) -> f64 {
         f64::from_bits(if self.0 & SIGN == 0 { !self.0 } else { self.0 & !SIGN })
