@@ -3,16 +3,31 @@
 
 use crate::id::{ChunkId, VersionId};
 use crate::keys::WRAPPED_KEY_BYTES;
+use crate::log_record::VERY_SMALL_BYTES_MAX;
+use crate::record::Record;
+use crate::section::SectionKind;
+use crate::share::MANIFEST_AREA_BYTES;
+use crate::size::MIB;
+
+/// Most chunks in one `Pack` record and most extents in one `Cap` or `CapMore`: at most 33 bytes each, so that a record
+/// takes about half a section. Longer lists go on in further records.
+pub const LIST_MAX: usize = 16 * 1024;
+/// Longest chunk, in bytes of plaintext: a reader allocates that much.
+pub const CHUNK_RAW_BYTES_MAX: u32 = 16 * MIB as u32;
 
 /// One record of the read-cap index.
 #[derive(Clone, PartialEq, Eq, Debug, minicbor::Encode, minicbor::Decode)]
 pub enum IndexRecord {
-    /// A data pack and the chunks in it.
+    /// A data pack and chunks in it. A pack with more chunks than `LIST_MAX` has several of these, which add up.
     #[n(0)]
     Pack(#[n(0)] PackRecord, #[n(1)] Vec<ChunkSlot>),
     /// Where a file version's content is.
     #[n(1)]
     Cap(#[n(0)] VersionId, #[n(1)] Cap),
+    /// More extents of a version with more than `LIST_MAX` of them, from this byte of the file on. They follow its `Cap`
+    /// in order, perhaps in a later section.
+    #[n(2)]
+    CapMore(#[n(0)] VersionId, #[n(1)] u64, #[n(2)] Vec<Extent>),
 }
 
 /// All it takes to find and open a pack.
@@ -63,4 +78,117 @@ pub enum Extent {
     /// A hole of so many bytes.
     #[n(1)]
     Hole(#[n(0)] u64),
+}
+
+impl Extent {
+    /// Bytes of the file that it covers.
+    pub fn len(&self) -> u64 {
+        match *self {
+            Self::Chunk(_, raw_len) => raw_len.into(),
+            Self::Hole(len) => len,
+        }
+    }
+
+    /// Never true in a valid record.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl IndexRecord {
+    /// The records of a pack: one, or more if its chunks are more than `LIST_MAX`.
+    pub fn of_pack(pack: PackRecord, slots: &[ChunkSlot]) -> Vec<Self> {
+        if slots.is_empty() {
+            return vec![Self::Pack(pack, Vec::new())];
+        }
+        slots
+            .chunks(LIST_MAX)
+            .map(|part| Self::Pack(pack.clone(), part.to_vec()))
+            .collect()
+    }
+
+    /// The records of a version's cap: one, or more if its extents are more than `LIST_MAX`.
+    pub fn of_cap(version: VersionId, cap: Cap) -> Vec<Self> {
+        let extents = match cap {
+            Cap::Extents(extents) if extents.len() > LIST_MAX => extents,
+            short => return vec![Self::Cap(version, short)],
+        };
+        let mut records = Vec::new();
+        let mut offset = 0;
+        for part in extents.chunks(LIST_MAX) {
+            records.push(match offset {
+                0 => Self::Cap(version, Cap::Extents(part.to_vec())),
+                _ => Self::CapMore(version, offset, part.to_vec()),
+            });
+            offset += part.iter().map(Extent::len).sum::<u64>();
+        }
+        records
+    }
+}
+
+impl Record for IndexRecord {
+    const KIND: SectionKind = SectionKind::Index;
+
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Pack(pack, slots) => {
+                pack.check()?;
+                check_count(slots.len())?;
+                slots.iter().try_for_each(ChunkSlot::check)
+            }
+            Self::Cap(_, Cap::Inline(bytes)) if bytes.len() as u64 > VERY_SMALL_BYTES_MAX => {
+                Err(format!("{} bytes of content are too many for the index", bytes.len()))
+            }
+            Self::Cap(_, Cap::Inline(_)) => Ok(()),
+            Self::Cap(_, Cap::Extents(extents)) => check_extents(0, extents),
+            Self::CapMore(_, 0, _) => Err("more extents that begin at byte 0".to_owned()),
+            Self::CapMore(_, offset, extents) => check_extents(*offset, extents),
+        }
+    }
+}
+
+impl PackRecord {
+    /// Whether all limits hold; else which does not. The manifest itself is checked when it is decoded.
+    pub fn check(&self) -> Result<(), String> {
+        match self.manifest.len() {
+            1..=MANIFEST_AREA_BYTES => Ok(()),
+            len => Err(format!("a manifest of {len} bytes")),
+        }
+    }
+}
+
+impl ChunkSlot {
+    fn check(&self) -> Result<(), String> {
+        let lengths_fit = 0 < self.stored_len && self.stored_len <= self.raw_len && self.raw_len <= CHUNK_RAW_BYTES_MAX;
+        if lengths_fit && self.offset.checked_add(self.stored_len).is_some() {
+            return Ok(());
+        }
+        Err(format!(
+            "chunk {} with {} bytes at {}",
+            self.id, self.stored_len, self.offset
+        ))
+    }
+}
+
+fn check_count(count: usize) -> Result<(), String> {
+    match count {
+        0..=LIST_MAX => Ok(()),
+        _ => Err(format!("a list of {count}, {LIST_MAX} are allowed")),
+    }
+}
+
+fn check_extents(offset: u64, extents: &[Extent]) -> Result<(), String> {
+    check_count(extents.len())?;
+    let mut end = offset;
+    for extent in extents {
+        if extent.is_empty() || matches!(extent, Extent::Chunk(_, len) if *len > CHUNK_RAW_BYTES_MAX) {
+            return Err(format!("an extent of {} bytes", extent.len()));
+        }
+        // A file's length is a signed 64-bit number everywhere that matters.
+        end = end
+            .checked_add(extent.len())
+            .filter(|&end| end <= i64::MAX as u64)
+            .ok_or("extents beyond 2^63 bytes")?;
+    }
+    Ok(())
 }

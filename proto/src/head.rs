@@ -1,9 +1,16 @@
 //! The head: a device's signed, numbered, constant-size pointer to its newest root (docs/format/head.md).
 
+use std::ops::Range;
+
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use zeroize::Zeroizing;
+
 use crate::id::{AccountId, DeviceId};
-use crate::keys::{DeviceCert, PutKeys, ReadKey};
+use crate::keys::{CertError, DeviceCert, PutKeys, ReadKey, WRAPPED_KEY_BYTES, power};
 use crate::log_record::SnapshotRecord;
+use crate::record;
 use crate::root::RootRef;
+use crate::share::MANIFEST_AREA_BYTES;
 
 /// Bytes of an encoded head, whatever is in it.
 pub const HEAD_BYTES: usize = 4096;
@@ -58,41 +65,197 @@ pub enum HeadError {
     Sealed,
 }
 
+impl HeadError {
+    fn malformed(reason: impl Into<String>) -> Self {
+        Self::Malformed { reason: reason.into() }
+    }
+}
+
+const MAGIC: &[u8; 8] = b"GBHEAD\0\0";
+const VERSION: u16 = 1;
+const SIGNATURE_DOMAIN: &[u8] = b"gridbackup 2026 head signature";
+const CERT_BYTES_MAX: usize = 256;
+
+// docs/format/head.md §1
+const CERT_LEN: Range<usize> = 10..12;
+const CERT: Range<usize> = 12..12 + CERT_BYTES_MAX;
+const SEQ: Range<usize> = CERT.end..CERT.end + 8;
+const PREVIOUS: Range<usize> = SEQ.end..SEQ.end + 32;
+const SEALED: Range<usize> = PREVIOUS.end..SIGNATURE.start;
+const SIGNATURE: Range<usize> = HEAD_BYTES - 64..HEAD_BYTES;
+
+/// Bytes that sealing adds: an ephemeral public key and a tag.
+const SEALING_BYTES: usize = 48;
+/// Bytes of the body before it is sealed: its length, its CBOR, zeros.
+const BODY_BYTES: usize = SEALED.end - SEALED.start - SEALING_BYTES;
+/// Bytes for the length in front of the body.
+const BODY_LEN_BYTES: usize = 2;
+
+// The longest manifest with its wrapped key fits, and 256 bytes are enough for the fields around it.
+const _: () = assert!(MANIFEST_AREA_BYTES + WRAPPED_KEY_BYTES + 256 <= BODY_BYTES - BODY_LEN_BYTES);
+
 impl Head {
     /// Seals and signs a head. `ephemeral` is 32 fresh random bytes.
+    ///
+    /// # Panics
+    /// If `cert` is not the certificate of `device`, or `body` breaks the limits of its records.
     pub fn sign(
-        _device: &ed25519_dalek::SigningKey,
-        _cert: &DeviceCert,
-        _seq: u64,
-        _previous: [u8; 32],
-        _body: &HeadBody,
-        _put: &PutKeys,
-        _ephemeral: [u8; 32],
+        device: &SigningKey,
+        cert: &DeviceCert,
+        seq: u64,
+        previous: [u8; 32],
+        body: &HeadBody,
+        put: &PutKeys,
+        ephemeral: [u8; 32],
     ) -> Self {
-        todo!()
+        assert_eq!(
+            device.verifying_key().to_bytes(),
+            cert.device.0,
+            "a head is signed by the device that it is of"
+        );
+        let sealed = put.seal_to_reader(&sealing_context(cert.device, seq), &body.to_padded(), ephemeral);
+        let mut head = Self {
+            cert: cert.clone(),
+            seq,
+            previous,
+            sealed,
+            signature: [0; 64],
+        };
+        head.signature = device.sign(&signed_bytes(&head.encode())).to_bytes();
+        head
     }
+
     /// The account it belongs to.
     pub fn account(&self) -> AccountId {
         self.cert.account
     }
+
     /// The device it belongs to.
     pub fn device(&self) -> DeviceId {
         self.cert.device
     }
+
     /// The stored bytes: exactly `HEAD_BYTES`.
     pub fn encode(&self) -> Vec<u8> {
-        todo!()
+        let cert = self.cert.encode();
+        let mut bytes = vec![0; HEAD_BYTES];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[CERT_LEN].copy_from_slice(&(cert.len() as u16).to_le_bytes());
+        bytes[CERT][..cert.len()].copy_from_slice(&cert);
+        bytes[SEQ].copy_from_slice(&self.seq.to_le_bytes());
+        bytes[PREVIOUS].copy_from_slice(&self.previous);
+        bytes[SEALED].copy_from_slice(&self.sealed);
+        bytes[SIGNATURE].copy_from_slice(&self.signature);
+        bytes
     }
+
     /// Decodes; checks length, version, certificate and signature.
-    pub fn decode(_bytes: &[u8]) -> Result<Self, HeadError> {
-        todo!()
+    // docs/format/head.md §2
+    pub fn decode(bytes: &[u8]) -> Result<Self, HeadError> {
+        if bytes.len() != HEAD_BYTES {
+            return Err(HeadError::malformed(format!(
+                "it has {} bytes instead of {HEAD_BYTES}",
+                bytes.len()
+            )));
+        }
+        if bytes[..8] != *MAGIC {
+            return Err(HeadError::malformed("it does not begin with GBHEAD"));
+        }
+        let version = u16::from_le_bytes([bytes[8], bytes[9]]);
+        if version != VERSION {
+            return Err(HeadError::Version { version });
+        }
+        let head = Self {
+            cert: decode_cert(u16::from_le_bytes([bytes[10], bytes[11]]).into(), &bytes[CERT])?,
+            seq: u64::from_le_bytes(array(&bytes[SEQ])),
+            previous: array(&bytes[PREVIOUS]),
+            sealed: bytes[SEALED].to_vec(),
+            signature: array(&bytes[SIGNATURE]),
+        };
+        VerifyingKey::from_bytes(&head.cert.device.0)
+            .and_then(|device| device.verify_strict(&signed_bytes(bytes), &Signature::from_bytes(&head.signature)))
+            .map_err(|_| HeadError::Signature)?;
+        Ok(head)
     }
+
     /// BLAKE3 of the encoding: the next head's `previous`.
     pub fn hash(&self) -> [u8; 32] {
-        *blake3::hash(&self.encode()).as_bytes()
+        blake3::hash(&self.encode()).into()
     }
+
     /// Opens the body.
-    pub fn open(&self, _read: &ReadKey) -> Result<HeadBody, HeadError> {
-        todo!()
+    pub fn open(&self, read: &ReadKey) -> Result<HeadBody, HeadError> {
+        let padded = read
+            .open(&sealing_context(self.device(), self.seq), &self.sealed)
+            .ok_or(HeadError::Sealed)?;
+        HeadBody::from_padded(&padded).map_err(|reason| HeadError::malformed(format!("its body: {reason}")))
     }
+}
+
+impl HeadBody {
+    /// Length, CBOR, zeros: always `BODY_BYTES`. Leaves the snapshot's roots out if they would not fit.
+    fn to_padded(&self) -> Zeroizing<Vec<u8>> {
+        self.check().expect("a body is within its limits when it is published");
+        let mut body = record::to_cbor(self);
+        if body.len() > BODY_BYTES - BODY_LEN_BYTES {
+            let mut short = self.clone();
+            short.snapshot.iter_mut().for_each(|snapshot| snapshot.roots.clear());
+            body = record::to_cbor(&short);
+        }
+        let mut padded = Zeroizing::new(vec![0; BODY_BYTES]);
+        padded[..BODY_LEN_BYTES].copy_from_slice(&(body.len() as u16).to_le_bytes());
+        padded[BODY_LEN_BYTES..][..body.len()].copy_from_slice(&body);
+        padded
+    }
+
+    fn from_padded(padded: &[u8]) -> Result<Self, String> {
+        let (len, rest) = padded.split_first_chunk().ok_or("it is empty")?;
+        let len = usize::from(u16::from_le_bytes(*len));
+        let (body, padding) = rest.split_at_checked(len).ok_or("it is longer than its room")?;
+        if padding.iter().any(|&byte| byte != 0) {
+            return Err("its padding is not zero".to_owned());
+        }
+        let (decoded, used) = record::first_from_cbor::<Self>(body)?;
+        if used != len {
+            return Err("it is longer than its record".to_owned());
+        }
+        decoded.check()?;
+        Ok(decoded)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.root.iter().try_for_each(RootRef::check)?;
+        self.snapshot.iter().try_for_each(SnapshotRecord::check)
+    }
+}
+
+fn decode_cert(len: usize, area: &[u8]) -> Result<DeviceCert, HeadError> {
+    let (encoded, padding) = area
+        .split_at_checked(len)
+        .ok_or_else(|| HeadError::malformed(format!("a certificate of {len} bytes")))?;
+    let cert = DeviceCert::decode(encoded).map_err(|error| match error {
+        CertError::Signature => HeadError::Signature,
+        CertError::Malformed { reason } => HeadError::malformed(reason),
+    })?;
+    // Two encodings of one certificate would give one head two hashes.
+    if padding.iter().any(|&byte| byte != 0) || cert.encode() != encoded {
+        return Err(HeadError::malformed("the certificate is padded with something"));
+    }
+    if cert.powers & power::PUT == 0 {
+        return Err(HeadError::malformed("its device may not put"));
+    }
+    Ok(cert)
+}
+
+fn sealing_context(device: DeviceId, seq: u64) -> Vec<u8> {
+    [&device.0[..], &seq.to_le_bytes()].concat()
+}
+
+fn signed_bytes(encoded: &[u8]) -> Vec<u8> {
+    [SIGNATURE_DOMAIN, &encoded[..SIGNATURE.start]].concat()
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.try_into().expect("the ranges of the layout have these lengths")
 }

@@ -18,6 +18,7 @@ pub mod share;
 pub mod cap_index;
 pub mod head;
 pub mod log_record;
+pub mod record;
 pub mod root;
 pub mod section;
 

@@ -1,6 +1,9 @@
 //! Backup-log records: the tree as it was, as full or incremental logs (docs/format/backup-log.md).
 
 use crate::id::{SnapshotId, VersionId};
+use crate::record::{self, NAME_BYTES_MAX, PATH_BYTES_MAX, Record};
+use crate::section::SectionKind;
+use crate::size::KIB;
 
 /// One record of a backup log. A log is a `Snapshot`, then per directory (sorted by path bytes) a `Directory` followed by
 /// its records sorted by name. A later record for the same path and snapshot replaces an earlier one.
@@ -162,3 +165,117 @@ pub enum Content {
 pub const TINY_BYTES_MAX: u64 = 128;
 /// Largest file content that the read-cap index carries itself.
 pub const VERY_SMALL_BYTES_MAX: u64 = 4096;
+/// Most paths that a snapshot covers.
+pub const SNAPSHOT_ROOTS_MAX: usize = 1024;
+/// Most bytes of all paths that a snapshot covers.
+pub const SNAPSHOT_ROOTS_BYTES_MAX: usize = 256 * KIB;
+/// Most extended attributes of an entry.
+pub const XATTRS_MAX: usize = 1024;
+/// Longest value of an extended attribute: what Linux allows (`XATTR_SIZE_MAX`).
+pub const XATTR_VALUE_BYTES_MAX: usize = 64 * KIB;
+/// Most bytes of all names and values of an entry's extended attributes.
+pub const XATTRS_BYTES_MAX: usize = 256 * KIB;
+
+// Any record fits in a section together with its context, so that writers need no third case. A field's CBOR costs at
+// most 9 bytes; 32 per list element are more than enough.
+const _: () = assert!(
+    SNAPSHOT_ROOTS_BYTES_MAX + 32 * SNAPSHOT_ROOTS_MAX + 2 * PATH_BYTES_MAX + XATTRS_BYTES_MAX + 32 * XATTRS_MAX + KIB
+        < SectionKind::Log.records_bytes_max()
+);
+
+/// Levels of a log's context: a snapshot, then a directory.
+impl Record for LogRecord {
+    const KIND: SectionKind = SectionKind::Log;
+
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.check(),
+            Self::Directory(path) => record::check_path(path),
+            Self::Entry(entry) => entry.check(),
+            Self::Gone(name) => record::check_name(name),
+        }
+    }
+
+    fn depth(&self) -> usize {
+        match self {
+            Self::Snapshot(_) => 0,
+            Self::Directory(_) => 1,
+            Self::Entry(_) | Self::Gone(_) => 2,
+        }
+    }
+
+    fn is_context(&self) -> bool {
+        matches!(self, Self::Snapshot(_) | Self::Directory(_))
+    }
+}
+
+impl SnapshotRecord {
+    /// Whether all limits hold; else which does not.
+    pub fn check(&self) -> Result<(), String> {
+        if self.seq == 0 || self.parent.is_some_and(|parent| parent == 0 || parent >= self.seq) {
+            return Err(format!("snapshot {} with parent {:?}", self.seq, self.parent));
+        }
+        let bytes: usize = self.roots.iter().map(|root| root.0.len()).sum();
+        if self.roots.len() > SNAPSHOT_ROOTS_MAX || bytes > SNAPSHOT_ROOTS_BYTES_MAX {
+            return Err(format!("{} roots of {bytes} bytes are too many", self.roots.len()));
+        }
+        self.roots.iter().try_for_each(|root| record::check_path(&root.0))
+    }
+}
+
+impl Entry {
+    /// Whether all limits hold; else which does not.
+    pub fn check(&self) -> Result<(), String> {
+        // Only the root of the tree has no name.
+        if !(self.name.is_empty() && self.kind == EntryKind::Directory) {
+            record::check_name(&self.name)?;
+        }
+        self.meta.check()?;
+        match (self.kind, &self.content) {
+            (EntryKind::File, Content::Version(_)) => Ok(()),
+            (EntryKind::File, Content::Inline(bytes)) if bytes.len() as u64 <= TINY_BYTES_MAX => Ok(()),
+            (EntryKind::Symlink, Content::Inline(target)) if target.len() <= PATH_BYTES_MAX => Ok(()),
+            (EntryKind::File | EntryKind::Symlink, _) => Err(format!("a {:?} without content, or too long", self.kind)),
+            (_, Content::None) => Ok(()),
+            (kind, _) => Err(format!("a {kind:?} with content")),
+        }
+    }
+}
+
+impl Meta {
+    /// Whether all limits hold; else which does not.
+    pub fn check(&self) -> Result<(), String> {
+        if self.mode > 0o7777 {
+            return Err(format!("mode {:o} has more than 12 bits", self.mode));
+        }
+        let bytes: usize = self
+            .xattrs
+            .iter()
+            .map(|xattr| xattr.name.len() + xattr.value.len())
+            .sum();
+        if self.xattrs.len() > XATTRS_MAX || bytes > XATTRS_BYTES_MAX {
+            return Err(format!(
+                "{} extended attributes of {bytes} bytes are too many",
+                self.xattrs.len()
+            ));
+        }
+        if !self.xattrs.is_sorted_by(|a, b| a.name < b.name) {
+            return Err("extended attributes are not sorted".to_owned());
+        }
+        self.xattrs.iter().try_for_each(Xattr::check)
+    }
+}
+
+impl Xattr {
+    fn check(&self) -> Result<(), String> {
+        let name_fits = (1..=NAME_BYTES_MAX).contains(&self.name.len()) && !self.name.contains(&0);
+        if name_fits && self.value.len() <= XATTR_VALUE_BYTES_MAX {
+            return Ok(());
+        }
+        Err(format!(
+            "extended attribute `{}` of {} bytes",
+            self.name.escape_ascii(),
+            self.value.len()
+        ))
+    }
+}

@@ -5,7 +5,8 @@
 
 use crate::cap_index::PackRecord;
 use crate::log_record::SnapshotRecord;
-use crate::section::SectionKind;
+use crate::record::{self, Record};
+use crate::section::{self, SECTION_HEADER_BYTES, SectionError, SectionKind};
 
 /// Sections a root lists itself before the older part moves out.
 pub const ROOT_SECTIONS_MAX: usize = 1024;
@@ -63,4 +64,77 @@ pub struct RootRef {
     /// Bytes of the encoded section.
     #[n(2)]
     pub len: u32,
+}
+
+impl Root {
+    /// The section of kind root that holds it.
+    ///
+    /// # Panics
+    /// If it breaks a limit that `check` tells of, or is longer than a root may be.
+    pub fn encode(&self) -> Vec<u8> {
+        self.check().expect("a root is within its limits when it is published");
+        section::encode(SectionKind::Root, &record::to_cbor(self))
+    }
+
+    /// Decodes a section of kind root that holds exactly one valid root.
+    pub fn decode(bytes: &[u8]) -> Result<Self, SectionError> {
+        let records = section::decode_kind::<Self>(bytes)?;
+        let mut roots = section::records::<Self>(&records);
+        let root = roots.next();
+        match (root, roots.next()) {
+            (Some(Ok(_)), Some(_)) => Err(SectionError::Record {
+                record: 1,
+                reason: "a root section holds one root".to_owned(),
+            }),
+            (Some(root), _) => root,
+            (None, _) => Err(SectionError::Record {
+                record: 0,
+                reason: "there is no root".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Record for Root {
+    const KIND: SectionKind = SectionKind::Root;
+
+    fn check(&self) -> Result<(), String> {
+        self.packs.iter().try_for_each(PackRecord::check)?;
+        self.sections
+            .iter()
+            .try_for_each(|section| section.check(self.packs.len()))?;
+        if !self.snapshots.is_sorted_by(|a, b| a.seq < b.seq) {
+            return Err("snapshots are not in order".to_owned());
+        }
+        self.snapshots.iter().try_for_each(SnapshotRecord::check)?;
+        self.older.iter().try_for_each(RootRef::check)
+    }
+}
+
+impl SectionRef {
+    fn check(&self, packs: usize) -> Result<(), String> {
+        if self.pack as usize >= packs {
+            return Err(format!("a section in pack {} of {packs}", self.pack));
+        }
+        match SectionKind::from_number(self.kind) {
+            Some(kind @ (SectionKind::Log | SectionKind::Index)) => check_span(kind, self.offset, self.len),
+            _ => Err(format!("a section of kind {}", self.kind)),
+        }
+    }
+}
+
+impl RootRef {
+    /// Whether all limits hold; else which does not.
+    pub fn check(&self) -> Result<(), String> {
+        self.pack.check()?;
+        check_span(SectionKind::Root, self.offset, self.len)
+    }
+}
+
+fn check_span(kind: SectionKind, offset: u32, len: u32) -> Result<(), String> {
+    let len_fits = (SECTION_HEADER_BYTES..=kind.encoded_bytes_max()).contains(&(len as usize));
+    if len_fits && offset.checked_add(len).is_some() {
+        return Ok(());
+    }
+    Err(format!("a section of {len} bytes at {offset}"))
 }

@@ -1,1 +1,190 @@
-//! A store in memory.
+//! A store in memory: what tests use by default, and the model of how a peer behaves.
+//!
+//! It checks what it is given like a real peer, but keeps nothing beyond its own life and has one caller only.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, Range};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
+use crate::head::Head;
+use crate::id::{AccountId, DeviceId, ShareId};
+use crate::share::Share;
+
+/// Shares and heads in memory.
+#[derive(Default)]
+pub struct MemoryStore {
+    capacity_bytes: Option<u64>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    shares: BTreeMap<ShareId, Share>,
+    heads: BTreeMap<(AccountId, DeviceId), (u64, Bytes)>,
+}
+
+impl MemoryStore {
+    /// A store without limit.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A store that is `Full` when stored forms would take more than `capacity_bytes`.
+    pub fn with_capacity(capacity_bytes: u64) -> Self {
+        Self {
+            capacity_bytes: Some(capacity_bytes),
+            ..Self::default()
+        }
+    }
+
+    /// Number of shares kept.
+    pub fn share_count(&self) -> usize {
+        self.kept().shares.len()
+    }
+
+    /// Flips the lowest bit of byte `offset` of a share's stored form, as a failing disk would. Returns whether there is
+    /// such a byte.
+    pub fn damage(&self, id: ShareId, offset: usize) -> bool {
+        let mut kept = self.kept();
+        let Some(share) = kept.shares.get_mut(&id) else {
+            return false;
+        };
+        let (part, at) = match offset.checked_sub(share.data.len()) {
+            None => (&mut share.data, offset),
+            Some(at) => (&mut share.tail, at),
+        };
+        let mut bytes = part.to_vec();
+        let Some(byte) = bytes.get_mut(at) else { return false };
+        *byte ^= 1;
+        *part = bytes.into();
+        true
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Every change below is a single insert or remove, so a panic elsewhere leaves nothing half done.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put_now(&self, id: ShareId, share: Share) -> Result<PutAck, StoreError> {
+        share.verify(id).map_err(|error| StoreError::Refused {
+            reason: error.to_string(),
+        })?;
+        let mut kept = self.kept();
+        if kept.shares.contains_key(&id) {
+            return Ok(PutAck::default());
+        }
+        let bytes_sent = share.stored_bytes() as u64;
+        if self
+            .capacity_bytes
+            .is_some_and(|capacity| kept.used_bytes() + bytes_sent > capacity)
+        {
+            return Err(StoreError::Full {
+                reason: "the store's capacity is used up".to_owned(),
+            });
+        }
+        kept.shares.insert(id, share);
+        Ok(PutAck {
+            bytes_sent,
+            receipt: None,
+        })
+    }
+
+    fn put_head_now(&self, bytes: Bytes) -> Result<(), StoreError> {
+        let head = Head::decode(&bytes).map_err(|error| StoreError::Refused {
+            reason: error.to_string(),
+        })?;
+        let mut kept = self.kept();
+        let key = (head.account(), head.device());
+        match kept.heads.get(&key) {
+            Some((_, held)) if *held == bytes => Ok(()),
+            Some((seq, _)) if *seq == head.seq => Err(StoreError::Refused {
+                reason: format!("another head {seq} of this device is held: a fork"),
+            }),
+            Some((seq, _)) if *seq > head.seq => Err(StoreError::Refused {
+                reason: format!("head {seq} is held already"),
+            }),
+            _ => {
+                kept.heads.insert(key, (head.seq, bytes));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Kept {
+    fn used_bytes(&self) -> u64 {
+        self.shares.values().map(|share| share.stored_bytes() as u64).sum()
+    }
+}
+
+impl ShareStore for MemoryStore {
+    fn put(&self, id: ShareId, share: Share) -> BoxFuture<'_, Result<PutAck, StoreError>> {
+        Box::pin(async move { self.put_now(id, share) })
+    }
+
+    fn get(&self, id: ShareId, range: Range<u32>) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+        Box::pin(async move {
+            let kept = self.kept();
+            let share = kept.shares.get(&id).ok_or(StoreError::NotFound)?;
+            slice(share, range.start as usize..range.end as usize)
+        })
+    }
+
+    fn list(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        Box::pin(async move {
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let kept = self.kept();
+            let ids = kept.shares.range((from, Bound::Unbounded)).map(|(id, _)| *id);
+            Ok(ids.take(limit as usize).collect())
+        })
+    }
+
+    fn remove(&self, id: ShareId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.kept().shares.remove(&id);
+            Ok(())
+        })
+    }
+
+    fn space(&self) -> BoxFuture<'_, Result<Space, StoreError>> {
+        Box::pin(async move {
+            let used_bytes = self.kept().used_bytes();
+            let free_bytes = self.capacity_bytes.map(|capacity| capacity.saturating_sub(used_bytes));
+            Ok(Space { used_bytes, free_bytes })
+        })
+    }
+}
+
+impl HeadStore for MemoryStore {
+    fn put_head(&self, head: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.put_head_now(head) })
+    }
+
+    fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
+        Box::pin(async move {
+            let kept = self.kept();
+            let heads = kept.heads.iter().filter(|((of, _), _)| *of == account);
+            Ok(heads.map(|(_, (_, bytes))| bytes.clone()).collect())
+        })
+    }
+}
+
+/// The bytes `range` of data and tail end to end. Copies only where the range spans both.
+fn slice(share: &Share, range: Range<usize>) -> Result<Bytes, StoreError> {
+    if range.start > range.end || range.end > share.stored_bytes() {
+        return Err(StoreError::OutOfRange);
+    }
+    let data_len = share.data.len();
+    Ok(if range.end <= data_len {
+        share.data.slice(range)
+    } else if range.start >= data_len {
+        share.tail.slice(range.start - data_len..range.end - data_len)
+    } else {
+        [&share.data[range.start..], &share.tail[..range.end - data_len]]
+            .concat()
+            .into()
+    })
+}
