@@ -53,6 +53,8 @@ pub const SECTION_HEADER_BYTES: usize = 36;
 
 const MAGIC: &[u8; 8] = b"GBSECT\0\0";
 const VERSION: u16 = 1;
+/// RFC 8878 §3.1.1.
+const ZSTD_FRAME_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Where the checksum begins: it covers all before it, and the payload.
 const CHECKED_BYTES: usize = 20;
 /// zstd's own default; metadata is 1 % of a backup, so higher levels buy nothing that one would notice.
@@ -158,7 +160,9 @@ fn checksum(header: &[u8], payload: &[u8]) -> [u8; 16] {
 
 /// Opens a payload that must be one zstd frame of exactly `len` bytes of content.
 fn decompress(payload: &[u8], len: usize) -> Result<Vec<u8>, SectionError> {
-    if zstd_safe::find_frame_compressed_size(payload) != Ok(payload.len())
+    // zstd takes a skippable frame for an empty one.
+    if !payload.starts_with(&ZSTD_FRAME_MAGIC)
+        || zstd_safe::find_frame_compressed_size(payload) != Ok(payload.len())
         || !matches!(zstd_safe::get_frame_content_size(payload), Ok(Some(content)) if content == len as u64)
     {
         return Err(malformed("its payload is not one zstd frame of the stated length"));
