@@ -1,1 +1,372 @@
-//! One suite that every `ShareStore` must pass.
+//! One suite that every `ShareStore` must pass, and the shares and heads that it takes.
+//!
+//! It needs no runtime and no clock: any executor can drive it. It asks for nothing that a bucket or a plain folder
+//! could not do, and leaves open what stores do differently: whether removed bytes are freed at once, whether there are
+//! receipts, and what an empty range returns.
+
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+
+use super::{PeerStore, StoreError};
+use crate::head::{Head, HeadBody};
+use crate::id::{AccountId, DeviceId, ShareId};
+use crate::keys::{AccountKeys, DeviceCert, power};
+use crate::manifest::Manifest;
+use crate::pack::{self, PackKey, PackShape};
+use crate::phrase::Seed;
+use crate::share::{Share, ShareSize};
+
+/// Shares and heads of one made-up account, the same for the same number.
+pub struct Fixture {
+    keys: AccountKeys,
+    number: u64,
+    shares: Vec<(ShareId, Share)>,
+}
+
+impl Fixture {
+    /// Shape of its pack: small, and with more shares than a page of a listing in the suite.
+    pub const SHAPE: PackShape = PackShape {
+        k: 2,
+        n: 5,
+        share: ShareSize::Small,
+    };
+
+    /// The fixture of that number.
+    pub fn new(number: u64) -> Self {
+        let keys = AccountKeys::from_seed(&Seed(derive(number, "seed")));
+        let pack_key = PackKey(derive(number, "pack key"));
+        let sealed = pack::seal(&pack_key, Self::SHAPE, format!("fixture {number}").as_bytes());
+        let device = device(number, "device");
+        let manifest = Manifest::sign(
+            pack_key.pack_id(),
+            Self::SHAPE,
+            sealed.ids.clone(),
+            keys.account_id(),
+            &device,
+        );
+        Self {
+            shares: sealed.shares(&manifest),
+            keys,
+            number,
+        }
+    }
+
+    /// The account.
+    pub fn account(&self) -> AccountId {
+        self.keys.account_id()
+    }
+
+    /// All keys of the account.
+    pub fn keys(&self) -> &AccountKeys {
+        &self.keys
+    }
+
+    /// Share number `number`, from 0, of the pack.
+    ///
+    /// # Panics
+    /// If the pack has fewer shares.
+    pub fn share(&self, number: usize) -> (ShareId, Share) {
+        self.shares[number].clone()
+    }
+
+    /// A head of the account's first device.
+    pub fn head(&self, seq: u64) -> Bytes {
+        self.sign_head("device", seq, [0; 32])
+    }
+
+    /// Another head of the first device with the same number: what a device makes that was rolled back.
+    pub fn forked_head(&self, seq: u64) -> Bytes {
+        self.sign_head("device", seq, [1; 32])
+    }
+
+    /// A head of the account's second device.
+    pub fn second_head(&self, seq: u64) -> Bytes {
+        self.sign_head("second device", seq, [0; 32])
+    }
+
+    fn sign_head(&self, purpose: &str, seq: u64, previous: [u8; 32]) -> Bytes {
+        let device = device(self.number, purpose);
+        let device_id = DeviceId(device.verifying_key().to_bytes());
+        let cert = DeviceCert::sign(&self.keys.signing, device_id, power::ALL, purpose, 0);
+        let body = HeadBody {
+            root: None,
+            snapshot: None,
+        };
+        // One ephemeral key for all: nothing secret is in a fixture, and its heads must be the same every time.
+        let ephemeral = derive(self.number, "ephemeral");
+        Head::sign(&device, &cert, seq, previous, &body, &self.keys.put, ephemeral)
+            .encode()
+            .into()
+    }
+}
+
+fn device(number: u64, purpose: &str) -> SigningKey {
+    SigningKey::from_bytes(&derive(number, purpose))
+}
+
+fn derive(number: u64, purpose: &str) -> [u8; 32] {
+    blake3::Hasher::new_derive_key("gridbackup 2026 test fixture")
+        .update(&number.to_le_bytes())
+        .update(purpose.as_bytes())
+        .finalize()
+        .into()
+}
+
+/// Checks all that callers rely on. `store` must be empty; what the suite put there stays.
+///
+/// # Panics
+/// With the claim that does not hold.
+pub async fn check_share_store(store: &dyn PeerStore, fixture: &Fixture) {
+    check_empty(store, fixture).await;
+    check_put_and_get(store, fixture).await;
+    check_wrong_shares(store, fixture).await;
+    check_list(store, fixture).await;
+    check_remove(store, fixture).await;
+    check_heads(store, fixture).await;
+    check_wrong_heads(store, fixture).await;
+}
+
+async fn check_empty(store: &dyn PeerStore, fixture: &Fixture) {
+    let (id, _) = fixture.share(0);
+    assert_eq!(
+        store.list(None, 100).await,
+        Ok(Vec::new()),
+        "The suite needs an empty store"
+    );
+    assert_eq!(
+        store.get(id, 0..1).await,
+        Err(StoreError::NotFound),
+        "A share that was never put is not found"
+    );
+    assert_eq!(store.remove(id).await, Ok(()), "Removing what is not there succeeds");
+    assert_eq!(
+        store.heads(fixture.account()).await,
+        Ok(Vec::new()),
+        "An unknown account has no heads"
+    );
+}
+
+async fn check_put_and_get(store: &dyn PeerStore, fixture: &Fixture) {
+    let (id, share) = fixture.share(0);
+    let stored_bytes = share.stored_bytes() as u64;
+    let before = store.space().await.expect("Space can be asked");
+    let ack = store.put(id, share.clone()).await.expect("A valid share is put");
+    assert!(
+        ack.bytes_sent >= stored_bytes,
+        "The first put tells that all bytes were sent"
+    );
+    let after = store.space().await.expect("Space can be asked");
+    assert!(
+        after.used_bytes >= before.used_bytes + stored_bytes,
+        "Used space grows by the stored form"
+    );
+    if let (Some(before), Some(after)) = (before.free_bytes, after.free_bytes) {
+        assert!(after < before, "Free space shrinks");
+    }
+    let again = store
+        .put(id, share.clone())
+        .await
+        .expect("The same share again succeeds");
+    assert_eq!(again.bytes_sent, 0, "The same share again costs nothing");
+    let used = store.space().await.expect("Space can be asked").used_bytes;
+    assert_eq!(used, after.used_bytes, "The same share again takes no space");
+    check_ranges(store, id, &share).await;
+}
+
+async fn check_ranges(store: &dyn PeerStore, id: ShareId, share: &Share) {
+    let stored = [&share.data[..], &share.tail].concat();
+    let data = share.data.len() as u32;
+    let end = stored.len() as u32;
+    let ranges = [
+        (0..end, "the whole stored form"),
+        (0..1, "the first byte"),
+        (16_384..32_768, "a leaf in the middle"),
+        (data - 1..data + 1, "a range across data and tail"),
+        (data..end, "the tail"),
+        (end - 1..end, "the last byte"),
+    ];
+    for (range, what) in ranges {
+        let bytes = store.get(id, range.clone()).await;
+        assert_eq!(
+            bytes.as_deref(),
+            Ok(&stored[range.start as usize..range.end as usize]),
+            "Get returns {what}"
+        );
+    }
+    for range in [0..end + 1, end..end + 1, end + 5..end + 9, u32::MAX - 1..u32::MAX] {
+        let answer = store.get(id, range).await;
+        assert_eq!(
+            answer,
+            Err(StoreError::OutOfRange),
+            "A range that ends behind the share is out of range"
+        );
+    }
+}
+
+async fn check_wrong_shares(store: &dyn PeerStore, fixture: &Fixture) {
+    let (id, share) = fixture.share(1);
+    let (_, other) = fixture.share(2);
+    let mut flipped = share.data.to_vec();
+    flipped[100_000] ^= 1;
+    let damaged = Share {
+        data: flipped.into(),
+        tail: share.tail.clone(),
+    };
+    let short = Share {
+        data: share.data.slice(1..),
+        tail: share.tail.clone(),
+    };
+    let mut flipped_tail = share.tail.to_vec();
+    flipped_tail[0] ^= 1;
+    let damaged_tail = Share {
+        data: share.data.clone(),
+        tail: flipped_tail.into(),
+    };
+    for (wrong, what) in [
+        (other, "another share"),
+        (damaged, "a share with a wrong bit"),
+        (short, "a share that is too short"),
+        (damaged_tail, "a share with a damaged tail"),
+    ] {
+        let answer = store.put(id, wrong).await;
+        assert!(
+            matches!(answer, Err(StoreError::Refused { .. })),
+            "Put refuses {what}, and not: {answer:?}"
+        );
+        assert_eq!(
+            store.get(id, 0..1).await,
+            Err(StoreError::NotFound),
+            "Nothing is left of a refused put"
+        );
+    }
+}
+
+async fn check_list(store: &dyn PeerStore, fixture: &Fixture) {
+    let mut ids = Vec::new();
+    for number in 0..Fixture::SHAPE.n.into() {
+        let (id, share) = fixture.share(number);
+        store.put(id, share).await.expect("A valid share is put");
+        ids.push(id);
+    }
+    ids.sort();
+    assert_eq!(
+        store.list(None, 100).await.as_ref(),
+        Ok(&ids),
+        "List returns all ids, ascending"
+    );
+    let mut paged = Vec::new();
+    loop {
+        let page = store.list(paged.last().copied(), 2).await.expect("A page is listed");
+        assert!(page.len() <= 2, "A page is not longer than its limit");
+        if page.is_empty() {
+            break;
+        }
+        paged.extend(page);
+        assert!(paged.len() <= ids.len(), "Pages come to an end");
+    }
+    assert_eq!(paged, ids, "Pages add up to the list");
+    let mut between = ShareId([0; ShareId::LEN]);
+    between.0[0] = ids[1].0[0];
+    let expected: Vec<_> = ids.iter().copied().filter(|id| *id > between).collect();
+    assert_eq!(
+        store.list(Some(between), 100).await,
+        Ok(expected),
+        "`after` need not be an id that is there"
+    );
+}
+
+async fn check_remove(store: &dyn PeerStore, fixture: &Fixture) {
+    let (id, share) = fixture.share(3);
+    for _ in 0..2 {
+        assert_eq!(store.remove(id).await, Ok(()), "Removing succeeds, also again");
+        assert_eq!(
+            store.get(id, 0..1).await,
+            Err(StoreError::NotFound),
+            "A removed share is not found"
+        );
+        let listed = store.list(None, 100).await.expect("A page is listed");
+        assert!(!listed.contains(&id), "A removed share is not listed");
+    }
+    store
+        .put(id, share.clone())
+        .await
+        .expect("A removed share can be put again");
+    let bytes = store.get(id, 0..1).await;
+    assert_eq!(
+        bytes.as_deref(),
+        Ok(&share.data[..1]),
+        "A share that was put again is there"
+    );
+}
+
+async fn check_heads(store: &dyn PeerStore, fixture: &Fixture) {
+    let account = fixture.account();
+    store.put_head(fixture.head(1)).await.expect("A first head is put");
+    store
+        .put_head(fixture.head(3))
+        .await
+        .expect("A newer head is put, also with a gap");
+    assert_eq!(
+        store.heads(account).await,
+        Ok(vec![fixture.head(3)]),
+        "The newest head is held"
+    );
+    assert_eq!(
+        store.put_head(fixture.head(3)).await,
+        Ok(()),
+        "The same head again succeeds"
+    );
+    for (head, what) in [
+        (fixture.head(2), "an older head"),
+        (fixture.forked_head(3), "a forked head"),
+    ] {
+        let answer = store.put_head(head).await;
+        assert!(
+            matches!(answer, Err(StoreError::Refused { .. })),
+            "Put refuses {what}, and not: {answer:?}"
+        );
+    }
+    assert_eq!(
+        store.heads(account).await,
+        Ok(vec![fixture.head(3)]),
+        "Refused heads change nothing"
+    );
+    store
+        .put_head(fixture.second_head(1))
+        .await
+        .expect("Each device has its own head");
+    let mut heads = store.heads(account).await.expect("Heads are returned");
+    let mut expected = vec![fixture.head(3), fixture.second_head(1)];
+    heads.sort();
+    expected.sort();
+    assert_eq!(heads, expected, "The heads of all devices are returned");
+    let stranger = AccountId(derive(fixture.number, "stranger"));
+    assert_eq!(
+        store.heads(stranger).await,
+        Ok(Vec::new()),
+        "An unknown account has no heads"
+    );
+}
+
+async fn check_wrong_heads(store: &dyn PeerStore, fixture: &Fixture) {
+    let before = store.heads(fixture.account()).await;
+    let mut flipped = fixture.head(9).to_vec();
+    flipped[2000] ^= 1;
+    let short = fixture.head(9).slice(1..);
+    for (head, what) in [
+        (flipped.into(), "a head with a wrong bit"),
+        (short, "a short head"),
+        (Bytes::new(), "nothing"),
+    ] {
+        let answer = store.put_head(head).await;
+        assert!(
+            matches!(answer, Err(StoreError::Refused { .. })),
+            "Put refuses {what}, and not: {answer:?}"
+        );
+    }
+    assert_eq!(
+        store.heads(fixture.account()).await,
+        before,
+        "Refused heads change nothing"
+    );
+}
