@@ -10,7 +10,17 @@ use upload_queue::peers::PeerSet;
 
 pub mod fetch;
 mod holders;
+mod cat;
+mod content;
+mod metadata;
+mod run;
+pub(crate) mod sections;
 mod segments;
+mod select;
+mod target;
+mod verify;
+mod window;
+mod write;
 
 /// Everything the read side works with.
 #[derive(Clone)]
@@ -36,9 +46,9 @@ pub struct RestoreOptions {
     pub path: Option<Vec<u8>>,
     /// Where to.
     pub target: PathBuf,
-    /// Glob patterns: only these (none: all).
+    /// gitignore-style patterns on paths as they are below `target`: only these (none: all).
     pub include: Vec<String>,
-    /// Glob patterns: not these.
+    /// The same: not these.
     pub exclude: Vec<String>,
     /// What to do with a file that is there.
     pub overwrite: Overwrite,
@@ -109,6 +119,12 @@ pub enum RestoreError {
         /// Names of peers that hold the others.
         missing: String,
     },
+    /// A folder, pipe or device has no content to show.
+    #[error("`{path}` has no content: it is no file")]
+    NoContent {
+        /// As asked.
+        path: String,
+    },
     /// The target cannot be written.
     #[error("{} cannot be written: {source}", path.display())]
     Target {
@@ -123,6 +139,12 @@ pub enum RestoreError {
         /// What.
         what: String,
         /// Why.
+        reason: String,
+    },
+    /// An include or exclude pattern cannot be parsed.
+    #[error("A pattern cannot be used: {reason}")]
+    Pattern {
+        /// What is wrong with which.
         reason: String,
     },
     /// The runtime was shut down meanwhile.
@@ -152,13 +174,13 @@ impl Reader {
     /// Restores. Blocking: run it on its own thread.
     pub fn restore(
         &self,
-        _options: &RestoreOptions,
-        _progress: &(dyn Fn(RestoreProgress) + Sync),
+        options: &RestoreOptions,
+        progress: &(dyn Fn(RestoreProgress) + Sync),
     ) -> Result<RestoreSummary, RestoreError> {
-        todo!()
+        run::restore(self, options, progress)
     }
-    /// Writes a file's content to `out`.
-    pub fn cat(&self, _snapshot: u64, _path: &[u8], _out: &mut dyn std::io::Write) -> Result<u64, RestoreError> {
-        todo!()
+    /// Writes a file's content to `out`; returns its length. Blocking.
+    pub fn cat(&self, snapshot: u64, path: &[u8], out: &mut dyn std::io::Write) -> Result<u64, RestoreError> {
+        cat::cat(self, snapshot, path, out)
     }
 }

@@ -1,0 +1,66 @@
+//! Metadata sections read from their packs and decoded.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use proto::cap_index::{Cap, IndexRecord};
+use proto::id::VersionId;
+use proto::section::{self, SectionKind};
+
+use crate::catalog::content::{self, SectionRow};
+use crate::restore::fetch::FetchStats;
+use crate::restore::{Reader, RestoreError};
+
+/// The contents that an index section carries itself.
+pub(super) type Inlines = HashMap<VersionId, Vec<u8>>;
+
+/// Reads a section's inline contents: at most 1 MiB of records.
+pub(super) async fn load_inlines(
+    reader: &Reader,
+    row: SectionRow,
+    stats: &Mutex<FetchStats>,
+) -> Result<Inlines, RestoreError> {
+    let place = reader
+        .db
+        .read(|conn| content::section(conn, row))?
+        .ok_or_else(|| damaged("the catalog does not know where it is"))?;
+    let bytes = reader.read_row(place.pack, &[(place.offset, place.len)], stats).await?;
+    let mut inlines = HashMap::new();
+    for record in records(&bytes[0], SectionKind::Index)? {
+        if let IndexRecord::Cap(version, Cap::Inline(content)) = record {
+            inlines.insert(version, content);
+        }
+    }
+    Ok(inlines)
+}
+
+/// Takes a version's content out of its section.
+pub(super) fn take_inline(inlines: &mut Inlines, version: VersionId) -> Result<Vec<u8>, RestoreError> {
+    inlines
+        .remove(&version)
+        .ok_or_else(|| damaged("it does not hold the file's content"))
+}
+
+/// Decodes a section of `kind` into its CBOR records, end to end.
+pub(crate) fn records<R>(encoded: &[u8], kind: SectionKind) -> Result<Vec<R>, RestoreError>
+where
+    R: for<'b> minicbor::Decode<'b, ()>,
+{
+    let (found, records) = section::decode(encoded).map_err(|error| damaged(&error.to_string()))?;
+    if found != kind {
+        return Err(damaged("it holds records of another kind"));
+    }
+    let mut decoder = minicbor::Decoder::new(&records);
+    let mut decoded = Vec::new();
+    while decoder.position() < records.len() {
+        decoded.push(decoder.decode().map_err(|error| damaged(&error.to_string()))?);
+    }
+    Ok(decoded)
+}
+
+fn damaged(reason: &str) -> RestoreError {
+    RestoreError::Damaged {
+        what: "A metadata section".to_owned(),
+        reason: reason.to_owned(),
+    }
+}
