@@ -8,10 +8,10 @@ use tokio::runtime::Handle;
 use upload_queue::db::{Db, DbError};
 use upload_queue::peers::PeerSet;
 
-pub mod fetch;
-mod holders;
 mod cat;
 mod content;
+pub mod fetch;
+mod holders;
 mod metadata;
 mod run;
 pub(crate) mod sections;

@@ -72,7 +72,10 @@ fn cat_extents(
         let mut fetched = futures::stream::iter(runs)
             .map(|run| async move {
                 let slots: Vec<ChunkSlot> = run.chunks.iter().map(|(slot, _)| *slot).collect();
-                reader.read_slots(run.pack, &slots, stats).await.map(|stored| (run, stored))
+                reader
+                    .read_slots(run.pack, &slots, stats)
+                    .await
+                    .map(|stored| (run, stored))
             })
             .buffered(RUNS_AHEAD);
         let mut position = 0;

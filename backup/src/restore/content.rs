@@ -112,10 +112,14 @@ impl Work {
 
     /// Fetches and writes everything; `after_each` is called after each batch.
     pub(super) fn run(mut self, reader: &Reader, job: &Arc<Job>, after_each: &dyn Fn()) {
-        self.pieces.sort_unstable_by_key(|piece| (piece.pack, piece.slot.offset));
+        self.pieces
+            .sort_unstable_by_key(|piece| (piece.pack, piece.slot.offset));
         let batches = batches(&self.pieces);
         let files = Arc::new(self.files);
-        for file in files.iter().filter(|file| file.pieces_left.load(Ordering::Relaxed) == 0) {
+        for file in files
+            .iter()
+            .filter(|file| file.pieces_left.load(Ordering::Relaxed) == 0)
+        {
             let made = job.sink.create_partial(&file.relative);
             job.finish(file, made.map_err(|error| error.to_string()));
         }
@@ -151,9 +155,9 @@ fn batches(pieces: &[Piece]) -> Vec<std::ops::Range<usize>> {
     let mut start = 0;
     for end in 1..=pieces.len() {
         let first = &pieces[start];
-        let full = pieces.get(end).is_none_or(|next| {
-            next.pack != first.pack || next.slot.offset - first.slot.offset >= BATCH_BYTES
-        });
+        let full = pieces
+            .get(end)
+            .is_none_or(|next| next.pack != first.pack || next.slot.offset - first.slot.offset >= BATCH_BYTES);
         if full {
             batches.push(start..end);
             start = end;
@@ -261,7 +265,10 @@ impl Job {
         let partial = match (failed, open) {
             (Some(reason), _) => Err(reason),
             (None, Some(open)) => open.try_clone().map_err(|error| error.to_string()),
-            (None, None) => self.sink.open_partial(&file.relative).map_err(|error| error.to_string()),
+            (None, None) => self
+                .sink
+                .open_partial(&file.relative)
+                .map_err(|error| error.to_string()),
         };
         self.finish(file, partial);
     }
@@ -269,7 +276,9 @@ impl Job {
     fn finish(&self, file: &WantedFile, partial: Result<File, String>) {
         let finished = partial.and_then(|partial| {
             if self.verify {
-                self.reader.read_back(&partial, &file.extents).map_err(|error| error.to_string())?;
+                self.reader
+                    .read_back(&partial, &file.extents)
+                    .map_err(|error| error.to_string())?;
             }
             self.sink
                 .finish_file(&file.relative, &file.meta, &partial, file.bytes)

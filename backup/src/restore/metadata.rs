@@ -160,9 +160,9 @@ fn xattrs_differ(subject: Subject<'_>, meta: &Meta) -> bool {
         return true;
     }
     let mut value = vec![0; XATTR_BYTES_MAX];
-    meta.xattrs.iter().any(|xattr| {
-        !matches!(subject.xattr(&xattr.name, &mut value), Ok(len) if value[..len] == xattr.value[..])
-    })
+    meta.xattrs
+        .iter()
+        .any(|xattr| !matches!(subject.xattr(&xattr.name, &mut value), Ok(len) if value[..len] == xattr.value[..]))
 }
 
 /// A file's modification time in nanoseconds since 1970.

@@ -34,7 +34,11 @@ pub(super) fn restore(
     progress: &(dyn Fn(RestoreProgress) + Sync),
 ) -> Result<RestoreSummary, RestoreError> {
     let base = options.path.as_deref().unwrap_or(b"/");
-    let base = if base.len() > 1 { base.strip_suffix(b"/").unwrap_or(base) } else { base };
+    let base = if base.len() > 1 {
+        base.strip_suffix(b"/").unwrap_or(base)
+    } else {
+        base
+    };
     let entry = reader.db.read(|conn| tree::entry(conn, options.snapshot, base))?;
     let kind = match entry {
         Some(entry) => entry.kind,
@@ -83,11 +87,7 @@ pub(super) fn restore(
     run.run()
 }
 
-fn dry_run(
-    reader: &Reader,
-    options: &RestoreOptions,
-    selection: &Selection,
-) -> Result<RestoreSummary, RestoreError> {
+fn dry_run(reader: &Reader, options: &RestoreOptions, selection: &Selection) -> Result<RestoreSummary, RestoreError> {
     let target = Target::open(&options.target).ok();
     let sink = target.map(|target| Sink::new(target, options));
     let mut summary = RestoreSummary::default();
@@ -271,9 +271,7 @@ impl Run<'_> {
         let sections: Vec<&[InlineFile]> = files.chunk_by(|a, b| a.section == b.section).collect();
         self.reader.runtime.block_on(async {
             let mut loaded = futures::stream::iter(sections)
-                .map(|files| async move {
-                    (files, load_inlines(reader, files[0].section, stats).await)
-                })
+                .map(|files| async move { (files, load_inlines(reader, files[0].section, stats).await) })
                 .buffered(SECTIONS_AHEAD);
             while let Some((files, mut inlines)) = loaded.next().await {
                 for file in files {
@@ -282,8 +280,8 @@ impl Run<'_> {
                         Err(error) => Err(io::Error::other(error.to_string())),
                     };
                     let bytes = content.as_ref().map_or(0, |content| content.len() as u64);
-                    let written = content
-                        .and_then(|content| self.sink().write_file(&file.relative, &file.meta, &content));
+                    let written =
+                        content.and_then(|content| self.sink().write_file(&file.relative, &file.meta, &content));
                     self.count(&file.relative, bytes, written);
                 }
                 self.report();
@@ -351,7 +349,8 @@ impl Run<'_> {
                 continue;
             }
             if let Err(error) = self.sink().finish_dir(relative, meta) {
-                self.sink().failed(relative, format!("Its metadata could not be set: {error}"));
+                self.sink()
+                    .failed(relative, format!("Its metadata could not be set: {error}"));
             }
         }
     }

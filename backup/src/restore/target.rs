@@ -166,8 +166,7 @@ fn remove_all(dir: &OwnedFd, name: &[u8]) -> io::Result<()> {
 
 /// Whether `path` is strictly below the folder `dir` (relative paths; the empty one is the target).
 pub(super) fn is_below(path: &[u8], dir: &[u8]) -> bool {
-    dir.is_empty() && !path.is_empty()
-        || path.len() > dir.len() && path[dir.len()] == b'/' && path.starts_with(dir)
+    dir.is_empty() && !path.is_empty() || path.len() > dir.len() && path[dir.len()] == b'/' && path.starts_with(dir)
 }
 
 /// A relative path's folder and name.

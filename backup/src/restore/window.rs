@@ -64,8 +64,8 @@ pub(super) fn for_each_selected(
                 return Ok(true);
             }
             waiting.retain(|(folder, _)| is_below_absolute(path, folder));
-            let included = selection.includes(relative, is_directory)
-                && !(relative.is_empty() && selection.is_thinned());
+            let included =
+                selection.includes(relative, is_directory) && !(relative.is_empty() && selection.is_thinned());
             if !included {
                 if is_directory {
                     waiting.push((path.to_vec(), entry.clone()));

@@ -191,9 +191,7 @@ impl Sink {
         }?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&place.dir, name.as_str(), flags, Mode::empty())?;
-        let set = self
-            .metadata
-            .apply(Subject::Path(fd.as_fd()), entry.kind, &entry.meta);
+        let set = self.metadata.apply(Subject::Path(fd.as_fd()), entry.kind, &entry.meta);
         self.move_in(&place, &name)?;
         set.map_err(metadata_failed)
     }
@@ -201,7 +199,9 @@ impl Sink {
     /// Makes `relative` another name of `first`; `false` if it is one already.
     pub(super) fn link(&self, first: &[u8], relative: &[u8]) -> io::Result<bool> {
         let (from, to) = (self.target.place(first)?, self.target.place(relative)?);
-        let old = from.stat()?.ok_or_else(|| io::Error::other("Its other name was not restored"))?;
+        let old = from
+            .stat()?
+            .ok_or_else(|| io::Error::other("Its other name was not restored"))?;
         if let Some(there) = to.stat()? {
             let linked = (there.st_dev, there.st_ino) == (old.st_dev, old.st_ino);
             if linked || self.overwrite == Overwrite::Never {
