@@ -1,11 +1,16 @@
 //! Keys derived from the seed, split by what their holder may do; device certificates (docs/format/keys.md).
 
+use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
 use ed25519_dalek::SigningKey;
-use zeroize::ZeroizeOnDrop;
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::id::{AccountId, ChunkId, DeviceId};
+use crate::id::{AccountId, ChunkId};
 use crate::pack::{PackError, PackKey};
 use crate::phrase::Seed;
+
+mod cert;
+pub use cert::{CERT_BYTES_MAX, CERT_NAME_BYTES_MAX, CertError, DeviceCert, power};
 
 /// Every key of an account. A device that may do everything holds all of them; key files are 0600.
 #[derive(Clone)]
@@ -36,48 +41,204 @@ pub struct ReadKey(pub [u8; 32]);
 /// Bytes of a wrapped pack key: ephemeral public key, encrypted key, tag.
 pub const WRAPPED_KEY_BYTES: usize = 32 + 32 + 16;
 
+/// Bytes that sealing adds: ephemeral public key and tag.
+const SEAL_BYTES: usize = 32 + TAG_BYTES;
+/// Bytes of a Poly1305 tag.
+const TAG_BYTES: usize = 16;
+
+/// First bytes of a key file.
+const KEY_FILE_MAGIC: [u8; 8] = *b"GRIDKEYS";
+/// The key file's version written, and the only one read.
+const KEY_FILE_VERSION: u16 = 1;
+/// Bytes of a key file before its checksum: magic, version, and the five keys.
+const KEY_FILE_CHECKED_BYTES: usize = 8 + 2 + 32 + 32 + 32 + 8 + 32;
+/// Bytes of a key file.
+pub const KEY_FILE_BYTES: usize = KEY_FILE_CHECKED_BYTES + 32;
+
 impl AccountKeys {
-    /// Derives all keys.
-    pub fn from_seed(_seed: &Seed) -> Self {
-        todo!()
+    /// Derives all keys (docs/format/keys.md §1).
+    pub fn from_seed(seed: &Seed) -> Self {
+        let signing = SigningKey::from_bytes(&derive("gridbackup 2026 account signing", &[&seed.0]));
+        let read = ReadKey(*derive("gridbackup 2026 reader x25519", &[&seed.0]));
+        let gear = derive("gridbackup 2026 chunker gear", &[&seed.0]);
+        let put = PutKeys {
+            wrap_public: read.wrap_public(),
+            chunk_id: *derive("gridbackup 2026 chunk id", &[&seed.0]),
+            gear_seed: u64::from_le_bytes(*gear.first_chunk().expect("8 of 32 bytes")),
+        };
+        Self { signing, put, read }
     }
+
     /// The account's public name.
     pub fn account_id(&self) -> AccountId {
-        todo!()
+        AccountId(self.signing.verifying_key().to_bytes())
     }
-    /// Key-file encoding (docs/format/keys.md), for a file of mode 0600.
-    pub fn encode(&self) -> zeroize::Zeroizing<Vec<u8>> {
-        todo!()
+
+    /// Key-file encoding (docs/format/keys.md §2), for a file of mode 0600.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        // At its full length from the start: growing would leave copies of keys behind in freed memory.
+        let mut file = Zeroizing::new(Vec::with_capacity(KEY_FILE_BYTES));
+        file.extend_from_slice(&KEY_FILE_MAGIC);
+        file.extend_from_slice(&KEY_FILE_VERSION.to_le_bytes());
+        file.extend_from_slice(self.signing.as_bytes());
+        file.extend_from_slice(&self.read.0);
+        file.extend_from_slice(&self.put.chunk_id);
+        file.extend_from_slice(&self.put.gear_seed.to_le_bytes());
+        file.extend_from_slice(&self.put.wrap_public);
+        let checksum = blake3::hash(&file);
+        file.extend_from_slice(checksum.as_bytes());
+        file
     }
+
     /// Reads a key file; any flipped bit is an error.
-    pub fn decode(_bytes: &[u8]) -> Result<Self, KeyFileError> {
-        todo!()
+    pub fn decode(bytes: &[u8]) -> Result<Self, KeyFileError> {
+        let mut rest = bytes;
+        if take(&mut rest)? != KEY_FILE_MAGIC {
+            return Err(KeyFileError::Malformed);
+        }
+        let version = u16::from_le_bytes(take(&mut rest)?);
+        if version != KEY_FILE_VERSION {
+            return Err(KeyFileError::Version { version });
+        }
+        if bytes.len() != KEY_FILE_BYTES
+            || blake3::hash(&bytes[..KEY_FILE_CHECKED_BYTES]) != bytes[KEY_FILE_CHECKED_BYTES..]
+        {
+            return Err(KeyFileError::Malformed);
+        }
+        let signing = SigningKey::from_bytes(&Zeroizing::new(take(&mut rest)?));
+        let read = ReadKey(take(&mut rest)?);
+        let put = PutKeys {
+            chunk_id: take(&mut rest)?,
+            gear_seed: u64::from_le_bytes(take(&mut rest)?),
+            wrap_public: take(&mut rest)?,
+        };
+        match put.wrap_public == read.wrap_public() {
+            true => Ok(Self { signing, put, read }),
+            false => Err(KeyFileError::Malformed),
+        }
+    }
+}
+
+/// Takes the next `N` bytes of a key file.
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], KeyFileError> {
+    let (taken, after) = rest.split_first_chunk().ok_or(KeyFileError::Malformed)?;
+    *rest = after;
+    Ok(*taken)
+}
+
+/// BLAKE3 in key derivation mode over `parts` end to end.
+fn derive(context: &str, parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    for part in parts {
+        hasher.update(part);
+    }
+    let mut key = Zeroizing::new([0; 32]);
+    hasher.finalize_xof().fill(key.as_mut_slice());
+    hasher.zeroize();
+    key
+}
+
+/// What sealing to the reader is for. Both derive keys in their own way, so that neither output passes for the other.
+#[derive(Clone, Copy)]
+enum Purpose<'a> {
+    PackKey,
+    Record(&'a [u8]),
+}
+
+impl Purpose<'_> {
+    /// The cipher of one message: docs/format/keys.md §3. `None` if the other side's key makes every shared secret zero.
+    fn cipher(
+        self,
+        secret: &StaticSecret,
+        other: [u8; 32],
+        ephemeral: [u8; 32],
+        reader: [u8; 32],
+    ) -> Option<XChaCha20Poly1305> {
+        let shared = secret.diffie_hellman(&PublicKey::from(other));
+        let (name, context) = match self {
+            Self::PackKey => ("gridbackup 2026 wrapped pack key", [].as_slice()),
+            Self::Record(context) => ("gridbackup 2026 sealed to reader", context),
+        };
+        let key = derive(name, &[shared.as_bytes(), &ephemeral, &reader, context]);
+        shared
+            .was_contributory()
+            .then(|| XChaCha20Poly1305::new((&*key).into()))
     }
 }
 
 impl PutKeys {
     /// Id of a chunk's plaintext.
-    pub fn chunk_id(&self, _plain: &[u8]) -> ChunkId {
-        todo!()
+    pub fn chunk_id(&self, plain: &[u8]) -> ChunkId {
+        let hash = blake3::keyed_hash(&self.chunk_id, plain);
+        ChunkId(*hash.as_bytes().first_chunk().expect("16 of 32 bytes"))
     }
+
     /// Wraps a pack key for the account's reader. `ephemeral` is 32 fresh random bytes.
-    pub fn wrap(&self, _key: &PackKey, _ephemeral: [u8; 32]) -> [u8; WRAPPED_KEY_BYTES] {
-        todo!()
+    ///
+    /// # Panics
+    /// If `wrap_public` is a point of small order, which no key file holds.
+    pub fn wrap(&self, key: &PackKey, ephemeral: [u8; 32]) -> [u8; WRAPPED_KEY_BYTES] {
+        let mut wrapped = [0; WRAPPED_KEY_BYTES];
+        wrapped[32..64].copy_from_slice(&key.0);
+        self.seal_in_place(Purpose::PackKey, ephemeral, &mut wrapped);
+        wrapped
     }
-    /// Seals `plain` for the account's reader: an output of `plain.len() + 48` bytes bound to `context`.
-    pub fn seal_to_reader(&self, _context: &[u8], _plain: &[u8], _ephemeral: [u8; 32]) -> Vec<u8> {
-        todo!()
+
+    /// Seals `plain` for the account's reader: an output of `plain.len() + 48` bytes bound to `context`. `ephemeral` is 32
+    /// fresh random bytes.
+    ///
+    /// # Panics
+    /// If `wrap_public` is a point of small order, which no key file holds.
+    pub fn seal_to_reader(&self, context: &[u8], plain: &[u8], ephemeral: [u8; 32]) -> Vec<u8> {
+        let mut sealed = vec![0; plain.len() + SEAL_BYTES];
+        sealed[32..32 + plain.len()].copy_from_slice(plain);
+        self.seal_in_place(Purpose::Record(context), ephemeral, &mut sealed);
+        sealed
+    }
+
+    /// Encrypts what lies between the room for the ephemeral public key and the room for the tag, and fills both.
+    fn seal_in_place(&self, purpose: Purpose<'_>, ephemeral: [u8; 32], sealed: &mut [u8]) {
+        let secret = StaticSecret::from(ephemeral);
+        let public = PublicKey::from(&secret).to_bytes();
+        let (head, text) = sealed.split_at_mut(32);
+        let (text, tag) = text.split_at_mut(text.len() - TAG_BYTES);
+        head.copy_from_slice(&public);
+        let sum = purpose
+            .cipher(&secret, self.wrap_public, public, self.wrap_public)
+            .expect("the reader's public key is never of small order")
+            .encrypt_inout_detached(&XNonce::default(), &[], text.into())
+            .expect("shorter than the cipher's limit of 256 GiB");
+        tag.copy_from_slice(&sum);
     }
 }
 
 impl ReadKey {
     /// Unwraps a pack key.
-    pub fn unwrap(&self, _wrapped: &[u8; WRAPPED_KEY_BYTES]) -> Result<PackKey, PackError> {
-        todo!()
+    pub fn unwrap(&self, wrapped: &[u8; WRAPPED_KEY_BYTES]) -> Result<PackKey, PackError> {
+        let plain = self.open_for(Purpose::PackKey, wrapped).ok_or(PackError::WrappedKey)?;
+        let key = plain.as_slice().try_into().map_err(|_| PackError::WrappedKey)?;
+        Ok(PackKey(key))
     }
+
     /// Opens what `seal_to_reader` sealed; `None` if damaged, for another account or another context.
-    pub fn open(&self, _context: &[u8], _sealed: &[u8]) -> Option<zeroize::Zeroizing<Vec<u8>>> {
-        todo!()
+    pub fn open(&self, context: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        self.open_for(Purpose::Record(context), sealed)
+    }
+
+    fn open_for(&self, purpose: Purpose<'_>, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (ephemeral, text) = sealed.split_first_chunk::<32>()?;
+        let (text, tag) = text.split_last_chunk::<TAG_BYTES>()?;
+        let cipher = purpose.cipher(&StaticSecret::from(self.0), *ephemeral, *ephemeral, self.wrap_public())?;
+        let mut plain = Zeroizing::new(text.to_vec());
+        cipher
+            .decrypt_inout_detached(&XNonce::default(), &[], plain.as_mut_slice().into(), &Tag::from(*tag))
+            .ok()?;
+        Some(plain)
+    }
+
+    /// The public half, which pack keys are wrapped to.
+    fn wrap_public(&self) -> [u8; 32] {
+        PublicKey::from(&StaticSecret::from(self.0)).to_bytes()
     }
 }
 
@@ -95,62 +256,137 @@ pub enum KeyFileError {
     },
 }
 
-/// What a device may do, as bits of `DeviceCert::powers`. Nested: each includes those before it.
-pub mod power {
-    /// Put shares and heads.
-    pub const PUT: u8 = 1;
-    /// Audit and repair.
-    pub const REPAIR: u8 = 2;
-    /// Read.
-    pub const READ: u8 = 4;
-    /// Forget and prune, add and remove devices.
-    pub const PRUNE: u8 = 8;
-    /// All of them.
-    pub const ALL: u8 = 15;
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signed::tests::{pattern, pattern_array};
+    use proptest::prelude::{ProptestConfig, proptest};
 
-/// The account's word that a device is its own.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DeviceCert {
-    /// The account that signs.
-    pub account: AccountId,
-    /// The device certified.
-    pub device: DeviceId,
-    /// Bits of [`power`].
-    pub powers: u8,
-    /// Name for people, at most 64 bytes of UTF-8.
-    pub name: String,
-    /// Seconds since 1970.
-    pub issued_secs: u64,
-    /// ed25519 by the account over the encoding without this field.
-    pub signature: [u8; 64],
-}
+    fn keys() -> AccountKeys {
+        AccountKeys::from_seed(&Seed(pattern_array("seed")))
+    }
 
-impl DeviceCert {
-    /// Certifies a device.
-    pub fn sign(_account: &SigningKey, _device: DeviceId, _powers: u8, _name: &str, _issued_secs: u64) -> Self {
-        todo!()
+    fn same(one: &AccountKeys, other: &AccountKeys) -> bool {
+        one.signing == other.signing && one.put == other.put && one.read == other.read
     }
-    /// The stored bytes, at most 256.
-    pub fn encode(&self) -> Vec<u8> {
-        todo!()
-    }
-    /// Decodes and checks the signature.
-    pub fn decode(_bytes: &[u8]) -> Result<Self, CertError> {
-        todo!()
-    }
-}
 
-/// Bytes that are no valid certificate.
-#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
-pub enum CertError {
-    /// Not the encoding, or out of limits.
-    #[error("Not a device certificate: {reason}")]
-    Malformed {
-        /// What is wrong.
-        reason: String,
-    },
-    /// The signature does not hold.
-    #[error("The device certificate's signature is wrong")]
-    Signature,
+    #[test]
+    fn a_key_file_comes_back_and_has_a_fixed_length() {
+        let file = keys().encode();
+        assert_eq!((file.len(), file.capacity()), (178, 178));
+        assert_eq!(file.len(), KEY_FILE_BYTES);
+        assert!(same(&AccountKeys::decode(&file).unwrap(), &keys()));
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_other_length_of_a_key_file_is_an_error() {
+        let file = keys().encode();
+        for bit in 0..file.len() * 8 {
+            let mut bytes = file.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let error = AccountKeys::decode(&bytes).err().unwrap();
+            let version = matches!(error, KeyFileError::Version { .. });
+            assert_eq!(version, (8..10).contains(&(bit / 8)), "bit {bit}: {error}");
+        }
+        for len in 0..file.len() {
+            assert!(AccountKeys::decode(&file[..len]).is_err(), "{len}");
+        }
+        assert!(AccountKeys::decode(&[file.as_slice(), &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn a_key_file_whose_halves_do_not_belong_together_is_refused() {
+        let mut other = keys();
+        other.put.wrap_public = AccountKeys::from_seed(&Seed([1; 32])).put.wrap_public;
+        assert_eq!(
+            AccountKeys::decode(&other.encode()).err(),
+            Some(KeyFileError::Malformed)
+        );
+    }
+
+    #[test]
+    fn only_the_reader_unwraps_a_pack_key() {
+        let wrapped = keys().put.wrap(&PackKey([5; 32]), [6; 32]);
+        assert!(keys().read.unwrap(&wrapped).ok().unwrap() == PackKey([5; 32]));
+        let other = AccountKeys::from_seed(&Seed([1; 32]));
+        assert_eq!(other.read.unwrap(&wrapped).err(), Some(PackError::WrappedKey));
+        for at in 0..wrapped.len() {
+            let mut wrapped = wrapped;
+            wrapped[at] ^= 1;
+            assert_eq!(
+                keys().read.unwrap(&wrapped).err(),
+                Some(PackError::WrappedKey),
+                "byte {at}"
+            );
+        }
+    }
+
+    #[test]
+    fn sealed_records_are_bound_to_their_context_and_are_no_wrapped_keys() {
+        let sealed = keys().put.seal_to_reader(b"head", &[5; 32], [6; 32]);
+        assert_eq!(sealed.len(), 32 + 48);
+        assert_eq!(*keys().read.open(b"head", &sealed).unwrap(), [5; 32]);
+        assert!(keys().read.open(b"root", &sealed).is_none());
+        assert!(keys().read.unwrap(sealed.as_slice().try_into().unwrap()).is_err());
+        let empty_context = keys().put.seal_to_reader(b"", &[5; 32], [6; 32]);
+        assert!(
+            keys()
+                .read
+                .unwrap(empty_context.as_slice().try_into().unwrap())
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_shared_secret_of_zero_opens_nothing() {
+        // What a peer could make without knowing any key: the ephemeral key of small order makes the secret known.
+        let keys = keys();
+        let ephemeral = [0; 32];
+        let key = derive(
+            "gridbackup 2026 sealed to reader",
+            &[&[0; 32], &ephemeral, &keys.put.wrap_public, b"head"],
+        );
+        let mut forged = vec![0; 32 + 4];
+        let tag = XChaCha20Poly1305::new((&*key).into())
+            .encrypt_inout_detached(&XNonce::default(), &[], (&mut forged[32..]).into())
+            .unwrap();
+        forged.extend_from_slice(&tag);
+        assert!(keys.read.open(b"head", &forged).is_none());
+    }
+
+    #[test]
+    fn chunk_ids_depend_on_the_account() {
+        let other = AccountKeys::from_seed(&Seed([1; 32]));
+        assert_eq!(keys().put.chunk_id(b"chunk"), keys().put.chunk_id(b"chunk"));
+        assert_ne!(keys().put.chunk_id(b"chunk"), other.put.chunk_id(b"chunk"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn what_is_sealed_to_the_reader_opens_and_damaged_does_not(
+            plain in proptest::collection::vec(0..u8::MAX, 0..300),
+            context in proptest::collection::vec(0..u8::MAX, 0..40),
+            ephemeral: [u8; 32],
+            damage in 0..usize::MAX,
+        ) {
+            let mut sealed = keys().put.seal_to_reader(&context, &plain, ephemeral);
+            assert_eq!(*keys().read.open(&context, &sealed).unwrap(), plain);
+            let at = damage % sealed.len();
+            sealed[at] ^= 1;
+            assert!(keys().read.open(&context, &sealed).is_none());
+        }
+
+        #[test]
+        fn short_and_arbitrary_bytes_do_not_open(len in 0..200_usize) {
+            assert!(keys().read.open(b"", &pattern("sealed", len)).is_none());
+        }
+
+        #[test]
+        fn the_keys_of_every_seed_come_back_from_their_file(seed: [u8; 32]) {
+            let keys = AccountKeys::from_seed(&Seed(seed));
+            assert!(same(&AccountKeys::decode(&keys.encode()).unwrap(), &keys));
+        }
+    }
 }

@@ -8,6 +8,7 @@ pub mod size;
 
 pub mod keys;
 pub mod phrase;
+mod signed;
 
 pub mod erasure;
 pub mod hash_tree;

@@ -1,7 +1,17 @@
 //! A pack's public manifest: enough to audit and rebuild its shares, nothing to read them (docs/format/manifest.md).
 
+use minicbor::{Decode, Encode};
+
+use crate::erasure::SHARES_MAX;
 use crate::id::{AccountId, DeviceId, PackId, ShareId};
 use crate::pack::PackShape;
+use crate::share::{MANIFEST_AREA_BYTES, ShareSize};
+use crate::signed;
+
+/// The version written, and the only one read.
+const VERSION: u16 = 1;
+/// What a manifest's signature is for.
+const DOMAIN: &str = "gridbackup 2026 manifest";
 
 /// Which shares make a pack, signed by the device that made it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,23 +50,236 @@ pub enum ManifestError {
     Signature,
 }
 
+/// The signed part as it is encoded: docs/format/manifest.md §2.
+#[derive(Encode, Decode)]
+struct Body {
+    #[n(0)]
+    version: u16,
+    #[n(1)]
+    pack: PackId,
+    #[n(2)]
+    k: u8,
+    #[n(3)]
+    n: u8,
+    #[n(4)]
+    share_bytes: u32,
+    #[n(5)]
+    shares: Vec<ShareId>,
+    #[n(6)]
+    account: AccountId,
+    #[n(7)]
+    device: DeviceId,
+}
+
 impl Manifest {
     /// Signs a manifest.
+    ///
+    /// # Panics
+    /// If the shape is not valid or `shares` are not `shape.n`.
     pub fn sign(
-        _pack: PackId,
-        _shape: PackShape,
-        _shares: Vec<ShareId>,
-        _account: AccountId,
-        _device: &ed25519_dalek::SigningKey,
+        pack: PackId,
+        shape: PackShape,
+        shares: Vec<ShareId>,
+        account: AccountId,
+        device: &ed25519_dalek::SigningKey,
     ) -> Self {
-        todo!()
+        assert!(
+            shape.is_valid() && shares.len() == usize::from(shape.n),
+            "a manifest of a shape that no pack has"
+        );
+        let device_id = DeviceId(device.verifying_key().to_bytes());
+        let mut manifest = Self {
+            pack,
+            shape,
+            shares,
+            account,
+            device: device_id,
+            signature: [0; 64],
+        };
+        manifest.signature = signed::sign(device, DOMAIN, &manifest.body());
+        manifest
     }
+
     /// The stored bytes, at most `share::MANIFEST_AREA_BYTES`.
     pub fn encode(&self) -> Vec<u8> {
-        todo!()
+        let mut bytes = self.body();
+        bytes.extend_from_slice(&self.signature);
+        bytes
     }
+
     /// Decodes and checks limits and signature.
-    pub fn decode(_bytes: &[u8]) -> Result<Self, ManifestError> {
-        todo!()
+    pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() > MANIFEST_AREA_BYTES {
+            return Err(malformed("It is too long"));
+        }
+        let (body, signature) = signed::split(bytes).ok_or_else(|| malformed("It is too short"))?;
+        let version = signed::version(body).map_err(malformed)?;
+        if version != VERSION {
+            return Err(ManifestError::Version { version });
+        }
+        let manifest = Self::from_body(signed::decode_canonical(body).map_err(malformed)?, signature)?;
+        match signed::verify(&manifest.device.0, DOMAIN, body, &signature) {
+            true => Ok(manifest),
+            false => Err(ManifestError::Signature),
+        }
+    }
+
+    fn body(&self) -> Vec<u8> {
+        signed::encode(&Body {
+            version: VERSION,
+            pack: self.pack,
+            k: self.shape.k,
+            n: self.shape.n,
+            share_bytes: self.shape.share.data_bytes() as u32,
+            shares: self.shares.clone(),
+            account: self.account,
+            device: self.device,
+        })
+    }
+
+    fn from_body(body: Body, signature: [u8; 64]) -> Result<Self, ManifestError> {
+        let share = usize::try_from(body.share_bytes)
+            .ok()
+            .and_then(ShareSize::from_data_bytes)
+            .ok_or_else(|| malformed(format!("No share has {} bytes", body.share_bytes)))?;
+        let shape = PackShape {
+            k: body.k,
+            n: body.n,
+            share,
+        };
+        if !shape.is_valid() {
+            return Err(malformed(format!(
+                "{} of {} is not within 1 ≤ k ≤ n ≤ {SHARES_MAX}",
+                body.k, body.n
+            )));
+        }
+        if body.shares.len() != usize::from(shape.n) {
+            return Err(malformed(format!(
+                "It names {} shares instead of {}",
+                body.shares.len(),
+                shape.n
+            )));
+        }
+        Ok(Self {
+            pack: body.pack,
+            shape,
+            shares: body.shares,
+            account: body.account,
+            device: body.device,
+            signature,
+        })
+    }
+}
+
+fn malformed(reason: impl Into<String>) -> ManifestError {
+    ManifestError::Malformed { reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signed::tests::manifest;
+
+    fn shape(k: u8, n: u8) -> PackShape {
+        PackShape {
+            k,
+            n,
+            share: ShareSize::Small,
+        }
+    }
+
+    /// A manifest whose body says what it should not, correctly signed: limits must hold for members too.
+    fn signed_body(change: impl FnOnce(&mut Body)) -> Vec<u8> {
+        let good = manifest(shape(2, 3), &[]);
+        let key = ed25519_dalek::SigningKey::from_bytes(&crate::signed::tests::pattern_array("device"));
+        let mut body = minicbor::decode(&good.body()).unwrap();
+        change(&mut body);
+        let mut bytes = signed::encode(&body);
+        bytes.extend_from_slice(&signed::sign(&key, DOMAIN, &bytes.clone()));
+        bytes
+    }
+
+    #[test]
+    fn a_manifest_of_most_shares_fits_into_its_area() {
+        let largest = manifest(
+            PackShape {
+                k: 31,
+                n: SHARES_MAX,
+                share: ShareSize::Large,
+            },
+            &[],
+        );
+        let bytes = largest.encode();
+        assert_eq!(bytes.len(), 1_270);
+        assert!(bytes.len() <= MANIFEST_AREA_BYTES);
+        assert_eq!(Manifest::decode(&bytes), Ok(largest));
+    }
+
+    #[test]
+    fn every_shape_comes_back() {
+        for n in 1..=SHARES_MAX {
+            for k in [1, n.div_ceil(2), n] {
+                let written = manifest(shape(k, n), &[]);
+                assert_eq!(Manifest::decode(&written.encode()), Ok(written));
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_an_error_of_the_right_kind() {
+        let good = manifest(shape(2, 3), &[]).encode();
+        let body_bytes = good.len() - signed::SIGNATURE_BYTES;
+        for bit in 0..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let error = Manifest::decode(&bytes).unwrap_err();
+            match bit / 8 {
+                1 => assert!(!matches!(error, ManifestError::Signature), "{bit}: {error}"),
+                at if at >= body_bytes => assert_eq!(error, ManifestError::Signature, "{bit}"),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_cut_and_every_appended_byte_is_an_error() {
+        let good = manifest(shape(2, 3), &[]).encode();
+        for len in 0..good.len() {
+            assert!(Manifest::decode(&good[..len]).is_err(), "{len}");
+        }
+        assert!(Manifest::decode(&[good.as_slice(), &[0]].concat()).is_err());
+        assert!(Manifest::decode(&vec![0; MANIFEST_AREA_BYTES + 1]).is_err());
+    }
+
+    #[test]
+    fn limits_hold_even_if_the_signature_does() {
+        assert!(Manifest::decode(&signed_body(|_| {})).is_ok());
+        let refused: [fn(&mut Body); 7] = [
+            |body| body.k = 0,
+            |body| body.k = 4,
+            |body| body.n = SHARES_MAX + 1,
+            |body| body.share_bytes = 65_536,
+            |body| body.shares.truncate(2),
+            |body| body.shares.push(body.shares[0]),
+            |body| body.n = 4,
+        ];
+        for (number, change) in refused.into_iter().enumerate() {
+            let error = Manifest::decode(&signed_body(change)).unwrap_err();
+            assert!(matches!(error, ManifestError::Malformed { .. }), "{number}: {error}");
+        }
+        assert_eq!(
+            Manifest::decode(&signed_body(|body| body.version = 2)),
+            Err(ManifestError::Version { version: 2 })
+        );
+    }
+
+    #[test]
+    fn a_longer_encoding_of_the_same_is_refused() {
+        let key = ed25519_dalek::SigningKey::from_bytes(&crate::signed::tests::pattern_array("device"));
+        let mut body = manifest(shape(2, 3), &[]).body();
+        body.splice(1..2, [0x18, 0x01]);
+        let signature = signed::sign(&key, DOMAIN, &body);
+        let error = Manifest::decode(&[body.as_slice(), &signature].concat()).unwrap_err();
+        assert!(matches!(error, ManifestError::Malformed { .. }), "{error}");
     }
 }

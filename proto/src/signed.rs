@@ -1,0 +1,128 @@
+//! Signed records: a CBOR body and the ed25519 signature over it (docs/format/keys.md §4). What is signed is a domain's
+//! name and then exactly the stored bytes before the signature, so that checking needs no second encoding.
+
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+
+/// Bytes of a signature, which end every signed record.
+pub(crate) const SIGNATURE_BYTES: usize = 64;
+
+/// Signs `body` for `domain`. A body starts with a CBOR array head, which no domain name contains: two domains can never
+/// sign the same message.
+pub(crate) fn sign(key: &SigningKey, domain: &str, body: &[u8]) -> [u8; SIGNATURE_BYTES] {
+    key.sign(&message(domain, body)).to_bytes()
+}
+
+/// Whether `signature` is `public`'s over `body`. Strict: keys of small order and malleable signatures are refused.
+pub(crate) fn verify(public: &[u8; 32], domain: &str, body: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+    VerifyingKey::from_bytes(public).is_ok_and(|key| {
+        key.verify_strict(&message(domain, body), &Signature::from_bytes(signature))
+            .is_ok()
+    })
+}
+
+fn message(domain: &str, body: &[u8]) -> Vec<u8> {
+    [domain.as_bytes(), body].concat()
+}
+
+/// Splits a stored record into body and signature; `None` if it is too short to have both.
+pub(crate) fn split(bytes: &[u8]) -> Option<(&[u8], [u8; SIGNATURE_BYTES])> {
+    let (body, signature) = bytes.split_last_chunk::<SIGNATURE_BYTES>()?;
+    (!body.is_empty()).then_some((body, *signature))
+}
+
+/// Decodes a body and requires that it is the one encoding of what it says: no trailing bytes, unknown fields, longer
+/// forms of integers or indefinite lengths.
+pub(crate) fn decode_canonical<T>(body: &[u8]) -> Result<T, String>
+where
+    T: minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>,
+{
+    let value: T = minicbor::decode(body).map_err(|error| error.to_string())?;
+    match encode(&value) == body {
+        true => Ok(value),
+        false => Err("The encoding is not the shortest one".to_owned()),
+    }
+}
+
+/// The CBOR of `value`.
+pub(crate) fn encode<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
+    minicbor::to_vec(value).expect("Writing to memory cannot fail")
+}
+
+/// The version, which is the first field of every body.
+pub(crate) fn version(body: &[u8]) -> Result<u16, String> {
+    let mut decoder = minicbor::Decoder::new(body);
+    decoder
+        .array()
+        .and_then(|_| decoder.u16())
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::id::{AccountId, PackId, ShareId};
+    use crate::manifest::Manifest;
+    use crate::pack::PackShape;
+
+    /// Reproducible bytes that do not compress: the same for every run and for ever.
+    pub(crate) fn pattern(name: &str, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        blake3::Hasher::new_derive_key("gridbackup test pattern")
+            .update(name.as_bytes())
+            .finalize_xof()
+            .fill(&mut bytes);
+        bytes
+    }
+
+    /// `pattern`, as an array.
+    pub(crate) fn pattern_array<const N: usize>(name: &str) -> [u8; N] {
+        *pattern(name, N).first_chunk().unwrap()
+    }
+
+    /// A manifest for `shares`, or for made-up ones if there are none.
+    pub(crate) fn manifest(shape: PackShape, shares: &[ShareId]) -> Manifest {
+        let made_up = |i| ShareId(pattern_array(&format!("share {i}")));
+        let shares = match shares {
+            [] => (0..shape.n).map(made_up).collect(),
+            given => given.to_vec(),
+        };
+        let device = SigningKey::from_bytes(&pattern_array("device"));
+        Manifest::sign(
+            PackId(pattern_array("pack")),
+            shape,
+            shares,
+            AccountId(pattern_array("account")),
+            &device,
+        )
+    }
+
+    /// Bytes on disk are compared with what the code writes today; the file itself is never written by a test.
+    pub(crate) fn assert_golden(path: &str, written: &[u8]) -> Vec<u8> {
+        let path = format!("{}/golden/{path}", env!("CARGO_MANIFEST_DIR"));
+        let golden = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert!(golden == written, "{path} is not what is written today");
+        golden
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_domain_body_and_key_only() {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let other = SigningKey::from_bytes(&[2; 32]).verifying_key().to_bytes();
+        let signature = sign(&key, "domain", b"body");
+        let public = key.verifying_key().to_bytes();
+        assert!(verify(&public, "domain", b"body", &signature));
+        assert!(!verify(&public, "domains", b"body", &signature));
+        assert!(!verify(&public, "domain", b"bodies", &signature));
+        assert!(!verify(&other, "domain", b"body", &signature));
+    }
+
+    #[test]
+    fn a_public_key_of_small_order_signs_nothing() {
+        // The neutral element as key and as R, with s = 0, passes the lax check for every message.
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        let mut signature = [0; 64];
+        signature[0] = 1;
+        assert!(!verify(&neutral, "domain", b"body", &signature));
+    }
+}
