@@ -107,7 +107,7 @@ fn engine(k: u8, n: u8) -> Coder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signed::tests::pattern;
+    use crate::signed::tests::{assert_golden, pattern};
     use proptest::prelude::{ProptestConfig, Strategy, prop, proptest};
     use reed_solomon_erasure::galois_8::ReedSolomon;
 
@@ -133,6 +133,25 @@ mod tests {
                 assert!(shares(k, n, &data) == oracle, "{k} of {n}");
             }
         }
+    }
+
+    #[test]
+    fn the_matrix_is_as_ever() {
+        // The parity of the identity matrix is the matrix.
+        let mut identity = [0; 16 * 16];
+        (0..16).for_each(|i| identity[i * 17] = 1);
+        let parity = parity(16, 32, &identity).unwrap().concat();
+        let golden = assert_golden("erasure/v1-matrix-16-of-32.bin", &parity);
+        let have: Vec<(u8, &[u8])> = (16..).zip(golden.chunks(16)).collect();
+        assert_eq!(rebuild(16, 32, &have, 3).unwrap(), identity[3 * 16..4 * 16]);
+    }
+
+    #[test]
+    fn the_rows_of_the_specification_are_those_of_the_code() {
+        assert_eq!(
+            parity(3, 5, &[1, 0, 0, 0, 1, 0, 0, 0, 1]).unwrap(),
+            [[1, 1, 1], [15, 8, 6]]
+        );
     }
 
     #[test]

@@ -49,7 +49,8 @@ pub fn table_root(table: &[u8]) -> ShareId {
 /// Returns the number of the first wrong leaf; a part of a leaf and a leaf beyond the table are wrong.
 pub fn check_leaves(table: &[u8], first_leaf: u32, bytes: &[u8]) -> Result<(), u32> {
     let entries = table.as_chunks::<ENTRY_BYTES>().0;
-    for (leaf, bytes) in (first_leaf..).zip(bytes.chunks(LEAF_BYTES)) {
+    for (number, bytes) in bytes.chunks(LEAF_BYTES).enumerate() {
+        let leaf = first_leaf.saturating_add(number as u32);
         let whole = bytes.len() == LEAF_BYTES;
         if !whole || entries.get(leaf as usize) != Some(&leaf_value(leaf, bytes)) {
             return Err(leaf);

@@ -259,7 +259,7 @@ pub enum KeyFileError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signed::tests::{pattern, pattern_array};
+    use crate::signed::tests::{assert_golden, pattern, pattern_array};
     use proptest::prelude::{ProptestConfig, proptest};
 
     fn keys() -> AccountKeys {
@@ -276,6 +276,22 @@ mod tests {
         assert_eq!((file.len(), file.capacity()), (178, 178));
         assert_eq!(file.len(), KEY_FILE_BYTES);
         assert!(same(&AccountKeys::decode(&file).unwrap(), &keys()));
+    }
+
+    #[test]
+    fn version_1_of_the_key_file_is_written_and_read_as_ever() {
+        let golden = assert_golden("keys/v1-key-file.bin", &keys().encode());
+        assert!(same(&AccountKeys::decode(&golden).unwrap(), &keys()));
+    }
+
+    #[test]
+    fn sealed_forms_of_version_1_are_written_and_read_as_ever() {
+        let wrapped = keys().put.wrap(&PackKey([5; 32]), [6; 32]);
+        let golden = assert_golden("keys/v1-wrapped-key.bin", &wrapped);
+        assert!(keys().read.unwrap(golden.as_slice().try_into().unwrap()).ok().unwrap() == PackKey([5; 32]));
+        let sealed = keys().put.seal_to_reader(b"context", b"plaintext", [7; 32]);
+        let golden = assert_golden("keys/v1-sealed-record.bin", &sealed);
+        assert_eq!(*keys().read.open(b"context", &golden).unwrap(), b"plaintext");
     }
 
     #[test]

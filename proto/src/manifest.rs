@@ -178,7 +178,7 @@ fn malformed(reason: impl Into<String>) -> ManifestError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signed::tests::manifest;
+    use crate::signed::tests::{assert_golden, manifest};
 
     fn shape(k: u8, n: u8) -> PackShape {
         PackShape {
@@ -210,9 +210,16 @@ mod tests {
             &[],
         );
         let bytes = largest.encode();
-        assert_eq!(bytes.len(), 1_270);
+        assert_eq!(bytes.len(), 1_267);
         assert!(bytes.len() <= MANIFEST_AREA_BYTES);
         assert_eq!(Manifest::decode(&bytes), Ok(largest));
+    }
+
+    #[test]
+    fn version_1_is_written_and_read_as_ever() {
+        let written = manifest(shape(2, 3), &[]);
+        let golden = assert_golden("manifest/v1-2-of-3.bin", &written.encode());
+        assert_eq!(Manifest::decode(&golden), Ok(written));
     }
 
     #[test]

@@ -185,7 +185,7 @@ pub fn segments_of(offset: u32, len: u32) -> std::ops::Range<u32> {
 mod tests {
     use super::*;
     use crate::erasure::rebuild;
-    use crate::signed::tests::{manifest, pattern, pattern_array};
+    use crate::signed::tests::{assert_golden, manifest, pattern, pattern_array};
     use proptest::prelude::{ProptestConfig, any, proptest};
 
     const SHAPE: PackShape = PackShape {
@@ -220,6 +220,18 @@ mod tests {
                 "{len}"
             );
         }
+    }
+
+    /// Pack id, share ids, and the first and last segment's tags: together they pin every byte of a sealed pack.
+    #[test]
+    fn version_1_is_sealed_as_ever() {
+        let pack = seal(&key(), SHAPE, &pattern("plain", 300_000));
+        let mut written = key().pack_id().0.to_vec();
+        pack.ids.iter().for_each(|id| written.extend_from_slice(&id.0));
+        let last = pack.data[1].len();
+        written.extend_from_slice(&pack.data[0][SEGMENT_PLAIN_BYTES..SEGMENT_BYTES]);
+        written.extend_from_slice(&pack.data[1][last - TAG_BYTES..]);
+        assert_golden("pack/v1-small-2-of-3.bin", &written);
     }
 
     #[test]

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
     use crate::hash_tree::{LEAF_BYTES, leaf_table};
     use crate::pack::PackShape;
-    use crate::signed::tests::{manifest, pattern};
+    use crate::signed::tests::{assert_golden, manifest, pattern};
 
     fn share(size: ShareSize) -> (ShareId, Share) {
         let data = Bytes::from(pattern("share", size.data_bytes()));
@@ -246,6 +246,20 @@ mod tests {
             assert_eq!(read.verify(id), Ok(()));
             assert_eq!(read.manifest().unwrap().shares, [id, id]);
         }
+    }
+
+    #[test]
+    fn version_1_is_written_and_read_as_ever() {
+        let (id, written) = share(ShareSize::Small);
+        let tail = assert_golden("share/v1-small-tail.bin", &written.tail);
+        assert_eq!(
+            Share {
+                data: written.data,
+                tail: tail.into()
+            }
+            .verify(id),
+            Ok(())
+        );
     }
 
     #[test]

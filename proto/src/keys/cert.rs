@@ -186,7 +186,7 @@ pub enum CertError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signed::tests::pattern_array;
+    use crate::signed::tests::{assert_golden, pattern_array};
     use proptest::prelude::{any, proptest};
 
     fn account() -> SigningKey {
@@ -219,9 +219,16 @@ mod tests {
             ..cert(power::ALL, &"ü".repeat(40))
         };
         assert_eq!(longest.name.len(), 64);
-        assert_eq!(longest.encode().len(), 212);
+        assert_eq!(longest.encode().len(), 210);
         let cert = cert(power::PUT, "laptop");
         assert_eq!(DeviceCert::decode(&cert.encode()), Ok(cert));
+    }
+
+    #[test]
+    fn version_1_is_written_and_read_as_ever() {
+        let cert = cert(power::ALL, "laptop");
+        let golden = assert_golden("cert/v1-all-powers.bin", &cert.encode());
+        assert_eq!(DeviceCert::decode(&golden), Ok(cert));
     }
 
     #[test]
