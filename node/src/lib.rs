@@ -1,5 +1,14 @@
-//! The node as a library: what the `gridbackup` program and the tests are built from.
+//! gridbackup's daemon and command line, as a library so that tests can reach its parts.
 
 pub mod friendnet;
 pub mod net;
 pub mod peer;
+
+pub mod config;
+pub mod engine;
+pub mod failure;
+pub mod home;
+pub mod human;
+pub mod message;
+pub mod output;
+pub mod request;

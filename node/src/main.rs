@@ -1,1 +1,3 @@
+//! The binary `gridbackup`.
+
 fn main() {}

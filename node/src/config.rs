@@ -1,0 +1,139 @@
+//! config.toml: what the user sets. Read into types here; edited in place, comments and all, in `config/edit.rs`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use upload_queue::priority::Weights;
+
+mod edit;
+mod requests;
+
+pub use edit::ConfigFile;
+pub use requests::answer;
+
+use crate::human::{ByteSize, Period};
+
+/// Everything in config.toml.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// This node's name for friends.
+    pub name: String,
+    /// Friends that may vanish for good without loss.
+    pub tolerate: u16,
+    /// What is backed up: absolute paths.
+    pub folders: Vec<PathBuf>,
+    /// What is left out: gitignore-style rules, later ones win.
+    pub exclude: Vec<String>,
+    /// Stop at mount points below a folder.
+    pub one_file_system: bool,
+    /// Multiaddrs to listen on.
+    pub listen: Vec<String>,
+    /// Find friends on the local network.
+    pub mdns: bool,
+    /// Folders and buckets that are peers, by name; limits of friends, by theirs.
+    pub peers: BTreeMap<String, PeerConfig>,
+    /// Bytes a second to send at most.
+    pub limit_upload: Option<ByteSize>,
+    /// Bytes a second to receive at most.
+    pub limit_download: Option<ByteSize>,
+    /// Bytes of sealed shares that may wait on this disk.
+    pub spool_max: ByteSize,
+    /// Bytes offered to friends.
+    pub store_max: ByteSize,
+    /// zstd level of content, 1 to 19.
+    pub zstd_level: i32,
+    /// How often the daemon looks for changes.
+    pub interval: Period,
+    /// Longest time between two heads while content goes up.
+    pub publish_interval: Period,
+    /// What goes first; none: built in.
+    pub priority: Option<Weights>,
+}
+
+/// A peer in config.toml.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PeerConfig {
+    /// `dir:/PATH` or `s3://BUCKET[/PREFIX]`; none: a friend, known from the roster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// S3 endpoint if not Amazon's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// S3 region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Folder or bucket: bytes that it may hold for us. Friend: bytes that we hold for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<ByteSize>,
+    /// Shares of a pack that it may hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shares: Option<u16>,
+}
+
+/// Most friends that a policy may let vanish: with more, redundancy costs more than ten times the space on small grids.
+pub const TOLERATE_MAX: u16 = 20;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            tolerate: 2,
+            folders: Vec::new(),
+            exclude: Vec::new(),
+            one_file_system: false,
+            listen: vec!["/ip4/0.0.0.0/tcp/0".to_owned()],
+            mdns: true,
+            peers: BTreeMap::new(),
+            limit_upload: None,
+            limit_download: None,
+            // Chosen: an evening's photos may wait for friends who are away, and no laptop disk is filled by it.
+            spool_max: ByteSize(10 << 30),
+            // Chosen: useful to a friend, unnoticed on today's disks.
+            store_max: ByteSize(100 << 30),
+            // Chosen: the fastest level that still finds most of what there is to find.
+            zstd_level: 3,
+            interval: Period(Duration::from_secs(3_600)),
+            publish_interval: Period(Duration::from_secs(300)),
+            priority: None,
+        }
+    }
+}
+
+impl Config {
+    /// What is wrong with the values, beyond their types.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.tolerate > TOLERATE_MAX {
+            return Err(format!("`tolerate` is {}, at most {TOLERATE_MAX} is possible", self.tolerate));
+        }
+        if !(1..=19).contains(&self.zstd_level) {
+            return Err(format!("`zstd_level` is {}, it must be from 1 to 19", self.zstd_level));
+        }
+        if let Some(folder) = self.folders.iter().find(|folder| !folder.is_absolute()) {
+            return Err(format!("`folders` has `{}`, which is no absolute path", folder.display()));
+        }
+        if let Some(address) = self.listen.iter().find(|address| address.parse::<libp2p::Multiaddr>().is_err()) {
+            return Err(format!("`listen` has `{address}`, which is no multiaddr such as /ip4/0.0.0.0/tcp/4250"));
+        }
+        for (name, peer) in &self.peers {
+            if let Some(url) = &peer.url {
+                check_peer_url(url).map_err(|reason| format!("`peers.{name}.url`: {reason}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a peer's URL.
+pub fn check_peer_url(url: &str) -> Result<(), String> {
+    if let Some(path) = url.strip_prefix("dir:") {
+        return if path.starts_with('/') { Ok(()) } else { Err(format!("`{path}` is no absolute path")) };
+    }
+    match url.strip_prefix("s3://") {
+        Some(bucket) if !bucket.is_empty() && !bucket.starts_with('/') => Ok(()),
+        _ => Err(format!("`{url}` is neither dir:PATH nor s3://BUCKET[/PREFIX]")),
+    }
+}

@@ -1,0 +1,167 @@
+//! Who a home is: the account's keys, this device's key and certificate, in three files that only the user can read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use ed25519_dalek::SigningKey;
+use proto::id::DeviceId;
+use proto::keys::{AccountKeys, DeviceCert, power};
+use proto::phrase::Seed;
+use zeroize::Zeroizing;
+
+use super::HomePaths;
+use crate::failure::{Exit, Failure};
+
+/// Who a home is.
+pub struct Identity {
+    /// The account's keys.
+    pub account: AccountKeys,
+    /// This device's key.
+    pub device: SigningKey,
+    /// The account's word for this device.
+    pub cert: DeviceCert,
+}
+
+/// First line of a device key file; the key's 64 hexadecimal digits are the second.
+const DEVICE_KEY_MAGIC: &str = "gridbackup device key 1";
+
+/// Far above the size of any of the three files.
+const KEY_FILE_BYTES_MAX: u64 = 4096;
+
+/// Longest device name that a certificate takes, in bytes of UTF-8 (docs/format/keys.md).
+pub const DEVICE_NAME_BYTES_MAX: usize = 64;
+
+impl Identity {
+    /// The account of `seed` on a new device.
+    pub fn new(seed: &Seed, name: &str, now_secs: u64) -> Result<Self, Failure> {
+        let mut secret = Zeroizing::new([0; 32]);
+        fill_random(secret.as_mut())?;
+        let account = AccountKeys::from_seed(seed);
+        let device = SigningKey::from_bytes(&secret);
+        let id = DeviceId(device.verifying_key().to_bytes());
+        let cert = DeviceCert::sign(&account.signing, id, power::ALL, name, now_secs);
+        Ok(Self { account, device, cert })
+    }
+
+    /// Reads the three files.
+    pub fn read(paths: &HomePaths) -> Result<Self, Failure> {
+        let account_path = paths.account_key();
+        let account = AccountKeys::decode(&read_private(&account_path)?)
+            .map_err(|error| damaged(&account_path, &error.to_string()))?;
+        let device_path = paths.device_key();
+        let device = decode_device_key(&read_private(&device_path)?)
+            .ok_or_else(|| damaged(&device_path, "not a device key"))?;
+        let cert_path = paths.device_cert();
+        let cert =
+            DeviceCert::decode(&read_private(&cert_path)?).map_err(|error| damaged(&cert_path, &error.to_string()))?;
+        if cert.account != account.account_id() || cert.device.0 != device.verifying_key().to_bytes() {
+            return Err(damaged(&cert_path, "it is of another account or device"));
+        }
+        Ok(Self { account, device, cert })
+    }
+
+    /// Writes the three files; the account's key last, because its presence makes the home one with an account.
+    pub fn write(&self, paths: &HomePaths) -> Result<(), Failure> {
+        let hex = Zeroizing::new(data_encoding::HEXLOWER.encode(self.device.as_bytes()));
+        let text = Zeroizing::new(format!("{DEVICE_KEY_MAGIC}\n{}\n", *hex));
+        write_private(&paths.device_key(), text.as_bytes())?;
+        write_private(&paths.device_cert(), &self.cert.encode())?;
+        write_private(&paths.account_key(), &self.account.encode())
+    }
+
+    /// This device as a libp2p peer id.
+    pub fn peer_id(&self) -> String {
+        peer_id(&self.cert.device)
+    }
+}
+
+/// A device as a libp2p peer id; its id in hexadecimal if it is no point of the curve.
+pub fn peer_id(device: &DeviceId) -> String {
+    match libp2p::identity::ed25519::PublicKey::try_from_bytes(&device.0) {
+        Ok(key) => libp2p::identity::PublicKey::from(key).to_peer_id().to_string(),
+        Err(_) => device.to_string(),
+    }
+}
+
+/// Fills with bytes from the system's generator.
+pub fn fill_random(bytes: &mut [u8]) -> Result<(), Failure> {
+    getrandom::fill(bytes)
+        .map_err(|error| Failure::new(Exit::Failed, format!("The system gives no random bytes: {error}")))
+}
+
+/// Writes a file of mode 0600, durable before it has its name, replacing none that is there.
+pub fn write_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    let failed = |error: &std::io::Error| {
+        let failure = Failure::context(format!("`{}` cannot be written", path.display()), error);
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => failure.hint("it is there already and is never overwritten"),
+            _ => failure,
+        }
+    };
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let mut random = [0; 8];
+    fill_random(&mut random)?;
+    let temporary = dir.join(format!(".gridbackup-{:016x}", u64::from_le_bytes(random)));
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
+        // A hard link, unlike a rename, refuses to replace.
+        .and_then(|()| fs::hard_link(&temporary, path));
+    let _gone = fs::remove_file(&temporary);
+    written.and_then(|()| File::open(dir)?.sync_all()).map_err(|error| failed(&error))
+}
+
+fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut content = Zeroizing::new(Vec::new());
+    let read = File::open(path).and_then(|file| file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut content));
+    match read {
+        Ok(_) => Ok(content),
+        Err(error) => Err(Failure::context(format!("`{}` cannot be read: {error}", path.display()), &error)),
+    }
+}
+
+fn decode_device_key(content: &[u8]) -> Option<SigningKey> {
+    let text = std::str::from_utf8(content).ok()?;
+    let (magic, hex) = text.split_once('\n')?;
+    let secret = Zeroizing::new(data_encoding::HEXLOWER.decode(hex.trim_end().as_bytes()).ok()?);
+    let secret: Zeroizing<[u8; 32]> = Zeroizing::new(secret.as_slice().try_into().ok()?);
+    (magic == DEVICE_KEY_MAGIC).then(|| SigningKey::from_bytes(&secret))
+}
+
+fn damaged(path: &Path, reason: &str) -> Failure {
+    Failure::new(Exit::WrongPhrase, format!("`{}` cannot be used: {reason}", path.display()))
+        .hint("restore the file, or take the account over in another home with `gridbackup recover`")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_private_file_is_0600_and_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("phrase");
+        write_private(&path, b"one").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let failure = write_private(&path, b"two").unwrap_err();
+        assert!(failure.to_string().contains("never overwritten"), "{failure}");
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_device_key_is_read_back_and_a_damaged_one_refused() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let text = format!("{DEVICE_KEY_MAGIC}\n{}\n", data_encoding::HEXLOWER.encode(key.as_bytes()));
+        assert_eq!(decode_device_key(text.as_bytes()).unwrap().as_bytes(), key.as_bytes());
+        assert!(decode_device_key(&text.as_bytes()[..60]).is_none());
+        assert!(decode_device_key(b"something else").is_none());
+    }
+}

@@ -1,0 +1,134 @@
+//! A command's last word: one tag, `summary`, and one set of fields a command.
+
+use serde::{Deserialize, Serialize};
+
+/// A command's last word; `command` names the variant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Summary {
+    /// `run --once`.
+    Run(RunSummary),
+    /// `restore`.
+    Restore(RestoreSummary),
+    /// `recover`.
+    Recover(RecoverSummary),
+    /// `check`.
+    Check(CheckSummary),
+    /// `demo`.
+    Demo(DemoSummary),
+}
+
+/// `run --once`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// Id of the snapshot made.
+    pub snapshot: Option<String>,
+    /// All its content is on the grid.
+    pub complete: bool,
+    /// Files that were not there before.
+    pub files_new: u64,
+    /// Files that differ from before.
+    pub files_changed: u64,
+    /// Files that are as before.
+    pub files_unmodified: u64,
+    /// Files that were there before.
+    pub files_gone: u64,
+    /// Files that could not be read.
+    pub files_failed: u64,
+    /// Bytes read from files.
+    pub bytes_read: u64,
+    /// Sealed content added, before redundancy.
+    pub bytes_added: u64,
+    /// What left for peers.
+    pub bytes_sent: u64,
+    /// Packs sealed.
+    pub packs: u64,
+    /// Time taken.
+    pub seconds: f64,
+    /// Files whose content is not on enough peers yet.
+    #[serde(default)]
+    pub files_waiting: u64,
+}
+
+/// `restore`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RestoreSummary {
+    /// Id of the snapshot read.
+    pub snapshot: String,
+    /// Files written.
+    pub files_restored: u64,
+    /// Files that were there already.
+    pub files_unchanged: u64,
+    /// Files that could not be restored.
+    pub files_failed: u64,
+    /// Bytes of content written, by length.
+    pub bytes_restored: u64,
+    /// Bytes fetched from peers.
+    pub bytes_fetched: u64,
+    /// Names of the peers that served.
+    pub peers_used: Vec<String>,
+    /// Names of the peers that served damaged shares.
+    pub peers_bad: Vec<String>,
+    /// Time taken.
+    pub seconds: f64,
+    /// Nothing was written: it was asked what would be.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// `recover`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RecoverSummary {
+    /// The account's id.
+    pub account: String,
+    /// This new device's id.
+    pub device: String,
+    /// Name of the device whose backups were found.
+    pub recovered_device: String,
+    /// Snapshots found.
+    pub snapshots: u64,
+    /// Files in the newest.
+    pub files: u64,
+    /// Peers that answered.
+    pub peers_answered: u64,
+    /// Peers whose answer was not believed.
+    pub peers_bad: Vec<String>,
+    /// Time taken.
+    pub seconds: f64,
+}
+
+/// `check`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckSummary {
+    /// Packs looked at.
+    pub packs: u64,
+    /// Shares that should be there.
+    pub shares_expected: u64,
+    /// Shares that are.
+    pub shares_found: u64,
+    /// Shares that are damaged.
+    pub shares_bad: u64,
+    /// Bytes read back.
+    pub bytes_read: u64,
+    /// Everything accounted for.
+    pub ok: bool,
+}
+
+/// `demo`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DemoSummary {
+    /// Files backed up.
+    pub files: u64,
+    /// Bytes backed up.
+    pub bytes: u64,
+    /// Nodes started.
+    pub peers: u32,
+    /// Nodes killed.
+    pub peers_stopped: u32,
+    /// The restored folder equals the source byte for byte.
+    pub identical: bool,
+    /// Time of the backup.
+    pub seconds_backup: f64,
+    /// Time of recovery and restore.
+    pub seconds_restore: f64,
+}

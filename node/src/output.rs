@@ -1,0 +1,120 @@
+//! Where a request's answers go: a bounded channel of messages and bytes, and the word to stop.
+//!
+//! The same channel ends in the terminal, in a script's pipe or in a server-sent event stream; whoever fills it does not
+//! know which.
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::Failure;
+use crate::message::Message;
+
+/// One piece of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// A message.
+    Message(Message),
+    /// Content (`cat`).
+    Bytes(Bytes),
+}
+
+impl From<Message> for Output {
+    fn from(message: Message) -> Self {
+        Self::Message(message)
+    }
+}
+
+impl From<Bytes> for Output {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+/// Outputs in flight: enough that a listing does not wait for each line, few enough that a slow reader holds it back.
+const OUTPUTS_QUEUED_MAX: usize = 64;
+
+/// The writing end; clones share it.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    outputs: mpsc::Sender<Output>,
+    stop: CancellationToken,
+}
+
+/// The reading end. Dropping it tells the writer to stop.
+#[derive(Debug)]
+pub struct Outputs {
+    outputs: mpsc::Receiver<Output>,
+    stop: CancellationToken,
+}
+
+/// Nobody reads any more, or the user said stop: unwind cleanly, the next run goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Nobody reads the answer any more")]
+pub struct Closed;
+
+impl From<Closed> for Failure {
+    fn from(_: Closed) -> Self {
+        Self::interrupted()
+    }
+}
+
+/// A connected pair; cancelling `stop` asks the writer to finish early.
+pub fn channel(stop: CancellationToken) -> (Sink, Outputs) {
+    let (sender, receiver) = mpsc::channel(OUTPUTS_QUEUED_MAX);
+    (Sink { outputs: sender, stop: stop.clone() }, Outputs { outputs: receiver, stop })
+}
+
+impl Sink {
+    /// Sends, waiting while the reader is behind. May be dropped.
+    pub async fn send(&self, output: impl Into<Output>) -> Result<(), Closed> {
+        self.outputs.send(output.into()).await.map_err(|_| Closed)
+    }
+
+    /// Sends from a thread that is not the runtime's, waiting while the reader is behind.
+    pub fn send_blocking(&self, output: impl Into<Output>) -> Result<(), Closed> {
+        self.outputs.blocking_send(output.into()).map_err(|_| Closed)
+    }
+
+    /// Sends progress if there is room; a reader that is behind misses it.
+    pub fn progress(&self, progress: impl Into<Message>) {
+        let _missed = self.outputs.try_send(Output::Message(progress.into()));
+    }
+
+    /// Cancelled when the work should stop cleanly: Ctrl-C, SIGTERM, or the client went away.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// An error once the work should stop: for loops to ask with `?`.
+    pub fn go_on(&self) -> Result<(), Closed> {
+        if self.stop.is_cancelled() { Err(Closed) } else { Ok(()) }
+    }
+}
+
+impl Outputs {
+    /// The next output; `None` when the last sink is gone. May be dropped.
+    pub async fn next(&mut self) -> Option<Output> {
+        self.outputs.recv().await
+    }
+}
+
+impl Drop for Outputs {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn dropping_the_reader_stops_the_writer() {
+        let (sink, outputs) = channel(CancellationToken::new());
+        assert_eq!(sink.go_on(), Ok(()));
+        drop(outputs);
+        assert_eq!(sink.go_on(), Err(Closed));
+        assert_eq!(sink.send(Bytes::from_static(b"x")).await, Err(Closed));
+    }
+}

@@ -1,0 +1,198 @@
+//! Everything that needs a home's state, as one closed set: what the command line asks in-process or over the API.
+//!
+//! Paths are absolute (the asking process knows its working directory, the daemon does not). A snapshot is named by
+//! `latest`, a date or an id prefix, which the engine resolves.
+
+use serde::{Deserialize, Serialize};
+
+use crate::message::PathName;
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// One snapshot of these paths (none: the config's folders), then upload until nothing more can be placed.
+    RunOnce {
+        /// What to back up.
+        #[serde(default)]
+        paths: Vec<PathName>,
+    },
+    /// Adds folders to what is backed up.
+    FolderAdd {
+        /// Which.
+        paths: Vec<PathName>,
+    },
+    /// Lists the folders.
+    FolderList,
+    /// Removes folders; what is backed up of them stays.
+    FolderRemove {
+        /// Which.
+        paths: Vec<PathName>,
+    },
+    /// Adds exclude rules.
+    ExcludeAdd {
+        /// gitignore-style.
+        patterns: Vec<String>,
+    },
+    /// Lists the exclude rules.
+    ExcludeList,
+    /// Removes exclude rules.
+    ExcludeRemove {
+        /// As they were added.
+        patterns: Vec<String>,
+    },
+    /// Makes a one-use ticket.
+    Invite {
+        /// A label for the invited friend.
+        #[serde(default)]
+        name: Option<String>,
+        /// Seconds that the ticket holds.
+        expires_secs: u64,
+    },
+    /// Joins the inviter's grid.
+    Join {
+        /// The ticket.
+        ticket: String,
+    },
+    /// Lists the peers.
+    PeerList,
+    /// Adds an S3 bucket or a folder as a peer.
+    PeerAdd(PeerAdd),
+    /// Removes a peer.
+    PeerRemove {
+        /// Its name.
+        name: String,
+    },
+    /// Changes a peer.
+    PeerSet {
+        /// Its name.
+        name: String,
+        /// Bytes that it may hold for us (friend: that we hold for it).
+        #[serde(default)]
+        quota: Option<u64>,
+        /// Shares of a pack that it may hold.
+        #[serde(default)]
+        shares: Option<u16>,
+    },
+    /// Is everything safe; with paths: are these.
+    Status {
+        /// Files asked for.
+        #[serde(default)]
+        paths: Vec<PathName>,
+    },
+    /// What goes up next, and why.
+    Queue {
+        /// Jobs at most.
+        limit: u64,
+    },
+    /// Lists the snapshots.
+    Snapshots,
+    /// Lists a folder of a snapshot.
+    List {
+        /// Which snapshot.
+        snapshot: String,
+        /// Which folder or file; none: the roots.
+        #[serde(default)]
+        path: Option<PathName>,
+        /// Everything below, too.
+        #[serde(default)]
+        recursive: bool,
+    },
+    /// A file's content, as bytes.
+    Cat {
+        /// Which snapshot.
+        snapshot: String,
+        /// Which file.
+        path: PathName,
+    },
+    /// Restores.
+    Restore(Restore),
+    /// Rebuilds the local state of a home that was just made from the phrase.
+    Recover {
+        /// Tickets, addresses, `dir:` or `s3:` peers to ask.
+        via: Vec<String>,
+    },
+    /// A setting, or all of them.
+    ConfigGet {
+        /// Dotted key.
+        #[serde(default)]
+        key: Option<String>,
+    },
+    /// Changes a setting.
+    ConfigSet {
+        /// Dotted key.
+        key: String,
+        /// As typed; sizes and durations may carry units.
+        value: String,
+    },
+    /// The daemon's `ready` message.
+    Ready,
+    /// Stops the daemon.
+    Stop,
+}
+
+/// A folder or bucket that becomes a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerAdd {
+    /// Its name for people.
+    pub name: String,
+    /// `dir:/ABSOLUTE/PATH` or `s3://BUCKET[/PREFIX]`.
+    pub url: String,
+    /// S3 endpoint if not Amazon's.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// S3 region.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// Bytes that it may hold.
+    #[serde(default)]
+    pub quota: Option<u64>,
+    /// Shares of a pack that it may hold.
+    #[serde(default)]
+    pub shares: Option<u16>,
+}
+
+/// What to restore, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    /// Which snapshot.
+    pub snapshot: String,
+    /// Which file or folder; none: everything, below `target` under its absolute path.
+    #[serde(default)]
+    pub path: Option<PathName>,
+    /// Absolute folder.
+    pub target: PathName,
+    /// Glob patterns: only these (none: all).
+    #[serde(default)]
+    pub include: Vec<String>,
+    /// Glob patterns: not these.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// What to do with a file that is there.
+    #[serde(default)]
+    pub overwrite: Overwrite,
+    /// Remove what is not in the snapshot.
+    #[serde(default)]
+    pub delete: bool,
+    /// Only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Read every file back and compare.
+    #[serde(default)]
+    pub verify: bool,
+}
+
+/// What to do with a file that is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overwrite {
+    /// Write it again.
+    Always,
+    /// Keep it if size and modification time agree.
+    #[default]
+    IfChanged,
+    /// Keep it.
+    Never,
+}
