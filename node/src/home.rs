@@ -18,8 +18,8 @@ use proto::keys::{AccountKeys, DeviceCert};
 mod identity;
 mod lock;
 
-pub use identity::{Identity, write_private};
-pub use lock::HomeLock;
+pub use identity::{DEVICE_NAME_BYTES_MAX, Identity, fill_random, peer_id, write_private};
+pub use lock::{HomeLock, busy};
 
 use crate::config::{Config, ConfigFile};
 use crate::failure::{Exit, Failure};

@@ -4,6 +4,8 @@ pub mod friendnet;
 pub mod net;
 pub mod peer;
 
+pub mod api;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod failure;
@@ -11,4 +13,5 @@ pub mod home;
 pub mod human;
 pub mod message;
 pub mod output;
+pub mod render;
 pub mod request;

@@ -1,3 +1,5 @@
 //! The binary `gridbackup`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    node::cli::main()
+}

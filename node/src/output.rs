@@ -97,6 +97,11 @@ impl Outputs {
     pub async fn next(&mut self) -> Option<Output> {
         self.outputs.recv().await
     }
+
+    /// Nothing waits to be read: a moment to flush.
+    pub fn is_empty(&self) -> bool {
+        self.outputs.is_empty()
+    }
 }
 
 impl Drop for Outputs {

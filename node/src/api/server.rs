@@ -1,0 +1,239 @@
+//! Serves the API on a Unix socket and, for scripts that cannot use one, on a loopback port with a bearer token.
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path as PathVariables, RawQuery, Request as HttpRequest, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, get, on};
+use axum::{Json, Router};
+use futures::stream::{self, StreamExt};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use super::Executor;
+use super::replay::{Runs, Step, Steps, execute};
+use super::resource::{RESOURCES, Resource, entry};
+use super::stream::Format;
+use super::template;
+use crate::failure::{Exit, Failure};
+use crate::home::{HomePaths, create_private_dir, fill_random, write_private};
+use crate::output::Output;
+
+/// Longest body that is read.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Longest `Idempotency-Key`.
+const KEY_BYTES_MAX: usize = 64;
+
+/// What a client on the loopback port shows as `Authorization: Bearer`.
+#[derive(Clone)]
+pub struct LoopbackToken(Arc<Zeroizing<String>>);
+
+/// Listeners, bound but not yet served.
+pub struct ApiServer {
+    unix: UnixListener,
+    socket: PathBuf,
+    tcp: Option<(TcpListener, LoopbackToken)>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    executor: Arc<dyn Executor>,
+    runs: Arc<Runs>,
+}
+
+impl ApiServer {
+    /// Binds. The caller holds the home's lock, so that a socket that is there is a dead process's.
+    pub async fn bind(paths: &HomePaths, loopback: Option<SocketAddr>) -> Result<Self, Failure> {
+        let socket = paths.api_socket();
+        let unix = bind_socket(&socket)?;
+        let tcp = match loopback {
+            None => None,
+            Some(address) if !address.ip().is_loopback() => {
+                return Err(Failure::new(Exit::Usage, format!("`{address}` is no loopback address"))
+                    .hint("the API is for this machine only: use 127.0.0.1:PORT"));
+            }
+            Some(address) => {
+                let listener = TcpListener::bind(address).await.map_err(|error| {
+                    Failure::context(format!("The API cannot listen on {address}: {error}"), &error)
+                        .hint("choose another port, or 0 for any")
+                })?;
+                Some((listener, LoopbackToken::of(paths)?))
+            }
+        };
+        Ok(Self { unix, socket, tcp })
+    }
+
+    /// Where it listens: `unix:PATH`, or the URL of the loopback port if there is one.
+    pub fn address(&self) -> String {
+        match self.tcp.as_ref().and_then(|(listener, _)| listener.local_addr().ok()) {
+            Some(address) => format!("http://{address}/"),
+            None => format!("unix:{}", self.socket.display()),
+        }
+    }
+
+    /// Serves until `stop` is cancelled; answers that are being given end then.
+    pub async fn serve(self, executor: Arc<dyn Executor>, stop: CancellationToken) {
+        let app = router(Shared { executor, runs: Arc::default() });
+        let tcp = self.tcp.map(|(listener, token)| {
+            let app = app.clone().layer(middleware::from_fn_with_state(token, authorize));
+            axum::serve(listener, app)
+        });
+        let serving = async {
+            match tcp {
+                Some(tcp) => drop(tokio::join!(axum::serve(self.unix, app).into_future(), tcp.into_future())),
+                None => drop(axum::serve(self.unix, app).await),
+            }
+        };
+        tokio::select! {
+            () = serving => {}
+            () = stop.cancelled() => {}
+        }
+        let _gone = fs::remove_file(&self.socket);
+    }
+}
+
+fn bind_socket(socket: &Path) -> Result<UnixListener, Failure> {
+    let failed = |error: &std::io::Error| {
+        Failure::context(format!("The API cannot listen on `{}`: {error}", socket.display()), error)
+    };
+    if let Some(dir) = socket.parent() {
+        // Connecting is as good as the account: the folder keeps others out before the socket's own mode is set.
+        create_private_dir(dir)?;
+    }
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket).map_err(|error| failed(&error))?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).map_err(|error| failed(&error))?;
+    Ok(listener)
+}
+
+impl LoopbackToken {
+    /// The home's token, made when it is first asked for.
+    fn of(paths: &HomePaths) -> Result<Self, Failure> {
+        let path = paths.api_token();
+        if !path.exists() {
+            let mut random = Zeroizing::new([0; 32]);
+            fill_random(random.as_mut())?;
+            let token = Zeroizing::new(data_encoding::HEXLOWER.encode(random.as_ref()));
+            write_private(&path, token.as_bytes())?;
+        }
+        let text = fs::read_to_string(&path)
+            .map_err(|error| Failure::context(format!("`{}` cannot be read: {error}", path.display()), &error))?;
+        let token = Zeroizing::new(text.trim().to_owned());
+        if token.len() < 32 {
+            return Err(Failure::new(Exit::Failed, format!("`{}` holds no token", path.display()))
+                .hint("remove the file: a new one is made"));
+        }
+        Ok(Self(Arc::new(token)))
+    }
+}
+
+async fn authorize(State(token): State<LoopbackToken>, request: HttpRequest, next: Next) -> Response {
+    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let shown = shown.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    // Hashes are compared in constant time: the token cannot be guessed byte by byte.
+    if blake3::hash(shown.as_bytes()) == blake3::hash(token.0.as_bytes()) {
+        return next.run(request).await;
+    }
+    let failure = Failure::new(Exit::Failed, "The request has no valid bearer token")
+        .hint("send `Authorization: Bearer` with the content of api.token in the home");
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], Json(failure)).into_response()
+}
+
+fn router(shared: Shared) -> Router {
+    let mut router = Router::new().route("/", get(|| async { Json(entry()) }));
+    for resource in RESOURCES {
+        let method = match resource.method {
+            "GET" => MethodFilter::GET,
+            "PUT" => MethodFilter::PUT,
+            "PATCH" => MethodFilter::PATCH,
+            "DELETE" => MethodFilter::DELETE,
+            _ => MethodFilter::POST,
+        };
+        let handler = move |state: State<Shared>,
+                            variables: PathVariables<HashMap<String, String>>,
+                            query: RawQuery,
+                            headers: HeaderMap,
+                            body: Bytes| async move {
+            match answer(resource, &state, variables.0, query.0, &headers, &body) {
+                Ok(steps) => respond(steps, Format::of(header_text(&headers, header::ACCEPT.as_str()))).await,
+                Err(failure) => refuse(failure),
+            }
+        };
+        router = router.route(template::path(resource.href), on(method, handler));
+    }
+    router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(shared)
+}
+
+fn answer(
+    resource: &Resource,
+    shared: &Shared,
+    variables: HashMap<String, String>,
+    query: Option<String>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Steps, Failure> {
+    let wrong = |what: &str| Failure::new(Exit::Usage, what).hint("GET / lists every request and its fields");
+    let mut pairs: Vec<_> = variables.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
+    let query = template::query(query.as_deref().unwrap_or_default());
+    pairs.extend(query.ok_or_else(|| wrong("The query is not percent-encoded"))?);
+    let request = resource.decode(pairs, body)?;
+    if !resource.needs_key() {
+        return Ok(execute(shared.executor.clone(), request));
+    }
+    let key = header_text(headers, "idempotency-key");
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        return Err(wrong("The request has no Idempotency-Key of 1 to 64 characters"));
+    }
+    shared.runs.execute(&shared.executor, key, request)
+}
+
+fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// Waits for the first step, so that what fails at once has a status that says so.
+async fn respond(mut steps: Steps, format: Format) -> Response {
+    let Some(first) = steps.next().await else { return StatusCode::NO_CONTENT.into_response() };
+    let content_type = match &first {
+        Step::End(Err(failure)) => return refuse(failure.clone()),
+        Step::Output(Output::Bytes(_)) => "application/octet-stream",
+        _ => format.content_type(),
+    };
+    let is_content = content_type == "application/octet-stream";
+    let pieces = stream::iter([first]).chain(steps).filter_map(move |step| async move {
+        match step {
+            // Content has no place for an ending: a failure breaks the connection off, so that no half is taken for all.
+            Step::End(Err(failure)) if is_content => Some(Err(std::io::Error::other(failure.to_string()))),
+            Step::End(Ok(_)) if is_content => None,
+            Step::Output(Output::Message(_)) if is_content => None,
+            step => Some(format.encode(step).map_err(std::io::Error::other)),
+        }
+    });
+    ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")], Body::from_stream(pieces))
+        .into_response()
+}
+
+fn refuse(failure: Failure) -> Response {
+    let status = match failure.exit {
+        Exit::Usage => StatusCode::BAD_REQUEST,
+        Exit::NoAccount => StatusCode::NOT_FOUND,
+        Exit::HomeBusy => StatusCode::CONFLICT,
+        Exit::WrongPhrase => StatusCode::FORBIDDEN,
+        Exit::TooFewShares | Exit::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, Json(failure)).into_response()
+}

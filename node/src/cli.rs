@@ -1,0 +1,235 @@
+//! The command line: what is typed becomes a request; `cli/execute.rs` has it executed, here or by the daemon.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+mod cat;
+mod completions;
+mod config;
+mod context;
+mod demo;
+mod exclude;
+mod execute;
+mod folder;
+mod init;
+mod invite;
+mod join;
+mod ls;
+mod man;
+mod peer;
+mod queue;
+mod recover;
+mod restore;
+mod run;
+mod signals;
+mod snapshot_path;
+mod snapshots;
+mod status;
+
+use self::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::home::HomePaths;
+use crate::render::{self, RenderOptions};
+
+/// Back up to your friends' machines, folders and buckets; nobody but you can read it.
+#[derive(Debug, Parser)]
+#[command(name = "gridbackup", version, propagate_version = true, infer_subcommands = false)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 some source files could not be read, 4 something is \
+                  on too few peers, 10 no account, 11 home in use, 12 wrong phrase, 13 too few shares reachable, 130 interrupted.")]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Folder for config, keys and state of this node [default: the platform's config and data folders]
+    #[arg(long, global = true, env = "GRIDBACKUP_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Machine-readable output: one JSON object a line
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more: causes of failures, and what happens inside (twice: everything)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    verbose: u8,
+    /// Say only what was asked for, and failures
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// No progress bar
+    #[arg(long, global = true)]
+    no_progress: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// See the whole story on this machine: back up, lose friends and the laptop, restore, compare
+    Demo(demo::Args),
+    /// Make a new account and its 24-word recovery phrase
+    Init(init::Args),
+    /// Take over an account on a new machine, from its recovery phrase
+    Recover(recover::Args),
+    /// What is backed up
+    #[command(subcommand)]
+    Folder(folder::Command),
+    /// What is left out
+    #[command(subcommand)]
+    Exclude(exclude::Command),
+    /// Print a one-use ticket for a friend
+    Invite(invite::Args),
+    /// Join the inviter's grid
+    Join(join::Args),
+    /// Who keeps what for whom
+    #[command(subcommand)]
+    Peer(peer::Command),
+    /// Run the background job: store for friends, scan, upload; `--once`: one snapshot, then exit
+    Run(run::Args),
+    /// Only store for friends: a home server
+    Node(run::NodeArgs),
+    /// Is my data safe, in one look
+    Status(status::Args),
+    /// What goes up next, and why
+    Queue(queue::Args),
+    /// List the snapshots
+    Snapshots,
+    /// List a folder of a snapshot
+    Ls(ls::Args),
+    /// Find entries of a snapshot by name
+    Find(ls::FindArgs),
+    /// Write a file of a snapshot to stdout
+    Cat(cat::Args),
+    /// Restore files
+    Restore(restore::Args),
+    /// Read and change settings, keeping comments
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Print a completion script
+    Completions(completions::Args),
+    /// Print the manual page
+    Man,
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let options = RenderOptions {
+        json: cli.global.json,
+        quiet: cli.global.quiet,
+        verbose: cli.global.verbose > 0,
+        no_progress: cli.global.no_progress,
+        bare_setting: false,
+    };
+    log_to_stderr(cli.global.verbose, cli.global.quiet);
+    let exit = match run(cli, options) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            let text = render::failure(&failure, options);
+            let _nobody_listens = std::io::Write::write_all(&mut std::io::stderr(), (text + "\n").as_bytes());
+            failure.exit
+        }
+    };
+    ExitCode::from(exit.code())
+}
+
+/// Parses the command line; what clap answers itself (help, version, usage errors) is printed here. A usage error is a
+/// JSON object, too, if `--json` is anywhere on the line.
+fn parse() -> Result<Cli, ExitCode> {
+    let parsed = Cli::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| {
+        let is_failure = error.use_stderr();
+        if is_failure && std::env::args_os().any(|argument| argument == "--json") {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            let failure = Failure::new(Exit::Usage, line).hint("see `gridbackup --help`");
+            eprintln!("{}", render::failure(&failure, RenderOptions { json: true, ..RenderOptions::default() }));
+        } else {
+            let _nobody_reads = error.print();
+        }
+        ExitCode::from(if is_failure { Exit::Usage } else { Exit::Done }.code())
+    })
+}
+
+fn run(cli: Cli, options: RenderOptions) -> Result<Exit, Failure> {
+    let paths = || HomePaths::locate(cli.global.home.as_deref());
+    // What needs no home must work where none can be located.
+    match cli.command {
+        Command::Completions(args) => return completions::run(&args),
+        Command::Man => return man::run(),
+        Command::Demo(args) => return context::block_on(demo::run(args, options))?,
+        _ => {}
+    }
+    let context = Context { paths: paths()?, options };
+    match cli.command {
+        Command::Init(args) => init::run(&context, args),
+        command => context::block_on(run_async(context, command))?,
+    }
+}
+
+async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Recover(args) => recover::run(context, args).await,
+        Command::Run(args) => run::run(context, args).await,
+        Command::Node(args) => run::node(context, args).await,
+        Command::Find(args) => ls::find(context, args).await,
+        Command::Config(command) => config::run(context, command).await,
+        Command::Folder(command) => context.execute(command.request()?).await,
+        Command::Exclude(command) => context.execute(command.request()).await,
+        Command::Invite(args) => context.execute(args.request()).await,
+        Command::Join(args) => context.execute(args.request()?).await,
+        Command::Peer(command) => context.execute(command.request()?).await,
+        Command::Status(args) => context.execute(args.request()?).await,
+        Command::Queue(args) => context.execute(args.request()).await,
+        Command::Snapshots => context.execute(snapshots::request()).await,
+        Command::Ls(args) => context.execute(args.request()).await,
+        Command::Cat(args) => context.execute(args.request()?).await,
+        Command::Restore(args) => context.execute(args.request()?).await,
+        Command::Demo(_) | Command::Init(_) | Command::Completions(_) | Command::Man => {
+            unreachable!("these were answered without a runtime")
+        }
+    }
+}
+
+fn log_to_stderr(verbose: u8, quiet: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "info,libp2p=warn",
+        (_, _) => "debug,libp2p=info",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("GRIDBACKUP_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let _set_before = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// The command tree, for completions, the manual and tests.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_flag_is_described() {
+        fn visit(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{} has no description", command.get_name());
+            for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().filter(|sub| sub.get_name() != "help").for_each(visit);
+        }
+        visit(&command());
+    }
+}

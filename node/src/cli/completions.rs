@@ -1,0 +1,29 @@
+//! `completions SHELL`: a completion script on stdout.
+
+use std::io::Write;
+
+use crate::failure::{Exit, Failure};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Which shell
+    shell: clap_complete::Shell,
+}
+
+/// Prints it.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut super::command(), "gridbackup", &mut script);
+    print(&script)
+}
+
+/// Writes to stdout; a reader that went away has all it wanted.
+pub fn print(text: &[u8]) -> Result<Exit, Failure> {
+    match std::io::stdout().write_all(text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::context(format!("The answer cannot be written: {error}"), &error))
+        }
+        _ => Ok(Exit::Done),
+    }
+}

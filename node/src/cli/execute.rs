@@ -1,0 +1,150 @@
+//! Executes a request: by the daemon that holds the home, or here. What comes back is shown the same either way.
+
+use std::io;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::signals::Signals;
+use crate::api::client::Client;
+use crate::config;
+use crate::engine::{Engine, Mode};
+use crate::failure::{Exit, Failure};
+use crate::home::{Home, HomeLock, HomePaths, busy, no_account};
+use crate::output::{Output, Outputs, Sink, channel};
+use crate::render::Renderer;
+use crate::request::Request;
+
+/// Who executes.
+enum Executing {
+    Here(HomeLock),
+    Daemon(Client),
+}
+
+/// A daemon that was just started holds the lock before its socket answers. Chosen: longer than any start that was seen.
+const DAEMON_START_WAIT: Duration = Duration::from_secs(3);
+
+impl Context {
+    /// Executes a request and shows its answers.
+    pub async fn execute(&self, request: Request) -> Result<Exit, Failure> {
+        self.execute_with(request, Vec::new(), &|_| true).await
+    }
+
+    /// The same, listening on these addresses if it is executed here, and showing only the outputs to `keep`.
+    pub async fn execute_with(
+        &self,
+        request: Request,
+        listen: Vec<String>,
+        keep: &dyn Fn(&Output) -> bool,
+    ) -> Result<Exit, Failure> {
+        let signals = Signals::listen()?;
+        let (sink, outputs) = channel(signals.stop.clone());
+        let executing = executing(&self.paths, &signals.stop).await?;
+        let paths = self.paths.clone();
+        let work = tokio::spawn(async move {
+            match executing {
+                Executing::Daemon(client) => client.execute(request, sink).await,
+                Executing::Here(lock) => here(paths, lock, request, sink, listen).await,
+            }
+        });
+        let shown = show(Renderer::stdout(self.options), outputs, keep).await;
+        let ending = work.await.unwrap_or_else(|error| {
+            Err(Failure::context("The command failed inside", &error).hint("please report this, with the output of -vv"))
+        });
+        settle(ending, shown, &signals)
+    }
+}
+
+async fn executing(paths: &HomePaths, stop: &CancellationToken) -> Result<Executing, Failure> {
+    if !paths.has_account() {
+        return Err(no_account(paths));
+    }
+    let deadline = tokio::time::Instant::now() + DAEMON_START_WAIT;
+    loop {
+        if let Some(lock) = HomeLock::try_take(paths)? {
+            return Ok(Executing::Here(lock));
+        }
+        match Client::connect(&paths.api_socket()).await {
+            Ok(client) => return Ok(Executing::Daemon(client)),
+            Err(failure) if failure.hint.is_some() => return Err(failure),
+            Err(failure) if tokio::time::Instant::now() >= deadline => {
+                let mut busy = busy(paths);
+                busy.causes.push(failure.error);
+                busy.causes.extend(failure.causes);
+                return Err(busy);
+            }
+            Err(_) => tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                () = stop.cancelled() => return Err(Failure::interrupted()),
+            },
+        }
+    }
+}
+
+async fn here(
+    paths: HomePaths,
+    lock: HomeLock,
+    request: Request,
+    sink: Sink,
+    listen: Vec<String>,
+) -> Result<Exit, Failure> {
+    if matches!(request, Request::Stop | Request::Ready) {
+        return Err(Failure::new(Exit::Failed, "No daemon runs in this home").hint("start one with `gridbackup run`"));
+    }
+    if is_config_only(&request)
+        && let Some(answer) = config::answer(&paths.config(), &request)
+    {
+        for message in answer? {
+            sink.send(message).await?;
+        }
+        return Ok(Exit::Done);
+    }
+    let home = Home::open_locked(paths, lock)?;
+    let engine = Engine::open(home, Mode::Command { listen }).await?;
+    engine.execute(request, sink).await
+}
+
+/// Needs config.toml and nothing else: no database is opened and no port bound for it.
+fn is_config_only(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::FolderAdd { .. }
+            | Request::FolderList
+            | Request::FolderRemove { .. }
+            | Request::ExcludeAdd { .. }
+            | Request::ExcludeList
+            | Request::ExcludeRemove { .. }
+            | Request::ConfigGet { .. }
+            | Request::ConfigSet { .. }
+    )
+}
+
+/// Shows outputs until there are no more; an error if whoever reads this process's stdout went away.
+async fn show<W: io::Write>(
+    mut renderer: Renderer<W>,
+    mut outputs: Outputs,
+    keep: &dyn Fn(&Output) -> bool,
+) -> io::Result<()> {
+    while let Some(output) = outputs.next().await {
+        if keep(&output) {
+            renderer.show(&output)?;
+        }
+        if outputs.is_empty() {
+            renderer.flush()?;
+        }
+    }
+    renderer.finish()
+}
+
+/// How the command ends, from how the work ended, whether its answers could be written, and signals.
+fn settle(ending: Result<Exit, Failure>, shown: io::Result<()>, signals: &Signals) -> Result<Exit, Failure> {
+    match (ending, shown) {
+        (Ok(_), _) | (Err(Failure { exit: Exit::Interrupted, .. }), _) if signals.caught() => Ok(Exit::Interrupted),
+        // The reader (`head`, a pager) has all it wanted.
+        (_, Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
+        (Err(failure), _) => Err(failure),
+        (_, Err(error)) => Err(Failure::context(format!("The answer cannot be written: {error}"), &error)),
+        (Ok(exit), Ok(())) => Ok(exit),
+    }
+}

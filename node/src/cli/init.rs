@@ -1,0 +1,150 @@
+//! `init`: a new account and device.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+
+use proto::phrase::Seed;
+
+use super::context::{Context, absolute};
+use crate::config::{ConfigFile, TOLERATE_MAX};
+use crate::failure::{Exit, Failure};
+use crate::home::{DEVICE_NAME_BYTES_MAX, HomeLock, HomePaths, Identity, fill_random, write_private};
+use crate::message::Initialized;
+use crate::output::Output;
+use crate::render::Renderer;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// This node's name for friends [default: the host's name]
+    #[arg(long)]
+    name: Option<String>,
+    /// Write the recovery phrase to this new file (mode 0600) instead of showing it
+    #[arg(long, value_name = "FILE")]
+    phrase_out: Option<PathBuf>,
+    /// Friends that may vanish for good without loss
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=i64::from(TOLERATE_MAX)))]
+    tolerate: u16,
+}
+
+/// Makes the account and says its phrase.
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let paths = &context.paths;
+    refuse_existing(paths)?;
+    paths.create()?;
+    let _lock = HomeLock::take(paths)?;
+    refuse_existing(paths)?;
+    let mut seed = Seed([0; 32]);
+    fill_random(&mut seed.0)?;
+    let phrase = seed.to_phrase();
+    // The phrase is safe before the account exists: the other order could leave an account that nobody can recover.
+    if let Some(file) = &args.phrase_out {
+        write_private(file, format!("{}\n", *phrase).as_bytes())?;
+    }
+    let identity = create(paths, &seed, args.name, args.tolerate)?;
+    let message = Initialized {
+        account: identity.account.account_id().to_string(),
+        device: identity.cert.device.to_string(),
+        peer_id: identity.peer_id(),
+        phrase: args.phrase_out.is_none().then(|| phrase.to_string()),
+        phrase_file: args.phrase_out.as_deref().map(absolute).transpose()?,
+    };
+    let mut renderer = Renderer::stdout(context.options);
+    let shown = renderer.show(&Output::from(message)).and_then(|()| renderer.finish());
+    shown.map_err(|error| {
+        Failure::context(format!("The recovery phrase could not be shown: {error}"), &error)
+            .hint("remove this home and run `gridbackup init` again")
+    })?;
+    Ok(Exit::Done)
+}
+
+fn refuse_existing(paths: &HomePaths) -> Result<(), Failure> {
+    if !paths.has_account() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failed, format!("There is an account in {} already", paths.state_dir().display()))
+        .hint("use it, or name another folder with --home DIR"))
+}
+
+/// Writes config.toml (unless there is one) and the keys of `seed`'s account on a new device; the caller holds the lock.
+pub fn create(paths: &HomePaths, seed: &Seed, name: Option<String>, tolerate: u16) -> Result<Identity, Failure> {
+    let name = name.unwrap_or_else(host_name);
+    if name.is_empty() || name.len() > DEVICE_NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        return Err(Failure::new(Exit::Usage, "A node's name has 1 to 64 bytes of printable text")
+            .hint("choose another with --name"));
+    }
+    if !paths.config().exists() {
+        let mut file = ConfigFile::parse(&paths.config(), TEMPLATE)?;
+        file.set("name", &name)?;
+        file.set("tolerate", &tolerate.to_string())?;
+        file.set("listen", &format!("[\"/ip4/0.0.0.0/tcp/{}\"]", free_port()?))?;
+        file.save()?;
+    }
+    let now_secs = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+    let identity = Identity::new(seed, &name, now_secs)?;
+    identity.write(paths)?;
+    Ok(identity)
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name: String = name.chars().filter(|c| !c.is_control()).take(DEVICE_NAME_BYTES_MAX / 4).collect();
+    if name.is_empty() { "node".to_owned() } else { name }
+}
+
+/// Ports that nodes choose from: above the registered services that people run, below the ephemeral range of Linux, from
+/// which the kernel would lend the port to somebody else between two runs.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A port that is free now. It is stored, because friends dial it for years; chosen at random, so that several nodes of a
+/// machine or behind one router do not collide.
+fn free_port() -> Result<u16, Failure> {
+    for _ in 0..64 {
+        let mut random = [0; 2];
+        fill_random(&mut random)?;
+        let port = PORTS.start + u16::from_le_bytes(random) % (PORTS.end - PORTS.start);
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(Failure::new(Exit::Failed, "No free port was found").hint("set `listen` in config.toml"))
+}
+
+const TEMPLATE: &str = r#"# gridbackup. Every key is optional; `gridbackup config get` shows all of them with their values.
+
+# This node's name for friends.
+name = ""
+
+# Friends that may vanish for good without loss.
+tolerate = 2
+
+# What is backed up, and what is left out (gitignore-style; later rules win, `!` takes back in).
+folders = []
+exclude = []
+
+# Where friends reach this node. It should keep its port.
+listen = []
+
+# Bytes a second, for example "2M"; without them there is no limit.
+# limit_upload = "2M"
+# limit_download = "10M"
+
+# Offered to friends, and what may wait here for friends who are away.
+store_max = "100G"
+spool_max = "10G"
+
+# How often the daemon looks for changes.
+interval = "1h"
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_template_says_the_built_in_values() {
+        let file = ConfigFile::parse(std::path::Path::new("/x"), TEMPLATE).unwrap();
+        let expected = crate::config::Config { listen: Vec::new(), ..Default::default() };
+        assert_eq!(*file.config(), expected);
+    }
+}

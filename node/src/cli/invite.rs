@@ -1,0 +1,22 @@
+//! `invite`: a one-line, one-use ticket.
+
+use crate::human::Period;
+use crate::request::Request;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A label for the friend who is invited
+    #[arg(long)]
+    name: Option<String>,
+    /// How long the ticket holds
+    #[arg(long, default_value = "7d", value_name = "DURATION")]
+    expires: Period,
+}
+
+impl Args {
+    /// As a request.
+    pub fn request(self) -> Request {
+        Request::Invite { name: self.name, expires_secs: self.expires.0.as_secs() }
+    }
+}

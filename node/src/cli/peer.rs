@@ -1,0 +1,86 @@
+//! `peer ls|add|rm|set`: who keeps what for whom.
+
+use std::path::Path;
+
+use super::context::absolute;
+use crate::failure::{Exit, Failure};
+use crate::human::ByteSize;
+use crate::request::{PeerAdd, Request};
+
+/// Commands.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// List friends, buckets and folders with what they give and take
+    Ls,
+    /// Add an S3 bucket or a folder (a USB disk, a NAS mount) as a peer
+    Add(AddArgs),
+    /// Remove a peer; what it holds is placed elsewhere
+    Rm {
+        /// Its name
+        name: String,
+    },
+    /// Change a peer's limits
+    Set {
+        /// Its name
+        name: String,
+        /// Bytes that it may hold for us; of a friend: that we hold for it
+        #[arg(long, value_name = "SIZE")]
+        quota: Option<ByteSize>,
+        /// Shares of a pack that it may hold
+        #[arg(long, value_name = "N")]
+        shares: Option<u16>,
+    },
+}
+
+/// Arguments of `peer add`.
+#[derive(Debug, clap::Args)]
+pub struct AddArgs {
+    /// A name for it
+    name: String,
+    /// `dir:PATH` or `s3://BUCKET[/PREFIX]`
+    url: String,
+    /// S3 endpoint if not Amazon's
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// S3 region
+    #[arg(long)]
+    region: Option<String>,
+    /// Bytes that it may hold
+    #[arg(long, value_name = "SIZE")]
+    quota: Option<ByteSize>,
+    /// Shares of a pack that it may hold
+    #[arg(long, value_name = "N")]
+    shares: Option<u16>,
+}
+
+impl Command {
+    /// As a request.
+    pub fn request(self) -> Result<Request, Failure> {
+        Ok(match self {
+            Self::Ls => Request::PeerList,
+            Self::Add(args) => Request::PeerAdd(PeerAdd {
+                url: absolute_url(&args.url)?,
+                name: args.name,
+                endpoint: args.endpoint,
+                region: args.region,
+                quota: args.quota.map(|size| size.0),
+                shares: args.shares,
+            }),
+            Self::Rm { name } => Request::PeerRemove { name },
+            Self::Set { quota: None, shares: None, .. } => {
+                return Err(Failure::new(Exit::Usage, "Nothing to change is named").hint("use --quota or --shares"));
+            }
+            Self::Set { name, quota, shares } => {
+                Request::PeerSet { name, quota: quota.map(|size| size.0), shares }
+            }
+        })
+    }
+}
+
+/// A `dir:` URL with an absolute path; others as they are.
+pub fn absolute_url(url: &str) -> Result<String, Failure> {
+    match url.strip_prefix("dir:") {
+        Some(path) => Ok(format!("dir:{}", absolute(Path::new(path))?.display())),
+        None => Ok(url.to_owned()),
+    }
+}

@@ -1,0 +1,18 @@
+//! `queue`: what goes up next, and why.
+
+use crate::request::Request;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Jobs to show at most
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    limit: u64,
+}
+
+impl Args {
+    /// As a request.
+    pub fn request(self) -> Request {
+        Request::Queue { limit: self.limit }
+    }
+}

@@ -1,0 +1,54 @@
+//! `restore SNAPSHOT[:PATH] --target DIR`.
+
+use std::path::PathBuf;
+
+use super::context::absolute;
+use super::snapshot_path::SnapshotPath;
+use crate::failure::Failure;
+use crate::request::{Overwrite, Request, Restore};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A snapshot (`latest`, a date or an id prefix); with a folder, its contents go into DIR itself
+    #[arg(value_name = "SNAPSHOT[:PATH]")]
+    from: SnapshotPath,
+    /// Where to
+    #[arg(long, short, value_name = "DIR")]
+    target: PathBuf,
+    /// Only what matches (glob; may be repeated)
+    #[arg(long, short, value_name = "PATTERN")]
+    include: Vec<String>,
+    /// Not what matches (glob; may be repeated)
+    #[arg(long, short, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// What to do with a file that is there
+    #[arg(long, value_enum, default_value_t)]
+    overwrite: Overwrite,
+    /// Remove from DIR what is not in the snapshot
+    #[arg(long)]
+    delete: bool,
+    /// Only say what would be done
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    /// Read every file back after it was written and compare
+    #[arg(long)]
+    verify: bool,
+}
+
+impl Args {
+    /// As a request.
+    pub fn request(self) -> Result<Request, Failure> {
+        Ok(Request::Restore(Restore {
+            snapshot: self.from.snapshot,
+            path: self.from.path,
+            target: absolute(&self.target)?,
+            include: self.include,
+            exclude: self.exclude,
+            overwrite: self.overwrite,
+            delete: self.delete,
+            dry_run: self.dry_run,
+            verify: self.verify,
+        }))
+    }
+}

@@ -1,0 +1,140 @@
+//! `run` and `node`: the daemon, and `run --once`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::context::{Context, absolute};
+use super::signals::Signals;
+use crate::api::{ApiServer, Executor};
+use crate::engine::{DaemonOptions, Engine, Mode};
+use crate::failure::{Exit, Failure};
+use crate::home::Home;
+use crate::message::{Changed, Message, Ready};
+use crate::output::{Output, Outputs, Sink, channel};
+use crate::render::Renderer;
+use crate::request::Request;
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Make one snapshot, upload until nothing more can be placed, exit
+    #[arg(long)]
+    once: bool,
+    /// What to back up instead of the config's folders
+    #[arg(value_name = "PATH", requires = "once")]
+    paths: Vec<PathBuf>,
+    /// Only store for friends
+    #[arg(long, conflicts_with = "once")]
+    store_only: bool,
+    #[command(flatten)]
+    listening: NodeArgs,
+}
+
+/// Arguments of `node`.
+#[derive(Debug, clap::Args)]
+pub struct NodeArgs {
+    /// Where friends reach this node, instead of the config's `listen` (may be repeated)
+    #[arg(long, value_name = "MULTIADDR")]
+    listen: Vec<libp2p::Multiaddr>,
+    /// Serve the API on this loopback port, too, for who has the token in `api.token`
+    #[arg(long, value_name = "ADDR")]
+    api: Option<SocketAddr>,
+}
+
+/// `run`.
+pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
+    if !args.once {
+        return daemon(context, args.listening, args.store_only).await;
+    }
+    let paths = args.paths.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
+    let listen = args.listening.listen.iter().map(ToString::to_string).collect();
+    context.execute_with(Request::RunOnce { paths }, listen, &|_| true).await
+}
+
+/// `node`.
+pub async fn node(context: Context, args: NodeArgs) -> Result<Exit, Failure> {
+    daemon(context, args, true).await
+}
+
+async fn daemon(context: Context, args: NodeArgs, store_only: bool) -> Result<Exit, Failure> {
+    let home = Home::open(context.paths.clone())?;
+    let signals = Signals::listen()?;
+    // Before the engine opens: who asks meanwhile waits for the answer instead of being told that the home is in use.
+    let server = ApiServer::bind(&context.paths, args.api).await?;
+    let options = DaemonOptions {
+        listen: args.listen.iter().map(ToString::to_string).collect(),
+        store_only,
+        api: server.address(),
+    };
+    let engine = Arc::new(Engine::open(home, Mode::Daemon(options)).await?);
+    let stop = signals.stop.clone();
+    let ready = watch::channel(None).0;
+    let daemon = Arc::new(Daemon { engine: engine.clone(), ready: ready.clone(), stop: stop.clone() });
+    let serving_api = tokio::spawn(server.serve(daemon, stop.clone()));
+    let (sink, outputs) = channel(stop.clone());
+    let serving = tokio::spawn(async move { engine.serve(sink).await });
+    show(Renderer::stdout(context.options), outputs, &ready).await;
+    let ending = serving.await.unwrap_or_else(|error| Err(Failure::context("The daemon failed inside", &error)));
+    stop.cancel();
+    let _ended = serving_api.await;
+    match ending {
+        Ok(_) | Err(Failure { exit: Exit::Interrupted, .. }) if signals.interrupted() => Ok(Exit::Interrupted),
+        Err(Failure { exit: Exit::Interrupted, .. }) => Ok(Exit::Done),
+        ending => ending,
+    }
+}
+
+/// Shows what the daemon says for as long as it lives. A reader that went away is no reason to stop storing for friends.
+async fn show<W: std::io::Write>(mut renderer: Renderer<W>, mut outputs: Outputs, ready: &watch::Sender<Option<Ready>>) {
+    let mut is_read = true;
+    while let Some(output) = outputs.next().await {
+        if is_read {
+            is_read = renderer.show(&output).and_then(|()| renderer.flush()).is_ok();
+        }
+        if let Output::Message(Message::Ready(said)) = output {
+            ready.send_replace(Some(said));
+        }
+    }
+    let _last = renderer.finish();
+}
+
+/// The engine, and the two requests that are about the process.
+struct Daemon {
+    engine: Arc<Engine>,
+    ready: watch::Sender<Option<Ready>>,
+    stop: CancellationToken,
+}
+
+impl Executor for Daemon {
+    fn execute(self: Arc<Self>, request: Request, sink: Sink) -> BoxFuture<'static, Result<Exit, Failure>> {
+        Box::pin(async move {
+            match request {
+                Request::Stop => {
+                    let (action, what, name) = ("stopped".to_owned(), "daemon".to_owned(), String::new());
+                    sink.send(Changed { action, what, name }).await?;
+                    // After the answer is on its way.
+                    let stop = self.stop.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                        stop.cancel();
+                    });
+                    Ok(Exit::Done)
+                }
+                Request::Ready => {
+                    let mut ready = self.ready.subscribe();
+                    let said = ready.wait_for(Option::is_some).await.ok().and_then(|ready| ready.clone());
+                    if let Some(said) = said {
+                        sink.send(said).await?;
+                    }
+                    Ok(Exit::Done)
+                }
+                request => self.engine.execute(request, sink).await,
+            }
+        })
+    }
+}

@@ -1,0 +1,23 @@
+//! `status [PATH...]`: is my data safe.
+
+use std::path::PathBuf;
+
+use super::context::absolute;
+use crate::failure::Failure;
+use crate::request::Request;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Answer for these files only
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+impl Args {
+    /// As a request.
+    pub fn request(self) -> Result<Request, Failure> {
+        let paths: Result<_, _> = self.paths.iter().map(|path| absolute(path)).collect();
+        Ok(Request::Status { paths: paths? })
+    }
+}

@@ -1,0 +1,362 @@
+//! Messages as text. Everything that a file system or a friend named is cleaned of control characters first.
+
+use jiff::Timestamp;
+
+use super::Style;
+use super::table::Row;
+use crate::human::{ByteSize, Period};
+use crate::message::{Entry, FileState, Initialized, Job, Message, Peer, PeerKind, Problem, Snapshot, Status, Summary};
+
+/// Hexadecimal digits of an id that people see: enough to name one snapshot of a lifetime.
+const ID_DIGITS: usize = 12;
+
+/// Text without characters that move a terminal's cursor or change its colours.
+pub fn clean(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// Not what was asked for, only that it was done.
+pub fn is_chatter(message: &Message) -> bool {
+    matches!(message, Message::Changed(_) | Message::Summary(_) | Message::Event(_) | Message::Joined(_))
+}
+
+/// The row of a message that belongs in a table.
+pub fn row(message: &Message, style: &Style) -> Option<Row> {
+    match message {
+        Message::Peer(peer) => Some(peer_row(peer, style)),
+        Message::Snapshot(snapshot) => Some(snapshot_row(snapshot, style)),
+        Message::Job(job) => Some(job_row(job)),
+        _ => None,
+    }
+}
+
+/// A message in lines; empty if it is none for people.
+pub fn text(message: &Message, style: &Style) -> String {
+    let line = match message {
+        Message::Initialized(initialized) => return initialized_text(initialized),
+        Message::Status(status) => return status_text(status, style),
+        Message::Summary(summary) => summary_text(summary),
+        Message::Ticket(ticket) => ticket.ticket.clone(),
+        Message::Ready(ready) => {
+            format!("Ready as {} on {}; API on {}", ready.peer_id, ready.addresses.join(" "), ready.api)
+        }
+        Message::File(file) => {
+            let state = file_state(file.state);
+            format!("{state:<9} on {} peers, survives the loss of {}  {}", file.domains, file.tolerates, file.path.display())
+        }
+        Message::Entry(entry) => entry_text(entry, style),
+        Message::Folder(folder) => folder.path.display(),
+        Message::Rule(rule) => rule.pattern.clone(),
+        Message::Setting(setting) if style.bare_setting => setting_value(&setting.value),
+        Message::Setting(setting) => format!("{} = {}", setting.key, setting.value),
+        Message::Joined(joined) => {
+            format!("Joined the grid of {}; members: {}", joined.inviter, joined.members.join(", "))
+        }
+        Message::Changed(changed) => match changed.action.as_str() {
+            "unchanged" => format!("{} {} was so already", capital(&changed.what), changed.name),
+            action => format!("{} {} {action}", capital(&changed.what), changed.name),
+        },
+        Message::Event(event) => format!("{}  {}", time(event.time, style), event.text),
+        Message::Error(failure) => failure.to_string(),
+        Message::Problem(problem_met) => problem(problem_met),
+        Message::Progress(_) | Message::Peer(_) | Message::Snapshot(_) | Message::Job(_) => return String::new(),
+    };
+    clean(&line) + "\n"
+}
+
+/// What happened to one file or peer.
+pub fn problem(problem: &Problem) -> String {
+    let path = problem.path.as_ref().map(|path| path.display());
+    let on = path.as_deref().or(problem.peer.as_deref()).map(|on| format!("{on}: ")).unwrap_or_default();
+    clean(&format!("gridbackup: {on}{}", problem.error))
+}
+
+fn initialized_text(initialized: &Initialized) -> String {
+    let mut text = format!("Account  {}\nDevice   {}\n", initialized.account, initialized.peer_id);
+    if let Some(phrase) = &initialized.phrase {
+        text.push_str("\nYour recovery phrase. It is shown only now; whoever has it can read your backups,\n");
+        text.push_str("and without it nobody can when this machine is lost. Write it on paper.\n\n");
+        let words: Vec<&str> = phrase.split(' ').collect();
+        for (row, four) in words.chunks(4).enumerate() {
+            let cells = four.iter().enumerate().map(|(column, word)| format!("{:>2}. {word:<9}", row * 4 + column + 1));
+            text.push_str(&format!("   {}\n", cells.collect::<Vec<_>>().join(" ").trim_end()));
+        }
+        text.push('\n');
+    } else if let Some(file) = &initialized.phrase_file {
+        let file = clean(&file.display());
+        text.push_str(&format!("\nThe recovery phrase is in {file}: print it, then remove the file.\n\n"));
+    }
+    text + "Next: `gridbackup folder add PATH`, and `gridbackup peer add` or `gridbackup join TICKET`.\n"
+}
+
+fn status_text(status: &Status, style: &Style) -> String {
+    let verdict = match (status.files_total, status.safe) {
+        (0, _) => paint("Nothing is backed up yet", YELLOW, style),
+        (_, true) => {
+            let friends = count(u64::from(status.tolerates), "peer", "peers");
+            paint(&format!("Safe: every file survives the loss of {friends}"), GREEN, style)
+        }
+        (_, false) if status.files_at_risk > 0 => paint(
+            &format!(
+                "Not safe: {} on fewer peers than the loss of {} asks for",
+                count(status.files_at_risk, "file is", "files are"),
+                status.tolerate
+            ),
+            RED,
+            style,
+        ),
+        (_, false) => {
+            let waiting = count(status.files_waiting, "file waits", "files wait");
+            paint(&format!("Not yet safe: {waiting} to go up"), YELLOW, style)
+        }
+    };
+    let bytes_at_risk = status.bytes_total.saturating_sub(status.bytes_protected + status.bytes_waiting);
+    let mut text = format!("{verdict}\n\n");
+    for (name, files, bytes) in [
+        ("protected", status.files_protected, status.bytes_protected),
+        ("waiting", status.files_waiting, status.bytes_waiting),
+        ("at risk", status.files_at_risk, bytes_at_risk),
+        ("in all", status.files_total, status.bytes_total),
+    ] {
+        text.push_str(&format!("  {name:<10} {files:>10} files {:>12}\n", ByteSize(bytes)));
+    }
+    text.push_str(&format!("\nPeers online: {} of {}\n", status.peers_online, status.peers_total));
+    let newest = match (&status.newest_complete_snapshot, status.newest_complete_time) {
+        (None, _) => "none".to_owned(),
+        (Some(id), None) => short(id),
+        (Some(id), Some(at)) => format!("{} of {} ({})", short(id), time(at, style), age(at, style)),
+    };
+    text + &format!("Newest complete snapshot: {newest}\n")
+}
+
+fn summary_text(summary: &Summary) -> String {
+    match summary {
+        Summary::Run(run) => {
+            let snapshot = run.snapshot.as_deref().map_or_else(|| "No snapshot".to_owned(), |id| format!("Snapshot {}", short(id)));
+            let state = match run.files_waiting {
+                _ if run.complete => "complete".to_owned(),
+                0 => "not complete".to_owned(),
+                waiting => format!("not complete: {waiting} files wait"),
+            };
+            let failed = if run.files_failed > 0 { format!(", {} unreadable", run.files_failed) } else { String::new() };
+            format!(
+                "{snapshot} {state}: {} new, {} changed, {} unmodified, {} gone{failed}; read {}, added {}, sent {} in {}",
+                run.files_new,
+                run.files_changed,
+                run.files_unmodified,
+                run.files_gone,
+                ByteSize(run.bytes_read),
+                ByteSize(run.bytes_added),
+                ByteSize(run.bytes_sent),
+                seconds(run.seconds),
+            )
+        }
+        Summary::Restore(restore) => {
+            let verb = if restore.dry_run { "Would restore" } else { "Restored" };
+            let failed = match restore.files_failed {
+                0 => String::new(),
+                failed => format!(", {failed} failed"),
+            };
+            let bad = match restore.peers_bad.is_empty() {
+                true => String::new(),
+                false => format!("; damaged shares came from {}", restore.peers_bad.join(", ")),
+            };
+            format!(
+                "{verb} {} ({}), {} unchanged{failed}; fetched {} from {} in {}{bad}",
+                count(restore.files_restored, "file", "files"),
+                ByteSize(restore.bytes_restored),
+                restore.files_unchanged,
+                ByteSize(restore.bytes_fetched),
+                count(restore.peers_used.len() as u64, "peer", "peers"),
+                seconds(restore.seconds),
+            )
+        }
+        Summary::Recover(recover) => format!(
+            "Recovered {} with {} of {} from {} in {}; now: `gridbackup restore latest --target DIR`",
+            count(recover.snapshots, "snapshot", "snapshots"),
+            count(recover.files, "file", "files"),
+            recover.recovered_device,
+            count(recover.peers_answered, "peer", "peers"),
+            seconds(recover.seconds),
+        ),
+        Summary::Check(check) => format!(
+            "{}: {} of {} shares of {} found, {} damaged; read back {}",
+            if check.ok { "All accounted for" } else { "Not all accounted for" },
+            check.shares_found,
+            check.shares_expected,
+            count(check.packs, "pack", "packs"),
+            check.shares_bad,
+            ByteSize(check.bytes_read),
+        ),
+        Summary::Demo(demo) => format!(
+            "{}: {} ({}) on {} peers, {} of them killed; backup {}, recovery and restore {}",
+            if demo.identical { "Identical" } else { "NOT identical" },
+            count(demo.files, "file", "files"),
+            ByteSize(demo.bytes),
+            demo.peers,
+            demo.peers_stopped,
+            seconds(demo.seconds_backup),
+            seconds(demo.seconds_restore),
+        ),
+    }
+}
+
+fn peer_row(peer: &Peer, style: &Style) -> Row {
+    let kind = match peer.kind {
+        PeerKind::Friend => "friend",
+        PeerKind::S3 => "s3",
+        PeerKind::Folder => "folder",
+    };
+    let seen = match (peer.online, peer.last_seen) {
+        (true, _) => "now".to_owned(),
+        (false, Some(at)) => age(at, style),
+        (false, None) => "never".to_owned(),
+    };
+    let dash = || "-".to_owned();
+    Row {
+        head: &["NAME", "KIND", "ONLINE", "REACH", "SEEN", ">UPTIME", ">FOR ME", ">FOR THEM", ">QUOTA", ">AUDITS"],
+        cells: vec![
+            clean(&peer.name),
+            kind.to_owned(),
+            if peer.online { "yes" } else { "no" }.to_owned(),
+            clean(&peer.reach),
+            seen,
+            peer.uptime.map_or_else(dash, |uptime| format!("{:.0} %", uptime * 100.0)),
+            ByteSize(peer.bytes_for_me).to_string(),
+            ByteSize(peer.bytes_for_them).to_string(),
+            peer.quota.map_or_else(dash, |quota| ByteSize(quota).to_string()),
+            peer.audits.map_or_else(dash, |(passed, done)| format!("{passed}/{done}")),
+        ],
+    }
+}
+
+fn snapshot_row(snapshot: &Snapshot, style: &Style) -> Row {
+    Row {
+        head: &["ID", "TIME", "DEVICE", ">FILES", ">SIZE", "COMPLETE"],
+        cells: vec![
+            short(&snapshot.id),
+            time(snapshot.time, style),
+            clean(&snapshot.device),
+            snapshot.files.to_string(),
+            ByteSize(snapshot.bytes).to_string(),
+            if snapshot.complete { "yes" } else { "no" }.to_owned(),
+        ],
+    }
+}
+
+fn job_row(job: &Job) -> Row {
+    let class = if job.class_name.is_empty() { "other" } else { &job.class_name };
+    Row {
+        head: &[">SCORE", ">RECENT", ">SMALL", ">CLASS", ">WAITED", "CLASS", "STATE", ">SIZE", "PATH"],
+        cells: vec![
+            format!("{:.1}", job.score),
+            format!("{:.1}", job.recency),
+            format!("{:.1}", job.size),
+            format!("{:.1}", job.class),
+            format!("{:.1}", job.ageing),
+            clean(class),
+            clean(&job.state),
+            ByteSize(job.bytes).to_string(),
+            clean(&job.path.display()),
+        ],
+    }
+}
+
+fn entry_text(entry: &Entry, style: &Style) -> String {
+    let kind = match entry.kind.as_str() {
+        "directory" => 'd',
+        "symlink" => 'l',
+        "fifo" => 'p',
+        "socket" => 's',
+        "char_device" => 'c',
+        "block_device" => 'b',
+        _ => '-',
+    };
+    let target = entry.link_target.as_deref().map(|target| format!(" -> {target}")).unwrap_or_default();
+    format!(
+        "{kind}{} {:>5} {:>5} {:>11} {} {}{target}",
+        permissions(entry.mode),
+        entry.uid,
+        entry.gid,
+        ByteSize(entry.bytes),
+        time(entry.mtime, style),
+        entry.path.display(),
+    )
+}
+
+/// `rwxr-xr-x`, with `s` and `t` as `ls` has them.
+fn permissions(mode: u32) -> String {
+    let special = [(0o4000, 's', 'S'), (0o2000, 's', 'S'), (0o1000, 't', 'T')];
+    let mut text = String::with_capacity(9);
+    for (group, (bit, with_execute, without)) in special.into_iter().enumerate() {
+        let bits = mode >> (6 - 3 * group);
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (mode & bit != 0, bits & 1 != 0) {
+            (true, true) => with_execute,
+            (true, false) => without,
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}
+
+fn file_state(state: FileState) -> &'static str {
+    match state {
+        FileState::Protected => "protected",
+        FileState::Waiting => "waiting",
+        FileState::AtRisk => "at risk",
+        FileState::Excluded => "excluded",
+        FileState::Unknown => "unknown",
+    }
+}
+
+fn setting_value(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+const RED: u8 = 31;
+const GREEN: u8 = 32;
+const YELLOW: u8 = 33;
+
+fn paint(text: &str, color: u8, style: &Style) -> String {
+    if style.color { format!("\x1b[1;{color}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+fn short(id: &str) -> String {
+    clean(&id.chars().take(ID_DIGITS).collect::<String>())
+}
+
+fn capital(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+fn seconds(seconds: f64) -> String {
+    if seconds < 100.0 {
+        format!("{seconds:.1} s")
+    } else {
+        Period(std::time::Duration::from_secs(seconds as u64)).to_string()
+    }
+}
+
+fn time(at: Timestamp, style: &Style) -> String {
+    at.to_zoned(style.zone.clone()).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+fn age(at: Timestamp, style: &Style) -> String {
+    let secs = style.now.as_second().saturating_sub(at.as_second());
+    match u64::try_from(secs) {
+        Ok(secs) if secs >= 60 => format!("{} ago", Period(std::time::Duration::from_secs(secs))),
+        _ => "just now".to_owned(),
+    }
+}
