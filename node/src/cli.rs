@@ -36,8 +36,10 @@ use crate::render::{self, RenderOptions};
 /// Back up to your friends' machines, folders and buckets; nobody but you can read it.
 #[derive(Debug, Parser)]
 #[command(name = "gridbackup", version, propagate_version = true, infer_subcommands = false)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 some source files could not be read, 4 something is \
-                  on too few peers, 10 no account, 11 home in use, 12 wrong phrase, 13 too few shares reachable, 130 interrupted.")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 some source files could not be read, 4 something is \
+                  on too few peers, 10 no account, 11 home in use, 12 wrong phrase, 13 too few shares reachable, 130 interrupted."
+)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -140,14 +142,25 @@ pub fn main() -> ExitCode {
 /// Parses the command line; what clap answers itself (help, version, usage errors) is printed here. A usage error is a
 /// JSON object, too, if `--json` is anywhere on the line.
 fn parse() -> Result<Cli, ExitCode> {
-    let parsed = Cli::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = Cli::command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| {
         let is_failure = error.use_stderr();
         if is_failure && std::env::args_os().any(|argument| argument == "--json") {
             let text = error.to_string();
             let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
             let failure = Failure::new(Exit::Usage, line).hint("see `gridbackup --help`");
-            eprintln!("{}", render::failure(&failure, RenderOptions { json: true, ..RenderOptions::default() }));
+            eprintln!(
+                "{}",
+                render::failure(
+                    &failure,
+                    RenderOptions {
+                        json: true,
+                        ..RenderOptions::default()
+                    }
+                )
+            );
         } else {
             let _nobody_reads = error.print();
         }
@@ -164,7 +177,10 @@ fn run(cli: Cli, options: RenderOptions) -> Result<Exit, Failure> {
         Command::Demo(args) => return context::block_on(demo::run(args, options))?,
         _ => {}
     }
-    let context = Context { paths: paths()?, options };
+    let context = Context {
+        paths: paths()?,
+        options,
+    };
     match cli.command {
         Command::Init(args) => init::run(&context, args),
         command => context::block_on(run_async(context, command))?,
@@ -204,7 +220,10 @@ fn log_to_stderr(verbose: u8, quiet: bool) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("GRIDBACKUP_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    let _set_before = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _set_before = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
 }
 
 /// The command tree, for completions, the manual and tests.
@@ -224,11 +243,23 @@ mod tests {
     #[test]
     fn every_command_and_flag_is_described() {
         fn visit(command: &clap::Command) {
-            assert!(command.get_about().is_some(), "{} has no description", command.get_name());
+            assert!(
+                command.get_about().is_some(),
+                "{} has no description",
+                command.get_name()
+            );
             for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
-                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} {}",
+                    command.get_name(),
+                    argument.get_id()
+                );
             }
-            command.get_subcommands().filter(|sub| sub.get_name() != "help").for_each(visit);
+            command
+                .get_subcommands()
+                .filter(|sub| sub.get_name() != "help")
+                .for_each(visit);
         }
         visit(&command());
     }

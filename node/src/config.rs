@@ -107,16 +107,28 @@ impl Config {
     /// What is wrong with the values, beyond their types.
     pub fn validate(&self) -> Result<(), String> {
         if self.tolerate > TOLERATE_MAX {
-            return Err(format!("`tolerate` is {}, at most {TOLERATE_MAX} is possible", self.tolerate));
+            return Err(format!(
+                "`tolerate` is {}, at most {TOLERATE_MAX} is possible",
+                self.tolerate
+            ));
         }
         if !(1..=19).contains(&self.zstd_level) {
             return Err(format!("`zstd_level` is {}, it must be from 1 to 19", self.zstd_level));
         }
         if let Some(folder) = self.folders.iter().find(|folder| !folder.is_absolute()) {
-            return Err(format!("`folders` has `{}`, which is no absolute path", folder.display()));
+            return Err(format!(
+                "`folders` has `{}`, which is no absolute path",
+                folder.display()
+            ));
         }
-        if let Some(address) = self.listen.iter().find(|address| address.parse::<libp2p::Multiaddr>().is_err()) {
-            return Err(format!("`listen` has `{address}`, which is no multiaddr such as /ip4/0.0.0.0/tcp/4250"));
+        if let Some(address) = self
+            .listen
+            .iter()
+            .find(|address| address.parse::<libp2p::Multiaddr>().is_err())
+        {
+            return Err(format!(
+                "`listen` has `{address}`, which is no multiaddr such as /ip4/0.0.0.0/tcp/4250"
+            ));
         }
         for (name, peer) in &self.peers {
             if let Some(url) = &peer.url {
@@ -130,7 +142,11 @@ impl Config {
 /// What is wrong with a peer's URL.
 pub fn check_peer_url(url: &str) -> Result<(), String> {
     if let Some(path) = url.strip_prefix("dir:") {
-        return if path.starts_with('/') { Ok(()) } else { Err(format!("`{path}` is no absolute path")) };
+        return if path.starts_with('/') {
+            Ok(())
+        } else {
+            Err(format!("`{path}` is no absolute path"))
+        };
     }
     match url.strip_prefix("s3://") {
         Some(bucket) if !bucket.is_empty() && !bucket.starts_with('/') => Ok(()),

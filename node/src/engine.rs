@@ -29,7 +29,6 @@ pub struct DaemonOptions {
 }
 
 /// An open home.
-#[derive(Debug)]
 pub struct Engine {
     #[expect(dead_code, reason = "holds the home's lock")]
     home: Home,

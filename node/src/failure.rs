@@ -62,7 +62,10 @@ impl TryFrom<u8> for Exit {
     type Error = String;
 
     fn try_from(code: u8) -> Result<Self, Self::Error> {
-        Self::ALL.into_iter().find(|exit| exit.code() == code).ok_or_else(|| format!("Exit code {code} is not known"))
+        Self::ALL
+            .into_iter()
+            .find(|exit| exit.code() == code)
+            .ok_or_else(|| format!("Exit code {code} is not known"))
     }
 }
 
@@ -85,7 +88,12 @@ pub struct Failure {
 impl Failure {
     /// A failure without a hint.
     pub fn new(exit: Exit, error: impl Into<String>) -> Self {
-        Self { exit, error: error.into(), hint: None, causes: Vec::new() }
+        Self {
+            exit,
+            error: error.into(),
+            hint: None,
+            causes: Vec::new(),
+        }
     }
 
     /// A plain failure (exit 1) whose message is the error's own, with its sources as causes.
@@ -121,7 +129,9 @@ impl Failure {
 }
 
 fn chain(first: Option<&(dyn std::error::Error + 'static)>) -> Vec<String> {
-    std::iter::successors(first, |error| error.source()).map(ToString::to_string).collect()
+    std::iter::successors(first, |error| error.source())
+        .map(ToString::to_string)
+        .collect()
 }
 
 impl fmt::Display for Failure {

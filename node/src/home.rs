@@ -56,9 +56,14 @@ impl HomePaths {
             let dir = std::path::absolute(dir).map_err(|error| {
                 Failure::context(format!("`{}` is no folder for a home", dir.display()), &error).exit(Exit::Usage)
             })?;
-            return Ok(Self { config_dir: dir.clone(), state_dir: dir });
+            return Ok(Self {
+                config_dir: dir.clone(),
+                state_dir: dir,
+            });
         }
-        let user = std::env::var_os("HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let user = std::env::var_os("HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute());
         let base = |variable: &str, below_home: &str| {
             std::env::var_os(variable)
                 .map(PathBuf::from)
@@ -70,7 +75,10 @@ impl HomePaths {
                         .hint("set HOME, or name a folder with --home DIR")
                 })
         };
-        Ok(Self { config_dir: base("XDG_CONFIG_HOME", ".config")?, state_dir: base("XDG_DATA_HOME", ".local/share")? })
+        Ok(Self {
+            config_dir: base("XDG_CONFIG_HOME", ".config")?,
+            state_dir: base("XDG_DATA_HOME", ".local/share")?,
+        })
     }
 
     /// config.toml.
@@ -175,25 +183,40 @@ impl Home {
         }
         let config = ConfigFile::open(&paths.config())?.config().clone();
         let Identity { account, device, cert } = Identity::read(&paths)?;
-        Ok(Self { paths, config, account, device, cert, _lock: lock })
+        Ok(Self {
+            paths,
+            config,
+            account,
+            device,
+            cert,
+            _lock: lock,
+        })
     }
 }
 
 /// The failure of every command in a home without an account.
 pub fn no_account(paths: &HomePaths) -> Failure {
-    Failure::new(Exit::NoAccount, format!("There is no account in {}", paths.state_dir.display()))
-        .hint("make one with `gridbackup init`, or take one over with `gridbackup recover`")
+    Failure::new(
+        Exit::NoAccount,
+        format!("There is no account in {}", paths.state_dir.display()),
+    )
+    .hint("make one with `gridbackup init`, or take one over with `gridbackup recover`")
 }
 
 /// Makes a folder for this user only; one that is there must be the user's own.
 pub fn create_private_dir(dir: &Path) -> Result<(), Failure> {
-    let failed =
-        |error: &std::io::Error| Failure::context(format!("`{}` cannot be made", dir.display()), error);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(&error))?;
+    let failed = |error: &std::io::Error| Failure::context(format!("`{}` cannot be made", dir.display()), error);
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| failed(&error))?;
     let metadata = fs::metadata(dir).map_err(|error| failed(&error))?;
     if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Err(Failure::new(Exit::Failed, format!("`{}` belongs to another user", dir.display()))
-            .hint("name another folder with --home DIR"));
+        return Err(
+            Failure::new(Exit::Failed, format!("`{}` belongs to another user", dir.display()))
+                .hint("name another folder with --home DIR"),
+        );
     }
     if metadata.permissions().mode() & 0o077 != 0 {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(|error| failed(&error))?;
@@ -209,7 +232,11 @@ mod tests {
     fn the_socket_of_a_deep_home_has_a_short_path_that_depends_on_the_home() {
         let deep = |leaf: &str| HomePaths::locate(Some(Path::new(&format!("/{}/{leaf}", "x".repeat(200))))).unwrap();
         let socket = deep("a").api_socket();
-        assert!(socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX, "{}", socket.display());
+        assert!(
+            socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX,
+            "{}",
+            socket.display()
+        );
         assert_ne!(socket, deep("b").api_socket());
         let near = HomePaths::locate(Some(Path::new("/srv/gb"))).unwrap();
         assert_eq!(near.api_socket(), Path::new("/srv/gb/api.sock"));
@@ -228,7 +255,9 @@ mod tests {
     #[test]
     fn a_home_without_an_account_says_init() {
         let dir = tempfile::tempdir().unwrap();
-        let Err(failure) = Home::open(HomePaths::locate(Some(dir.path())).unwrap()) else { panic!("opened") };
+        let Err(failure) = Home::open(HomePaths::locate(Some(dir.path())).unwrap()) else {
+            panic!("opened")
+        };
         assert_eq!(failure.exit, Exit::NoAccount);
         assert!(failure.to_string().contains("gridbackup init"));
     }

@@ -49,10 +49,15 @@ impl std::str::FromStr for ByteSize {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let failed = || ParseError::Size { text: text.to_owned() };
         let trimmed = text.trim();
-        let digits = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+        let digits = trimmed
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(digits);
         let unit = unit.trim_start().to_ascii_uppercase();
-        let unit = unit.strip_suffix("IB").or_else(|| unit.strip_suffix('B')).unwrap_or(&unit);
+        let unit = unit
+            .strip_suffix("IB")
+            .or_else(|| unit.strip_suffix('B'))
+            .unwrap_or(&unit);
         let power = SIZE_UNITS.iter().position(|known| *known == unit).ok_or_else(failed)?;
         let factor = 1u64 << (10 * power);
         if let Ok(whole) = number.parse::<u64>() {
@@ -60,7 +65,11 @@ impl std::str::FromStr for ByteSize {
         }
         let bytes = number.parse::<f64>().map_err(|_| failed())? * factor as f64;
         // 2^63: past it a float says nothing exact, and no disk is that large.
-        if bytes < 9.2e18 { Ok(Self(bytes.round() as u64)) } else { Err(failed()) }
+        if bytes < 9.2e18 {
+            Ok(Self(bytes.round() as u64))
+        } else {
+            Err(failed())
+        }
     }
 }
 
@@ -97,7 +106,11 @@ impl std::str::FromStr for Period {
             let (unit, tail) = tail.split_at(letters);
             let unit = unit.trim();
             let (_, factor) = PERIOD_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(failed)?;
-            let part = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*factor)).ok_or_else(failed)?;
+            let part = number
+                .parse::<u64>()
+                .ok()
+                .and_then(|number| number.checked_mul(*factor))
+                .ok_or_else(failed)?;
             secs = secs.checked_add(part).ok_or_else(failed)?;
             rest = tail;
         }
@@ -117,7 +130,14 @@ impl fmt::Display for Period {
         }
         // Two parts say enough: 3d4h, not 3d4h12m7s.
         parts.truncate(2);
-        f.pad(if parts.is_empty() { "0s".to_owned() } else { parts.concat() }.as_str())
+        f.pad(
+            if parts.is_empty() {
+                "0s".to_owned()
+            } else {
+                parts.concat()
+            }
+            .as_str(),
+        )
     }
 }
 
@@ -194,7 +214,13 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_shown() {
-        for (text, secs) in [("7d", 604_800), ("12h", 43_200), ("1h30m", 5_400), ("1h 30m", 5_400), ("90s", 90)] {
+        for (text, secs) in [
+            ("7d", 604_800),
+            ("12h", 43_200),
+            ("1h30m", 5_400),
+            ("1h 30m", 5_400),
+            ("90s", 90),
+        ] {
             let parsed: Result<Period, _> = text.parse();
             if text.contains(' ') {
                 assert!(parsed.is_ok() || parsed.is_err());

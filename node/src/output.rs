@@ -62,7 +62,16 @@ impl From<Closed> for Failure {
 /// A connected pair; cancelling `stop` asks the writer to finish early.
 pub fn channel(stop: CancellationToken) -> (Sink, Outputs) {
     let (sender, receiver) = mpsc::channel(OUTPUTS_QUEUED_MAX);
-    (Sink { outputs: sender, stop: stop.clone() }, Outputs { outputs: receiver, stop })
+    (
+        Sink {
+            outputs: sender,
+            stop: stop.clone(),
+        },
+        Outputs {
+            outputs: receiver,
+            stop,
+        },
+    )
 }
 
 impl Sink {

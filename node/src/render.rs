@@ -78,7 +78,13 @@ fn wants_color() -> bool {
 
 impl<W: Write> Renderer<W> {
     fn new(options: RenderOptions, style: Style, out: W, bar: Option<Bar>) -> Self {
-        Self { options, style, out, table: Table::default(), bar }
+        Self {
+            options,
+            style,
+            out,
+            table: Table::default(),
+            bar,
+        }
     }
 
     /// Shows one output; it may be buffered until `flush`.

@@ -38,8 +38,11 @@ impl Client {
         let response = send(&mut sender, "GET", "/", Vec::new(), None).await?;
         let document = collect(response.into_body()).await?;
         let entry = serde_json::from_slice(&document).map_err(|error| {
-            Failure::context("The process that holds this home does not speak this version's API", &error)
-                .hint("restart it, so that both are the same version")
+            Failure::context(
+                "The process that holds this home does not speak this version's API",
+                &error,
+            )
+            .hint("restart it, so that both are the same version")
         })?;
         Ok(Self { sender, entry })
     }
@@ -69,7 +72,10 @@ impl Client {
             return Err(serde_json::from_slice(&document)
                 .unwrap_or_else(|_| Failure::new(Exit::Failed, format!("The daemon answered {status} to `{rel}`"))));
         }
-        let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
         if content_type == Some("application/octet-stream") {
             return content(response.into_body(), sink).await;
         }
@@ -89,7 +95,9 @@ async fn content(mut body: Incoming, sink: &Sink) -> Result<Exit, Failure> {
 async fn events(mut body: Incoming, sink: &Sink) -> Result<Exit, Failure> {
     let mut reader = EventReader::default();
     while let Some(frame) = body.frame().await {
-        let Ok(piece) = frame.map_err(|error| lost(&error))?.into_data() else { continue };
+        let Ok(piece) = frame.map_err(|error| lost(&error))?.into_data() else {
+            continue;
+        };
         reader.push(&piece);
         while let Some(step) = reader.next().map_err(|reason| {
             Failure::new(Exit::Failed, format!("The daemon's answer cannot be read: {reason}"))
@@ -120,7 +128,9 @@ async fn send(
     if let Some(key) = key {
         request = request.header("Idempotency-Key", key);
     }
-    let request = request.body(Full::new(body.into())).map_err(|error| Failure::from_error(&error))?;
+    let request = request
+        .body(Full::new(body.into()))
+        .map_err(|error| Failure::from_error(&error))?;
     sender.send_request(request).await.map_err(|error| lost(&error))
 }
 

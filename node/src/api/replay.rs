@@ -79,15 +79,19 @@ impl Runs {
         runs.retain(|(_, run)| !run.was_interrupted());
         if let Some((_, run)) = runs.iter().find(|(known, _)| known == key) {
             if run.request != request {
-                return Err(Failure::new(Exit::Usage, format!("Key `{key}` was used for another request"))
-                    .hint("choose a new Idempotency-Key for each new request"));
+                return Err(
+                    Failure::new(Exit::Usage, format!("Key `{key}` was used for another request"))
+                        .hint("choose a new Idempotency-Key for each new request"),
+                );
             }
             return Ok(run.clone().steps());
         }
         if runs.len() >= RUNS_MAX {
             let Some(oldest) = runs.iter().position(|(_, run)| locked(&run.record).ending.is_some()) else {
-                return Err(Failure::new(Exit::Failed, format!("{RUNS_MAX} requests are being executed already"))
-                    .hint("wait until one ends"));
+                return Err(
+                    Failure::new(Exit::Failed, format!("{RUNS_MAX} requests are being executed already"))
+                        .hint("wait until one ends"),
+                );
             };
             runs.remove(oldest);
         }
@@ -141,11 +145,20 @@ impl Run {
     fn steps(self: Arc<Self>) -> Steps {
         self.readers.fetch_add(1, Ordering::SeqCst);
         let versions = self.version.subscribe();
-        let reader = Reader { run: self, position: 0, progress: None, versions };
+        let reader = Reader {
+            run: self,
+            position: 0,
+            progress: None,
+            versions,
+        };
         stream::unfold(Some(reader), |reader| async move {
             let mut reader = reader?;
             let step = reader.next().await;
-            let reader = if matches!(step, Step::End(_)) { None } else { Some(reader) };
+            let reader = if matches!(step, Step::End(_)) {
+                None
+            } else {
+                Some(reader)
+            };
             Some((step, reader))
         })
         .boxed()
@@ -240,7 +253,9 @@ mod tests {
         let fake = Arc::new(Fake::default());
         let executor: Arc<dyn Executor> = fake.clone();
         let runs = Runs::default();
-        let endless = Request::Join { ticket: "endless".into() };
+        let endless = Request::Join {
+            ticket: "endless".into(),
+        };
         let mut steps = runs.execute(&executor, "k", endless.clone()).unwrap();
         steps.next().await.unwrap();
         drop(steps);

@@ -47,7 +47,12 @@ const fn row(
     href: &'static str,
     fields: &'static [(&'static str, Kind)],
 ) -> Resource {
-    Resource { rel, method, href, fields }
+    Resource {
+        rel,
+        method,
+        href,
+        fields,
+    }
 }
 
 /// Everything that can be asked.
@@ -62,7 +67,11 @@ pub const RESOURCES: &[Resource] = &[
         "list",
         "GET",
         "/snapshots/{snapshot}/entries{?path,recursive}",
-        &[("snapshot", Kind::Text), ("path", Kind::Path), ("recursive", Kind::Boolean)],
+        &[
+            ("snapshot", Kind::Text),
+            ("path", Kind::Path),
+            ("recursive", Kind::Boolean),
+        ],
     ),
     row(
         "cat",
@@ -89,10 +98,20 @@ pub const RESOURCES: &[Resource] = &[
     row("recover", "POST", "/recoveries", &[("via", Kind::Texts)]),
     row("folder_list", "GET", "/folders", &[]),
     row("folder_add", "POST", "/folders", &[("paths", Kind::Paths)]),
-    row("folder_remove", "DELETE", "/folders{?paths*}", &[("paths", Kind::Paths)]),
+    row(
+        "folder_remove",
+        "DELETE",
+        "/folders{?paths*}",
+        &[("paths", Kind::Paths)],
+    ),
     row("exclude_list", "GET", "/rules", &[]),
     row("exclude_add", "POST", "/rules", &[("patterns", Kind::Texts)]),
-    row("exclude_remove", "DELETE", "/rules{?patterns*}", &[("patterns", Kind::Texts)]),
+    row(
+        "exclude_remove",
+        "DELETE",
+        "/rules{?patterns*}",
+        &[("patterns", Kind::Texts)],
+    ),
     row("peer_list", "GET", "/peers", &[]),
     row(
         "peer_add",
@@ -112,12 +131,26 @@ pub const RESOURCES: &[Resource] = &[
         "peer_set",
         "PATCH",
         "/peers/{name}",
-        &[("name", Kind::Text), ("quota", Kind::Integer), ("shares", Kind::Integer)],
+        &[
+            ("name", Kind::Text),
+            ("quota", Kind::Integer),
+            ("shares", Kind::Integer),
+        ],
     ),
-    row("invite", "POST", "/invites", &[("name", Kind::Text), ("expires_secs", Kind::Integer)]),
+    row(
+        "invite",
+        "POST",
+        "/invites",
+        &[("name", Kind::Text), ("expires_secs", Kind::Integer)],
+    ),
     row("join", "POST", "/memberships", &[("ticket", Kind::Text)]),
     row("config_get", "GET", "/settings{?key}", &[("key", Kind::Text)]),
-    row("config_set", "PUT", "/settings/{key}", &[("key", Kind::Text), ("value", Kind::Text)]),
+    row(
+        "config_set",
+        "PUT",
+        "/settings/{key}",
+        &[("key", Kind::Text), ("value", Kind::Text)],
+    ),
 ];
 
 /// The entry document.
@@ -161,10 +194,20 @@ pub fn entry() -> Entry {
         rel: resource.rel.to_owned(),
         method: resource.method.to_owned(),
         href: resource.href.to_owned(),
-        fields: resource.fields.iter().map(|&(name, kind)| Field { name: name.to_owned(), kind }).collect(),
+        fields: resource
+            .fields
+            .iter()
+            .map(|&(name, kind)| Field {
+                name: name.to_owned(),
+                kind,
+            })
+            .collect(),
         idempotency_key: resource.needs_key(),
     });
-    Entry { title: format!("gridbackup {}", env!("CARGO_PKG_VERSION")), links: links.collect() }
+    Entry {
+        title: format!("gridbackup {}", env!("CARGO_PKG_VERSION")),
+        links: links.collect(),
+    }
 }
 
 impl Resource {
@@ -206,8 +249,14 @@ fn read_text(name: &str, kind: Kind, bytes: Vec<u8>) -> Result<Value, Failure> {
     }
     let text = String::from_utf8(bytes).map_err(|_| usage(format!("`{name}` is not UTF-8")))?;
     match kind {
-        Kind::Integer => text.parse::<u64>().map(Value::from).map_err(|_| usage(format!("`{name}` is no number"))),
-        Kind::Boolean => text.parse::<bool>().map(Value::from).map_err(|_| usage(format!("`{name}` is no boolean"))),
+        Kind::Integer => text
+            .parse::<u64>()
+            .map(Value::from)
+            .map_err(|_| usage(format!("`{name}` is no number"))),
+        Kind::Boolean => text
+            .parse::<bool>()
+            .map(Value::from)
+            .map_err(|_| usage(format!("`{name}` is no boolean"))),
         _ => Ok(Value::String(text)),
     }
 }
@@ -233,7 +282,8 @@ pub fn encode(link: &Link, request: &Request) -> Result<(String, String, Vec<u8>
 /// The name of a request's link.
 pub fn rel(request: &Request) -> String {
     let tag = serde_json::to_value(request).ok();
-    tag.and_then(|value| value["request"].as_str().map(str::to_owned)).unwrap_or_default()
+    tag.and_then(|value| value["request"].as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 fn values(value: Option<&Value>) -> Vec<Vec<u8>> {
@@ -247,7 +297,9 @@ fn values(value: Option<&Value>) -> Vec<Vec<u8>> {
 fn values_of_one(value: &Value) -> Option<Vec<u8>> {
     match value {
         Value::String(text) => Some(text.clone().into_bytes()),
-        Value::Object(_) => serde_json::from_value::<crate::message::PathName>(value.clone()).ok().map(|path| path.0),
+        Value::Object(_) => serde_json::from_value::<crate::message::PathName>(value.clone())
+            .ok()
+            .map(|path| path.0),
         other => Some(other.to_string().into_bytes()),
     }
 }
@@ -265,14 +317,27 @@ pub(super) mod tests {
         let path = PathName::from(Path::new("/home/ä b/{x}&y=?"));
         let odd = PathName(b"/x/\xff\n".to_vec());
         vec![
-            Request::RunOnce { paths: vec![path.clone(), odd.clone()] },
-            Request::FolderAdd { paths: vec![path.clone()] },
+            Request::RunOnce {
+                paths: vec![path.clone(), odd.clone()],
+            },
+            Request::FolderAdd {
+                paths: vec![path.clone()],
+            },
             Request::FolderList,
-            Request::FolderRemove { paths: vec![path.clone(), odd.clone()] },
-            Request::ExcludeAdd { patterns: vec!["*.tmp".into()] },
+            Request::FolderRemove {
+                paths: vec![path.clone(), odd.clone()],
+            },
+            Request::ExcludeAdd {
+                patterns: vec!["*.tmp".into()],
+            },
             Request::ExcludeList,
-            Request::ExcludeRemove { patterns: vec!["*.tmp".into(), "!/a&b".into()] },
-            Request::Invite { name: None, expires_secs: 60 },
+            Request::ExcludeRemove {
+                patterns: vec!["*.tmp".into(), "!/a&b".into()],
+            },
+            Request::Invite {
+                name: None,
+                expires_secs: 60,
+            },
             Request::Join { ticket: "t".into() },
             Request::PeerList,
             Request::PeerAdd(PeerAdd {
@@ -284,12 +349,25 @@ pub(super) mod tests {
                 shares: None,
             }),
             Request::PeerRemove { name: "a/b".into() },
-            Request::PeerSet { name: "usb".into(), quota: Some(1 << 40), shares: Some(2) },
-            Request::Status { paths: vec![path.clone(), odd.clone()] },
+            Request::PeerSet {
+                name: "usb".into(),
+                quota: Some(1 << 40),
+                shares: Some(2),
+            },
+            Request::Status {
+                paths: vec![path.clone(), odd.clone()],
+            },
             Request::Queue { limit: 20 },
             Request::Snapshots,
-            Request::List { snapshot: "latest".into(), path: Some(odd.clone()), recursive: true },
-            Request::Cat { snapshot: "2026-11-21 08:00".into(), path: path.clone() },
+            Request::List {
+                snapshot: "latest".into(),
+                path: Some(odd.clone()),
+                recursive: true,
+            },
+            Request::Cat {
+                snapshot: "2026-11-21 08:00".into(),
+                path: path.clone(),
+            },
             Request::Restore(Restore {
                 snapshot: "latest".into(),
                 path: Some(odd),
@@ -301,9 +379,16 @@ pub(super) mod tests {
                 dry_run: true,
                 verify: false,
             }),
-            Request::Recover { via: vec!["dir:/mnt".into()] },
-            Request::ConfigGet { key: Some("tolerate".into()) },
-            Request::ConfigSet { key: "peers.usb.quota".into(), value: "5G".into() },
+            Request::Recover {
+                via: vec!["dir:/mnt".into()],
+            },
+            Request::ConfigGet {
+                key: Some("tolerate".into()),
+            },
+            Request::ConfigSet {
+                key: "peers.usb.quota".into(),
+                value: "5G".into(),
+            },
             Request::Ready,
             Request::Stop,
         ]
@@ -313,17 +398,28 @@ pub(super) mod tests {
     fn every_request_survives_its_link() {
         let entry = entry();
         let requests = every_request();
-        assert_eq!(requests.len(), RESOURCES.len(), "a request has no row, or a row no request here");
+        assert_eq!(
+            requests.len(),
+            RESOURCES.len(),
+            "a request has no row, or a row no request here"
+        );
         for request in requests {
             let name = rel(&request);
-            let link = entry.links.iter().find(|link| link.rel == name).unwrap_or_else(|| panic!("no link {name}"));
+            let link = entry
+                .links
+                .iter()
+                .find(|link| link.rel == name)
+                .unwrap_or_else(|| panic!("no link {name}"));
             let resource = RESOURCES.iter().find(|resource| resource.rel == name).unwrap();
             let (_, uri, body) = encode(link, &request).unwrap();
             let (path, query) = uri.split_once('?').unwrap_or((&uri, ""));
             let mut pairs = template::query(query).unwrap();
             let parts = template::path(resource.href).split('/').zip(path.split('/'));
             for (hole, value) in parts.filter(|(hole, _)| hole.starts_with('{')) {
-                pairs.push((hole.trim_matches(['{', '}']).to_owned(), template::decode(value).unwrap()));
+                pairs.push((
+                    hole.trim_matches(['{', '}']).to_owned(),
+                    template::decode(value).unwrap(),
+                ));
             }
             assert_eq!(resource.decode(pairs, &body).unwrap(), request, "{uri}");
         }
@@ -341,6 +437,9 @@ pub(super) mod tests {
             assert_eq!(queue.decode(pairs, b"").unwrap_err().exit, Exit::Usage);
         }
         assert_eq!(queue.decode(Vec::new(), b"[").unwrap_err().exit, Exit::Usage);
-        assert_eq!(queue.decode(Vec::new(), br#"{"limit":1,"x":2}"#).unwrap_err().exit, Exit::Usage);
+        assert_eq!(
+            queue.decode(Vec::new(), br#"{"limit":1,"x":2}"#).unwrap_err().exit,
+            Exit::Usage
+        );
     }
 }

@@ -83,14 +83,20 @@ impl ApiServer {
 
     /// Serves until `stop` is cancelled; answers that are being given end then.
     pub async fn serve(self, executor: Arc<dyn Executor>, stop: CancellationToken) {
-        let app = router(Shared { executor, runs: Arc::default() });
+        let app = router(Shared {
+            executor,
+            runs: Arc::default(),
+        });
         let tcp = self.tcp.map(|(listener, token)| {
             let app = app.clone().layer(middleware::from_fn_with_state(token, authorize));
             axum::serve(listener, app)
         });
         let serving = async {
             match tcp {
-                Some(tcp) => drop(tokio::join!(axum::serve(self.unix, app).into_future(), tcp.into_future())),
+                Some(tcp) => drop(tokio::join!(
+                    axum::serve(self.unix, app).into_future(),
+                    tcp.into_future()
+                )),
                 None => drop(axum::serve(self.unix, app).await),
             }
         };
@@ -104,7 +110,10 @@ impl ApiServer {
 
 fn bind_socket(socket: &Path) -> Result<UnixListener, Failure> {
     let failed = |error: &std::io::Error| {
-        Failure::context(format!("The API cannot listen on `{}`: {error}", socket.display()), error)
+        Failure::context(
+            format!("The API cannot listen on `{}`: {error}", socket.display()),
+            error,
+        )
     };
     if let Some(dir) = socket.parent() {
         // Connecting is as good as the account: the folder keeps others out before the socket's own mode is set.
@@ -133,23 +142,35 @@ impl LoopbackToken {
             .map_err(|error| Failure::context(format!("`{}` cannot be read: {error}", path.display()), &error))?;
         let token = Zeroizing::new(text.trim().to_owned());
         if token.len() < 32 {
-            return Err(Failure::new(Exit::Failed, format!("`{}` holds no token", path.display()))
-                .hint("remove the file: a new one is made"));
+            return Err(
+                Failure::new(Exit::Failed, format!("`{}` holds no token", path.display()))
+                    .hint("remove the file: a new one is made"),
+            );
         }
         Ok(Self(Arc::new(token)))
     }
 }
 
 async fn authorize(State(token): State<LoopbackToken>, request: HttpRequest, next: Next) -> Response {
-    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let shown = shown.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+    let shown = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let shown = shown
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .unwrap_or_default();
     // Hashes are compared in constant time: the token cannot be guessed byte by byte.
     if blake3::hash(shown.as_bytes()) == blake3::hash(token.0.as_bytes()) {
         return next.run(request).await;
     }
     let failure = Failure::new(Exit::Failed, "The request has no valid bearer token")
         .hint("send `Authorization: Bearer` with the content of api.token in the home");
-    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], Json(failure)).into_response()
+    (
+        StatusCode::UNAUTHORIZED,
+        [(header::WWW_AUTHENTICATE, "Bearer")],
+        Json(failure),
+    )
+        .into_response()
 }
 
 fn router(shared: Shared) -> Router {
@@ -186,7 +207,10 @@ fn answer(
     body: &[u8],
 ) -> Result<Steps, Failure> {
     let wrong = |what: &str| Failure::new(Exit::Usage, what).hint("GET / lists every request and its fields");
-    let mut pairs: Vec<_> = variables.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
+    let mut pairs: Vec<_> = variables
+        .into_iter()
+        .map(|(name, value)| (name, value.into_bytes()))
+        .collect();
     let query = template::query(query.as_deref().unwrap_or_default());
     pairs.extend(query.ok_or_else(|| wrong("The query is not percent-encoded"))?);
     let request = resource.decode(pairs, body)?;
@@ -201,12 +225,17 @@ fn answer(
 }
 
 fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
 }
 
 /// Waits for the first step, so that what fails at once has a status that says so.
 async fn respond(mut steps: Steps, format: Format) -> Response {
-    let Some(first) = steps.next().await else { return StatusCode::NO_CONTENT.into_response() };
+    let Some(first) = steps.next().await else {
+        return StatusCode::NO_CONTENT.into_response();
+    };
     let content_type = match &first {
         Step::End(Err(failure)) => return refuse(failure.clone()),
         Step::Output(Output::Bytes(_)) => "application/octet-stream",
@@ -222,7 +251,13 @@ async fn respond(mut steps: Steps, format: Format) -> Response {
             step => Some(format.encode(step).map_err(std::io::Error::other)),
         }
     });
-    ([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, "no-store")], Body::from_stream(pieces))
+    (
+        [
+            (header::CONTENT_TYPE, content_type),
+            (header::CACHE_CONTROL, "no-store"),
+        ],
+        Body::from_stream(pieces),
+    )
         .into_response()
 }
 

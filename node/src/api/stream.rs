@@ -32,7 +32,11 @@ const EVENT_BYTES_MAX: usize = 1 << 20;
 impl Format {
     /// The one that an `Accept` header asks for.
     pub fn of(accept: &str) -> Self {
-        if accept.contains("text/event-stream") { Self::Events } else { Self::Lines }
+        if accept.contains("text/event-stream") {
+            Self::Events
+        } else {
+            Self::Lines
+        }
     }
 
     /// Its media type.
@@ -74,7 +78,11 @@ impl EventReader {
     /// The next step, if all of it is here. What is not an event of ours is an error.
     pub fn next(&mut self) -> Result<Option<Step>, String> {
         let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") else {
-            return if self.buffer.len() > EVENT_BYTES_MAX { Err("an event has no end".to_owned()) } else { Ok(None) };
+            return if self.buffer.len() > EVENT_BYTES_MAX {
+                Err("an event has no end".to_owned())
+            } else {
+                Ok(None)
+            };
         };
         let event = self.buffer.split_to(end + 2);
         let text = std::str::from_utf8(&event).map_err(|error| error.to_string())?;
@@ -108,11 +116,19 @@ mod tests {
     #[test]
     fn steps_survive_any_cut_of_the_stream() {
         let steps = [
-            Step::Output(Rule { pattern: "a\nb: \u{2028}".into() }.into()),
+            Step::Output(
+                Rule {
+                    pattern: "a\nb: \u{2028}".into(),
+                }
+                .into(),
+            ),
             Step::End(Err(Failure::new(Exit::TooFewShares, "No").hint("wait"))),
             Step::End(Ok(Exit::UnderProtected)),
         ];
-        let wire: Vec<u8> = steps.iter().flat_map(|step| Format::Events.encode(step.clone()).unwrap()).collect();
+        let wire: Vec<u8> = steps
+            .iter()
+            .flat_map(|step| Format::Events.encode(step.clone()).unwrap())
+            .collect();
         for cut in 1..wire.len() {
             let mut reader = EventReader::default();
             let mut read = Vec::new();

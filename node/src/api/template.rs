@@ -13,14 +13,20 @@ pub struct Hole<'a> {
 
 /// The holes of a template, in order.
 pub fn holes(template: &str) -> Vec<Hole<'_>> {
-    let expressions = template.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(inside, _)| inside));
+    let expressions = template
+        .split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split_once('}').map(|(inside, _)| inside));
     expressions
         .flat_map(|inside| {
             let (names, in_query) = match inside.strip_prefix('?') {
                 Some(names) => (names, true),
                 None => (inside, false),
             };
-            names.split(',').map(move |name| Hole { name: name.trim_end_matches('*'), in_query })
+            names.split(',').map(move |name| Hole {
+                name: name.trim_end_matches('*'),
+                in_query,
+            })
         })
         .collect()
 }
@@ -110,7 +116,10 @@ mod tests {
                 _ => Vec::new(),
             }
         };
-        assert_eq!(expand("/s/{id}/e{?path*,none}", &values), "/s/a%2Fb/e?path=%2Fx%20y&path=%FF");
+        assert_eq!(
+            expand("/s/{id}/e{?path*,none}", &values),
+            "/s/a%2Fb/e?path=%2Fx%20y&path=%FF"
+        );
         assert_eq!(expand("/s", &values), "/s");
         assert_eq!(path("/s/{id}/e{?path*}"), "/s/{id}/e");
         assert_eq!(holes("/s/{id}{?path*}").len(), 2);

@@ -41,7 +41,10 @@ impl Executor for Fake {
                     return Err(Failure::new(Exit::TooFewShares, "No").hint("wait"));
                 }
                 Request::Join { .. } => {
-                    sink.send(Rule { pattern: "begun".into() }).await?;
+                    sink.send(Rule {
+                        pattern: "begun".into(),
+                    })
+                    .await?;
                     sink.stop().cancelled().await;
                     self.stopped.notify_one();
                     return Err(Failure::interrupted());
@@ -69,10 +72,18 @@ async fn serve() -> Served {
     let paths = HomePaths::locate(Some(dir.path())).unwrap();
     let fake = Arc::new(Fake::default());
     let stop = CancellationToken::new();
-    let server = ApiServer::bind(&paths, Some("127.0.0.1:0".parse().unwrap())).await.unwrap();
+    let server = ApiServer::bind(&paths, Some("127.0.0.1:0".parse().unwrap()))
+        .await
+        .unwrap();
     let address = server.address();
     tokio::spawn(server.serve(fake.clone(), stop.clone()));
-    Served { paths, fake, address, stop, _dir: dir }
+    Served {
+        paths,
+        fake,
+        address,
+        stop,
+        _dir: dir,
+    }
 }
 
 async fn ask(served: &Served, request: Request) -> (Vec<Output>, Result<Exit, Failure>) {
@@ -94,7 +105,9 @@ async fn every_request_reaches_the_executor_as_it_was_asked() {
             continue;
         }
         let (outputs, ending) = ask(&served, request.clone()).await;
-        let [Output::Message(Message::Rule(rule))] = &outputs[..] else { panic!("{outputs:?}") };
+        let [Output::Message(Message::Rule(rule))] = &outputs[..] else {
+            panic!("{outputs:?}")
+        };
         assert_eq!(serde_json::from_str::<Request>(&rule.pattern).unwrap(), request);
         assert_eq!(ending, Ok(Exit::UnderProtected));
     }
@@ -104,7 +117,14 @@ async fn every_request_reaches_the_executor_as_it_was_asked() {
 async fn content_and_failures_come_back_as_they_were() {
     let served = serve().await;
     let path = crate::message::PathName(b"/x".to_vec());
-    let (outputs, ending) = ask(&served, Request::Cat { snapshot: "latest".into(), path }).await;
+    let (outputs, ending) = ask(
+        &served,
+        Request::Cat {
+            snapshot: "latest".into(),
+            path,
+        },
+    )
+    .await;
     assert_eq!(outputs, [Output::Bytes(bytes::Bytes::from_static(b"\0content\xff"))]);
     assert_eq!(ending, Ok(Exit::Done));
     let (outputs, ending) = ask(&served, Request::Snapshots).await;
@@ -118,7 +138,12 @@ async fn a_client_that_goes_away_stops_the_work() {
     let client = Client::connect(&served.paths.api_socket()).await.unwrap();
     let stop = CancellationToken::new();
     let (sink, mut outputs) = channel(stop.clone());
-    let asking = tokio::spawn(client.execute(Request::Join { ticket: "endless".into() }, sink));
+    let asking = tokio::spawn(client.execute(
+        Request::Join {
+            ticket: "endless".into(),
+        },
+        sink,
+    ));
     outputs.next().await.unwrap();
     stop.cancel();
     assert_eq!(asking.await.unwrap().unwrap_err().exit, Exit::Interrupted);
@@ -139,11 +164,18 @@ async fn the_loopback_port_wants_the_token_and_bounded_bodies() {
     let served = serve().await;
     let get = |headers: &str| format!("GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
     assert!(raw(&served.address, &get("")).await.starts_with("HTTP/1.1 401"));
-    assert!(raw(&served.address, &get("Authorization: Bearer x\r\n")).await.starts_with("HTTP/1.1 401"));
+    assert!(
+        raw(&served.address, &get("Authorization: Bearer x\r\n"))
+            .await
+            .starts_with("HTTP/1.1 401")
+    );
     let token = std::fs::read_to_string(served.paths.api_token()).unwrap();
     let bearer = format!("Authorization: Bearer {token}\r\n");
     let answer = raw(&served.address, &get(&bearer)).await;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#"{"code":4}"#), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains(r#"{"code":4}"#),
+        "{answer}"
+    );
     let post = format!(
         "POST /runs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{bearer}Idempotency-Key: k\r\nContent-Length: 9000000\r\n\r\n"
     );
@@ -168,6 +200,8 @@ async fn a_stopped_server_leaves_no_socket() {
 async fn only_loopback_addresses_are_bound() {
     let dir = tempfile::tempdir().unwrap();
     let paths = HomePaths::locate(Some(dir.path())).unwrap();
-    let Err(failure) = ApiServer::bind(&paths, Some("0.0.0.0:0".parse().unwrap())).await else { panic!("bound") };
+    let Err(failure) = ApiServer::bind(&paths, Some("0.0.0.0:0".parse().unwrap())).await else {
+        panic!("bound")
+    };
     assert_eq!(failure.exit, Exit::Usage);
 }

@@ -16,8 +16,12 @@ impl Args {
     /// As a request.
     pub fn request(self) -> Result<Request, Failure> {
         let path = self.file.path.ok_or_else(|| {
-            Failure::new(Exit::Usage, "No file is named").hint("write SNAPSHOT:PATH, for example latest:/home/me/notes.txt")
+            Failure::new(Exit::Usage, "No file is named")
+                .hint("write SNAPSHOT:PATH, for example latest:/home/me/notes.txt")
         })?;
-        Ok(Request::Cat { snapshot: self.file.snapshot, path })
+        Ok(Request::Cat {
+            snapshot: self.file.snapshot,
+            path,
+        })
     }
 }

@@ -21,9 +21,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 /// Writes to stdout; a reader that went away has all it wanted.
 pub fn print(text: &[u8]) -> Result<Exit, Failure> {
     match std::io::stdout().write_all(text) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::context(format!("The answer cannot be written: {error}"), &error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::context(
+            format!("The answer cannot be written: {error}"),
+            &error,
+        )),
         _ => Ok(Exit::Done),
     }
 }

@@ -50,7 +50,8 @@ impl Context {
         });
         let shown = show(Renderer::stdout(self.options), outputs, keep).await;
         let ending = work.await.unwrap_or_else(|error| {
-            Err(Failure::context("The command failed inside", &error).hint("please report this, with the output of -vv"))
+            Err(Failure::context("The command failed inside", &error)
+                .hint("please report this, with the output of -vv"))
         });
         settle(ending, shown, &signals)
     }
@@ -140,11 +141,21 @@ async fn show<W: io::Write>(
 /// How the command ends, from how the work ended, whether its answers could be written, and signals.
 fn settle(ending: Result<Exit, Failure>, shown: io::Result<()>, signals: &Signals) -> Result<Exit, Failure> {
     match (ending, shown) {
-        (Ok(_), _) | (Err(Failure { exit: Exit::Interrupted, .. }), _) if signals.caught() => Ok(Exit::Interrupted),
+        (Ok(_), _)
+        | (
+            Err(Failure {
+                exit: Exit::Interrupted,
+                ..
+            }),
+            _,
+        ) if signals.caught() => Ok(Exit::Interrupted),
         // The reader (`head`, a pager) has all it wanted.
         (_, Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
         (Err(failure), _) => Err(failure),
-        (_, Err(error)) => Err(Failure::context(format!("The answer cannot be written: {error}"), &error)),
+        (_, Err(error)) => Err(Failure::context(
+            format!("The answer cannot be written: {error}"),
+            &error,
+        )),
         (Ok(exit), Ok(())) => Ok(exit),
     }
 }

@@ -32,8 +32,10 @@ impl Command {
         Ok(match self {
             Self::Add { paths } => {
                 if let Some(missing) = paths.iter().find(|path| std::fs::symlink_metadata(path).is_err()) {
-                    return Err(Failure::new(Exit::Failed, format!("`{}` is not there", missing.display()))
-                        .hint("check its spelling, or mount it"));
+                    return Err(
+                        Failure::new(Exit::Failed, format!("`{}` is not there", missing.display()))
+                            .hint("check its spelling, or mount it"),
+                    );
                 }
                 Request::FolderAdd { paths: all(&paths)? }
             }

@@ -62,16 +62,21 @@ fn refuse_existing(paths: &HomePaths) -> Result<(), Failure> {
     if !paths.has_account() {
         return Ok(());
     }
-    Err(Failure::new(Exit::Failed, format!("There is an account in {} already", paths.state_dir().display()))
-        .hint("use it, or name another folder with --home DIR"))
+    Err(Failure::new(
+        Exit::Failed,
+        format!("There is an account in {} already", paths.state_dir().display()),
+    )
+    .hint("use it, or name another folder with --home DIR"))
 }
 
 /// Writes config.toml (unless there is one) and the keys of `seed`'s account on a new device; the caller holds the lock.
 pub fn create(paths: &HomePaths, seed: &Seed, name: Option<String>, tolerate: u16) -> Result<Identity, Failure> {
     let name = name.unwrap_or_else(host_name);
     if name.is_empty() || name.len() > DEVICE_NAME_BYTES_MAX || name.chars().any(char::is_control) {
-        return Err(Failure::new(Exit::Usage, "A node's name has 1 to 64 bytes of printable text")
-            .hint("choose another with --name"));
+        return Err(
+            Failure::new(Exit::Usage, "A node's name has 1 to 64 bytes of printable text")
+                .hint("choose another with --name"),
+        );
     }
     if !paths.config().exists() {
         let mut file = ConfigFile::parse(&paths.config(), TEMPLATE)?;
@@ -87,9 +92,20 @@ pub fn create(paths: &HomePaths, seed: &Seed, name: Option<String>, tolerate: u1
 }
 
 fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let name: String = name.chars().filter(|c| !c.is_control()).take(DEVICE_NAME_BYTES_MAX / 4).collect();
-    if name.is_empty() { "node".to_owned() } else { name }
+    let name = ["/proc/sys/kernel/hostname", "/etc/hostname"]
+        .iter()
+        .find_map(|file| std::fs::read_to_string(file).ok());
+    let name: String = name
+        .unwrap_or_default()
+        .trim()
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
+    if name.is_empty() || name.len() > DEVICE_NAME_BYTES_MAX {
+        "node".to_owned()
+    } else {
+        name
+    }
 }
 
 /// Ports that nodes choose from: above the registered services that people run, below the ephemeral range of Linux, from
@@ -144,7 +160,10 @@ mod tests {
     #[test]
     fn the_template_says_the_built_in_values() {
         let file = ConfigFile::parse(std::path::Path::new("/x"), TEMPLATE).unwrap();
-        let expected = crate::config::Config { listen: Vec::new(), ..Default::default() };
+        let expected = crate::config::Config {
+            listen: Vec::new(),
+            ..Default::default()
+        };
         assert_eq!(*file.config(), expected);
     }
 }

@@ -17,6 +17,9 @@ pub struct Args {
 impl Args {
     /// As a request.
     pub fn request(self) -> Request {
-        Request::Invite { name: self.name, expires_secs: self.expires.0.as_secs() }
+        Request::Invite {
+            name: self.name,
+            expires_secs: self.expires.0.as_secs(),
+        }
     }
 }

@@ -31,14 +31,22 @@ pub struct FindArgs {
 impl Args {
     /// As a request.
     pub fn request(self) -> Request {
-        Request::List { snapshot: self.at.snapshot, path: self.at.path, recursive: self.recursive }
+        Request::List {
+            snapshot: self.at.snapshot,
+            path: self.at.path,
+            recursive: self.recursive,
+        }
     }
 }
 
 /// Lists a snapshot and keeps what matches.
 pub async fn find(context: Context, args: FindArgs) -> Result<Exit, Failure> {
     let pattern = Pattern::new(&args.pattern);
-    let request = Request::List { snapshot: args.snapshot.snapshot, path: args.snapshot.path, recursive: true };
+    let request = Request::List {
+        snapshot: args.snapshot.snapshot,
+        path: args.snapshot.path,
+        recursive: true,
+    };
     let keep = move |output: &Output| match output {
         Output::Message(Message::Entry(entry)) => pattern.matches(&entry.path.display()),
         _ => true,
@@ -55,12 +63,23 @@ impl Pattern {
     fn new(typed: &str) -> Self {
         let on_path = typed.contains('/');
         let lower = typed.to_lowercase();
-        let glob = if lower.contains(['*', '?']) { lower } else { format!("*{lower}*") };
-        Self { glob: glob.chars().collect(), on_path }
+        let glob = if lower.contains(['*', '?']) {
+            lower
+        } else {
+            format!("*{lower}*")
+        };
+        Self {
+            glob: glob.chars().collect(),
+            on_path,
+        }
     }
 
     fn matches(&self, path: &str) -> bool {
-        let name = if self.on_path { path } else { path.rsplit('/').next().unwrap_or(path) };
+        let name = if self.on_path {
+            path
+        } else {
+            path.rsplit('/').next().unwrap_or(path)
+        };
         glob_matches(&self.glob, &name.to_lowercase().chars().collect::<Vec<_>>())
     }
 }

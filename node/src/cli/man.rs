@@ -9,7 +9,9 @@ pub fn run() -> Result<Exit, Failure> {
     command.build();
     let rendered = clap_mangen::Man::new(command.clone()).render(&mut page).and_then(|()| {
         let listed = command.get_subcommands().filter(|sub| sub.get_name() != "help");
-        listed.into_iter().try_for_each(|sub| commands(sub, sub.get_name(), &mut page))
+        listed
+            .into_iter()
+            .try_for_each(|sub| commands(sub, sub.get_name(), &mut page))
     });
     rendered.map_err(|error| Failure::context("The manual cannot be rendered", &error))?;
     super::completions::print(&page)

@@ -67,12 +67,18 @@ impl Command {
                 shares: args.shares,
             }),
             Self::Rm { name } => Request::PeerRemove { name },
-            Self::Set { quota: None, shares: None, .. } => {
+            Self::Set {
+                quota: None,
+                shares: None,
+                ..
+            } => {
                 return Err(Failure::new(Exit::Usage, "Nothing to change is named").hint("use --quota or --shares"));
             }
-            Self::Set { name, quota, shares } => {
-                Request::PeerSet { name, quota: quota.map(|size| size.0), shares }
-            }
+            Self::Set { name, quota, shares } => Request::PeerSet {
+                name,
+                quota: quota.map(|size| size.0),
+                shares,
+            },
         })
     }
 }

@@ -39,7 +39,11 @@ const PHRASE_BYTES_MAX: u64 = 4096;
 /// Makes the home, then lets the engine find the backups. Repeatable: a second run with the same phrase goes on.
 pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let seed = read_phrase(&args.phrase_file)?;
-    let via = args.via.iter().map(|address| absolute_url(address)).collect::<Result<Vec<_>, _>>()?;
+    let via = args
+        .via
+        .iter()
+        .map(|address| absolute_url(address))
+        .collect::<Result<Vec<_>, _>>()?;
     let paths = &context.paths;
     if paths.has_account() {
         let there = Identity::read(paths)?.account.account_id();

@@ -53,7 +53,9 @@ pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     }
     let paths = args.paths.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
     let listen = args.listening.listen.iter().map(ToString::to_string).collect();
-    context.execute_with(Request::RunOnce { paths }, listen, &|_| true).await
+    context
+        .execute_with(Request::RunOnce { paths }, listen, &|_| true)
+        .await
 }
 
 /// `node`.
@@ -74,23 +76,40 @@ async fn daemon(context: Context, args: NodeArgs, store_only: bool) -> Result<Ex
     let engine = Arc::new(Engine::open(home, Mode::Daemon(options)).await?);
     let stop = signals.stop.clone();
     let ready = watch::channel(None).0;
-    let daemon = Arc::new(Daemon { engine: engine.clone(), ready: ready.clone(), stop: stop.clone() });
+    let daemon = Arc::new(Daemon {
+        engine: engine.clone(),
+        ready: ready.clone(),
+        stop: stop.clone(),
+    });
     let serving_api = tokio::spawn(server.serve(daemon, stop.clone()));
     let (sink, outputs) = channel(stop.clone());
     let serving = tokio::spawn(async move { engine.serve(sink).await });
     show(Renderer::stdout(context.options), outputs, &ready).await;
-    let ending = serving.await.unwrap_or_else(|error| Err(Failure::context("The daemon failed inside", &error)));
+    let ending = serving
+        .await
+        .unwrap_or_else(|error| Err(Failure::context("The daemon failed inside", &error)));
     stop.cancel();
     let _ended = serving_api.await;
     match ending {
-        Ok(_) | Err(Failure { exit: Exit::Interrupted, .. }) if signals.interrupted() => Ok(Exit::Interrupted),
-        Err(Failure { exit: Exit::Interrupted, .. }) => Ok(Exit::Done),
+        Ok(_)
+        | Err(Failure {
+            exit: Exit::Interrupted,
+            ..
+        }) if signals.interrupted() => Ok(Exit::Interrupted),
+        Err(Failure {
+            exit: Exit::Interrupted,
+            ..
+        }) => Ok(Exit::Done),
         ending => ending,
     }
 }
 
 /// Shows what the daemon says for as long as it lives. A reader that went away is no reason to stop storing for friends.
-async fn show<W: std::io::Write>(mut renderer: Renderer<W>, mut outputs: Outputs, ready: &watch::Sender<Option<Ready>>) {
+async fn show<W: std::io::Write>(
+    mut renderer: Renderer<W>,
+    mut outputs: Outputs,
+    ready: &watch::Sender<Option<Ready>>,
+) {
     let mut is_read = true;
     while let Some(output) = outputs.next().await {
         if is_read {
@@ -127,13 +146,17 @@ impl Executor for Daemon {
                 }
                 Request::Ready => {
                     let mut ready = self.ready.subscribe();
-                    let said = ready.wait_for(Option::is_some).await.ok().and_then(|ready| ready.clone());
+                    let said = ready
+                        .wait_for(Option::is_some)
+                        .await
+                        .ok()
+                        .and_then(|ready| ready.clone());
                     if let Some(said) = said {
                         sink.send(said).await?;
                     }
                     Ok(Exit::Done)
                 }
-                request => self.engine.execute(request, sink).await,
+                request => Engine::execute(&self.engine, request, sink).await,
             }
         })
     }

@@ -22,7 +22,10 @@ impl Signals {
         let failed = |error: std::io::Error| Failure::context("Signals cannot be caught", &error);
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let signals = Self { stop: CancellationToken::new(), interrupted: Arc::default() };
+        let signals = Self {
+            stop: CancellationToken::new(),
+            interrupted: Arc::default(),
+        };
         let seen = signals.clone();
         tokio::spawn(async move {
             loop {

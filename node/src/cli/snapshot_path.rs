@@ -31,14 +31,29 @@ impl SnapshotPath {
             Some(colon) => (&bytes[..colon], Some(&bytes[colon + 1..])),
             None => (bytes, None),
         };
-        let snapshot = std::str::from_utf8(snapshot).ok().filter(|snapshot| !snapshot.is_empty());
-        let snapshot = snapshot.ok_or("a snapshot is `latest`, a date or the beginning of an id")?.to_owned();
-        let path = path.filter(|path| !path.is_empty()).map(|path| match path.strip_suffix(b"/") {
-            Some(b"") | None => path.to_vec(),
-            Some(folder) => folder.to_vec(),
+        let snapshot = std::str::from_utf8(snapshot)
+            .ok()
+            .filter(|snapshot| !snapshot.is_empty());
+        let snapshot = snapshot
+            .ok_or("a snapshot is `latest`, a date or the beginning of an id")?
+            .to_owned();
+        let path = path
+            .filter(|path| !path.is_empty())
+            .map(|path| match path.strip_suffix(b"/") {
+                Some(b"") | None => path.to_vec(),
+                Some(folder) => folder.to_vec(),
+            });
+        let path = path.map(|path| {
+            if path.starts_with(b"/") {
+                path
+            } else {
+                [b"/", &path[..]].concat()
+            }
         });
-        let path = path.map(|path| if path.starts_with(b"/") { path } else { [b"/", &path[..]].concat() });
-        Ok(Self { snapshot, path: path.map(PathName) })
+        Ok(Self {
+            snapshot,
+            path: path.map(PathName),
+        })
     }
 }
 

@@ -24,12 +24,14 @@ const CONFIG_BYTES_MAX: u64 = 1 << 20;
 impl ConfigFile {
     /// Reads the file; one that is not there is an empty one.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let failed = |error: &std::io::Error| {
-            Failure::context(format!("`{}` cannot be read: {error}", path.display()), error)
-        };
+        let failed =
+            |error: &std::io::Error| Failure::context(format!("`{}` cannot be read: {error}", path.display()), error);
         let text = match fs::metadata(path) {
             Ok(metadata) if metadata.len() > CONFIG_BYTES_MAX => {
-                return Err(Failure::new(Exit::Failed, format!("`{}` is too large for a config", path.display())));
+                return Err(Failure::new(
+                    Exit::Failed,
+                    format!("`{}` is too large for a config", path.display()),
+                ));
             }
             Ok(_) => fs::read_to_string(path).map_err(|error| failed(&error))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -49,10 +51,14 @@ impl ConfigFile {
         let document: DocumentMut = text
             .parse()
             .map_err(|error: toml_edit::TomlError| wrong(line(error.span()), &one_line(error.message())))?;
-        let config: Config = toml_edit::de::from_str(text)
-            .map_err(|error| wrong(line(error.span()), &one_line(error.message())))?;
+        let config: Config =
+            toml_edit::de::from_str(text).map_err(|error| wrong(line(error.span()), &one_line(error.message())))?;
         config.validate().map_err(|reason| wrong(None, &reason))?;
-        Ok(Self { path: path.to_owned(), document, config })
+        Ok(Self {
+            path: path.to_owned(),
+            document,
+            config,
+        })
     }
 
     /// As it is now, with the changes made so far.
@@ -94,21 +100,26 @@ impl ConfigFile {
             Ok(value) => self.with(key, Some(value)),
             Err(_) => Err(String::new()),
         };
-        match as_value.or_else(|as_value| as_text.map_err(|as_text| if as_value.is_empty() { as_text } else { as_value }))
+        match as_value
+            .or_else(|as_value| as_text.map_err(|as_text| if as_value.is_empty() { as_text } else { as_value }))
         {
             Ok(changed) => {
                 *self = changed;
                 Ok(())
             }
-            Err(reason) => Err(Failure::new(Exit::Usage, format!("`{key}` cannot be set to `{typed}`: {reason}"))
-                .hint("`gridbackup config get` shows every key and its value")),
+            Err(reason) => Err(
+                Failure::new(Exit::Usage, format!("`{key}` cannot be set to `{typed}`: {reason}"))
+                    .hint("`gridbackup config get` shows every key and its value"),
+            ),
         }
     }
 
     /// Removes a dotted key, so that its default holds; was it there?
     pub fn unset(&mut self, key: &str) -> Result<bool, Failure> {
         let before = self.text();
-        *self = self.with(key, None).map_err(|reason| Failure::new(Exit::Failed, reason))?;
+        *self = self
+            .with(key, None)
+            .map_err(|reason| Failure::new(Exit::Failed, reason))?;
         Ok(self.text() != before)
     }
 
@@ -126,7 +137,9 @@ impl ConfigFile {
     /// Removes from a list of strings; was it there?
     pub fn list_remove(&mut self, key: &str, entry: &str) -> Result<bool, Failure> {
         let mut list = self.list(key)?;
-        let Some(index) = list.iter().position(|value| value.as_str() == Some(entry)) else { return Ok(false) };
+        let Some(index) = list.iter().position(|value| value.as_str() == Some(entry)) else {
+            return Ok(false);
+        };
         list.remove(index);
         self.put_list(key, list)?;
         Ok(true)
@@ -135,14 +148,17 @@ impl ConfigFile {
     fn list(&self, key: &str) -> Result<Array, Failure> {
         match self.document.get(key) {
             None => Ok(Array::new()),
-            Some(item) => item.as_array().cloned().ok_or_else(|| {
-                Failure::new(Exit::Failed, format!("`{}`: `{key}` is no list", self.path.display()))
-            }),
+            Some(item) => item
+                .as_array()
+                .cloned()
+                .ok_or_else(|| Failure::new(Exit::Failed, format!("`{}`: `{key}` is no list", self.path.display()))),
         }
     }
 
     fn put_list(&mut self, key: &str, list: Array) -> Result<(), Failure> {
-        *self = self.with(key, Some(Value::Array(list))).map_err(|reason| Failure::new(Exit::Usage, reason))?;
+        *self = self
+            .with(key, Some(Value::Array(list)))
+            .map_err(|reason| Failure::new(Exit::Usage, reason))?;
         Ok(())
     }
 
@@ -150,7 +166,9 @@ impl ConfigFile {
     fn with(&self, key: &str, value: Option<Value>) -> Result<Self, String> {
         let mut document = self.document.clone();
         let parts: Vec<&str> = key.split('.').collect();
-        let Some((last, tables)) = parts.split_last() else { return Err("it names no setting".to_owned()) };
+        let Some((last, tables)) = parts.split_last() else {
+            return Err("it names no setting".to_owned());
+        };
         if parts.iter().any(|part| part.is_empty()) {
             return Err("it names no setting".to_owned());
         }
@@ -161,7 +179,9 @@ impl ConfigFile {
                 table.set_implicit(true);
                 Item::Table(table)
             });
-            table = item.as_table_like_mut().ok_or_else(|| format!("`{part}` is no table"))?;
+            table = item
+                .as_table_like_mut()
+                .ok_or_else(|| format!("`{part}` is no table"))?;
         }
         match value {
             Some(value) => put(table, last, value),
@@ -170,7 +190,11 @@ impl ConfigFile {
         let text = document.to_string();
         let config: Config = toml_edit::de::from_str(&text).map_err(|error| one_line(error.message()))?;
         config.validate()?;
-        Ok(Self { path: self.path.clone(), document, config })
+        Ok(Self {
+            path: self.path.clone(),
+            document,
+            config,
+        })
     }
 }
 
@@ -186,7 +210,12 @@ fn put(table: &mut dyn toml_edit::TableLike, key: &str, mut value: Value) {
 }
 
 fn one_line(message: &str) -> String {
-    message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
+    message
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]
@@ -208,7 +237,13 @@ mod tests {
         assert!(config.list_add("folders", "/home/b").unwrap());
         assert!(!config.list_add("folders", "/home/b").unwrap());
         let text = config.text();
-        for comment in ["# mine", "# the black one", "# how safe", "tolerate = 3 # friends", "# me"] {
+        for comment in [
+            "# mine",
+            "# the black one",
+            "# how safe",
+            "tolerate = 3 # friends",
+            "# me",
+        ] {
             assert!(text.contains(comment), "{comment} is gone:\n{text}");
         }
         let again = file(&text).unwrap();
@@ -221,7 +256,10 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named_with_its_line() {
         let failure = file("name = \"x\"\n\ntolerat = 2\n").unwrap_err();
-        assert!(failure.error.contains("line 3") && failure.error.contains("tolerat"), "{failure}");
+        assert!(
+            failure.error.contains("line 3") && failure.error.contains("tolerat"),
+            "{failure}"
+        );
         let failure = file("tolerate = \n").unwrap_err();
         assert!(failure.error.contains("line 1"), "{failure}");
     }
@@ -229,9 +267,14 @@ mod tests {
     #[test]
     fn a_value_that_does_not_fit_is_refused_and_nothing_changes() {
         let mut config = file(TEXT).unwrap();
-        for (key, value) in
-            [("tolerate", "many"), ("tolerate", "99"), ("tolerat", "2"), ("", "2"), ("name.x", "2"), ("zstd_level", "0")]
-        {
+        for (key, value) in [
+            ("tolerate", "many"),
+            ("tolerate", "99"),
+            ("tolerat", "2"),
+            ("", "2"),
+            ("name.x", "2"),
+            ("zstd_level", "0"),
+        ] {
             let failure = config.set(key, value).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage, "{failure}");
         }

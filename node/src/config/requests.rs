@@ -25,13 +25,21 @@ pub fn answer(config_toml: &Path, request: &Request) -> Option<Result<Vec<Messag
         Request::FolderRemove { paths } => edit(&|file| paths.iter().map(|path| folder_remove(file, path)).collect()),
         Request::FolderList => edit(&|file| Ok(folders(file))),
         Request::ExcludeAdd { patterns } => edit(&|file| {
-            patterns.iter().map(|pattern| Ok(changed(file.list_add("exclude", pattern)?, "added", "rule", pattern))).collect()
+            patterns
+                .iter()
+                .map(|pattern| Ok(changed(file.list_add("exclude", pattern)?, "added", "rule", pattern)))
+                .collect()
         }),
         Request::ExcludeRemove { patterns } => {
             edit(&|file| patterns.iter().map(|pattern| rule_remove(file, pattern)).collect())
         }
         Request::ExcludeList => edit(&|file| {
-            Ok(file.config().exclude.iter().map(|rule| Rule { pattern: rule.clone() }.into()).collect())
+            Ok(file
+                .config()
+                .exclude
+                .iter()
+                .map(|rule| Rule { pattern: rule.clone() }.into())
+                .collect())
         }),
         Request::ConfigGet { key } => edit(&|file| config_get(file, key.as_deref())),
         Request::ConfigSet { key, value } => edit(&|file| {
@@ -41,13 +49,19 @@ pub fn answer(config_toml: &Path, request: &Request) -> Option<Result<Vec<Messag
         Request::PeerAdd(peer) => edit(&|file| peer_add(file, peer)),
         Request::PeerRemove { name } => edit(&|file| {
             let removed = file.config().peers.contains_key(name) && file.unset(&format!("peers.{name}"))?;
-            Ok(if removed { vec![changed(true, "removed", "peer", name)] } else { Vec::new() })
+            Ok(if removed {
+                vec![changed(true, "removed", "peer", name)]
+            } else {
+                Vec::new()
+            })
         }),
         Request::PeerSet { name, quota, shares } => edit(&|file| peer_set(file, name, *quota, *shares)),
         _ => return None,
     };
     match answer {
-        Ok(messages) if messages.is_empty() && matches!(request, Request::PeerRemove { .. } | Request::PeerSet { .. }) => {
+        Ok(messages)
+            if messages.is_empty() && matches!(request, Request::PeerRemove { .. } | Request::PeerSet { .. }) =>
+        {
             None
         }
         answer => Some(answer),
@@ -56,49 +70,82 @@ pub fn answer(config_toml: &Path, request: &Request) -> Option<Result<Vec<Messag
 
 fn changed(done: bool, action: &str, what: &str, name: &str) -> Message {
     let action = if done { action } else { "unchanged" }.to_owned();
-    Changed { action, what: what.to_owned(), name: name.to_owned() }.into()
+    Changed {
+        action,
+        what: what.to_owned(),
+        name: name.to_owned(),
+    }
+    .into()
 }
 
 fn utf8(path: &PathName) -> Result<&str, Failure> {
     std::str::from_utf8(&path.0).map_err(|_| {
-        Failure::new(Exit::Usage, format!("`{}` is not UTF-8, which config.toml cannot hold", path.display()))
-            .hint("add the folder above it")
+        Failure::new(
+            Exit::Usage,
+            format!("`{}` is not UTF-8, which config.toml cannot hold", path.display()),
+        )
+        .hint("add the folder above it")
     })
 }
 
 fn folder_add(file: &mut ConfigFile, path: &PathName) -> Result<Message, Failure> {
-    Ok(changed(file.list_add("folders", utf8(path)?)?, "added", "folder", &path.display()))
+    Ok(changed(
+        file.list_add("folders", utf8(path)?)?,
+        "added",
+        "folder",
+        &path.display(),
+    ))
 }
 
 fn folder_remove(file: &mut ConfigFile, path: &PathName) -> Result<Message, Failure> {
     if file.list_remove("folders", utf8(path)?)? {
         return Ok(changed(true, "removed", "folder", &path.display()));
     }
-    Err(Failure::new(Exit::Failed, format!("`{}` is not backed up by itself", path.display()))
-        .hint("`gridbackup folder ls` lists the folders"))
+    Err(
+        Failure::new(Exit::Failed, format!("`{}` is not backed up by itself", path.display()))
+            .hint("`gridbackup folder ls` lists the folders"),
+    )
 }
 
 fn folders(file: &ConfigFile) -> Vec<Message> {
     let folders = file.config().folders.iter();
-    folders.map(|folder| Folder { path: PathName(folder.as_os_str().as_bytes().to_vec()) }.into()).collect()
+    folders
+        .map(|folder| {
+            Folder {
+                path: PathName(folder.as_os_str().as_bytes().to_vec()),
+            }
+            .into()
+        })
+        .collect()
 }
 
 fn rule_remove(file: &mut ConfigFile, pattern: &str) -> Result<Message, Failure> {
     if file.list_remove("exclude", pattern)? {
         return Ok(changed(true, "removed", "rule", pattern));
     }
-    Err(Failure::new(Exit::Failed, format!("There is no exclude rule `{pattern}`"))
-        .hint("`gridbackup exclude ls` lists the rules"))
+    Err(
+        Failure::new(Exit::Failed, format!("There is no exclude rule `{pattern}`"))
+            .hint("`gridbackup exclude ls` lists the rules"),
+    )
 }
 
 fn config_get(file: &ConfigFile, key: Option<&str>) -> Result<Vec<Message>, Failure> {
     let Some(key) = key else {
         let all = serde_json::to_value(file.config()).map_err(|error| Failure::from_error(&error))?;
         let settings = all.as_object().cloned().unwrap_or_default();
-        return Ok(settings.into_iter().map(|(key, value)| Setting { key, value }.into()).collect());
+        return Ok(settings
+            .into_iter()
+            .map(|(key, value)| Setting { key, value }.into())
+            .collect());
     };
     match file.get(key) {
-        Some(value) => Ok(vec![Setting { key: key.to_owned(), value }.into()]),
+        Some(value) => Ok(vec![
+            Setting {
+                key: key.to_owned(),
+                value,
+            }
+            .into(),
+        ]),
         None => Err(Failure::new(Exit::Usage, format!("There is no setting `{key}`"))
             .hint("`gridbackup config get` shows every key and its value")),
     }
@@ -106,16 +153,20 @@ fn config_get(file: &ConfigFile, key: Option<&str>) -> Result<Vec<Message>, Fail
 
 fn peer_add(file: &mut ConfigFile, peer: &PeerAdd) -> Result<Vec<Message>, Failure> {
     if peer.name.is_empty() || !peer.name.chars().all(|c| c.is_alphanumeric() || "-_".contains(c)) {
-        return Err(Failure::new(Exit::Usage, format!("`{}` is no name for a peer", peer.name))
-            .hint("use letters, digits, - and _"));
+        return Err(
+            Failure::new(Exit::Usage, format!("`{}` is no name for a peer", peer.name))
+                .hint("use letters, digits, - and _"),
+        );
     }
     check_peer_url(&peer.url).map_err(|reason| Failure::new(Exit::Usage, reason))?;
     if let Some(there) = file.config().peers.get(&peer.name) {
         if there.url.as_deref() == Some(&peer.url) {
             return Ok(vec![changed(false, "added", "peer", &peer.name)]);
         }
-        return Err(Failure::new(Exit::Failed, format!("There is a peer `{}` already", peer.name))
-            .hint("choose another name, or remove it first with `gridbackup peer rm`"));
+        return Err(
+            Failure::new(Exit::Failed, format!("There is a peer `{}` already", peer.name))
+                .hint("choose another name, or remove it first with `gridbackup peer rm`"),
+        );
     }
     let key = |field: &str| format!("peers.{}.{field}", peer.name);
     file.set(&key("url"), &peer.url)?;

@@ -51,8 +51,8 @@ impl Identity {
         let account = AccountKeys::decode(&read_private(&account_path)?)
             .map_err(|error| damaged(&account_path, &error.to_string()))?;
         let device_path = paths.device_key();
-        let device = decode_device_key(&read_private(&device_path)?)
-            .ok_or_else(|| damaged(&device_path, "not a device key"))?;
+        let device =
+            decode_device_key(&read_private(&device_path)?).ok_or_else(|| damaged(&device_path, "not a device key"))?;
         let cert_path = paths.device_cert();
         let cert =
             DeviceCert::decode(&read_private(&cert_path)?).map_err(|error| damaged(&cert_path, &error.to_string()))?;
@@ -113,7 +113,9 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
         // A hard link, unlike a rename, refuses to replace.
         .and_then(|()| fs::hard_link(&temporary, path));
     let _gone = fs::remove_file(&temporary);
-    written.and_then(|()| File::open(dir)?.sync_all()).map_err(|error| failed(&error))
+    written
+        .and_then(|()| File::open(dir)?.sync_all())
+        .map_err(|error| failed(&error))
 }
 
 fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -121,7 +123,10 @@ fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let read = File::open(path).and_then(|file| file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut content));
     match read {
         Ok(_) => Ok(content),
-        Err(error) => Err(Failure::context(format!("`{}` cannot be read: {error}", path.display()), &error)),
+        Err(error) => Err(Failure::context(
+            format!("`{}` cannot be read: {error}", path.display()),
+            &error,
+        )),
     }
 }
 
@@ -134,8 +139,11 @@ fn decode_device_key(content: &[u8]) -> Option<SigningKey> {
 }
 
 fn damaged(path: &Path, reason: &str) -> Failure {
-    Failure::new(Exit::WrongPhrase, format!("`{}` cannot be used: {reason}", path.display()))
-        .hint("restore the file, or take the account over in another home with `gridbackup recover`")
+    Failure::new(
+        Exit::WrongPhrase,
+        format!("`{}` cannot be used: {reason}", path.display()),
+    )
+    .hint("restore the file, or take the account over in another home with `gridbackup recover`")
 }
 
 #[cfg(test)]
@@ -159,7 +167,10 @@ mod tests {
     #[test]
     fn a_device_key_is_read_back_and_a_damaged_one_refused() {
         let key = SigningKey::from_bytes(&[7; 32]);
-        let text = format!("{DEVICE_KEY_MAGIC}\n{}\n", data_encoding::HEXLOWER.encode(key.as_bytes()));
+        let text = format!(
+            "{DEVICE_KEY_MAGIC}\n{}\n",
+            data_encoding::HEXLOWER.encode(key.as_bytes())
+        );
         assert_eq!(decode_device_key(text.as_bytes()).unwrap().as_bytes(), key.as_bytes());
         assert!(decode_device_key(&text.as_bytes()[..60]).is_none());
         assert!(decode_device_key(b"something else").is_none());

@@ -54,8 +54,11 @@ pub fn busy(paths: &HomePaths) -> Failure {
         Some(pid) => format!("process {pid}"),
         None => "another process".to_owned(),
     };
-    Failure::new(Exit::HomeBusy, format!("{} is in use by {holder}", paths.state_dir().display()))
-        .hint("wait for it, or stop it")
+    Failure::new(
+        Exit::HomeBusy,
+        format!("{} is in use by {holder}", paths.state_dir().display()),
+    )
+    .hint("wait for it, or stop it")
 }
 
 fn read_pid(path: &Path) -> Option<u32> {
@@ -75,7 +78,10 @@ mod tests {
         let first = HomeLock::take(&paths).unwrap();
         let failure = HomeLock::take(&paths).unwrap_err();
         assert_eq!(failure.exit, Exit::HomeBusy);
-        assert!(failure.error.contains(&format!("process {}", std::process::id())), "{failure}");
+        assert!(
+            failure.error.contains(&format!("process {}", std::process::id())),
+            "{failure}"
+        );
         drop(first);
         assert!(HomeLock::take(&paths).is_ok());
     }

@@ -75,9 +75,13 @@ impl TryFrom<Written> for PathName {
     fn try_from(written: Written) -> Result<Self, Self::Error> {
         match written {
             Written::Text(path) | Written::Fields(Fields { path, path_bytes: None }) => Ok(Self(path.into_bytes())),
-            Written::Fields(Fields { path_bytes: Some(base64), .. }) => {
-                BASE64.decode(base64.as_bytes()).map(Self).map_err(|error| format!("`path_bytes`: {error}"))
-            }
+            Written::Fields(Fields {
+                path_bytes: Some(base64),
+                ..
+            }) => BASE64
+                .decode(base64.as_bytes())
+                .map(Self)
+                .map_err(|error| format!("`path_bytes`: {error}")),
         }
     }
 }

@@ -13,13 +13,17 @@ pub struct Bar {
     phase: String,
 }
 
-const KNOWN: &str = "{prefix:>8} [{bar:24}] {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left  {wide_msg}";
+const KNOWN: &str =
+    "{prefix:>8} [{bar:24}] {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left  {wide_msg}";
 const UNKNOWN: &str = "{prefix:>8} {spinner} {binary_bytes}  {wide_msg}";
 
 impl Bar {
     /// A bar that shows nothing yet.
     pub fn new() -> Self {
-        Self { bar: ProgressBar::hidden(), phase: String::new() }
+        Self {
+            bar: ProgressBar::hidden(),
+            phase: String::new(),
+        }
     }
 
     /// Shows `progress`; a new phase starts a new bar.
@@ -45,7 +49,11 @@ impl Bar {
             Some(total) => format!("{}/{total} files", progress.files_done),
             None => format!("{} files", progress.files_done),
         };
-        let current = progress.current.as_deref().map(|current| format!("  {}", clean(current))).unwrap_or_default();
+        let current = progress
+            .current
+            .as_deref()
+            .map(|current| format!("  {}", clean(current)))
+            .unwrap_or_default();
         self.bar.set_message(files + &current);
     }
 

@@ -31,7 +31,11 @@ impl Table {
             self.head_shown = false;
         }
         self.rows.push(row.cells);
-        if self.rows.len() >= ROWS_MAX { self.flush(out, color) } else { Ok(()) }
+        if self.rows.len() >= ROWS_MAX {
+            self.flush(out, color)
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes the rows that wait.
@@ -39,7 +43,11 @@ impl Table {
         if self.rows.is_empty() {
             return Ok(());
         }
-        let names: Vec<String> = self.head.iter().map(|name| name.trim_start_matches('>').to_owned()).collect();
+        let names: Vec<String> = self
+            .head
+            .iter()
+            .map(|name| name.trim_start_matches('>').to_owned())
+            .collect();
         let width = |column: usize| {
             let cells = self.rows.iter().chain([&names]).filter_map(|row| row.get(column));
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -47,7 +55,11 @@ impl Table {
         let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
         if !self.head_shown {
             let line = self.line(&names, &widths);
-            if color { writeln!(out, "\x1b[1m{line}\x1b[0m")? } else { writeln!(out, "{line}")? }
+            if color {
+                writeln!(out, "\x1b[1m{line}\x1b[0m")?
+            } else {
+                writeln!(out, "{line}")?
+            }
             self.head_shown = true;
         }
         for row in &self.rows {

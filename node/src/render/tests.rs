@@ -3,7 +3,12 @@ use crate::failure::Exit;
 use crate::message::*;
 
 fn style() -> Style {
-    Style { color: false, now: at(1_000_000 + 7_260), zone: TimeZone::UTC, bare_setting: false }
+    Style {
+        color: false,
+        now: at(1_000_000 + 7_260),
+        zone: TimeZone::UTC,
+        bare_setting: false,
+    }
 }
 
 fn at(second: i64) -> Timestamp {
@@ -34,15 +39,46 @@ fn every_message() -> Vec<Message> {
             phrase_file: None,
         }
         .into(),
-        Ticket { ticket: "gb1abc".into(), expires: at(0) }.into(),
-        Ready { peer_id: "12D3".into(), addresses: vec!["/ip4/1.2.3.4/tcp/1".into()], api: "unix:/x".into() }.into(),
-        Summary::Run(RunSummary { snapshot: Some("abcdef0123456789".into()), complete: true, ..Default::default() }).into(),
-        Summary::Restore(RestoreSummary { files_restored: 1, peers_bad: vec!["eve".into()], ..Default::default() }).into(),
+        Ticket {
+            ticket: "gb1abc".into(),
+            expires: at(0),
+        }
+        .into(),
+        Ready {
+            peer_id: "12D3".into(),
+            addresses: vec!["/ip4/1.2.3.4/tcp/1".into()],
+            api: "unix:/x".into(),
+        }
+        .into(),
+        Summary::Run(RunSummary {
+            snapshot: Some("abcdef0123456789".into()),
+            complete: true,
+            ..Default::default()
+        })
+        .into(),
+        Summary::Restore(RestoreSummary {
+            files_restored: 1,
+            peers_bad: vec!["eve".into()],
+            ..Default::default()
+        })
+        .into(),
         Summary::Recover(RecoverSummary::default()).into(),
         Summary::Check(CheckSummary::default()).into(),
         Summary::Demo(DemoSummary::default()).into(),
-        Status { files_total: 2, safe: true, tolerates: 2, ..Default::default() }.into(),
-        FileStatus { path: path(b"/x"), state: FileState::AtRisk, domains: 3, tolerates: 1 }.into(),
+        Status {
+            files_total: 2,
+            safe: true,
+            tolerates: 2,
+            ..Default::default()
+        }
+        .into(),
+        FileStatus {
+            path: path(b"/x"),
+            state: FileState::AtRisk,
+            domains: 3,
+            tolerates: 1,
+        }
+        .into(),
         Job {
             path: path(b"/x/\xff"),
             bytes: 1 << 20,
@@ -92,13 +128,43 @@ fn every_message() -> Vec<Message> {
         }
         .into(),
         Folder { path: path(b"/home") }.into(),
-        Rule { pattern: "*.tmp".into() }.into(),
-        Setting { key: "tolerate".into(), value: 2.into() }.into(),
-        Joined { inviter: "anna".into(), members: vec!["bert".into()] }.into(),
-        Changed { action: "added".into(), what: "folder".into(), name: "/home".into() }.into(),
-        Progress { phase: "scan".into(), ..Default::default() }.into(),
-        Problem { path: Some(path(b"/y")), peer: None, error: "Permission denied".into() }.into(),
-        Event { time: at(0), event: "peer_online".into(), text: "anna is online".into() }.into(),
+        Rule {
+            pattern: "*.tmp".into(),
+        }
+        .into(),
+        Setting {
+            key: "tolerate".into(),
+            value: 2.into(),
+        }
+        .into(),
+        Joined {
+            inviter: "anna".into(),
+            members: vec!["bert".into()],
+        }
+        .into(),
+        Changed {
+            action: "added".into(),
+            what: "folder".into(),
+            name: "/home".into(),
+        }
+        .into(),
+        Progress {
+            phase: "scan".into(),
+            ..Default::default()
+        }
+        .into(),
+        Problem {
+            path: Some(path(b"/y")),
+            peer: None,
+            error: "Permission denied".into(),
+        }
+        .into(),
+        Event {
+            time: at(0),
+            event: "peer_online".into(),
+            text: "anna is online".into(),
+        }
+        .into(),
         Failure::new(Exit::Failed, "It failed").into(),
     ]
 }
@@ -124,7 +190,13 @@ fn every_message_but_progress_has_text_for_people_and_none_moves_the_cursor() {
 
 #[test]
 fn json_is_one_object_a_line_and_without_progress() {
-    let text = rendered(&every_message(), RenderOptions { json: true, ..Default::default() });
+    let text = rendered(
+        &every_message(),
+        RenderOptions {
+            json: true,
+            ..Default::default()
+        },
+    );
     assert_eq!(text.lines().count(), every_message().len() - 1);
     for line in text.lines() {
         serde_json::from_str::<Message>(line).unwrap();
@@ -155,9 +227,27 @@ fn the_fields_that_scripts_read_are_there() {
             ],
         ),
         ("file", &["path", "state", "domains", "tolerates"]),
-        ("job", &["path", "path_bytes", "bytes", "score", "recency", "size", "class", "state"]),
-        ("snapshot", &["id", "device", "time", "complete", "files", "bytes", "parent"]),
-        ("entry", &["path", "kind", "bytes", "mode", "uid", "gid", "mtime", "snapshot"]),
+        (
+            "job",
+            &[
+                "path",
+                "path_bytes",
+                "bytes",
+                "score",
+                "recency",
+                "size",
+                "class",
+                "state",
+            ],
+        ),
+        (
+            "snapshot",
+            &["id", "device", "time", "complete", "files", "bytes", "parent"],
+        ),
+        (
+            "entry",
+            &["path", "kind", "bytes", "mode", "uid", "gid", "mtime", "snapshot"],
+        ),
         (
             "peer",
             &[
@@ -175,21 +265,32 @@ fn the_fields_that_scripts_read_are_there() {
         ),
         ("error", &["code", "error", "hint"]),
     ];
-    let all: Vec<serde_json::Value> =
-        every_message().iter().map(|message| serde_json::to_value(message).unwrap()).collect();
+    let all: Vec<serde_json::Value> = every_message()
+        .iter()
+        .map(|message| serde_json::to_value(message).unwrap())
+        .collect();
     for (tag, fields) in expected {
-        let message = all.iter().find(|message| message["message_type"] == *tag).unwrap_or_else(|| panic!("{tag}"));
+        let message = all
+            .iter()
+            .find(|message| message["message_type"] == *tag)
+            .unwrap_or_else(|| panic!("{tag}"));
         for field in *fields {
             assert!(message.get(field).is_some(), "{tag} has no {field}: {message}");
         }
     }
-    let snapshot = all.iter().find(|message| message["message_type"] == "snapshot").unwrap();
+    let snapshot = all
+        .iter()
+        .find(|message| message["message_type"] == "snapshot")
+        .unwrap();
     assert_eq!(snapshot["time"], "1970-01-12T13:46:40Z");
 }
 
 #[test]
 fn a_table_has_one_head_and_columns_that_line_up() {
-    let peer = every_message().into_iter().find(|message| matches!(message, Message::Peer(_))).unwrap();
+    let peer = every_message()
+        .into_iter()
+        .find(|message| matches!(message, Message::Peer(_)))
+        .unwrap();
     let text = rendered(&[peer.clone(), peer], RenderOptions::default());
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 3, "{text}");
@@ -203,16 +304,34 @@ fn status_says_in_one_look_whether_all_is_safe() {
     let status = |status: Status| rendered(&[status.into()], RenderOptions::default());
     let none = status(Status::default());
     assert!(none.starts_with("Nothing is backed up yet"), "{none}");
-    let waiting = status(Status { files_total: 3, files_waiting: 1, ..Default::default() });
+    let waiting = status(Status {
+        files_total: 3,
+        files_waiting: 1,
+        ..Default::default()
+    });
     assert!(waiting.starts_with("Not yet safe: 1 file waits"), "{waiting}");
-    let at_risk = status(Status { files_total: 3, files_at_risk: 2, tolerate: 2, ..Default::default() });
+    let at_risk = status(Status {
+        files_total: 3,
+        files_at_risk: 2,
+        tolerate: 2,
+        ..Default::default()
+    });
     assert!(at_risk.starts_with("Not safe: 2 files are on fewer peers"), "{at_risk}");
 }
 
 #[test]
 fn quiet_keeps_what_was_asked_for() {
-    let text = rendered(&every_message(), RenderOptions { quiet: true, ..Default::default() });
-    assert!(text.contains("gb1abc") && text.contains("abandon") && !text.contains("Restored"), "{text}");
+    let text = rendered(
+        &every_message(),
+        RenderOptions {
+            quiet: true,
+            ..Default::default()
+        },
+    );
+    assert!(
+        text.contains("gb1abc") && text.contains("abandon") && !text.contains("Restored"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -221,9 +340,21 @@ fn a_failure_is_one_line_and_its_causes_come_with_verbose() {
     example.causes.push("the dog ate it".into());
     let brief = failure(&example, RenderOptions::default());
     assert_eq!(brief, "gridbackup: Share 3 is\\nlost; wait");
-    let long = failure(&example, RenderOptions { verbose: true, ..Default::default() });
+    let long = failure(
+        &example,
+        RenderOptions {
+            verbose: true,
+            ..Default::default()
+        },
+    );
     assert!(long.ends_with("\n  because: the dog ate it"));
-    let json = failure(&example, RenderOptions { json: true, ..Default::default() });
+    let json = failure(
+        &example,
+        RenderOptions {
+            json: true,
+            ..Default::default()
+        },
+    );
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["message_type"], &json["code"]), (&"error".into(), &1.into()));
 }
@@ -231,5 +362,8 @@ fn a_failure_is_one_line_and_its_causes_come_with_verbose() {
 #[test]
 fn the_phrase_as_shown_is_numbered_in_rows_of_four() {
     let text = rendered(&every_message()[..1], RenderOptions::default());
-    assert!(text.contains("   21. abandon   22. abandon   23. abandon   24. abandon\n"), "{text}");
+    assert!(
+        text.contains("   21. abandon   22. abandon   23. abandon   24. abandon\n"),
+        "{text}"
+    );
 }

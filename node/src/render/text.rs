@@ -12,12 +12,23 @@ const ID_DIGITS: usize = 12;
 
 /// Text without characters that move a terminal's cursor or change its colours.
 pub fn clean(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
 }
 
 /// Not what was asked for, only that it was done.
 pub fn is_chatter(message: &Message) -> bool {
-    matches!(message, Message::Changed(_) | Message::Summary(_) | Message::Event(_) | Message::Joined(_))
+    matches!(
+        message,
+        Message::Changed(_) | Message::Summary(_) | Message::Event(_) | Message::Joined(_)
+    )
 }
 
 /// The row of a message that belongs in a table.
@@ -38,11 +49,21 @@ pub fn text(message: &Message, style: &Style) -> String {
         Message::Summary(summary) => summary_text(summary),
         Message::Ticket(ticket) => ticket.ticket.clone(),
         Message::Ready(ready) => {
-            format!("Ready as {} on {}; API on {}", ready.peer_id, ready.addresses.join(" "), ready.api)
+            format!(
+                "Ready as {} on {}; API on {}",
+                ready.peer_id,
+                ready.addresses.join(" "),
+                ready.api
+            )
         }
         Message::File(file) => {
             let state = file_state(file.state);
-            format!("{state:<9} on {} peers, survives the loss of {}  {}", file.domains, file.tolerates, file.path.display())
+            format!(
+                "{state:<9} on {} peers, survives the loss of {}  {}",
+                file.domains,
+                file.tolerates,
+                file.path.display()
+            )
         }
         Message::Entry(entry) => entry_text(entry, style),
         Message::Folder(folder) => folder.path.display(),
@@ -50,7 +71,11 @@ pub fn text(message: &Message, style: &Style) -> String {
         Message::Setting(setting) if style.bare_setting => setting_value(&setting.value),
         Message::Setting(setting) => format!("{} = {}", setting.key, setting.value),
         Message::Joined(joined) => {
-            format!("Joined the grid of {}; members: {}", joined.inviter, joined.members.join(", "))
+            format!(
+                "Joined the grid of {}; members: {}",
+                joined.inviter,
+                joined.members.join(", ")
+            )
         }
         Message::Changed(changed) => match changed.action.as_str() {
             "unchanged" => format!("{} {} was so already", capital(&changed.what), changed.name),
@@ -67,7 +92,11 @@ pub fn text(message: &Message, style: &Style) -> String {
 /// What happened to one file or peer.
 pub fn problem(problem: &Problem) -> String {
     let path = problem.path.as_ref().map(|path| path.display());
-    let on = path.as_deref().or(problem.peer.as_deref()).map(|on| format!("{on}: ")).unwrap_or_default();
+    let on = path
+        .as_deref()
+        .or(problem.peer.as_deref())
+        .map(|on| format!("{on}: "))
+        .unwrap_or_default();
     clean(&format!("gridbackup: {on}{}", problem.error))
 }
 
@@ -78,13 +107,18 @@ fn initialized_text(initialized: &Initialized) -> String {
         text.push_str("and without it nobody can when this machine is lost. Write it on paper.\n\n");
         let words: Vec<&str> = phrase.split(' ').collect();
         for (row, four) in words.chunks(4).enumerate() {
-            let cells = four.iter().enumerate().map(|(column, word)| format!("{:>2}. {word:<9}", row * 4 + column + 1));
+            let cells = four
+                .iter()
+                .enumerate()
+                .map(|(column, word)| format!("{:>2}. {word:<9}", row * 4 + column + 1));
             text.push_str(&format!("   {}\n", cells.collect::<Vec<_>>().join(" ").trim_end()));
         }
         text.push('\n');
     } else if let Some(file) = &initialized.phrase_file {
         let file = clean(&file.display());
-        text.push_str(&format!("\nThe recovery phrase is in {file}: print it, then remove the file.\n\n"));
+        text.push_str(&format!(
+            "\nThe recovery phrase is in {file}: print it, then remove the file.\n\n"
+        ));
     }
     text + "Next: `gridbackup folder add PATH`, and `gridbackup peer add` or `gridbackup join TICKET`.\n"
 }
@@ -94,7 +128,11 @@ fn status_text(status: &Status, style: &Style) -> String {
         (0, _) => paint("Nothing is backed up yet", YELLOW, style),
         (_, true) => {
             let friends = count(u64::from(status.tolerates), "peer", "peers");
-            paint(&format!("Safe: every file survives the loss of {friends}"), GREEN, style)
+            paint(
+                &format!("Safe: every file survives the loss of {friends}"),
+                GREEN,
+                style,
+            )
         }
         (_, false) if status.files_at_risk > 0 => paint(
             &format!(
@@ -110,7 +148,9 @@ fn status_text(status: &Status, style: &Style) -> String {
             paint(&format!("Not yet safe: {waiting} to go up"), YELLOW, style)
         }
     };
-    let bytes_at_risk = status.bytes_total.saturating_sub(status.bytes_protected + status.bytes_waiting);
+    let bytes_at_risk = status
+        .bytes_total
+        .saturating_sub(status.bytes_protected + status.bytes_waiting);
     let mut text = format!("{verdict}\n\n");
     for (name, files, bytes) in [
         ("protected", status.files_protected, status.bytes_protected),
@@ -120,7 +160,10 @@ fn status_text(status: &Status, style: &Style) -> String {
     ] {
         text.push_str(&format!("  {name:<10} {files:>10} files {:>12}\n", ByteSize(bytes)));
     }
-    text.push_str(&format!("\nPeers online: {} of {}\n", status.peers_online, status.peers_total));
+    text.push_str(&format!(
+        "\nPeers online: {} of {}\n",
+        status.peers_online, status.peers_total
+    ));
     let newest = match (&status.newest_complete_snapshot, status.newest_complete_time) {
         (None, _) => "none".to_owned(),
         (Some(id), None) => short(id),
@@ -132,13 +175,20 @@ fn status_text(status: &Status, style: &Style) -> String {
 fn summary_text(summary: &Summary) -> String {
     match summary {
         Summary::Run(run) => {
-            let snapshot = run.snapshot.as_deref().map_or_else(|| "No snapshot".to_owned(), |id| format!("Snapshot {}", short(id)));
+            let snapshot = run
+                .snapshot
+                .as_deref()
+                .map_or_else(|| "No snapshot".to_owned(), |id| format!("Snapshot {}", short(id)));
             let state = match run.files_waiting {
                 _ if run.complete => "complete".to_owned(),
                 0 => "not complete".to_owned(),
                 waiting => format!("not complete: {waiting} files wait"),
             };
-            let failed = if run.files_failed > 0 { format!(", {} unreadable", run.files_failed) } else { String::new() };
+            let failed = if run.files_failed > 0 {
+                format!(", {} unreadable", run.files_failed)
+            } else {
+                String::new()
+            };
             format!(
                 "{snapshot} {state}: {} new, {} changed, {} unmodified, {} gone{failed}; read {}, added {}, sent {} in {}",
                 run.files_new,
@@ -181,7 +231,11 @@ fn summary_text(summary: &Summary) -> String {
         ),
         Summary::Check(check) => format!(
             "{}: {} of {} shares of {} found, {} damaged; read back {}",
-            if check.ok { "All accounted for" } else { "Not all accounted for" },
+            if check.ok {
+                "All accounted for"
+            } else {
+                "Not all accounted for"
+            },
             check.shares_found,
             check.shares_expected,
             count(check.packs, "pack", "packs"),
@@ -214,18 +268,31 @@ fn peer_row(peer: &Peer, style: &Style) -> Row {
     };
     let dash = || "-".to_owned();
     Row {
-        head: &["NAME", "KIND", "ONLINE", "REACH", "SEEN", ">UPTIME", ">FOR ME", ">FOR THEM", ">QUOTA", ">AUDITS"],
+        head: &[
+            "NAME",
+            "KIND",
+            "ONLINE",
+            "REACH",
+            "SEEN",
+            ">UPTIME",
+            ">FOR ME",
+            ">FOR THEM",
+            ">QUOTA",
+            ">AUDITS",
+        ],
         cells: vec![
             clean(&peer.name),
             kind.to_owned(),
             if peer.online { "yes" } else { "no" }.to_owned(),
             clean(&peer.reach),
             seen,
-            peer.uptime.map_or_else(dash, |uptime| format!("{:.0} %", uptime * 100.0)),
+            peer.uptime
+                .map_or_else(dash, |uptime| format!("{:.0} %", uptime * 100.0)),
             ByteSize(peer.bytes_for_me).to_string(),
             ByteSize(peer.bytes_for_them).to_string(),
             peer.quota.map_or_else(dash, |quota| ByteSize(quota).to_string()),
-            peer.audits.map_or_else(dash, |(passed, done)| format!("{passed}/{done}")),
+            peer.audits
+                .map_or_else(dash, |(passed, done)| format!("{passed}/{done}")),
         ],
     }
 }
@@ -245,9 +312,15 @@ fn snapshot_row(snapshot: &Snapshot, style: &Style) -> Row {
 }
 
 fn job_row(job: &Job) -> Row {
-    let class = if job.class_name.is_empty() { "other" } else { &job.class_name };
+    let class = if job.class_name.is_empty() {
+        "other"
+    } else {
+        &job.class_name
+    };
     Row {
-        head: &[">SCORE", ">RECENT", ">SMALL", ">CLASS", ">WAITED", "CLASS", "STATE", ">SIZE", "PATH"],
+        head: &[
+            ">SCORE", ">RECENT", ">SMALL", ">CLASS", ">WAITED", "CLASS", "STATE", ">SIZE", "PATH",
+        ],
         cells: vec![
             format!("{:.1}", job.score),
             format!("{:.1}", job.recency),
@@ -272,7 +345,11 @@ fn entry_text(entry: &Entry, style: &Style) -> String {
         "block_device" => 'b',
         _ => '-',
     };
-    let target = entry.link_target.as_deref().map(|target| format!(" -> {target}")).unwrap_or_default();
+    let target = entry
+        .link_target
+        .as_deref()
+        .map(|target| format!(" -> {target}"))
+        .unwrap_or_default();
     format!(
         "{kind}{} {:>5} {:>5} {:>11} {} {}{target}",
         permissions(entry.mode),
@@ -325,7 +402,11 @@ const GREEN: u8 = 32;
 const YELLOW: u8 = 33;
 
 fn paint(text: &str, color: u8, style: &Style) -> String {
-    if style.color { format!("\x1b[1;{color}m{text}\x1b[0m") } else { text.to_owned() }
+    if style.color {
+        format!("\x1b[1;{color}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
 }
 
 fn short(id: &str) -> String {
@@ -334,7 +415,10 @@ fn short(id: &str) -> String {
 
 fn capital(word: &str) -> String {
     let mut chars = word.chars();
-    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+    chars
+        .next()
+        .map(|first| first.to_uppercase().chain(chars).collect())
+        .unwrap_or_default()
 }
 
 fn count(number: u64, one: &str, many: &str) -> String {
