@@ -13,5 +13,5 @@ pub mod home;
 pub mod human;
 pub mod message;
 pub mod output;
-pub mod render;
+mod render;
 pub mod request;
