@@ -236,7 +236,7 @@ fn decode_cert(len: usize, area: &[u8]) -> Result<DeviceCert, HeadError> {
         .ok_or_else(|| HeadError::malformed(format!("a certificate of {len} bytes")))?;
     let cert = DeviceCert::decode(encoded).map_err(|error| match error {
         CertError::Signature => HeadError::Signature,
-        CertError::Malformed { reason } => HeadError::malformed(reason),
+        other => HeadError::malformed(other.to_string()),
     })?;
     // Two encodings of one certificate would give one head two hashes.
     if padding.iter().any(|&byte| byte != 0) || cert.encode() != encoded {
@@ -258,4 +258,121 @@ fn signed_bytes(encoded: &[u8]) -> Vec<u8> {
 
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("the ranges of the layout have these lengths")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cap_index::PackRecord;
+    use crate::id::SnapshotId;
+    use crate::keys::AccountKeys;
+    use crate::log_record::PathBytes;
+    use crate::phrase::Seed;
+
+    fn keys() -> AccountKeys {
+        AccountKeys::from_seed(&Seed([1; 32]))
+    }
+
+    fn sign(keys: &AccountKeys, powers: u8, body: &HeadBody) -> Head {
+        let device = SigningKey::from_bytes(&[2; 32]);
+        let device_id = DeviceId(device.verifying_key().to_bytes());
+        let cert = DeviceCert::sign(&keys.signing, device_id, powers, "laptop", 1_700_000_000);
+        Head::sign(&device, &cert, 5, [3; 32], body, &keys.put, [4; 32])
+    }
+
+    fn body(roots: Vec<PathBytes>) -> HeadBody {
+        let pack = PackRecord {
+            manifest: vec![5; MANIFEST_AREA_BYTES],
+            wrapped_key: [6; WRAPPED_KEY_BYTES],
+        };
+        let snapshot = SnapshotRecord {
+            seq: u64::MAX,
+            id: SnapshotId([7; 16]),
+            time_ns: i64::MIN,
+            parent: Some(u64::MAX - 1),
+            roots,
+            files: u64::MAX,
+            bytes: u64::MAX,
+        };
+        HeadBody {
+            root: Some(RootRef {
+                pack,
+                offset: 1 << 30,
+                len: 1 << 20,
+            }),
+            snapshot: Some(snapshot),
+        }
+    }
+
+    #[test]
+    fn the_reader_of_the_account_gets_the_body_back() {
+        let keys = keys();
+        for body in [
+            HeadBody {
+                root: None,
+                snapshot: None,
+            },
+            body(Vec::new()),
+            body(vec![PathBytes(b"/home".to_vec())]),
+        ] {
+            let head = sign(&keys, power::PUT, &body);
+            let encoded = head.encode();
+            assert_eq!(encoded.len(), HEAD_BYTES);
+            let decoded = Head::decode(&encoded).unwrap();
+            assert_eq!(decoded, head);
+            assert_eq!(decoded.open(&keys.read), Ok(body));
+            assert_eq!(decoded.hash(), *blake3::hash(&encoded).as_bytes());
+        }
+    }
+
+    #[test]
+    fn roots_that_do_not_fit_are_left_out_and_all_else_stays() {
+        let keys = keys();
+        let long = body(vec![PathBytes([&b"/"[..], &[b'x'; 255]].concat()); 10]);
+        let opened = sign(&keys, power::ALL, &long).open(&keys.read);
+        assert_eq!(opened, Ok(body(Vec::new())));
+    }
+
+    #[test]
+    fn another_account_or_another_number_does_not_open_it() {
+        let mut head = sign(&keys(), power::PUT, &body(Vec::new()));
+        let stranger = AccountKeys::from_seed(&Seed([9; 32]));
+        assert_eq!(head.open(&stranger.read), Err(HeadError::Sealed));
+        head.seq += 1;
+        assert_eq!(head.open(&keys().read), Err(HeadError::Sealed));
+    }
+
+    #[test]
+    fn a_device_without_the_power_to_put_has_no_heads() {
+        let encoded = sign(&keys(), 0, &body(Vec::new())).encode();
+        assert!(matches!(Head::decode(&encoded), Err(HeadError::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_by_its_number() {
+        let mut encoded = sign(&keys(), power::PUT, &body(Vec::new())).encode();
+        encoded[8] = 2;
+        assert_eq!(Head::decode(&encoded), Err(HeadError::Version { version: 2 }));
+    }
+
+    proptest! {
+        #[test]
+        fn one_flipped_bit_anywhere_is_an_error(at in 0..HEAD_BYTES, bit in 0..8u8) {
+            let mut encoded = sign(&keys(), power::PUT, &body(Vec::new())).encode();
+            encoded[at] ^= 1u8 << bit;
+            prop_assert!(Head::decode(&encoded).is_err());
+        }
+
+        #[test]
+        fn random_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), HEAD_BYTES), len in any::<u16>()) {
+            let _ = Head::decode(&bytes);
+            bytes[..8].copy_from_slice(MAGIC);
+            bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+            bytes[CERT_LEN].copy_from_slice(&len.to_le_bytes());
+            prop_assert!(Head::decode(&bytes).is_err());
+            let _ = HeadBody::from_padded(&bytes[..BODY_BYTES]);
+        }
+    }
 }

@@ -188,3 +188,48 @@ fn slice(share: &Share, range: Range<usize>) -> Result<Bytes, StoreError> {
             .into()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::share_store::contract::{self, Fixture};
+
+    #[test]
+    fn it_passes_the_contract() {
+        block_on(contract::check_share_store(&MemoryStore::new(), &Fixture::new(7)));
+    }
+
+    #[test]
+    fn it_is_full_at_its_capacity_and_not_before() {
+        let fixture = Fixture::new(7);
+        let (first, share) = fixture.share(0);
+        let store = MemoryStore::with_capacity(share.stored_bytes() as u64);
+        block_on(store.put(first, share.clone())).unwrap();
+        assert_eq!(block_on(store.space()).unwrap().free_bytes, Some(0));
+        let (second, other) = fixture.share(1);
+        assert!(matches!(
+            block_on(store.put(second, other.clone())),
+            Err(StoreError::Full { .. })
+        ));
+        assert!(block_on(store.put(first, share)).is_ok());
+        block_on(store.remove(first)).unwrap();
+        assert!(block_on(store.put(second, other)).is_ok());
+    }
+
+    #[test]
+    fn damage_changes_one_byte_of_data_or_tail() {
+        let (id, share) = Fixture::new(7).share(0);
+        let store = MemoryStore::new();
+        let (data_len, len) = (share.data.len(), share.stored_bytes());
+        block_on(store.put(id, share)).unwrap();
+        for offset in [0, data_len - 1, data_len, len - 1] {
+            let range = offset as u32..offset as u32 + 1;
+            let before = block_on(store.get(id, range.clone())).unwrap()[0];
+            assert!(store.damage(id, offset));
+            assert_eq!(block_on(store.get(id, range)).unwrap()[0], before ^ 1);
+        }
+        assert!(!store.damage(id, len));
+    }
+}
