@@ -340,7 +340,7 @@ impl Reader {
     }
 
     /// Ranges of a pack that the catalog knows.
-    pub(super) async fn read_row(
+    pub(crate) async fn read_row(
         &self,
         row: PackRow,
         ranges: &[(u32, u32)],

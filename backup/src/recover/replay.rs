@@ -1,0 +1,140 @@
+//! Filling the catalog again: packs, then log and index sections in the order in which they were published.
+
+use proto::cap_index::{IndexRecord, PackRecord};
+use proto::id::{DeviceId, ShareId};
+use proto::log_record::{LogRecord, SnapshotRecord};
+use proto::manifest::Manifest;
+use proto::root::{Root, SectionRef};
+use proto::section::SectionKind;
+use rusqlite::Transaction;
+use upload_queue::db::DbError;
+use upload_queue::packs::{self, PackRow, Purpose};
+use upload_queue::peers::PeerKey;
+
+use crate::catalog::content::{self, Published, SectionPlace};
+use crate::catalog::tree::{self, Replay};
+use crate::restore::RestoreError;
+use crate::restore::sections::records;
+
+/// What an earlier recovery that did not come to its end may have left.
+const CLEAR: &str = "
+    DELETE FROM published; DELETE FROM section; DELETE FROM content; DELETE FROM unlisted_pack; DELETE FROM chunk;
+    DELETE FROM alias; DELETE FROM amendment; DELETE FROM change; DELETE FROM entry; DELETE FROM snapshot;
+    DELETE FROM directory WHERE id > 1; DELETE FROM share; DELETE FROM pack;
+";
+
+/// Shares that one peer listed.
+pub(super) type Listed = (PeerKey, Vec<ShareId>);
+
+/// Empties the catalog.
+pub(super) fn clear(tx: &Transaction<'_>) -> Result<(), RestoreError> {
+    tx.execute_batch(CLEAR).map_err(DbError::from)?;
+    Ok(())
+}
+
+/// Records metadata packs and who holds them; returns the row of each.
+pub(super) fn add_metadata_packs(
+    tx: &Transaction<'_>,
+    packs: &[PackRecord],
+    listed: &[Listed],
+) -> Result<Vec<PackRow>, RestoreError> {
+    let mut rows = Vec::with_capacity(packs.len());
+    for record in packs {
+        let manifest = manifest(record)?;
+        rows.push(packs::insert_known(tx, record, &manifest, Purpose::Metadata)?);
+    }
+    record_held(tx, listed)?;
+    Ok(rows)
+}
+
+/// Records who holds the packs known by now.
+pub(super) fn record_held(tx: &Transaction<'_>, listed: &[Listed]) -> Result<(), RestoreError> {
+    for (peer, shares) in listed {
+        packs::record_held(tx, peer, shares)?;
+    }
+    Ok(())
+}
+
+/// Replays one section.
+pub(super) fn section(
+    tx: &Transaction<'_>,
+    replay: &mut Replay,
+    pack: PackRow,
+    section: &SectionRef,
+    encoded: &[u8],
+) -> Result<(), RestoreError> {
+    let row = content::add_section(
+        tx,
+        &SectionPlace {
+            pack,
+            offset: section.offset,
+            len: section.len,
+            kind: section.kind,
+        },
+    )?;
+    if section.is(SectionKind::Log) {
+        for record in records::<LogRecord>(encoded, SectionKind::Log)? {
+            replay.apply(tx, record)?;
+        }
+    }
+    if section.is(SectionKind::Index) {
+        for record in records::<IndexRecord>(encoded, SectionKind::Index)? {
+            match record {
+                IndexRecord::Pack(record, slots) => {
+                    let pack = packs::insert_known(tx, &record, &manifest(&record)?, Purpose::Data)?;
+                    content::add_chunks(tx, pack, &slots)?;
+                }
+                IndexRecord::Cap(version, cap) => content::replay_cap(tx, row, version, &cap)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Ends the recovery: snapshots without a log of their own, and what the next head builds on.
+pub(super) fn finish(
+    tx: &Transaction<'_>,
+    device: DeviceId,
+    adopted: Published,
+    listed: &[Listed],
+) -> Result<(), RestoreError> {
+    record_held(tx, listed)?;
+    let unchanged = adopted.root.snapshots.iter().chain(&adopted.body.snapshot);
+    for record in unchanged.filter(|record| record.parent.is_some()) {
+        add_snapshot(tx, device, record)?;
+    }
+    content::set_published(tx, &adopted)?;
+    Ok(())
+}
+
+/// A snapshot at whose time nothing had changed has no log: its tree is its parent's.
+fn add_snapshot(tx: &Transaction<'_>, device: DeviceId, record: &SnapshotRecord) -> Result<(), RestoreError> {
+    let mut record = record.clone();
+    if record.roots.is_empty() {
+        let all = tree::snapshots(tx)?;
+        let parent = all.into_iter().find(|known| Some(known.record.seq) == record.parent);
+        record.roots = parent.map(|parent| parent.record.roots).unwrap_or_default();
+    }
+    Replay::new(device).apply(tx, LogRecord::Snapshot(record))?;
+    Ok(())
+}
+
+/// A root's list that leads nowhere.
+pub(super) fn pack_of(root: &Root, section: &SectionRef) -> Result<usize, RestoreError> {
+    let index = section.pack as usize;
+    match index < root.packs.len() {
+        true => Ok(index),
+        false => Err(RestoreError::Damaged {
+            what: "A root".to_owned(),
+            reason: "it names a pack that it does not list".to_owned(),
+        }),
+    }
+}
+
+/// A pack's manifest, checked.
+pub(super) fn manifest(record: &PackRecord) -> Result<Manifest, RestoreError> {
+    Manifest::decode(&record.manifest).map_err(|error| RestoreError::Damaged {
+        what: "A pack's manifest".to_owned(),
+        reason: error.to_string(),
+    })
+}
