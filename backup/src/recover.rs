@@ -8,7 +8,6 @@ use futures::{StreamExt, TryStreamExt};
 use proto::id::{DeviceId, PackId};
 use proto::keys::AccountKeys;
 use proto::root::{Root, RootRef, SectionRef};
-use proto::section::SectionKind;
 use rusqlite::Transaction;
 use upload_queue::packs::{KnownPack, PackRow, Purpose};
 use upload_queue::peers::Peer;
@@ -163,7 +162,7 @@ async fn roots(
         };
         let key = reader.unwrap(&at.pack)?;
         let encoded = reader.read_pack(&pack, &key, &[(at.offset, at.len)], stats).await?;
-        let root = records::<Root>(&encoded[0], SectionKind::Root)?
+        let root = records::<Root>(&encoded[0])?
             .pop()
             .ok_or_else(|| damaged_root("its section is empty"))?;
         next = root.older.clone();

@@ -1,7 +1,7 @@
 //! Filling the catalog again: packs, then log and index sections in the order in which they were published.
 
-use proto::cap_index::{IndexRecord, PackRecord};
-use proto::id::{DeviceId, ShareId};
+use proto::cap_index::{Cap, Extent, IndexRecord, PackRecord};
+use proto::id::{DeviceId, ShareId, VersionId};
 use proto::log_record::{LogRecord, SnapshotRecord};
 use proto::manifest::Manifest;
 use proto::root::{Root, SectionRef};
@@ -11,7 +11,7 @@ use upload_queue::db::DbError;
 use upload_queue::packs::{self, PackRow, Purpose};
 use upload_queue::peers::PeerKey;
 
-use crate::catalog::content::{self, Published, SectionPlace};
+use crate::catalog::content::{self, Place, Published, SectionPlace, SectionRow};
 use crate::catalog::tree::{self, Replay};
 use crate::restore::RestoreError;
 use crate::restore::sections::records;
@@ -73,21 +73,52 @@ pub(super) fn section(
         },
     )?;
     if section.is(SectionKind::Log) {
-        for record in records::<LogRecord>(encoded, SectionKind::Log)? {
+        for record in records::<LogRecord>(encoded)? {
             replay.apply(tx, record)?;
         }
     }
     if section.is(SectionKind::Index) {
-        for record in records::<IndexRecord>(encoded, SectionKind::Index)? {
+        for record in records::<IndexRecord>(encoded)? {
             match record {
                 IndexRecord::Pack(record, slots) => {
                     let pack = packs::insert_known(tx, &record, &manifest(&record)?, Purpose::Data)?;
                     content::add_chunks(tx, pack, &slots)?;
                 }
                 IndexRecord::Cap(version, cap) => content::replay_cap(tx, row, version, &cap)?,
+                IndexRecord::CapMore(version, from, more) => add_extents(tx, row, version, from, more)?,
             }
         }
     }
+    Ok(())
+}
+
+/// Goes on with a long version's extents at byte `from`; what was there from that byte on is replaced.
+fn add_extents(
+    tx: &Transaction<'_>,
+    section: SectionRow,
+    version: VersionId,
+    from: u64,
+    more: Vec<Extent>,
+) -> Result<(), RestoreError> {
+    let Some(Place::Extents(mut extents)) = content::place(tx, version)? else {
+        tracing::warn!("The extents of version {} from byte {from} on have no beginning", version.0);
+        return Ok(());
+    };
+    let (mut end, mut kept) = (0u64, 0);
+    while end < from && kept < extents.len() {
+        end = end.saturating_add(match extents[kept] {
+            Extent::Chunk(_, len) => u64::from(len),
+            Extent::Hole(len) => len,
+        });
+        kept += 1;
+    }
+    if end != from {
+        tracing::warn!("The extents of version {} do not reach byte {from}", version.0);
+        return Ok(());
+    }
+    extents.truncate(kept);
+    extents.extend(more);
+    content::replay_cap(tx, section, version, &Cap::Extents(extents))?;
     Ok(())
 }
 

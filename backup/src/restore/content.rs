@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use proto::cap_index::{ChunkSlot, Extent};
+use proto::cap_index::{CHUNK_RAW_BYTES_MAX, ChunkSlot, Extent};
 use proto::id::ChunkId;
 use proto::log_record::Meta;
 use proto::size::{KIB, MIB};
@@ -362,7 +362,7 @@ impl Reader {
 pub(super) fn open_chunk(reader: &Reader, slot: &ChunkSlot, stored: &Bytes) -> Result<Bytes, RestoreError> {
     let plain = if slot.stored_len == slot.raw_len {
         stored.clone()
-    } else if slot.raw_len as usize > CHUNK_BYTES_MAX {
+    } else if slot.raw_len > CHUNK_RAW_BYTES_MAX {
         return Err(damaged_chunk(slot.id, "it is longer than chunks are"));
     } else {
         zstd::bulk::decompress(stored, slot.raw_len as usize)
@@ -374,9 +374,6 @@ pub(super) fn open_chunk(reader: &Reader, slot: &ChunkSlot, stored: &Bytes) -> R
     }
     Ok(plain)
 }
-
-/// Longest chunk that is decompressed: a pack's plaintext is at most 128 MiB, and chunks are a few MiB.
-const CHUNK_BYTES_MAX: usize = 128 * MIB;
 
 fn unknown_chunk(id: ChunkId) -> RestoreError {
     damaged_chunk(id, "the index does not say where it is")

@@ -5,7 +5,8 @@ use std::sync::Mutex;
 
 use proto::cap_index::{Cap, IndexRecord};
 use proto::id::VersionId;
-use proto::section::{self, SectionKind};
+use proto::record::Record;
+use proto::section;
 
 use crate::catalog::content::{self, SectionRow};
 use crate::restore::fetch::FetchStats;
@@ -26,7 +27,7 @@ pub(super) async fn load_inlines(
         .ok_or_else(|| damaged("the catalog does not know where it is"))?;
     let bytes = reader.read_row(place.pack, &[(place.offset, place.len)], stats).await?;
     let mut inlines = HashMap::new();
-    for record in records(&bytes[0], SectionKind::Index)? {
+    for record in records(&bytes[0])? {
         if let IndexRecord::Cap(version, Cap::Inline(content)) = record {
             inlines.insert(version, content);
         }
@@ -41,21 +42,12 @@ pub(super) fn take_inline(inlines: &mut Inlines, version: VersionId) -> Result<V
         .ok_or_else(|| damaged("it does not hold the file's content"))
 }
 
-/// Decodes a section of `kind` into its CBOR records, end to end.
-pub(crate) fn records<R>(encoded: &[u8], kind: SectionKind) -> Result<Vec<R>, RestoreError>
-where
-    R: for<'b> minicbor::Decode<'b, ()>,
-{
-    let (found, records) = section::decode(encoded).map_err(|error| damaged(&error.to_string()))?;
-    if found != kind {
-        return Err(damaged("it holds records of another kind"));
-    }
-    let mut decoder = minicbor::Decoder::new(&records);
-    let mut decoded = Vec::new();
-    while decoder.position() < records.len() {
-        decoded.push(decoder.decode().map_err(|error| damaged(&error.to_string()))?);
-    }
-    Ok(decoded)
+/// Decodes a section of `R`s.
+pub(crate) fn records<R: Record>(encoded: &[u8]) -> Result<Vec<R>, RestoreError> {
+    let bytes = section::decode_kind::<R>(encoded).map_err(|error| damaged(&error.to_string()))?;
+    section::records(&bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|error| damaged(&error.to_string()))
 }
 
 fn damaged(reason: &str) -> RestoreError {
