@@ -96,11 +96,17 @@ pub async fn recover(
         let rows = write_to(reader, move |tx| replay::add_metadata_packs(tx, &packs, &holders)).await?;
         replay = replay_sections(reader, &found.root, &rows, replay, &stats, &mut |count| {
             done += count;
-            progress(&format!("Reading the backup log and index: {done} of {sections} sections"));
+            progress(&format!(
+                "Reading the backup log and index: {done} of {sections} sections"
+            ));
         })
         .await?;
     }
-    let root = roots.into_iter().next_back().map(|found| found.root).unwrap_or_default();
+    let root = roots
+        .into_iter()
+        .next_back()
+        .map(|found| found.root)
+        .unwrap_or_default();
     let adopted = Published {
         seq: 0,
         hash: [0; 32],
@@ -178,7 +184,11 @@ async fn list(peer: &Peer) -> replay::Listed {
     let mut shares = Vec::new();
     loop {
         match peer.store.list(shares.last().copied(), LIST_PAGE).await {
-            Ok(page) if page.first().is_some_and(|first| shares.last().is_none_or(|last| first > last)) => {
+            Ok(page)
+                if page
+                    .first()
+                    .is_some_and(|first| shares.last().is_none_or(|last| first > last)) =>
+            {
                 shares.extend(page);
             }
             Ok(_) => break,

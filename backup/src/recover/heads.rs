@@ -53,13 +53,21 @@ fn choose<B: AsRef<[u8]>>(answered: &[(String, Vec<B>)], keys: &AccountKeys) -> 
             Ok(body) => {
                 newest.insert(head.device(), (head.clone(), body));
             }
-            Err(error) => peers_bad.push(((*name).to_owned(), format!("Its head {} is not valid: {error}", head.seq))),
+            Err(error) => peers_bad.push((
+                (*name).to_owned(),
+                format!("Its head {} is not valid: {error}", head.seq),
+            )),
         }
     }
     for (name, head) in &served {
-        let Some((best, _)) = newest.get(&head.device()) else { continue };
+        let Some((best, _)) = newest.get(&head.device()) else {
+            continue;
+        };
         if head.seq < best.seq {
-            let text = format!("Its newest head is {}, others have {}: it was away, or went back", head.seq, best.seq);
+            let text = format!(
+                "Its newest head is {}, others have {}: it was away, or went back",
+                head.seq, best.seq
+            );
             peers_bad.push(((*name).to_owned(), text));
         } else if head != best {
             let text = format!("It has another head {} than others: two writers, or forged", head.seq);

@@ -101,7 +101,10 @@ fn add_extents(
     more: Vec<Extent>,
 ) -> Result<(), RestoreError> {
     let Some(Place::Extents(mut extents)) = content::place(tx, version)? else {
-        tracing::warn!("The extents of version {} from byte {from} on have no beginning", version.0);
+        tracing::warn!(
+            "The extents of version {} from byte {from} on have no beginning",
+            version.0
+        );
         return Ok(());
     };
     let (mut end, mut kept) = (0u64, 0);
