@@ -61,7 +61,7 @@ fn space_class(peer: &Candidate) -> u32 {
 }
 
 /// A number that looks random for each pair of seed and peer: FNV-1a over the key, then the finalizer of splitmix64.
-fn shuffled(seed: u64, key: &PeerKey) -> u64 {
+pub(crate) fn shuffled(seed: u64, key: &PeerKey) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in key.0.bytes() {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

@@ -1,6 +1,13 @@
 //! Delivering packs: local peers at once, the others through the spool, with bounded memory, retries and re-placement.
+//!
+//! `lines` remembers what waits for whom, `outgoing` brings a new pack into the database, `lane` sends, `record` writes
+//! down what arrived, `supervise` follows the set of peers. The spool and the database are the truth: killed at any point,
+//! the next start goes on with what they say, and sends at most what was in flight a second time.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use proto::cap_index::PackRecord;
 use proto::id::ShareId;
@@ -8,10 +15,24 @@ use proto::manifest::Manifest;
 use proto::share::Share;
 use proto::share_store::StoreError;
 use rusqlite::Transaction;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::db::{Db, DbError};
-use crate::packs::{PackRow, Purpose};
+use crate::packs::{self, PackRow, Purpose};
 use crate::peers::{PeerKey, PeerSet};
+use crate::placement;
+use crate::spool::SpoolError;
+use crate::uploader::lines::Ticket;
+use crate::uploader::shared::{Shared, blocking};
+
+mod lane;
+mod lines;
+mod outgoing;
+mod record;
+mod replan;
+mod shared;
+mod supervise;
 
 /// Limits and policy of an uploader.
 #[derive(Clone, Debug)]
@@ -83,6 +104,24 @@ pub enum UploadError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The spool has reached its limit and no peer takes anything.
+    #[error("The spool {path} is full and no peer takes shares; they go on when a peer is back, or raise the limit")]
+    Stalled {
+        /// The spool.
+        path: String,
+    },
+    /// The runtime was shut down meanwhile.
+    #[error("The uploader was shut down")]
+    Stopped,
+}
+
+impl From<SpoolError> for UploadError {
+    fn from(error: SpoolError) -> Self {
+        Self::Spool {
+            path: error.path.display().to_string(),
+            source: error.source,
+        }
+    }
 }
 
 /// What is still undelivered when nothing more can be done now.
@@ -98,46 +137,134 @@ pub struct DrainReport {
     pub bytes_sent: u64,
 }
 
-/// The uploader; clones share it. Must be made inside a tokio runtime.
+/// How often those who wait look again although nothing was reported: peers are given up by time, too.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// The uploader; clones share it. Must be made inside a tokio runtime. With the last clone the sending stops.
 #[derive(Clone)]
-pub struct Uploader {}
+pub struct Uploader {
+    shared: Arc<Shared>,
+    _tasks: Arc<Tasks>,
+}
+
+/// Background tasks, stopped when dropped.
+struct Tasks(Vec<AbortHandle>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
 
 impl Uploader {
     /// Starts it, and goes on with what an earlier process left in the spool.
     pub fn start(
-        _db: Db,
-        _peers: PeerSet,
-        _config: UploaderConfig,
-        _events: tokio::sync::mpsc::Sender<UploadEvent>,
+        db: Db,
+        peers: PeerSet,
+        config: UploaderConfig,
+        events: tokio::sync::mpsc::Sender<UploadEvent>,
     ) -> Result<Self, UploadError> {
-        todo!()
+        let (shared, deliveries) = Shared::open(db, peers, config, events)?;
+        let shared = Arc::new(shared);
+        let tasks = vec![
+            tokio::spawn(record::record(shared.clone(), deliveries)).abort_handle(),
+            tokio::spawn(supervise::supervise(shared.clone())).abort_handle(),
+        ];
+        Ok(Self {
+            shared,
+            _tasks: Arc::new(Tasks(tasks)),
+        })
     }
+
     /// The code (k, n) that a pack made now should have.
     pub fn code(&self) -> (u8, u8) {
-        todo!()
+        let peers = self.shared.peers.all();
+        let tolerate = self.shared.config.tolerate;
+        let domains = self.shared.lines().domains(&peers, tolerate, Instant::now());
+        placement::code_for(tolerate, domains)
     }
+
     /// Plans the shares onto peers, puts local ones, spools the others, then records pack and plan and runs `with_pack`,
     /// all in one transaction. When it returns, the pack survives a crash of this process. Sending goes on behind it.
-    pub async fn deliver<F>(&self, _pack: OutgoingPack, _with_pack: F) -> Result<PackRow, UploadError>
+    ///
+    /// Waits while the spool is over its limit, unless the pack carries metadata; fails as `Stalled` when no peer
+    /// answers meanwhile. May be dropped: what was begun is then finished all the same.
+    pub async fn deliver<F>(&self, pack: OutgoingPack, with_pack: F) -> Result<PackRow, UploadError>
     where
         F: FnOnce(&Transaction<'_>, PackRow) -> Result<(), DbError> + Send + 'static,
     {
-        todo!()
+        let task = tokio::spawn(outgoing::deliver(self.shared.clone(), pack, with_pack));
+        shared::joined(task.await)?
     }
-    /// Waits until every spooled share is delivered or no peer that could take it answers; metadata goes first.
+
+    /// Waits until every spooled share is delivered or no peer that could take it answers; metadata goes first. Relies on
+    /// stores that give up by themselves: a put that never returns is waited for. May be dropped.
     pub async fn drain(&self) -> Result<DrainReport, UploadError> {
-        todo!()
+        replan::homeless(&self.shared).await;
+        self.quiet(|_| true).await;
+        let shared = self.shared.clone();
+        let (health, shares_waiting) = blocking(move || {
+            shared.db.read::<_, DbError>(|conn| {
+                let health = packs::health(conn, shared.config.tolerate)?;
+                Ok((health, packs::shares::spooled_count(conn)?))
+            })
+        })
+        .await??;
+        Ok(DrainReport {
+            packs_unsafe: health.packs - health.safe,
+            shares_waiting,
+            peers_failed: self.shared.lines().errors(),
+            bytes_sent: self.bytes_sent(),
+        })
     }
+
     /// Waits until `pack` is safe (true), or nothing more can be done for it now (false).
-    pub async fn settled(&self, _pack: PackRow) -> Result<bool, UploadError> {
-        todo!()
+    pub async fn settled(&self, pack: PackRow) -> Result<bool, UploadError> {
+        let mark = self.shared.lines().mark(Instant::now());
+        self.shared.changed.notify_waiters();
+        loop {
+            // Looked at in this order: a share leaves its line only after it is recorded.
+            let quiet = self
+                .shared
+                .lines()
+                .is_quiet(&mark, |ticket| ticket.pack == pack, Instant::now());
+            let shared = self.shared.clone();
+            let safe = blocking(move || {
+                let tolerate = shared.config.tolerate;
+                shared.db.read::<_, DbError>(|conn| packs::is_safe(conn, pack, tolerate))
+            })
+            .await??;
+            if safe || quiet {
+                return Ok(safe);
+            }
+            self.shared.change(Some(Instant::now() + LOOK_AGAIN)).await;
+        }
     }
+
+    /// Waits until nothing more can be done for the shares that `which` selects.
+    async fn quiet(&self, which: impl Fn(&Ticket) -> bool) {
+        let mark = self.shared.lines().mark(Instant::now());
+        self.shared.changed.notify_waiters();
+        self.shared.woken.notify_one();
+        while !self.shared.lines().is_quiet(&mark, &which, Instant::now()) {
+            self.shared.change(Some(Instant::now() + LOOK_AGAIN)).await;
+        }
+    }
+
     /// Tries peers again that were given up, and plans shares without a peer anew: called when a peer comes or returns.
     pub fn wake(&self) {
-        todo!()
+        self.shared.lines().wake();
+        self.shared.changed.notify_waiters();
+        self.shared.woken.notify_one();
     }
+
     /// Bytes sent since it was made.
     pub fn bytes_sent(&self) -> u64 {
-        todo!()
+        self.shared.bytes_sent.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! Writing down what arrived, many deliveries in one commit, before their spool files go.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proto::id::ShareId;
+use proto::share_store::StoreError;
+use rusqlite::Transaction;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::db::DbError;
+use crate::packs::{self, PackRow, shares};
+use crate::peers::PeerKey;
+use crate::uploader::lines::Ticket;
+use crate::uploader::shared::{Shared, blocking};
+use crate::uploader::{UploadEvent, lane};
+
+/// Most deliveries in one transaction.
+const BATCH_MAX: usize = 64;
+
+/// A share that a peer took.
+#[derive(Clone)]
+pub(super) struct Delivery {
+    pub(super) peer: PeerKey,
+    pub(super) ticket: Ticket,
+    pub(super) bytes: u64,
+}
+
+/// What a transaction found out.
+struct Recorded {
+    safe: BTreeSet<PackRow>,
+    /// Spool files that no row names any more.
+    unnamed: BTreeSet<ShareId>,
+}
+
+/// Records deliveries until the uploader is dropped. While one commit is synced, the next batch gathers.
+pub(super) async fn record(shared: Arc<Shared>, mut deliveries: mpsc::Receiver<Delivery>) {
+    let mut batch = Vec::new();
+    while deliveries.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let begun = Instant::now();
+        let batch = std::mem::take(&mut batch);
+        let (of_db, of_batch) = (shared.clone(), batch.clone());
+        let recorded = blocking(move || {
+            let tolerate = of_db.config.tolerate;
+            let recorded = of_db.db.write_durable(|tx| store(tx, &of_batch, tolerate))?;
+            for id in &recorded.unnamed {
+                of_db.spool.remove(*id);
+            }
+            Ok::<_, DbError>(recorded)
+        });
+        match recorded.await {
+            Ok(Ok(recorded)) => finish(&shared, batch, recorded),
+            Ok(Err(error)) => {
+                // The puts are repeated, at no cost: the peers have the shares.
+                tracing::error!(%error, "deliveries could not be recorded");
+                let error = StoreError::Unreachable {
+                    reason: error.to_string(),
+                };
+                for delivery in batch {
+                    lane::postpone(&shared, &delivery.peer, &delivery.ticket, &error, begun);
+                }
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+fn store(tx: &Transaction<'_>, batch: &[Delivery], tolerate: u8) -> Result<Recorded, DbError> {
+    let mut recorded = Recorded {
+        safe: BTreeSet::new(),
+        unnamed: BTreeSet::new(),
+    };
+    for Delivery { peer, ticket, .. } in batch {
+        let before = packs::is_safe(tx, ticket.pack, tolerate)?;
+        shares::record_delivered(tx, ticket.pack, ticket.index, peer)?;
+        if !before && packs::is_safe(tx, ticket.pack, tolerate)? {
+            recorded.safe.insert(ticket.pack);
+        }
+        if !shares::in_spool(tx, ticket.id)? {
+            recorded.unnamed.insert(ticket.id);
+        }
+    }
+    Ok(recorded)
+}
+
+fn finish(shared: &Shared, batch: Vec<Delivery>, recorded: Recorded) {
+    {
+        let mut lines = shared.lines();
+        for delivery in &batch {
+            lines.finished(&delivery.peer, &delivery.ticket);
+        }
+    }
+    shared.changed.notify_waiters();
+    for Delivery { peer, bytes, .. } in batch {
+        shared.tell(UploadEvent::Delivered { peer, bytes });
+    }
+    for pack in recorded.safe {
+        shared.tell(UploadEvent::PackSafe { pack });
+    }
+}

@@ -1,0 +1,113 @@
+//! What the uploader's tasks have in common.
+
+use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::task::JoinError;
+use tokio::time::Instant;
+
+use crate::db::{Db, DbError};
+use crate::packs::shares;
+use crate::peers::PeerSet;
+use crate::spool::Spool;
+use crate::uploader::lines::{Lines, Ticket};
+use crate::uploader::record::Delivery;
+use crate::uploader::{UploadError, UploadEvent, UploaderConfig};
+
+/// Shares in memory at once on their way from the spool to all peers: at 4 MiB each, 96 MiB.
+const SHARES_IN_MEMORY_MAX: usize = 24;
+/// Deliveries that wait to be recorded, at most; a lane that finds the channel full waits.
+const UNRECORDED_MAX: usize = 256;
+
+pub(super) struct Shared {
+    pub(super) db: Db,
+    pub(super) peers: PeerSet,
+    pub(super) config: UploaderConfig,
+    pub(super) spool: Spool,
+    events: mpsc::Sender<UploadEvent>,
+    lines: Mutex<Lines>,
+    /// Something happened in `lines`.
+    pub(super) changed: Notify,
+    /// The supervisor should look now.
+    pub(super) woken: Notify,
+    pub(super) delivered: mpsc::Sender<Delivery>,
+    pub(super) in_memory: Semaphore,
+    pub(super) bytes_sent: AtomicU64,
+}
+
+impl Shared {
+    /// Opens the spool, brings it and the database to agree, and lines up what is in it.
+    pub(super) fn open(
+        db: Db,
+        peers: PeerSet,
+        config: UploaderConfig,
+        events: mpsc::Sender<UploadEvent>,
+    ) -> Result<(Self, mpsc::Receiver<Delivery>), UploadError> {
+        let spool = Spool::open(&config.spool)?;
+        // A share found on a peer (recover, an audit) need not be sent.
+        let waiting = db.write::<_, DbError>(|tx| {
+            tx.execute("UPDATE share SET spooled = 0 WHERE spooled = 1 AND holder IS NOT NULL", [])?;
+            shares::spooled(tx)
+        })?;
+        let keep: HashSet<_> = waiting.iter().map(|share| share.id).collect();
+        let swept = spool.sweep(&keep)?;
+        if swept > 0 || !waiting.is_empty() {
+            tracing::info!(waiting = waiting.len(), swept, "the spool was taken over from an earlier run");
+        }
+        let mut lines = Lines::default();
+        for share in &waiting {
+            lines.add(share.planned.as_ref(), Ticket::from(share));
+        }
+        let (delivered, deliveries) = mpsc::channel(UNRECORDED_MAX);
+        let shared = Self {
+            db,
+            peers,
+            config,
+            spool,
+            events,
+            lines: Mutex::new(lines),
+            changed: Notify::new(),
+            woken: Notify::new(),
+            delivered,
+            in_memory: Semaphore::new(SHARES_IN_MEMORY_MAX),
+            bytes_sent: AtomicU64::new(0),
+        };
+        Ok((shared, deliveries))
+    }
+
+    /// Never held across an await, nor while the database or the spool is used.
+    pub(super) fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next change, or until `deadline`. A change between the caller's look and this call may be missed:
+    /// callers who cannot bear that look again after [`Notify::notified`] is enabled, or give a deadline.
+    pub(super) async fn change(&self, deadline: Option<Instant>) {
+        let changed = self.changed.notified();
+        match deadline {
+            Some(deadline) => {
+                let _ = tokio::time::timeout_at(deadline, changed).await;
+            }
+            None => changed.await,
+        }
+    }
+
+    pub(super) fn tell(&self, event: UploadEvent) {
+        let _ = self.events.try_send(event);
+    }
+}
+
+/// Runs what blocks on the runtime's threads for that.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, UploadError> {
+    joined(tokio::task::spawn_blocking(work).await)
+}
+
+/// A panic goes on in the caller; a task that was cancelled means that the runtime ends.
+pub(super) fn joined<T>(result: Result<T, JoinError>) -> Result<T, UploadError> {
+    result.map_err(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => UploadError::Stopped,
+    })
+}
