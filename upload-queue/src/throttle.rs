@@ -152,7 +152,10 @@ mod tests {
         }
         let seconds = start.elapsed().as_secs_f64();
         let expected = (bytes as f64 - BURST_BYTES_MIN as f64) / 100_000.0;
-        assert!((expected - 0.1..expected + 0.1).contains(&seconds), "{seconds}, not {expected}");
+        assert!(
+            (expected - 0.1..expected + 0.1).contains(&seconds),
+            "{seconds}, not {expected}"
+        );
 
         let start = Instant::now();
         store.get(shares[0].0, 0..1000).await.unwrap();

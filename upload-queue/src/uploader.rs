@@ -233,7 +233,9 @@ impl Uploader {
             let shared = self.shared.clone();
             let safe = blocking(move || {
                 let tolerate = shared.config.tolerate;
-                shared.db.read::<_, DbError>(|conn| packs::is_safe(conn, pack, tolerate))
+                shared
+                    .db
+                    .read::<_, DbError>(|conn| packs::is_safe(conn, pack, tolerate))
             })
             .await??;
             if safe || quiet {

@@ -108,10 +108,16 @@ async fn put_local(shared: &Arc<Shared>, pack: &OutgoingPack) -> (Vec<Place>, Ve
     loop {
         let peers = shared.peers.all();
         let mut candidates = shared.lines().candidates(&peers, stored_bytes);
-        for candidate in candidates.iter_mut().filter(|candidate| failed.contains(&candidate.key)) {
+        for candidate in candidates
+            .iter_mut()
+            .filter(|candidate| failed.contains(&candidate.key))
+        {
             candidate.free_bytes = Some(0);
         }
-        let held: Vec<_> = places.iter().map(|place| place.peer.clone().filter(|_| place.held)).collect();
+        let held: Vec<_> = places
+            .iter()
+            .map(|place| place.peer.clone().filter(|_| place.held))
+            .collect();
         for (place, peer) in places.iter_mut().zip(placement::plan(&held, &candidates, seed)) {
             place.peer = peer;
         }

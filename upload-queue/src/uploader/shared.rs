@@ -48,13 +48,20 @@ impl Shared {
         let spool = Spool::open(&config.spool)?;
         // A share found on a peer (recover, an audit) need not be sent.
         let waiting = db.write::<_, DbError>(|tx| {
-            tx.execute("UPDATE share SET spooled = 0 WHERE spooled = 1 AND holder IS NOT NULL", [])?;
+            tx.execute(
+                "UPDATE share SET spooled = 0 WHERE spooled = 1 AND holder IS NOT NULL",
+                [],
+            )?;
             shares::spooled(tx)
         })?;
         let keep: HashSet<_> = waiting.iter().map(|share| share.id).collect();
         let swept = spool.sweep(&keep)?;
         if swept > 0 || !waiting.is_empty() {
-            tracing::info!(waiting = waiting.len(), swept, "the spool was taken over from an earlier run");
+            tracing::info!(
+                waiting = waiting.len(),
+                swept,
+                "the spool was taken over from an earlier run"
+            );
         }
         let mut lines = Lines::default();
         for share in &waiting {
