@@ -25,3 +25,6 @@ pub mod section;
 
 pub mod share_store;
 pub mod wire;
+
+#[cfg(test)]
+mod metadata_golden;
