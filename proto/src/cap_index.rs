@@ -192,3 +192,69 @@ fn check_extents(offset: u64, extents: &[Extent]) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::section::{self, SectionWriter};
+
+    fn arb_extent() -> impl Strategy<Value = Extent> {
+        prop_oneof![
+            (any::<[u8; 16]>(), 1..=CHUNK_RAW_BYTES_MAX).prop_map(|(id, len)| Extent::Chunk(ChunkId(id), len)),
+            (1..1u64 << 40).prop_map(Extent::Hole),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn long_caps_survive_splitting_and_sections(
+            some in prop::collection::vec(arb_extent(), 1..50), repeat in 1..2000usize, version in any::<u64>(),
+        ) {
+            let extents = some.repeat(repeat);
+            let mut writer = SectionWriter::new();
+            let mut sections = Vec::new();
+            for record in IndexRecord::of_cap(VersionId(version), Cap::Extents(extents.clone())) {
+                sections.extend(writer.push(&record).unwrap());
+            }
+            sections.extend(writer.finish());
+            let mut read: Vec<Extent> = Vec::new();
+            for section in &sections {
+                let bytes = section::decode_kind::<IndexRecord>(section).unwrap();
+                for record in section::records(&bytes) {
+                    match record.unwrap() {
+                        IndexRecord::Cap(VersionId(of), Cap::Extents(first)) if of == version => read = first,
+                        IndexRecord::CapMore(VersionId(of), offset, more) if of == version => {
+                            prop_assert_eq!(offset, read.iter().map(Extent::len).sum::<u64>());
+                            read.extend(more);
+                        }
+                        other => prop_assert!(false, "{:?}", other),
+                    }
+                }
+            }
+            prop_assert_eq!(read, extents);
+        }
+    }
+
+    #[test]
+    fn the_chunks_of_a_pack_are_split_over_records() {
+        let pack = PackRecord {
+            manifest: vec![1],
+            wrapped_key: [2; WRAPPED_KEY_BYTES],
+        };
+        let slot = ChunkSlot {
+            id: ChunkId([3; 16]),
+            offset: u32::MAX - 9,
+            stored_len: 9,
+            raw_len: CHUNK_RAW_BYTES_MAX,
+        };
+        for (slots, records) in [(0, 1), (1, 1), (LIST_MAX, 1), (LIST_MAX + 1, 2)] {
+            let made = IndexRecord::of_pack(pack.clone(), &vec![slot; slots]);
+            assert_eq!(made.len(), records);
+            made.iter().for_each(|record| assert_eq!(record.check(), Ok(())));
+        }
+    }
+}
