@@ -1,1 +1,341 @@
 //! The node on the network: one swarm, the streams on it, and the handle that the rest of the node uses.
+//!
+//! ```text
+//! Net::start(NetConfig) ─► NetHandle   listen, serve friends, keep the roster equal, until the last handle is dropped
+//!   .peer(device)        ─► RemoteStore  a friend's node as a `PeerStore`
+//!   .invite(…)           ─► Ticket       one line that admits one account
+//!   .join(&ticket)                       become a member of somebody's grid
+//!   .meet(address)                       recovery: find the grid again with a new device of a known account
+//!   .roster(), .roster_changes()         who is a member, where their devices are
+//!   .connected(device), .link_changes()  who is there now
+//!   .counters()                          bytes and shares so far
+//! ```
+//!
+//! Below it: `driver` owns the swarm, `acceptor` lets streams in, `keeper` dials members and exchanges rosters. Shares are
+//! `crate::peer`'s, membership is `crate::friendnet`'s. Never here: what a share or a backup is.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, StreamProtocol};
+use proto::id::{AccountId, DeviceId};
+use proto::keys::DeviceCert;
+use proto::wire::ticket::{ADDRESSES_MAX, Ticket};
+use proto::wire::{MEMBER_PROTOCOL, SHARE_PROTOCOL};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub(crate) mod core;
+pub mod counters;
+pub mod swarm;
+
+pub(crate) mod frames;
+pub(crate) mod greet;
+pub(crate) mod links;
+
+mod acceptor;
+mod driver;
+mod keeper;
+
+use self::core::Core;
+use self::counters::{Counted, Counters};
+use self::driver::Driver;
+use self::links::Links;
+use self::swarm::{LocalDiscovery, SwarmError};
+use crate::friendnet::identity;
+use crate::friendnet::invite::{Invite, Invites, InvitesError};
+use crate::friendnet::join::{self, JoinError};
+use crate::friendnet::members::Members;
+use crate::friendnet::roster::{Roster, RosterFileError};
+use crate::peer::kept::Kept;
+use crate::peer::remote::RemoteStore;
+
+/// Dials waiting for the driver.
+const DIALS_MAX: usize = 64;
+/// How long `start` waits for the first listen address.
+const LISTEN_TIME: Duration = Duration::from_secs(5);
+
+/// What a node needs to go on the network.
+pub struct NetConfig {
+    /// This device's key.
+    pub device_key: SigningKey,
+    /// The account's word that this device is its own.
+    pub cert: DeviceCert,
+    /// The account's key; without it this device can neither found, invite nor join.
+    pub account_key: Option<SigningKey>,
+    /// The account's name for people.
+    pub account_name: String,
+    /// Where to listen, as multiaddrs such as `/ip4/0.0.0.0/tcp/0`. None: the node can only dial.
+    pub listen: Vec<Multiaddr>,
+    /// Addresses that others should be told besides those.
+    pub announce: Vec<Multiaddr>,
+    /// Whether to look for friends on the local network.
+    pub discovery: LocalDiscovery,
+    /// Where roster, invitations and the shares of friends are kept: `roster`, `invites` and `store` in it.
+    pub home: PathBuf,
+    /// Most bytes that each friend may use; changed for one by `set_quota`.
+    pub quota: Option<u64>,
+}
+
+/// The network did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The certificate is not this device's.
+    #[error("The device certificate belongs to another device: run `gridbackup init` or `recover` again")]
+    Certificate,
+    /// The transport could not be made.
+    #[error(transparent)]
+    Swarm(#[from] SwarmError),
+    /// An address cannot be listened on.
+    #[error("Cannot listen on {address}: {reason}")]
+    Listen {
+        /// The address asked for.
+        address: Multiaddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// The roster cannot be used.
+    #[error(transparent)]
+    Roster(#[from] RosterFileError),
+    /// The invitations cannot be used.
+    #[error(transparent)]
+    Invites(#[from] InvitesError),
+}
+
+/// An invitation could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum InviteError {
+    /// This device has no account key.
+    #[error("This device has no account key: invite from a device that has it")]
+    NoAccountKey,
+    /// The node listens nowhere.
+    #[error("The node does not listen on any address that a friend could dial")]
+    NoAddress,
+    /// The system has no randomness.
+    #[error("The system gives no random bytes: {reason}")]
+    Random {
+        /// What the system said.
+        reason: String,
+    },
+    /// The invitation cannot be kept.
+    #[error(transparent)]
+    Keep(#[from] InvitesError),
+}
+
+/// Starts networks.
+pub struct Net;
+
+/// The network of a node; clones share it, and it stops when the last one is dropped.
+#[derive(Clone)]
+pub struct NetHandle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    core: Arc<Core>,
+    stores: Mutex<HashMap<(DeviceId, Option<AccountId>), RemoteStore>>,
+    _stop: DropGuard,
+}
+
+impl Net {
+    /// Listens, serves friends, and keeps the roster equal with theirs. Founds a grid of one if this home is in none. Must be
+    /// called inside a tokio runtime. When it returns, `addresses` are those that the system gave.
+    pub async fn start(config: NetConfig) -> Result<NetHandle, NetError> {
+        let device = identity::device_of(&config.device_key);
+        if config.cert.device != device {
+            return Err(NetError::Certificate);
+        }
+        let mut swarm = swarm::build(identity::keypair(&config.device_key), config.discovery)?;
+        for address in &config.listen {
+            let failed = |reason| NetError::Listen { address: address.clone(), reason };
+            swarm.listen_on(address.clone()).map_err(|error| failed(error.to_string()))?;
+        }
+        let mut control = swarm.behaviour().streams.new_control();
+        let shares = control.accept(StreamProtocol::new(SHARE_PROTOCOL)).expect("a new swarm accepts nothing yet");
+        let exchanges = control.accept(StreamProtocol::new(MEMBER_PROTOCOL)).expect("a new swarm accepts nothing yet");
+        let (dials, dial_queue) = mpsc::channel(DIALS_MAX);
+        let core = Arc::new(make_core(config, device, control, dials)?);
+        let driver = Driver::new(swarm, core.links.clone(), core.members.subscribe());
+        tokio::spawn(driver.run(dial_queue, core.stop.clone()));
+        tokio::spawn(acceptor::run(core.clone(), shares, exchanges));
+        tokio::spawn(keeper::run(core.clone()));
+        await_addresses(&core).await?;
+        let stop = core.stop.clone().drop_guard();
+        Ok(NetHandle { shared: Arc::new(Shared { core, stores: Mutex::default(), _stop: stop }) })
+    }
+}
+
+impl NetHandle {
+    /// This device.
+    pub fn device(&self) -> DeviceId {
+        self.shared.core.device
+    }
+
+    /// This device's name in libp2p.
+    pub fn peer_id(&self) -> libp2p::PeerId {
+        identity::keypair(&self.shared.core.device_key).public().to_peer_id()
+    }
+
+    /// All addresses that the node listens on, with this device at their end.
+    pub fn listen_addresses(&self) -> Vec<Multiaddr> {
+        self.named(self.shared.core.links.listening())
+    }
+
+    /// The addresses that friends are told, with this device at their end.
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        self.named(self.shared.core.announced_addresses())
+    }
+
+    /// A friend's device as a store of our shares. The same device gives the same lanes.
+    pub fn peer(&self, device: DeviceId) -> RemoteStore {
+        self.store(device, None)
+    }
+
+    /// The shares of another account on a friend's device: for reading, to audit and repair them.
+    pub fn peer_of(&self, device: DeviceId, owner: AccountId) -> RemoteStore {
+        self.store(device, Some(owner).filter(|owner| *owner != self.shared.core.cert.account))
+    }
+
+    /// Whether there is a connection to a device.
+    pub fn connected(&self, device: DeviceId) -> bool {
+        identity::peer_id(device).is_some_and(|peer| self.shared.core.links.is_connected(peer))
+    }
+
+    /// Changes whenever a connection comes or goes, or an address is learned.
+    pub fn link_changes(&self) -> watch::Receiver<()> {
+        self.shared.core.links.subscribe()
+    }
+
+    /// The roster now.
+    pub fn roster(&self) -> Arc<Roster> {
+        self.shared.core.members.roster()
+    }
+
+    /// The roster, with every change.
+    pub fn roster_changes(&self) -> watch::Receiver<Arc<Roster>> {
+        self.shared.core.members.subscribe()
+    }
+
+    /// Makes a ticket that is good until `expires_secs` (seconds since 1970). `label` is for our own eyes.
+    pub async fn invite(&self, label: &str, expires_secs: u64) -> Result<Ticket, InviteError> {
+        let core = self.shared.core.clone();
+        if core.account_key.is_none() {
+            return Err(InviteError::NoAccountKey);
+        }
+        let addresses: Vec<_> = core.announced_addresses().iter().take(ADDRESSES_MAX).map(|at| at.to_vec().into()).collect();
+        if addresses.is_empty() {
+            return Err(InviteError::NoAddress);
+        }
+        let mut secret = [0; 16];
+        getrandom::fill(&mut secret).map_err(|error| InviteError::Random { reason: error.to_string() })?;
+        let grid = core.members.roster().grid();
+        let ticket = Ticket { inviter: core.device, grid, secret, expires_secs, addresses };
+        let (kept, label) = (ticket.clone(), label.to_owned());
+        let keeping = tokio::task::spawn_blocking(move || core.invites.add(&kept, &label));
+        keeping.await.map_err(|stopped| InviteError::Random { reason: stopped.to_string() })??;
+        Ok(ticket)
+    }
+
+    /// The invitations given out, oldest first.
+    pub fn invites(&self) -> Vec<Invite> {
+        self.shared.core.invites.all()
+    }
+
+    /// Joins the grid of a ticket. Repeating it succeeds.
+    pub async fn join(&self, ticket: &Ticket) -> Result<(), JoinError> {
+        join::join(&self.shared.core, ticket).await
+    }
+
+    /// Dials a member by address (`…/p2p/…`) and takes over its roster if this account is in it: how a recovered device
+    /// finds its grid. Returns the device met.
+    pub async fn meet(&self, address: Multiaddr) -> Result<DeviceId, JoinError> {
+        let no_device = || JoinError::Answer { reason: format!("{address} does not end in /p2p/ and a device") };
+        let (device, address) = self::core::split_device(address.clone()).ok_or_else(no_device)?;
+        join::hint(&self.shared.core, device, std::iter::once(address));
+        join::exchange(&self.shared.core, device).await?;
+        Ok(device)
+    }
+
+    /// Remembers one more address of a device, until the node stops.
+    pub fn hint(&self, device: DeviceId, address: Multiaddr) {
+        join::hint(&self.shared.core, device, std::iter::once(address));
+    }
+
+    /// Limits what one friend may use here; `None` returns to the default.
+    pub fn set_quota(&self, account: AccountId, quota: Option<u64>) {
+        self.shared.core.kept.set_quota(account, quota);
+    }
+
+    /// Bytes that we keep for `account`. Blocks.
+    pub fn kept_for(&self, account: AccountId) -> Result<u64, proto::share_store::StoreError> {
+        self.shared.core.kept.shelf(account)?.store.used_bytes()
+    }
+
+    /// What went over the network so far.
+    pub fn counters(&self) -> Counted {
+        self.shared.core.counters.read()
+    }
+
+    /// Stops everything, also for other clones.
+    pub fn stop(&self) {
+        self.shared.core.stop.cancel();
+    }
+
+    fn store(&self, device: DeviceId, owner: Option<AccountId>) -> RemoteStore {
+        let mut stores = self.shared.stores.lock().expect("no panic while the stores are locked");
+        let make = || RemoteStore::new(self.shared.core.clone(), device, owner);
+        stores.entry((device, owner)).or_insert_with(make).clone()
+    }
+
+    fn named(&self, addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+        let peer = self.peer_id();
+        addresses.into_iter().map(|address| address.with(Protocol::P2p(peer))).collect()
+    }
+}
+
+fn make_core(
+    config: NetConfig,
+    device: DeviceId,
+    control: libp2p_stream::Control,
+    dials: mpsc::Sender<driver::Dial>,
+) -> Result<Core, NetError> {
+    let members = Members::open(&config.home.join("roster"))?;
+    let core = Core {
+        device,
+        members,
+        invites: Invites::open(&config.home.join("invites"))?,
+        kept: Kept::new(&config.home.join("store"), config.quota),
+        counters: Counters::default(),
+        links: Arc::new(Links::default()),
+        control,
+        dials,
+        stop: CancellationToken::new(),
+        device_key: config.device_key,
+        cert: config.cert,
+        account_key: config.account_key,
+        account_name: config.account_name,
+        listen: config.listen,
+        announce: config.announce,
+    };
+    if let Some(account) = &core.account_key {
+        core.members.found(account, &core.account_name, core.now_secs())?;
+    }
+    Ok(core)
+}
+
+/// The system's answer to `listen_on` comes later, as an event.
+async fn await_addresses(core: &Core) -> Result<(), NetError> {
+    let Some(address) = core.listen.first() else { return Ok(()) };
+    let mut changes = core.links.subscribe();
+    let listening = async {
+        while core.links.listening().is_empty() && changes.changed().await.is_ok() {}
+    };
+    tokio::time::timeout(LISTEN_TIME, listening).await.map_err(|_| NetError::Listen {
+        address: address.clone(),
+        reason: "the system gave no address in time".into(),
+    })
+}

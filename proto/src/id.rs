@@ -70,6 +70,10 @@ byte_id!(
     AccountId, 32
 );
 byte_id!(
+    /// A grid: derived from its founder (docs/protocol/roster.md).
+    GridId, 16
+);
+byte_id!(
     /// A machine of a person: its ed25519 public key, which is also its libp2p identity.
     DeviceId, 32
 );

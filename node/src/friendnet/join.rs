@@ -1,0 +1,282 @@
+//! Joining a grid and keeping rosters equal: both ends of `/gridbackup/member/1`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId, Stream};
+use proto::id::DeviceId;
+use proto::wire::MEMBER_PROTOCOL;
+use proto::wire::greeting::Refusal;
+use proto::wire::member::{MemberMessage, join_proof};
+use proto::wire::roster::{MemberRecord, NAME_BYTES_MAX, RosterError, RosterRecords, acceptance};
+use proto::wire::ticket::Ticket;
+
+use super::invite::Presented;
+use super::roster::{Roster, RosterFileError};
+use crate::net::core::{ConnectError, Core};
+use crate::net::frames::{self, ReadError};
+use crate::net::greet::{self, Caller, GreetError};
+
+/// How long a whole exchange may take: a roster is small.
+const EXCHANGE_TIME: Duration = Duration::from_secs(30);
+
+/// Joining, or meeting a member, did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// Nobody answered.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The inviter said no; `refusal` says which no.
+    #[error("The other side refused: {text}")]
+    Refused {
+        /// What to act on.
+        refusal: Refusal,
+        /// For people.
+        text: String,
+    },
+    /// This home is in a grid with others already.
+    #[error("This account is in another grid already: a second grid needs a second home")]
+    InAnotherGrid,
+    /// This device has no account key.
+    #[error("This device has no account key: join from a device that has it")]
+    NoAccountKey,
+    /// The other side broke the protocol, or answered for another grid.
+    #[error("The other side's answer cannot be used: {reason}")]
+    Answer {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The roster could not be kept.
+    #[error(transparent)]
+    Keep(#[from] RosterFileError),
+}
+
+impl From<GreetError> for JoinError {
+    fn from(error: GreetError) -> Self {
+        match error {
+            GreetError::Refused { refusal, text } => Self::Refused { refusal, text },
+            other => Self::Answer { reason: other.to_string() },
+        }
+    }
+}
+
+impl From<ReadError> for JoinError {
+    fn from(error: ReadError) -> Self {
+        Self::Answer { reason: error.to_string() }
+    }
+}
+
+impl From<std::io::Error> for JoinError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Answer { reason: error.to_string() }
+    }
+}
+
+impl From<RosterError> for JoinError {
+    fn from(error: RosterError) -> Self {
+        Self::Answer { reason: error.to_string() }
+    }
+}
+
+/// Joins the grid of `ticket`. Doing it again after a lost answer succeeds. May be dropped: then it happened or did not.
+pub async fn join(core: &Arc<Core>, ticket: &Ticket) -> Result<(), JoinError> {
+    let account = core.account_key.as_ref().ok_or(JoinError::NoAccountKey)?;
+    let roster = core.members.roster();
+    if roster.grid() != ticket.grid && !roster.is_alone(core.cert.account) {
+        return Err(JoinError::InAnotherGrid);
+    }
+    hint(core, ticket.inviter, ticket.addresses.iter().filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok()));
+    let message = MemberMessage::Join {
+        ticket: ticket.id(),
+        proof: join_proof(&ticket.verifier(), ticket.inviter, core.device),
+        name: core.account_name.clone(),
+        acceptance: acceptance(account, ticket.grid, &core.account_name),
+    };
+    let records = in_time(async {
+        let mut stream = ask(core, ticket.inviter, &message).await?;
+        match read(&mut stream).await? {
+            (MemberMessage::Roster, payload) => Ok(RosterRecords::decode(&payload)?),
+            _ => Err(JoinError::Answer { reason: "no roster came".into() }),
+        }
+    })
+    .await?;
+    if records.grid != ticket.grid {
+        return Err(JoinError::Answer { reason: "it is a roster of another grid".into() });
+    }
+    adopt(core, records).await?;
+    // The inviter does not know our addresses yet.
+    exchange(core, ticket.inviter).await
+}
+
+/// Makes the rosters of both ends equal. A node that knows nobody but its own account takes over the other's grid, if its
+/// account is a member there: that is how a recovered device finds its way back. May be dropped.
+pub async fn exchange(core: &Arc<Core>, device: DeviceId) -> Result<(), JoinError> {
+    let ours = core.members.roster().records().encode();
+    let digest = MemberMessage::Digest { hash: *blake3::hash(&ours).as_bytes() };
+    in_time(async {
+        let mut stream = ask(core, device, &digest).await?;
+        let theirs = match read(&mut stream).await? {
+            (MemberMessage::Same, _) => return Ok(()),
+            (MemberMessage::Roster, payload) => payload,
+            _ => return Err(JoinError::Answer { reason: "no roster came".into() }),
+        };
+        let records = RosterRecords::decode(&theirs)?;
+        if records.grid != core.members.roster().grid() {
+            return adopt(core, records).await;
+        }
+        merge(core, records).await?;
+        let merged = core.members.roster().records().encode();
+        if merged != theirs {
+            frames::say(&mut stream, &MemberMessage::Roster, merged.into()).await?;
+            read(&mut stream).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Remembers where a device can be dialed.
+pub fn hint(core: &Core, device: DeviceId, addresses: impl Iterator<Item = Multiaddr>) {
+    if let Some(peer) = super::identity::peer_id(device) {
+        addresses.for_each(|address| core.links.hint(peer, address));
+    }
+}
+
+/// Answers one exchange or join: welcome and all that follows, or a refusal that is still to be said.
+pub async fn answer(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, caller: &Caller) -> Result<(), Refusal> {
+    let done = tokio::time::timeout(EXCHANGE_TIME, answer_in_time(core, stream, peer, caller)).await;
+    done.unwrap_or(Err(Refusal::Malformed))
+}
+
+async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, caller: &Caller) -> Result<(), Refusal> {
+    let (message, _) = read(stream).await.map_err(|_| Refusal::Malformed)?;
+    let their_digest = match message {
+        MemberMessage::Join { ticket, proof, name, acceptance } => {
+            let presented = Presented { ticket, proof, joiner: caller.cert.device, account: caller.cert.account };
+            admit(core, presented, name, acceptance).await?;
+            None
+        }
+        MemberMessage::Digest { hash } if core.members.roster().member(caller.cert.account).is_some() => Some(hash),
+        MemberMessage::Digest { .. } => return Err(Refusal::Stranger),
+        MemberMessage::Same | MemberMessage::Roster => return Err(Refusal::Malformed),
+    };
+    core.links.welcome(peer);
+    // From here on a failure is the other side's to notice: a refusal would come after the welcome.
+    if let Err(error) = tell_roster(core, stream, their_digest).await {
+        tracing::debug!(%peer, "An exchange of rosters ended early: {error}");
+    }
+    Ok(())
+}
+
+async fn tell_roster(core: &Arc<Core>, stream: &mut Stream, their_digest: Option<[u8; 32]>) -> Result<(), JoinError> {
+    let ours = core.members.roster().records().encode();
+    frames::say(stream, &core.welcome(), Bytes::new()).await?;
+    if their_digest == Some(*blake3::hash(&ours).as_bytes()) {
+        return Ok(frames::say(stream, &MemberMessage::Same, Bytes::new()).await?);
+    }
+    frames::say(stream, &MemberMessage::Roster, ours.into()).await?;
+    if let Some((MemberMessage::Roster, payload)) = frames::read(stream).await? {
+        let records = RosterRecords::decode(&payload)?;
+        if records.grid == core.members.roster().grid() {
+            merge(core, records).await?;
+        }
+        frames::say(stream, &MemberMessage::Same, Bytes::new()).await?;
+    }
+    Ok(())
+}
+
+async fn admit(core: &Arc<Core>, presented: Presented, name: String, accepted: [u8; 64]) -> Result<(), Refusal> {
+    let core = core.clone();
+    let admitting = tokio::task::spawn_blocking(move || {
+        let now_secs = core.now_secs();
+        core.invites.check(core.device, &presented, now_secs)?;
+        let account = core.account_key.as_ref().ok_or(Refusal::CannotAdmit)?;
+        let roster = core.members.roster();
+        if roster.member(presented.account).is_some() {
+            return core.invites.use_up(presented.ticket, presented.account);
+        }
+        let record = MemberRecord::admit(account, roster.grid(), presented.account, &name, accepted, now_secs);
+        if name.len() > NAME_BYTES_MAX || record.check(roster.grid()).is_err() {
+            return Err(Refusal::Malformed);
+        }
+        if !roster.has_room() {
+            return Err(Refusal::CannotAdmit);
+        }
+        // First the ticket, then the member: a crash between the two lets the same account ask again, and nobody else.
+        core.invites.use_up(presented.ticket, presented.account)?;
+        let added = core.members.update(|roster| roster.add_member(record));
+        added.map(drop).map_err(|error| {
+            tracing::error!("{error}");
+            Refusal::CannotAdmit
+        })
+    });
+    admitting.await.unwrap_or(Err(Refusal::CannotAdmit))
+}
+
+/// Takes over the roster of another grid, if this account is a member of it and leaves nobody behind.
+async fn adopt(core: &Arc<Core>, records: RosterRecords) -> Result<(), JoinError> {
+    let new = Roster::from_records(&records);
+    let account = core.cert.account;
+    if new.member(account).is_none() {
+        return Err(JoinError::Answer { reason: "this account is not in its roster".into() });
+    }
+    let adopting = core.clone();
+    blocking(move || {
+        adopting.members.update(|roster| {
+            let may_leave = roster.is_alone(account);
+            if roster.grid() == new.grid() {
+                return roster.merge(&records);
+            }
+            if may_leave {
+                *roster = new;
+            }
+            may_leave
+        })
+    })
+    .await?;
+    if core.members.roster().member(account).is_none() {
+        return Err(JoinError::InAnotherGrid);
+    }
+    publish(core).await
+}
+
+async fn merge(core: &Arc<Core>, records: RosterRecords) -> Result<(), JoinError> {
+    let merging = core.clone();
+    blocking(move || merging.members.update(|roster| roster.merge(&records))).await?;
+    // Others may know a record of this device that is newer than ours: from a home that was set back.
+    publish(core).await
+}
+
+/// Says in the roster where this device is.
+pub async fn publish(core: &Arc<Core>) -> Result<(), JoinError> {
+    let core = core.clone();
+    blocking(move || core.members.publish(&core.device_key, &core.cert, &core.announced_addresses())).await
+}
+
+async fn blocking<F>(change: F) -> Result<(), JoinError>
+where
+    F: FnOnce() -> Result<bool, RosterFileError> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(change).await {
+        Ok(changed) => Ok(changed.map(drop)?),
+        Err(stopped) => Err(JoinError::Answer { reason: stopped.to_string() }),
+    }
+}
+
+async fn ask(core: &Core, device: DeviceId, message: &MemberMessage) -> Result<Stream, JoinError> {
+    let mut stream = core.open_stream(device, MEMBER_PROTOCOL).await?;
+    frames::say(&mut stream, &core.hello(None), Bytes::new()).await?;
+    frames::say(&mut stream, message, Bytes::new()).await?;
+    greet::read_welcome(&mut stream, device).await?;
+    Ok(stream)
+}
+
+async fn read(stream: &mut Stream) -> Result<(MemberMessage, Bytes), JoinError> {
+    frames::read(stream).await?.ok_or(JoinError::Answer { reason: "the stream ended early".into() })
+}
+
+async fn in_time<T>(exchange: impl Future<Output = Result<T, JoinError>>) -> Result<T, JoinError> {
+    let done = tokio::time::timeout(EXCHANGE_TIME, exchange).await;
+    done.unwrap_or(Err(JoinError::Answer { reason: "it did not come in time".into() }))
+}

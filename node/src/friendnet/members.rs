@@ -1,0 +1,84 @@
+//! The roster as this node holds it: in memory for everybody to see, in a file for the next start.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use ed25519_dalek::SigningKey;
+use libp2p::Multiaddr;
+use proto::id::{AccountId, GridId};
+use proto::keys::DeviceCert;
+use proto::wire::roster::{DeviceRecord, MemberRecord, acceptance, grid_id};
+use tokio::sync::watch;
+
+use super::roster::{Roster, RosterFileError};
+
+/// The roster of this node. Methods that change it write a file: call them on blocking threads.
+pub struct Members {
+    path: PathBuf,
+    /// Held while changing and saving, so that the file is never older than what is shown.
+    changing: Mutex<()>,
+    shown: watch::Sender<Arc<Roster>>,
+}
+
+impl Members {
+    /// Reads what is kept. Without a file nobody is known, not even oneself.
+    pub fn open(path: &Path) -> Result<Self, RosterFileError> {
+        let roster = Roster::load(path)?.unwrap_or_else(|| Roster::empty(GridId([0; 16])));
+        Ok(Self { path: path.to_owned(), changing: Mutex::new(()), shown: watch::Sender::new(Arc::new(roster)) })
+    }
+
+    /// The roster now.
+    pub fn roster(&self) -> Arc<Roster> {
+        self.shown.borrow().clone()
+    }
+
+    /// Sees every change.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Roster>> {
+        self.shown.subscribe()
+    }
+
+    /// Changes the roster durably; `change` says whether it changed anything.
+    pub fn update(&self, change: impl FnOnce(&mut Roster) -> bool) -> Result<bool, RosterFileError> {
+        let _changing = self.changing.lock().expect("no panic while the roster is changed");
+        let mut roster = Roster::clone(&self.roster());
+        if !change(&mut roster) {
+            return Ok(false);
+        }
+        roster.save(&self.path)?;
+        self.shown.send_replace(Arc::new(roster));
+        Ok(true)
+    }
+
+    /// Founds a grid with one member, unless there are members already.
+    pub fn found(&self, account: &SigningKey, name: &str, now_secs: u64) -> Result<bool, RosterFileError> {
+        let founder = AccountId(account.verifying_key().to_bytes());
+        self.update(|roster| {
+            if roster.members().next().is_some() {
+                return false;
+            }
+            let grid = grid_id(founder, now_secs);
+            *roster = Roster::empty(grid);
+            let accepted = acceptance(account, grid, name);
+            roster.add_member(MemberRecord::admit(account, grid, founder, name, accepted, now_secs))
+        })
+    }
+
+    /// Says where this device is, if the roster does not say so already. True if it had to be said.
+    pub fn publish(&self, device: &SigningKey, cert: &DeviceCert, addresses: &[Multiaddr]) -> Result<bool, RosterFileError> {
+        let addresses: Vec<_> = addresses.iter().map(Multiaddr::to_vec).collect();
+        self.update(|roster| {
+            let held = roster.device(cert.device);
+            let next = held.map_or(1, |held| held.record.seq + 1);
+            let record = DeviceRecord::sign(device, roster.grid(), cert, next, &addresses);
+            let same = held.is_some_and(|held| held.record.addresses == record.addresses && held.record.cert == record.cert);
+            !same && roster.add_device(record)
+        })
+    }
+}
+
+impl Roster {
+    /// Whether nobody but `account` is in it: it may then be left for another grid.
+    pub fn is_alone(&self, account: AccountId) -> bool {
+        self.members().all(|member| member.account == account)
+    }
+}

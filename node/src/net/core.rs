@@ -1,0 +1,139 @@
+//! What all tasks of the network share: identity, roster, connections, stores.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ed25519_dalek::SigningKey;
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
+use proto::id::DeviceId;
+use proto::keys::DeviceCert;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::counters::Counters;
+use super::driver::Dial;
+use super::links::{Links, announced};
+use crate::friendnet::identity;
+use crate::friendnet::invite::Invites;
+use crate::friendnet::members::Members;
+use crate::peer::kept::Kept;
+
+/// How long a connection may take to come up, and a stream to open on it.
+pub const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// Most addresses tried in one dial.
+const ADDRESSES_MAX: usize = 16;
+
+/// Shared by all tasks; see the module.
+pub struct Core {
+    /// This device's key.
+    pub device_key: SigningKey,
+    /// This device.
+    pub device: DeviceId,
+    /// Its certificate.
+    pub cert: DeviceCert,
+    /// The account's key, on devices that may admit members.
+    pub account_key: Option<SigningKey>,
+    /// The account's name for people.
+    pub account_name: String,
+    /// Who is in the grid.
+    pub members: Members,
+    /// Tickets given out.
+    pub invites: Invites,
+    /// Shares kept for friends.
+    pub kept: Kept,
+    /// Bytes and shares counted.
+    pub counters: Counters,
+    /// Connections.
+    pub links: Arc<Links>,
+    /// Addresses that the node was asked to listen on.
+    pub listen: Vec<Multiaddr>,
+    /// Addresses that others should be told besides: a forwarded port, a name.
+    pub announce: Vec<Multiaddr>,
+    /// Opens streams.
+    pub control: libp2p_stream::Control,
+    /// Asks the driver.
+    pub dials: mpsc::Sender<Dial>,
+    /// Ends all tasks.
+    pub stop: CancellationToken,
+}
+
+/// A peer that no connection or stream leads to.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+#[error("{device} does not answer: {reason}")]
+pub struct ConnectError {
+    /// The first digits of the device.
+    device: String,
+    /// What was tried.
+    reason: String,
+}
+
+impl Core {
+    /// Sees that there is a connection to `device`: at once when there is one, else by dialing all known addresses. May be
+    /// dropped.
+    pub async fn connect(&self, device: DeviceId) -> Result<PeerId, ConnectError> {
+        let failed = |reason: &str| ConnectError { device: device.short(), reason: reason.to_owned() };
+        let peer = identity::peer_id(device).ok_or_else(|| failed("its id is no key"))?;
+        if self.links.is_connected(peer) {
+            return Ok(peer);
+        }
+        let addresses = self.addresses_of(device, peer);
+        if addresses.is_empty() {
+            return Err(failed("no address of it is known"));
+        }
+        let (done, outcome) = oneshot::channel();
+        self.dials.send(Dial { peer, addresses, done }).await.map_err(|_| failed("the network is stopped"))?;
+        match tokio::time::timeout(CONNECT_TIME, outcome).await {
+            Err(_) => Err(failed("no connection in time")),
+            Ok(Err(_)) => Err(failed("the network is stopped")),
+            Ok(Ok(Err(reason))) => Err(failed(&reason)),
+            Ok(Ok(Ok(()))) => Ok(peer),
+        }
+    }
+
+    /// Connects and opens a stream. May be dropped.
+    pub async fn open_stream(&self, device: DeviceId, protocol: &'static str) -> Result<Stream, ConnectError> {
+        let failed = |reason: String| ConnectError { device: device.short(), reason };
+        let peer = self.connect(device).await?;
+        // A control that is shared opens one stream after the other; a clone has its own turn.
+        let mut control = self.control.clone();
+        let opening = control.open_stream(peer, StreamProtocol::new(protocol));
+        match tokio::time::timeout(CONNECT_TIME, opening).await {
+            Err(_) => Err(failed("no stream in time".into())),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Ok(Ok(stream)) => Ok(stream),
+        }
+    }
+
+    /// Where this node can be reached, as others should be told.
+    pub fn announced_addresses(&self) -> Vec<Multiaddr> {
+        let mut addresses = self.announce.clone();
+        addresses.extend(announced(&self.listen, &self.links.listening()));
+        addresses
+    }
+
+    /// Seconds since 1970 by this machine's clock.
+    pub fn now_secs(&self) -> u64 {
+        SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
+    }
+
+    fn addresses_of(&self, device: DeviceId, peer: PeerId) -> Vec<Multiaddr> {
+        let mut addresses = self.links.addresses(peer);
+        let roster = self.members.roster();
+        for address in roster.device(device).map(|known| known.addresses()).unwrap_or_default() {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses.truncate(ADDRESSES_MAX);
+        addresses
+    }
+}
+
+/// Splits the device off an address that ends in `/p2p/…`.
+pub fn split_device(mut address: Multiaddr) -> Option<(DeviceId, Multiaddr)> {
+    match address.pop() {
+        Some(Protocol::P2p(peer)) => Some((identity::device_id(peer)?, address)),
+        _ => None,
+    }
+}

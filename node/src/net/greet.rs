@@ -1,0 +1,127 @@
+//! The first frames of a stream: who is there, and whether it may go on.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::io::{AsyncRead, AsyncWrite};
+use proto::id::{AccountId, DeviceId};
+use proto::keys::DeviceCert;
+use proto::wire::VERSION;
+use proto::wire::greeting::{Greeting, Refusal};
+
+use super::core::Core;
+use super::frames::{self, ReadError};
+
+/// How long the other side may take for its first words.
+pub const GREETING_TIME: Duration = Duration::from_secs(10);
+
+/// A greeting that led to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum GreetError {
+    /// The other side does not want to talk to us.
+    #[error("Refused: {text}")]
+    Refused {
+        /// What to act on.
+        refusal: Refusal,
+        /// For people.
+        text: String,
+    },
+    /// The certificate is damaged or belongs to another device.
+    #[error("The other side's certificate is not its own")]
+    Certificate,
+    /// The other side broke the protocol, or hung up.
+    #[error("The other side does not speak this protocol: {reason}")]
+    Protocol {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl From<ReadError> for GreetError {
+    fn from(error: ReadError) -> Self {
+        Self::Protocol { reason: error.to_string() }
+    }
+}
+
+impl From<std::io::Error> for GreetError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Protocol { reason: error.to_string() }
+    }
+}
+
+/// Who said hello.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Its certificate, which the connection proves.
+    pub cert: DeviceCert,
+    /// Whose shares it asks for.
+    pub owner: AccountId,
+}
+
+impl Core {
+    /// What this node says first on a stream that it opened.
+    pub fn hello(&self, owner: Option<AccountId>) -> Greeting {
+        Greeting::Hello { version: VERSION, cert: self.cert.encode().into(), owner }
+    }
+
+    /// What this node answers to a caller that it will serve.
+    pub fn welcome(&self) -> Greeting {
+        Greeting::Welcome { version: VERSION, cert: self.cert.encode().into() }
+    }
+}
+
+/// Reads the answer to our hello: the certificate of `device`, or why not.
+pub async fn read_welcome<R: AsyncRead + Unpin>(stream: &mut R, device: DeviceId) -> Result<DeviceCert, GreetError> {
+    match read_greeting(stream).await? {
+        Greeting::Welcome { cert, .. } => {
+            let cert = DeviceCert::decode(&cert).map_err(|_| GreetError::Certificate)?;
+            if cert.device == device { Ok(cert) } else { Err(GreetError::Certificate) }
+        }
+        Greeting::Refused { refusal, text } => Err(GreetError::Refused { refusal, text }),
+        Greeting::Hello { .. } => Err(GreetError::Protocol { reason: "a hello answered a hello".into() }),
+    }
+}
+
+/// Reads the hello of the device at the other end. Membership is not looked at.
+pub async fn read_hello<R: AsyncRead + Unpin>(stream: &mut R, device: DeviceId) -> Result<Caller, Refusal> {
+    let greeting = read_greeting(stream).await.map_err(|_| Refusal::Malformed)?;
+    let Greeting::Hello { version, cert, owner } = greeting else { return Err(Refusal::Malformed) };
+    if version != VERSION {
+        return Err(Refusal::Version);
+    }
+    let cert = DeviceCert::decode(&cert).map_err(|_| Refusal::Certificate)?;
+    if cert.device != device {
+        return Err(Refusal::Certificate);
+    }
+    let owner = owner.unwrap_or(cert.account);
+    Ok(Caller { cert, owner })
+}
+
+/// Says no. Whether it arrives is not our concern.
+pub async fn refuse<W: AsyncWrite + Unpin>(stream: &mut W, refusal: Refusal) {
+    let greeting = Greeting::Refused { refusal, text: text(refusal).to_owned() };
+    let _ = tokio::time::timeout(GREETING_TIME, frames::say(stream, &greeting, Bytes::new())).await;
+}
+
+async fn read_greeting<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Greeting, GreetError> {
+    match tokio::time::timeout(GREETING_TIME, frames::read(stream)).await {
+        Err(_) => Err(GreetError::Protocol { reason: "no greeting in time".into() }),
+        Ok(Ok(Some((greeting, _)))) => Ok(greeting),
+        Ok(Ok(None)) => Err(GreetError::Protocol { reason: "the stream ended without a greeting".into() }),
+        Ok(Err(error)) => Err(error.into()),
+    }
+}
+
+fn text(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Stranger => "The account is no member of this grid: join it with a ticket",
+        Refusal::Certificate => "The device certificate is damaged or another device's",
+        Refusal::Version => "This version of the protocol is not spoken here: update gridbackup on both sides",
+        Refusal::Busy => "Too many streams at once: try again later",
+        Refusal::TicketUnknown => "The inviter does not know this ticket",
+        Refusal::TicketExpired => "The ticket has expired: ask for a new one",
+        Refusal::TicketUsed => "Somebody else has used this ticket: ask for a new one",
+        Refusal::CannotAdmit => "The inviter cannot admit members now",
+        Refusal::Malformed => "What was said is no message of this protocol",
+    }
+}

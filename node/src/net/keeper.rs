@@ -1,0 +1,121 @@
+//! Keeps the grid together: dials members that are away, and tells members that are there what changed in the roster.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto::id::DeviceId;
+use tokio::task::JoinSet;
+
+use super::core::Core;
+use crate::friendnet::{identity, join};
+
+/// How often members that are away are looked for, and the shortest wait after a failed attempt.
+const LOOK_INTERVAL: Duration = Duration::from_secs(15);
+/// The longest wait between two attempts to reach one member.
+const BACK_OFF_MAX: Duration = Duration::from_secs(300);
+/// Changes that come together are told together.
+const SETTLE_TIME: Duration = Duration::from_millis(100);
+/// Members dialed or talked to at once.
+const BUSY_MAX: usize = 8;
+
+/// What is known about one device.
+#[derive(Default)]
+struct Attention {
+    /// Digest of the roster when this device last heard it.
+    told: Option<[u8; 32]>,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+/// Runs until the node stops.
+pub async fn run(core: Arc<Core>) {
+    let mut keeper = Keeper { core: core.clone(), devices: HashMap::new(), busy: HashSet::new(), tasks: JoinSet::new() };
+    let mut links = core.links.subscribe();
+    let mut roster = core.members.subscribe();
+    let mut look = tokio::time::interval(LOOK_INTERVAL);
+    loop {
+        tokio::select! {
+            () = core.stop.cancelled() => break,
+            Ok(()) = links.changed() => tokio::time::sleep(SETTLE_TIME).await,
+            Ok(()) = roster.changed() => tokio::time::sleep(SETTLE_TIME).await,
+            _ = look.tick() => {}
+            Some(done) = keeper.tasks.join_next() => keeper.done(done),
+        }
+        links.mark_unchanged();
+        roster.mark_unchanged();
+        keeper.attend().await;
+    }
+}
+
+struct Keeper {
+    core: Arc<Core>,
+    devices: HashMap<DeviceId, Attention>,
+    busy: HashSet<DeviceId>,
+    tasks: JoinSet<Outcome>,
+}
+
+/// How a talk with a device ended, and the roster that it now has, if it ended well.
+struct Outcome {
+    device: DeviceId,
+    told: Option<[u8; 32]>,
+}
+
+impl Keeper {
+    async fn attend(&mut self) {
+        if !self.core.links.listening().is_empty()
+            && let Err(error) = join::publish(&self.core).await
+        {
+            tracing::error!("{error}");
+        }
+        let roster = self.core.members.roster();
+        let digest = *blake3::hash(&roster.records().encode()).as_bytes();
+        for device in roster.devices().map(|device| device.cert.device) {
+            if self.tasks.len() >= BUSY_MAX {
+                break;
+            }
+            if device != self.core.device && self.needs_attention(device, &digest) && self.busy.insert(device) {
+                let core = self.core.clone();
+                self.tasks.spawn(async move { talk(core, device).await });
+            }
+        }
+    }
+
+    fn needs_attention(&mut self, device: DeviceId, digest: &[u8; 32]) -> bool {
+        let connected = identity::peer_id(device).is_some_and(|peer| self.core.links.is_connected(peer));
+        let attention = self.devices.entry(device).or_default();
+        if !connected {
+            // Whatever it hears after it was away, it hears anew.
+            attention.told = None;
+        }
+        let waited = attention.not_before.is_none_or(|not_before| Instant::now() >= not_before);
+        waited && attention.told.as_ref() != Some(digest)
+    }
+
+    fn done(&mut self, done: Result<Outcome, tokio::task::JoinError>) {
+        let Ok(Outcome { device, told }) = done else { return };
+        self.busy.remove(&device);
+        let attention = self.devices.entry(device).or_default();
+        attention.told = told;
+        if told.is_some() {
+            (attention.failures, attention.not_before) = (0, None);
+            return;
+        }
+        attention.failures += 1;
+        let wait = LOOK_INTERVAL.saturating_mul(1 << attention.failures.min(5)).min(BACK_OFF_MAX);
+        attention.not_before = Some(Instant::now() + wait);
+    }
+}
+
+async fn talk(core: Arc<Core>, device: DeviceId) -> Outcome {
+    match join::exchange(&core, device).await {
+        Ok(()) => {
+            let digest = *blake3::hash(&core.members.roster().records().encode()).as_bytes();
+            Outcome { device, told: Some(digest) }
+        }
+        Err(error) => {
+            tracing::debug!("{}: {error}", device.short());
+            Outcome { device, told: None }
+        }
+    }
+}

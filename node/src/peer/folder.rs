@@ -1,0 +1,279 @@
+//! Shares and heads of one account in a directory: a `dir:` peer, and what this node keeps for a friend.
+//!
+//! The file system is the only truth: no database beside it, nothing to repair after a crash. A share is a file that appears
+//! under its name when it is complete and durable. Leaves out whose turn it is and how fast: limits are decorators.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::id::{AccountId, ShareId};
+use proto::share::{Share, ShareSize};
+use proto::share_store::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
+
+mod claims;
+mod durable;
+mod heads;
+mod layout;
+mod usage;
+
+use claims::Claims;
+pub(crate) use durable::store_error;
+use layout::Layout;
+use usage::Usage;
+
+/// A folder that cannot be used as a store.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder is missing, or its marker is: an unmounted disk looks like this.
+    #[error("{path} is not a gridbackup store: is the disk mounted?")]
+    NotAStore {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The marker was written by a newer gridbackup.
+    #[error("The store in {path} is of a newer version: update gridbackup")]
+    Version {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder cannot be read or written.
+    #[error("The store in {path} cannot be used: {source}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// One account's shares and heads in a directory; clones share it.
+#[derive(Clone)]
+pub struct FolderStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    layout: Layout,
+    owner: AccountId,
+    usage: Usage,
+    claims: Claims,
+}
+
+impl FolderStore {
+    /// Opens the store of `owner` below `root`, and makes both when they are not there. `quota` limits the bytes of stored
+    /// shares.
+    pub fn open(root: &Path, owner: AccountId, quota: Option<u64>) -> Result<Self, OpenError> {
+        layout::mark(root)?;
+        Self::open_marked(root, owner, quota)
+    }
+
+    /// As `open`, but the root must already be a store: so that an unmounted disk is missed, not replaced.
+    pub fn open_existing(root: &Path, owner: AccountId, quota: Option<u64>) -> Result<Self, OpenError> {
+        layout::check_mark(root)?;
+        Self::open_marked(root, owner, quota)
+    }
+
+    fn open_marked(root: &Path, owner: AccountId, quota: Option<u64>) -> Result<Self, OpenError> {
+        let layout = Layout::create(root, owner)?;
+        let inner = Inner { layout, owner, usage: Usage::new(quota), claims: Claims::default() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Whose shares these are.
+    pub fn owner(&self) -> AccountId {
+        self.inner.owner
+    }
+
+    /// Changes the limit on stored bytes. Shares beyond a lowered one stay.
+    pub fn set_quota(&self, quota: Option<u64>) {
+        self.inner.usage.set_quota(quota);
+    }
+
+    /// Bytes that the shares take. Blocks the first time, while they are counted.
+    pub fn used_bytes(&self) -> Result<u64, StoreError> {
+        self.inner.usage.used(&self.inner.layout)
+    }
+
+    /// Reads a share back from disk and checks all of it. `Corrupt` if a byte is wrong. Blocks.
+    pub fn verify(&self, id: ShareId) -> Result<(), StoreError> {
+        self.inner.read_whole(id)?.verify(id).map_err(|error| StoreError::Corrupt { reason: error.to_string() })
+    }
+
+    /// Opens a share's file for reading; gives its length too. Blocks.
+    pub(crate) fn open_share(&self, id: ShareId) -> Result<(File, u64), StoreError> {
+        self.inner.open_share(id)
+    }
+
+    /// Whether a sound copy of `id` is here already; a damaged one counts as absent, so that putting it again heals it.
+    /// Blocks.
+    pub(crate) fn holds_sound(&self, id: ShareId) -> Result<bool, StoreError> {
+        self.inner.holds_sound(id)
+    }
+
+    /// Fails with `Full` if `bytes` more would be beyond the quota. Blocks.
+    pub(crate) fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
+        self.inner.usage.check_room(&self.inner.layout, bytes)
+    }
+
+    /// Where transfers are that have not ended.
+    pub(crate) fn incoming(&self) -> PathBuf {
+        self.inner.layout.incoming()
+    }
+
+    /// Takes a complete, synced file on the same file system into the store under `id`, durably. The caller has checked
+    /// its bytes. Blocks.
+    pub(crate) fn adopt(&self, id: ShareId, path: &Path, bytes: u64) -> Result<(), StoreError> {
+        let _claim = self.inner.claims.claim(id);
+        self.inner.install(id, path, bytes)
+    }
+
+    async fn blocking<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
+    {
+        let inner = self.inner.clone();
+        match tokio::task::spawn_blocking(move || work(&inner)).await {
+            Ok(result) => result,
+            Err(stopped) => Err(StoreError::Unreachable { reason: format!("The store's thread stopped: {stopped}") }),
+        }
+    }
+}
+
+impl Inner {
+    fn put(&self, id: ShareId, share: &Share) -> Result<PutAck, StoreError> {
+        share.verify(id).map_err(|error| StoreError::Refused { reason: error.to_string() })?;
+        let _claim = self.claims.claim(id);
+        if self.holds_sound(id)? {
+            return Ok(PutAck::default());
+        }
+        let bytes = share.stored_bytes() as u64;
+        self.usage.check_room(&self.layout, bytes)?;
+        let temp = self.layout.temp(id);
+        durable::write(&temp, &[&share.data, &share.tail])
+            .and_then(|()| self.install(id, &temp, bytes))
+            .inspect_err(|_| drop(fs::remove_file(&temp)))?;
+        Ok(PutAck { bytes_sent: bytes, receipt: None })
+    }
+
+    /// Counts before the rename and takes the count back when it fails: two puts can then never share the last free bytes.
+    fn install(&self, id: ShareId, from: &Path, bytes: u64) -> Result<(), StoreError> {
+        let path = self.layout.share(id);
+        let replaced = fs::metadata(&path).map_or(0, |found| found.len());
+        self.usage.reserve(&self.layout, bytes, replaced)?;
+        durable::rename(from, &path).inspect_err(|_| self.usage.release(bytes, replaced))
+    }
+
+    fn open_share(&self, id: ShareId) -> Result<(File, u64), StoreError> {
+        let found = File::open(self.layout.share(id)).and_then(|file| {
+            let bytes = file.metadata()?.len();
+            Ok((file, bytes))
+        });
+        match found {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.layout.check_here()?;
+                Err(StoreError::NotFound)
+            }
+            other => other.map_err(|error| durable::store_error("reading a share", &error)),
+        }
+    }
+
+    fn get(&self, id: ShareId, range: Range<u32>) -> Result<Bytes, StoreError> {
+        let (file, bytes) = self.open_share(id)?;
+        // A file longer than any share is damaged; the bound keeps it from deciding how much memory this takes.
+        let end = u64::from(range.end);
+        if range.start > range.end || end > bytes || end > ShareSize::Large.stored_bytes() as u64 {
+            return Err(StoreError::OutOfRange);
+        }
+        let mut buffer = vec![0; (range.end - range.start) as usize];
+        file.read_exact_at(&mut buffer, range.start.into())
+            .map_err(|error| durable::store_error("reading a share", &error))?;
+        Ok(buffer.into())
+    }
+
+    fn read_whole(&self, id: ShareId) -> Result<Share, StoreError> {
+        let (_, bytes) = self.open_share(id)?;
+        let length = usize::try_from(bytes).ok().filter(|&bytes| ShareSize::from_stored_bytes(bytes).is_some());
+        let Some(length) = length else {
+            return Err(StoreError::Corrupt { reason: format!("{bytes} bytes are not the length of a stored share") });
+        };
+        let stored = self.get(id, 0..length as u32)?;
+        Share::from_stored(stored).map_err(|error| StoreError::Corrupt { reason: error.to_string() })
+    }
+
+    fn holds_sound(&self, id: ShareId) -> Result<bool, StoreError> {
+        match self.read_whole(id) {
+            Ok(share) => Ok(share.verify(id).is_ok()),
+            Err(StoreError::NotFound | StoreError::Corrupt { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn list(&self, after: Option<ShareId>, limit: u32) -> Result<Vec<ShareId>, StoreError> {
+        let limit = limit as usize;
+        let mut ids = Vec::new();
+        for first in after.map_or(0, |id| id.0[0])..=u8::MAX {
+            if ids.len() >= limit {
+                break;
+            }
+            let mut found = self.layout.shares_in(first).map_err(|error| durable::store_error("listing shares", &error))?;
+            found.retain(|id| after.is_none_or(|after| *id > after));
+            found.sort_unstable();
+            found.truncate(limit - ids.len());
+            ids.append(&mut found);
+        }
+        if ids.is_empty() {
+            self.layout.check_here()?;
+        }
+        Ok(ids)
+    }
+
+    fn remove(&self, id: ShareId) -> Result<(), StoreError> {
+        let _claim = self.claims.claim(id);
+        let path = self.layout.share(id);
+        let removed = fs::metadata(&path).and_then(|found| fs::remove_file(&path).map(|()| found.len()));
+        match removed {
+            Ok(bytes) => {
+                self.usage.release(bytes, 0);
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => self.layout.check_here(),
+            Err(error) => Err(durable::store_error("removing a share", &error)),
+        }
+    }
+}
+
+impl ShareStore for FolderStore {
+    fn put(&self, id: ShareId, share: Share) -> BoxFuture<'_, Result<PutAck, StoreError>> {
+        Box::pin(self.blocking(move |inner| inner.put(id, &share)))
+    }
+    fn get(&self, id: ShareId, range: Range<u32>) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+        Box::pin(self.blocking(move |inner| inner.get(id, range)))
+    }
+    fn list(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        Box::pin(self.blocking(move |inner| inner.list(after, limit)))
+    }
+    fn remove(&self, id: ShareId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.blocking(move |inner| inner.remove(id)))
+    }
+    fn space(&self) -> BoxFuture<'_, Result<Space, StoreError>> {
+        Box::pin(self.blocking(|inner| inner.usage.space(&inner.layout)))
+    }
+}
+
+impl HeadStore for FolderStore {
+    fn put_head(&self, head: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.blocking(move |inner| heads::put(&inner.layout, &inner.claims, inner.owner, &head)))
+    }
+    fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
+        Box::pin(self.blocking(move |inner| heads::of(&inner.layout, account)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! The heads of an account's devices: one file each, replaced whole, never by an older one.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+use bytes::Bytes;
+use proto::head::{HEAD_BYTES, Head};
+use proto::id::{AccountId, DeviceId};
+use proto::share_store::StoreError;
+
+use super::claims::Claims;
+use super::durable;
+use super::layout::Layout;
+
+/// Most devices of one account whose heads are kept: bounds what a member can make us store for nothing.
+const DEVICES_MAX: usize = 64;
+
+/// Keeps a head of `owner` unless a newer one of its device is held. Blocks.
+pub fn put(layout: &Layout, claims: &Claims, owner: AccountId, encoded: &[u8]) -> Result<(), StoreError> {
+    let refused = |reason: String| StoreError::Refused { reason };
+    let head = Head::decode(encoded).map_err(|error| refused(error.to_string()))?;
+    if head.account() != owner {
+        return Err(refused("The head belongs to another account".into()));
+    }
+    let path = layout.heads(owner).join(head.device().to_string());
+    let _claim = claims.claim_name(head.device().0);
+    match held(&path)? {
+        Some(held) if held.as_ref() == encoded => return Ok(()),
+        // A held file that does not decode is damaged: the new head heals it.
+        Some(held) if Head::decode(&held).is_ok_and(|held| held.seq >= head.seq) => {
+            return Err(refused(format!("A head as new as number {} is held for that device", head.seq)));
+        }
+        Some(_) => {}
+        None if devices(&path)? >= DEVICES_MAX => {
+            return Err(StoreError::Full { reason: format!("heads of {DEVICES_MAX} devices are held") });
+        }
+        None => {}
+    }
+    let temp = path.with_extension("tmp");
+    durable::write(&temp, &[encoded])
+        .and_then(|()| durable::rename(&temp, &path))
+        .inspect_err(|_| drop(fs::remove_file(&temp)))
+}
+
+/// All heads held for `account`. Blocks.
+pub fn of(layout: &Layout, account: AccountId) -> Result<Vec<Bytes>, StoreError> {
+    let entries = match fs::read_dir(layout.heads(account)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return layout.check_here().map(|()| Vec::new()),
+        other => other.map_err(read_error)?,
+    };
+    let mut heads = Vec::new();
+    for entry in entries.take(2 * DEVICES_MAX) {
+        let entry = entry.map_err(read_error)?;
+        if entry.file_name().to_str().is_some_and(|name| name.parse::<DeviceId>().is_ok()) {
+            heads.extend(held(&entry.path())?);
+        }
+    }
+    heads.truncate(DEVICES_MAX);
+    Ok(heads)
+}
+
+fn held(path: &Path) -> Result<Option<Bytes>, StoreError> {
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|file| file.take(HEAD_BYTES as u64 + 1).read_to_end(&mut bytes)) {
+        Ok(_) => Ok(Some(bytes.into())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(read_error(error)),
+    }
+}
+
+fn devices(path: &Path) -> Result<usize, StoreError> {
+    let folder = path.parent().unwrap_or(path);
+    fs::read_dir(folder).map(Iterator::count).map_err(read_error)
+}
+
+fn read_error(error: io::Error) -> StoreError {
+    durable::store_error("reading heads", &error)
+}

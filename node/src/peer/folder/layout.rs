@@ -1,0 +1,150 @@
+//! Names in a store's folder.
+//!
+//! ```text
+//! <root>/gridbackup-store                       marker: "gridbackup store 1\n"
+//! <root>/<first 16 hex digits of the account>/shares/<first 2>/<share id>
+//!                                            /heads/<device id>
+//!                                            /incoming/<share id>.part            a transfer that has not ended
+//!                                            /incoming/<share id>.<…>.tmp         a local put that has not ended
+//! ```
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use proto::id::{AccountId, ShareId};
+use proto::share_store::StoreError;
+
+use super::OpenError;
+use super::durable;
+
+const MARKER: &str = "gridbackup-store";
+const MARKER_TEXT: &str = "gridbackup store 1\n";
+/// Temporary files older than this belong to no living put. Chosen: no put lasts an hour, clocks of mounts differ.
+const TEMP_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The paths of one account's store.
+pub struct Layout {
+    root: PathBuf,
+    account: PathBuf,
+}
+
+/// Makes `root` a store if it is none yet. Files of others in it are left alone.
+pub fn mark(root: &Path) -> Result<(), OpenError> {
+    let io_error = |source| OpenError::Io { path: root.to_owned(), source };
+    match check_mark(root) {
+        Err(OpenError::NotAStore { .. }) => {}
+        other => return other,
+    }
+    fs::create_dir_all(root).map_err(io_error)?;
+    let (temp, marker) = (root.join(".gridbackup-store.tmp"), root.join(MARKER));
+    fs::write(&temp, MARKER_TEXT).map_err(io_error)?;
+    fs::rename(&temp, &marker).and_then(|()| durable::sync_directory_of(&marker)).map_err(io_error)
+}
+
+/// Checks that `root` is a store of this version.
+pub fn check_mark(root: &Path) -> Result<(), OpenError> {
+    match fs::read(root.join(MARKER)) {
+        Ok(text) if text == MARKER_TEXT.as_bytes() => Ok(()),
+        Ok(_) => Err(OpenError::Version { path: root.to_owned() }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(OpenError::NotAStore { path: root.to_owned() }),
+        Err(source) => Err(OpenError::Io { path: root.to_owned(), source }),
+    }
+}
+
+/// The folder of an account's store below `root`.
+pub fn account_folder(root: &Path, account: AccountId) -> PathBuf {
+    root.join(&account.to_string()[..16])
+}
+
+impl Layout {
+    /// Makes the folders that an account's store needs.
+    pub fn create(root: &Path, owner: AccountId) -> Result<Self, OpenError> {
+        let layout = Self { root: root.to_owned(), account: account_folder(root, owner) };
+        for folder in ["shares", "heads", "incoming"] {
+            let path = layout.account.join(folder);
+            fs::create_dir_all(&path).map_err(|source| OpenError::Io { path, source })?;
+        }
+        layout.sweep().map_err(|source| OpenError::Io { path: layout.incoming(), source })?;
+        Ok(layout)
+    }
+
+    /// Where a share is.
+    pub fn share(&self, id: ShareId) -> PathBuf {
+        let name = id.to_string();
+        self.account.join("shares").join(&name[..2]).join(name)
+    }
+
+    /// A new name for a share while it is written: two stores on one folder, even in two processes, never share it.
+    pub fn temp(&self, id: ShareId) -> PathBuf {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let (process, count) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        self.incoming().join(format!("{id}.{process}-{count}.tmp"))
+    }
+
+    /// Removes what puts left behind that a crash cut off.
+    pub fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.incoming())? {
+            let entry = entry?;
+            let abandoned = entry.metadata().and_then(|found| found.modified()).is_ok_and(|time| {
+                time.elapsed().is_ok_and(|age| age > TEMP_AGE_MAX)
+            });
+            if abandoned && entry.path().extension().is_some_and(|extension| extension == "tmp") {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the heads of `account` are.
+    pub fn heads(&self, account: AccountId) -> PathBuf {
+        account_folder(&self.root, account).join("heads")
+    }
+
+    /// Where transfers are that have not ended.
+    pub fn incoming(&self) -> PathBuf {
+        self.account.join("incoming")
+    }
+
+    /// The root of the store: for asking the file system.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Ids of the shares whose id begins with the byte `first`, in no order.
+    pub fn shares_in(&self, first: u8) -> io::Result<Vec<ShareId>> {
+        let names = self.names_in(first)?;
+        Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Bytes of all stored shares.
+    pub fn measure(&self) -> io::Result<u64> {
+        let mut bytes = 0;
+        for first in 0..=u8::MAX {
+            let folder = self.account.join("shares").join(format!("{first:02x}"));
+            for name in self.names_in(first)? {
+                let path = folder.join(&name);
+                if name.parse::<ShareId>().is_ok() {
+                    bytes += fs::metadata(path)?.len();
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// `Unreachable` unless the store is still mounted: tells "not there" from "cannot tell".
+    pub fn check_here(&self) -> Result<(), StoreError> {
+        check_mark(&self.root).map_err(|error| StoreError::Unreachable { reason: error.to_string() })
+    }
+
+    fn names_in(&self, first: u8) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.account.join("shares").join(format!("{first:02x}"))) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
+        names.filter_map(Result::transpose).collect()
+    }
+}

@@ -1,0 +1,121 @@
+//! Every message, byte for byte as version 1 says it (proto/golden/wire).
+
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+
+use super::frame::{LENGTH_BYTES, parse, prefix};
+use super::greeting::{Greeting, Refusal};
+use super::member::{MemberMessage, join_proof};
+use super::receipt::{Receipt, ReceiptBody};
+use super::share::{Failure, ShareMessage};
+use super::ticket::TicketId;
+use crate::id::{AccountId, DeviceId, ShareId};
+
+/// Frames of these messages, one after the other, are the golden file's bytes, and read back as the messages.
+fn frozen<M>(golden: &[u8], messages: &[(M, &[u8])])
+where
+    M: Encode<()> + for<'b> Decode<'b, ()> + PartialEq + std::fmt::Debug,
+{
+    let mut written = Vec::new();
+    for (message, payload) in messages {
+        written.extend(prefix(message, payload.len()));
+        written.extend_from_slice(payload);
+    }
+    assert_eq!(data_encoding::HEXLOWER.encode(&written), data_encoding::HEXLOWER.encode(golden));
+    let mut rest = golden;
+    for (message, payload) in messages {
+        let (length, behind) = rest.split_first_chunk::<LENGTH_BYTES>().expect("a frame is left");
+        let (body, next) = behind.split_at(super::frame::body_bytes(*length).expect("within limits"));
+        let (read, start) = parse::<M>(body).expect("a known message");
+        assert_eq!((&read, &body[start..]), (message, *payload));
+        rest = next;
+    }
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn greetings_of_version_1_do_not_change() {
+    let cert = || ByteVec::from(vec![0xce; 5]);
+    let refusals = [
+        Refusal::Stranger,
+        Refusal::Certificate,
+        Refusal::Version,
+        Refusal::Busy,
+        Refusal::TicketUnknown,
+        Refusal::TicketExpired,
+        Refusal::TicketUsed,
+        Refusal::CannotAdmit,
+        Refusal::Malformed,
+    ];
+    let mut messages: Vec<(Greeting, &[u8])> = vec![
+        (Greeting::Hello { version: 1, cert: cert(), owner: None }, b""),
+        (Greeting::Hello { version: 1, cert: cert(), owner: Some(AccountId([0xac; 32])) }, b""),
+        (Greeting::Welcome { version: 1, cert: cert() }, b""),
+    ];
+    messages.extend(refusals.map(|refusal| (Greeting::Refused { refusal, text: "No".into() }, &b""[..])));
+    frozen(include_bytes!("../../golden/wire/v1-greeting.bin"), &messages);
+}
+
+#[test]
+fn share_messages_of_version_1_do_not_change() {
+    let id = ShareId([0x5a; 32]);
+    let request = 0x0102_0304;
+    let failed = |failure| (ShareMessage::Failed { request, failure }, &b""[..]);
+    let messages: Vec<(ShareMessage, &[u8])> = vec![
+        (ShareMessage::Put { request, id, stored_bytes: 264_736 }, b""),
+        (ShareMessage::PutFrom { request, offset: 65_536 }, b""),
+        (ShareMessage::PutBytes { request, offset: 65_536 }, b"share"),
+        (ShareMessage::PutAck { request, receipt: vec![0xee; 3].into() }, b""),
+        (ShareMessage::Get { request, id, start: 1, end: 6 }, b""),
+        (ShareMessage::GetBytes { request, offset: 1 }, b"share"),
+        (ShareMessage::List { request, after: None, limit: 10 }, b""),
+        (ShareMessage::List { request, after: Some(id), limit: 8192 }, b""),
+        (ShareMessage::Ids { request }, &[0x5b; 64]),
+        (ShareMessage::Remove { request, id }, b""),
+        (ShareMessage::Done { request }, b""),
+        (ShareMessage::Space { request }, b""),
+        (ShareMessage::SpaceIs { request, used_bytes: 1, free_bytes: None }, b""),
+        (ShareMessage::SpaceIs { request, used_bytes: 1, free_bytes: Some(1 << 40) }, b""),
+        (ShareMessage::PutHead { request }, b"head"),
+        (ShareMessage::Heads { request, account: AccountId([0xac; 32]) }, b""),
+        (ShareMessage::HeadsAre { request }, b"heads"),
+        failed(Failure::NotFound),
+        failed(Failure::Full("disk".into())),
+        failed(Failure::Busy(5)),
+        failed(Failure::Unreachable("away".into())),
+        failed(Failure::Refused("no".into())),
+        failed(Failure::Corrupt("bad".into())),
+        failed(Failure::OutOfRange),
+        (ShareMessage::Cancel { request }, b""),
+    ];
+    frozen(include_bytes!("../../golden/wire/v1-share.bin"), &messages);
+}
+
+#[test]
+fn member_messages_of_version_1_do_not_change() {
+    let proof = join_proof(&[7; 32], DeviceId([1; 32]), DeviceId([2; 32]));
+    let join = MemberMessage::Join { ticket: TicketId([9; 16]), proof, name: "Ada".into(), acceptance: [0xaa; 64] };
+    let messages: [(MemberMessage, &[u8]); 4] = [
+        (join, b""),
+        (MemberMessage::Digest { hash: [0xd1; 32] }, b""),
+        (MemberMessage::Same, b""),
+        (MemberMessage::Roster, b"roster"),
+    ];
+    frozen(include_bytes!("../../golden/wire/v1-member.bin"), &messages);
+}
+
+#[test]
+fn a_receipt_of_version_1_does_not_change() {
+    let device = ed25519_dalek::SigningKey::from_bytes(&[4; 32]);
+    let body = ReceiptBody {
+        share: ShareId([0x5a; 32]),
+        owner: AccountId([0xac; 32]),
+        holder: DeviceId(device.verifying_key().to_bytes()),
+        stored_bytes: 264_736,
+        kept_secs: 1_800_000_000,
+    };
+    let receipt = Receipt::sign(&device, body);
+    let golden = include_bytes!("../../golden/wire/v1-receipt.bin");
+    assert_eq!(receipt.encode(), golden);
+    assert_eq!(Receipt::decode(golden), Ok(receipt));
+}

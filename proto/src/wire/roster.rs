@@ -1,0 +1,237 @@
+//! The roster: signed records of members and their devices (docs/protocol/roster.md).
+//!
+//! Only the records are here, each checked for itself. Which of them count, and how two rosters merge, is the node's.
+
+use ed25519_dalek::SigningKey;
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+
+use crate::id::{AccountId, DeviceId, GridId};
+use crate::keys::DeviceCert;
+use crate::wire::frame::PAYLOAD_BYTES_MAX;
+use crate::wire::signed;
+
+/// Most members of a grid.
+pub const MEMBERS_MAX: usize = 32;
+/// Most devices of one member.
+pub const DEVICES_MAX: usize = 6;
+/// Most addresses of one device.
+pub const ADDRESSES_MAX: usize = 8;
+/// Most bytes of one address, a multiaddr in binary form.
+pub const ADDRESS_BYTES_MAX: usize = 96;
+/// Most bytes of a name.
+pub const NAME_BYTES_MAX: usize = 64;
+
+const DEVICE_BYTES_MAX: usize = 256 + ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 2) + 96;
+const MEMBER_BYTES_MAX: usize = 2 * 32 + 2 * 64 + NAME_BYTES_MAX + 32;
+// The fullest roster fits one frame.
+const _: () = assert!(MEMBERS_MAX * (MEMBER_BYTES_MAX + DEVICES_MAX * DEVICE_BYTES_MAX) + 64 <= PAYLOAD_BYTES_MAX);
+
+const ACCEPTANCE: &str = "gridbackup 2026 acceptance";
+const ADMISSION: &str = "gridbackup 2026 admission";
+const DEVICE: &str = "gridbackup 2026 device record";
+
+/// A member, as two signatures make it.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct MemberRecord {
+    /// Who.
+    #[n(0)]
+    pub account: AccountId,
+    /// Name for people, chosen by the member.
+    #[n(1)]
+    pub name: String,
+    /// Who admitted it: a member; the founder admitted itself.
+    #[n(2)]
+    pub admitted_by: AccountId,
+    /// Seconds since 1970, by the admitter's clock.
+    #[n(3)]
+    pub admitted_secs: u64,
+    /// ed25519 by the member: it wants to be in this grid under this name.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub acceptance: [u8; 64],
+    /// ed25519 by the admitter over all fields above.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub admission: [u8; 64],
+}
+
+/// Where a device of a member is, by its own word.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct DeviceRecord {
+    /// Encoded `DeviceCert`.
+    #[n(0)]
+    pub cert: ByteVec,
+    /// Counts up with each record of the device: the highest counts.
+    #[n(1)]
+    pub seq: u64,
+    /// Where it listens: multiaddrs in binary form.
+    #[n(2)]
+    pub addresses: Vec<ByteVec>,
+    /// ed25519 by the device over all fields above and the grid.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub signature: [u8; 64],
+}
+
+/// A roster as it travels and as it is kept.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct RosterRecords {
+    /// [`super::VERSION`] of the writer.
+    #[n(0)]
+    pub version: u16,
+    /// Which grid: `grid_id` of its founder's record.
+    #[n(1)]
+    pub grid: GridId,
+    /// The members, in order of account.
+    #[n(2)]
+    pub members: Vec<MemberRecord>,
+    /// Their devices, in order of device.
+    #[n(3)]
+    pub devices: Vec<DeviceRecord>,
+    /// Reserved for removals; empty in version 1.
+    #[n(4)]
+    pub removals: Vec<ByteVec>,
+}
+
+/// Bytes or records that are no valid roster.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum RosterError {
+    /// Not the encoding, or out of limits.
+    #[error("Not a roster: {reason}")]
+    Malformed {
+        /// What is wrong.
+        reason: String,
+    },
+    /// Written by a newer gridbackup.
+    #[error("Roster version {version} is not known to this gridbackup")]
+    Version {
+        /// The version found.
+        version: u16,
+    },
+    /// A signature does not hold.
+    #[error("A signature in the roster is wrong")]
+    Signature,
+}
+
+#[derive(Encode)]
+struct Acceptance<'a>(#[n(0)] GridId, #[n(1)] AccountId, #[n(2)] &'a str);
+
+#[derive(Encode)]
+struct Admission<'a> {
+    #[n(0)]
+    accepted: Acceptance<'a>,
+    #[n(1)]
+    admitted_by: AccountId,
+    #[n(2)]
+    admitted_secs: u64,
+    #[cbor(n(3), with = "minicbor::bytes")]
+    acceptance: [u8; 64],
+}
+
+#[derive(Encode)]
+struct Whereabouts<'a>(#[n(0)] GridId, #[n(1)] &'a ByteVec, #[n(2)] u64, #[n(3)] &'a [ByteVec]);
+
+/// Id of the grid that `founder` founded at that time.
+pub fn grid_id(founder: AccountId, founded_secs: u64) -> GridId {
+    let mut founding = founder.0.to_vec();
+    founding.extend_from_slice(&founded_secs.to_le_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&blake3::derive_key("gridbackup 2026 grid id", &founding)[..16]);
+    GridId(id)
+}
+
+/// An account's signature that it wants to be in `grid` under `name`.
+pub fn acceptance(account: &SigningKey, grid: GridId, name: &str) -> [u8; 64] {
+    let who = AccountId(account.verifying_key().to_bytes());
+    signed::sign(account, ACCEPTANCE, &Acceptance(grid, who, name))
+}
+
+impl MemberRecord {
+    /// Admits an account that accepted.
+    pub fn admit(
+        admitter: &SigningKey,
+        grid: GridId,
+        account: AccountId,
+        name: &str,
+        acceptance: [u8; 64],
+        admitted_secs: u64,
+    ) -> Self {
+        let admitted_by = AccountId(admitter.verifying_key().to_bytes());
+        let mut record =
+            Self { account, name: name.to_owned(), admitted_by, admitted_secs, acceptance, admission: [0; 64] };
+        record.admission = signed::sign(admitter, ADMISSION, &record.admission_body(grid));
+        record
+    }
+
+    /// Checks limits and both signatures; whether the admitter is a member is for the caller.
+    pub fn check(&self, grid: GridId) -> Result<(), RosterError> {
+        if self.name.len() > NAME_BYTES_MAX {
+            return Err(RosterError::Malformed { reason: format!("a name of {} bytes", self.name.len()) });
+        }
+        let accepted = Acceptance(grid, self.account, &self.name);
+        let holds = signed::holds(&self.account.0, ACCEPTANCE, &accepted, &self.acceptance)
+            && signed::holds(&self.admitted_by.0, ADMISSION, &self.admission_body(grid), &self.admission);
+        if holds { Ok(()) } else { Err(RosterError::Signature) }
+    }
+
+    /// Whether this is the founder of `grid`.
+    pub fn founds(&self, grid: GridId) -> bool {
+        self.account == self.admitted_by && grid_id(self.account, self.admitted_secs) == grid
+    }
+
+    fn admission_body(&self, grid: GridId) -> Admission<'_> {
+        Admission {
+            accepted: Acceptance(grid, self.account, &self.name),
+            admitted_by: self.admitted_by,
+            admitted_secs: self.admitted_secs,
+            acceptance: self.acceptance,
+        }
+    }
+}
+
+impl DeviceRecord {
+    /// Signs a record. Addresses beyond the limits are left out.
+    pub fn sign(device: &SigningKey, grid: GridId, cert: &DeviceCert, seq: u64, addresses: &[Vec<u8>]) -> Self {
+        let cert = ByteVec::from(cert.encode());
+        let short = addresses.iter().filter(|address| address.len() <= ADDRESS_BYTES_MAX);
+        let addresses: Vec<_> = short.take(ADDRESSES_MAX).cloned().map(ByteVec::from).collect();
+        let signature = signed::sign(device, DEVICE, &Whereabouts(grid, &cert, seq, &addresses));
+        Self { cert, seq, addresses, signature }
+    }
+
+    /// Checks limits, certificate and signature; whether the account is a member is for the caller.
+    pub fn check(&self, grid: GridId) -> Result<DeviceCert, RosterError> {
+        if self.addresses.len() > ADDRESSES_MAX || self.addresses.iter().any(|address| address.len() > ADDRESS_BYTES_MAX) {
+            return Err(RosterError::Malformed { reason: "too many or too long addresses".into() });
+        }
+        let cert = DeviceCert::decode(&self.cert).map_err(|error| RosterError::Malformed { reason: error.to_string() })?;
+        let body = Whereabouts(grid, &self.cert, self.seq, &self.addresses);
+        if signed::holds(&cert.device.0, DEVICE, &body, &self.signature) { Ok(cert) } else { Err(RosterError::Signature) }
+    }
+
+    /// The device, when the certificate can be read.
+    pub fn device(&self) -> Option<DeviceId> {
+        DeviceCert::decode(&self.cert).ok().map(|cert| cert.device)
+    }
+}
+
+impl RosterRecords {
+    /// The bytes that travel and are kept, at most `PAYLOAD_BYTES_MAX`.
+    pub fn encode(&self) -> Vec<u8> {
+        minicbor::to_vec(self).expect("writing to memory does not fail")
+    }
+
+    /// Decodes and checks version and limits; the records are checked one by one by whoever merges them.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RosterError> {
+        let malformed = |reason: String| RosterError::Malformed { reason };
+        if bytes.len() > PAYLOAD_BYTES_MAX {
+            return Err(malformed(format!("{} bytes are too many", bytes.len())));
+        }
+        let records: Self = minicbor::decode(bytes).map_err(|error| malformed(error.to_string()))?;
+        if records.version != super::VERSION {
+            return Err(RosterError::Version { version: records.version });
+        }
+        if records.members.len() > MEMBERS_MAX || records.devices.len() > MEMBERS_MAX * DEVICES_MAX {
+            return Err(malformed("more members or devices than a grid can have".into()));
+        }
+        Ok(records)
+    }
+}

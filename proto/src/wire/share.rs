@@ -1,0 +1,274 @@
+//! Shares, heads and space: what is said on `/gridbackup/share/1` (docs/protocol/share.md).
+//!
+//! The side that opened the stream asks, the other answers. Many requests may be open; `request` is chosen by the asker and
+//! comes back with every answer. Bytes of shares travel as payloads.
+
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+use std::time::Duration;
+
+use crate::id::{AccountId, ShareId};
+use crate::share_store::StoreError;
+use crate::wire::frame::PAYLOAD_BYTES_MAX;
+
+/// Most ids in one answer to `List`: they fill a payload.
+pub const IDS_MAX: u32 = (PAYLOAD_BYTES_MAX / ShareId::LEN) as u32;
+/// Most bytes of a reason for people.
+pub const REASON_BYTES_MAX: usize = 512;
+
+/// A message about shares.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum ShareMessage {
+    /// I have a share for you. Answers: `PutFrom`, `PutAck` or `Failed`.
+    #[n(0)]
+    Put {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// The share.
+        #[n(1)]
+        id: ShareId,
+        /// Bytes of its stored form.
+        #[n(2)]
+        stored_bytes: u32,
+    },
+    /// Send it, from this offset on: what lies before is here already.
+    #[n(1)]
+    PutFrom {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// First byte to send.
+        #[n(1)]
+        offset: u32,
+    },
+    /// The payload is the stored form from `offset` on. Offsets are without gaps.
+    #[n(2)]
+    PutBytes {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// Where the payload belongs.
+        #[n(1)]
+        offset: u32,
+    },
+    /// The share is durable here.
+    #[n(3)]
+    PutAck {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// Encoded [`super::receipt::Receipt`].
+        #[n(1)]
+        receipt: ByteVec,
+    },
+    /// Give me this range of a stored form. Answers: `GetBytes` until all is sent, or `Failed`.
+    #[n(4)]
+    Get {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// The share.
+        #[n(1)]
+        id: ShareId,
+        /// First byte.
+        #[n(2)]
+        start: u32,
+        /// One behind the last byte.
+        #[n(3)]
+        end: u32,
+    },
+    /// The payload is the stored form from `offset` on. Offsets are without gaps; an empty range has one empty payload.
+    #[n(5)]
+    GetBytes {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// Where the payload belongs.
+        #[n(1)]
+        offset: u32,
+    },
+    /// Which shares of mine do you hold? Answers: `Ids` or `Failed`.
+    #[n(6)]
+    List {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// Only ids greater than this one.
+        #[n(1)]
+        after: Option<ShareId>,
+        /// Most ids wanted; the answer has at most [`IDS_MAX`].
+        #[n(2)]
+        limit: u32,
+    },
+    /// The payload is ids, ascending.
+    #[n(7)]
+    Ids {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+    },
+    /// Forget a share. Answers: `Done` or `Failed`.
+    #[n(8)]
+    Remove {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// The share.
+        #[n(1)]
+        id: ShareId,
+    },
+    /// It is done, durably where that matters.
+    #[n(9)]
+    Done {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+    },
+    /// How much of your space do I use? Answers: `SpaceIs` or `Failed`.
+    #[n(10)]
+    Space {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+    },
+    /// This much.
+    #[n(11)]
+    SpaceIs {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// Bytes of the caller's stored shares.
+        #[n(1)]
+        used_bytes: u64,
+        /// Bytes still granted.
+        #[n(2)]
+        free_bytes: Option<u64>,
+    },
+    /// The payload is a head of mine: keep it. Answers: `Done` or `Failed`.
+    #[n(12)]
+    PutHead {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+    },
+    /// Which heads of this account do you hold? Answers: `HeadsAre` or `Failed`.
+    #[n(13)]
+    Heads {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// The account.
+        #[n(1)]
+        account: AccountId,
+    },
+    /// The payload is heads, `HEAD_BYTES` each.
+    #[n(14)]
+    HeadsAre {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+    },
+    /// The request failed; nothing more comes for it.
+    #[n(15)]
+    Failed {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// Why.
+        #[n(1)]
+        failure: Failure,
+    },
+    /// I no longer want an answer. What was sent of a share is kept for a later put.
+    #[n(16)]
+    Cancel {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+    },
+}
+
+impl ShareMessage {
+    /// Number of the request that this message belongs to.
+    pub fn request(&self) -> u32 {
+        match self {
+            Self::Put { request, .. }
+            | Self::PutFrom { request, .. }
+            | Self::PutBytes { request, .. }
+            | Self::PutAck { request, .. }
+            | Self::Get { request, .. }
+            | Self::GetBytes { request, .. }
+            | Self::List { request, .. }
+            | Self::Ids { request }
+            | Self::Remove { request, .. }
+            | Self::Done { request }
+            | Self::Space { request }
+            | Self::SpaceIs { request, .. }
+            | Self::PutHead { request }
+            | Self::Heads { request, .. }
+            | Self::HeadsAre { request }
+            | Self::Failed { request, .. }
+            | Self::Cancel { request } => *request,
+        }
+    }
+}
+
+/// A `StoreError` on the wire.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub enum Failure {
+    /// `StoreError::NotFound`.
+    #[n(0)]
+    NotFound,
+    /// `StoreError::Full`.
+    #[n(1)]
+    Full(#[n(0)] String),
+    /// `StoreError::Busy`, with the seconds to wait.
+    #[n(2)]
+    Busy(#[n(0)] u32),
+    /// `StoreError::Unreachable`: the holder's own store does not answer.
+    #[n(3)]
+    Unreachable(#[n(0)] String),
+    /// `StoreError::Refused`.
+    #[n(4)]
+    Refused(#[n(0)] String),
+    /// `StoreError::Corrupt`.
+    #[n(5)]
+    Corrupt(#[n(0)] String),
+    /// `StoreError::OutOfRange`.
+    #[n(6)]
+    OutOfRange,
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound => Self::NotFound,
+            StoreError::Full { reason } => Self::Full(shortened(reason)),
+            StoreError::Busy { retry_after } => Self::Busy(u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX)),
+            StoreError::Unreachable { reason } => Self::Unreachable(shortened(reason)),
+            StoreError::Refused { reason } => Self::Refused(shortened(reason)),
+            StoreError::Corrupt { reason } => Self::Corrupt(shortened(reason)),
+            StoreError::OutOfRange => Self::OutOfRange,
+        }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotFound => Self::NotFound,
+            Failure::Full(reason) => Self::Full { reason: shortened(reason) },
+            Failure::Busy(secs) => Self::Busy { retry_after: Duration::from_secs(secs.into()) },
+            Failure::Unreachable(reason) => Self::Unreachable { reason: shortened(reason) },
+            Failure::Refused(reason) => Self::Refused { reason: shortened(reason) },
+            Failure::Corrupt(reason) => Self::Corrupt { reason: shortened(reason) },
+            Failure::OutOfRange => Self::OutOfRange,
+        }
+    }
+}
+
+/// A reason within its limit.
+pub fn shortened(mut reason: String) -> String {
+    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+    reason
+}
