@@ -151,12 +151,21 @@ impl Net {
         }
         let mut swarm = swarm::build(identity::keypair(&config.device_key), config.discovery)?;
         for address in &config.listen {
-            let failed = |reason| NetError::Listen { address: address.clone(), reason };
-            swarm.listen_on(address.clone()).map_err(|error| failed(error.to_string()))?;
+            let failed = |reason| NetError::Listen {
+                address: address.clone(),
+                reason,
+            };
+            swarm
+                .listen_on(address.clone())
+                .map_err(|error| failed(error.to_string()))?;
         }
         let mut control = swarm.behaviour().streams.new_control();
-        let shares = control.accept(StreamProtocol::new(SHARE_PROTOCOL)).expect("a new swarm accepts nothing yet");
-        let exchanges = control.accept(StreamProtocol::new(MEMBER_PROTOCOL)).expect("a new swarm accepts nothing yet");
+        let shares = control
+            .accept(StreamProtocol::new(SHARE_PROTOCOL))
+            .expect("a new swarm accepts nothing yet");
+        let exchanges = control
+            .accept(StreamProtocol::new(MEMBER_PROTOCOL))
+            .expect("a new swarm accepts nothing yet");
         let (dials, dial_queue) = mpsc::channel(DIALS_MAX);
         let core = Arc::new(make_core(config, device, control, dials)?);
         let driver = Driver::new(swarm, core.links.clone(), core.members.subscribe());
@@ -165,7 +174,13 @@ impl Net {
         tokio::spawn(keeper::run(core.clone()));
         await_addresses(&core).await?;
         let stop = core.stop.clone().drop_guard();
-        Ok(NetHandle { shared: Arc::new(Shared { core, stores: Mutex::default(), _stop: stop }) })
+        Ok(NetHandle {
+            shared: Arc::new(Shared {
+                core,
+                stores: Mutex::default(),
+                _stop: stop,
+            }),
+        })
     }
 }
 
@@ -197,7 +212,10 @@ impl NetHandle {
 
     /// The shares of another account on a friend's device: for reading, to audit and repair them.
     pub fn peer_of(&self, device: DeviceId, owner: AccountId) -> RemoteStore {
-        self.store(device, Some(owner).filter(|owner| *owner != self.shared.core.cert.account))
+        self.store(
+            device,
+            Some(owner).filter(|owner| *owner != self.shared.core.cert.account),
+        )
     }
 
     /// Whether there is a connection to a device.
@@ -226,17 +244,32 @@ impl NetHandle {
         if core.account_key.is_none() {
             return Err(InviteError::NoAccountKey);
         }
-        let addresses: Vec<_> = core.announced_addresses().iter().take(ADDRESSES_MAX).map(|at| at.to_vec().into()).collect();
+        let addresses: Vec<_> = core
+            .announced_addresses()
+            .iter()
+            .take(ADDRESSES_MAX)
+            .map(|at| at.to_vec().into())
+            .collect();
         if addresses.is_empty() {
             return Err(InviteError::NoAddress);
         }
         let mut secret = [0; 16];
-        getrandom::fill(&mut secret).map_err(|error| InviteError::Random { reason: error.to_string() })?;
+        getrandom::fill(&mut secret).map_err(|error| InviteError::Random {
+            reason: error.to_string(),
+        })?;
         let grid = core.members.roster().grid();
-        let ticket = Ticket { inviter: core.device, grid, secret, expires_secs, addresses };
+        let ticket = Ticket {
+            inviter: core.device,
+            grid,
+            secret,
+            expires_secs,
+            addresses,
+        };
         let (kept, label) = (ticket.clone(), label.to_owned());
         let keeping = tokio::task::spawn_blocking(move || core.invites.add(&kept, &label));
-        keeping.await.map_err(|stopped| InviteError::Random { reason: stopped.to_string() })??;
+        keeping.await.map_err(|stopped| InviteError::Random {
+            reason: stopped.to_string(),
+        })??;
         Ok(ticket)
     }
 
@@ -253,7 +286,9 @@ impl NetHandle {
     /// Dials a member by address (`…/p2p/…`) and takes over its roster if this account is in it: how a recovered device
     /// finds its grid. Returns the device met.
     pub async fn meet(&self, address: Multiaddr) -> Result<DeviceId, JoinError> {
-        let no_device = || JoinError::Answer { reason: format!("{address} does not end in /p2p/ and a device") };
+        let no_device = || JoinError::Answer {
+            reason: format!("{address} does not end in /p2p/ and a device"),
+        };
         let (device, address) = self::core::split_device(address.clone()).ok_or_else(no_device)?;
         join::hint(&self.shared.core, device, std::iter::once(address));
         join::exchange(&self.shared.core, device).await?;
@@ -293,7 +328,10 @@ impl NetHandle {
 
     fn named(&self, addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
         let peer = self.peer_id();
-        addresses.into_iter().map(|address| address.with(Protocol::P2p(peer))).collect()
+        addresses
+            .into_iter()
+            .map(|address| address.with(Protocol::P2p(peer)))
+            .collect()
     }
 }
 
@@ -329,13 +367,15 @@ fn make_core(
 
 /// The system's answer to `listen_on` comes later, as an event.
 async fn await_addresses(core: &Core) -> Result<(), NetError> {
-    let Some(address) = core.listen.first() else { return Ok(()) };
-    let mut changes = core.links.subscribe();
-    let listening = async {
-        while core.links.listening().is_empty() && changes.changed().await.is_ok() {}
+    let Some(address) = core.listen.first() else {
+        return Ok(());
     };
-    tokio::time::timeout(LISTEN_TIME, listening).await.map_err(|_| NetError::Listen {
-        address: address.clone(),
-        reason: "the system gave no address in time".into(),
-    })
+    let mut changes = core.links.subscribe();
+    let listening = async { while core.links.listening().is_empty() && changes.changed().await.is_ok() {} };
+    tokio::time::timeout(LISTEN_TIME, listening)
+        .await
+        .map_err(|_| NetError::Listen {
+            address: address.clone(),
+            reason: "the system gave no address in time".into(),
+        })
 }

@@ -18,7 +18,10 @@ pub fn device_id(peer: PeerId) -> Option<DeviceId> {
     if multihash.code() != 0 {
         return None;
     }
-    let key = PublicKey::try_decode_protobuf(multihash.digest()).ok()?.try_into_ed25519().ok()?;
+    let key = PublicKey::try_decode_protobuf(multihash.digest())
+        .ok()?
+        .try_into_ed25519()
+        .ok()?;
     Some(DeviceId(key.to_bytes()))
 }
 
@@ -48,6 +51,9 @@ mod tests {
 
     #[test]
     fn an_identity_of_another_kind_is_no_device() {
-        assert_eq!(device_id(PeerId::from_multihash(libp2p::multihash::Multihash::wrap(0x12, &[1; 32]).unwrap()).unwrap()), None);
+        assert_eq!(
+            device_id(PeerId::from_multihash(libp2p::multihash::Multihash::wrap(0x12, &[1; 32]).unwrap()).unwrap()),
+            None
+        );
     }
 }

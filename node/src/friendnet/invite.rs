@@ -85,13 +85,21 @@ impl Invites {
     pub fn open(path: &Path) -> Result<Self, InvitesError> {
         let held = match std::fs::read(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(source) => return Err(InvitesError::Io { path: path.to_owned(), source }),
+            Err(source) => {
+                return Err(InvitesError::Io {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
             Ok(bytes) => match minicbor::decode::<InvitesFile>(&bytes) {
                 Ok(file) if file.version == 1 => file.invites,
                 _ => return Err(InvitesError::Damaged { path: path.to_owned() }),
             },
         };
-        Ok(Self { path: path.to_owned(), held: Mutex::new(held) })
+        Ok(Self {
+            path: path.to_owned(),
+            held: Mutex::new(held),
+        })
     }
 
     /// Keeps a new invitation.
@@ -116,7 +124,10 @@ impl Invites {
     /// answer may have been lost.
     pub fn check(&self, inviter: DeviceId, presented: &Presented, now_secs: u64) -> Result<Invite, Refusal> {
         let held = self.lock();
-        let found = held.iter().find(|invite| invite.ticket == presented.ticket).ok_or(Refusal::TicketUnknown)?;
+        let found = held
+            .iter()
+            .find(|invite| invite.ticket == presented.ticket)
+            .ok_or(Refusal::TicketUnknown)?;
         let proof = blake3::Hash::from_bytes(join_proof(&found.verifier, inviter, presented.joiner));
         // `blake3::Hash` compares in constant time.
         if proof != blake3::Hash::from_bytes(presented.proof) {
@@ -134,7 +145,10 @@ impl Invites {
     pub fn use_up(&self, ticket: TicketId, account: AccountId) -> Result<(), Refusal> {
         let mut held = self.lock();
         let mut changed = held.clone();
-        let found = changed.iter_mut().find(|invite| invite.ticket == ticket).ok_or(Refusal::TicketUnknown)?;
+        let found = changed
+            .iter_mut()
+            .find(|invite| invite.ticket == ticket)
+            .ok_or(Refusal::TicketUnknown)?;
         match found.used_by {
             Some(user) if user == account => return Ok(()),
             Some(_) => return Err(Refusal::TicketUsed),
@@ -158,9 +172,15 @@ impl Invites {
     }
 
     fn save(&self, invites: &[Invite]) -> Result<(), InvitesError> {
-        let file = InvitesFile { version: 1, invites: invites.to_vec() };
+        let file = InvitesFile {
+            version: 1,
+            invites: invites.to_vec(),
+        };
         let bytes = minicbor::to_vec(&file).expect("writing to memory does not fail");
-        super::replace_file(&self.path, &bytes).map_err(|source| InvitesError::Io { path: self.path.clone(), source })
+        super::replace_file(&self.path, &bytes).map_err(|source| InvitesError::Io {
+            path: self.path.clone(),
+            source,
+        })
     }
 }
 
@@ -173,13 +193,24 @@ mod tests {
     const INVITER: DeviceId = DeviceId([1; 32]);
 
     fn ticket() -> Ticket {
-        Ticket { inviter: INVITER, grid: GridId([2; 16]), secret: [3; 16], expires_secs: 1000, addresses: Vec::new() }
+        Ticket {
+            inviter: INVITER,
+            grid: GridId([2; 16]),
+            secret: [3; 16],
+            expires_secs: 1000,
+            addresses: Vec::new(),
+        }
     }
 
     fn presented(ticket: &Ticket, account: u8) -> Presented {
         let joiner = DeviceId([account; 32]);
         let proof = join_proof(&ticket.verifier(), INVITER, joiner);
-        Presented { ticket: ticket.id(), proof, joiner, account: AccountId([account; 32]) }
+        Presented {
+            ticket: ticket.id(),
+            proof,
+            joiner,
+            account: AccountId([account; 32]),
+        }
     }
 
     #[test]
@@ -191,9 +222,18 @@ mod tests {
         assert!(invites.check(INVITER, &presented(&ticket(), 5), 999).is_ok());
         invites.use_up(ticket().id(), AccountId([5; 32])).unwrap();
         for invites in [invites, Invites::open(&path).unwrap()] {
-            assert!(invites.check(INVITER, &presented(&ticket(), 5), 2000).is_ok(), "a lost answer is asked for again");
-            assert_eq!(invites.check(INVITER, &presented(&ticket(), 6), 999), Err(Refusal::TicketUsed));
-            assert_eq!(invites.use_up(ticket().id(), AccountId([6; 32])), Err(Refusal::TicketUsed));
+            assert!(
+                invites.check(INVITER, &presented(&ticket(), 5), 2000).is_ok(),
+                "a lost answer is asked for again"
+            );
+            assert_eq!(
+                invites.check(INVITER, &presented(&ticket(), 6), 999),
+                Err(Refusal::TicketUsed)
+            );
+            assert_eq!(
+                invites.use_up(ticket().id(), AccountId([6; 32])),
+                Err(Refusal::TicketUsed)
+            );
         }
     }
 
@@ -201,9 +241,15 @@ mod tests {
     fn an_expired_or_unknown_ticket_or_a_proof_for_another_connection_is_refused() {
         let home = tempfile::tempdir().unwrap();
         let invites = Invites::open(&home.path().join("invites")).unwrap();
-        assert_eq!(invites.check(INVITER, &presented(&ticket(), 5), 1), Err(Refusal::TicketUnknown));
+        assert_eq!(
+            invites.check(INVITER, &presented(&ticket(), 5), 1),
+            Err(Refusal::TicketUnknown)
+        );
         invites.add(&ticket(), "Bob").unwrap();
-        assert_eq!(invites.check(INVITER, &presented(&ticket(), 5), 1000), Err(Refusal::TicketExpired));
+        assert_eq!(
+            invites.check(INVITER, &presented(&ticket(), 5), 1000),
+            Err(Refusal::TicketExpired)
+        );
         let mut overheard = presented(&ticket(), 5);
         overheard.joiner = DeviceId([6; 32]);
         assert_eq!(invites.check(INVITER, &overheard, 1), Err(Refusal::TicketUnknown));
@@ -213,7 +259,10 @@ mod tests {
     fn the_file_does_not_hold_the_secret() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("invites");
-        let ticket = Ticket { secret: *b"sixteen secrets!", ..ticket() };
+        let ticket = Ticket {
+            secret: *b"sixteen secrets!",
+            ..ticket()
+        };
         Invites::open(&path).unwrap().add(&ticket, "Bob").unwrap();
         let kept = std::fs::read(&path).unwrap();
         assert!(!kept.windows(16).any(|window| window == ticket.secret));

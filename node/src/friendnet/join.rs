@@ -56,26 +56,34 @@ impl From<GreetError> for JoinError {
     fn from(error: GreetError) -> Self {
         match error {
             GreetError::Refused { refusal, text } => Self::Refused { refusal, text },
-            other => Self::Answer { reason: other.to_string() },
+            other => Self::Answer {
+                reason: other.to_string(),
+            },
         }
     }
 }
 
 impl From<ReadError> for JoinError {
     fn from(error: ReadError) -> Self {
-        Self::Answer { reason: error.to_string() }
+        Self::Answer {
+            reason: error.to_string(),
+        }
     }
 }
 
 impl From<std::io::Error> for JoinError {
     fn from(error: std::io::Error) -> Self {
-        Self::Answer { reason: error.to_string() }
+        Self::Answer {
+            reason: error.to_string(),
+        }
     }
 }
 
 impl From<RosterError> for JoinError {
     fn from(error: RosterError) -> Self {
-        Self::Answer { reason: error.to_string() }
+        Self::Answer {
+            reason: error.to_string(),
+        }
     }
 }
 
@@ -86,7 +94,14 @@ pub async fn join(core: &Arc<Core>, ticket: &Ticket) -> Result<(), JoinError> {
     if roster.grid() != ticket.grid && !roster.is_alone(core.cert.account) {
         return Err(JoinError::InAnotherGrid);
     }
-    hint(core, ticket.inviter, ticket.addresses.iter().filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok()));
+    hint(
+        core,
+        ticket.inviter,
+        ticket
+            .addresses
+            .iter()
+            .filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok()),
+    );
     let message = MemberMessage::Join {
         ticket: ticket.id(),
         proof: join_proof(&ticket.verifier(), ticket.inviter, core.device),
@@ -97,12 +112,16 @@ pub async fn join(core: &Arc<Core>, ticket: &Ticket) -> Result<(), JoinError> {
         let mut stream = ask(core, ticket.inviter, &message).await?;
         match read(&mut stream).await? {
             (MemberMessage::Roster, payload) => Ok(RosterRecords::decode(&payload)?),
-            _ => Err(JoinError::Answer { reason: "no roster came".into() }),
+            _ => Err(JoinError::Answer {
+                reason: "no roster came".into(),
+            }),
         }
     })
     .await?;
     if records.grid != ticket.grid {
-        return Err(JoinError::Answer { reason: "it is a roster of another grid".into() });
+        return Err(JoinError::Answer {
+            reason: "it is a roster of another grid".into(),
+        });
     }
     adopt(core, records).await?;
     // The inviter does not know our addresses yet.
@@ -113,13 +132,19 @@ pub async fn join(core: &Arc<Core>, ticket: &Ticket) -> Result<(), JoinError> {
 /// account is a member there: that is how a recovered device finds its way back. May be dropped.
 pub async fn exchange(core: &Arc<Core>, device: DeviceId) -> Result<(), JoinError> {
     let ours = core.members.roster().records().encode();
-    let digest = MemberMessage::Digest { hash: *blake3::hash(&ours).as_bytes() };
+    let digest = MemberMessage::Digest {
+        hash: *blake3::hash(&ours).as_bytes(),
+    };
     in_time(async {
         let mut stream = ask(core, device, &digest).await?;
         let theirs = match read(&mut stream).await? {
             (MemberMessage::Same, _) => return Ok(()),
             (MemberMessage::Roster, payload) => payload,
-            _ => return Err(JoinError::Answer { reason: "no roster came".into() }),
+            _ => {
+                return Err(JoinError::Answer {
+                    reason: "no roster came".into(),
+                });
+            }
         };
         let records = RosterRecords::decode(&theirs)?;
         if records.grid != core.members.roster().grid() {
@@ -152,8 +177,18 @@ pub async fn answer(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, caller:
 async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, caller: &Caller) -> Result<(), Refusal> {
     let (message, _) = read(stream).await.map_err(|_| Refusal::Malformed)?;
     let their_digest = match message {
-        MemberMessage::Join { ticket, proof, name, acceptance } => {
-            let presented = Presented { ticket, proof, joiner: caller.cert.device, account: caller.cert.account };
+        MemberMessage::Join {
+            ticket,
+            proof,
+            name,
+            acceptance,
+        } => {
+            let presented = Presented {
+                ticket,
+                proof,
+                joiner: caller.cert.device,
+                account: caller.cert.account,
+            };
             admit(core, presented, name, acceptance).await?;
             None
         }
@@ -219,7 +254,9 @@ async fn adopt(core: &Arc<Core>, records: RosterRecords) -> Result<(), JoinError
     let new = Roster::from_records(&records);
     let account = core.cert.account;
     if new.member(account).is_none() {
-        return Err(JoinError::Answer { reason: "this account is not in its roster".into() });
+        return Err(JoinError::Answer {
+            reason: "this account is not in its roster".into(),
+        });
     }
     let adopting = core.clone();
     blocking(move || {
@@ -251,7 +288,11 @@ async fn merge(core: &Arc<Core>, records: RosterRecords) -> Result<(), JoinError
 /// Says in the roster where this device is.
 pub async fn publish(core: &Arc<Core>) -> Result<(), JoinError> {
     let core = core.clone();
-    blocking(move || core.members.publish(&core.device_key, &core.cert, &core.announced_addresses())).await
+    blocking(move || {
+        core.members
+            .publish(&core.device_key, &core.cert, &core.announced_addresses())
+    })
+    .await
 }
 
 async fn blocking<F>(change: F) -> Result<(), JoinError>
@@ -260,7 +301,9 @@ where
 {
     match tokio::task::spawn_blocking(change).await {
         Ok(changed) => Ok(changed.map(drop)?),
-        Err(stopped) => Err(JoinError::Answer { reason: stopped.to_string() }),
+        Err(stopped) => Err(JoinError::Answer {
+            reason: stopped.to_string(),
+        }),
     }
 }
 
@@ -273,10 +316,14 @@ async fn ask(core: &Core, device: DeviceId, message: &MemberMessage) -> Result<S
 }
 
 async fn read(stream: &mut Stream) -> Result<(MemberMessage, Bytes), JoinError> {
-    frames::read(stream).await?.ok_or(JoinError::Answer { reason: "the stream ended early".into() })
+    frames::read(stream).await?.ok_or(JoinError::Answer {
+        reason: "the stream ended early".into(),
+    })
 }
 
 async fn in_time<T>(exchange: impl Future<Output = Result<T, JoinError>>) -> Result<T, JoinError> {
     let done = tokio::time::timeout(EXCHANGE_TIME, exchange).await;
-    done.unwrap_or(Err(JoinError::Answer { reason: "it did not come in time".into() }))
+    done.unwrap_or(Err(JoinError::Answer {
+        reason: "it did not come in time".into(),
+    }))
 }

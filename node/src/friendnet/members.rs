@@ -24,7 +24,11 @@ impl Members {
     /// Reads what is kept. Without a file nobody is known, not even oneself.
     pub fn open(path: &Path) -> Result<Self, RosterFileError> {
         let roster = Roster::load(path)?.unwrap_or_else(|| Roster::empty(GridId([0; 16])));
-        Ok(Self { path: path.to_owned(), changing: Mutex::new(()), shown: watch::Sender::new(Arc::new(roster)) })
+        Ok(Self {
+            path: path.to_owned(),
+            changing: Mutex::new(()),
+            shown: watch::Sender::new(Arc::new(roster)),
+        })
     }
 
     /// The roster now.
@@ -64,13 +68,19 @@ impl Members {
     }
 
     /// Says where this device is, if the roster does not say so already. True if it had to be said.
-    pub fn publish(&self, device: &SigningKey, cert: &DeviceCert, addresses: &[Multiaddr]) -> Result<bool, RosterFileError> {
+    pub fn publish(
+        &self,
+        device: &SigningKey,
+        cert: &DeviceCert,
+        addresses: &[Multiaddr],
+    ) -> Result<bool, RosterFileError> {
         let addresses: Vec<_> = addresses.iter().map(Multiaddr::to_vec).collect();
         self.update(|roster| {
             let held = roster.device(cert.device);
             let next = held.map_or(1, |held| held.record.seq + 1);
             let record = DeviceRecord::sign(device, roster.grid(), cert, next, &addresses);
-            let same = held.is_some_and(|held| held.record.addresses == record.addresses && held.record.cert == record.cert);
+            let same =
+                held.is_some_and(|held| held.record.addresses == record.addresses && held.record.cert == record.cert);
             !same && roster.add_device(record)
         })
     }

@@ -23,7 +23,11 @@ pub struct Device {
 impl Device {
     /// Where it listens, by its own word.
     pub fn addresses(&self) -> Vec<Multiaddr> {
-        self.record.addresses.iter().filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok()).collect()
+        self.record
+            .addresses
+            .iter()
+            .filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok())
+            .collect()
     }
 }
 
@@ -59,7 +63,11 @@ pub enum RosterFileError {
 impl Roster {
     /// A roster of `grid` in which nobody is known yet.
     pub fn empty(grid: GridId) -> Self {
-        Self { grid, members: BTreeMap::new(), devices: BTreeMap::new() }
+        Self {
+            grid,
+            members: BTreeMap::new(),
+            devices: BTreeMap::new(),
+        }
     }
 
     /// The grid.
@@ -94,7 +102,8 @@ impl Roster {
 
     /// Takes in one member; true if that changed anything. Records that do not count are left out.
     pub fn add_member(&mut self, record: MemberRecord) -> bool {
-        let vouched = record.founds(self.grid) || (record.account != record.admitted_by && self.members.contains_key(&record.admitted_by));
+        let vouched = record.founds(self.grid)
+            || (record.account != record.admitted_by && self.members.contains_key(&record.admitted_by));
         if !vouched || record.check(self.grid).is_err() {
             return false;
         }
@@ -111,7 +120,9 @@ impl Roster {
 
     /// Takes in one device; true if that changed anything. Records that do not count are left out.
     pub fn add_device(&mut self, record: DeviceRecord) -> bool {
-        let Ok(cert) = record.check(self.grid) else { return false };
+        let Ok(cert) = record.check(self.grid) else {
+            return false;
+        };
         if !self.members.contains_key(&cert.account) {
             return false;
         }
@@ -176,14 +187,17 @@ impl Roster {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|source| RosterFileError::Io { path: name(), source })?,
         };
-        let records = RosterRecords::decode(&bytes).map_err(|source| RosterFileError::Damaged { path: name(), source })?;
+        let records =
+            RosterRecords::decode(&bytes).map_err(|source| RosterFileError::Damaged { path: name(), source })?;
         Ok(Some(Self::from_records(&records)))
     }
 
     /// Replaces the file.
     pub fn save(&self, path: &Path) -> Result<(), RosterFileError> {
-        super::replace_file(path, &self.records().encode())
-            .map_err(|source| RosterFileError::Io { path: path.display().to_string(), source })
+        super::replace_file(path, &self.records().encode()).map_err(|source| RosterFileError::Io {
+            path: path.display().to_string(),
+            source,
+        })
     }
 
     /// A member with too many devices keeps the newest, so that recovering an account works however often it was done.
@@ -192,7 +206,10 @@ impl Roster {
         if of_account().count() <= DEVICES_MAX {
             return None;
         }
-        let oldest = of_account().map(|device| (device.cert.issued_secs, device.cert.device)).min()?.1;
+        let oldest = of_account()
+            .map(|device| (device.cert.issued_secs, device.cert.device))
+            .min()?
+            .1;
         self.devices.remove(&oldest);
         Some(oldest)
     }
@@ -200,7 +217,12 @@ impl Roster {
 
 /// The earliest admission counts; signatures settle what is left.
 fn member_order(record: &MemberRecord) -> (u64, AccountId, [u8; 64], [u8; 64]) {
-    (record.admitted_secs, record.admitted_by, record.acceptance, record.admission)
+    (
+        record.admitted_secs,
+        record.admitted_by,
+        record.acceptance,
+        record.admission,
+    )
 }
 
 #[cfg(test)]

@@ -37,8 +37,15 @@ pub async fn run(core: Arc<Core>, mut shares: IncomingStreams, mut members: Inco
         };
         let (peer, stream) = stream;
         // Without a permit the stream is dropped, and the other side told so by its reset: a flood gets nothing more.
-        let Ok(permit) = unknown.clone().try_acquire_owned() else { continue };
-        let entrance = Entrance { core: core.clone(), peer, unknown: permit, served: served.clone() };
+        let Ok(permit) = unknown.clone().try_acquire_owned() else {
+            continue;
+        };
+        let entrance = Entrance {
+            core: core.clone(),
+            peer,
+            unknown: permit,
+            served: served.clone(),
+        };
         let stop = core.stop.clone();
         tasks.spawn(async move {
             tokio::select! {
@@ -64,7 +71,9 @@ struct Entrance {
 
 impl Entrance {
     async fn receive(self, mut stream: Stream, protocol: Protocol) {
-        let Some(device) = identity::device_id(self.peer) else { return };
+        let Some(device) = identity::device_id(self.peer) else {
+            return;
+        };
         let refusal = match greet::read_hello(&mut stream, device).await {
             Err(refusal) => refusal,
             Ok(caller) => match self.admit(&mut stream, &caller, protocol).await {
@@ -85,7 +94,9 @@ impl Entrance {
 
     async fn admit(&self, stream: &mut Stream, caller: &Caller, protocol: Protocol) -> Result<Admitted, Refusal> {
         match protocol {
-            Protocol::Member => join::answer(&self.core, stream, self.peer, caller).await.map(|()| Admitted::Served),
+            Protocol::Member => join::answer(&self.core, stream, self.peer, caller)
+                .await
+                .map(|()| Admitted::Served),
             Protocol::Share => {
                 let roster = self.core.members.roster();
                 if roster.member(caller.cert.account).is_none() || roster.member(caller.owner).is_none() {
@@ -94,7 +105,9 @@ impl Entrance {
                 let permit = self.served.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
                 self.core.links.welcome(self.peer);
                 let welcome = self.core.welcome();
-                frames::say(stream, &welcome, Bytes::new()).await.map_err(|_| Refusal::Malformed)?;
+                frames::say(stream, &welcome, Bytes::new())
+                    .await
+                    .map_err(|_| Refusal::Malformed)?;
                 Ok(Admitted::Lane(permit))
             }
         }

@@ -72,7 +72,10 @@ impl Core {
     /// Sees that there is a connection to `device`: at once when there is one, else by dialing all known addresses. May be
     /// dropped.
     pub async fn connect(&self, device: DeviceId) -> Result<PeerId, ConnectError> {
-        let failed = |reason: &str| ConnectError { device: device.short(), reason: reason.to_owned() };
+        let failed = |reason: &str| ConnectError {
+            device: device.short(),
+            reason: reason.to_owned(),
+        };
         let peer = identity::peer_id(device).ok_or_else(|| failed("its id is no key"))?;
         if self.links.is_connected(peer) {
             return Ok(peer);
@@ -82,7 +85,10 @@ impl Core {
             return Err(failed("no address of it is known"));
         }
         let (done, outcome) = oneshot::channel();
-        self.dials.send(Dial { peer, addresses, done }).await.map_err(|_| failed("the network is stopped"))?;
+        self.dials
+            .send(Dial { peer, addresses, done })
+            .await
+            .map_err(|_| failed("the network is stopped"))?;
         match tokio::time::timeout(CONNECT_TIME, outcome).await {
             Err(_) => Err(failed("no connection in time")),
             Ok(Err(_)) => Err(failed("the network is stopped")),
@@ -93,7 +99,10 @@ impl Core {
 
     /// Connects and opens a stream. May be dropped.
     pub async fn open_stream(&self, device: DeviceId, protocol: &'static str) -> Result<Stream, ConnectError> {
-        let failed = |reason: String| ConnectError { device: device.short(), reason };
+        let failed = |reason: String| ConnectError {
+            device: device.short(),
+            reason,
+        };
         let peer = self.connect(device).await?;
         // A control that is shared opens one stream after the other; a clone has its own turn.
         let mut control = self.control.clone();

@@ -43,7 +43,13 @@ pub struct Driver {
 impl Driver {
     /// A driver for a swarm that listens already.
     pub fn new(swarm: Swarm<Behaviour>, links: Arc<Links>, members: watch::Receiver<Arc<Roster>>) -> Self {
-        let mut driver = Self { swarm, links, members, dialing: HashMap::new(), inbound: HashMap::new() };
+        let mut driver = Self {
+            swarm,
+            links,
+            members,
+            dialing: HashMap::new(),
+            inbound: HashMap::new(),
+        };
         driver.trust_members();
         driver
     }
@@ -68,7 +74,10 @@ impl Driver {
     fn dial(&mut self, dial: Dial) {
         let Dial { peer, addresses, done } = dial;
         let condition = PeerCondition::DisconnectedAndNotDialing;
-        let options = DialOpts::peer_id(peer).condition(condition).addresses(addresses).build();
+        let options = DialOpts::peer_id(peer)
+            .condition(condition)
+            .addresses(addresses)
+            .build();
         match self.swarm.dial(options) {
             Ok(()) => self.dialing.entry(peer).or_default().push(done),
             Err(DialError::DialPeerConditionFalse(_)) if self.swarm.is_connected(&peer) => drop(done.send(Ok(()))),
@@ -79,18 +88,32 @@ impl Driver {
 
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            } => {
                 if matches!(endpoint, ConnectedPoint::Listener { .. }) {
                     self.inbound.insert(connection_id, (peer_id, Instant::now()));
                 }
                 self.links.connection_up(peer_id);
                 self.dialed(peer_id, &Ok(()));
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                connection_id,
+                num_established,
+                ..
+            } => {
                 self.inbound.remove(&connection_id);
                 self.links.connection_down(peer_id, num_established);
             }
-            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+            SwarmEvent::OutgoingConnectionError {
+                peer_id: Some(peer),
+                error,
+                ..
+            } => {
                 self.dialed(peer, &Err(reason(&error)));
             }
             SwarmEvent::NewListenAddr { address, .. } => self.links.listening_on(address),
@@ -103,12 +126,18 @@ impl Driver {
 
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Ping(ping::Event { connection, result: Err(ping::Failure::Timeout), peer }) => {
+            BehaviourEvent::Ping(ping::Event {
+                connection,
+                result: Err(ping::Failure::Timeout),
+                peer,
+            }) => {
                 tracing::debug!(%peer, "No answer to a ping: closing the connection");
                 self.swarm.close_connection(connection);
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
-                found.into_iter().for_each(|(peer, address)| self.links.found(peer, address));
+                found
+                    .into_iter()
+                    .for_each(|(peer, address)| self.links.found(peer, address));
             }
             BehaviourEvent::Mdns(mdns::Event::Expired(lost)) => {
                 lost.iter().for_each(|(peer, address)| self.links.lost(*peer, address));
@@ -154,7 +183,10 @@ fn reason(error: &DialError) -> String {
         DialError::NoAddresses => "no address of it is known".into(),
         DialError::WrongPeerId { address, .. } => format!("another device answers at {address}"),
         DialError::Transport(tried) => {
-            let told = tried.iter().take(3).map(|(address, error)| format!("{address}: {}", innermost(error)));
+            let told = tried
+                .iter()
+                .take(3)
+                .map(|(address, error)| format!("{address}: {}", innermost(error)));
             told.collect::<Vec<_>>().join("; ")
         }
         other => other.to_string(),

@@ -35,7 +35,10 @@ impl Frame {
             return Self { prefix, payload };
         }
         prefix.extend_from_slice(&payload);
-        Self { prefix, payload: Bytes::new() }
+        Self {
+            prefix,
+            payload: Bytes::new(),
+        }
     }
 
     /// A message without a payload.

@@ -39,13 +39,17 @@ pub enum GreetError {
 
 impl From<ReadError> for GreetError {
     fn from(error: ReadError) -> Self {
-        Self::Protocol { reason: error.to_string() }
+        Self::Protocol {
+            reason: error.to_string(),
+        }
     }
 }
 
 impl From<std::io::Error> for GreetError {
     fn from(error: std::io::Error) -> Self {
-        Self::Protocol { reason: error.to_string() }
+        Self::Protocol {
+            reason: error.to_string(),
+        }
     }
 }
 
@@ -61,12 +65,19 @@ pub struct Caller {
 impl Core {
     /// What this node says first on a stream that it opened.
     pub fn hello(&self, owner: Option<AccountId>) -> Greeting {
-        Greeting::Hello { version: VERSION, cert: self.cert.encode().into(), owner }
+        Greeting::Hello {
+            version: VERSION,
+            cert: self.cert.encode().into(),
+            owner,
+        }
     }
 
     /// What this node answers to a caller that it will serve.
     pub fn welcome(&self) -> Greeting {
-        Greeting::Welcome { version: VERSION, cert: self.cert.encode().into() }
+        Greeting::Welcome {
+            version: VERSION,
+            cert: self.cert.encode().into(),
+        }
     }
 }
 
@@ -75,17 +86,25 @@ pub async fn read_welcome<R: AsyncRead + Unpin>(stream: &mut R, device: DeviceId
     match read_greeting(stream).await? {
         Greeting::Welcome { cert, .. } => {
             let cert = DeviceCert::decode(&cert).map_err(|_| GreetError::Certificate)?;
-            if cert.device == device { Ok(cert) } else { Err(GreetError::Certificate) }
+            if cert.device == device {
+                Ok(cert)
+            } else {
+                Err(GreetError::Certificate)
+            }
         }
         Greeting::Refused { refusal, text } => Err(GreetError::Refused { refusal, text }),
-        Greeting::Hello { .. } => Err(GreetError::Protocol { reason: "a hello answered a hello".into() }),
+        Greeting::Hello { .. } => Err(GreetError::Protocol {
+            reason: "a hello answered a hello".into(),
+        }),
     }
 }
 
 /// Reads the hello of the device at the other end. Membership is not looked at.
 pub async fn read_hello<R: AsyncRead + Unpin>(stream: &mut R, device: DeviceId) -> Result<Caller, Refusal> {
     let greeting = read_greeting(stream).await.map_err(|_| Refusal::Malformed)?;
-    let Greeting::Hello { version, cert, owner } = greeting else { return Err(Refusal::Malformed) };
+    let Greeting::Hello { version, cert, owner } = greeting else {
+        return Err(Refusal::Malformed);
+    };
     if version != VERSION {
         return Err(Refusal::Version);
     }
@@ -99,15 +118,22 @@ pub async fn read_hello<R: AsyncRead + Unpin>(stream: &mut R, device: DeviceId) 
 
 /// Says no. Whether it arrives is not our concern.
 pub async fn refuse<W: AsyncWrite + Unpin>(stream: &mut W, refusal: Refusal) {
-    let greeting = Greeting::Refused { refusal, text: text(refusal).to_owned() };
+    let greeting = Greeting::Refused {
+        refusal,
+        text: text(refusal).to_owned(),
+    };
     let _ = tokio::time::timeout(GREETING_TIME, frames::say(stream, &greeting, Bytes::new())).await;
 }
 
 async fn read_greeting<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Greeting, GreetError> {
     match tokio::time::timeout(GREETING_TIME, frames::read(stream)).await {
-        Err(_) => Err(GreetError::Protocol { reason: "no greeting in time".into() }),
+        Err(_) => Err(GreetError::Protocol {
+            reason: "no greeting in time".into(),
+        }),
         Ok(Ok(Some((greeting, _)))) => Ok(greeting),
-        Ok(Ok(None)) => Err(GreetError::Protocol { reason: "the stream ended without a greeting".into() }),
+        Ok(Ok(None)) => Err(GreetError::Protocol {
+            reason: "the stream ended without a greeting".into(),
+        }),
         Ok(Err(error)) => Err(error.into()),
     }
 }

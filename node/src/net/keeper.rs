@@ -30,7 +30,12 @@ struct Attention {
 
 /// Runs until the node stops.
 pub async fn run(core: Arc<Core>) {
-    let mut keeper = Keeper { core: core.clone(), devices: HashMap::new(), busy: HashSet::new(), tasks: JoinSet::new() };
+    let mut keeper = Keeper {
+        core: core.clone(),
+        devices: HashMap::new(),
+        busy: HashSet::new(),
+        tasks: JoinSet::new(),
+    };
     let mut links = core.links.subscribe();
     let mut roster = core.members.subscribe();
     let mut look = tokio::time::interval(LOOK_INTERVAL);
@@ -88,7 +93,9 @@ impl Keeper {
             // Whatever it hears after it was away, it hears anew.
             attention.told = None;
         }
-        let waited = attention.not_before.is_none_or(|not_before| Instant::now() >= not_before);
+        let waited = attention
+            .not_before
+            .is_none_or(|not_before| Instant::now() >= not_before);
         waited && attention.told.as_ref() != Some(digest)
     }
 
@@ -102,7 +109,9 @@ impl Keeper {
             return;
         }
         attention.failures += 1;
-        let wait = LOOK_INTERVAL.saturating_mul(1 << attention.failures.min(5)).min(BACK_OFF_MAX);
+        let wait = LOOK_INTERVAL
+            .saturating_mul(1 << attention.failures.min(5))
+            .min(BACK_OFF_MAX);
         attention.not_before = Some(Instant::now() + wait);
     }
 }
@@ -111,7 +120,10 @@ async fn talk(core: Arc<Core>, device: DeviceId) -> Outcome {
     match join::exchange(&core, device).await {
         Ok(()) => {
             let digest = *blake3::hash(&core.members.roster().records().encode()).as_bytes();
-            Outcome { device, told: Some(digest) }
+            Outcome {
+                device,
+                told: Some(digest),
+            }
         }
         Err(error) => {
             tracing::debug!("{}: {error}", device.short());

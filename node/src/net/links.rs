@@ -31,7 +31,10 @@ struct State {
 
 impl Default for Links {
     fn default() -> Self {
-        Self { state: Mutex::default(), changed: watch::Sender::new(()) }
+        Self {
+            state: Mutex::default(),
+            changed: watch::Sender::new(()),
+        }
     }
 }
 
@@ -109,7 +112,12 @@ impl Links {
     /// Where a peer may be, apart from the roster: hints first.
     pub fn addresses(&self, peer: PeerId) -> Vec<Multiaddr> {
         let state = self.lock();
-        [&state.hints, &state.found].into_iter().filter_map(|source| source.get(&peer)).flatten().cloned().collect()
+        [&state.hints, &state.found]
+            .into_iter()
+            .filter_map(|source| source.get(&peer))
+            .flatten()
+            .cloned()
+            .collect()
     }
 
     /// The node listens on one more address.
@@ -149,9 +157,16 @@ fn remember(addresses: &mut Vec<Multiaddr>, address: Multiaddr) {
 /// asked to listen on it: then the whole grid is on this machine.
 pub fn announced(asked: &[Multiaddr], listening: &[Multiaddr]) -> Vec<Multiaddr> {
     let asked_for_loopback = asked.iter().any(is_loopback);
-    let outside: Vec<_> =
-        listening.iter().filter(|address| asked_for_loopback || !is_loopback(address)).cloned().collect();
-    if outside.is_empty() { listening.to_vec() } else { outside }
+    let outside: Vec<_> = listening
+        .iter()
+        .filter(|address| asked_for_loopback || !is_loopback(address))
+        .cloned()
+        .collect();
+    if outside.is_empty() {
+        listening.to_vec()
+    } else {
+        outside
+    }
 }
 
 fn is_loopback(address: &Multiaddr) -> bool {

@@ -62,7 +62,11 @@ pub fn build(identity: Keypair, discovery: LocalDiscovery) -> Result<Swarm<Behav
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits),
         streams: libp2p_stream::Behaviour::new(),
-        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT)),
+        ping: ping::Behaviour::new(
+            ping::Config::new()
+                .with_interval(PING_INTERVAL)
+                .with_timeout(PING_TIMEOUT),
+        ),
         mdns: mdns.into(),
     };
     let multiplexer = || {
@@ -73,9 +77,13 @@ pub fn build(identity: Keypair, discovery: LocalDiscovery) -> Result<Swarm<Behav
     let swarm = SwarmBuilder::with_existing_identity(identity)
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, multiplexer)
-        .map_err(|error| SwarmError { reason: error.to_string() })?
+        .map_err(|error| SwarmError {
+            reason: error.to_string(),
+        })?
         .with_behaviour(|_| behaviour)
-        .map_err(|error| SwarmError { reason: error.to_string() })?
+        .map_err(|error| SwarmError {
+            reason: error.to_string(),
+        })?
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_TIMEOUT))
         .build();
     Ok(swarm)
@@ -84,5 +92,7 @@ pub fn build(identity: Keypair, discovery: LocalDiscovery) -> Result<Swarm<Behav
 /// A machine without multicast still has a roster with addresses.
 fn local_discovery(identity: &Keypair) -> Option<mdns::tokio::Behaviour> {
     let started = mdns::tokio::Behaviour::new(mdns::Config::default(), identity.public().to_peer_id());
-    started.inspect_err(|error| tracing::warn!("Friends on the local network are not looked for: {error}")).ok()
+    started
+        .inspect_err(|error| tracing::warn!("Friends on the local network are not looked for: {error}"))
+        .ok()
 }

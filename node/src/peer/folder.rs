@@ -80,7 +80,12 @@ impl FolderStore {
 
     fn open_marked(root: &Path, owner: AccountId, quota: Option<u64>) -> Result<Self, OpenError> {
         let layout = Layout::create(root, owner)?;
-        let inner = Inner { layout, owner, usage: Usage::new(quota), claims: Claims::default() };
+        let inner = Inner {
+            layout,
+            owner,
+            usage: Usage::new(quota),
+            claims: Claims::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -101,7 +106,12 @@ impl FolderStore {
 
     /// Reads a share back from disk and checks all of it. `Corrupt` if a byte is wrong. Blocks.
     pub fn verify(&self, id: ShareId) -> Result<(), StoreError> {
-        self.inner.read_whole(id)?.verify(id).map_err(|error| StoreError::Corrupt { reason: error.to_string() })
+        self.inner
+            .read_whole(id)?
+            .verify(id)
+            .map_err(|error| StoreError::Corrupt {
+                reason: error.to_string(),
+            })
     }
 
     /// Opens a share's file for reading; gives its length too. Blocks.
@@ -140,14 +150,18 @@ impl FolderStore {
         let inner = self.inner.clone();
         match tokio::task::spawn_blocking(move || work(&inner)).await {
             Ok(result) => result,
-            Err(stopped) => Err(StoreError::Unreachable { reason: format!("The store's thread stopped: {stopped}") }),
+            Err(stopped) => Err(StoreError::Unreachable {
+                reason: format!("The store's thread stopped: {stopped}"),
+            }),
         }
     }
 }
 
 impl Inner {
     fn put(&self, id: ShareId, share: &Share) -> Result<PutAck, StoreError> {
-        share.verify(id).map_err(|error| StoreError::Refused { reason: error.to_string() })?;
+        share.verify(id).map_err(|error| StoreError::Refused {
+            reason: error.to_string(),
+        })?;
         let _claim = self.claims.claim(id);
         if self.holds_sound(id)? {
             return Ok(PutAck::default());
@@ -158,7 +172,10 @@ impl Inner {
         durable::write(&temp, &[&share.data, &share.tail])
             .and_then(|()| self.install(id, &temp, bytes))
             .inspect_err(|_| drop(fs::remove_file(&temp)))?;
-        Ok(PutAck { bytes_sent: bytes, receipt: None })
+        Ok(PutAck {
+            bytes_sent: bytes,
+            receipt: None,
+        })
     }
 
     /// Counts before the rename and takes the count back when it fails: two puts can then never share the last free bytes.
@@ -198,12 +215,18 @@ impl Inner {
 
     fn read_whole(&self, id: ShareId) -> Result<Share, StoreError> {
         let (_, bytes) = self.open_share(id)?;
-        let length = usize::try_from(bytes).ok().filter(|&bytes| ShareSize::from_stored_bytes(bytes).is_some());
+        let length = usize::try_from(bytes)
+            .ok()
+            .filter(|&bytes| ShareSize::from_stored_bytes(bytes).is_some());
         let Some(length) = length else {
-            return Err(StoreError::Corrupt { reason: format!("{bytes} bytes are not the length of a stored share") });
+            return Err(StoreError::Corrupt {
+                reason: format!("{bytes} bytes are not the length of a stored share"),
+            });
         };
         let stored = self.get(id, 0..length as u32)?;
-        Share::from_stored(stored).map_err(|error| StoreError::Corrupt { reason: error.to_string() })
+        Share::from_stored(stored).map_err(|error| StoreError::Corrupt {
+            reason: error.to_string(),
+        })
     }
 
     fn holds_sound(&self, id: ShareId) -> Result<bool, StoreError> {
@@ -221,7 +244,10 @@ impl Inner {
             if ids.len() >= limit {
                 break;
             }
-            let mut found = self.layout.shares_in(first).map_err(|error| durable::store_error("listing shares", &error))?;
+            let mut found = self
+                .layout
+                .shares_in(first)
+                .map_err(|error| durable::store_error("listing shares", &error))?;
             found.retain(|id| after.is_none_or(|after| *id > after));
             found.sort_unstable();
             found.truncate(limit - ids.len());

@@ -47,7 +47,10 @@ impl Kept {
     pub fn new(root: &Path, default_quota: Option<u64>) -> Self {
         Self {
             root: root.to_owned(),
-            state: Mutex::new(State { default_quota, ..State::default() }),
+            state: Mutex::new(State {
+                default_quota,
+                ..State::default()
+            }),
             receiving: Arc::new(Semaphore::new(RECEIVING_MAX)),
             checking: Arc::new(Semaphore::new(CHECKING_MAX)),
         }
@@ -59,8 +62,10 @@ impl Kept {
         if let Some(shelf) = state.shelves.get(&owner) {
             return Ok(shelf.clone());
         }
-        let store = FolderStore::open(&self.root, owner, state.quota(owner))
-            .map_err(|error| StoreError::Unreachable { reason: error.to_string() })?;
+        let store =
+            FolderStore::open(&self.root, owner, state.quota(owner)).map_err(|error| StoreError::Unreachable {
+                reason: error.to_string(),
+            })?;
         let partials = Arc::new(Partials::new(store.incoming()));
         let shelf = Shelf { store, partials };
         state.shelves.insert(owner, shelf.clone());

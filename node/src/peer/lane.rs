@@ -88,9 +88,21 @@ impl Lane {
         open.next = open.next.wrapping_add(1);
         // Holders fill their frames, so that few come; two more for a refusal and for a half-filled end.
         let answers_left = bytes.div_ceil(PAYLOAD_BYTES_MAX) + 2;
-        open.requests.insert(number, Asked { answers, bytes_left: bytes, answers_left });
+        open.requests.insert(
+            number,
+            Asked {
+                answers,
+                bytes_left: bytes,
+                answers_left,
+            },
+        );
         drop(open);
-        Ok(Request { lane: self.clone(), number, answers: receiver, settled: false })
+        Ok(Request {
+            lane: self.clone(),
+            number,
+            answers: receiver,
+            settled: false,
+        })
     }
 
     async fn run(self: Arc<Self>, core: Arc<Core>, stream: Stream, frames: mpsc::Receiver<Frame>) {
@@ -124,10 +136,14 @@ impl Lane {
     fn dispatch(&self, message: ShareMessage, payload: Bytes) -> bool {
         let mut open = self.lock();
         // Answers to a request that was dropped were on their way already.
-        let Some(asked) = open.requests.get_mut(&message.request()) else { return true };
+        let Some(asked) = open.requests.get_mut(&message.request()) else {
+            return true;
+        };
         let bytes_left = asked.bytes_left.checked_sub(payload.len());
         let answers_left = asked.answers_left.checked_sub(1);
-        let (Some(bytes_left), Some(answers_left)) = (bytes_left, answers_left) else { return false };
+        let (Some(bytes_left), Some(answers_left)) = (bytes_left, answers_left) else {
+            return false;
+        };
         (asked.bytes_left, asked.answers_left) = (bytes_left, answers_left);
         let _ = asked.answers.send((message, payload));
         true
@@ -153,7 +169,10 @@ impl Lane {
     async fn stalled(&self) {
         loop {
             tokio::time::sleep(STALL_CHECK).await;
-            let quiet = self.began.elapsed().saturating_sub(Duration::from_millis(self.moved.load(Ordering::Relaxed)));
+            let quiet = self
+                .began
+                .elapsed()
+                .saturating_sub(Duration::from_millis(self.moved.load(Ordering::Relaxed)));
             if quiet > STALL_TIME && !self.lock().requests.is_empty() {
                 return;
             }
@@ -161,7 +180,8 @@ impl Lane {
     }
 
     fn touch(&self) {
-        self.moved.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.moved
+            .store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -230,5 +250,7 @@ impl Drop for Request {
 
 /// What a request on a broken lane gets.
 pub fn lost() -> StoreError {
-    StoreError::Unreachable { reason: "the connection was lost".into() }
+    StoreError::Unreachable {
+        reason: "the connection was lost".into(),
+    }
 }

@@ -43,7 +43,10 @@ pub struct Partial {
 impl Partials {
     /// Transfers in `folder`, which exists.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder, writers: Mutex::default() }
+        Self {
+            folder,
+            writers: Mutex::default(),
+        }
     }
 
     /// Begins or goes on with the transfer of `id`. Whoever wrote it before can no longer.
@@ -68,18 +71,30 @@ impl Partials {
             Ok((file, received as u32))
         })();
         let (file, received) = opened.map_err(|error| store_error("receiving a share", &error))?;
-        Ok(Partial { id, writer, path, file, received, stored_bytes, resumed: received > 0 })
+        Ok(Partial {
+            id,
+            writer,
+            path,
+            file,
+            received,
+            stored_bytes,
+            resumed: received > 0,
+        })
     }
 
     /// Adds bytes. `offset` is where they belong: where the last ones ended.
     pub fn append(&self, partial: &mut Partial, offset: u32, bytes: &[u8]) -> Result<(), StoreError> {
         if offset != partial.received || bytes.len() > (partial.stored_bytes - partial.received) as usize {
-            return Err(StoreError::Refused { reason: format!("Bytes at {offset} of a share do not follow the last ones") });
+            return Err(StoreError::Refused {
+                reason: format!("Bytes at {offset} of a share do not follow the last ones"),
+            });
         }
         // Under the lock, so that a new writer never sees half of an old one's bytes arrive after its own.
         let writers = self.lock();
         if writers.get(&partial.id) != Some(&partial.writer) {
-            return Err(StoreError::Busy { retry_after: std::time::Duration::from_secs(1) });
+            return Err(StoreError::Busy {
+                retry_after: std::time::Duration::from_secs(1),
+            });
         }
         let written = partial.file.write_all(bytes);
         drop(writers);
@@ -107,7 +122,10 @@ impl Partials {
             self.discard(partial);
             return Err(error);
         }
-        partial.file.sync_data().map_err(|error| store_error("receiving a share", &error))?;
+        partial
+            .file
+            .sync_data()
+            .map_err(|error| store_error("receiving a share", &error))?;
         let adopted = store.adopt(partial.id, &partial.path, partial.stored_bytes.into());
         if adopted.is_err() {
             self.discard(partial);
@@ -142,7 +160,9 @@ impl Partials {
             let Some(id) = share_of(&path) else { continue };
             count += 1;
             if !writers.contains_key(&id) {
-                let changed = fs::metadata(&path).and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+                let changed = fs::metadata(&path)
+                    .and_then(|found| found.modified())
+                    .unwrap_or(SystemTime::UNIX_EPOCH);
                 idle.push((changed, path));
             }
         }
@@ -181,8 +201,12 @@ impl Partial {
         let checked = Share::from_stored(stored.into()).and_then(|share| share.verify(self.id));
         checked.map_err(|error| match self.resumed {
             // The first part may have been damaged by a crash here: that is not the sender's fault.
-            true => StoreError::Busy { retry_after: std::time::Duration::ZERO },
-            false => StoreError::Refused { reason: error.to_string() },
+            true => StoreError::Busy {
+                retry_after: std::time::Duration::ZERO,
+            },
+            false => StoreError::Refused {
+                reason: error.to_string(),
+            },
         })
     }
 }

@@ -55,7 +55,16 @@ impl RemoteStore {
     /// The store of our own shares on `device`. Nothing is sent before the first request.
     pub(crate) fn new(core: Arc<Core>, device: DeviceId, owner: Option<AccountId>) -> Self {
         let (uploads, requests) = Default::default();
-        Self { inner: Arc::new(Inner { core, device, owner, uploads, requests, putting: Semaphore::new(PUTS_MAX) }) }
+        Self {
+            inner: Arc::new(Inner {
+                core,
+                device,
+                owner,
+                uploads,
+                requests,
+                putting: Semaphore::new(PUTS_MAX),
+            }),
+        }
     }
 
     /// Which device.
@@ -68,7 +77,16 @@ impl RemoteStore {
         let lane = self.inner.lane(&self.inner.uploads).await?;
         let mut request = lane.request(0)?;
         let stored_bytes = share.stored_bytes() as u32;
-        request.say(&ShareMessage::Put { request: request.number(), id, stored_bytes }, Bytes::new()).await?;
+        request
+            .say(
+                &ShareMessage::Put {
+                    request: request.number(),
+                    id,
+                    stored_bytes,
+                },
+                Bytes::new(),
+            )
+            .await?;
         let mut bytes_sent = 0;
         loop {
             match request.answer().await?.0 {
@@ -79,7 +97,10 @@ impl RemoteStore {
                 ShareMessage::PutAck { receipt, .. } => {
                     self.check_receipt(&receipt, id, stored_bytes)?;
                     request.settle();
-                    return Ok(PutAck { bytes_sent, receipt: Some(Vec::from(receipt).into()) });
+                    return Ok(PutAck {
+                        bytes_sent,
+                        receipt: Some(Vec::from(receipt).into()),
+                    });
                 }
                 _ => return Err(wrong_answer()),
             }
@@ -88,13 +109,17 @@ impl RemoteStore {
 
     /// A receipt that does not say what we want to be sure of is no acknowledgement.
     fn check_receipt(&self, receipt: &[u8], id: ShareId, stored_bytes: u32) -> Result<(), StoreError> {
-        let receipt = Receipt::decode(receipt).map_err(|error| StoreError::Corrupt { reason: error.to_string() })?;
+        let receipt = Receipt::decode(receipt).map_err(|error| StoreError::Corrupt {
+            reason: error.to_string(),
+        })?;
         let body = receipt.body;
         let owner = self.inner.owner.unwrap_or(self.inner.core.cert.account);
         if (body.share, body.owner, body.holder, body.stored_bytes) == (id, owner, self.inner.device, stored_bytes) {
             return Ok(());
         }
-        Err(StoreError::Corrupt { reason: "The receipt is for something else".into() })
+        Err(StoreError::Corrupt {
+            reason: "The receipt is for something else".into(),
+        })
     }
 
     async fn get_range(&self, id: ShareId, range: Range<u32>) -> Result<Bytes, StoreError> {
@@ -103,12 +128,27 @@ impl RemoteStore {
         }
         let mut request = self.inner.request(range.len()).await?;
         let (number, start, end) = (request.number(), range.start, range.end);
-        request.say(&ShareMessage::Get { request: number, id, start, end }, Bytes::new()).await?;
+        request
+            .say(
+                &ShareMessage::Get {
+                    request: number,
+                    id,
+                    start,
+                    end,
+                },
+                Bytes::new(),
+            )
+            .await?;
         let mut received = BytesMut::new();
         loop {
             let (answer, payload) = request.answer().await?;
             let expected = start + received.len() as u32;
-            if answer != (ShareMessage::GetBytes { request: number, offset: expected }) {
+            if answer
+                != (ShareMessage::GetBytes {
+                    request: number,
+                    offset: expected,
+                })
+            {
                 return Err(wrong_answer());
             }
             if payload.len() == range.len() {
@@ -128,11 +168,19 @@ impl RemoteStore {
     async fn list_ids(&self, after: Option<ShareId>, limit: u32) -> Result<Vec<ShareId>, StoreError> {
         let limit = limit.min(IDS_MAX);
         let request = self.inner.request(limit as usize * ShareId::LEN).await?;
-        let message = ShareMessage::List { request: request.number(), after, limit };
+        let message = ShareMessage::List {
+            request: request.number(),
+            after,
+            limit,
+        };
         match ask(request, &message, Bytes::new()).await? {
             (ShareMessage::Ids { .. }, payload) => {
                 let (ids, rest) = payload.as_chunks();
-                if rest.is_empty() { Ok(ids.iter().copied().map(ShareId).collect()) } else { Err(wrong_answer()) }
+                if rest.is_empty() {
+                    Ok(ids.iter().copied().map(ShareId).collect())
+                } else {
+                    Err(wrong_answer())
+                }
             }
             _ => Err(wrong_answer()),
         }
@@ -140,11 +188,16 @@ impl RemoteStore {
 
     async fn heads_of(&self, account: AccountId) -> Result<Vec<Bytes>, StoreError> {
         let request = self.inner.request(PAYLOAD_BYTES_MAX).await?;
-        let message = ShareMessage::Heads { request: request.number(), account };
+        let message = ShareMessage::Heads {
+            request: request.number(),
+            account,
+        };
         match ask(request, &message, Bytes::new()).await? {
-            (ShareMessage::HeadsAre { .. }, payload) if payload.len().is_multiple_of(HEAD_BYTES) => {
-                Ok((0..payload.len()).step_by(HEAD_BYTES).map(|at| payload.slice(at..at + HEAD_BYTES)).collect())
-            }
+            (ShareMessage::HeadsAre { .. }, payload) if payload.len().is_multiple_of(HEAD_BYTES) => Ok((0..payload
+                .len())
+                .step_by(HEAD_BYTES)
+                .map(|at| payload.slice(at..at + HEAD_BYTES))
+                .collect()),
             _ => Err(wrong_answer()),
         }
     }
@@ -160,9 +213,16 @@ impl RemoteStore {
 
     async fn ask_space(&self) -> Result<Space, StoreError> {
         let request = self.inner.request(0).await?;
-        let message = ShareMessage::Space { request: request.number() };
+        let message = ShareMessage::Space {
+            request: request.number(),
+        };
         match ask(request, &message, Bytes::new()).await? {
-            (ShareMessage::SpaceIs { used_bytes, free_bytes, .. }, _) => Ok(Space { used_bytes, free_bytes }),
+            (
+                ShareMessage::SpaceIs {
+                    used_bytes, free_bytes, ..
+                },
+                _,
+            ) => Ok(Space { used_bytes, free_bytes }),
             _ => Err(wrong_answer()),
         }
     }
@@ -186,11 +246,17 @@ impl Inner {
         }
         match self.open_lane().await {
             Ok(lane) => {
-                *slot = Slot { lane: Some(lane.clone()), failed: None };
+                *slot = Slot {
+                    lane: Some(lane.clone()),
+                    failed: None,
+                };
                 Ok(lane)
             }
             Err(error) => {
-                *slot = Slot { lane: None, failed: Some((Instant::now(), error.clone())) };
+                *slot = Slot {
+                    lane: None,
+                    failed: Some((Instant::now(), error.clone())),
+                };
                 Err(error)
             }
         }
@@ -201,12 +267,16 @@ impl Inner {
         let stream = self.core.open_stream(self.device, SHARE_PROTOCOL).await;
         let mut stream = stream.map_err(|error| unreachable(error.to_string()))?;
         let hello = self.core.hello(self.owner);
-        frames::say(&mut stream, &hello, Bytes::new()).await.map_err(|error| unreachable(error.to_string()))?;
+        frames::say(&mut stream, &hello, Bytes::new())
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
         match greet::read_welcome(&mut stream, self.device).await {
             Ok(_) => Ok(Lane::start(self.core.clone(), stream)),
-            Err(GreetError::Refused { refusal: Refusal::Busy, .. }) => {
-                Err(StoreError::Busy { retry_after: Duration::from_secs(5) })
-            }
+            Err(GreetError::Refused {
+                refusal: Refusal::Busy, ..
+            }) => Err(StoreError::Busy {
+                retry_after: Duration::from_secs(5),
+            }),
             Err(GreetError::Refused { text, .. }) => Err(StoreError::Refused { reason: text }),
             Err(error) => Err(unreachable(error.to_string())),
         }
@@ -225,8 +295,13 @@ async fn send(request: &mut Request, share: &Share, offset: u32) -> Result<(), S
                 return Err(error);
             }
             let end = part_end.min(at + PAYLOAD_BYTES_MAX);
-            let message = ShareMessage::PutBytes { request: number, offset: at as u32 };
-            request.say(&message, part.slice(at - part_start..end - part_start)).await?;
+            let message = ShareMessage::PutBytes {
+                request: number,
+                offset: at as u32,
+            };
+            request
+                .say(&message, part.slice(at - part_start..end - part_start))
+                .await?;
             at = end;
         }
         part_start = part_end;
@@ -235,7 +310,11 @@ async fn send(request: &mut Request, share: &Share, offset: u32) -> Result<(), S
 }
 
 /// One message, one answer.
-async fn ask(mut request: Request, message: &ShareMessage, payload: Bytes) -> Result<(ShareMessage, Bytes), StoreError> {
+async fn ask(
+    mut request: Request,
+    message: &ShareMessage,
+    payload: Bytes,
+) -> Result<(ShareMessage, Bytes), StoreError> {
     request.say(message, payload).await?;
     let answer = request.answer().await?;
     request.settle();
@@ -243,7 +322,9 @@ async fn ask(mut request: Request, message: &ShareMessage, payload: Bytes) -> Re
 }
 
 fn wrong_answer() -> StoreError {
-    StoreError::Corrupt { reason: "The answer does not belong to the question".into() }
+    StoreError::Corrupt {
+        reason: "The answer does not belong to the question".into(),
+    }
 }
 
 impl ShareStore for RemoteStore {

@@ -43,7 +43,12 @@ pub async fn run(core: Arc<Core>, caller: Caller, stream: Stream) {
         Ok(Err(error)) => return tracing::error!("The store for {}: {error}", owner.short()),
         Err(stopped) => return tracing::error!("The store for {}: {stopped}", owner.short()),
     };
-    let handlers = Arc::new(Handlers { core: core.clone(), caller, shelf, answers });
+    let handlers = Arc::new(Handlers {
+        core: core.clone(),
+        caller,
+        shelf,
+        answers,
+    });
     let mut serving = Serving {
         handlers,
         tasks: JoinSet::new(),
@@ -83,7 +88,11 @@ impl Serving {
             self.handlers.core.counters.received(payload.len());
             while self.tasks.try_join_next().is_some() {}
             match message {
-                ShareMessage::Put { request, id, stored_bytes } => self.begin_put(request, id, stored_bytes).await,
+                ShareMessage::Put {
+                    request,
+                    id,
+                    stored_bytes,
+                } => self.begin_put(request, id, stored_bytes).await,
                 ShareMessage::PutBytes { request, offset } => self.pass_on(request, offset, payload).await,
                 ShareMessage::Cancel { request } => self.cancel(request),
                 message => self.begin(message, payload).await,
@@ -101,7 +110,8 @@ impl Serving {
         let (bytes, incoming) = mpsc::channel(FRAMES_MAX);
         self.puts.insert(request, bytes);
         let handlers = self.handlers.clone();
-        self.tasks.spawn(async move { handlers.receive(request, id, stored_bytes, incoming).await });
+        self.tasks
+            .spawn(async move { handlers.receive(request, id, stored_bytes, incoming).await });
     }
 
     async fn pass_on(&mut self, request: u32, offset: u32, payload: Bytes) {
@@ -121,7 +131,12 @@ impl Serving {
     }
 
     async fn begin(&mut self, message: ShareMessage, payload: Bytes) {
-        let turn = self.turns.clone().acquire_owned().await.expect("the turns are never closed");
+        let turn = self
+            .turns
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("the turns are never closed");
         self.running.retain(|_, task| !task.is_finished());
         let (request, handlers) = (message.request(), self.handlers.clone());
         let task = self.tasks.spawn(async move {
@@ -142,7 +157,9 @@ impl Handlers {
             ShareMessage::Space { .. } => self.space(request).await,
             ShareMessage::PutHead { .. } => self.put_head(request, payload).await,
             ShareMessage::Heads { account, .. } => self.heads(request, account).await,
-            _ => Err(StoreError::Refused { reason: "That is an answer, not a request".into() }),
+            _ => Err(StoreError::Refused {
+                reason: "That is an answer, not a request".into(),
+            }),
         };
         if let Err(error) = answered {
             self.fail(request, error).await;
@@ -166,7 +183,15 @@ impl Handlers {
     async fn space(&self, request: u32) -> Result<(), StoreError> {
         let space = self.shelf.store.space().await?;
         let (used_bytes, free_bytes) = (space.used_bytes, space.free_bytes);
-        self.say(&ShareMessage::SpaceIs { request, used_bytes, free_bytes }, Bytes::new()).await;
+        self.say(
+            &ShareMessage::SpaceIs {
+                request,
+                used_bytes,
+                free_bytes,
+            },
+            Bytes::new(),
+        )
+        .await;
         Ok(())
     }
 
@@ -179,7 +204,8 @@ impl Handlers {
 
     async fn heads(&self, request: u32, account: proto::id::AccountId) -> Result<(), StoreError> {
         let heads = self.shelf.store.heads(account).await?;
-        self.say(&ShareMessage::HeadsAre { request }, heads.concat().into()).await;
+        self.say(&ShareMessage::HeadsAre { request }, heads.concat().into())
+            .await;
         Ok(())
     }
 
@@ -188,11 +214,20 @@ impl Handlers {
         if self.caller.cert.account == self.caller.owner {
             return Ok(());
         }
-        Err(StoreError::Refused { reason: "These shares belong to another account".into() })
+        Err(StoreError::Refused {
+            reason: "These shares belong to another account".into(),
+        })
     }
 
     async fn fail(&self, request: u32, error: StoreError) {
-        self.say(&ShareMessage::Failed { request, failure: Failure::from(error) }, Bytes::new()).await;
+        self.say(
+            &ShareMessage::Failed {
+                request,
+                failure: Failure::from(error),
+            },
+            Bytes::new(),
+        )
+        .await;
     }
 
     /// When nobody can hear it any more, the whole stream is about to end.
@@ -201,7 +236,11 @@ impl Handlers {
     }
 }
 
-async fn write_answers(core: &Core, mut queue: mpsc::Receiver<Frame>, mut writer: WriteHalf<Stream>) -> Result<(), ReadError> {
+async fn write_answers(
+    core: &Core,
+    mut queue: mpsc::Receiver<Frame>,
+    mut writer: WriteHalf<Stream>,
+) -> Result<(), ReadError> {
     while let Some(frame) = queue.recv().await {
         frame.write(&mut writer).await?;
         core.counters.sent(frame.bytes());

@@ -65,23 +65,37 @@ pub fn prefix<M: Encode<()>>(message: &M, payload_bytes: usize) -> Vec<u8> {
 pub fn body_bytes(length: [u8; LENGTH_BYTES]) -> Result<usize, FrameError> {
     let bytes = u32::from_le_bytes(length);
     let valid = HEADER_LENGTH_BYTES + 1..=HEADER_LENGTH_BYTES + HEADER_BYTES_MAX + PAYLOAD_BYTES_MAX;
-    if valid.contains(&(bytes as usize)) { Ok(bytes as usize) } else { Err(FrameError::Length { bytes }) }
+    if valid.contains(&(bytes as usize)) {
+        Ok(bytes as usize)
+    } else {
+        Err(FrameError::Length { bytes })
+    }
 }
 
 /// Reads the body of a frame: its message, and where the payload begins.
 pub fn parse<'b, M: Decode<'b, ()>>(body: &'b [u8]) -> Result<(M, usize), FrameError> {
-    let (length, rest) = body.split_at_checked(HEADER_LENGTH_BYTES).ok_or(FrameError::HeaderLength { bytes: 0 })?;
+    let (length, rest) = body
+        .split_at_checked(HEADER_LENGTH_BYTES)
+        .ok_or(FrameError::HeaderLength { bytes: 0 })?;
     let bytes = u16::from_le_bytes([length[0], length[1]]);
-    let header = rest.get(..bytes.into()).filter(|header| header.len() <= HEADER_BYTES_MAX);
+    let header = rest
+        .get(..bytes.into())
+        .filter(|header| header.len() <= HEADER_BYTES_MAX);
     let header = header.ok_or(FrameError::HeaderLength { bytes })?;
     let payload_start = HEADER_LENGTH_BYTES + header.len();
     if body.len() - payload_start > PAYLOAD_BYTES_MAX {
-        return Err(FrameError::Length { bytes: body.len() as u32 });
+        return Err(FrameError::Length {
+            bytes: body.len() as u32,
+        });
     }
     let mut decoder = Decoder::new(header);
-    let message = decoder.decode().map_err(|error| FrameError::Header { reason: error.to_string() })?;
+    let message = decoder.decode().map_err(|error| FrameError::Header {
+        reason: error.to_string(),
+    })?;
     if decoder.position() != header.len() {
-        return Err(FrameError::Header { reason: "bytes behind the message".into() });
+        return Err(FrameError::Header {
+            reason: "bytes behind the message".into(),
+        });
     }
     Ok((message, payload_start))
 }
@@ -105,7 +119,10 @@ mod tests {
         let mut frame = prefix(&ShareMessage::Space { request: 1 }, 0);
         frame.push(0);
         frame[LENGTH_BYTES] += 1;
-        assert!(matches!(parse::<ShareMessage>(&frame[LENGTH_BYTES..]), Err(FrameError::Header { .. })));
+        assert!(matches!(
+            parse::<ShareMessage>(&frame[LENGTH_BYTES..]),
+            Err(FrameError::Header { .. })
+        ));
     }
 
     proptest! {

@@ -21,7 +21,10 @@ where
         written.extend(prefix(message, payload.len()));
         written.extend_from_slice(payload);
     }
-    assert_eq!(data_encoding::HEXLOWER.encode(&written), data_encoding::HEXLOWER.encode(golden));
+    assert_eq!(
+        data_encoding::HEXLOWER.encode(&written),
+        data_encoding::HEXLOWER.encode(golden)
+    );
     let mut rest = golden;
     for (message, payload) in messages {
         let (length, behind) = rest.split_first_chunk::<LENGTH_BYTES>().expect("a frame is left");
@@ -48,11 +51,39 @@ fn greetings_of_version_1_do_not_change() {
         Refusal::Malformed,
     ];
     let mut messages: Vec<(Greeting, &[u8])> = vec![
-        (Greeting::Hello { version: 1, cert: cert(), owner: None }, b""),
-        (Greeting::Hello { version: 1, cert: cert(), owner: Some(AccountId([0xac; 32])) }, b""),
-        (Greeting::Welcome { version: 1, cert: cert() }, b""),
+        (
+            Greeting::Hello {
+                version: 1,
+                cert: cert(),
+                owner: None,
+            },
+            b"",
+        ),
+        (
+            Greeting::Hello {
+                version: 1,
+                cert: cert(),
+                owner: Some(AccountId([0xac; 32])),
+            },
+            b"",
+        ),
+        (
+            Greeting::Welcome {
+                version: 1,
+                cert: cert(),
+            },
+            b"",
+        ),
     ];
-    messages.extend(refusals.map(|refusal| (Greeting::Refused { refusal, text: "No".into() }, &b""[..])));
+    messages.extend(refusals.map(|refusal| {
+        (
+            Greeting::Refused {
+                refusal,
+                text: "No".into(),
+            },
+            &b""[..],
+        )
+    }));
     frozen(include_bytes!("../../golden/wire/v1-greeting.bin"), &messages);
 }
 
@@ -62,22 +93,89 @@ fn share_messages_of_version_1_do_not_change() {
     let request = 0x0102_0304;
     let failed = |failure| (ShareMessage::Failed { request, failure }, &b""[..]);
     let messages: Vec<(ShareMessage, &[u8])> = vec![
-        (ShareMessage::Put { request, id, stored_bytes: 264_736 }, b""),
-        (ShareMessage::PutFrom { request, offset: 65_536 }, b""),
-        (ShareMessage::PutBytes { request, offset: 65_536 }, b"share"),
-        (ShareMessage::PutAck { request, receipt: vec![0xee; 3].into() }, b""),
-        (ShareMessage::Get { request, id, start: 1, end: 6 }, b""),
+        (
+            ShareMessage::Put {
+                request,
+                id,
+                stored_bytes: 264_736,
+            },
+            b"",
+        ),
+        (
+            ShareMessage::PutFrom {
+                request,
+                offset: 65_536,
+            },
+            b"",
+        ),
+        (
+            ShareMessage::PutBytes {
+                request,
+                offset: 65_536,
+            },
+            b"share",
+        ),
+        (
+            ShareMessage::PutAck {
+                request,
+                receipt: vec![0xee; 3].into(),
+            },
+            b"",
+        ),
+        (
+            ShareMessage::Get {
+                request,
+                id,
+                start: 1,
+                end: 6,
+            },
+            b"",
+        ),
         (ShareMessage::GetBytes { request, offset: 1 }, b"share"),
-        (ShareMessage::List { request, after: None, limit: 10 }, b""),
-        (ShareMessage::List { request, after: Some(id), limit: 8192 }, b""),
+        (
+            ShareMessage::List {
+                request,
+                after: None,
+                limit: 10,
+            },
+            b"",
+        ),
+        (
+            ShareMessage::List {
+                request,
+                after: Some(id),
+                limit: 8192,
+            },
+            b"",
+        ),
         (ShareMessage::Ids { request }, &[0x5b; 64]),
         (ShareMessage::Remove { request, id }, b""),
         (ShareMessage::Done { request }, b""),
         (ShareMessage::Space { request }, b""),
-        (ShareMessage::SpaceIs { request, used_bytes: 1, free_bytes: None }, b""),
-        (ShareMessage::SpaceIs { request, used_bytes: 1, free_bytes: Some(1 << 40) }, b""),
+        (
+            ShareMessage::SpaceIs {
+                request,
+                used_bytes: 1,
+                free_bytes: None,
+            },
+            b"",
+        ),
+        (
+            ShareMessage::SpaceIs {
+                request,
+                used_bytes: 1,
+                free_bytes: Some(1 << 40),
+            },
+            b"",
+        ),
         (ShareMessage::PutHead { request }, b"head"),
-        (ShareMessage::Heads { request, account: AccountId([0xac; 32]) }, b""),
+        (
+            ShareMessage::Heads {
+                request,
+                account: AccountId([0xac; 32]),
+            },
+            b"",
+        ),
         (ShareMessage::HeadsAre { request }, b"heads"),
         failed(Failure::NotFound),
         failed(Failure::Full("disk".into())),
@@ -94,7 +192,12 @@ fn share_messages_of_version_1_do_not_change() {
 #[test]
 fn member_messages_of_version_1_do_not_change() {
     let proof = join_proof(&[7; 32], DeviceId([1; 32]), DeviceId([2; 32]));
-    let join = MemberMessage::Join { ticket: TicketId([9; 16]), proof, name: "Ada".into(), acceptance: [0xaa; 64] };
+    let join = MemberMessage::Join {
+        ticket: TicketId([9; 16]),
+        proof,
+        name: "Ada".into(),
+        acceptance: [0xaa; 64],
+    };
     let messages: [(MemberMessage, &[u8]); 4] = [
         (join, b""),
         (MemberMessage::Digest { hash: [0xd1; 32] }, b""),

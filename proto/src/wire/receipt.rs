@@ -67,8 +67,9 @@ impl Receipt {
 
     /// Decodes and checks the signature.
     pub fn decode(bytes: &[u8]) -> Result<Self, ReceiptError> {
-        let receipt: Self =
-            minicbor::decode(bytes).map_err(|error| ReceiptError::Malformed { reason: error.to_string() })?;
+        let receipt: Self = minicbor::decode(bytes).map_err(|error| ReceiptError::Malformed {
+            reason: error.to_string(),
+        })?;
         let body = &receipt.body;
         if !signed::holds(&body.holder.0, CONTEXT, body, &receipt.signature) {
             return Err(ReceiptError::Signature);

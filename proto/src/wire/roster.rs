@@ -155,8 +155,14 @@ impl MemberRecord {
         admitted_secs: u64,
     ) -> Self {
         let admitted_by = AccountId(admitter.verifying_key().to_bytes());
-        let mut record =
-            Self { account, name: name.to_owned(), admitted_by, admitted_secs, acceptance, admission: [0; 64] };
+        let mut record = Self {
+            account,
+            name: name.to_owned(),
+            admitted_by,
+            admitted_secs,
+            acceptance,
+            admission: [0; 64],
+        };
         record.admission = signed::sign(admitter, ADMISSION, &record.admission_body(grid));
         record
     }
@@ -164,11 +170,18 @@ impl MemberRecord {
     /// Checks limits and both signatures; whether the admitter is a member is for the caller.
     pub fn check(&self, grid: GridId) -> Result<(), RosterError> {
         if self.name.len() > NAME_BYTES_MAX {
-            return Err(RosterError::Malformed { reason: format!("a name of {} bytes", self.name.len()) });
+            return Err(RosterError::Malformed {
+                reason: format!("a name of {} bytes", self.name.len()),
+            });
         }
         let accepted = Acceptance(grid, self.account, &self.name);
         let holds = signed::holds(&self.account.0, ACCEPTANCE, &accepted, &self.acceptance)
-            && signed::holds(&self.admitted_by.0, ADMISSION, &self.admission_body(grid), &self.admission);
+            && signed::holds(
+                &self.admitted_by.0,
+                ADMISSION,
+                &self.admission_body(grid),
+                &self.admission,
+            );
         if holds { Ok(()) } else { Err(RosterError::Signature) }
     }
 
@@ -194,17 +207,32 @@ impl DeviceRecord {
         let short = addresses.iter().filter(|address| address.len() <= ADDRESS_BYTES_MAX);
         let addresses: Vec<_> = short.take(ADDRESSES_MAX).cloned().map(ByteVec::from).collect();
         let signature = signed::sign(device, DEVICE, &Whereabouts(grid, &cert, seq, &addresses));
-        Self { cert, seq, addresses, signature }
+        Self {
+            cert,
+            seq,
+            addresses,
+            signature,
+        }
     }
 
     /// Checks limits, certificate and signature; whether the account is a member is for the caller.
     pub fn check(&self, grid: GridId) -> Result<DeviceCert, RosterError> {
-        if self.addresses.len() > ADDRESSES_MAX || self.addresses.iter().any(|address| address.len() > ADDRESS_BYTES_MAX) {
-            return Err(RosterError::Malformed { reason: "too many or too long addresses".into() });
+        if self.addresses.len() > ADDRESSES_MAX
+            || self.addresses.iter().any(|address| address.len() > ADDRESS_BYTES_MAX)
+        {
+            return Err(RosterError::Malformed {
+                reason: "too many or too long addresses".into(),
+            });
         }
-        let cert = DeviceCert::decode(&self.cert).map_err(|error| RosterError::Malformed { reason: error.to_string() })?;
+        let cert = DeviceCert::decode(&self.cert).map_err(|error| RosterError::Malformed {
+            reason: error.to_string(),
+        })?;
         let body = Whereabouts(grid, &self.cert, self.seq, &self.addresses);
-        if signed::holds(&cert.device.0, DEVICE, &body, &self.signature) { Ok(cert) } else { Err(RosterError::Signature) }
+        if signed::holds(&cert.device.0, DEVICE, &body, &self.signature) {
+            Ok(cert)
+        } else {
+            Err(RosterError::Signature)
+        }
     }
 
     /// The device, when the certificate can be read.
@@ -227,7 +255,9 @@ impl RosterRecords {
         }
         let records: Self = minicbor::decode(bytes).map_err(|error| malformed(error.to_string()))?;
         if records.version != super::VERSION {
-            return Err(RosterError::Version { version: records.version });
+            return Err(RosterError::Version {
+                version: records.version,
+            });
         }
         if records.members.len() > MEMBERS_MAX || records.devices.len() > MEMBERS_MAX * DEVICES_MAX {
             return Err(malformed("more members or devices than a grid can have".into()));

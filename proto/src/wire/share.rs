@@ -257,11 +257,21 @@ impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::NotFound => Self::NotFound,
-            Failure::Full(reason) => Self::Full { reason: shortened(reason) },
-            Failure::Busy(secs) => Self::Busy { retry_after: Duration::from_secs(secs.into()) },
-            Failure::Unreachable(reason) => Self::Unreachable { reason: shortened(reason) },
-            Failure::Refused(reason) => Self::Refused { reason: shortened(reason) },
-            Failure::Corrupt(reason) => Self::Corrupt { reason: shortened(reason) },
+            Failure::Full(reason) => Self::Full {
+                reason: shortened(reason),
+            },
+            Failure::Busy(secs) => Self::Busy {
+                retry_after: Duration::from_secs(secs.into()),
+            },
+            Failure::Unreachable(reason) => Self::Unreachable {
+                reason: shortened(reason),
+            },
+            Failure::Refused(reason) => Self::Refused {
+                reason: shortened(reason),
+            },
+            Failure::Corrupt(reason) => Self::Corrupt {
+                reason: shortened(reason),
+            },
             Failure::OutOfRange => Self::OutOfRange,
         }
     }

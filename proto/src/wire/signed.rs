@@ -17,6 +17,8 @@ pub fn sign<B: Encode<()>>(key: &SigningKey, context: &str, body: &B) -> [u8; 64
 
 /// Whether `signature` is `signer`'s over `body` for this purpose.
 pub fn holds<B: Encode<()>>(signer: &[u8; 32], context: &str, body: &B, signature: &[u8; 64]) -> bool {
-    VerifyingKey::from_bytes(signer)
-        .is_ok_and(|key| key.verify_strict(&message(context, body), &Signature::from_bytes(signature)).is_ok())
+    VerifyingKey::from_bytes(signer).is_ok_and(|key| {
+        key.verify_strict(&message(context, body), &Signature::from_bytes(signature))
+            .is_ok()
+    })
 }

@@ -87,11 +87,15 @@ impl FromStr for Ticket {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim().to_ascii_uppercase();
-        let coded = text.strip_prefix(&PREFIX.to_ascii_uppercase()).ok_or(TicketError::Prefix)?;
+        let coded = text
+            .strip_prefix(&PREFIX.to_ascii_uppercase())
+            .ok_or(TicketError::Prefix)?;
         if coded.len() > TEXT_BYTES_MAX {
             return Err(TicketError::Damaged);
         }
-        let bytes = BASE32_NOPAD.decode(coded.as_bytes()).map_err(|_| TicketError::Damaged)?;
+        let bytes = BASE32_NOPAD
+            .decode(coded.as_bytes())
+            .map_err(|_| TicketError::Damaged)?;
         let (body, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(TicketError::Damaged)?;
         if blake3::hash(body).as_bytes()[..CHECKSUM_BYTES] != checksum[..] {
             return Err(TicketError::Damaged);

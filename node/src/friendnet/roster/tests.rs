@@ -18,7 +18,14 @@ fn grid() -> GridId {
 
 fn admit(admitter: u8, member: u8, secs: u64) -> MemberRecord {
     let member = key(member);
-    MemberRecord::admit(&key(admitter), grid(), account(&member), "Ada", acceptance(&member, grid(), "Ada"), secs)
+    MemberRecord::admit(
+        &key(admitter),
+        grid(),
+        account(&member),
+        "Ada",
+        acceptance(&member, grid(), "Ada"),
+        secs,
+    )
 }
 
 fn device(account: u8, device: u8, seq: u64) -> DeviceRecord {
@@ -41,7 +48,10 @@ fn founded() -> Roster {
 #[test]
 fn only_the_account_that_the_grid_is_made_of_admits_itself() {
     let mut roster = Roster::empty(grid());
-    assert!(!roster.add_member(admit(1, 1, 101)), "another founding time is another grid");
+    assert!(
+        !roster.add_member(admit(1, 1, 101)),
+        "another founding time is another grid"
+    );
     assert!(!roster.add_member(admit(2, 2, 100)));
     assert!(roster.add_member(admit(1, 1, 100)));
 }
@@ -79,7 +89,10 @@ fn rosters_that_met_in_any_order_are_equal() {
     assert_eq!(left, right);
     assert_eq!(left.members().count(), 5);
     assert!(!left.merge(&of_right), "a second time changes nothing");
-    assert_eq!(Roster::from_records(&RosterRecords::decode(&left.records().encode()).unwrap()), left);
+    assert_eq!(
+        Roster::from_records(&RosterRecords::decode(&left.records().encode()).unwrap()),
+        left
+    );
 }
 
 #[test]
@@ -89,7 +102,10 @@ fn the_newest_devices_of_an_account_push_out_the_oldest() {
         assert!(roster.add_device(device(1, number, 1)));
     }
     assert_eq!(roster.devices().count(), DEVICES_MAX);
-    assert!(!roster.add_device(device(1, 10, 9)), "an old certificate does not come back");
+    assert!(
+        !roster.add_device(device(1, 10, 9)),
+        "an old certificate does not come back"
+    );
 }
 
 #[test]

@@ -73,8 +73,14 @@ pub fn sync_directory_of(path: &Path) -> io::Result<()> {
 /// What a caller of a store should do about an error of the system.
 pub fn store_error(doing: &str, error: &io::Error) -> StoreError {
     match error.kind() {
-        ErrorKind::StorageFull => StoreError::Full { reason: "the disk is full".into() },
-        ErrorKind::QuotaExceeded => StoreError::Full { reason: "the disk quota is used up".into() },
-        _ => StoreError::Unreachable { reason: format!("{doing}: {error}") },
+        ErrorKind::StorageFull => StoreError::Full {
+            reason: "the disk is full".into(),
+        },
+        ErrorKind::QuotaExceeded => StoreError::Full {
+            reason: "the disk quota is used up".into(),
+        },
+        _ => StoreError::Unreachable {
+            reason: format!("{doing}: {error}"),
+        },
     }
 }

@@ -29,11 +29,16 @@ pub fn put(layout: &Layout, claims: &Claims, owner: AccountId, encoded: &[u8]) -
         Some(held) if held.as_ref() == encoded => return Ok(()),
         // A held file that does not decode is damaged: the new head heals it.
         Some(held) if Head::decode(&held).is_ok_and(|held| held.seq >= head.seq) => {
-            return Err(refused(format!("A head as new as number {} is held for that device", head.seq)));
+            return Err(refused(format!(
+                "A head as new as number {} is held for that device",
+                head.seq
+            )));
         }
         Some(_) => {}
         None if devices(&path)? >= DEVICES_MAX => {
-            return Err(StoreError::Full { reason: format!("heads of {DEVICES_MAX} devices are held") });
+            return Err(StoreError::Full {
+                reason: format!("heads of {DEVICES_MAX} devices are held"),
+            });
         }
         None => {}
     }
@@ -52,7 +57,11 @@ pub fn of(layout: &Layout, account: AccountId) -> Result<Vec<Bytes>, StoreError>
     let mut heads = Vec::new();
     for entry in entries.take(2 * DEVICES_MAX) {
         let entry = entry.map_err(read_error)?;
-        if entry.file_name().to_str().is_some_and(|name| name.parse::<DeviceId>().is_ok()) {
+        if entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.parse::<DeviceId>().is_ok())
+        {
             heads.extend(held(&entry.path())?);
         }
     }

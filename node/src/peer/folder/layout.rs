@@ -33,7 +33,10 @@ pub struct Layout {
 
 /// Makes `root` a store if it is none yet. Files of others in it are left alone.
 pub fn mark(root: &Path) -> Result<(), OpenError> {
-    let io_error = |source| OpenError::Io { path: root.to_owned(), source };
+    let io_error = |source| OpenError::Io {
+        path: root.to_owned(),
+        source,
+    };
     match check_mark(root) {
         Err(OpenError::NotAStore { .. }) => {}
         other => return other,
@@ -41,7 +44,9 @@ pub fn mark(root: &Path) -> Result<(), OpenError> {
     fs::create_dir_all(root).map_err(io_error)?;
     let (temp, marker) = (root.join(".gridbackup-store.tmp"), root.join(MARKER));
     fs::write(&temp, MARKER_TEXT).map_err(io_error)?;
-    fs::rename(&temp, &marker).and_then(|()| durable::sync_directory_of(&marker)).map_err(io_error)
+    fs::rename(&temp, &marker)
+        .and_then(|()| durable::sync_directory_of(&marker))
+        .map_err(io_error)
 }
 
 /// Checks that `root` is a store of this version.
@@ -50,7 +55,10 @@ pub fn check_mark(root: &Path) -> Result<(), OpenError> {
         Ok(text) if text == MARKER_TEXT.as_bytes() => Ok(()),
         Ok(_) => Err(OpenError::Version { path: root.to_owned() }),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(OpenError::NotAStore { path: root.to_owned() }),
-        Err(source) => Err(OpenError::Io { path: root.to_owned(), source }),
+        Err(source) => Err(OpenError::Io {
+            path: root.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -62,12 +70,18 @@ pub fn account_folder(root: &Path, account: AccountId) -> PathBuf {
 impl Layout {
     /// Makes the folders that an account's store needs.
     pub fn create(root: &Path, owner: AccountId) -> Result<Self, OpenError> {
-        let layout = Self { root: root.to_owned(), account: account_folder(root, owner) };
+        let layout = Self {
+            root: root.to_owned(),
+            account: account_folder(root, owner),
+        };
         for folder in ["shares", "heads", "incoming"] {
             let path = layout.account.join(folder);
             fs::create_dir_all(&path).map_err(|source| OpenError::Io { path, source })?;
         }
-        layout.sweep().map_err(|source| OpenError::Io { path: layout.incoming(), source })?;
+        layout.sweep().map_err(|source| OpenError::Io {
+            path: layout.incoming(),
+            source,
+        })?;
         Ok(layout)
     }
 
@@ -88,9 +102,10 @@ impl Layout {
     pub fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.incoming())? {
             let entry = entry?;
-            let abandoned = entry.metadata().and_then(|found| found.modified()).is_ok_and(|time| {
-                time.elapsed().is_ok_and(|age| age > TEMP_AGE_MAX)
-            });
+            let abandoned = entry
+                .metadata()
+                .and_then(|found| found.modified())
+                .is_ok_and(|time| time.elapsed().is_ok_and(|age| age > TEMP_AGE_MAX));
             if abandoned && entry.path().extension().is_some_and(|extension| extension == "tmp") {
                 fs::remove_file(entry.path())?;
             }
@@ -136,7 +151,9 @@ impl Layout {
 
     /// `Unreachable` unless the store is still mounted: tells "not there" from "cannot tell".
     pub fn check_here(&self) -> Result<(), StoreError> {
-        check_mark(&self.root).map_err(|error| StoreError::Unreachable { reason: error.to_string() })
+        check_mark(&self.root).map_err(|error| StoreError::Unreachable {
+            reason: error.to_string(),
+        })
     }
 
     fn names_in(&self, first: u8) -> io::Result<Vec<String>> {

@@ -21,7 +21,9 @@ struct State {
 impl Usage {
     /// Nothing is counted yet.
     pub fn new(quota: Option<u64>) -> Self {
-        Self { state: Mutex::new(State { quota, used: None }) }
+        Self {
+            state: Mutex::new(State { quota, used: None }),
+        }
     }
 
     /// Changes the limit.
@@ -59,10 +61,14 @@ impl Usage {
             let mut state = self.lock();
             (state.used(layout)?, state.quota)
         };
-        let disk = rustix::fs::statvfs(layout.root()).map_err(|error| durable::store_error("asking for space", &error.into()))?;
+        let disk = rustix::fs::statvfs(layout.root())
+            .map_err(|error| durable::store_error("asking for space", &error.into()))?;
         let on_disk = disk.f_bavail.saturating_mul(disk.f_frsize);
         let in_quota = quota.map_or(u64::MAX, |quota| quota.saturating_sub(used_bytes));
-        Ok(Space { used_bytes, free_bytes: Some(on_disk.min(in_quota)) })
+        Ok(Space {
+            used_bytes,
+            free_bytes: Some(on_disk.min(in_quota)),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -75,7 +81,9 @@ impl State {
         if let Some(used) = self.used {
             return Ok(used);
         }
-        let used = layout.measure().map_err(|error| durable::store_error("measuring the store", &error))?;
+        let used = layout
+            .measure()
+            .map_err(|error| durable::store_error("measuring the store", &error))?;
         self.used = Some(used);
         Ok(used)
     }
@@ -84,7 +92,9 @@ impl State {
         let Some(quota) = self.quota else { return Ok(()) };
         let used = self.used(layout)?;
         if (used + bytes).saturating_sub(replaced) > quota {
-            return Err(StoreError::Full { reason: format!("the quota of {quota} bytes is used up") });
+            return Err(StoreError::Full {
+                reason: format!("the quota of {quota} bytes is used up"),
+            });
         }
         Ok(())
     }

@@ -18,11 +18,24 @@ const QUIET_TIME: Duration = Duration::from_secs(60);
 
 impl Handlers {
     /// Receives one share and answers for it.
-    pub(super) async fn receive(&self, request: u32, id: ShareId, stored_bytes: u32, bytes: mpsc::Receiver<(u32, Bytes)>) {
+    pub(super) async fn receive(
+        &self,
+        request: u32,
+        id: ShareId,
+        stored_bytes: u32,
+        bytes: mpsc::Receiver<(u32, Bytes)>,
+    ) {
         match self.received(request, id, stored_bytes, bytes).await {
             Ok(true) => {
                 let receipt = self.receipt(id, stored_bytes);
-                self.say(&ShareMessage::PutAck { request, receipt: receipt.encode().into() }, Bytes::new()).await;
+                self.say(
+                    &ShareMessage::PutAck {
+                        request,
+                        receipt: receipt.encode().into(),
+                    },
+                    Bytes::new(),
+                )
+                .await;
             }
             Ok(false) => {}
             Err(error) => self.fail(request, error).await,
@@ -39,11 +52,28 @@ impl Handlers {
     ) -> Result<bool, StoreError> {
         self.only_owner()?;
         if ShareSize::from_stored_bytes(stored_bytes as usize).is_none() {
-            return Err(StoreError::Refused { reason: format!("{stored_bytes} bytes are not the length of a share") });
+            return Err(StoreError::Refused {
+                reason: format!("{stored_bytes} bytes are not the length of a share"),
+            });
         }
-        let _turn = self.core.kept.receiving.acquire().await.expect("the turns are never closed");
-        let Some(mut partial) = self.open(id, stored_bytes).await? else { return Ok(true) };
-        self.say(&ShareMessage::PutFrom { request, offset: partial.received() }, Bytes::new()).await;
+        let _turn = self
+            .core
+            .kept
+            .receiving
+            .acquire()
+            .await
+            .expect("the turns are never closed");
+        let Some(mut partial) = self.open(id, stored_bytes).await? else {
+            return Ok(true);
+        };
+        self.say(
+            &ShareMessage::PutFrom {
+                request,
+                offset: partial.received(),
+            },
+            Bytes::new(),
+        )
+        .await;
         while !partial.is_complete() {
             let next = tokio::time::timeout(QUIET_TIME, bytes.recv()).await;
             let Ok(Some((offset, piece))) = next else {
@@ -59,7 +89,13 @@ impl Handlers {
 
     /// `None` when the share is here already.
     async fn open(&self, id: ShareId, stored_bytes: u32) -> Result<Option<Partial>, StoreError> {
-        let _turn = self.core.kept.checking.acquire().await.expect("the turns are never closed");
+        let _turn = self
+            .core
+            .kept
+            .checking
+            .acquire()
+            .await
+            .expect("the turns are never closed");
         let shelf = self.shelf.clone();
         blocking(move || {
             if shelf.store.holds_sound(id)? {
@@ -77,7 +113,14 @@ impl Handlers {
     }
 
     async fn finish(&self, partial: Partial) -> Result<(), StoreError> {
-        let turn = self.core.kept.checking.clone().acquire_owned().await.expect("the turns are never closed");
+        let turn = self
+            .core
+            .kept
+            .checking
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("the turns are never closed");
         let shelf = self.shelf.clone();
         blocking(move || shelf.partials.finish(&partial, &shelf.store, turn)).await
     }
@@ -101,6 +144,8 @@ where
 {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(stopped) => Err(StoreError::Unreachable { reason: format!("The store's thread stopped: {stopped}") }),
+        Err(stopped) => Err(StoreError::Unreachable {
+            reason: format!("The store's thread stopped: {stopped}"),
+        }),
     }
 }

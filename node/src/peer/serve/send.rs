@@ -43,9 +43,13 @@ async fn read(file: Arc<File>, offset: u32, length: u32) -> Result<Bytes, StoreE
         file.read_exact_at(&mut buffer, offset.into()).map(|()| buffer)
     });
     let buffer = read.await.map_err(stopped)?;
-    buffer.map(Bytes::from).map_err(|error| store_error("reading a share", &error))
+    buffer
+        .map(Bytes::from)
+        .map_err(|error| store_error("reading a share", &error))
 }
 
 fn stopped(error: tokio::task::JoinError) -> StoreError {
-    StoreError::Unreachable { reason: format!("The store's thread stopped: {error}") }
+    StoreError::Unreachable {
+        reason: format!("The store's thread stopped: {error}"),
+    }
 }
