@@ -184,3 +184,6 @@ impl Reader {
         cat::cat(self, snapshot, path, out)
     }
 }
+
+#[cfg(test)]
+mod tests;
