@@ -17,7 +17,7 @@ use crate::catalog::tree;
 use crate::restore::content::{Job, Work};
 use crate::restore::fetch::FetchStats;
 use crate::restore::sections::{load_inlines, take_inline};
-use crate::restore::select::Selection;
+use crate::restore::select::{Selection, base_path};
 use crate::restore::target::{self, Target, is_below};
 use crate::restore::window::{Item, for_each_selected, window};
 use crate::restore::write::Sink;
@@ -42,9 +42,9 @@ pub(super) fn restore(
     let entry = reader.db.read(|conn| tree::entry(conn, options.snapshot, base))?;
     let kind = match entry {
         Some(entry) => entry.kind,
-        None if base == b"/" => EntryKind::Directory,
+        None if options.path.is_none() => EntryKind::Directory,
         None => {
-            let path = String::from_utf8_lossy(base).into_owned();
+            let path = String::from_utf8_lossy(&base).into_owned();
             return Err(RestoreError::NoSuchPath { path });
         }
     };

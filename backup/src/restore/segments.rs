@@ -49,6 +49,14 @@ pub(super) fn wants(shape: PackShape, ranges: &[(u32, u32)]) -> Vec<ShareWant> {
         .map(|&(offset, len)| segments_of(offset, len))
         .collect();
     segments.sort_by_key(|run| run.start);
+    // Before they are cut at shares: a long run may reach past the start of the next in a share that both need.
+    segments.dedup_by(|next, run| {
+        let joined = next.start <= run.end;
+        if joined {
+            run.end = run.end.max(next.end);
+        }
+        joined
+    });
     let mut wants: Vec<ShareWant> = Vec::new();
     for run in segments {
         let mut start = run.start;

@@ -71,13 +71,12 @@ impl Selection {
     }
 }
 
-/// The absolute path asked for, without a slash at its end.
-fn base_path(options: &RestoreOptions) -> Vec<u8> {
-    let mut base = options.path.clone().unwrap_or_else(|| b"/".to_vec());
-    while base.len() > 1 && base.last() == Some(&b'/') {
-        base.pop();
-    }
-    base
+/// The absolute path asked for, without doubled slashes and without one at its end.
+pub(super) fn base_path(options: &RestoreOptions) -> Vec<u8> {
+    let asked = options.path.as_deref().unwrap_or(b"/");
+    let names = asked.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+    let base = names.fold(Vec::new(), |base, name| [&base, &b"/"[..], name].concat());
+    if base.is_empty() { b"/".to_vec() } else { base }
 }
 
 fn matches_any(matcher: &Gitignore, relative: &[u8], is_directory: bool) -> bool {
@@ -122,7 +121,7 @@ mod tests {
         for (path, kind, absolute, relative) in [
             (None, EntryKind::Directory, "/home/u/a", "home/u/a"),
             (None, EntryKind::Directory, "/", ""),
-            (Some("/home/u/"), EntryKind::Directory, "/home/u/a/b", "a/b"),
+            (Some("//home/u/"), EntryKind::Directory, "/home/u/a/b", "a/b"),
             (Some("/home/u"), EntryKind::Directory, "/home/u", ""),
             (Some("/home/u/a"), EntryKind::File, "/home/u/a", "a"),
         ] {

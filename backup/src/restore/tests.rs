@@ -214,8 +214,8 @@ impl Backup {
     fn log(&self, seq: u64) -> Vec<LogRecord> {
         let mut entries = self.entries.clone();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
-        let src = Entry {
-            name: b"src".to_vec(),
+        let folder = |name: &[u8]| Entry {
+            name: name.to_vec(),
             kind: EntryKind::Directory,
             meta: Meta {
                 mode: 0o750,
@@ -226,7 +226,8 @@ impl Backup {
         let mut log = vec![
             LogRecord::Snapshot(self.snapshot(seq)),
             LogRecord::Directory(b"/".to_vec()),
-            LogRecord::Entry(src),
+            LogRecord::Entry(folder(b"")),
+            LogRecord::Entry(folder(b"src")),
             LogRecord::Directory(b"/src".to_vec()),
         ];
         log.extend(entries.into_iter().map(LogRecord::Entry));
