@@ -86,7 +86,7 @@ pub async fn recover(
     let roots = roots(reader, body.root.as_ref(), &stats).await?;
     progress("Asking peers which shares they hold");
     let listed = futures::future::join_all(peers.iter().map(list)).await;
-    write_to(reader, |tx| replay::clear(tx)).await?;
+    write_to(reader, replay::clear).await?;
 
     let device = head.device();
     let sections = roots.iter().map(|root| root.root.sections.len()).sum::<usize>();

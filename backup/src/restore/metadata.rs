@@ -167,7 +167,7 @@ fn xattrs_differ(subject: Subject<'_>, meta: &Meta) -> bool {
 
 /// A file's modification time in nanoseconds since 1970.
 pub(super) fn mtime_ns(stat: &Stat) -> i64 {
-    (stat.st_mtime as i64)
+    stat.st_mtime
         .saturating_mul(1_000_000_000)
         .saturating_add(stat.st_mtime_nsec as i64)
 }

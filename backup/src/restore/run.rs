@@ -33,13 +33,8 @@ pub(super) fn restore(
     options: &RestoreOptions,
     progress: &(dyn Fn(RestoreProgress) + Sync),
 ) -> Result<RestoreSummary, RestoreError> {
-    let base = options.path.as_deref().unwrap_or(b"/");
-    let base = if base.len() > 1 {
-        base.strip_suffix(b"/").unwrap_or(base)
-    } else {
-        base
-    };
-    let entry = reader.db.read(|conn| tree::entry(conn, options.snapshot, base))?;
+    let base = base_path(options);
+    let entry = reader.db.read(|conn| tree::entry(conn, options.snapshot, &base))?;
     let kind = match entry {
         Some(entry) => entry.kind,
         None if options.path.is_none() => EntryKind::Directory,

@@ -112,7 +112,9 @@ pub(super) fn cut(runs: &[PlainRun], offset: u32, len: u32) -> Bytes {
     }
 }
 
+// A list of one run is meant, not the numbers in it.
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use proptest::prelude::*;
     use proto::share::ShareSize;

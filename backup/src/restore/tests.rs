@@ -175,7 +175,11 @@ impl Backup {
     fn chunk(&mut self, grid: &Grid, content: &[u8]) -> Extent {
         let id = grid.keys.put.chunk_id(content);
         let packed = zstd::bulk::compress(content, 3).unwrap();
-        let stored = if packed.len() < content.len() { &packed[..] } else { content };
+        let stored = if packed.len() < content.len() {
+            &packed[..]
+        } else {
+            content
+        };
         self.slots.push(ChunkSlot {
             id,
             offset: self.plain.len() as u32,
@@ -217,10 +221,7 @@ impl Backup {
         let folder = |name: &[u8]| Entry {
             name: name.to_vec(),
             kind: EntryKind::Directory,
-            meta: Meta {
-                mode: 0o750,
-                ..meta(0)
-            },
+            meta: Meta { mode: 0o750, ..meta(0) },
             content: Content::None,
         };
         let mut log = vec![
@@ -278,8 +279,14 @@ fn one_of_everything(grid: &Grid) -> Backup {
         name: b"user.colour".to_vec(),
         value: b"\x00red".to_vec(),
     }];
-    backup.entry(b"tiny", EntryKind::File, 2, Content::Inline(b"hi".to_vec())).meta.mode = 0o4711;
-    backup.entry(b"empty", EntryKind::File, 0, Content::Inline(vec![])).meta.mode = 0;
+    backup
+        .entry(b"tiny", EntryKind::File, 2, Content::Inline(b"hi".to_vec()))
+        .meta
+        .mode = 0o4711;
+    backup
+        .entry(b"empty", EntryKind::File, 0, Content::Inline(vec![]))
+        .meta
+        .mode = 0;
     backup.entry(b"link", EntryKind::Symlink, 4, Content::Inline(b"../x".to_vec()));
     backup.entry(b"pipe", EntryKind::Fifo, 0, Content::None);
     backup.entry(b"socket", EntryKind::Socket, 0, Content::None);
@@ -332,10 +339,18 @@ fn check_everything(target: &Path) {
         ("socket", 0o140640),
         ("big", 0o100640),
     ] {
-        assert_eq!(format!("{:o}", is(name).permissions().mode()), format!("{mode:o}"), "{name}");
+        assert_eq!(
+            format!("{:o}", is(name).permissions().mode()),
+            format!("{mode:o}"),
+            "{name}"
+        );
     }
     for name in ["big", "link", "pipe", "dir", "tiny", "hole"] {
-        assert_eq!((is(name).mtime(), is(name).mtime_nsec()), (1_600_000_000, 123_456_789), "{name}");
+        assert_eq!(
+            (is(name).mtime(), is(name).mtime_nsec()),
+            (1_600_000_000, 123_456_789),
+            "{name}"
+        );
     }
     let partial = std::fs::read_dir(target)
         .unwrap()
@@ -351,7 +366,10 @@ fn everything_comes_back_as_it_was_from_the_phrase_alone() {
     let reader = grid.blank();
     let recovered = grid.recover(&reader).unwrap();
     assert_eq!((recovered.head, recovered.snapshots, recovered.files), (1, 1, 10));
-    assert_eq!((recovered.device_name.as_str(), recovered.peers_answered), ("laptop", 5));
+    assert_eq!(
+        (recovered.device_name.as_str(), recovered.peers_answered),
+        ("laptop", 5)
+    );
     assert_eq!(recovered.peers_bad, []);
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("made/by/restore");
@@ -362,7 +380,10 @@ fn everything_comes_back_as_it_was_from_the_phrase_alone() {
     assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o750);
 
     let again = restore(&reader, &options(&target));
-    assert_eq!((again.files_restored, again.files_unchanged, again.failed.len()), (0, 9, 0));
+    assert_eq!(
+        (again.files_restored, again.files_unchanged, again.failed.len()),
+        (0, 9, 0)
+    );
     check_everything(&target);
 }
 
@@ -416,7 +437,10 @@ fn with_too_few_peers_the_missing_ones_are_named_and_the_rest_is_restored() {
     );
     assert_eq!(std::fs::read(folder.path().join("tiny")).unwrap(), b"hi");
     let error = reader.cat(1, b"/src/big", &mut Vec::new()).unwrap_err();
-    assert!(matches!(error, RestoreError::TooFewShares { have: 2, need: 3, .. }), "{error}");
+    assert!(
+        matches!(error, RestoreError::TooFewShares { have: 2, need: 3, .. }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -434,7 +458,11 @@ fn damaged_shares_are_made_up_for_and_their_peers_named() {
     let bad: Vec<&str> = summary.peers_bad.iter().map(|(name, _)| name.as_str()).collect();
     assert!(bad.contains(&"friend0"), "{bad:?}");
     assert!(bad.iter().all(|name| ["friend0", "friend3"].contains(name)), "{bad:?}");
-    assert!(summary.peers_bad[0].1.ends_with("leaf 4 is damaged"), "{:?}", summary.peers_bad);
+    assert!(
+        summary.peers_bad[0].1.ends_with("leaf 4 is damaged"),
+        "{:?}",
+        summary.peers_bad
+    );
 }
 
 #[test]
@@ -557,7 +585,10 @@ fn the_newest_head_wins_and_rollbacks_and_forks_are_named() {
     let backup = one_of_everything(&grid);
     grid.publish(&backup, 1);
     grid.stores[2].set(|faults| faults.replay_old_heads = true);
-    let old = grid.runtime.block_on(grid.stores[2].heads(grid.keys.account_id())).unwrap();
+    let old = grid
+        .runtime
+        .block_on(grid.stores[2].heads(grid.keys.account_id()))
+        .unwrap();
     assert_eq!(old.len(), 1);
     grid.publish(&backup, 2);
     let reader = grid.blank();
@@ -575,7 +606,12 @@ fn the_newest_head_wins_and_rollbacks_and_forks_are_named() {
     peers[4].store = store;
     reader.peers.set(peers);
     let recovered = grid.recover(&reader).unwrap();
-    assert!(recovered.peers_bad.iter().any(|(name, reason)| name == "friend4" && reason.contains("another head")));
+    assert!(
+        recovered
+            .peers_bad
+            .iter()
+            .any(|(name, reason)| name == "friend4" && reason.contains("another head"))
+    );
     let snapshots = reader.db.read(tree::snapshots).unwrap();
     assert_eq!(snapshots.len(), 1, "the second recovery started over");
 }

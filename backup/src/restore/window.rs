@@ -72,7 +72,7 @@ pub(super) fn for_each_selected(
                 }
                 return Ok(true);
             }
-            let above = waiting.drain(..).map(|(path, entry)| (path, entry));
+            let above = waiting.drain(..);
             let entries = above.chain(std::iter::once((path.to_vec(), entry.clone())));
             for (place, entry) in entries {
                 let relative = selection.relative(&place).to_vec();
