@@ -107,7 +107,7 @@ fn engine(k: u8, n: u8) -> Coder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signed::tests::{assert_golden, pattern};
+    use crate::fixtures::{assert_golden, pattern};
     use proptest::prelude::{ProptestConfig, Strategy, prop, proptest};
     use reed_solomon_erasure::galois_8::ReedSolomon;
 

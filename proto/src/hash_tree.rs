@@ -68,7 +68,7 @@ fn leaf_value(leaf: u32, bytes: &[u8]) -> ChainingValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signed::tests::pattern;
+    use crate::fixtures::pattern;
 
     #[test]
     fn the_table_s_root_is_the_plain_blake3_hash() {

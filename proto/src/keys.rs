@@ -259,7 +259,7 @@ pub enum KeyFileError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signed::tests::{assert_golden, pattern, pattern_array};
+    use crate::fixtures::{assert_golden, pattern, pattern_array};
     use proptest::prelude::{ProptestConfig, proptest};
 
     fn keys() -> AccountKeys {

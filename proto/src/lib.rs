@@ -28,3 +28,5 @@ pub mod wire;
 
 #[cfg(test)]
 mod metadata_golden;
+#[cfg(test)]
+mod fixtures;

@@ -178,7 +178,7 @@ fn malformed(reason: impl Into<String>) -> ManifestError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signed::tests::{assert_golden, manifest};
+    use crate::fixtures::{assert_golden, manifest};
 
     fn shape(k: u8, n: u8) -> PackShape {
         PackShape {
@@ -191,7 +191,7 @@ mod tests {
     /// A manifest whose body says what it should not, correctly signed: limits must hold for members too.
     fn signed_body(change: impl FnOnce(&mut Body)) -> Vec<u8> {
         let good = manifest(shape(2, 3), &[]);
-        let key = ed25519_dalek::SigningKey::from_bytes(&crate::signed::tests::pattern_array("device"));
+        let key = ed25519_dalek::SigningKey::from_bytes(&crate::fixtures::pattern_array("device"));
         let mut body = minicbor::decode(&good.body()).unwrap();
         change(&mut body);
         let mut bytes = signed::encode(&body);
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_longer_encoding_of_the_same_is_refused() {
-        let key = ed25519_dalek::SigningKey::from_bytes(&crate::signed::tests::pattern_array("device"));
+        let key = ed25519_dalek::SigningKey::from_bytes(&crate::fixtures::pattern_array("device"));
         let mut body = manifest(shape(2, 3), &[]).body();
         body.splice(1..2, [0x18, 0x01]);
         let signature = signed::sign(&key, DOMAIN, &body);

@@ -185,7 +185,7 @@ pub fn segments_of(offset: u32, len: u32) -> std::ops::Range<u32> {
 mod tests {
     use super::*;
     use crate::erasure::rebuild;
-    use crate::signed::tests::{assert_golden, manifest, pattern, pattern_array};
+    use crate::fixtures::{assert_golden, manifest, pattern, pattern_array};
     use proptest::prelude::{ProptestConfig, any, proptest};
 
     const SHAPE: PackShape = PackShape {

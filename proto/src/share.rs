@@ -208,9 +208,9 @@ fn checksum(area_and_fields: &[u8]) -> [u8; TRAILER_BYTES - TRAILER_FIELD_BYTES]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::{assert_golden, manifest, pattern};
     use crate::hash_tree::{LEAF_BYTES, leaf_table};
     use crate::pack::PackShape;
-    use crate::signed::tests::{assert_golden, manifest, pattern};
 
     fn share(size: ShareSize) -> (ShareId, Share) {
         let data = Bytes::from(pattern("share", size.data_bytes()));

@@ -58,51 +58,8 @@ pub(crate) fn version(body: &[u8]) -> Result<u16, String> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::id::{AccountId, PackId, ShareId};
-    use crate::manifest::Manifest;
-    use crate::pack::PackShape;
-
-    /// Reproducible bytes that do not compress: the same for every run and for ever.
-    pub(crate) fn pattern(name: &str, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        blake3::Hasher::new_derive_key("gridbackup test pattern")
-            .update(name.as_bytes())
-            .finalize_xof()
-            .fill(&mut bytes);
-        bytes
-    }
-
-    /// `pattern`, as an array.
-    pub(crate) fn pattern_array<const N: usize>(name: &str) -> [u8; N] {
-        *pattern(name, N).first_chunk().unwrap()
-    }
-
-    /// A manifest for `shares`, or for made-up ones if there are none.
-    pub(crate) fn manifest(shape: PackShape, shares: &[ShareId]) -> Manifest {
-        let made_up = |i| ShareId(pattern_array(&format!("share {i}")));
-        let shares = match shares {
-            [] => (0..shape.n).map(made_up).collect(),
-            given => given.to_vec(),
-        };
-        let device = SigningKey::from_bytes(&pattern_array("device"));
-        Manifest::sign(
-            PackId(pattern_array("pack")),
-            shape,
-            shares,
-            AccountId(pattern_array("account")),
-            &device,
-        )
-    }
-
-    /// Bytes on disk are compared with what the code writes today; the file itself is never written by a test.
-    pub(crate) fn assert_golden(path: &str, written: &[u8]) -> Vec<u8> {
-        let path = format!("{}/golden/{path}", env!("CARGO_MANIFEST_DIR"));
-        let golden = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        assert!(golden == written, "{path} is not what is written today");
-        golden
-    }
 
     #[test]
     fn a_signature_holds_for_its_domain_body_and_key_only() {

@@ -186,7 +186,7 @@ pub enum CertError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signed::tests::{assert_golden, pattern_array};
+    use crate::fixtures::{assert_golden, pattern_array};
     use proptest::prelude::{any, proptest};
 
     fn account() -> SigningKey {
