@@ -27,6 +27,6 @@ pub mod share_store;
 pub mod wire;
 
 #[cfg(test)]
-mod metadata_golden;
-#[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod metadata_golden;
