@@ -23,7 +23,7 @@ use crate::packs::{self, PackRow, Purpose};
 use crate::peers::{PeerKey, PeerSet};
 use crate::placement;
 use crate::spool::SpoolError;
-use crate::uploader::lines::Ticket;
+use crate::uploader::lines::{Mark, Ticket};
 use crate::uploader::shared::{Shared, blocking};
 
 mod lane;
@@ -202,7 +202,6 @@ impl Uploader {
     /// Waits until every spooled share is delivered or no peer that could take it answers; metadata goes first. Relies on
     /// stores that give up by themselves: a put that never returns is waited for. May be dropped.
     pub async fn drain(&self) -> Result<DrainReport, UploadError> {
-        replan::homeless(&self.shared).await;
         self.quiet(|_| true).await;
         let shared = self.shared.clone();
         let (health, shares_waiting) = blocking(move || {
@@ -222,8 +221,7 @@ impl Uploader {
 
     /// Waits until `pack` is safe (true), or nothing more can be done for it now (false).
     pub async fn settled(&self, pack: PackRow) -> Result<bool, UploadError> {
-        let mark = self.shared.lines().mark(Instant::now());
-        self.shared.changed.notify_waiters();
+        let mark = self.begin_wait().await;
         loop {
             // Looked at in this order: a share leaves its line only after it is recorded.
             let quiet = self
@@ -245,11 +243,18 @@ impl Uploader {
         }
     }
 
-    /// Waits until nothing more can be done for the shares that `which` selects.
-    async fn quiet(&self, which: impl Fn(&Ticket) -> bool) {
+    /// Gives all peers and all shares another chance, at once.
+    async fn begin_wait(&self) -> Mark {
+        replan::homeless(&self.shared).await;
         let mark = self.shared.lines().mark(Instant::now());
         self.shared.changed.notify_waiters();
         self.shared.woken.notify_one();
+        mark
+    }
+
+    /// Waits until nothing more can be done for the shares that `which` selects.
+    async fn quiet(&self, which: impl Fn(&Ticket) -> bool) {
+        let mark = self.begin_wait().await;
         while !self.shared.lines().is_quiet(&mark, &which, Instant::now()) {
             self.shared.change(Some(Instant::now() + LOOK_AGAIN)).await;
         }

@@ -69,8 +69,11 @@ async fn room(shared: &Shared) -> Result<(), UploadError> {
             if lines.spool_bytes(&peers, shared.config.tolerate, now) < shared.config.spool_bytes_max {
                 return Ok(());
             }
+            let first = mark.is_none();
             let mark = mark.get_or_insert_with(|| lines.mark(now));
-            if lines.incoming_bytes == 0 && lines.is_quiet(mark, |_| true, now) {
+            if first {
+                shared.woken.notify_one(); // what has no peer may get one
+            } else if lines.incoming_bytes == 0 && lines.is_quiet(mark, |_| true, now) {
                 return Err(UploadError::Stalled {
                     path: shared.config.spool.display().to_string(),
                 });
