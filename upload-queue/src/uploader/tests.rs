@@ -101,7 +101,10 @@ impl Grid {
             puts_per_peer: 2,
             tolerate,
         };
-        (Uploader::start(self.db.clone(), self.peers.clone(), config, events).unwrap(), told)
+        (
+            Uploader::start(self.db.clone(), self.peers.clone(), config, events).unwrap(),
+            told,
+        )
     }
 
     fn fault(&self, number: usize, change: impl FnOnce(&mut Faults)) {
@@ -109,7 +112,10 @@ impl Grid {
     }
 
     fn pack(&self, row: PackRow) -> KnownPack {
-        self.db.read::<_, DbError>(|conn| packs::get(conn, row)).unwrap().unwrap()
+        self.db
+            .read::<_, DbError>(|conn| packs::get(conn, row))
+            .unwrap()
+            .unwrap()
     }
 
     fn puts(&self) -> usize {
@@ -125,9 +131,11 @@ impl Grid {
         let pack = self.pack(row);
         for (id, holder) in pack.manifest.shares.iter().zip(&pack.holders) {
             let Some(holder) = holder else { continue };
-            let held = self.stores.iter().enumerate().any(|(number, store)| {
-                key(number) == *holder && store.put.lock().unwrap().contains(id)
-            });
+            let held = self
+                .stores
+                .iter()
+                .enumerate()
+                .any(|(number, store)| key(number) == *holder && store.put.lock().unwrap().contains(id));
             assert!(held, "{holder:?} does not have {id}");
         }
     }
@@ -154,7 +162,10 @@ async fn every_share_goes_to_a_peer_of_its_own_and_leaves_the_spool() {
     let grid = Grid::remote(3);
     let (uploader, mut events) = grid.start(1);
     assert_eq!(uploader.code(), (2, 3));
-    let rows = [deliver(&uploader, fixture::pack(1, 2, 3)).await, deliver(&uploader, fixture::pack(2, 2, 3)).await];
+    let rows = [
+        deliver(&uploader, fixture::pack(1, 2, 3)).await,
+        deliver(&uploader, fixture::pack(2, 2, 3)).await,
+    ];
     let report = uploader.drain().await.unwrap();
 
     assert_eq!((report.packs_unsafe, report.shares_waiting), (0, 0));
@@ -172,7 +183,10 @@ async fn every_share_goes_to_a_peer_of_its_own_and_leaves_the_spool() {
     }
     let events = told(&mut events);
     let count = |which: &dyn Fn(&UploadEvent) -> bool| events.iter().filter(|event| which(event)).count();
-    assert_eq!(count(&|event| matches!(event, UploadEvent::Delivered { bytes, .. } if *bytes == share_bytes)), 6);
+    assert_eq!(
+        count(&|event| matches!(event, UploadEvent::Delivered { bytes, .. } if *bytes == share_bytes)),
+        6
+    );
     assert_eq!(count(&|event| matches!(event, UploadEvent::PackSafe { .. })), 2);
 }
 
@@ -183,7 +197,11 @@ async fn local_peers_have_their_share_when_deliver_returns_and_nothing_is_spoole
     let row = deliver(&uploader, fixture::pack(1, 1, 2)).await;
     assert_eq!((grid.puts(), grid.spool_files()), (2, 0));
     assert_eq!(grid.pack(row).held(), 2);
-    assert!(told(&mut events).iter().any(|event| matches!(event, UploadEvent::PackSafe { pack } if *pack == row)));
+    assert!(
+        told(&mut events)
+            .iter()
+            .any(|event| matches!(event, UploadEvent::PackSafe { pack } if *pack == row))
+    );
 }
 
 #[tokio::test]
@@ -204,8 +222,14 @@ async fn a_spool_that_cannot_be_written_is_an_error_that_names_it_and_records_no
     let (uploader, _events) = grid.start(1);
     let spool = grid.folder.path().join("spool");
     std::fs::remove_dir(&spool).unwrap();
-    let error = uploader.deliver(fixture::pack(1, 1, 2), |_, _| Ok(())).await.unwrap_err();
-    assert!(error.to_string().starts_with(&format!("The spool {}", spool.display())), "{error}");
+    let error = uploader
+        .deliver(fixture::pack(1, 1, 2), |_, _| Ok(()))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().starts_with(&format!("The spool {}", spool.display())),
+        "{error}"
+    );
     assert!(grid.db.read::<_, DbError>(packs::rows).unwrap().is_empty());
 }
 
@@ -218,7 +242,10 @@ async fn copies_that_share_a_spool_file_all_arrive() {
     assert_eq!(uploader.code(), (1, 3));
     let row = deliver(&uploader, fixture::pack(1, 1, 3)).await;
     let report = uploader.drain().await.unwrap();
-    assert_eq!((report.shares_waiting, grid.pack(row).held(), grid.spool_files()), (1, 2, 1));
+    assert_eq!(
+        (report.shares_waiting, grid.pack(row).held(), grid.spool_files()),
+        (1, 2, 1)
+    );
     grid.fault(2, |faults| faults.unreachable = false);
     uploader.wake();
     assert_eq!(uploader.drain().await.unwrap().shares_waiting, 0);
@@ -234,14 +261,20 @@ async fn a_failure_that_passes_is_tried_again() {
     let report = uploader.drain().await.unwrap();
     assert_eq!((report.shares_waiting, grid.pack(row).held()), (0, 2));
     assert!(report.peers_failed.is_empty(), "it took the share in the end");
-    assert!(told(&mut events).iter().any(|event| matches!(event, UploadEvent::PeerFailed { peer, .. } if *peer == key(1))));
+    assert!(
+        told(&mut events)
+            .iter()
+            .any(|event| matches!(event, UploadEvent::PeerFailed { peer, .. } if *peer == key(1)))
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_busy_peer_is_left_alone_for_as_long_as_it_asks() {
     let grid = Grid::remote(1);
     let retry_after = Duration::from_secs(3);
-    grid.fault(0, |faults| (faults.fail_puts, faults.put_error) = (1, Some(StoreError::Busy { retry_after })));
+    grid.fault(0, |faults| {
+        (faults.fail_puts, faults.put_error) = (1, Some(StoreError::Busy { retry_after }))
+    });
     let (uploader, _events) = grid.start(0);
     let row = deliver(&uploader, fixture::pack(1, 1, 1)).await;
     let start = Instant::now();
@@ -272,10 +305,15 @@ async fn drain_ends_when_a_peer_does_not_answer_and_says_so() {
 async fn the_share_of_a_full_peer_goes_to_a_domain_that_has_none() {
     let grid = Grid::remote(3);
     for number in 0..2 {
-        grid.fault(number, |faults| (faults.fail_puts, faults.put_error) = (u32::MAX, Some(full())));
+        grid.fault(number, |faults| {
+            (faults.fail_puts, faults.put_error) = (u32::MAX, Some(full()))
+        });
     }
     let (uploader, _events) = grid.start(1);
-    let rows = [deliver(&uploader, fixture::pack(1, 1, 1)).await, deliver(&uploader, fixture::pack(2, 1, 1)).await];
+    let rows = [
+        deliver(&uploader, fixture::pack(1, 1, 1)).await,
+        deliver(&uploader, fixture::pack(2, 1, 1)).await,
+    ];
     assert_eq!(uploader.drain().await.unwrap().shares_waiting, 0);
     for row in rows {
         assert_eq!(grid.pack(row).holders, [Some(key(2))]);
@@ -285,7 +323,9 @@ async fn the_share_of_a_full_peer_goes_to_a_domain_that_has_none() {
 #[tokio::test]
 async fn what_no_peer_takes_waits_in_the_spool_until_one_does() {
     let grid = Grid::remote(2);
-    grid.fault(1, |faults| (faults.fail_puts, faults.put_error) = (u32::MAX, Some(full())));
+    grid.fault(1, |faults| {
+        (faults.fail_puts, faults.put_error) = (u32::MAX, Some(full()))
+    });
     let (uploader, _events) = grid.start(1);
     let row = deliver(&uploader, fixture::pack(1, 1, 2)).await;
     let report = uploader.drain().await.unwrap();
@@ -386,7 +426,10 @@ async fn deliver_waits_while_the_spool_is_full_but_not_with_metadata() {
 
     grid.fault(0, |faults| faults.unreachable = true);
     deliver(&uploader, fixture::pack(5, 1, 1)).await;
-    let error = uploader.deliver(fixture::pack(6, 1, 1), |_, _| Ok(())).await.unwrap_err();
+    let error = uploader
+        .deliver(fixture::pack(6, 1, 1), |_, _| Ok(()))
+        .await
+        .unwrap_err();
     assert!(matches!(error, UploadError::Stalled { .. }), "{error}");
     let mut metadata = fixture::pack(7, 1, 1);
     metadata.purpose = Purpose::Metadata;
@@ -408,12 +451,19 @@ async fn after_a_restart_everything_arrives_and_only_what_was_in_flight_is_sent_
     }
     let (uploader, _events) = grid.start(1);
     let report = uploader.drain().await.unwrap();
-    assert_eq!((report.packs_unsafe, report.shares_waiting, grid.spool_files()), (0, 0, 0));
+    assert_eq!(
+        (report.packs_unsafe, report.shares_waiting, grid.spool_files()),
+        (0, 0, 0)
+    );
     for row in &rows {
         grid.assert_holders_hold(*row);
     }
     let (restarts, lanes, unrecorded) = (4, 6, 6);
-    assert!(grid.puts() <= 3 * rows.len() + restarts * (lanes + unrecorded), "{} puts", grid.puts());
+    assert!(
+        grid.puts() <= 3 * rows.len() + restarts * (lanes + unrecorded),
+        "{} puts",
+        grid.puts()
+    );
 }
 
 #[tokio::test]
@@ -425,7 +475,11 @@ async fn a_restart_sweeps_the_spool_and_keeps_what_still_waits() {
     uploader.drain().await.unwrap();
     drop(uploader);
     let stray = fixture::pack(2, 1, 1).shares[0].0;
-    std::fs::write(grid.folder.path().join("spool").join(stray.to_string()), b"of a pack never recorded").unwrap();
+    std::fs::write(
+        grid.folder.path().join("spool").join(stray.to_string()),
+        b"of a pack never recorded",
+    )
+    .unwrap();
 
     grid.fault(0, |faults| faults.unreachable = false);
     let (uploader, _events) = grid.start(1);
@@ -452,7 +506,10 @@ async fn a_share_damaged_in_the_spool_is_reported_and_never_sent() {
         grid.fault(number, |faults| faults.unreachable = false);
     }
     let report = uploader.drain().await.unwrap();
-    assert_eq!((report.shares_waiting, grid.pack(row).held(), grid.spool_files()), (0, 1, 0));
+    assert_eq!(
+        (report.shares_waiting, grid.pack(row).held(), grid.spool_files()),
+        (0, 1, 0)
+    );
     let lost = |event: &UploadEvent| matches!(event, UploadEvent::SpoolLost { share, .. } if *share == damaged);
     assert!(told(&mut events).iter().any(lost));
     assert!(!uploader.settled(row).await.unwrap());
@@ -468,10 +525,20 @@ async fn a_share_that_was_found_on_a_peer_is_not_sent_after_a_restart() {
     deliver(&uploader, pack).await;
     uploader.drain().await.unwrap();
     drop(uploader);
-    grid.db.write::<_, DbError>(|tx| packs::record_held(tx, &key(0), &[id])).unwrap();
+    grid.db
+        .write::<_, DbError>(|tx| packs::record_held(tx, &key(0), &[id]))
+        .unwrap();
     let (uploader, _events) = grid.start(0);
     let report = uploader.drain().await.unwrap();
-    assert_eq!((report.shares_waiting, report.packs_unsafe, grid.spool_files(), grid.puts()), (0, 0, 0, 0));
+    assert_eq!(
+        (
+            report.shares_waiting,
+            report.packs_unsafe,
+            grid.spool_files(),
+            grid.puts()
+        ),
+        (0, 0, 0, 0)
+    );
 }
 
 #[tokio::test]
@@ -485,7 +552,10 @@ async fn a_grid_that_fails_often_gets_everything_in_the_end() {
         rows.push(deliver(&uploader, fixture::pack(seed, 2, 4)).await);
     }
     let report = uploader.drain().await.unwrap();
-    assert_eq!((report.shares_waiting, report.packs_unsafe, grid.spool_files()), (0, 0, 0));
+    assert_eq!(
+        (report.shares_waiting, report.packs_unsafe, grid.spool_files()),
+        (0, 0, 0)
+    );
     for row in rows {
         assert_eq!(grid.pack(row).held(), 4);
         grid.assert_holders_hold(row);
