@@ -1,1 +1,55 @@
 -- Where content is. See backup/src/catalog/content.rs.
+
+-- One row a chunk, about 37 bytes: raw_len is NULL for a chunk that is stored as it is.
+CREATE TABLE chunk (
+    id BLOB PRIMARY KEY,
+    pack INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    stored_len INTEGER NOT NULL,
+    raw_len INTEGER
+) WITHOUT ROWID;
+
+-- Data packs that no index section lists yet, with their chunks as CBOR: a pack's chunks without a scan of `chunk`.
+CREATE TABLE unlisted_pack (
+    pack INTEGER PRIMARY KEY,
+    slots BLOB NOT NULL
+);
+
+-- File versions whose content has a place. `cap` is a CBOR list of extents, NULL when the content is inline in `section`.
+-- `section` is the index section that carries the cap, NULL while none does.
+-- `settled`: the upload job is gone; 0 for the few versions on their way.
+CREATE TABLE content (
+    version INTEGER PRIMARY KEY,
+    cap BLOB,
+    section INTEGER,
+    settled INTEGER NOT NULL
+);
+CREATE INDEX content_unsettled ON content (version) WHERE settled = 0;
+
+-- Metadata sections; `published`: named by the root of the newest head.
+CREATE TABLE section (
+    id INTEGER PRIMARY KEY,
+    pack INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    len INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    published INTEGER NOT NULL
+);
+CREATE INDEX section_unpublished ON section (id) WHERE published = 0;
+
+-- The newest head. `acknowledged`: at least one peer has it.
+CREATE TABLE published (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    seq INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    head BLOB NOT NULL,
+    body BLOB NOT NULL,
+    root BLOB NOT NULL,
+    acknowledged INTEGER NOT NULL
+);
+
+-- The next file version id.
+CREATE TABLE version_counter (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    next INTEGER NOT NULL
+);

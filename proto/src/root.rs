@@ -14,7 +14,8 @@ pub const ROOT_SECTIONS_MAX: usize = 1024;
 /// Everything a device has published, newest last.
 #[derive(Clone, PartialEq, Eq, Debug, Default, minicbor::Encode, minicbor::Decode)]
 pub struct Root {
-    /// Metadata packs that `sections` name by position.
+    /// Metadata packs that `sections` name by position. The position behind the last one means the pack that the root
+    /// itself lies in: a root cannot carry the manifest of its own pack, since that names the hash of the root.
     #[n(0)]
     pub packs: Vec<PackRecord>,
     /// Log and index sections, in the order in which they are replayed.
@@ -34,7 +35,7 @@ pub struct SectionRef {
     /// 1 log, 2 index, 3 root: `SectionKind as u8`.
     #[n(0)]
     pub kind: u8,
-    /// Position in `Root::packs`.
+    /// Position in `Root::packs`; `Root::packs.len()` is the root's own pack.
     #[n(1)]
     pub pack: u32,
     /// Offset in the pack's plaintext.
@@ -43,6 +44,14 @@ pub struct SectionRef {
     /// Bytes of the encoded section.
     #[n(3)]
     pub len: u32,
+}
+
+impl Root {
+    /// The pack a section is in. `own` is the pack that this root was read from.
+    pub fn pack_of<'a>(&'a self, section: &SectionRef, own: &'a PackRecord) -> Option<&'a PackRecord> {
+        let position = section.pack as usize;
+        self.packs.get(position).or((position == self.packs.len()).then_some(own))
+    }
 }
 
 impl SectionRef {

@@ -1,12 +1,21 @@
 //! Where content is: chunks, file versions, metadata sections, and what the newest head says.
+//!
+//! `publish` has the steps between "its chunks are in packs" and "its upload job is settled".
 
+use minicbor::{Decode, Encode};
 use proto::cap_index::{Cap, ChunkSlot, Extent};
 use proto::head::HeadBody;
 use proto::id::{ChunkId, VersionId};
 use proto::root::Root;
-use rusqlite::{Connection, Transaction};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use upload_queue::db::DbError;
 use upload_queue::packs::PackRow;
+
+pub mod publish;
+
+/// A catalog's version ids start somewhere in the lower half of what SQLite can count, and never come to its end.
+const FIRST_VERSION_BITS: u32 = 62;
 
 /// A chunk's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,40 +53,144 @@ pub struct SectionPlace {
 }
 
 /// Where a chunk is, if it is known.
-pub fn chunk(_conn: &Connection, _id: ChunkId) -> Result<Option<ChunkPlace>, DbError> {
-    todo!()
+pub fn chunk(conn: &Connection, id: ChunkId) -> Result<Option<ChunkPlace>, DbError> {
+    let mut query = conn.prepare_cached("SELECT pack, offset, stored_len, raw_len FROM chunk WHERE id = ?1")?;
+    let place = query.query_row([&id.0[..]], |row| {
+        let stored_len = row.get(2)?;
+        let slot = ChunkSlot {
+            id,
+            offset: row.get(1)?,
+            stored_len,
+            raw_len: row.get::<_, Option<u32>>(3)?.unwrap_or(stored_len),
+        };
+        Ok(ChunkPlace {
+            pack: PackRow(row.get(0)?),
+            slot,
+        })
+    });
+    Ok(place.optional()?)
 }
+
 /// Records a pack's chunks; chunks already known elsewhere keep their first place.
-pub fn add_chunks(_tx: &Transaction<'_>, _pack: PackRow, _slots: &[ChunkSlot]) -> Result<(), DbError> {
-    todo!()
+pub fn add_chunks(tx: &Transaction<'_>, pack: PackRow, slots: &[ChunkSlot]) -> Result<(), DbError> {
+    let mut sorted = slots.to_vec();
+    sorted.sort_unstable_by_key(|slot| slot.id); // neighbours in the tree are written together
+    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO chunk VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for slot in sorted {
+        let raw_len = (slot.raw_len != slot.stored_len).then_some(slot.raw_len);
+        insert.execute(params![&slot.id.0[..], pack.0, slot.offset, slot.stored_len, raw_len])?;
+    }
+    Ok(())
 }
-/// All chunks of a pack, by offset.
-pub fn chunks_of(_conn: &Connection, _pack: PackRow) -> Result<Vec<ChunkSlot>, DbError> {
-    todo!()
+
+/// All chunks of a pack, by offset. Reads the whole chunk table: for repair and checks, not for every day.
+pub fn chunks_of(conn: &Connection, pack: PackRow) -> Result<Vec<ChunkSlot>, DbError> {
+    let mut query =
+        conn.prepare_cached("SELECT id, offset, stored_len, raw_len FROM chunk WHERE pack = ?1 ORDER BY offset")?;
+    let slots = query.query_map([pack.0], |row| {
+        let stored_len = row.get(2)?;
+        Ok(ChunkSlot {
+            id: ChunkId(row.get(0)?),
+            offset: row.get(1)?,
+            stored_len,
+            raw_len: row.get::<_, Option<u32>>(3)?.unwrap_or(stored_len),
+        })
+    })?;
+    Ok(slots.collect::<Result<_, _>>()?)
 }
+
 /// Records where a version's content is. `Cap::Inline` goes with the section that carries it.
-pub fn set_place(_tx: &Transaction<'_>, _version: VersionId, _place: &Place) -> Result<(), DbError> {
-    todo!()
+pub fn set_place(tx: &Transaction<'_>, version: VersionId, place: &Place) -> Result<(), DbError> {
+    let (cap, section) = match place {
+        Place::Extents(extents) => (Some(cbor(extents)), None),
+        Place::Section(section) => (None, Some(section.0)),
+    };
+    tx.prepare_cached("INSERT OR REPLACE INTO content VALUES (?1, ?2, ?3, 0)")?
+        .execute(params![version.0 as i64, cap, section])?;
+    Ok(())
 }
+
 /// Where a version's content is; `None` while it waits.
-pub fn place(_conn: &Connection, _version: VersionId) -> Result<Option<Place>, DbError> {
-    todo!()
+pub fn place(conn: &Connection, version: VersionId) -> Result<Option<Place>, DbError> {
+    let mut query = conn.prepare_cached("SELECT cap, section FROM content WHERE version = ?1")?;
+    let place = query.query_row([version.0 as i64], |row| match row.get::<_, Option<Vec<u8>>>(0)? {
+        Some(cap) => Ok(Place::Extents(decoded(0, &cap)?)),
+        None => Ok(Place::Section(SectionRow(row.get(1)?))),
+    });
+    Ok(place.optional()?)
 }
+
 /// Records a section.
-pub fn add_section(_tx: &Transaction<'_>, _place: &SectionPlace) -> Result<SectionRow, DbError> {
-    todo!()
+pub fn add_section(tx: &Transaction<'_>, place: &SectionPlace) -> Result<SectionRow, DbError> {
+    tx.prepare_cached("INSERT INTO section (pack, offset, len, kind, published) VALUES (?1, ?2, ?3, ?4, 0)")?
+        .execute(params![place.pack.0, place.offset, place.len, place.kind])?;
+    Ok(SectionRow(tx.last_insert_rowid()))
 }
+
 /// A section's place.
-pub fn section(_conn: &Connection, _row: SectionRow) -> Result<Option<SectionPlace>, DbError> {
-    todo!()
+pub fn section(conn: &Connection, row: SectionRow) -> Result<Option<SectionPlace>, DbError> {
+    let mut query = conn.prepare_cached("SELECT pack, offset, len, kind FROM section WHERE id = ?1")?;
+    Ok(query.query_row([row.0], section_place).optional()?)
 }
+
+fn section_place(row: &Row<'_>) -> rusqlite::Result<SectionPlace> {
+    Ok(SectionPlace {
+        pack: PackRow(row.get(0)?),
+        offset: row.get(1)?,
+        len: row.get(2)?,
+        kind: row.get(3)?,
+    })
+}
+
 /// The packs that hold a version's content; empty while it waits. For inline caps, the section's pack.
-pub fn packs_of(_conn: &Connection, _version: VersionId) -> Result<Vec<PackRow>, DbError> {
-    todo!()
+pub fn packs_of(conn: &Connection, version: VersionId) -> Result<Vec<PackRow>, DbError> {
+    let mut packs = Vec::new();
+    match place(conn, version)? {
+        None => {}
+        Some(Place::Section(row)) => packs.extend(section(conn, row)?.map(|section| section.pack)),
+        Some(Place::Extents(extents)) => {
+            for extent in extents {
+                let Extent::Chunk(id, _) = extent else { continue };
+                let Some(place) = chunk(conn, id)? else { continue };
+                if packs.last() != Some(&place.pack) {
+                    packs.push(place.pack);
+                }
+            }
+            packs.sort_unstable();
+            packs.dedup();
+        }
+    }
+    Ok(packs)
 }
+
 /// A fresh version id.
-pub fn next_version(_tx: &Transaction<'_>) -> Result<VersionId, DbError> {
-    todo!()
+pub fn next_version(tx: &Transaction<'_>) -> Result<VersionId, DbError> {
+    reserve_versions(tx, 1)
+}
+
+/// Reserves `count` fresh version ids that follow one another; returns the first.
+///
+/// A new catalog starts at a random point, so that ids it gives out do not meet those of an earlier catalog of the device
+/// which nobody recovered.
+pub fn reserve_versions(tx: &Transaction<'_>, count: u64) -> Result<VersionId, DbError> {
+    let next = tx
+        .query_row("SELECT next FROM version_counter", [], |row| row.get::<_, i64>(0))
+        .optional()?;
+    let first = match next {
+        Some(next) => next,
+        None => random_start().map_err(|error| DbError::Sqlite(conversion(0, error)))?,
+    };
+    tx.execute(
+        "INSERT OR REPLACE INTO version_counter VALUES (1, ?1)",
+        [first + count as i64],
+    )?;
+    Ok(VersionId(first as u64))
+}
+
+fn random_start() -> Result<i64, std::io::Error> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
+    Ok((u64::from_le_bytes(bytes) >> (u64::BITS - FIRST_VERSION_BITS)).max(1) as i64)
 }
 
 /// The newest head this device made or recovered from: what the next one builds on.
@@ -96,15 +209,237 @@ pub struct Published {
 }
 
 /// The newest head.
-pub fn published(_conn: &Connection) -> Result<Option<Published>, DbError> {
-    todo!()
-}
-/// Records a new head.
-pub fn set_published(_tx: &Transaction<'_>, _published: &Published) -> Result<(), DbError> {
-    todo!()
+pub fn published(conn: &Connection) -> Result<Option<Published>, DbError> {
+    let mut query = conn.prepare_cached("SELECT seq, hash, head, body, root FROM published")?;
+    let published = query.query_row([], |row| {
+        Ok(Published {
+            seq: row.get::<_, i64>(0)? as u64,
+            hash: row.get(1)?,
+            head: row.get(2)?,
+            body: decoded(3, &row.get::<_, Vec<u8>>(3)?)?,
+            root: decoded(4, &row.get::<_, Vec<u8>>(4)?)?,
+        })
+    });
+    Ok(published.optional()?)
 }
 
-/// Applies an index section's records to a catalog that is being rebuilt; returns the caps' versions.
-pub fn replay_cap(_tx: &Transaction<'_>, _section: SectionRow, _version: VersionId, _cap: &Cap) -> Result<(), DbError> {
-    todo!()
+/// Records a head that peers have: one that was recovered from. See `publish::sign` for a new one.
+pub fn set_published(tx: &Transaction<'_>, published: &Published) -> Result<(), DbError> {
+    write_published(tx, published, true)
+}
+
+fn write_published(tx: &Transaction<'_>, published: &Published, acknowledged: bool) -> Result<(), DbError> {
+    tx.execute(
+        "INSERT OR REPLACE INTO published VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)",
+        params![
+            published.seq as i64,
+            published.hash,
+            published.head,
+            cbor(&published.body),
+            cbor(&published.root),
+            acknowledged
+        ],
+    )?;
+    Ok(())
+}
+
+/// Applies a cap of an index section to a catalog that is being rebuilt; may be repeated in the order of the sections.
+pub fn replay_cap(tx: &Transaction<'_>, section: SectionRow, version: VersionId, cap: &Cap) -> Result<(), DbError> {
+    let extents = match cap {
+        Cap::Inline(_) => None,
+        Cap::Extents(extents) => Some(extents.clone()),
+        Cap::Continued(at, more) => {
+            let Some(Place::Extents(mut extents)) = place(tx, version)? else {
+                return Ok(());
+            };
+            if extents.len() < *at as usize {
+                return Ok(());
+            }
+            extents.truncate(*at as usize);
+            extents.extend_from_slice(more);
+            Some(extents)
+        }
+    };
+    tx.prepare_cached("INSERT OR REPLACE INTO content VALUES (?1, ?2, ?3, 1)")?
+        .execute(params![version.0 as i64, extents.as_ref().map(cbor), section.0])?;
+    Ok(())
+}
+
+fn cbor<T: Encode<()>>(value: &T) -> Vec<u8> {
+    minicbor::to_vec(value).expect("writing to memory does not fail")
+}
+
+fn decoded<T: for<'b> Decode<'b, ()>>(column: usize, bytes: &[u8]) -> rusqlite::Result<T> {
+    minicbor::decode(bytes).map_err(|error| conversion(column, error))
+}
+
+fn conversion(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Blob, Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalog() -> Connection {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(include_str!("../../migrations/content-0001.sql"))
+            .unwrap();
+        conn
+    }
+
+    fn slot(number: u8, offset: u32, stored_len: u32, raw_len: u32) -> ChunkSlot {
+        ChunkSlot {
+            id: ChunkId([number; 16]),
+            offset,
+            stored_len,
+            raw_len,
+        }
+    }
+
+    #[test]
+    fn chunks_keep_their_first_place() {
+        let mut conn = catalog();
+        let tx = conn.transaction().unwrap();
+        let slots = [slot(9, 0, 10, 10), slot(3, 10, 20, 45)];
+        add_chunks(&tx, PackRow(1), &slots).unwrap();
+        add_chunks(&tx, PackRow(2), &[slot(3, 0, 20, 45)]).unwrap();
+        assert_eq!(chunks_of(&tx, PackRow(1)).unwrap(), slots);
+        assert_eq!(chunks_of(&tx, PackRow(2)).unwrap(), []);
+        assert_eq!(
+            chunk(&tx, ChunkId([3; 16])).unwrap().unwrap(),
+            ChunkPlace {
+                pack: PackRow(1),
+                slot: slots[1]
+            }
+        );
+        assert_eq!(chunk(&tx, ChunkId([4; 16])).unwrap(), None);
+    }
+
+    #[test]
+    fn a_version_is_in_the_packs_of_its_chunks_or_of_its_section() {
+        let mut conn = catalog();
+        let tx = conn.transaction().unwrap();
+        add_chunks(&tx, PackRow(5), &[slot(1, 0, 10, 10)]).unwrap();
+        add_chunks(&tx, PackRow(4), &[slot(2, 0, 10, 10)]).unwrap();
+        let extents = vec![
+            Extent::Chunk(ChunkId([1; 16]), 10),
+            Extent::Hole(1 << 40),
+            Extent::Chunk(ChunkId([2; 16]), 10),
+            Extent::Chunk(ChunkId([1; 16]), 10),
+        ];
+        set_place(&tx, VersionId(1), &Place::Extents(extents.clone())).unwrap();
+        assert_eq!(place(&tx, VersionId(1)).unwrap(), Some(Place::Extents(extents)));
+        assert_eq!(packs_of(&tx, VersionId(1)).unwrap(), [PackRow(4), PackRow(5)]);
+
+        let section_place = SectionPlace {
+            pack: PackRow(6),
+            offset: 7,
+            len: 8,
+            kind: 2,
+        };
+        let row = add_section(&tx, &section_place).unwrap();
+        assert_eq!(section(&tx, row).unwrap(), Some(section_place));
+        set_place(&tx, VersionId(2), &Place::Section(row)).unwrap();
+        assert_eq!(place(&tx, VersionId(2)).unwrap(), Some(Place::Section(row)));
+        assert_eq!(packs_of(&tx, VersionId(2)).unwrap(), [PackRow(6)]);
+        assert_eq!(packs_of(&tx, VersionId(3)).unwrap(), []);
+    }
+
+    #[test]
+    fn version_ids_follow_one_another_from_a_start_of_their_own() {
+        let starts: Vec<u64> = (0..2)
+            .map(|_| {
+                let mut conn = catalog();
+                let tx = conn.transaction().unwrap();
+                let first = next_version(&tx).unwrap();
+                assert_eq!(reserve_versions(&tx, 10).unwrap(), VersionId(first.0 + 1));
+                assert_eq!(next_version(&tx).unwrap(), VersionId(first.0 + 11));
+                assert!(first.0 < 1 << FIRST_VERSION_BITS);
+                first.0
+            })
+            .collect();
+        assert_ne!(starts[0], starts[1]);
+    }
+
+    #[test]
+    fn a_long_cap_is_replayed_in_parts_however_often() {
+        let mut conn = catalog();
+        let tx = conn.transaction().unwrap();
+        let extent = |number: u8| Extent::Chunk(ChunkId([number; 16]), 1);
+        for _ in 0..2 {
+            let parts = [
+                Cap::Extents(vec![extent(1), extent(2)]),
+                Cap::Continued(2, vec![extent(3)]),
+            ];
+            for part in &parts {
+                replay_cap(&tx, SectionRow(1), VersionId(1), part).unwrap();
+            }
+        }
+        let all = vec![extent(1), extent(2), extent(3)];
+        assert_eq!(place(&tx, VersionId(1)).unwrap(), Some(Place::Extents(all)));
+        assert_eq!(publish::unsettled(&tx).unwrap(), []);
+    }
+
+    #[test]
+    fn a_version_is_unlisted_then_listed_then_settled() {
+        let mut conn = catalog();
+        let tx = conn.transaction().unwrap();
+        let version = VersionId(1);
+        set_place(&tx, version, &Place::Extents(vec![])).unwrap();
+        assert_eq!(publish::unlisted_caps(&tx).unwrap(), [version]);
+        let row = add_section(
+            &tx,
+            &SectionPlace {
+                pack: PackRow(6),
+                offset: 7,
+                len: 8,
+                kind: 2,
+            },
+        )
+        .unwrap();
+        publish::list_cap(&tx, version, row).unwrap();
+        assert_eq!(publish::unlisted_caps(&tx).unwrap(), []);
+        assert_eq!(publish::unsettled(&tx).unwrap(), []);
+        let head = Published {
+            seq: 1,
+            hash: [1; 32],
+            head: vec![1, 2, 3],
+            body: HeadBody {
+                root: None,
+                snapshot: None,
+            },
+            root: Root::default(),
+        };
+        publish::sign(&tx, &head).unwrap();
+        assert_eq!(published(&tx).unwrap(), Some(head));
+        assert!(!publish::is_acknowledged(&tx).unwrap());
+        publish::acknowledge(&tx, 1).unwrap();
+        assert!(publish::is_acknowledged(&tx).unwrap());
+        assert_eq!(publish::unpublished_sections(&tx).unwrap(), []);
+        assert_eq!(publish::unsettled(&tx).unwrap(), [version]);
+        assert_eq!(publish::cap_pack(&tx, version).unwrap(), Some(PackRow(6)));
+        publish::settle(&tx, version).unwrap();
+        assert_eq!(publish::unsettled(&tx).unwrap(), []);
+    }
+
+    #[test]
+    fn a_chunk_takes_at_most_forty_bytes_before_the_tree_splits_its_pages() {
+        let mut conn = catalog();
+        let tx = conn.transaction().unwrap();
+        let slots: Vec<ChunkSlot> = (0..100_000u32)
+            .map(|number| ChunkSlot {
+                id: ChunkId((u128::from(number) << 96).to_be_bytes()),
+                offset: 12_000_000,
+                stored_len: 200_000,
+                raw_len: 300_000,
+            })
+            .collect();
+        add_chunks(&tx, PackRow(60_000), &slots).unwrap();
+        tx.commit().unwrap();
+        let pages: i64 = conn.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        let page_bytes: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
+        let bytes = pages * page_bytes / 100_000;
+        assert!(bytes <= 40, "{bytes} bytes a chunk");
+    }
 }

@@ -1,0 +1,123 @@
+//! From "its chunks are in packs" to "its upload job is settled": which packs and caps still have to be listed in an index
+//! section, which sections and which head still have to be published.
+//!
+//! A version is *unlisted* (its cap is in no section), then *listed*, then *settled*.
+
+use proto::cap_index::{ChunkSlot, Extent};
+use proto::id::VersionId;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use upload_queue::db::DbError;
+use upload_queue::packs::PackRow;
+
+use super::{Published, SectionPlace, SectionRow, cbor, decoded, section_place, write_published};
+
+/// Records that no index section lists a data pack yet.
+pub fn add_unlisted(tx: &Transaction<'_>, pack: PackRow, slots: &[ChunkSlot]) -> Result<(), DbError> {
+    tx.prepare_cached("INSERT OR REPLACE INTO unlisted_pack VALUES (?1, ?2)")?
+        .execute(params![pack.0, cbor(&slots.to_vec())])?;
+    Ok(())
+}
+
+/// Data packs that no index section lists, ascending.
+pub fn unlisted_packs(conn: &Connection) -> Result<Vec<PackRow>, DbError> {
+    let mut query = conn.prepare_cached("SELECT pack FROM unlisted_pack ORDER BY pack")?;
+    let packs = query.query_map([], |row| Ok(PackRow(row.get(0)?)))?;
+    Ok(packs.collect::<Result<_, _>>()?)
+}
+
+/// The chunks of a pack that no index section lists; empty if it is not one.
+pub fn unlisted_chunks(conn: &Connection, pack: PackRow) -> Result<Vec<ChunkSlot>, DbError> {
+    let mut query = conn.prepare_cached("SELECT slots FROM unlisted_pack WHERE pack = ?1")?;
+    let slots = query.query_row([pack.0], |row| decoded(0, &row.get::<_, Vec<u8>>(0)?));
+    Ok(slots.optional()?.unwrap_or_default())
+}
+
+/// Records that a section lists a pack.
+pub fn list_pack(tx: &Transaction<'_>, pack: PackRow) -> Result<(), DbError> {
+    tx.prepare_cached("DELETE FROM unlisted_pack WHERE pack = ?1")?
+        .execute([pack.0])?;
+    Ok(())
+}
+
+/// Versions whose cap is in no section, ascending, with their extents.
+pub fn unlisted_caps(conn: &Connection) -> Result<Vec<VersionId>, DbError> {
+    versions(
+        conn,
+        "SELECT version FROM content WHERE settled = 0 AND section IS NULL ORDER BY version",
+    )
+}
+
+/// The extents of a version whose cap is not inline; `None` if it is, or waits.
+pub fn extents(conn: &Connection, version: VersionId) -> Result<Option<Vec<Extent>>, DbError> {
+    match super::place(conn, version)? {
+        Some(super::Place::Extents(extents)) => Ok(Some(extents)),
+        Some(super::Place::Section(_)) | None => Ok(None),
+    }
+}
+
+/// Records that a section carries a version's cap.
+pub fn list_cap(tx: &Transaction<'_>, version: VersionId, section: SectionRow) -> Result<(), DbError> {
+    tx.prepare_cached("UPDATE content SET section = ?2 WHERE version = ?1")?
+        .execute(params![version.0 as i64, section.0])?;
+    Ok(())
+}
+
+/// Sections that no root names yet, in the order in which they are to be replayed.
+pub fn unpublished_sections(conn: &Connection) -> Result<Vec<SectionPlace>, DbError> {
+    let mut query =
+        conn.prepare_cached("SELECT pack, offset, len, kind FROM section WHERE published = 0 ORDER BY id")?;
+    let sections = query.query_map([], section_place)?;
+    Ok(sections.collect::<Result<_, _>>()?)
+}
+
+/// Records a head that was signed and that no peer has yet. Its root names all sections recorded so far. Recorded before
+/// it is put anywhere, so that no second head is ever signed with its number.
+pub fn sign(tx: &Transaction<'_>, published: &Published) -> Result<(), DbError> {
+    write_published(tx, published, false)?;
+    tx.execute("UPDATE section SET published = 1 WHERE published = 0", [])?;
+    Ok(())
+}
+
+/// Records that a peer has the newest head, if it is still number `seq`.
+pub fn acknowledge(tx: &Transaction<'_>, seq: u64) -> Result<(), DbError> {
+    tx.execute("UPDATE published SET acknowledged = 1 WHERE seq = ?1", [seq as i64])?;
+    Ok(())
+}
+
+/// Whether a peer has the newest head; true when there is none.
+pub fn is_acknowledged(conn: &Connection) -> Result<bool, DbError> {
+    let mut query = conn.prepare_cached("SELECT acknowledged FROM published")?;
+    Ok(query.query_row([], |row| row.get(0)).optional()?.unwrap_or(true))
+}
+
+/// Versions that the newest head leads to and whose jobs are not settled, ascending.
+pub fn unsettled(conn: &Connection) -> Result<Vec<VersionId>, DbError> {
+    versions(
+        conn,
+        "SELECT version FROM content WHERE settled = 0
+         AND (SELECT published FROM section WHERE id = content.section) = 1 ORDER BY version",
+    )
+}
+
+/// The pack of the section that carries a version's cap.
+pub fn cap_pack(conn: &Connection, version: VersionId) -> Result<Option<PackRow>, DbError> {
+    let mut query = conn.prepare_cached(
+        "SELECT section.pack FROM content JOIN section ON section.id = content.section WHERE version = ?1",
+    )?;
+    Ok(query
+        .query_row([version.0 as i64], |row| Ok(PackRow(row.get(0)?)))
+        .optional()?)
+}
+
+/// Records that a version's job is settled.
+pub fn settle(tx: &Transaction<'_>, version: VersionId) -> Result<(), DbError> {
+    tx.prepare_cached("UPDATE content SET settled = 1 WHERE version = ?1")?
+        .execute([version.0 as i64])?;
+    Ok(())
+}
+
+fn versions(conn: &Connection, query: &str) -> Result<Vec<VersionId>, DbError> {
+    let mut query = conn.prepare_cached(query)?;
+    let versions = query.query_map([], |row| Ok(VersionId(row.get::<_, i64>(0)? as u64)))?;
+    Ok(versions.collect::<Result<_, _>>()?)
+}
