@@ -26,7 +26,8 @@ CREATE TABLE content (
 );
 CREATE INDEX content_unsettled ON content (version) WHERE settled = 0;
 
--- Metadata sections; `published`: named by the root of the newest head.
+-- Metadata sections. `published`: 0 named by no root, 1 by the root of the newest head, which no peer has yet, 2 by that
+-- of a head that peers have.
 CREATE TABLE section (
     id INTEGER PRIMARY KEY,
     pack INTEGER NOT NULL,
@@ -35,7 +36,7 @@ CREATE TABLE section (
     kind INTEGER NOT NULL,
     published INTEGER NOT NULL
 );
-CREATE INDEX section_unpublished ON section (id) WHERE published = 0;
+CREATE INDEX section_unpublished ON section (published) WHERE published < 2;
 
 -- The newest head. `acknowledged`: at least one peer has it.
 CREATE TABLE published (

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ed25519_dalek::SigningKey;
 use proto::keys::{AccountKeys, DeviceCert};
@@ -12,6 +13,25 @@ use tokio::runtime::Handle;
 use upload_queue::db::{Db, DbError};
 use upload_queue::queue::Queue;
 use upload_queue::uploader::{DrainReport, UploadError, Uploader};
+
+mod pipeline;
+
+mod chunk;
+mod compress;
+mod preparer;
+mod read_file;
+
+mod budget;
+mod commit;
+mod ledger;
+mod packer;
+mod seal;
+
+mod checkpoint;
+mod heads;
+mod metadata;
+mod outbox;
+mod settle;
 
 /// Everything the write side works with.
 #[derive(Clone)]
@@ -78,6 +98,21 @@ pub enum WriteError {
     /// The system gave no randomness.
     #[error("The system gave no random bytes: {0}")]
     Random(String),
+    /// zstd could not be set up.
+    #[error("The compressor could not be set up: {0}")]
+    Zstd(std::io::Error),
+    /// A part of the write side came to an end before its work did.
+    #[error("A thread of the backup failed: {0}; run it again, and report this")]
+    Thread(String),
+    /// There is nowhere to put shares.
+    #[error("No peer to send to; add one with `gridbackup peer add`")]
+    NoPeers,
+    /// A version of the catalog that does not fit together.
+    #[error("The catalog does not know {what}; run `gridbackup recover` with a fresh catalog")]
+    Missing {
+        /// What is missing.
+        what: String,
+    },
 }
 
 /// What happens while writing.
@@ -111,7 +146,12 @@ pub enum WriteEvent {
 impl Writer {
     /// Works until the queue is empty or nothing more can be placed, publishing on the way and at the end. Blocking: run
     /// it on its own thread. `stop` makes it finish what is in flight, publish and return.
-    pub fn run(&self, _stop: &AtomicBool, _events: &(dyn Fn(WriteEvent) + Sync)) -> Result<WriteSummary, WriteError> {
-        todo!()
+    pub fn run(&self, stop: &AtomicBool, events: &(dyn Fn(WriteEvent) + Sync)) -> Result<WriteSummary, WriteError> {
+        pipeline::run(self, stop, events)
     }
+}
+
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -50,7 +50,9 @@ impl Root {
     /// The pack a section is in. `own` is the pack that this root was read from.
     pub fn pack_of<'a>(&'a self, section: &SectionRef, own: &'a PackRecord) -> Option<&'a PackRecord> {
         let position = section.pack as usize;
-        self.packs.get(position).or((position == self.packs.len()).then_some(own))
+        self.packs
+            .get(position)
+            .or((position == self.packs.len()).then_some(own))
     }
 }
 

@@ -186,6 +186,11 @@ impl Uploader {
         placement::code_for(tolerate, domains)
     }
 
+    /// Friends that may vanish, as configured.
+    pub fn tolerate(&self) -> u8 {
+        self.shared.config.tolerate
+    }
+
     /// Plans the shares onto peers, puts local ones, spools the others, then records pack and plan and runs `with_pack`,
     /// all in one transaction. When it returns, the pack survives a crash of this process. Sending goes on behind it.
     ///

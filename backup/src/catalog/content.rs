@@ -223,9 +223,11 @@ pub fn published(conn: &Connection) -> Result<Option<Published>, DbError> {
     Ok(published.optional()?)
 }
 
-/// Records a head that peers have: one that was recovered from. See `publish::sign` for a new one.
+/// Records a head that peers have: one that was recovered from, after its sections. See `publish::sign` for a new one.
 pub fn set_published(tx: &Transaction<'_>, published: &Published) -> Result<(), DbError> {
-    write_published(tx, published, true)
+    write_published(tx, published, true)?;
+    tx.execute("UPDATE section SET published = 2", [])?;
+    Ok(())
 }
 
 fn write_published(tx: &Transaction<'_>, published: &Published, acknowledged: bool) -> Result<(), DbError> {
@@ -414,7 +416,10 @@ mod tests {
         publish::sign(&tx, &head).unwrap();
         assert_eq!(published(&tx).unwrap(), Some(head));
         assert!(!publish::is_acknowledged(&tx).unwrap());
-        publish::acknowledge(&tx, 1).unwrap();
+        assert_eq!(publish::unsettled(&tx).unwrap(), []);
+        assert_eq!(publish::unacknowledged_packs(&tx).unwrap(), [PackRow(6)]);
+        publish::acknowledge(&tx).unwrap();
+        assert_eq!(publish::unacknowledged_packs(&tx).unwrap(), []);
         assert!(publish::is_acknowledged(&tx).unwrap());
         assert_eq!(publish::unpublished_sections(&tx).unwrap(), []);
         assert_eq!(publish::unsettled(&tx).unwrap(), [version]);

@@ -78,9 +78,17 @@ pub fn sign(tx: &Transaction<'_>, published: &Published) -> Result<(), DbError> 
     Ok(())
 }
 
-/// Records that a peer has the newest head, if it is still number `seq`.
-pub fn acknowledge(tx: &Transaction<'_>, seq: u64) -> Result<(), DbError> {
-    tx.execute("UPDATE published SET acknowledged = 1 WHERE seq = ?1", [seq as i64])?;
+/// The packs of sections that only a head which no peer has yet names.
+pub fn unacknowledged_packs(conn: &Connection) -> Result<Vec<PackRow>, DbError> {
+    let mut query = conn.prepare_cached("SELECT DISTINCT pack FROM section WHERE published = 1 ORDER BY pack")?;
+    let packs = query.query_map([], |row| Ok(PackRow(row.get(0)?)))?;
+    Ok(packs.collect::<Result<_, _>>()?)
+}
+
+/// Records that a peer has the newest head.
+pub fn acknowledge(tx: &Transaction<'_>) -> Result<(), DbError> {
+    tx.execute("UPDATE published SET acknowledged = 1", [])?;
+    tx.execute("UPDATE section SET published = 2 WHERE published = 1", [])?;
     Ok(())
 }
 
@@ -90,12 +98,12 @@ pub fn is_acknowledged(conn: &Connection) -> Result<bool, DbError> {
     Ok(query.query_row([], |row| row.get(0)).optional()?.unwrap_or(true))
 }
 
-/// Versions that the newest head leads to and whose jobs are not settled, ascending.
+/// Versions that a head which peers have leads to, and whose jobs are not settled, ascending.
 pub fn unsettled(conn: &Connection) -> Result<Vec<VersionId>, DbError> {
     versions(
         conn,
         "SELECT version FROM content WHERE settled = 0
-         AND (SELECT published FROM section WHERE id = content.section) = 1 ORDER BY version",
+         AND (SELECT published FROM section WHERE id = content.section) = 2 ORDER BY version",
     )
 }
 

@@ -1,0 +1,247 @@
+//! A checkpoint: what is new goes into log and index sections, a new root and a new head.
+//!
+//! The head is signed and recorded together with the pack that carries its root, before any peer gets it: whatever
+//! happens then, the same head is put again and no other is ever signed with its number. `heads` puts it.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::PoisonError;
+
+use proto::cap_index::IndexRecord;
+use proto::head::{Head, HeadBody};
+use proto::log_record::{LogRecord, SnapshotRecord};
+use proto::root::{ROOT_SECTIONS_MAX, Root, RootRef};
+use proto::section::SectionKind;
+use rusqlite::Connection;
+use upload_queue::db::DbError;
+use upload_queue::packs::{self, PackRow};
+
+use crate::catalog::content::{self, Published, publish};
+use crate::catalog::tree::{self, Snapshot};
+
+use super::metadata::{SectionWriter, cap_records};
+use super::outbox::Outbox;
+use super::pipeline::Run;
+use super::seal::random;
+use super::{WriteError, Writer};
+
+/// Snapshot records in a head longer than this go without their roots: a head has a fixed size.
+const HEAD_SNAPSHOT_BYTES_MAX: usize = 1024;
+
+/// Logs that go into a publication.
+struct Logs {
+    /// Snapshots that the root does not list yet.
+    new: Vec<SnapshotRecord>,
+    /// The last snapshot whose log was pushed.
+    last: Option<u64>,
+    /// Records that say more than that there was a snapshot.
+    changes: u64,
+}
+
+impl Run<'_> {
+    /// Publishes what is new, if anything is; then puts the newest head where it is not yet, and settles jobs.
+    pub fn checkpoint(&self) -> Result<(), WriteError> {
+        self.record_ready(1)?;
+        {
+            let _no_metadata_meanwhile = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            self.publish()?;
+        }
+        self.put_newest_head()?;
+        self.settle_safe()
+    }
+
+    fn publish(&self) -> Result<(), WriteError> {
+        let db = &self.writer.db;
+        let previous = db.read(content::published)?;
+        let mut outbox = Outbox::new(self);
+        let mut changes = db.read(|conn| push_delivered(conn, &mut outbox))?;
+        for section in self.inline.take() {
+            outbox.push(section)?;
+            changes += 1;
+        }
+        let logs = db.read(|conn| self.push_logs(conn, previous.as_ref(), &mut outbox))?;
+        changes += logs.changes;
+        changes += db.read(|conn| self.push_index(conn, &mut outbox))?;
+        let newest = db
+            .read(|conn| self.own_snapshots(conn))?
+            .pop()
+            .map(|snapshot| snapshot.record);
+        match previous {
+            _ if changes == 0 && logs.new.is_empty() => Ok(()),
+            Some(previous) if changes == 0 && previous.body.root.is_some() => {
+                let published = self.writer.sign(
+                    Some(&previous),
+                    previous.root.clone(),
+                    previous.body.root.clone(),
+                    newest,
+                )?;
+                Ok(db.write(|tx| {
+                    publish::sign(tx, &published)?;
+                    logs.last.iter().try_for_each(|seq| tree::published(tx, *seq))
+                })?)
+            }
+            previous => {
+                let mut root = next_root(previous.as_ref(), !logs.new.is_empty());
+                root.snapshots.extend(logs.new);
+                outbox.publish(root, |root, root_ref| {
+                    self.writer.sign(previous.as_ref(), root, Some(root_ref), newest)
+                })
+            }
+        }
+    }
+
+    fn own_snapshots(&self, conn: &Connection) -> Result<Vec<Snapshot>, DbError> {
+        let mut snapshots = tree::snapshots(conn)?;
+        snapshots.retain(|snapshot| snapshot.device == self.writer.cert.device);
+        Ok(snapshots)
+    }
+
+    /// Pushes the logs of snapshots that have something to publish, and the bare records of those that did not change
+    /// anything and so far were only in a head.
+    fn push_logs(
+        &self,
+        conn: &Connection,
+        previous: Option<&Published>,
+        outbox: &mut Outbox<'_, '_>,
+    ) -> Result<Logs, WriteError> {
+        let in_root = previous
+            .and_then(|previous| previous.root.snapshots.last())
+            .map_or(0, |last| last.seq);
+        let unpublished: BTreeSet<u64> = tree::unpublished(conn)?.into_iter().collect();
+        let snapshots = self.own_snapshots(conn)?;
+        let known: HashSet<u64> = snapshots.iter().map(|snapshot| snapshot.record.seq).collect();
+        let mut logs = Logs {
+            new: Vec::new(),
+            last: None,
+            changes: 0,
+        };
+        let mut sections = SectionWriter::new(SectionKind::Log, self.writer.uploader.code());
+        for Snapshot { record, .. } in snapshots {
+            let seq = record.seq;
+            let full = record.parent.is_none_or(|parent| !known.contains(&parent));
+            if seq > in_root {
+                logs.new.push(record.clone());
+            }
+            if unpublished.contains(&seq) {
+                tree::log::<WriteError>(conn, seq, full, &mut |record| {
+                    logs.changes += u64::from(!matches!(record, LogRecord::Snapshot(_)));
+                    sections.push(&record).map_or(Ok(()), |section| outbox.push(section))
+                })?;
+                sections.carries().snapshot = Some(seq);
+                logs.last = Some(seq);
+            } else if seq > in_root
+                && let Some(section) = sections.push(&LogRecord::Snapshot(record))
+            {
+                outbox.push(section)?;
+            }
+        }
+        sections.finish().map_or(Ok(()), |section| outbox.push(section))?;
+        Ok(logs)
+    }
+
+    /// Pushes index records of packs that can be read by now, and of the versions all of whose packs are listed then.
+    fn push_index(&self, conn: &Connection, outbox: &mut Outbox<'_, '_>) -> Result<u64, WriteError> {
+        let mut sections = SectionWriter::new(SectionKind::Index, self.writer.uploader.code());
+        let mut records = 0;
+        let mut unlisted = HashSet::new();
+        for row in publish::unlisted_packs(conn)? {
+            let pack = known_pack(conn, row)?;
+            if pack.held() < usize::from(pack.manifest.shape.k) {
+                unlisted.insert(row);
+                continue;
+            }
+            let record = IndexRecord::Pack(pack.record, publish::unlisted_chunks(conn, row)?);
+            sections.push(&record).map_or(Ok(()), |section| outbox.push(section))?;
+            sections.carries().packs.push(row);
+            records += 1;
+        }
+        for version in publish::unlisted_caps(conn)? {
+            if content::packs_of(conn, version)?
+                .iter()
+                .any(|pack| unlisted.contains(pack))
+            {
+                continue;
+            }
+            let Some(extents) = publish::extents(conn, version)? else {
+                continue;
+            };
+            for record in cap_records(version, &extents) {
+                sections.push(&record).map_or(Ok(()), |section| outbox.push(section))?;
+            }
+            sections.carries().caps.push(version);
+            records += 1;
+        }
+        sections.finish().map_or(Ok(()), |section| outbox.push(section))?;
+        Ok(records)
+    }
+}
+
+/// Pushes sections that were delivered and that no root names: very small contents, or a publication cut short.
+fn push_delivered(conn: &Connection, outbox: &mut Outbox<'_, '_>) -> Result<u64, WriteError> {
+    let sections = publish::unpublished_sections(conn)?;
+    for place in &sections {
+        outbox.push_delivered(&known_pack(conn, place.pack)?.record, place);
+    }
+    Ok(sections.len() as u64)
+}
+
+/// A pack that the catalog names.
+pub(super) fn known_pack(conn: &Connection, row: PackRow) -> Result<packs::KnownPack, WriteError> {
+    packs::get(conn, row)?.ok_or_else(|| WriteError::Missing {
+        what: format!("pack {}", row.0),
+    })
+}
+
+/// The newest root, to be extended; a fresh one that points to it when it is long. Its own pack becomes the last of its
+/// list: that is the position by which it named it.
+fn next_root(previous: Option<&Published>, has_snapshots: bool) -> Root {
+    let Some((previous, own)) = previous.and_then(|previous| Some((previous, previous.body.root.as_ref()?))) else {
+        return Root::default();
+    };
+    // Only with a snapshot to list: what a root lists last tells which snapshots are in it.
+    if previous.root.sections.len() >= ROOT_SECTIONS_MAX && has_snapshots {
+        return Root {
+            older: Some(own.clone()),
+            ..Root::default()
+        };
+    }
+    let mut root = previous.root.clone();
+    root.packs.push(own.pack.clone());
+    root
+}
+
+impl Writer {
+    /// The next head of this device.
+    fn sign(
+        &self,
+        previous: Option<&Published>,
+        root: Root,
+        root_ref: Option<RootRef>,
+        snapshot: Option<SnapshotRecord>,
+    ) -> Result<Published, WriteError> {
+        // A head that was recovered from another device's begins no chain of this one.
+        let own = previous
+            .filter(|previous| Head::decode(&previous.head).is_ok_and(|head| head.device() == self.cert.device));
+        let (seq, hash) = own.map_or((1, [0; 32]), |own| (own.seq + 1, own.hash));
+        let snapshot = snapshot.map(|mut record| {
+            let bytes = minicbor::to_vec(&record)
+                .expect("writing to memory does not fail")
+                .len();
+            if bytes > HEAD_SNAPSHOT_BYTES_MAX {
+                record.roots.clear();
+            }
+            record
+        });
+        let body = HeadBody {
+            root: root_ref,
+            snapshot,
+        };
+        let head = Head::sign(&self.device, &self.cert, seq, hash, &body, &self.keys.put, random()?);
+        Ok(Published {
+            seq,
+            hash: head.hash(),
+            head: head.encode(),
+            body,
+            root,
+        })
+    }
+}

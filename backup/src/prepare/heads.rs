@@ -1,0 +1,73 @@
+//! Putting the newest head on the peers, once everything that it leads to can be read from them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+
+use crate::catalog::content::{self, publish};
+
+use super::checkpoint::known_pack;
+use super::pipeline::Run;
+use super::{WriteError, WriteEvent};
+
+/// A peer that does not answer for so long gets the head another time.
+const PUT_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Run<'_> {
+    /// Puts the newest head if no peer has it yet. Nothing is wrong when that does not succeed now: the head is recorded,
+    /// and the next checkpoint or run tries again.
+    pub fn put_newest_head(&self) -> Result<(), WriteError> {
+        let db = &self.writer.db;
+        if db.read(publish::is_acknowledged)? || !self.is_readable()? {
+            return Ok(());
+        }
+        let Some(published) = db.read(content::published)? else {
+            return Ok(());
+        };
+        let peers = self.writer.peers.all();
+        let head = Bytes::from(published.head);
+        let puts = peers.iter().map(|peer| {
+            let put = peer.store.put_head(head.clone());
+            async { tokio::time::timeout(PUT_TIMEOUT, put).await }
+        });
+        let answers = self.writer.runtime.block_on(async { join_all(puts).await });
+        let mut acknowledged = 0;
+        for (peer, answer) in peers.iter().zip(answers) {
+            match answer {
+                Ok(Ok(())) => acknowledged += 1,
+                Ok(Err(error)) => tracing::warn!(peer = peer.name, %error, "The peer did not take the new head"),
+                Err(_) => tracing::warn!(
+                    peer = peer.name,
+                    "The peer did not answer when it was given the new head"
+                ),
+            }
+        }
+        if acknowledged > 0 {
+            db.write(publish::acknowledge)?;
+            self.head_put(acknowledged);
+            (self.events)(WriteEvent::Published {
+                seq: published.seq,
+                peers: acknowledged,
+            });
+        }
+        Ok(())
+    }
+
+    /// Waits for the packs that only the newest head names; whether all of them can be read from peers now.
+    fn is_readable(&self) -> Result<bool, WriteError> {
+        let packs = self.writer.db.read(publish::unacknowledged_packs)?;
+        for pack in &packs {
+            self.writer.runtime.block_on(self.writer.uploader.settled(*pack))?;
+        }
+        self.writer.db.read(|conn| {
+            for row in &packs {
+                let pack = known_pack(conn, *row)?;
+                if pack.held() < usize::from(pack.manifest.shape.k) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+}

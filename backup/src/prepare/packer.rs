@@ -1,0 +1,289 @@
+//! Filling packs: chunks end to end in the order in which they come, a full pack goes on to be sealed.
+//!
+//! What is left at the end of a run goes into packs of small shares when that wastes less.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::Sender;
+use proto::cap_index::ChunkSlot;
+use proto::id::ChunkId;
+use proto::pack::PackShape;
+use proto::share::ShareSize;
+
+use super::budget::{Budget, Permit};
+use super::ledger::{Ledger, PackNumber};
+use super::metadata::Section;
+
+/// Most chunks in a pack, so that its index record (33 bytes a chunk at most) fits the smallest section.
+pub const PACK_CHUNKS_MAX: usize = 6000;
+
+/// A pack's plaintext, ready to be sealed.
+pub struct FullPack {
+    /// The filling it is a part of.
+    pub number: PackNumber,
+    /// Its shape.
+    pub shape: PackShape,
+    /// Chunks end to end.
+    pub plain: Vec<u8>,
+    /// Where each is.
+    pub slots: Vec<ChunkSlot>,
+    /// The memory that it and its sealed form take; shared by the parts of a filling.
+    pub permit: Arc<Permit>,
+}
+
+/// What goes to the sealers.
+pub enum Parcel {
+    /// Chunks of files.
+    Data(FullPack),
+    /// Index sections with very small contents.
+    Inline(Vec<Section>),
+    /// Nothing more: one for each sealer.
+    End,
+}
+
+/// The sealers are gone: one of them failed.
+#[derive(Debug)]
+pub struct Closed;
+
+/// The packer; all preparers share it.
+pub struct Packer {
+    state: Mutex<State>,
+    ledger: Arc<Ledger>,
+    budget: Budget,
+    code: Code,
+    out: Sender<Parcel>,
+}
+
+/// Tells the code (k, n) that a pack opened now should have.
+pub type Code = Box<dyn Fn() -> (u8, u8) + Send + Sync>;
+
+#[derive(Default)]
+struct State {
+    packs_opened: u64,
+    open: Option<FullPack>,
+}
+
+impl Packer {
+    /// A packer for packs of `code()` out of `budget`, sending to `out`.
+    pub fn new(ledger: Arc<Ledger>, budget: Budget, code: Code, out: Sender<Parcel>) -> Self {
+        Self {
+            state: Mutex::default(),
+            ledger,
+            budget,
+            code,
+            out,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a chunk into the open pack, unless another thread did so meanwhile; returns the pack that has it.
+    pub fn append(&self, id: ChunkId, stored: &[u8], raw_len: u32) -> Result<PackNumber, Closed> {
+        let mut state = self.state();
+        if let Some(number) = self.ledger.chunk(id) {
+            return Ok(number);
+        }
+        let full = state.open.as_ref().is_some_and(|pack| {
+            pack.plain.len() + stored.len() > pack.shape.plain_bytes() || pack.slots.len() == PACK_CHUNKS_MAX
+        });
+        if full && let Some(pack) = state.open.take() {
+            self.out.send(Parcel::Data(pack)).map_err(|_| Closed)?;
+        }
+        if state.open.is_none() {
+            state.packs_opened += 1;
+            state.open = Some(self.open(PackNumber(state.packs_opened)));
+        }
+        let pack = state
+            .open
+            .as_mut()
+            .expect("a pack was opened just now if there was none");
+        pack.slots.push(ChunkSlot {
+            id,
+            offset: pack.plain.len() as u32,
+            stored_len: stored.len() as u32,
+            raw_len,
+        });
+        pack.plain.extend_from_slice(stored);
+        self.ledger.add_chunk(id, pack.number);
+        Ok(pack.number)
+    }
+
+    fn open(&self, number: PackNumber) -> FullPack {
+        let (k, n) = (self.code)();
+        let shape = PackShape {
+            k,
+            n,
+            share: ShareSize::Large,
+        };
+        let permit = self.budget.acquire(pack_memory_bytes(k, n)).into();
+        self.ledger.open(number);
+        FullPack {
+            number,
+            shape,
+            plain: Vec::with_capacity(shape.plain_bytes()),
+            slots: Vec::new(),
+            permit,
+        }
+    }
+
+    /// Sends out what is left.
+    pub fn finish(&self) -> Result<(), Closed> {
+        let Some(pack) = self.state().open.take() else {
+            return Ok(());
+        };
+        let number = pack.number;
+        let parts = split(pack);
+        self.ledger.split(number, parts.len());
+        for part in parts {
+            self.out.send(Parcel::Data(part)).map_err(|_| Closed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Memory that a large pack takes from the first chunk to its delivery: plaintext, and all of its shares.
+pub fn pack_memory_bytes(k: u8, n: u8) -> usize {
+    usize::from(k + n) * ShareSize::Large.stored_bytes()
+}
+
+/// The last pack as packs of small shares, if all of its chunks fit and that takes at most half of the bytes.
+fn split(pack: FullPack) -> Vec<FullPack> {
+    let shape = PackShape {
+        share: ShareSize::Small,
+        ..pack.shape
+    };
+    let packs_max = ShareSize::Large.data_bytes() / ShareSize::Small.data_bytes() / 2;
+    let Some(groups) = groups(&pack.slots, shape.plain_bytes(), packs_max) else {
+        return vec![pack];
+    };
+    groups
+        .into_iter()
+        .map(|slots| {
+            let begin = slots.first().map_or(0, |slot| slot.offset);
+            let end = slots.last().map_or(0, |slot| slot.offset + slot.stored_len);
+            FullPack {
+                number: pack.number,
+                shape,
+                plain: pack.plain[begin as usize..end as usize].to_vec(),
+                slots: slots
+                    .iter()
+                    .map(|slot| ChunkSlot {
+                        offset: slot.offset - begin,
+                        ..*slot
+                    })
+                    .collect(),
+                permit: pack.permit.clone(),
+            }
+        })
+        .collect()
+}
+
+/// Cuts slots into at most `groups_max` runs of at most `bytes_max` each.
+fn groups(mut slots: &[ChunkSlot], bytes_max: usize, groups_max: usize) -> Option<Vec<&[ChunkSlot]>> {
+    let mut groups = Vec::new();
+    while let Some(first) = slots.first() {
+        let fits = slots.partition_point(|slot| (slot.offset - first.offset + slot.stored_len) as usize <= bytes_max);
+        if fits == 0 || groups.len() == groups_max {
+            return None;
+        }
+        let (group, rest) = slots.split_at(fits);
+        groups.push(group);
+        slots = rest;
+    }
+    Some(groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::size::{KIB, MIB};
+
+    use super::*;
+
+    fn packer(out: Sender<Parcel>) -> Packer {
+        Packer::new(Arc::default(), Budget::new(1 << 40), Box::new(|| (2, 3)), out)
+    }
+
+    fn id(number: u32) -> ChunkId {
+        ChunkId(u128::from(number).to_le_bytes())
+    }
+
+    /// Appends chunks of these lengths and returns what goes to the sealers.
+    fn pack(lens: &[usize]) -> Vec<FullPack> {
+        let (out, packs) = crossbeam_channel::unbounded();
+        let packer = packer(out);
+        for (number, len) in lens.iter().enumerate() {
+            packer
+                .append(id(number as u32), &vec![number as u8; *len], *len as u32)
+                .unwrap();
+        }
+        packer.finish().unwrap();
+        packs
+            .try_iter()
+            .map(|parcel| match parcel {
+                Parcel::Data(pack) => pack,
+                Parcel::Inline(_) | Parcel::End => panic!("only chunks were given"),
+            })
+            .collect()
+    }
+
+    fn check(packs: &[FullPack]) {
+        for pack in packs {
+            assert!(pack.plain.len() <= pack.shape.plain_bytes());
+            for slot in &pack.slots {
+                let stored = &pack.plain[slot.offset as usize..][..slot.stored_len as usize];
+                assert!(stored.iter().all(|byte| *byte == slot.id.0[0]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_pack_is_sent_and_a_large_rest_stays_large() {
+        let packs = pack(&[3 * MIB; 5]);
+        check(&packs);
+        let shapes: Vec<_> = packs.iter().map(|pack| (pack.shape.share, pack.slots.len())).collect();
+        assert_eq!(
+            shapes,
+            [(ShareSize::Large, 2), (ShareSize::Large, 2), (ShareSize::Large, 1)]
+        );
+    }
+
+    #[test]
+    fn a_little_rest_goes_into_small_packs() {
+        let packs = pack(&[300 * KIB; 3]);
+        check(&packs);
+        assert!(
+            packs
+                .iter()
+                .all(|pack| pack.shape.share == ShareSize::Small && pack.number == PackNumber(1))
+        );
+        assert_eq!(packs.len(), 3);
+    }
+
+    #[test]
+    fn a_rest_with_a_chunk_too_long_for_a_small_pack_is_one_large_pack() {
+        let packs = pack(&[100 * KIB, 600 * KIB]);
+        check(&packs);
+        assert_eq!(packs.len(), 1);
+        assert_eq!(packs[0].shape.share, ShareSize::Large);
+    }
+
+    #[test]
+    fn a_chunk_on_its_way_is_not_stored_again() {
+        let (out, packs) = crossbeam_channel::unbounded();
+        let packer = packer(out);
+        let first = packer.append(id(1), b"chunk", 5).unwrap();
+        assert_eq!(packer.append(id(1), b"chunk", 5).unwrap(), first);
+        packer.finish().unwrap();
+        let Ok(Parcel::Data(pack)) = packs.recv() else {
+            panic!("a pack was finished")
+        };
+        assert_eq!(pack.slots.len(), 1);
+    }
+
+    #[test]
+    fn nothing_left_sends_nothing() {
+        assert!(pack(&[]).is_empty());
+    }
+}

@@ -1,0 +1,271 @@
+//! Reading a file once, and knowing whether what was read is one state of it.
+//!
+//! A file is examined before and after its bytes are read. Whatever else a program may do to it meanwhile, a change of its
+//! bytes changes its ctime or its size: then the read is void.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use proto::log_record::{Meta, Xattr};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::io::Errno;
+use xattr::FileExt as _;
+
+/// Bytes of one block of `st_blocks`.
+const STAT_BLOCK_BYTES: u64 = 512;
+
+/// A file whose content was not read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// It is not there any more, or something else has its name.
+    Vanished(String),
+    /// It changed while it was read.
+    Changed,
+    /// The system does not let it be read.
+    Unreadable(io::Error),
+}
+
+/// A run of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Region {
+    /// Bytes to read.
+    Bytes {
+        /// Where it begins.
+        offset: u64,
+        /// How long it is.
+        len: u64,
+    },
+    /// A hole of so many bytes.
+    Hole(u64),
+}
+
+/// An open file, and what it was when it was opened.
+pub struct SourceFile {
+    file: File,
+    stat: Stat,
+}
+
+impl SourceFile {
+    /// Opens the regular file at `path`, never through a link at its end and never waiting for a pipe's writer.
+    pub fn open(path: &[u8]) -> Result<Self, ReadError> {
+        let path = Path::new(OsStr::from_bytes(path));
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let open = |flags| rustix::fs::open(path, flags, Mode::empty());
+        let opened = match open(flags | OFlags::NOATIME) {
+            Err(Errno::PERM) => open(flags), // only the owner may leave the access time alone
+            other => other,
+        };
+        let file = File::from(opened.map_err(open_error)?);
+        let stat = rustix::fs::fstat(&file).map_err(|errno| ReadError::Unreadable(errno.into()))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok(Self { file, stat }),
+            _ => Err(ReadError::Vanished("It is no longer a regular file".to_owned())),
+        }
+    }
+
+    /// Bytes by length.
+    pub fn bytes(&self) -> u64 {
+        self.stat.st_size as u64
+    }
+
+    /// Modification time, nanoseconds since 1970.
+    pub fn mtime_ns(&self) -> i64 {
+        nanoseconds(self.stat.st_mtime, self.stat.st_mtime_nsec as i64)
+    }
+
+    /// Fails if the file is not what it was when it was opened.
+    pub fn unchanged(&self) -> Result<(), ReadError> {
+        let now = rustix::fs::fstat(&self.file).map_err(|errno| ReadError::Unreadable(errno.into()))?;
+        let state = |stat: &Stat| {
+            (
+                stat.st_size,
+                stat.st_mtime,
+                stat.st_mtime_nsec,
+                stat.st_ctime,
+                stat.st_ctime_nsec,
+            )
+        };
+        if state(&now) == state(&self.stat) {
+            Ok(())
+        } else {
+            Err(ReadError::Changed)
+        }
+    }
+
+    /// Fills `buffer` from `offset` on.
+    pub fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), ReadError> {
+        self.file
+            .read_exact_at(buffer, offset)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => ReadError::Changed,
+                _ => ReadError::Unreadable(error),
+            })
+    }
+
+    /// The runs that the file is made of, in order. File systems that know no holes give one run of bytes.
+    pub fn regions(&self) -> Result<Vec<Region>, ReadError> {
+        let bytes = self.bytes();
+        if self.stat.st_blocks as u64 * STAT_BLOCK_BYTES >= bytes {
+            return Ok(vec![Region::Bytes { offset: 0, len: bytes }]);
+        }
+        let mut regions = Vec::new();
+        let mut at = 0;
+        while at < bytes {
+            let begin = self.seek(SeekFrom::Data(at), at)?.clamp(at, bytes);
+            if begin > at {
+                regions.push(Region::Hole(begin - at));
+            }
+            if begin == bytes {
+                break;
+            }
+            let end = self.seek(SeekFrom::Hole(begin), bytes)?.clamp(begin, bytes);
+            if end == begin {
+                return Err(ReadError::Changed);
+            }
+            regions.push(Region::Bytes {
+                offset: begin,
+                len: end - begin,
+            });
+            at = end;
+        }
+        Ok(regions)
+    }
+
+    /// `unknown` is the answer of a file system without holes; behind the last bytes there is a hole up to the end.
+    fn seek(&self, to: SeekFrom, unknown: u64) -> Result<u64, ReadError> {
+        match rustix::fs::seek(&self.file, to) {
+            Ok(offset) => Ok(offset),
+            Err(Errno::NXIO) => Ok(self.bytes()),
+            Err(Errno::INVAL | Errno::NOTSUP) => Ok(unknown),
+            Err(errno) => Err(ReadError::Unreadable(errno.into())),
+        }
+    }
+
+    /// The metadata it was opened with.
+    pub fn meta(&self) -> Meta {
+        let stat = &self.stat;
+        Meta {
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime_ns: self.mtime_ns(),
+            ctime_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec as i64),
+            size: self.bytes(),
+            inode: stat.st_ino,
+            device: stat.st_dev,
+            links: stat.st_nlink as u32,
+            rdev: 0,
+            xattrs: self.xattrs(),
+        }
+    }
+
+    /// Attributes that cannot be read are left out: many file systems have none at all.
+    fn xattrs(&self) -> Vec<Xattr> {
+        let names = self.file.list_xattr().into_iter().flatten();
+        let mut xattrs: Vec<Xattr> = names
+            .filter_map(|name| {
+                let value = self.file.get_xattr(&name).ok().flatten()?;
+                Some(Xattr {
+                    name: name.into_vec(),
+                    value,
+                })
+            })
+            .collect();
+        xattrs.sort_by(|a, b| a.name.cmp(&b.name));
+        xattrs
+    }
+}
+
+fn nanoseconds(secs: i64, nanos: i64) -> i64 {
+    secs.saturating_mul(1_000_000_000).saturating_add(nanos)
+}
+
+fn open_error(errno: Errno) -> ReadError {
+    match errno {
+        Errno::NOENT | Errno::NOTDIR => ReadError::Vanished("It is no longer there".to_owned()),
+        Errno::LOOP | Errno::NXIO => ReadError::Vanished("It is no longer a regular file".to_owned()),
+        other => ReadError::Unreadable(other.into()),
+    }
+}
+
+/// A path in the form that reports take.
+pub fn path_buf(path: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, Write};
+
+    use super::*;
+
+    fn open(path: &Path) -> Result<SourceFile, ReadError> {
+        SourceFile::open(path.as_os_str().as_bytes())
+    }
+
+    #[test]
+    fn a_file_that_grows_while_it_is_read_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, "begun").unwrap();
+        let file = open(&path).unwrap();
+        assert_eq!(file.bytes(), 5);
+        file.unchanged().unwrap();
+        File::options()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b" and went on")
+            .unwrap();
+        assert!(matches!(file.unchanged(), Err(ReadError::Changed)));
+    }
+
+    #[test]
+    fn a_file_that_gets_shorter_while_it_is_read_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, "long enough").unwrap();
+        let file = open(&path).unwrap();
+        std::fs::write(&path, "short").unwrap();
+        assert!(matches!(file.read(&mut [0; 11], 0), Err(ReadError::Changed)));
+    }
+
+    #[test]
+    fn what_is_not_a_regular_file_is_never_opened_for_long() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(open(&dir.path().join("nothing")), Err(ReadError::Vanished(_))));
+        assert!(matches!(open(dir.path()), Err(ReadError::Vanished(_))));
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
+        assert!(matches!(open(&link), Err(ReadError::Vanished(_))));
+    }
+
+    #[test]
+    fn regions_and_holes_add_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sparse");
+        let mut file = File::create(&path).unwrap();
+        file.seek(io::SeekFrom::Start(1 << 20)).unwrap();
+        file.write_all(&[7; 4096]).unwrap();
+        file.set_len(3 << 20).unwrap();
+        drop(file);
+        let regions = open(&path).unwrap().regions().unwrap();
+        let total: u64 = regions
+            .iter()
+            .map(|region| match region {
+                Region::Bytes { len, .. } | Region::Hole(len) => *len,
+            })
+            .sum();
+        assert_eq!(total, 3 << 20);
+        assert!(
+            regions
+                .iter()
+                .any(|region| matches!(region, Region::Bytes { offset, len }
+            if *offset <= 1 << 20 && offset + len >= (1 << 20) + 4096))
+        );
+    }
+}

@@ -1,0 +1,42 @@
+//! A pack's plaintext becomes a sealed, signed, coded pack with a key of its own.
+
+use proto::cap_index::PackRecord;
+use proto::manifest::Manifest;
+use proto::pack::{PackKey, PackShape};
+use upload_queue::packs::Purpose;
+use upload_queue::uploader::OutgoingPack;
+
+use super::{WriteError, Writer};
+
+/// 32 bytes that nobody can guess.
+pub fn random() -> Result<[u8; 32], WriteError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| WriteError::Random(error.to_string()))?;
+    Ok(bytes)
+}
+
+impl Writer {
+    /// Seals `plain`, which fits `shape`, under a fresh key.
+    pub(super) fn seal(&self, shape: PackShape, plain: &[u8], purpose: Purpose) -> Result<OutgoingPack, WriteError> {
+        let key = PackKey(random()?);
+        let sealed = proto::pack::seal(&key, shape, plain);
+        let manifest = Manifest::sign(
+            key.pack_id(),
+            shape,
+            sealed.ids.clone(),
+            self.keys.account_id(),
+            &self.device,
+        );
+        let record = PackRecord {
+            manifest: manifest.encode(),
+            wrapped_key: self.keys.put.wrap(&key, random()?),
+        };
+        let shares = sealed.shares(&manifest);
+        Ok(OutgoingPack {
+            record,
+            manifest,
+            shares,
+            purpose,
+        })
+    }
+}
