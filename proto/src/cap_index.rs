@@ -67,10 +67,6 @@ pub enum Cap {
     /// In these extents, in order, which add up to the file's length.
     #[n(1)]
     Extents(#[n(0)] Vec<Extent>),
-    /// The extents from this number on of a cap that is too long for one record: they replace what was known of that
-    /// version from there on.
-    #[n(2)]
-    Continued(#[n(0)] u32, #[n(1)] Vec<Extent>),
 }
 
 /// A run of a file.

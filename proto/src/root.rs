@@ -124,8 +124,9 @@ impl Record for Root {
 
 impl SectionRef {
     fn check(&self, packs: usize) -> Result<(), String> {
-        if self.pack as usize >= packs {
-            return Err(format!("a section in pack {} of {packs}", self.pack));
+        // The position behind the last is the root's own pack.
+        if self.pack as usize > packs {
+            return Err(format!("a section in pack {} of {packs} and its own", self.pack));
         }
         match SectionKind::from_number(self.kind) {
             Some(kind @ (SectionKind::Log | SectionKind::Index)) => check_span(kind, self.offset, self.len),

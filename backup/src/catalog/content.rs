@@ -250,17 +250,6 @@ pub fn replay_cap(tx: &Transaction<'_>, section: SectionRow, version: VersionId,
     let extents = match cap {
         Cap::Inline(_) => None,
         Cap::Extents(extents) => Some(extents.clone()),
-        Cap::Continued(at, more) => {
-            let Some(Place::Extents(mut extents)) = place(tx, version)? else {
-                return Ok(());
-            };
-            if extents.len() < *at as usize {
-                return Ok(());
-            }
-            extents.truncate(*at as usize);
-            extents.extend_from_slice(more);
-            Some(extents)
-        }
     };
     tx.prepare_cached("INSERT OR REPLACE INTO content VALUES (?1, ?2, ?3, 1)")?
         .execute(params![version.0 as i64, extents.as_ref().map(cbor), section.0])?;
@@ -365,22 +354,18 @@ mod tests {
     }
 
     #[test]
-    fn a_long_cap_is_replayed_in_parts_however_often() {
+    fn a_replayed_cap_has_no_job_to_settle() {
         let mut conn = catalog();
         let tx = conn.transaction().unwrap();
-        let extent = |number: u8| Extent::Chunk(ChunkId([number; 16]), 1);
+        let extents = vec![Extent::Hole(5)];
         for _ in 0..2 {
-            let parts = [
-                Cap::Extents(vec![extent(1), extent(2)]),
-                Cap::Continued(2, vec![extent(3)]),
-            ];
-            for part in &parts {
-                replay_cap(&tx, SectionRow(1), VersionId(1), part).unwrap();
-            }
+            replay_cap(&tx, SectionRow(1), VersionId(1), &Cap::Extents(extents.clone())).unwrap();
         }
-        let all = vec![extent(1), extent(2), extent(3)];
-        assert_eq!(place(&tx, VersionId(1)).unwrap(), Some(Place::Extents(all)));
+        replay_cap(&tx, SectionRow(1), VersionId(2), &Cap::Inline(vec![1])).unwrap();
+        assert_eq!(place(&tx, VersionId(1)).unwrap(), Some(Place::Extents(extents)));
+        assert_eq!(place(&tx, VersionId(2)).unwrap(), Some(Place::Section(SectionRow(1))));
         assert_eq!(publish::unsettled(&tx).unwrap(), []);
+        assert_eq!(publish::unlisted_caps(&tx).unwrap(), []);
     }
 
     #[test]

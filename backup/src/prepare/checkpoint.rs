@@ -6,11 +6,10 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::PoisonError;
 
-use proto::cap_index::IndexRecord;
+use proto::cap_index::{Cap, IndexRecord};
 use proto::head::{Head, HeadBody};
 use proto::log_record::{LogRecord, SnapshotRecord};
 use proto::root::{ROOT_SECTIONS_MAX, Root, RootRef};
-use proto::section::SectionKind;
 use rusqlite::Connection;
 use upload_queue::db::DbError;
 use upload_queue::packs::{self, PackRow};
@@ -18,7 +17,7 @@ use upload_queue::packs::{self, PackRow};
 use crate::catalog::content::{self, Published, publish};
 use crate::catalog::tree::{self, Snapshot};
 
-use super::metadata::{SectionWriter, cap_records};
+use super::metadata::Gatherer;
 use super::outbox::Outbox;
 use super::pipeline::Run;
 use super::seal::random;
@@ -114,7 +113,7 @@ impl Run<'_> {
             last: None,
             changes: 0,
         };
-        let mut sections = SectionWriter::new(SectionKind::Log, self.writer.uploader.code());
+        let mut sections = Gatherer::default();
         for Snapshot { record, .. } in snapshots {
             let seq = record.seq;
             let full = record.parent.is_none_or(|parent| !known.contains(&parent));
@@ -140,7 +139,7 @@ impl Run<'_> {
 
     /// Pushes index records of packs that can be read by now, and of the versions all of whose packs are listed then.
     fn push_index(&self, conn: &Connection, outbox: &mut Outbox<'_, '_>) -> Result<u64, WriteError> {
-        let mut sections = SectionWriter::new(SectionKind::Index, self.writer.uploader.code());
+        let mut sections = Gatherer::default();
         let mut records = 0;
         let mut unlisted = HashSet::new();
         for row in publish::unlisted_packs(conn)? {
@@ -164,7 +163,7 @@ impl Run<'_> {
             let Some(extents) = publish::extents(conn, version)? else {
                 continue;
             };
-            for record in cap_records(version, &extents) {
+            for record in IndexRecord::of_cap(version, Cap::Extents(extents)) {
                 sections.push(&record).map_or(Ok(()), |section| outbox.push(section))?;
             }
             sections.carries().caps.push(version);

@@ -2,11 +2,11 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use minicbor::Encode;
-use proto::cap_index::{Cap, Extent, IndexRecord};
+use proto::cap_index::IndexRecord;
 use proto::id::VersionId;
 use proto::pack::PackShape;
-use proto::section::{SECTION_RECORDS_BYTES_MAX, SectionKind};
+use proto::record::Record;
+use proto::section::{SectionKind, SectionWriter};
 use proto::share::ShareSize;
 use rusqlite::Transaction;
 use upload_queue::db::DbError;
@@ -17,11 +17,6 @@ use crate::catalog::content::{self, Place, SectionRow, publish};
 use crate::catalog::tree;
 
 use super::ledger::ReadFile;
-
-/// Extents in one cap record: 23 bytes each at most, and a few such records fit the smallest section.
-const CAP_EXTENTS_MAX: usize = 4000;
-/// What a section's header and an incompressible run may take beyond its records.
-const SECTION_OVERHEAD_BYTES: usize = 2048;
 
 /// What a section makes findable: recorded when the section's pack is durable here.
 #[derive(Default)]
@@ -68,40 +63,35 @@ impl Section {
 }
 
 /// Gathers records of one kind into sections.
-pub struct SectionWriter {
-    kind: SectionKind,
-    records_bytes_max: usize,
-    records: Vec<u8>,
+pub struct Gatherer<T> {
+    writer: SectionWriter<T>,
     carries: Carries,
 }
 
-impl SectionWriter {
-    /// Sections that fit small packs of this code.
-    pub fn new(kind: SectionKind, (k, n): (u8, u8)) -> Self {
-        let shape = PackShape {
-            k,
-            n,
-            share: ShareSize::Small,
-        };
-        let records_bytes_max = SECTION_RECORDS_BYTES_MAX.min(shape.plain_bytes() - SECTION_OVERHEAD_BYTES);
+impl<T: Record> Default for Gatherer<T> {
+    fn default() -> Self {
         Self {
-            kind,
-            records_bytes_max,
-            records: Vec::new(),
+            writer: SectionWriter::new(),
             carries: Carries::default(),
         }
     }
+}
 
-    /// Adds a record; returns the section before it if that is full.
-    pub fn push<T: Encode<()>>(&mut self, record: &T) -> Option<Section> {
-        let encoded = minicbor::to_vec(record).expect("writing to memory does not fail");
-        let full = if self.records.len() + encoded.len() > self.records_bytes_max {
-            self.finish()
-        } else {
-            None
-        };
-        self.records.extend_from_slice(&encoded);
-        full
+impl<T: Record> Gatherer<T> {
+    /// Adds a record; returns the section before it if that is full. A record over the limits of its format is left out:
+    /// one odd name must not keep everything else from being published.
+    pub fn push(&mut self, record: &T) -> Option<Section> {
+        match self.writer.push(record) {
+            Ok(full) => Some(Section {
+                kind: T::KIND,
+                bytes: full?,
+                carries: std::mem::take(&mut self.carries),
+            }),
+            Err(error) => {
+                tracing::error!(%error, "A record of the backup could not be written");
+                None
+            }
+        }
     }
 
     /// What the records pushed so far make findable, from the last one pushed on.
@@ -110,16 +100,11 @@ impl SectionWriter {
     }
 
     /// The section begun, if there is one.
-    pub fn finish(&mut self) -> Option<Section> {
-        if self.records.is_empty() {
-            return None;
-        }
-        let bytes = proto::section::encode(self.kind, &self.records);
-        self.records.clear();
+    pub fn finish(self) -> Option<Section> {
         Some(Section {
-            kind: self.kind,
-            bytes,
-            carries: std::mem::take(&mut self.carries),
+            kind: T::KIND,
+            bytes: self.writer.finish()?,
+            carries: self.carries,
         })
     }
 }
@@ -131,7 +116,7 @@ pub struct InlineSections {
 }
 
 struct InlineState {
-    open: SectionWriter,
+    open: Gatherer<IndexRecord>,
     full: Vec<Section>,
     full_bytes: usize,
 }
@@ -140,7 +125,7 @@ impl InlineSections {
     /// Gathers for packs of this code.
     pub fn new((k, n): (u8, u8)) -> Self {
         let state = InlineState {
-            open: SectionWriter::new(SectionKind::Index, (k, n)),
+            open: Gatherer::default(),
             full: Vec::new(),
             full_bytes: 0,
         };
@@ -177,59 +162,61 @@ impl InlineSections {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.full_bytes = 0;
         let mut sections = std::mem::take(&mut state.full);
-        sections.extend(state.open.finish());
+        sections.extend(std::mem::take(&mut state.open).finish());
         sections
     }
 }
 
-/// The records of a cap: more than one where it is long.
-pub fn cap_records(version: VersionId, extents: &[Extent]) -> Vec<IndexRecord> {
-    if extents.is_empty() {
-        return vec![IndexRecord::Cap(version, Cap::Extents(Vec::new()))];
-    }
-    let parts = extents.chunks(CAP_EXTENTS_MAX).enumerate();
-    parts
-        .map(|(part, extents)| match part {
-            0 => IndexRecord::Cap(version, Cap::Extents(extents.to_vec())),
-            _ => IndexRecord::Cap(
-                version,
-                Cap::Continued((part * CAP_EXTENTS_MAX) as u32, extents.to_vec()),
-            ),
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use proto::id::ChunkId;
+    use proto::cap_index::Cap;
 
     use super::*;
 
-    #[test]
-    fn a_long_cap_is_cut_into_records_that_add_up() {
-        let extents: Vec<Extent> = (0..CAP_EXTENTS_MAX as u64 * 2 + 5)
-            .map(|number| Extent::Hole(number + 1))
-            .collect();
-        let mut joined = Vec::new();
-        for record in cap_records(VersionId(1), &extents) {
-            match record {
-                IndexRecord::Cap(VersionId(1), Cap::Extents(part)) if joined.is_empty() => joined = part,
-                IndexRecord::Cap(VersionId(1), Cap::Continued(at, part)) => {
-                    assert_eq!(at as usize, joined.len());
-                    joined.extend(part);
-                }
-                other => panic!("{other:?}"),
-            }
+    fn file(version: u64) -> ReadFile {
+        ReadFile {
+            version: VersionId(version),
+            path: Vec::new(),
+            bytes: 4000,
+            extents: Vec::new(),
         }
-        assert_eq!(joined, extents);
-        assert_eq!(cap_records(VersionId(1), &[]).len(), 1);
+    }
+
+    fn push(inline: &InlineSections, version: u64) -> Option<Vec<Section>> {
+        let mut content = vec![0; 4000];
+        blake3::Hasher::new()
+            .update(&version.to_le_bytes())
+            .finalize_xof()
+            .fill(&mut content);
+        inline.push(
+            &IndexRecord::Cap(VersionId(version), Cap::Inline(content)),
+            file(version),
+        )
     }
 
     #[test]
-    fn every_record_fits_the_smallest_section() {
-        let writer = SectionWriter::new(SectionKind::Index, (1, 1));
-        let extents = vec![Extent::Chunk(ChunkId([255; 16]), u32::MAX); CAP_EXTENTS_MAX];
-        let cap = minicbor::to_vec(&cap_records(VersionId(u64::MAX), &extents)[0]).unwrap();
-        assert!(cap.len() <= writer.records_bytes_max);
+    fn a_section_carries_the_files_whose_content_is_in_it() {
+        let inline = InlineSections::new((1, 1));
+        let mut sections = Vec::new();
+        for version in 0..1500 {
+            sections.extend(push(&inline, version).into_iter().flatten());
+        }
+        assert!(!sections.is_empty(), "more than fits one large pack was pushed");
+        sections.extend(inline.take());
+        let mut versions = Vec::new();
+        for section in &sections {
+            let records = proto::section::decode_kind::<IndexRecord>(&section.bytes).unwrap();
+            let inside: Vec<VersionId> = proto::section::records::<IndexRecord>(&records)
+                .map(|record| match record.unwrap() {
+                    IndexRecord::Cap(version, Cap::Inline(_)) => version,
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            let carried: Vec<VersionId> = section.carries.inline.iter().map(|file| file.version).collect();
+            assert_eq!(inside, carried);
+            versions.extend(inside);
+        }
+        assert_eq!(versions, (0..1500).map(VersionId).collect::<Vec<_>>());
+        assert!(inline.take().is_empty());
     }
 }

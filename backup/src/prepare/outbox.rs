@@ -22,6 +22,7 @@ pub struct Outbox<'r, 'a> {
     code: (u8, u8),
     waiting: Vec<Section>,
     waiting_bytes: usize,
+    longest_bytes: usize,
     delivered: Vec<(PackRecord, SectionRef)>,
 }
 
@@ -34,6 +35,7 @@ impl<'r, 'a> Outbox<'r, 'a> {
             code,
             waiting: Vec::new(),
             waiting_bytes: 0,
+            longest_bytes: 0,
             delivered: Vec::new(),
         }
     }
@@ -66,6 +68,7 @@ impl<'r, 'a> Outbox<'r, 'a> {
             self.deliver(large, full)?;
         }
         self.waiting_bytes += section.bytes.len();
+        self.longest_bytes = self.longest_bytes.max(section.bytes.len());
         self.waiting.push(section);
         Ok(())
     }
@@ -95,7 +98,7 @@ impl<'r, 'a> Outbox<'r, 'a> {
     /// Delivers what waits, without a root: a later one will name it.
     pub fn flush(&mut self) -> Result<(), WriteError> {
         let waiting = std::mem::take(&mut self.waiting);
-        let shape = self.shape_for(self.waiting_bytes);
+        let shape = self.shape_for_waiting();
         self.waiting_bytes = 0;
         for group in groups(waiting, shape.plain_bytes()) {
             self.deliver(shape, group)?;
@@ -103,9 +106,11 @@ impl<'r, 'a> Outbox<'r, 'a> {
         Ok(())
     }
 
-    fn shape_for(&self, bytes: usize) -> PackShape {
+    /// The shape for what waits.
+    fn shape_for_waiting(&self) -> PackShape {
         let small = self.shape(ShareSize::Small);
-        if bytes <= SMALL_PACKS_MAX * small.plain_bytes() {
+        let fits = self.longest_bytes <= small.plain_bytes();
+        if fits && self.waiting_bytes <= SMALL_PACKS_MAX * small.plain_bytes() {
             small
         } else {
             self.shape(ShareSize::Large)
@@ -119,7 +124,7 @@ impl<'r, 'a> Outbox<'r, 'a> {
         mut root: Root,
         sign: impl FnOnce(Root, RootRef) -> Result<Published, WriteError>,
     ) -> Result<(), WriteError> {
-        let shape = self.shape_for(self.waiting_bytes);
+        let shape = self.shape_for_waiting();
         let mut groups = groups(std::mem::take(&mut self.waiting), shape.plain_bytes());
         let last = groups.pop().unwrap_or_default();
         for group in groups {
@@ -127,14 +132,14 @@ impl<'r, 'a> Outbox<'r, 'a> {
         }
         self.name_delivered(&mut root);
         let complete = with_own(&root, &last);
-        let encoded = encode(&complete);
+        let encoded = complete.encode();
         let last_bytes: usize = last.iter().map(|section| section.bytes.len()).sum();
         if last_bytes + encoded.len() <= shape.plain_bytes() {
             return self.deliver_root(shape, last, complete, encoded, sign);
         }
         self.deliver(shape, last)?;
         self.name_delivered(&mut root);
-        let encoded = encode(&root);
+        let encoded = root.encode();
         let small = self.shape(ShareSize::Small);
         let shape = if encoded.len() <= small.plain_bytes() {
             small
@@ -219,11 +224,6 @@ fn with_own(root: &Root, sections: &[Section]) -> Root {
         offset += len;
     }
     root
-}
-
-fn encode(root: &Root) -> Vec<u8> {
-    let record = minicbor::to_vec(root).expect("writing to memory does not fail");
-    proto::section::encode(SectionKind::Root, &record)
 }
 
 /// Sections end to end, with their offsets.

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
-use proto::cap_index::ChunkSlot;
+use proto::cap_index::{ChunkSlot, LIST_MAX};
 use proto::id::ChunkId;
 use proto::pack::PackShape;
 use proto::share::ShareSize;
@@ -13,9 +13,6 @@ use proto::share::ShareSize;
 use super::budget::{Budget, Permit};
 use super::ledger::{Ledger, PackNumber};
 use super::metadata::Section;
-
-/// Most chunks in a pack, so that its index record (33 bytes a chunk at most) fits the smallest section.
-pub const PACK_CHUNKS_MAX: usize = 6000;
 
 /// A pack's plaintext, ready to be sealed.
 pub struct FullPack {
@@ -86,7 +83,7 @@ impl Packer {
             return Ok(number);
         }
         let full = state.open.as_ref().is_some_and(|pack| {
-            pack.plain.len() + stored.len() > pack.shape.plain_bytes() || pack.slots.len() == PACK_CHUNKS_MAX
+            pack.plain.len() + stored.len() > pack.shape.plain_bytes() || pack.slots.len() == LIST_MAX
         });
         if full && let Some(pack) = state.open.take() {
             self.out.send(Parcel::Data(pack)).map_err(|_| Closed)?;

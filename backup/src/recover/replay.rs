@@ -153,10 +153,10 @@ fn add_snapshot(tx: &Transaction<'_>, device: DeviceId, record: &SnapshotRecord)
     Ok(())
 }
 
-/// A root's list that leads nowhere.
+/// The position of a section's pack; the one behind the last is the root's own.
 pub(super) fn pack_of(root: &Root, section: &SectionRef) -> Result<usize, RestoreError> {
     let index = section.pack as usize;
-    match index < root.packs.len() {
+    match index <= root.packs.len() {
         true => Ok(index),
         false => Err(RestoreError::Damaged {
             what: "A root".to_owned(),
