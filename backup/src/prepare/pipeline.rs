@@ -13,7 +13,7 @@ use proto::id::VersionId;
 use proto::size::MIB;
 use upload_queue::job::Job;
 use upload_queue::queue::BatchLimits;
-use upload_queue::uploader::DrainReport;
+use upload_queue::uploader::{DrainReport, UploadError};
 
 use crate::catalog::tree;
 
@@ -40,6 +40,7 @@ pub struct Run<'a> {
     pub events: &'a (dyn Fn(WriteEvent) + Sync),
     stop: &'a AtomicBool,
     failed: AtomicBool,
+    stalled: AtomicBool,
     pub budget: Budget,
     pub chunker: Chunker,
     pub ledger: Arc<Ledger>,
@@ -98,6 +99,7 @@ impl<'a> Run<'a> {
             events,
             stop,
             failed: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
             chunker: Chunker::new(writer.keys.put.gear_seed),
             packer: Packer::new(ledger.clone(), budget.clone(), code, parcels.clone()),
             budget,
@@ -171,15 +173,24 @@ impl<'a> Run<'a> {
         for parcel in full {
             match parcel {
                 Parcel::End => break,
-                _ if self.failed.load(Ordering::Relaxed) => {}
-                Parcel::Data(pack) => self.deliver_data(pack)?,
+                _ if self.failed.load(Ordering::Relaxed) || self.stalled.load(Ordering::Relaxed) => {}
+                Parcel::Data(pack) => self.unless_stalled(self.deliver_data(pack))?,
                 Parcel::Inline(sections) => {
                     let _not_while_publishing = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-                    self.deliver_inline(sections)?;
+                    self.unless_stalled(self.deliver_inline(sections))?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// No room in the spool and no peer to empty it: the run ends with what it has, the other jobs wait.
+    fn unless_stalled(&self, delivered: Result<(), WriteError>) -> Result<(), WriteError> {
+        if let Err(WriteError::Upload(UploadError::Stalled { .. })) = delivered {
+            self.stalled.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        delivered
     }
 
     fn checkpoints_until(&self, done: impl Fn() -> bool) -> Result<(), WriteError> {
@@ -208,7 +219,7 @@ impl<'a> Run<'a> {
             if let Ok(joined) = runtime.block_on(async { tokio::time::timeout(TICK, &mut drained).await }) {
                 return Ok(joined.map_err(|error| WriteError::Thread(error.to_string()))??);
             }
-            if self.stopped() && stopped_at.get_or_insert_with(Instant::now).elapsed() > STOP_GRACE {
+            if self.stop.load(Ordering::Relaxed) && stopped_at.get_or_insert_with(Instant::now).elapsed() > STOP_GRACE {
                 drained.abort();
                 return Ok(DrainReport::default());
             }
@@ -221,7 +232,9 @@ impl<'a> Run<'a> {
 
     /// Whether threads should come to an end.
     pub fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
+        [self.stop, &self.failed, &self.stalled]
+            .iter()
+            .any(|flag| flag.load(Ordering::Relaxed))
     }
 
     /// Leases the next batch.
