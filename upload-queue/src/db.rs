@@ -9,13 +9,14 @@
 //!
 //! Leaves out: any table but `schema`. Each component brings its own migrations.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+
+use crate::db::file::{Scratch, create, foreign_if_corrupt, open_existing, open_reader};
+
+mod file;
 
 /// The database could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -73,20 +74,8 @@ const MIGRATIONS: &[Migration] = &[
     },
 ];
 
-/// `application_id` of a catalog: "gbcg". `file` and we tell by it whose database this is.
-const APPLICATION_ID: i32 = 0x6762_6367;
-/// What an SQLite file begins with (<https://sqlite.org/fileformat2.html> §1.3).
-const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// Page caches, in KiB. Chosen: the writer's holds the inner pages of the indexes of about a million files.
-const WRITER_CACHE_KIB: u32 = 8 * 1024;
-const READER_CACHE_KIB: u32 = 2 * 1024;
 /// Readers kept open between reads; more may be open at a moment.
 const READERS_IDLE_MAX: usize = 4;
-/// How long SQLite waits for another process (a CLI reading the file) before it gives up.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The WAL file is cut back to this after a checkpoint.
-const WAL_BYTES_MAX: u32 = 64 << 20;
-
 /// A handle to the database; clones share it.
 #[derive(Clone)]
 pub struct Db(Arc<Inner>);
@@ -189,142 +178,6 @@ fn set_synchronous(conn: &Connection, level: &str) -> Result<(), DbError> {
     Ok(conn.pragma_update(None, "synchronous", level)?)
 }
 
-/// Makes a whole catalog beside `path` and renames it: whatever is at `path` is never half made.
-fn create(path: &Path, migrations: &[&Migration]) -> Result<(), DbError> {
-    let io = |source| DbError::Io {
-        path: path.display().to_string(),
-        source,
-    };
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    for leftover in ["", "-journal"] {
-        let mut name = new.clone().into_os_string();
-        name.push(leftover);
-        match std::fs::remove_file(&name) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
-            _ => {}
-        }
-    }
-    // Paths are private; SQLite gives its side files the same mode.
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    drop(options.open(&new).map_err(io)?);
-
-    let mut conn = Connection::open(&new)?;
-    let tx = conn.transaction()?;
-    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-    tx.execute_batch("CREATE TABLE schema (component TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID")?;
-    migrate(&tx, path, migrations)?;
-    tx.commit()?;
-    drop(conn);
-
-    std::fs::rename(&new, path).map_err(io)?;
-    let folder = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    std::fs::File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(io)
-}
-
-fn open_existing(path: &Path, migrations: &[&Migration]) -> Result<Connection, DbError> {
-    check_header(path)?;
-    let mut conn = connect(path, WRITER_CACHE_KIB)?;
-    // Before the first pragma that writes: another program's database is left as it is.
-    let application: i32 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    if application != APPLICATION_ID {
-        return Err(foreign(path));
-    }
-    conn.pragma_update(None, "journal_mode", "WAL")?;
-    conn.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX)?;
-    set_synchronous(&conn, "NORMAL")?;
-    if pending(&conn, path, migrations)? {
-        transact(&mut conn, |tx| migrate(tx, path, migrations))?;
-    }
-    Ok(conn)
-}
-
-fn connect(path: &Path, cache_kib: u32) -> Result<Connection, DbError> {
-    let conn = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    conn.busy_timeout(BUSY_TIMEOUT)?;
-    conn.set_prepared_statement_cache_capacity(64);
-    conn.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
-    conn.pragma_update(None, "temp_store", "MEMORY")?;
-    Ok(conn)
-}
-
-fn open_reader(path: &Path) -> Result<Connection, DbError> {
-    let conn = connect(path, READER_CACHE_KIB)?;
-    conn.pragma_update(None, "query_only", true)?;
-    Ok(conn)
-}
-
-/// Refuses what is no SQLite file or ends early, before SQLite touches it.
-fn check_header(path: &Path) -> Result<(), DbError> {
-    let io = |source| DbError::Io {
-        path: path.display().to_string(),
-        source,
-    };
-    let mut file = std::fs::File::open(path).map_err(io)?;
-    let len = file.metadata().map_err(io)?.len();
-    let mut header = [0; 100];
-    if len < header.len() as u64 {
-        return Err(foreign(path));
-    }
-    file.read_exact(&mut header).map_err(io)?;
-    if header[..16] != *SQLITE_MAGIC {
-        return Err(foreign(path));
-    }
-    // With a WAL the file may rightly be behind its header; SQLite then checks the length itself.
-    let mut wal = path.as_os_str().to_owned();
-    wal.push("-wal");
-    let wal_bytes = std::fs::metadata(wal).map_or(0, |meta| meta.len());
-    if wal_bytes == 0 && len < header_bytes(&header) {
-        return Err(foreign(path));
-    }
-    Ok(())
-}
-
-/// Bytes that the file has by its own header: page size times pages.
-fn header_bytes(header: &[u8; 100]) -> u64 {
-    let page = match u64::from(u16::from_be_bytes([header[16], header[17]])) {
-        1 => 65_536, // how the format writes the one size that does not fit
-        bytes => bytes,
-    };
-    let pages = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
-    page * u64::from(pages)
-}
-
-fn foreign(path: &Path) -> DbError {
-    DbError::Foreign {
-        path: path.display().to_string(),
-    }
-}
-
-fn foreign_if_corrupt(error: DbError, path: &Path) -> DbError {
-    match &error {
-        DbError::Sqlite(sqlite)
-            if matches!(
-                sqlite.sqlite_error_code(),
-                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-            ) =>
-        {
-            foreign(path)
-        }
-        // No table `schema`: our number on somebody else's file.
-        DbError::Sqlite(rusqlite::Error::SqliteFailure(_, Some(message))) if message.starts_with("no such table") => {
-            foreign(path)
-        }
-        _ => error,
-    }
-}
-
 fn schema_version(conn: &Connection, component: &str) -> Result<u32, DbError> {
     Ok(conn
         .query_row("SELECT version FROM schema WHERE component = ?1", [component], |row| {
@@ -378,43 +231,6 @@ fn migrate(tx: &Transaction<'_>, path: &Path, migrations: &[&Migration]) -> Resu
         )?;
     }
     Ok(())
-}
-
-/// A folder that is removed when dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self, DbError> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        // In memory where the system has such a folder.
-        let shm = Path::new("/dev/shm");
-        let base = if shm.is_dir() {
-            shm.to_owned()
-        } else {
-            std::env::temp_dir()
-        };
-        loop {
-            let number = COUNT.fetch_add(1, Ordering::Relaxed);
-            let path = base.join(format!("gridbackup-{}-{number}", std::process::id()));
-            match std::fs::create_dir(&path) {
-                Ok(()) => return Ok(Self(path)),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(source) => {
-                    return Err(DbError::Io {
-                        path: path.display().to_string(),
-                        source,
-                    });
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Left over at worst in the system's temporary folder.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 #[cfg(test)]
