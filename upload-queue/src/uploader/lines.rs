@@ -64,6 +64,8 @@ struct Line {
     in_flight: BTreeSet<Ticket>,
     /// In a row.
     failures: u64,
+    /// Of those, the ones that lengthen the back-off: since somebody last asked to try at once.
+    backed_off: u64,
     failing_since: Option<Instant>,
     failed_last: Option<Instant>,
     succeeded_last: Option<Instant>,
@@ -131,6 +133,7 @@ impl Lines {
     pub(super) fn succeeded(&mut self, peer: &PeerKey, now: Instant) {
         let line = self.line(peer);
         line.failures = 0;
+        line.backed_off = 0;
         line.failing_since = None;
         line.blocked_until = None;
         line.error = None;
@@ -160,9 +163,10 @@ impl Lines {
         }
         line.failures += 1;
         line.failures_total += 1;
+        line.backed_off += 1;
         line.failing_since.get_or_insert(now);
         line.failed_last = Some(now);
-        let mut wait = back_off(line.failures, seed);
+        let mut wait = back_off(line.backed_off, seed);
         if let StoreError::Busy { retry_after } = error {
             wait = wait.max((*retry_after).min(BACK_OFF_LONGEST));
         }
@@ -207,6 +211,7 @@ impl Lines {
     fn unblock(&mut self) {
         for line in self.lines.values_mut() {
             line.blocked_until = None;
+            line.backed_off = 0;
         }
     }
 
@@ -326,4 +331,78 @@ fn back_off(failures: u64, seed: u64) -> Duration {
     let full = BACK_OFF_FIRST.saturating_mul(1 << doublings).min(BACK_OFF_LONGEST);
     let jitter = (seed.rotate_left(doublings * 3) % 256) as u32;
     full - full / 4 * jitter / 256
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unreachable() -> StoreError {
+        StoreError::Unreachable { reason: String::new() }
+    }
+
+    #[test]
+    fn back_off_grows_to_a_minute_and_differs_between_peers() {
+        let waits: Vec<_> = (1..40)
+            .map(|failures| back_off(failures, shuffled(0, &PeerKey("a".into()))))
+            .collect();
+        assert!(waits[0] <= BACK_OFF_FIRST && waits[0] >= BACK_OFF_FIRST * 3 / 4);
+        assert!(
+            waits[20..].iter().all(|wait| (45..=60).contains(&wait.as_secs())),
+            "{waits:?}"
+        );
+        let other = back_off(1, shuffled(0, &PeerKey("b".into())));
+        assert_ne!(waits[0], other);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_in_flight_together_fail_as_one() {
+        let (mut lines, peer) = (Lines::default(), PeerKey("a".into()));
+        let begun = Instant::now();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        lines.failed(&peer, &unreachable(), begun, Instant::now());
+        lines.failed(&peer, &unreachable(), begun, Instant::now());
+        assert_eq!(lines.line(&peer).failures, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_fails_for_long_is_left_out_if_the_others_are_enough() {
+        use std::sync::Arc;
+
+        use proto::share_store::memory::MemoryStore;
+
+        use crate::peers::Reach;
+
+        let peers: Vec<_> = ["a", "b", "c"]
+            .map(|name| Peer {
+                key: PeerKey(name.into()),
+                name: name.into(),
+                domain: name.into(),
+                reach: Reach::Remote,
+                store: Arc::new(MemoryStore::new()),
+            })
+            .into();
+        let mut lines = Lines::default();
+        lines.failed(&peers[0].key, &unreachable(), Instant::now(), Instant::now());
+        assert_eq!(lines.domains(&peers, 1, Instant::now()), 3);
+        let ticket = Ticket {
+            not_urgent: true,
+            pack: PackRow(1),
+            index: 0,
+            id: ShareId([1; 32]),
+            stored_bytes: 10,
+        };
+        lines.add(Some(&peers[0].key), ticket);
+        tokio::time::advance(AWAY_AFTER).await;
+        let now = Instant::now();
+        assert_eq!(
+            (lines.domains(&peers, 1, now), lines.spool_bytes(&peers, 1, now)),
+            (2, 0)
+        );
+        // Without it, two losses could not be survived: it is counted on, and what waits for it counts.
+        assert_eq!(
+            (lines.domains(&peers, 2, now), lines.spool_bytes(&peers, 2, now)),
+            (3, 10)
+        );
+    }
 }
