@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod cat;
+mod check;
 mod completions;
 mod config;
 mod context;
@@ -105,6 +106,8 @@ enum Command {
     Cat(cat::Args),
     /// Restore files
     Restore(restore::Args),
+    /// Is every share where it should be, and intact
+    Check(check::Args),
     /// Read and change settings, keeping comments
     #[command(subcommand)]
     Config(config::Command),
@@ -204,6 +207,7 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
         Command::Snapshots => context.execute(snapshots::request()).await,
         Command::Ls(args) => context.execute(args.request()).await,
         Command::Cat(args) => context.execute(args.request()?).await,
+        Command::Check(args) => context.execute(args.request()).await,
         Command::Restore(args) => context.execute(args.request()?).await,
         Command::Demo(_) | Command::Init(_) | Command::Completions(_) | Command::Man => {
             unreachable!("these were answered without a runtime")

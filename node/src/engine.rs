@@ -1,9 +1,37 @@
-//! The engine: opens a home and executes requests.
+//! The engine: an open home, and what is asked of it. The command line and the API both end here.
+//!
+//! One engine owns a home's state; several requests may run at once, but only one backup or restore.
 
+use std::sync::{Arc, RwLock};
+
+use proto::id::DeviceId;
+use tokio::sync::{Mutex, OnceCell};
+use tokio_util::sync::CancellationToken;
+use upload_queue::db::Db;
+use upload_queue::peers::PeerSet;
+use upload_queue::queue::Queue;
+use upload_queue::uploader::Uploader;
+
+use crate::config::{Config, ConfigFile};
 use crate::failure::{Exit, Failure};
 use crate::home::Home;
+use crate::net::NetHandle;
 use crate::output::Sink;
 use crate::request::Request;
+
+mod check;
+mod clock;
+mod daemon;
+mod dir_peer;
+mod failures;
+mod friends;
+mod listen;
+mod look;
+mod peers;
+mod recover;
+mod restore;
+mod run;
+mod status;
 
 /// What the engine is opened for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,25 +56,107 @@ pub struct DaemonOptions {
     pub api: String,
 }
 
-/// An open home.
-pub struct Engine {
-    #[expect(dead_code, reason = "holds the home's lock")]
+/// An open home; clones share it.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
     home: Home,
+    mode: Mode,
+    config: RwLock<Config>,
+    db: Db,
+    queue: Queue,
+    peers: PeerSet,
+    net: OnceCell<NetHandle>,
+    uploader: OnceCell<Uploader>,
+    /// Held by the backup or restore that runs: the two would fight for memory and bandwidth, two backups for the queue.
+    busy: Mutex<()>,
+    shutdown: CancellationToken,
 }
 
 impl Engine {
     /// Opens a locked home.
-    pub async fn open(home: Home, _mode: Mode) -> Result<Self, Failure> {
-        Ok(Self { home })
+    pub async fn open(home: Home, mode: Mode) -> Result<Self, Failure> {
+        let db = backup::catalog::open(&home.paths.catalog())?;
+        let weights = home.config.priority.clone().unwrap_or_default();
+        let queue = Queue::open(db.clone(), weights)?;
+        let inner = Inner {
+            config: RwLock::new(home.config.clone()),
+            home,
+            mode,
+            db,
+            queue,
+            peers: PeerSet::default(),
+            net: OnceCell::new(),
+            uploader: OnceCell::new(),
+            busy: Mutex::new(()),
+            shutdown: CancellationToken::new(),
+        };
+        let engine = Self(Arc::new(inner));
+        engine.refresh_peers();
+        Ok(engine)
     }
 
-    /// Executes one request; answers go to `sink`, the exit code is the request's.
-    pub async fn execute(&self, _request: Request, _sink: Sink) -> Result<Exit, Failure> {
-        Err(Failure::new(Exit::Failed, "The engine is not available"))
+    /// Executes one request; answers go to `sink`, the exit code is the request's. Dropping the future stops what it can.
+    pub async fn execute(&self, request: Request, sink: Sink) -> Result<Exit, Failure> {
+        if let Some(answer) = self.configure(&request)? {
+            for message in answer {
+                sink.send(message).await?;
+            }
+            return Ok(Exit::Done);
+        }
+        match request {
+            Request::RunOnce { paths } => self.run_once(&paths, &sink).await,
+            Request::Status { paths } if paths.is_empty() => self.status(&sink).await,
+            Request::Status { paths } => self.file_status(&paths, &sink).await,
+            Request::Queue { limit } => self.list_queue(limit, &sink).await,
+            Request::Snapshots => self.list_snapshots(&sink).await,
+            Request::List {
+                snapshot,
+                path,
+                recursive,
+            } => self.list(&snapshot, path, recursive, &sink).await,
+            Request::Cat { snapshot, path } => self.cat(&snapshot, &path, &sink).await,
+            Request::Restore(options) => self.restore(options, &sink).await,
+            Request::Recover { via } => self.recover(&via, &sink).await,
+            Request::Check { read_percent } => self.check(read_percent, &sink).await,
+            Request::Invite { name, expires_secs } => self.invite(name, expires_secs, &sink).await,
+            Request::Join { ticket } => self.join(&ticket, &sink).await,
+            Request::PeerList => self.list_peers(&sink).await,
+            Request::Ready => self.say_ready(&sink).await,
+            Request::Stop => {
+                self.0.shutdown.cancel();
+                Ok(Exit::Done)
+            }
+            other => Err(failures::unavailable(&other)),
+        }
     }
 
-    /// The daemon's life: sends `ready`, then events, until the sink's stop token is cancelled.
-    pub async fn serve(&self, _sink: Sink) -> Result<Exit, Failure> {
-        Err(Failure::new(Exit::Failed, "The engine is not available"))
+    /// Answers the requests that only read or edit config.toml; a changed config is in force for the next run.
+    fn configure(&self, request: &Request) -> Result<Option<Vec<crate::message::Message>>, Failure> {
+        if let Request::PeerAdd(peer) = request {
+            self.prepare_peer(peer)?;
+        }
+        let path = self.0.home.paths.config();
+        let Some(answer) = crate::config::answer(&path, request) else {
+            return Ok(None);
+        };
+        let messages = answer?;
+        *self.0.config.write().expect("no panic while the config is locked") =
+            ConfigFile::open(&path)?.config().clone();
+        self.refresh_peers();
+        Ok(Some(messages))
+    }
+
+    fn config(&self) -> Config {
+        self.0
+            .config
+            .read()
+            .expect("no panic while the config is locked")
+            .clone()
+    }
+
+    fn device(&self) -> DeviceId {
+        self.0.home.cert.device
     }
 }

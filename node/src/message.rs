@@ -126,6 +126,12 @@ pub struct Status {
     /// What the policy asks for.
     #[serde(default)]
     pub tolerate: u32,
+    /// Bytes of friends' shares received since this node started.
+    #[serde(default)]
+    pub bytes_received: u64,
+    /// Bytes kept for friends.
+    #[serde(default)]
+    pub bytes_for_friends: u64,
 }
 
 /// Is this file safe.

@@ -107,6 +107,12 @@ pub enum Request {
     },
     /// Restores.
     Restore(Restore),
+    /// Is every share where it should be, and intact.
+    Check {
+        /// Of the shares found, read back so many percent; none: only look whether they are there.
+        #[serde(default)]
+        read_percent: Option<u64>,
+    },
     /// Rebuilds the local state of a home that was just made from the phrase.
     Recover {
         /// Tickets, addresses, `dir:` or `s3:` peers to ask.

@@ -95,6 +95,7 @@ pub const RESOURCES: &[Resource] = &[
             ("verify", Kind::Boolean),
         ],
     ),
+    row("check", "POST", "/checks", &[("read_percent", Kind::Integer)]),
     row("recover", "POST", "/recoveries", &[("via", Kind::Texts)]),
     row("folder_list", "GET", "/folders", &[]),
     row("folder_add", "POST", "/folders", &[("paths", Kind::Paths)]),

@@ -1,0 +1,23 @@
+//! The wall clock, in the units that the crates below take as arguments.
+
+use jiff::Timestamp;
+
+/// Now, nanoseconds since 1970.
+pub fn now_ns() -> i64 {
+    Timestamp::now().as_nanosecond().try_into().unwrap_or(i64::MAX)
+}
+
+/// Now, seconds since 1970.
+pub fn now_secs() -> u64 {
+    Timestamp::now().as_second().try_into().unwrap_or(0)
+}
+
+/// A moment of the catalog for people; the ends of time are as near as it gets.
+pub fn timestamp(ns: i64) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(ns)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// Seconds that local time is ahead of UTC.
+pub fn utc_offset_secs() -> i32 {
+    jiff::Zoned::now().offset().seconds()
+}

@@ -1,0 +1,99 @@
+//! The daemon's life: store for friends, back up now and then, answer until told to stop.
+
+use std::time::Duration;
+
+use crate::engine::{Engine, Mode, clock};
+use crate::failure::{Exit, Failure};
+use crate::home::peer_id;
+use crate::message::{Event, Message, Ready};
+use crate::output::{Output, Sink, channel};
+
+/// Shortest time between two backups, whatever the config says.
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// Sends `ready`, then events, until the sink's stop token is cancelled or `Request::Stop` comes.
+    pub async fn serve(&self, sink: Sink) -> Result<Exit, Failure> {
+        let net = self.network().await?;
+        self.say_ready(&sink).await?;
+        let mut roster = net.roster_changes();
+        let (engine, own) = (self.clone(), sink.clone());
+        let backups = async move {
+            match &engine.0.mode {
+                Mode::Daemon(options) if !options.store_only => engine.back_up_for_ever(&own).await,
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::pin!(backups);
+        self.refresh_peers();
+        loop {
+            tokio::select! {
+                () = sink.stop().cancelled() => break,
+                () = self.0.shutdown.cancelled() => break,
+                () = &mut backups => break,
+                changed = roster.changed() => match changed {
+                    Ok(()) => self.refresh_peers(),
+                    Err(_closed) => break,
+                },
+            }
+        }
+        net.stop();
+        Ok(Exit::Done)
+    }
+
+    async fn back_up_for_ever(&self, sink: &Sink) {
+        loop {
+            if !self.config().folders.is_empty() {
+                self.back_up_once(sink).await;
+            }
+            tokio::time::sleep(self.config().interval.0.max(INTERVAL_MIN)).await;
+        }
+    }
+
+    /// One backup whose answers become events; what fails is said and tried again next time.
+    async fn back_up_once(&self, sink: &Sink) {
+        let (answers, mut heard) = channel(sink.stop().child_token());
+        let listen = async {
+            while let Some(output) = heard.next().await {
+                if let Output::Message(message) = output {
+                    match message {
+                        Message::Progress(_) => {}
+                        message => drop(sink.send(message).await),
+                    }
+                }
+            }
+        };
+        let run = async move {
+            // The listener ends when the last answer's sender is gone.
+            let answers = answers;
+            self.run_once(&[], &answers).await
+        };
+        if let (Err(failure), ()) = tokio::join!(run, listen) {
+            tracing::error!(%failure, "backup failed");
+            let event = Event {
+                time: clock::timestamp(clock::now_ns()),
+                event: "backup_failed".to_owned(),
+                text: failure.to_string(),
+            };
+            drop(sink.send(event).await);
+        }
+    }
+
+    pub(super) async fn say_ready(&self, sink: &Sink) -> Result<Exit, Failure> {
+        let addresses = match self.0.net.get() {
+            Some(net) => net.listen_addresses().iter().map(ToString::to_string).collect(),
+            None => Vec::new(),
+        };
+        let api = match &self.0.mode {
+            Mode::Daemon(options) => options.api.clone(),
+            Mode::Command { .. } => String::new(),
+        };
+        sink.send(Ready {
+            peer_id: peer_id(&self.device()),
+            addresses,
+            api,
+        })
+        .await?;
+        Ok(Exit::Done)
+    }
+}

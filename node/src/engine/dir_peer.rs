@@ -1,0 +1,74 @@
+//! A folder peer that may come and go: a USB disk, a NAS mount. Opened when it is there, unreachable when it is not.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use proto::id::{AccountId, ShareId};
+use proto::share::Share;
+use proto::share_store::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
+
+use crate::peer::folder::FolderStore;
+
+/// The folder of one account's shares at `root`, if it is there now.
+pub struct DirPeer {
+    root: PathBuf,
+    owner: AccountId,
+    quota: Option<u64>,
+    opened: Mutex<Option<FolderStore>>,
+}
+
+impl DirPeer {
+    /// A peer at `root`; nothing is touched yet.
+    pub fn new(root: PathBuf, owner: AccountId, quota: Option<u64>) -> Self {
+        Self {
+            root,
+            owner,
+            quota,
+            opened: Mutex::new(None),
+        }
+    }
+
+    /// The store, opened anew if the last attempt failed. A folder without its marker is a disk that is not mounted.
+    pub fn store(&self) -> Result<FolderStore, StoreError> {
+        let mut opened = self.opened.lock().expect("no panic while the store is locked");
+        if let Some(store) = opened.as_ref().filter(|_| self.root.exists()) {
+            return Ok(store.clone());
+        }
+        let store = FolderStore::open_existing(&self.root, self.owner, self.quota).map_err(|error| {
+            StoreError::Unreachable {
+                reason: error.to_string(),
+            }
+        })?;
+        *opened = Some(store.clone());
+        Ok(store)
+    }
+}
+
+impl ShareStore for DirPeer {
+    fn put(&self, id: ShareId, share: Share) -> BoxFuture<'_, Result<PutAck, StoreError>> {
+        Box::pin(async move { self.store()?.put(id, share).await })
+    }
+    fn get(&self, id: ShareId, range: Range<u32>) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+        Box::pin(async move { self.store()?.get(id, range).await })
+    }
+    fn list(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        Box::pin(async move { self.store()?.list(after, limit).await })
+    }
+    fn remove(&self, id: ShareId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.store()?.remove(id).await })
+    }
+    fn space(&self) -> BoxFuture<'_, Result<Space, StoreError>> {
+        Box::pin(async move { self.store()?.space().await })
+    }
+}
+
+impl HeadStore for DirPeer {
+    fn put_head(&self, head: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.store()?.put_head(head).await })
+    }
+    fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
+        Box::pin(async move { self.store()?.heads(account).await })
+    }
+}

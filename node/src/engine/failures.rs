@@ -1,0 +1,73 @@
+//! Library errors as failures: exit code and remedy.
+
+use backup::catalog::tree::FindError;
+use backup::prepare::WriteError;
+use backup::recover::RecoverError;
+use backup::restore::RestoreError;
+use backup::scan::ScanError;
+use upload_queue::db::DbError;
+
+use crate::failure::{Exit, Failure};
+use crate::request::Request;
+
+impl From<DbError> for Failure {
+    fn from(error: DbError) -> Self {
+        Self::from_error(&error)
+    }
+}
+
+/// A request that this version does not know how to answer.
+pub fn unavailable(request: &Request) -> Failure {
+    let name = serde_json::to_value(request)
+        .ok()
+        .and_then(|value| value["request"].as_str().map(str::to_owned));
+    Failure::new(
+        Exit::Failed,
+        format!("`{}` is not available in this version", name.unwrap_or_default()),
+    )
+    .hint("see CHANGELOG.md for what is")
+}
+
+/// No snapshot is meant.
+pub fn find(error: FindError) -> Failure {
+    Failure::from_error(&error)
+}
+
+/// A scan failed as a whole.
+pub fn scan(error: ScanError) -> Failure {
+    Failure::from_error(&error)
+}
+
+/// The write side failed as a whole.
+pub fn write(error: WriteError) -> Failure {
+    Failure::from_error(&error)
+}
+
+/// The read side failed as a whole.
+pub fn read(error: RestoreError) -> Failure {
+    let exit = match error {
+        RestoreError::TooFewShares { .. } => Exit::TooFewShares,
+        _ => Exit::Failed,
+    };
+    let failure = Failure::from_error(&error).exit(exit);
+    match exit {
+        Exit::TooFewShares => failure.hint("try again when more of these peers are up"),
+        _ => failure,
+    }
+}
+
+/// Recovery failed.
+pub fn recover(error: RecoverError) -> Failure {
+    match error {
+        RecoverError::Read(error) => read(error),
+        error @ RecoverError::NoHead { .. } => {
+            Failure::from_error(&error).hint("check the phrase and the address; name more peers with --via")
+        }
+        error @ RecoverError::InUse => Failure::from_error(&error).hint("recover into an empty home, with --home DIR"),
+    }
+}
+
+/// A worker thread ended without an answer: it panicked or the runtime is shutting down.
+pub fn worker(error: tokio::task::JoinError) -> Failure {
+    Failure::context("A worker thread ended unexpectedly", &error)
+}

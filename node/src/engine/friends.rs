@@ -1,0 +1,150 @@
+//! The network, and who is in the grid: starting it, inviting, joining, what is kept for friends.
+
+use jiff::Timestamp;
+use libp2p::Multiaddr;
+use proto::id::AccountId;
+use proto::wire::ticket::Ticket;
+
+use crate::engine::{Engine, Mode, clock, listen};
+use crate::failure::{Exit, Failure};
+use crate::friendnet::join::JoinError;
+use crate::message;
+use crate::net::swarm::LocalDiscovery;
+use crate::net::{Net, NetConfig, NetHandle};
+use crate::output::Sink;
+
+impl Engine {
+    /// The network, started with the first use. A command only dials, unless it was told where to listen.
+    pub(super) async fn network(&self) -> Result<NetHandle, Failure> {
+        let listen = match &self.0.mode {
+            Mode::Command { listen } => listen.clone(),
+            Mode::Daemon(options) if options.listen.is_empty() => self.config().listen,
+            Mode::Daemon(options) => options.listen.clone(),
+        };
+        self.network_on(&listen).await
+    }
+
+    /// The network, listening where the config says even for a command: others are told these addresses.
+    async fn listening_network(&self) -> Result<NetHandle, Failure> {
+        match &self.0.mode {
+            Mode::Command { listen } if listen.is_empty() => self.network_on(&self.config().listen).await,
+            _ => self.network().await,
+        }
+    }
+
+    async fn network_on(&self, listen: &[String]) -> Result<NetHandle, Failure> {
+        let home = &self.0.home;
+        let config = self.config();
+        let start = || async {
+            let net = NetConfig {
+                device_key: home.device.clone(),
+                cert: home.cert.clone(),
+                account_key: Some(home.account.signing.clone()),
+                account_name: config.name.clone(),
+                listen: listen::addresses(listen, home.paths.state_dir())?,
+                announce: Vec::new(),
+                discovery: if config.mdns {
+                    LocalDiscovery::On
+                } else {
+                    LocalDiscovery::Off
+                },
+                home: home.paths.state_dir().to_owned(),
+                quota: Some(config.store_max.0),
+            };
+            let net = Net::start(net).await.map_err(|error| Failure::from_error(&error))?;
+            listen::remember(&net.listen_addresses(), home.paths.state_dir());
+            for friend in self.friends(&net.roster()) {
+                let quota = config.peers.get(&friend.name).and_then(|peer| peer.quota.as_ref());
+                net.set_quota(friend.account, quota.map(|quota| quota.0));
+            }
+            Ok::<_, Failure>(net)
+        };
+        self.0.net.get_or_try_init(start).await.cloned()
+    }
+
+    pub(super) async fn invite(&self, name: Option<String>, expires_secs: u64, sink: &Sink) -> Result<Exit, Failure> {
+        let net = self.listening_network().await?;
+        let expires = clock::now_secs().saturating_add(expires_secs);
+        let ticket = net.invite(name.as_deref().unwrap_or_default(), expires).await;
+        let ticket = ticket.map_err(|error| {
+            Failure::from_error(&error).hint("set where to listen with `gridbackup config set listen ADDRESS`")
+        })?;
+        let expires = i64::try_from(expires)
+            .ok()
+            .and_then(|secs| Timestamp::from_second(secs).ok());
+        let expires = expires.unwrap_or(Timestamp::MAX);
+        sink.send(message::Ticket {
+            ticket: ticket.to_string(),
+            expires,
+        })
+        .await?;
+        Ok(Exit::Done)
+    }
+
+    pub(super) async fn join(&self, ticket: &str, sink: &Sink) -> Result<Exit, Failure> {
+        let ticket: Ticket = ticket.parse().map_err(|error| Failure::from_error(&error))?;
+        let net = self.listening_network().await?;
+        net.join(&ticket).await.map_err(join_failure)?;
+        self.refresh_peers();
+        let roster = net.roster();
+        let inviter = roster.device(ticket.inviter).map(|device| device.cert.account);
+        let own = self.0.home.account.account_id();
+        let name = |account: AccountId| roster.member(account).map(|member| member.name.clone());
+        let message = message::Joined {
+            inviter: inviter.and_then(name).unwrap_or_default(),
+            members: roster
+                .members()
+                .filter(|member| member.account != own)
+                .map(|member| member.name.clone())
+                .collect(),
+        };
+        sink.send(message).await?;
+        Ok(Exit::Done)
+    }
+
+    /// Recovery: finds the grid by a friend's address, or by the address in a ticket of his.
+    pub(super) async fn meet(&self, place: &str) -> Result<(), Failure> {
+        let net = self.network().await?;
+        if let Ok(ticket) = place.parse::<Ticket>() {
+            return net.join(&ticket).await.map_err(join_failure);
+        }
+        let address: Multiaddr = place.parse().map_err(|_| {
+            Failure::new(
+                Exit::Usage,
+                format!("`{place}` is neither a ticket nor an address nor dir:PATH"),
+            )
+            .hint("an address looks like /ip4/203.0.113.7/tcp/4250/p2p/12D3KooW…")
+        })?;
+        net.meet(address).await.map(drop).map_err(join_failure)
+    }
+
+    /// Bytes kept for an account.
+    pub(super) async fn bytes_kept_for(&self, account: AccountId) -> u64 {
+        let Some(net) = self.0.net.get().cloned() else { return 0 };
+        let counted = tokio::task::spawn_blocking(move || net.kept_for(account)).await;
+        counted.ok().and_then(Result::ok).unwrap_or(0)
+    }
+
+    /// Bytes received on share streams since the start, and bytes kept for all friends.
+    pub(super) async fn kept_for_friends(&self) -> (u64, u64) {
+        let Some(net) = self.0.net.get() else { return (0, 0) };
+        let mut kept = 0;
+        for friend in self.friends(&net.roster()) {
+            kept += self.bytes_kept_for(friend.account).await;
+        }
+        (net.counters().bytes_received, kept)
+    }
+}
+
+fn join_failure(error: JoinError) -> Failure {
+    let hint = match &error {
+        JoinError::Connect(_) => Some("is the other node running, and can this machine reach its address?"),
+        JoinError::Refused { .. } => Some("ask for a fresh ticket with `gridbackup invite`"),
+        _ => None,
+    };
+    let failure = Failure::from_error(&error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

@@ -1,0 +1,199 @@
+//! Looking at snapshots and the queue; reading one file.
+
+use std::io::{self, Write};
+
+use backup::catalog::tree::{self, Snapshot};
+use backup::restore::Reader;
+use bytes::Bytes;
+use proto::log_record::{self, Content, EntryKind};
+use upload_queue::db::DbError;
+
+use crate::engine::{Engine, clock, failures};
+use crate::failure::{Exit, Failure};
+use crate::message::{self, PathName};
+use crate::output::Sink;
+
+/// Bytes of packs that a restore or `cat` holds in memory (chosen: three packs of five peers fetched side by side).
+const READ_BYTES_IN_FLIGHT_MAX: usize = 96 << 20;
+
+impl Engine {
+    pub(super) async fn list_queue(&self, limit: u64, sink: &Sink) -> Result<Exit, Failure> {
+        let jobs = self.0.queue.list(usize::try_from(limit).unwrap_or(usize::MAX))?;
+        for job in jobs {
+            let state = format!("{:?}", job.state).to_lowercase();
+            let message = message::Job {
+                path: PathName(job.path),
+                bytes: job.bytes,
+                score: job.score.total,
+                recency: job.score.recency,
+                size: job.score.size,
+                class: job.score.class,
+                class_name: job.class,
+                ageing: job.score.ageing,
+                state,
+            };
+            sink.send(message).await?;
+        }
+        Ok(Exit::Done)
+    }
+
+    pub(super) async fn list_snapshots(&self, sink: &Sink) -> Result<Exit, Failure> {
+        let known = self.0.db.read(|conn| {
+            let snapshots = tree::snapshots(conn)?;
+            let complete = snapshots
+                .iter()
+                .map(|snapshot| tree::snapshot_complete(conn, snapshot.record.seq));
+            let complete = complete.collect::<Result<Vec<_>, DbError>>()?;
+            Ok::<_, DbError>(snapshots.into_iter().zip(complete).collect::<Vec<_>>())
+        });
+        let known = known?;
+        let id_of = |seq: u64| {
+            known
+                .iter()
+                .find(|(known, _)| known.record.seq == seq)
+                .map(|(known, _)| known.record.id)
+        };
+        for (snapshot, complete) in &known {
+            let record = &snapshot.record;
+            let message = message::Snapshot {
+                id: record.id.to_string(),
+                device: snapshot.device.short(),
+                time: clock::timestamp(record.time_ns),
+                complete: *complete,
+                files: record.files,
+                bytes: record.bytes,
+                parent: record.parent.and_then(id_of).map(|id| id.to_string()),
+            };
+            sink.send(message).await?;
+        }
+        Ok(Exit::Done)
+    }
+
+    /// The snapshot that a name means.
+    pub(super) fn find_snapshot(&self, name: &str) -> Result<Snapshot, Failure> {
+        self.0
+            .db
+            .read(|conn| tree::find_snapshot(conn, name, clock::utc_offset_secs()))
+            .map_err(failures::find)
+    }
+
+    pub(super) async fn list(
+        &self,
+        snapshot: &str,
+        path: Option<PathName>,
+        recursive: bool,
+        sink: &Sink,
+    ) -> Result<Exit, Failure> {
+        let snapshot = self.find_snapshot(snapshot)?;
+        let paths = match path {
+            Some(path) => vec![path.0],
+            None => snapshot.record.roots.iter().map(|root| root.0.clone()).collect(),
+        };
+        let (engine, to) = (self.clone(), sink.clone());
+        let listing = move || {
+            paths
+                .iter()
+                .try_for_each(|path| engine.list_path(&snapshot, path, recursive, &to))
+        };
+        tokio::task::spawn_blocking(listing).await.map_err(failures::worker)??;
+        Ok(Exit::Done)
+    }
+
+    fn list_path(&self, snapshot: &Snapshot, path: &[u8], recursive: bool, sink: &Sink) -> Result<(), Failure> {
+        let (seq, id) = (snapshot.record.seq, snapshot.record.id.to_string());
+        let missing = || {
+            let path = String::from_utf8_lossy(path);
+            Failure::new(
+                Exit::Failed,
+                format!("`{path}` is not in snapshot {}", snapshot.record.id.short()),
+            )
+            .hint(format!("`gridbackup ls {}` lists what is", snapshot.record.id.short()))
+        };
+        self.0.db.read(|conn| {
+            let entry = tree::entry(conn, seq, path)?.ok_or_else(missing)?;
+            let say = |path: &[u8], entry: &log_record::Entry| sink.send_blocking(entry_message(path, entry, &id));
+            if entry.kind != EntryKind::Directory {
+                return Ok(say(path, &entry)?);
+            }
+            if recursive {
+                return tree::walk(conn, seq, path, &mut |path, entry| {
+                    say(path, entry)?;
+                    Ok(true)
+                });
+            }
+            for child in tree::children(conn, seq, path)? {
+                say(&join(path, &child.name), &child)?;
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) async fn cat(&self, snapshot: &str, path: &PathName, sink: &Sink) -> Result<Exit, Failure> {
+        let snapshot = self.find_snapshot(snapshot)?;
+        let reader = self.reader().await?;
+        let (path, mut out) = (path.0.clone(), SinkWriter(sink.clone()));
+        let reading = move || reader.cat(snapshot.record.seq, &path, &mut out);
+        tokio::task::spawn_blocking(reading)
+            .await
+            .map_err(failures::worker)?
+            .map_err(failures::read)?;
+        Ok(Exit::Done)
+    }
+
+    /// The read side, with every peer that can be reached.
+    pub(super) async fn reader(&self) -> Result<Reader, Failure> {
+        self.connect().await?;
+        Ok(Reader {
+            db: self.0.db.clone(),
+            peers: self.0.peers.clone(),
+            keys: self.0.home.account.clone().into(),
+            runtime: tokio::runtime::Handle::current(),
+            bytes_in_flight_max: READ_BYTES_IN_FLIGHT_MAX,
+        })
+    }
+}
+
+fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    let folder = folder.strip_suffix(b"/").unwrap_or(folder);
+    [folder, name].join(&b'/')
+}
+
+fn entry_message(path: &[u8], entry: &log_record::Entry, snapshot: &str) -> message::Entry {
+    let kind = match entry.kind {
+        EntryKind::File => "file",
+        EntryKind::Directory => "directory",
+        EntryKind::Symlink => "symlink",
+        EntryKind::Fifo => "fifo",
+        EntryKind::CharDevice => "char_device",
+        EntryKind::BlockDevice => "block_device",
+        EntryKind::Socket => "socket",
+    };
+    let link_target = match (&entry.content, entry.kind) {
+        (Content::Inline(target), EntryKind::Symlink) => Some(String::from_utf8_lossy(target).into_owned()),
+        _ => None,
+    };
+    message::Entry {
+        path: PathName(path.to_vec()),
+        kind: kind.to_owned(),
+        bytes: entry.meta.size,
+        mode: entry.meta.mode,
+        uid: entry.meta.uid,
+        gid: entry.meta.gid,
+        mtime: clock::timestamp(entry.meta.mtime_ns),
+        snapshot: snapshot.to_owned(),
+        link_target,
+    }
+}
+
+/// Content on its way to the reader of a sink.
+struct SinkWriter(Sink);
+
+impl Write for SinkWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.0.send_blocking(Bytes::copy_from_slice(bytes));
+        sent.map(|()| bytes.len()).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

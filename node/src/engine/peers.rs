@@ -1,0 +1,213 @@
+//! Which peers there are: folders from the config, friends from the roster; reaching them, listing them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use proto::id::{AccountId, DeviceId};
+use proto::share_store::PeerStore;
+use upload_queue::packs;
+use upload_queue::peers::{Peer, PeerKey, Reach};
+use upload_queue::throttle::{Throttle, Throttled};
+
+use crate::engine::dir_peer::DirPeer;
+use crate::engine::{Engine, clock, failures};
+use crate::failure::{Exit, Failure};
+use crate::friendnet::roster::Roster;
+use crate::home::peer_id;
+use crate::message::{self, PeerKind};
+use crate::output::Sink;
+use crate::peer::folder::FolderStore;
+use crate::request::PeerAdd;
+
+/// How long a command waits for friends who do not answer (chosen: a handshake over a slow line takes about a second).
+const CONNECT_WAIT: Duration = Duration::from_secs(4);
+/// How long a peer may take to say how much space it has.
+const PROBE_WAIT: Duration = Duration::from_secs(4);
+
+/// Where a peer's name in the database begins with this, a folder's path follows.
+const DIR: &str = "dir:";
+/// Where a peer's name in the database begins with this, a device id follows.
+const FRIEND: &str = "friend:";
+/// Where a failure domain begins with this, an account id follows: all devices of a person are lost together.
+const ACCOUNT: &str = "account:";
+
+impl Engine {
+    /// Puts the folders of the config and, once the network runs, the friends of the roster into the peer set.
+    pub(super) fn refresh_peers(&self) {
+        let config = self.config();
+        let owner = self.0.home.account.account_id();
+        let folders = config.peers.iter().filter_map(|(name, peer)| {
+            let path = PathBuf::from(peer.url.as_deref()?.strip_prefix(DIR)?);
+            let quota = peer.quota.as_ref().map(|quota| quota.0);
+            Some(folder_peer(
+                name,
+                &path,
+                Arc::new(DirPeer::new(path.clone(), owner, quota)),
+            ))
+        });
+        let mut peers: Vec<_> = folders.collect();
+        let throttle = config.limit_upload.as_ref().map(|limit| Throttle::new(limit.0));
+        if let Some(net) = self.0.net.get() {
+            peers.extend(self.friends(&net.roster()).into_iter().map(|friend| Peer {
+                key: PeerKey(format!("{FRIEND}{}", friend.device)),
+                domain: format!("{ACCOUNT}{}", friend.account),
+                reach: Reach::Remote,
+                store: limited(net.peer(friend.device), throttle.clone()),
+                name: friend.name,
+            }));
+        }
+        self.0.peers.set(peers);
+        if let Some(uploader) = self.0.uploader.get() {
+            uploader.wake();
+        }
+    }
+
+    /// The devices of all other accounts in the roster.
+    pub(super) fn friends(&self, roster: &Roster) -> Vec<Friend> {
+        let own = self.0.home.account.account_id();
+        let devices = roster.devices().filter(|device| device.cert.account != own);
+        let friends = devices.map(|device| Friend {
+            device: device.cert.device,
+            account: device.cert.account,
+            name: roster
+                .member(device.cert.account)
+                .map_or_else(|| device.cert.name.clone(), |member| member.name.clone()),
+        });
+        friends.collect()
+    }
+
+    /// Starts the network if there is anybody to reach, and waits a little for friends to answer. Repeatable.
+    pub(super) async fn connect(&self) -> Result<(), Failure> {
+        let path = self.0.home.paths.roster();
+        let roster = Roster::load(&path).map_err(|error| Failure::from_error(&error))?;
+        if roster.is_none_or(|roster| self.friends(&roster).is_empty()) {
+            return Ok(());
+        }
+        let net = self.network().await?;
+        self.refresh_peers();
+        let mut links = net.link_changes();
+        let all_here = async {
+            while !self
+                .friends(&net.roster())
+                .iter()
+                .all(|friend| net.connected(friend.device))
+            {
+                if links.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        let _some_are_away = tokio::time::timeout(CONNECT_WAIT, all_here).await;
+        Ok(())
+    }
+
+    /// The peers that answer now.
+    pub(super) async fn online(&self) -> Vec<PeerKey> {
+        let probes = self.0.peers.all().into_iter().map(|peer| async move {
+            let answer = tokio::time::timeout(PROBE_WAIT, peer.store.space()).await;
+            matches!(answer, Ok(Ok(_))).then_some(peer.key)
+        });
+        join_all(probes).await.into_iter().flatten().collect()
+    }
+
+    /// Makes the folder of a new `dir:` peer a store, so that later an unmounted disk is told from an empty one.
+    pub(super) fn prepare_peer(&self, peer: &PeerAdd) -> Result<(), Failure> {
+        let Some(path) = peer.url.strip_prefix(DIR).map(Path::new) else {
+            return Err(Failure::new(
+                Exit::Failed,
+                format!("Peer `{}`: only dir:PATH is available in this version", peer.url),
+            ));
+        };
+        if !path.is_dir() {
+            return Err(
+                Failure::new(Exit::Failed, format!("`{}` is not a folder", path.display()))
+                    .hint("mount the disk or make the folder first"),
+            );
+        }
+        let opened = FolderStore::open(path, self.0.home.account.account_id(), peer.quota);
+        opened.map(drop).map_err(|error| Failure::from_error(&error))
+    }
+
+    pub(super) async fn list_peers(&self, sink: &Sink) -> Result<Exit, Failure> {
+        self.connect().await?;
+        let online = self.online().await;
+        let config = self.config();
+        for peer in self.0.peers.all() {
+            let (bytes_for_me, _) = self.0.db.read(|conn| packs::held_by(conn, &peer.key))?;
+            let device = peer
+                .key
+                .0
+                .strip_prefix(FRIEND)
+                .and_then(|id| id.parse::<DeviceId>().ok());
+            let answers = online.contains(&peer.key);
+            let reach = match (answers, device) {
+                (false, _) => "none",
+                (true, Some(_)) => "direct",
+                (true, None) => "local",
+            };
+            let account = peer
+                .domain
+                .strip_prefix(ACCOUNT)
+                .and_then(|id| id.parse::<AccountId>().ok());
+            let kept = match account {
+                Some(account) => self.bytes_kept_for(account).await,
+                None => 0,
+            };
+            let message = message::Peer {
+                kind: if device.is_some() {
+                    PeerKind::Friend
+                } else {
+                    PeerKind::Folder
+                },
+                peer_id: device.as_ref().map(peer_id),
+                online: answers,
+                reach: reach.to_owned(),
+                bytes_for_me,
+                bytes_for_them: kept,
+                quota: config
+                    .peers
+                    .get(&peer.name)
+                    .and_then(|peer| peer.quota.as_ref())
+                    .map(|quota| quota.0),
+                uptime: None,
+                last_seen: answers.then(|| clock::timestamp(clock::now_ns())),
+                audits: None,
+                name: peer.name,
+            };
+            sink.send(message).await?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// A friend's store behind the upload limit of the config, which all friends share.
+fn limited(store: impl PeerStore + 'static, throttle: Option<Throttle>) -> Arc<dyn PeerStore> {
+    match throttle {
+        Some(throttle) => Arc::new(Throttled::new(store, throttle)),
+        None => Arc::new(store),
+    }
+}
+
+/// A friend's device.
+pub(super) struct Friend {
+    /// Its id.
+    pub device: DeviceId,
+    /// Whose it is.
+    pub account: AccountId,
+    /// Its name for people.
+    pub name: String,
+}
+
+/// A folder as a peer: a failure domain of its own.
+pub(super) fn folder_peer(name: &str, path: &Path, store: Arc<dyn PeerStore>) -> Peer {
+    let key = format!("{DIR}{}", path.display());
+    Peer {
+        domain: key.clone(),
+        key: PeerKey(key),
+        name: name.to_owned(),
+        reach: Reach::Local,
+        store,
+    }
+}

@@ -1,0 +1,240 @@
+//! One backup: scan, upload until the queue is empty or nothing more can be placed, say how it went.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use backup::catalog::tree;
+use backup::exclude::Rules;
+use backup::prepare::{PrepareLimits, WriteEvent, WriteSummary, Writer};
+use backup::scan::{self, ScanOptions, ScanSummary};
+use upload_queue::db::DbError;
+use upload_queue::uploader::{UploadEvent, Uploader, UploaderConfig};
+
+use crate::config::Config;
+use crate::engine::{Engine, clock, failures};
+use crate::failure::{Exit, Failure};
+use crate::message::{PathName, Problem, Progress, RunSummary, Summary};
+use crate::output::Sink;
+
+/// Threads that read and compress (measured: the third only adds memory on two cores).
+const PREPARE_THREADS: usize = 2;
+/// Bytes of content and open packs in memory (chosen: four packs and their parity stay under the 300 MiB that a backup
+/// may take).
+const WRITE_BYTES_IN_FLIGHT_MAX: usize = 48 << 20;
+/// Puts in flight to one peer (chosen: hides the fsync of one behind the transfer of the others).
+const PUTS_PER_PEER: usize = 3;
+/// Upload events that wait to be counted.
+const EVENTS_QUEUED_MAX: usize = 1024;
+
+impl Engine {
+    pub(super) async fn run_once(&self, paths: &[PathName], sink: &Sink) -> Result<Exit, Failure> {
+        let _busy = self.0.busy.lock().await;
+        let started = Instant::now();
+        let config = self.config();
+        let roots = roots(paths, &config)?;
+        let options = self.scan_options(roots, &config)?;
+        let scanned = self.scan(options, sink).await?;
+        for failure in &scanned.failed {
+            let path = Some(PathName::from(failure.path.as_path()));
+            sink.send(Problem {
+                path,
+                peer: None,
+                error: failure.reason.clone(),
+            })
+            .await?;
+        }
+        self.connect().await?;
+        let uploader = self.uploader(&config).await?;
+        let sent_before = uploader.bytes_sent();
+        let written = self.write(uploader.clone(), &config, sink).await?;
+        for (peer, error) in &written.undelivered.peers_failed {
+            let name = self.0.peers.get(peer).map_or_else(|| peer.0.clone(), |peer| peer.name);
+            sink.send(Problem {
+                path: None,
+                peer: Some(name),
+                error: error.to_string(),
+            })
+            .await?;
+        }
+        let mut summary = self.summary(&scanned, &written)?;
+        summary.bytes_sent = uploader.bytes_sent() - sent_before;
+        summary.seconds = started.elapsed().as_secs_f64();
+        let exit = exit(&summary, &written, sink.stop().is_cancelled());
+        sink.send(Summary::Run(summary)).await?;
+        Ok(exit)
+    }
+
+    fn scan_options(&self, roots: Vec<PathBuf>, config: &Config) -> Result<ScanOptions, Failure> {
+        // The node's own state changes while it is read, and restoring it would bring back stale keys and locks.
+        let own = format!("{}/", self.0.home.paths.state_dir().display());
+        let patterns = config.exclude.iter().chain([&own]).collect::<Vec<_>>();
+        let rules = Rules::new(&patterns).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))?;
+        Ok(ScanOptions {
+            roots,
+            rules,
+            one_file_system: config.one_file_system,
+            device: self.device(),
+            now_ns: clock::now_ns(),
+        })
+    }
+
+    async fn scan(&self, options: ScanOptions, sink: &Sink) -> Result<ScanSummary, Failure> {
+        let (db, queue, progress) = (self.0.db.clone(), self.0.queue.clone(), sink.clone());
+        let say = move |files, _directories| {
+            progress.progress(Progress {
+                phase: "scan".to_owned(),
+                files_done: files,
+                ..Progress::default()
+            });
+        };
+        let scanning = move || scan::scan(&db, &queue, &options, &say);
+        tokio::task::spawn_blocking(scanning)
+            .await
+            .map_err(failures::worker)?
+            .map_err(failures::scan)
+    }
+
+    /// The uploader, started with the first use: it goes on with what an earlier process left in the spool.
+    pub(super) async fn uploader(&self, config: &Config) -> Result<Uploader, Failure> {
+        let start = || async {
+            let (events, mut heard) = tokio::sync::mpsc::channel(EVENTS_QUEUED_MAX);
+            tokio::spawn(async move {
+                while let Some(event) = heard.recv().await {
+                    log(&event);
+                }
+            });
+            let uploader = UploaderConfig {
+                spool: self.0.home.paths.spool(),
+                spool_bytes_max: config.spool_max.0,
+                puts_per_peer: PUTS_PER_PEER,
+                tolerate: tolerate(config),
+            };
+            Uploader::start(self.0.db.clone(), self.0.peers.clone(), uploader, events)
+                .map_err(|error| Failure::from_error(&error))
+        };
+        self.0.uploader.get_or_try_init(start).await.cloned()
+    }
+
+    async fn write(&self, uploader: Uploader, config: &Config, sink: &Sink) -> Result<WriteSummary, Failure> {
+        let writer = Writer {
+            db: self.0.db.clone(),
+            queue: self.0.queue.clone(),
+            uploader,
+            keys: Arc::new(self.0.home.account.clone()),
+            device: self.0.home.device.clone(),
+            cert: self.0.home.cert.clone(),
+            peers: self.0.peers.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            limits: PrepareLimits {
+                bytes_in_flight_max: WRITE_BYTES_IN_FLIGHT_MAX,
+                threads: PREPARE_THREADS,
+                zstd_level: config.zstd_level,
+                publish_interval_secs: config.publish_interval.0.as_secs(),
+            },
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let (asked, flag) = (sink.stop().clone(), stop.clone());
+        let watch = tokio::spawn(async move {
+            asked.cancelled().await;
+            flag.store(true, Ordering::Relaxed);
+        });
+        let total = self.0.queue.counts()?;
+        let (to, done) = (sink.clone(), AtomicU64::new(0));
+        let say = move |event| tell(&to, &done, event, (total.jobs, total.bytes));
+        let written = tokio::task::spawn_blocking(move || writer.run(&stop, &say)).await;
+        watch.abort();
+        written.map_err(failures::worker)?.map_err(failures::write)
+    }
+
+    fn summary(&self, scanned: &ScanSummary, written: &WriteSummary) -> Result<RunSummary, Failure> {
+        let seq = scanned.snapshot;
+        let known = self.0.db.read(|conn| {
+            let snapshot = tree::snapshots(conn)?
+                .into_iter()
+                .find(|snapshot| snapshot.record.seq == seq);
+            Ok::<_, DbError>((snapshot, tree::snapshot_complete(conn, seq)?))
+        });
+        let (snapshot, complete) = known?;
+        Ok(RunSummary {
+            snapshot: snapshot.map(|snapshot| snapshot.record.id.to_string()),
+            complete,
+            files_new: scanned.files_new,
+            files_changed: scanned.files_changed,
+            files_unmodified: scanned.files_unmodified,
+            files_gone: scanned.files_gone,
+            files_failed: (scanned.failed.len() + written.failed.len()) as u64,
+            bytes_read: written.bytes_read,
+            bytes_added: written.bytes_added,
+            packs: written.packs,
+            files_waiting: self.0.queue.counts()?.jobs,
+            ..RunSummary::default()
+        })
+    }
+}
+
+/// The policy, as the crates below count it.
+pub(super) fn tolerate(config: &Config) -> u8 {
+    u8::try_from(config.tolerate).unwrap_or(u8::MAX)
+}
+
+fn roots(paths: &[PathName], config: &Config) -> Result<Vec<PathBuf>, Failure> {
+    let roots: Vec<_> = if paths.is_empty() {
+        config.folders.clone()
+    } else {
+        paths.iter().map(PathName::to_path).collect()
+    };
+    if roots.is_empty() {
+        return Err(Failure::new(Exit::Usage, "There is nothing to back up")
+            .hint("name a folder, or add one with `gridbackup folder add PATH`"));
+    }
+    Ok(roots)
+}
+
+fn exit(summary: &RunSummary, written: &WriteSummary, interrupted: bool) -> Exit {
+    if interrupted {
+        Exit::Interrupted
+    } else if summary.files_failed > 0 {
+        Exit::SourceUnreadable
+    } else if summary.files_waiting > 0 || written.undelivered.packs_unsafe > 0 {
+        Exit::UnderProtected
+    } else {
+        Exit::Done
+    }
+}
+
+fn tell(sink: &Sink, files_done: &AtomicU64, event: WriteEvent, total: (u64, u64)) {
+    let progress = |files_done: u64, bytes_done: u64, current: Option<String>| Progress {
+        phase: "upload".to_owned(),
+        files_done,
+        files_total: Some(total.0),
+        bytes_done,
+        bytes_total: Some(total.1),
+        current,
+    };
+    match event {
+        WriteEvent::BytesRead(bytes) => sink.progress(progress(files_done.load(Ordering::Relaxed), bytes, None)),
+        WriteEvent::FileDone { .. } => {
+            files_done.fetch_add(1, Ordering::Relaxed);
+        }
+        WriteEvent::FileFailed { path, reason } => {
+            let path = Some(PathName::from(path.as_path()));
+            // Whoever reads may be gone; the file is counted in the summary all the same.
+            let _nobody_reads = sink.send_blocking(Problem {
+                path,
+                peer: None,
+                error: reason,
+            });
+        }
+        WriteEvent::Published { seq, peers } => tracing::info!(seq, peers, "head published"),
+    }
+}
+
+fn log(event: &UploadEvent) {
+    match event {
+        UploadEvent::PeerFailed { peer, error } => tracing::warn!(peer = peer.0, %error, "a peer did not take a share"),
+        UploadEvent::SpoolLost { pack, share } => tracing::error!(pack = pack.0, %share, "a spooled share is lost"),
+        UploadEvent::Delivered { .. } | UploadEvent::PackSafe { .. } => {}
+    }
+}
