@@ -28,6 +28,7 @@ use proto::wire::ticket::{ADDRESSES_MAX, Ticket};
 use proto::wire::{MEMBER_PROTOCOL, SHARE_PROTOCOL};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use upload_queue::throttle::Throttle;
 
 pub(crate) mod core;
 pub mod counters;
@@ -77,6 +78,8 @@ pub struct NetConfig {
     pub discovery: LocalDiscovery,
     /// Where roster, invitations and the shares of friends are kept: `roster`, `invites` and `store` in it.
     pub home: PathBuf,
+    /// Holds what is sent to friends to a rate; none: as fast as it goes.
+    pub upload: Option<Throttle>,
     /// Most bytes that each friend may use; changed for one by `set_quota`.
     pub quota: Option<u64>,
 }
@@ -358,6 +361,7 @@ fn make_core(
         account_name: config.account_name,
         listen: config.listen,
         announce: config.announce,
+        upload: config.upload,
     };
     if let Some(account) = &core.account_key {
         core.members.found(account, &core.account_name, core.now_secs())?;
@@ -379,3 +383,6 @@ async fn await_addresses(core: &Core) -> Result<(), NetError> {
             reason: "the system gave no address in time".into(),
         })
 }
+
+#[cfg(test)]
+mod tests;

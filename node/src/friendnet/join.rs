@@ -125,20 +125,18 @@ pub async fn join(core: &Arc<Core>, ticket: &Ticket) -> Result<(), JoinError> {
     }
     adopt(core, records).await?;
     // The inviter does not know our addresses yet.
-    exchange(core, ticket.inviter).await
+    exchange(core, ticket.inviter).await.map(drop)
 }
 
 /// Makes the rosters of both ends equal. A node that knows nobody but its own account takes over the other's grid, if its
-/// account is a member there: that is how a recovered device finds its way back. May be dropped.
-pub async fn exchange(core: &Arc<Core>, device: DeviceId) -> Result<(), JoinError> {
-    let ours = core.members.roster().records().encode();
-    let digest = MemberMessage::Digest {
-        hash: *blake3::hash(&ours).as_bytes(),
-    };
+/// account is a member there: that is how a recovered device finds its way back. Returns the digest
+/// of what the other end has now. May be dropped.
+pub async fn exchange(core: &Arc<Core>, device: DeviceId) -> Result<[u8; 32], JoinError> {
+    let hash = core.members.roster().digest();
     in_time(async {
-        let mut stream = ask(core, device, &digest).await?;
+        let mut stream = ask(core, device, &MemberMessage::Digest { hash }).await?;
         let theirs = match read(&mut stream).await? {
-            (MemberMessage::Same, _) => return Ok(()),
+            (MemberMessage::Same, _) => return Ok(hash),
             (MemberMessage::Roster, payload) => payload,
             _ => {
                 return Err(JoinError::Answer {
@@ -148,15 +146,17 @@ pub async fn exchange(core: &Arc<Core>, device: DeviceId) -> Result<(), JoinErro
         };
         let records = RosterRecords::decode(&theirs)?;
         if records.grid != core.members.roster().grid() {
-            return adopt(core, records).await;
+            adopt(core, records).await?;
+            return Ok(*blake3::hash(&theirs).as_bytes());
         }
         merge(core, records).await?;
         let merged = core.members.roster().records().encode();
+        let hash = *blake3::hash(&merged).as_bytes();
         if merged != theirs {
             frames::say(&mut stream, &MemberMessage::Roster, merged.into()).await?;
             read(&mut stream).await?;
         }
-        Ok(())
+        Ok(hash)
     })
     .await
 }

@@ -173,6 +173,11 @@ impl Roster {
         }
     }
 
+    /// BLAKE3 of the encoding: equal for equal rosters.
+    pub fn digest(&self) -> [u8; 32] {
+        *blake3::hash(&self.records().encode()).as_bytes()
+    }
+
     /// A roster made of what somebody sent or kept: only what counts is in it.
     pub fn from_records(records: &RosterRecords) -> Self {
         let mut roster = Self::empty(records.grid);

@@ -10,6 +10,7 @@ use proto::id::DeviceId;
 use proto::keys::DeviceCert;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use upload_queue::throttle::Throttle;
 
 use super::counters::Counters;
 use super::driver::Dial;
@@ -50,6 +51,8 @@ pub struct Core {
     pub listen: Vec<Multiaddr>,
     /// Addresses that others should be told besides: a forwarded port, a name.
     pub announce: Vec<Multiaddr>,
+    /// Holds what is sent to friends to a rate.
+    pub upload: Option<Throttle>,
     /// Opens streams.
     pub control: libp2p_stream::Control,
     /// Asks the driver.

@@ -74,7 +74,7 @@ impl Keeper {
             tracing::error!("{error}");
         }
         let roster = self.core.members.roster();
-        let digest = *blake3::hash(&roster.records().encode()).as_bytes();
+        let digest = roster.digest();
         for device in roster.devices().map(|device| device.cert.device) {
             if self.tasks.len() >= BUSY_MAX {
                 break;
@@ -118,13 +118,10 @@ impl Keeper {
 
 async fn talk(core: Arc<Core>, device: DeviceId) -> Outcome {
     match join::exchange(&core, device).await {
-        Ok(()) => {
-            let digest = *blake3::hash(&core.members.roster().records().encode()).as_bytes();
-            Outcome {
-                device,
-                told: Some(digest),
-            }
-        }
+        Ok(digest) => Outcome {
+            device,
+            told: Some(digest),
+        },
         Err(error) => {
             tracing::debug!("{}: {error}", device.short());
             Outcome { device, told: None }

@@ -22,15 +22,15 @@ const PING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// All behaviours of a node.
 #[derive(NetworkBehaviour)]
-pub struct Behaviour {
+pub(super) struct Behaviour {
     /// First, so that a stranger beyond the limits costs nothing else.
-    pub limits: connection_limits::Behaviour,
+    pub(super) limits: connection_limits::Behaviour,
     /// Our protocols.
-    pub streams: libp2p_stream::Behaviour,
+    pub(super) streams: libp2p_stream::Behaviour,
     /// Finds dead connections.
-    pub ping: ping::Behaviour,
+    pub(super) ping: ping::Behaviour,
     /// Finds friends on the local network.
-    pub mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
 /// Whether the node looks for friends on the local network, and can be found there.
@@ -51,7 +51,7 @@ pub struct SwarmError {
 }
 
 /// Builds a swarm that does nothing yet. Must be called inside a tokio runtime.
-pub fn build(identity: Keypair, discovery: LocalDiscovery) -> Result<Swarm<Behaviour>, SwarmError> {
+pub(super) fn build(identity: Keypair, discovery: LocalDiscovery) -> Result<Swarm<Behaviour>, SwarmError> {
     let mdns = match discovery {
         LocalDiscovery::Off => None,
         LocalDiscovery::On => local_discovery(&identity),

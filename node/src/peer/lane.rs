@@ -21,6 +21,8 @@ use crate::net::frames::{self, Frame, ReadError};
 
 /// A lane with open requests on which nothing moves for this long is broken.
 const STALL_TIME: Duration = Duration::from_secs(30);
+/// A request that is not answered for this long, while others are, is given up. Chosen: longer than any queue of a holder.
+const ANSWER_TIME: Duration = Duration::from_secs(600);
 const STALL_CHECK: Duration = Duration::from_secs(5);
 /// Frames waiting to be written.
 const QUEUE_MAX: usize = 4;
@@ -156,6 +158,10 @@ impl Lane {
         mut writer: WriteHalf<Stream>,
     ) -> Result<(), ReadError> {
         while let Some(frame) = frames.recv().await {
+            if let Some(upload) = &core.upload {
+                upload.acquire(frame.bytes() as u64).await;
+                self.touch();
+            }
             frame.write(&mut writer).await?;
             self.touch();
             core.counters.sent(frame.bytes());
@@ -205,24 +211,28 @@ impl Request {
 
     /// The next answer. A failure told by the other side settles the request.
     pub async fn answer(&mut self) -> Result<(ShareMessage, Bytes), StoreError> {
-        match self.answers.recv().await {
-            Some((ShareMessage::Failed { failure, .. }, _)) => {
+        match tokio::time::timeout(ANSWER_TIME, self.answers.recv()).await {
+            Ok(Some((ShareMessage::Failed { failure, .. }, _))) => {
                 self.settled = true;
                 Err(failure.into())
             }
-            Some(answer) => Ok(answer),
-            None => Err(lost()),
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(lost()),
+            Err(_) => Err(StoreError::Unreachable {
+                reason: "no answer came".into(),
+            }),
         }
     }
 
-    /// The failure that has come already, if one has: so that a sender stops early.
-    pub fn failure(&mut self) -> Option<StoreError> {
+    /// An answer that has come already, when only a failure can: so that a sender stops early.
+    pub fn interruption(&mut self) -> Option<StoreError> {
         match self.answers.try_recv() {
             Ok((ShareMessage::Failed { failure, .. }, _)) => {
                 self.settled = true;
                 Some(failure.into())
             }
-            _ => None,
+            Ok(_) => Some(wrong_answer()),
+            Err(_) => None,
         }
     }
 
@@ -248,8 +258,14 @@ impl Drop for Request {
     }
 }
 
-/// What a request on a broken lane gets.
-pub fn lost() -> StoreError {
+/// What a request gets whose answer is none.
+pub fn wrong_answer() -> StoreError {
+    StoreError::Corrupt {
+        reason: "The answer does not belong to the question".into(),
+    }
+}
+
+fn lost() -> StoreError {
     StoreError::Unreachable {
         reason: "the connection was lost".into(),
     }

@@ -19,7 +19,7 @@ use proto::wire::receipt::Receipt;
 use proto::wire::share::{IDS_MAX, ShareMessage};
 use tokio::sync::{Mutex, Semaphore};
 
-use super::lane::{Lane, Request};
+use super::lane::{Lane, Request, wrong_answer};
 use super::serve::PUTS_MAX;
 use crate::net::core::Core;
 use crate::net::frames;
@@ -291,7 +291,7 @@ async fn send(request: &mut Request, share: &Share, offset: u32) -> Result<(), S
         let part_end = part_start + part.len();
         let mut at = (offset as usize).max(part_start);
         while at < part_end {
-            if let Some(error) = request.failure() {
+            if let Some(error) = request.interruption() {
                 return Err(error);
             }
             let end = part_end.min(at + PAYLOAD_BYTES_MAX);
@@ -319,12 +319,6 @@ async fn ask(
     let answer = request.answer().await?;
     request.settle();
     Ok(answer)
-}
-
-fn wrong_answer() -> StoreError {
-    StoreError::Corrupt {
-        reason: "The answer does not belong to the question".into(),
-    }
 }
 
 impl ShareStore for RemoteStore {

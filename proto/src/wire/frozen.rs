@@ -1,5 +1,6 @@
 //! Every message, byte for byte as version 1 says it (proto/golden/wire).
 
+use ed25519_dalek::SigningKey;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
@@ -7,9 +8,11 @@ use super::frame::{LENGTH_BYTES, parse, prefix};
 use super::greeting::{Greeting, Refusal};
 use super::member::{MemberMessage, join_proof};
 use super::receipt::{Receipt, ReceiptBody};
+use super::roster::{DeviceRecord, MemberRecord, RosterRecords, acceptance, grid_id};
 use super::share::{Failure, ShareMessage};
 use super::ticket::TicketId;
 use crate::id::{AccountId, DeviceId, ShareId};
+use crate::keys::{DeviceCert, power};
 
 /// Frames of these messages, one after the other, are the golden file's bytes, and read back as the messages.
 fn frozen<M>(golden: &[u8], messages: &[(M, &[u8])])
@@ -209,7 +212,7 @@ fn member_messages_of_version_1_do_not_change() {
 
 #[test]
 fn a_receipt_of_version_1_does_not_change() {
-    let device = ed25519_dalek::SigningKey::from_bytes(&[4; 32]);
+    let device = SigningKey::from_bytes(&[4; 32]);
     let body = ReceiptBody {
         share: ShareId([0x5a; 32]),
         owner: AccountId([0xac; 32]),
@@ -221,4 +224,31 @@ fn a_receipt_of_version_1_does_not_change() {
     let golden = include_bytes!("../../golden/wire/v1-receipt.bin");
     assert_eq!(receipt.encode(), golden);
     assert_eq!(Receipt::decode(golden), Ok(receipt));
+}
+
+#[test]
+fn a_roster_of_version_1_does_not_change() {
+    let (account, device) = (SigningKey::from_bytes(&[5; 32]), SigningKey::from_bytes(&[4; 32]));
+    let founder = AccountId(account.verifying_key().to_bytes());
+    let grid = grid_id(founder, 1_800_000_000);
+    let accepted = acceptance(&account, grid, "Ada");
+    let member = MemberRecord::admit(&account, grid, founder, "Ada", accepted, 1_800_000_000);
+    let device_id = DeviceId(device.verifying_key().to_bytes());
+    let cert = DeviceCert::sign(&account, device_id, power::ALL, "laptop", 1_800_000_000);
+    let record = DeviceRecord::sign(&device, grid, &cert, 3, &[vec![4, 127, 0, 0, 1, 6, 0x1f, 0x90]]);
+    assert!(member.check(grid).is_ok() && member.founds(grid));
+    assert_eq!(record.check(grid), Ok(cert));
+    let roster = RosterRecords {
+        version: 1,
+        grid,
+        members: vec![member],
+        devices: vec![record],
+        removals: Vec::new(),
+    };
+    let golden = include_bytes!("../../golden/wire/v1-roster.bin");
+    assert_eq!(
+        data_encoding::HEXLOWER.encode(&roster.encode()),
+        data_encoding::HEXLOWER.encode(golden)
+    );
+    assert_eq!(RosterRecords::decode(golden), Ok(roster));
 }

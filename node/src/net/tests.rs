@@ -1,0 +1,336 @@
+//! Real nodes over loopback, each with a home of its own.
+
+use std::path::Path;
+
+use futures::io::{AsyncReadExt, AsyncWriteExt};
+use libp2p::Stream;
+use proto::keys::power;
+use proto::share_store::contract::{self, Fixture};
+use proto::share_store::{HeadStore, ShareStore, StoreError};
+use proto::wire::frame;
+use proto::wire::greeting::Refusal;
+use proto::wire::share::ShareMessage;
+use tempfile::TempDir;
+
+use super::*;
+
+const LATER: u64 = 1 << 40;
+
+/// A node of the account of `fixture`.
+struct TestNode {
+    net: NetHandle,
+    fixture: Fixture,
+    home: TempDir,
+}
+
+async fn start(home: &Path, fixture: &Fixture, device: u8) -> NetHandle {
+    let device_key = SigningKey::from_bytes(&[device; 32]);
+    let account = &fixture.keys().signing;
+    let cert = DeviceCert::sign(
+        account,
+        identity::device_of(&device_key),
+        power::ALL,
+        "test",
+        device.into(),
+    );
+    let config = NetConfig {
+        device_key,
+        cert,
+        account_key: Some(account.clone()),
+        account_name: format!("account of {device}"),
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        announce: Vec::new(),
+        discovery: LocalDiscovery::Off,
+        home: home.to_owned(),
+        upload: None,
+        quota: None,
+    };
+    Net::start(config).await.unwrap()
+}
+
+async fn node(number: u8) -> TestNode {
+    let (home, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(number.into()));
+    let net = start(home.path(), &fixture, number).await;
+    TestNode { net, fixture, home }
+}
+
+async fn friends() -> (TestNode, TestNode) {
+    let (ada, bob) = (node(1).await, node(2).await);
+    let ticket = ada.net.invite("Bob", LATER).await.unwrap();
+    bob.net.join(&ticket).await.unwrap();
+    (ada, bob)
+}
+
+/// A share stream of `caller` to `holder`, greetings done.
+async fn raw_stream(caller: &NetHandle, holder: &NetHandle) -> Stream {
+    let core = &caller.shared.core;
+    let mut stream = core.open_stream(holder.device(), SHARE_PROTOCOL).await.unwrap();
+    frames::say(&mut stream, &core.hello(None), Default::default())
+        .await
+        .unwrap();
+    greet::read_welcome(&mut stream, holder.device()).await.unwrap();
+    stream
+}
+
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_friends_node_keeps_the_contract_of_every_store() {
+    let (ada, bob) = friends().await;
+    contract::check_share_store(&bob.net.peer(ada.net.device()), &bob.fixture).await;
+    assert!(ada.net.counters().shares_kept >= 5);
+    assert!(ada.net.kept_for(bob.fixture.account()).unwrap() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_names_share_owner_and_holder() {
+    let (ada, bob) = friends().await;
+    let (id, share) = bob.fixture.share(0);
+    let ack = bob.net.peer(ada.net.device()).put(id, share).await.unwrap();
+    let receipt = proto::wire::receipt::Receipt::decode(&ack.receipt.unwrap()).unwrap();
+    assert_eq!(
+        (receipt.body.share, receipt.body.owner, receipt.body.holder),
+        (id, bob.fixture.account(), ada.net.device())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_gets_nothing() {
+    let (ada, eve) = (node(1).await, node(6).await);
+    for address in ada.net.shared.core.links.listening() {
+        eve.net.hint(ada.net.device(), address);
+    }
+    let store = eve.net.peer(ada.net.device());
+    let (id, share) = eve.fixture.share(0);
+    assert!(matches!(store.put(id, share).await, Err(StoreError::Refused { .. })));
+    assert!(matches!(
+        store.heads(ada.fixture.account()).await,
+        Err(StoreError::Refused { .. })
+    ));
+    let met = eve.net.meet(ada.net.addresses()[0].clone()).await;
+    assert!(
+        matches!(
+            met,
+            Err(JoinError::Refused {
+                refusal: Refusal::Stranger,
+                ..
+            })
+        ),
+        "{met:?}"
+    );
+    assert_eq!(ada.net.roster().members().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_ends_its_stream_and_harms_no_other() {
+    let (ada, bob) = friends().await;
+    let garbage: [&[u8]; 3] = [
+        &u32::MAX.to_le_bytes(),
+        &[5, 0, 0, 0, 200, 200, 1, 2, 3],
+        &[6, 0, 0, 0, 4, 0, 0xff, 0xff, 0xff, 0xff],
+    ];
+    for bytes in garbage {
+        let mut stream = raw_stream(&bob.net, &ada.net).await;
+        stream.write_all(bytes).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "the stream ends");
+        assert!(rest.is_empty());
+    }
+    assert!(bob.net.peer(ada.net.device()).space().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_goes_on_where_it_stopped_even_if_both_ends_restarted() {
+    let (ada, bob) = friends().await;
+    let (id, share) = bob.fixture.share(0);
+    let sent = 100_000;
+    let mut stream = raw_stream(&bob.net, &ada.net).await;
+    let stored_bytes = share.stored_bytes() as u32;
+    frames::say(
+        &mut stream,
+        &ShareMessage::Put {
+            request: 0,
+            id,
+            stored_bytes,
+        },
+        Default::default(),
+    )
+    .await
+    .unwrap();
+    let answer = frames::read::<ShareMessage, _>(&mut stream).await.unwrap().unwrap();
+    assert_eq!(answer.0, ShareMessage::PutFrom { request: 0, offset: 0 });
+    frames::say(
+        &mut stream,
+        &ShareMessage::PutBytes { request: 0, offset: 0 },
+        share.data.slice(..sent),
+    )
+    .await
+    .unwrap();
+    let kept = ada.net.shared.core.kept.shelf(bob.fixture.account()).unwrap();
+    let partial = kept.store.incoming().join(format!("{id}.part"));
+    eventually("the bytes arrive", || {
+        std::fs::metadata(&partial).is_ok_and(|found| found.len() == sent as u64)
+    })
+    .await;
+    drop((stream, ada.net, bob.net));
+    let ada_net = start(ada.home.path(), &ada.fixture, 1).await;
+    let bob_net = start(bob.home.path(), &bob.fixture, 2).await;
+    bob_net.hint(ada_net.device(), ada_net.shared.core.links.listening()[0].clone());
+    let ack = bob_net.peer(ada_net.device()).put(id, share.clone()).await.unwrap();
+    assert_eq!(ack.bytes_sent, (share.stored_bytes() - sent) as u64);
+    assert!(!partial.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_put_leaves_nothing_visible_and_can_be_repeated() {
+    let (ada, bob) = friends().await;
+    let store = bob.net.peer(ada.net.device());
+    for number in 0..5 {
+        let (id, share) = bob.fixture.share(number);
+        let dropped = tokio::time::timeout(Duration::from_millis(number as u64), store.put(id, share.clone())).await;
+        let listed = store.list(None, 10).await.unwrap();
+        assert!(dropped.is_err() || listed.contains(&id));
+        store.put(id, share).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_is_told_to_the_one_it_is_for() {
+    let (ada, bob) = friends().await;
+    ada.net.set_quota(bob.fixture.account(), Some(1000));
+    let store = bob.net.peer(ada.net.device());
+    let (id, share) = bob.fixture.share(0);
+    assert!(matches!(
+        store.put(id, share.clone()).await,
+        Err(StoreError::Full { .. })
+    ));
+    assert_eq!(store.space().await.unwrap().free_bytes, Some(1000));
+    ada.net.set_quota(bob.fixture.account(), None);
+    store.put(id, share).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_members_read_but_never_change_what_an_account_keeps() {
+    let (ada, bob) = friends().await;
+    let (id, share) = bob.fixture.share(0);
+    bob.net.peer(ada.net.device()).put(id, share.clone()).await.unwrap();
+    let cleo = node(3).await;
+    cleo.net
+        .join(&bob.net.invite("Cleo", LATER).await.unwrap())
+        .await
+        .unwrap();
+    eventually("Ada hears of Cleo", || {
+        ada.net.roster().member(cleo.fixture.account()).is_some()
+    })
+    .await;
+    let store = cleo.net.peer_of(ada.net.device(), bob.fixture.account());
+    assert_eq!(store.get(id, 0..100).await.unwrap(), share.data[..100]);
+    assert!(matches!(store.remove(id).await, Err(StoreError::Refused { .. })));
+    let (other, share) = bob.fixture.share(1);
+    assert!(matches!(store.put(other, share).await, Err(StoreError::Refused { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_admits_one_account_and_a_lost_answer_does_not_matter() {
+    let (ada, bob, eve) = (node(1).await, node(2).await, node(6).await);
+    let ticket = ada.net.invite("Bob", LATER).await.unwrap();
+    for _ in 0..2 {
+        bob.net.join(&ticket).await.unwrap();
+    }
+    let refusal = |outcome: Result<(), JoinError>| match outcome {
+        Err(JoinError::Refused { refusal, .. }) => refusal,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refusal(eve.net.join(&ticket).await), Refusal::TicketUsed);
+    let forged = Ticket {
+        secret: [0; 16],
+        ..ticket
+    };
+    assert_eq!(refusal(eve.net.join(&forged).await), Refusal::TicketUnknown);
+    let expired = ada.net.invite("Eve", 1).await.unwrap();
+    assert_eq!(refusal(eve.net.join(&expired).await), Refusal::TicketExpired);
+    assert_eq!(ada.net.roster().members().count(), 2);
+    assert!(bob.net.roster().device(ada.net.device()).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_in_a_grid_with_others_does_not_leave_it_by_joining_another() {
+    let (_ada, bob) = friends().await;
+    let cleo = node(3).await;
+    let ticket = cleo.net.invite("Bob", LATER).await.unwrap();
+    assert!(matches!(bob.net.join(&ticket).await, Err(JoinError::InAnotherGrid)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_members_learn_all_addresses() {
+    let (ada, bob) = friends().await;
+    let cleo = node(3).await;
+    cleo.net
+        .join(&ada.net.invite("Cleo", LATER).await.unwrap())
+        .await
+        .unwrap();
+    for net in [&ada.net, &bob.net, &cleo.net] {
+        let mut roster = net.roster_changes();
+        let complete =
+            roster.wait_for(|roster| roster.devices().filter(|device| !device.addresses().is_empty()).count() == 3);
+        tokio::time::timeout(Duration::from_secs(60), complete)
+            .await
+            .expect("in time")
+            .expect("running");
+    }
+    eventually("Bob and Cleo find each other", || bob.net.connected(cleo.net.device())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_device_finds_its_grid_and_its_shares_with_one_address() {
+    let (ada, bob) = friends().await;
+    let (id, share) = bob.fixture.share(0);
+    bob.net.peer(ada.net.device()).put(id, share).await.unwrap();
+    drop(bob.net);
+    let home = tempfile::tempdir().unwrap();
+    let recovered = start(home.path(), &bob.fixture, 77).await;
+    let met = recovered.meet(ada.net.addresses()[0].clone()).await.unwrap();
+    assert_eq!(met, ada.net.device());
+    assert_eq!(recovered.roster().grid(), ada.net.roster().grid());
+    assert_eq!(recovered.peer(met).list(None, 10).await, Ok(vec![id]));
+    eventually("Ada hears of the new device", || {
+        ada.net.roster().device(recovered.device()).is_some()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_friend_that_is_away_is_unreachable_at_once_and_served_when_it_is_back() {
+    let (ada, bob) = friends().await;
+    let store = bob.net.peer(ada.net.device());
+    store.space().await.unwrap();
+    drop(ada.net);
+    eventually("the connection is noticed to be gone", || {
+        !bob.net
+            .connected(identity::device_of(&SigningKey::from_bytes(&[1; 32])))
+    })
+    .await;
+    let answer = store.space().await;
+    assert!(matches!(answer, Err(StoreError::Unreachable { .. })), "{answer:?}");
+    let ada_net = start(ada.home.path(), &ada.fixture, 1).await;
+    bob.net
+        .hint(ada_net.device(), ada_net.shared.core.links.listening()[0].clone());
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    store.space().await.unwrap();
+}
+
+#[test]
+fn frames_of_a_share_fit_the_wire() {
+    assert!(frame::PAYLOAD_BYTES_MAX >= proto::share::ShareSize::Large.tail_bytes());
+}
