@@ -19,8 +19,6 @@ CREATE TABLE directory (
     parent      INTEGER NOT NULL,
     name        BLOB    NOT NULL,
     fingerprint BLOB,                       -- of its listing; NULL: the next scan compares it entry by entry
-    files       INTEGER NOT NULL DEFAULT 0, -- non-directories directly in it
-    bytes       INTEGER NOT NULL DEFAULT 0, -- of its regular files
     marks       INTEGER NOT NULL DEFAULT 0, -- counts amendments, so that a scan under way does not cover one up
     UNIQUE (parent, name)
 ) STRICT;

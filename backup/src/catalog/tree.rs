@@ -22,6 +22,11 @@ pub use replay::Replay;
 pub use snapshots::{find_snapshot, latest, snapshot, snapshot_id, snapshots};
 pub use walk::{children, entry, newest, walk};
 
+pub(crate) use amend::note as note_amendment;
+pub(crate) use replay::close_below;
+pub(crate) use snapshots::insert as insert_snapshot;
+pub(crate) use walk::covers;
+
 /// A snapshot as the catalog knows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {

@@ -1,0 +1,164 @@
+//! What the walkers found, to be recorded in one transaction.
+
+use std::collections::HashMap;
+
+use proto::log_record::{Content, EntryKind, Meta};
+
+use super::ScanFailure;
+use super::compare::{Comparison, Staged};
+use super::fingerprint::Hash;
+use crate::catalog::tree::rows::EntryRow;
+
+/// What is to be recorded for one directory.
+#[derive(Debug)]
+pub(super) struct Delta {
+    pub id: i64,
+    pub parent: i64,
+    pub path: Vec<u8>,
+    /// It has no row yet.
+    pub is_new: bool,
+    /// `marks` of its row when the scan began.
+    pub marks: i64,
+    /// To be stored; `None` if it is to be looked at again, or only some of its entries were looked at.
+    pub fingerprint: Option<Hash>,
+    pub set: Vec<Staged>,
+    /// Names whose current row ends.
+    pub ended: Vec<Vec<u8>>,
+}
+
+impl Delta {
+    /// The last component of its path; empty for `/`.
+    pub fn name(&self) -> &[u8] {
+        self.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+    }
+}
+
+/// What makes a regular file the same one under another name. ctime is in it, which a rename of the file itself moves
+/// but the rename of a folder above does not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct FileKey {
+    device: u64,
+    inode: u64,
+    size: u64,
+    mtime_ns: i64,
+    ctime_ns: i64,
+}
+
+impl From<&Meta> for FileKey {
+    fn from(meta: &Meta) -> Self {
+        Self {
+            device: meta.device,
+            inode: meta.inode,
+            size: meta.size,
+            mtime_ns: meta.mtime_ns,
+            ctime_ns: meta.ctime_ns,
+        }
+    }
+}
+
+/// A file that ended in this scan: where a moved one may have come from.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub directory: i64,
+    pub directory_path: Vec<u8>,
+    pub row: EntryRow,
+}
+
+/// Everything that one walker, or all, found.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub deltas: Vec<Delta>,
+    pub sources: HashMap<FileKey, Source>,
+    /// Content of files with several links that are as they were, by device and inode.
+    pub links: HashMap<(u64, u64), Content>,
+    /// Directories that have gone, by parent and name: all below them has too.
+    pub gone_directories: Vec<(i64, Vec<u8>, Vec<u8>)>,
+    pub failed: Vec<ScanFailure>,
+    pub files_new: u64,
+    pub files_changed: u64,
+    pub files_unmodified: u64,
+    pub files_gone: u64,
+    pub files: u64,
+    pub bytes: u64,
+}
+
+impl Outcome {
+    pub fn merge(&mut self, other: Self) {
+        self.deltas.extend(other.deltas);
+        self.sources.extend(other.sources);
+        self.links.extend(other.links);
+        self.gone_directories.extend(other.gone_directories);
+        self.failed.extend(other.failed);
+        self.files_new += other.files_new;
+        self.files_changed += other.files_changed;
+        self.files_unmodified += other.files_unmodified;
+        self.files_gone += other.files_gone;
+        self.files += other.files;
+        self.bytes += other.bytes;
+    }
+
+    /// Takes in what was found in a directory, and returns the names that end.
+    pub fn count(&mut self, directory: i64, path: &[u8], found: &mut Comparison) -> Vec<Vec<u8>> {
+        for row in &found.unmodified {
+            self.files_unmodified += u64::from(row.entry.kind != EntryKind::Directory);
+            let meta = &row.entry.meta;
+            if meta.links > 1 && row.entry.kind == EntryKind::File {
+                self.links.insert((meta.device, meta.inode), row.entry.content.clone());
+            }
+        }
+        for staged in &found.set {
+            match (staged.entry.kind, staged.before) {
+                (EntryKind::Directory, _) => {}
+                (_, None | Some(EntryKind::Directory)) => self.files_new += 1,
+                (_, Some(_)) => self.files_changed += 1,
+            }
+        }
+        let still_directories: Vec<&[u8]> = found
+            .set
+            .iter()
+            .filter(|staged| staged.entry.kind == EntryKind::Directory)
+            .map(|staged| staged.entry.name.as_slice())
+            .collect();
+        for row in &found.replaced {
+            let is_directory = row.entry.kind == EntryKind::Directory;
+            let stays = still_directories.binary_search(&row.entry.name.as_slice()).is_ok();
+            if is_directory && !stays {
+                self.gone_directories
+                    .push((directory, path.to_vec(), row.entry.name.clone()));
+            }
+            self.files_gone += u64::from(!is_directory && stays);
+        }
+        for row in &found.gone {
+            match row.entry.kind {
+                EntryKind::Directory => {
+                    self.gone_directories
+                        .push((directory, path.to_vec(), row.entry.name.clone()));
+                }
+                _ => self.files_gone += 1,
+            }
+        }
+        let mut ended = Vec::new();
+        for row in found.replaced.drain(..).chain(found.gone.drain(..)) {
+            ended.push(row.entry.name.clone());
+            self.offer(directory, path, row);
+        }
+        ended
+    }
+
+    /// Remembers a file that ended as one that may have moved.
+    pub fn offer(&mut self, directory: i64, directory_path: &[u8], row: EntryRow) {
+        let known = !matches!(row.entry.content, Content::None);
+        if row.entry.kind == EntryKind::File && known && !row.suspect {
+            let key = FileKey::from(&row.entry.meta);
+            let directory_path = directory_path.to_vec();
+            self.sources.insert(
+                key,
+                Source {
+                    directory,
+                    directory_path,
+                    row,
+                },
+            );
+        }
+    }
+}
