@@ -1,12 +1,11 @@
 -- Where content is. See backup/src/catalog/content.rs.
 
--- One row a chunk, about 37 bytes: raw_len is NULL for a chunk that is stored as it is.
+-- One row a chunk, at most 36 bytes: this is the largest table of all. `place` is pack << 27 | offset (a pack's plaintext
+-- is shorter than 128 MiB); `lens` is stored length << 25 | raw length, or just the length of a chunk stored as it is.
 CREATE TABLE chunk (
     id BLOB PRIMARY KEY,
-    pack INTEGER NOT NULL,
-    offset INTEGER NOT NULL,
-    stored_len INTEGER NOT NULL,
-    raw_len INTEGER
+    place INTEGER NOT NULL,
+    lens INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 -- Data packs that no index section lists yet, with their chunks as CBOR: a pack's chunks without a scan of `chunk`.
