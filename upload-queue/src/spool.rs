@@ -121,8 +121,12 @@ impl Spool {
             // Files that were never ours are left alone: the folder is named in a config file.
             let Ok(id) = ours else { continue };
             if name.ends_with(TEMP_SUFFIX) || !keep.contains(&id) {
-                std::fs::remove_file(entry.path()).map_err(|source| failed(&entry.path(), source))?;
-                removed += 1;
+                match std::fs::remove_file(entry.path()) {
+                    Ok(()) => removed += 1,
+                    // A delivery that an uploader dropped just now had begun.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(source) => return Err(failed(&entry.path(), source)),
+                }
             }
         }
         Ok(removed)

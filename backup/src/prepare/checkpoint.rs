@@ -44,6 +44,7 @@ impl Run<'_> {
             let _no_metadata_meanwhile = self.gate.write().unwrap_or_else(PoisonError::into_inner);
             self.publish()?;
         }
+        self.wait_for_metadata()?;
         self.put_newest_head()?;
         self.settle_safe()
     }

@@ -104,9 +104,9 @@ pub fn class_of(path: &[u8]) -> FileClass {
         return FileClass::Ordinary;
     };
     let is = |ending: &&str| name[dot + 1..].eq_ignore_ascii_case(ending.as_bytes());
-    if MEDIA_ENDINGS.iter().any(|ending| is(ending)) {
+    if MEDIA_ENDINGS.iter().any(&is) {
         FileClass::Media
-    } else if IN_PLACE_ENDINGS.iter().any(|ending| is(ending)) {
+    } else if IN_PLACE_ENDINGS.iter().any(is) {
         FileClass::InPlace
     } else {
         FileClass::Ordinary
@@ -179,7 +179,7 @@ mod tests {
         out
     }
 
-    fn chunks<'a>(seed: u64, mut bytes: &'a [u8], profile: Profile) -> Vec<&'a [u8]> {
+    fn chunks(seed: u64, mut bytes: &[u8], profile: Profile) -> Vec<&[u8]> {
         let chunker = Chunker::new(seed);
         let mut out = Vec::new();
         while !bytes.is_empty() {

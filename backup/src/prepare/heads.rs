@@ -15,7 +15,7 @@ use super::{WriteError, WriteEvent};
 const PUT_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Run<'_> {
-    /// Puts the newest head if no peer has it yet. Nothing is wrong when that does not succeed now: the head is recorded,
+    /// Puts the newest head if no peer has it yet and all that it names can be read. Nothing is wrong when that does not succeed now: the head is recorded,
     /// and the next checkpoint or run tries again.
     pub fn put_newest_head(&self) -> Result<(), WriteError> {
         let db = &self.writer.db;
@@ -54,12 +54,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Waits for the packs that only the newest head names; whether all of them can be read from peers now.
+    /// Waits until the packs that only the newest head names are safe, or nothing more can be done for them now.
+    pub fn wait_for_metadata(&self) -> Result<(), WriteError> {
+        for pack in self.writer.db.read(publish::unacknowledged_packs)? {
+            self.writer.runtime.block_on(self.writer.uploader.settled(pack))?;
+        }
+        Ok(())
+    }
+
     fn is_readable(&self) -> Result<bool, WriteError> {
         let packs = self.writer.db.read(publish::unacknowledged_packs)?;
-        for pack in &packs {
-            self.writer.runtime.block_on(self.writer.uploader.settled(*pack))?;
-        }
         self.writer.db.read(|conn| {
             for row in &packs {
                 let pack = known_pack(conn, *row)?;

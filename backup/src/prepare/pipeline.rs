@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -327,12 +328,14 @@ impl<'a> Run<'a> {
     }
 }
 
-fn join_all<T>(threads: Vec<std::thread::ScopedJoinHandle<'_, Result<T, WriteError>>>) -> Result<(), WriteError> {
-    threads
-        .into_iter()
-        .map(|thread| thread.join())
-        .fold(Ok(()), |all, joined| match joined {
-            Ok(worked) => all.and(worked.map(drop)),
-            Err(_) => all.and(Err(WriteError::Thread("it panicked".to_owned()))),
-        })
+/// Waits for all threads; the first failure is the answer.
+fn join_all(threads: Vec<ScopedJoinHandle<'_, Result<(), WriteError>>>) -> Result<(), WriteError> {
+    let mut all = Ok(());
+    for thread in threads {
+        let worked = thread
+            .join()
+            .unwrap_or_else(|_| Err(WriteError::Thread("it panicked".to_owned())));
+        all = all.and(worked);
+    }
+    all
 }
