@@ -6,6 +6,7 @@
 mod compare;
 mod contents;
 mod details;
+mod filter;
 mod fingerprint;
 mod listing;
 mod outcome;

@@ -5,7 +5,7 @@ use crate::record::{self, NAME_BYTES_MAX, PATH_BYTES_MAX, Record};
 use crate::section::SectionKind;
 use crate::size::KIB;
 
-/// One record of a backup log. A log is a `Snapshot`, then per directory (sorted by path bytes) a `Directory` followed by
+/// One record of a backup log. A log is a `Snapshot`, then per directory (sorted by path, name by name in byte order) a `Directory` followed by
 /// its records sorted by name. A later record for the same path and snapshot replaces an earlier one.
 #[derive(Clone, PartialEq, Eq, Debug, minicbor::Encode, minicbor::Decode)]
 pub enum LogRecord {

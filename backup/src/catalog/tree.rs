@@ -20,7 +20,7 @@ pub use complete::snapshot_complete;
 pub use log::{AmendmentMark, amendment_mark, log, published, published_until, unpublished};
 pub use replay::Replay;
 pub use snapshots::{find_snapshot, latest, snapshot, snapshot_id, snapshots};
-pub use walk::{children, entry, newest, walk};
+pub use walk::{Visit, children, entry, newest, walk};
 
 pub(crate) use amend::note as note_amendment;
 pub(crate) use replay::close_below;

@@ -48,40 +48,36 @@ pub(super) fn record(
             device: options.device,
         },
     )?;
-    let mut jobs = name_versions(tx, outcome, needs)?;
-    jobs.extend(take_over(tx, queue, outcome, needs)?);
+    name_versions(tx, outcome, needs)?;
+    let taken_over = take_over(tx, queue, outcome, needs)?;
     end_gone(tx, seq, outcome)?;
     for delta in &outcome.deltas {
         write_delta(tx, seq, delta)?;
     }
     write_aliases(tx, outcome, needs)?;
-    for jobs in jobs.chunks(JOBS_AT_ONCE) {
-        queue.enqueue(tx, jobs, options.now_ns)?;
+    queue.enqueue(tx, &taken_over, options.now_ns)?;
+    for places in needs.jobs.chunks(JOBS_AT_ONCE) {
+        let jobs = places
+            .iter()
+            .filter_map(|(delta, staged)| job(&outcome.deltas[*delta], *staged));
+        queue.enqueue(tx, &jobs.collect::<Vec<_>>(), options.now_ns)?;
     }
     Ok(seq)
 }
 
 /// Turns the scan's own count of fresh versions into version ids.
-fn name_versions(tx: &Transaction<'_>, outcome: &mut Outcome, needs: &Needs) -> Result<Vec<NewJob>, DbError> {
+fn name_versions(tx: &Transaction<'_>, outcome: &mut Outcome, needs: &Needs) -> Result<(), DbError> {
     if needs.versions == 0 {
-        return Ok(Vec::new());
+        return Ok(());
     }
     let first = reserve_versions(tx, needs.versions)?;
-    for staged in outcome
-        .deltas
-        .iter_mut()
-        .flat_map(|delta| &mut delta.set)
-        .filter(|staged| staged.fresh)
-    {
+    let staged = outcome.deltas.iter_mut().flat_map(|delta| &mut delta.set);
+    for staged in staged.filter(|staged| staged.fresh) {
         if let Content::Version(VersionId(number)) = &mut staged.entry.content {
             *number = number.wrapping_add(first.0);
         }
     }
-    let jobs = needs
-        .jobs
-        .iter()
-        .filter_map(|(delta, staged)| job(&outcome.deltas[*delta], *staged));
-    Ok(jobs.collect())
+    Ok(())
 }
 
 fn job(delta: &Delta, staged: usize) -> Option<NewJob> {

@@ -357,6 +357,40 @@ fn an_amended_state_travels_in_the_log_published_again() {
 }
 
 #[test]
+fn a_withdrawn_file_is_gone_from_the_log_published_again() {
+    let bench = Bench::new();
+    bench.write("large", vec![1; 200]);
+    bench.write("other", vec![1; 200]);
+    bench.scan();
+    let rebuilt = Db::in_memory(MIGRATIONS).unwrap();
+    replay(&rebuilt, records(&bench.db, 1, true));
+    bench.db.write(|tx| tree::published(tx, 1)).unwrap();
+    let version = bench.version(1, "large");
+    bench
+        .db
+        .write(|tx| tree::withdraw(tx, version, &bench.bytes("large"), true))
+        .unwrap();
+    replay(&rebuilt, records(&bench.db, 1, true));
+    assert_eq!(shown(&rebuilt, 1), shown(&bench.db, 1));
+    assert_eq!(bench.entry(1, "large"), None);
+}
+
+#[test]
+fn an_amendment_made_while_a_log_is_under_way_is_not_taken_for_published() {
+    let bench = Bench::new();
+    bench.write("large", vec![1; 200]);
+    bench.scan();
+    let mark = bench.db.read(tree::amendment_mark).unwrap();
+    let version = bench.version(1, "large");
+    bench
+        .db
+        .write(|tx| tree::withdraw(tx, version, &bench.bytes("large"), true))
+        .unwrap();
+    bench.db.write(|tx| tree::published_until(tx, 1, mark)).unwrap();
+    assert_eq!(bench.db.read(tree::unpublished).unwrap(), [1]);
+}
+
+#[test]
 fn a_snapshot_is_complete_when_all_its_versions_have_a_place() {
     let bench = Bench::new();
     bench.write("large", vec![1; 200]);

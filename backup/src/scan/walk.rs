@@ -1,6 +1,5 @@
 //! The walk: threads that share a stack of directories, list each, and compare what its fingerprint does not settle.
 
-use std::ffi::CString;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
@@ -17,16 +16,14 @@ use super::compare::compare;
 use super::fingerprint::{Hash, Known, KnownDirectory, fingerprint, path_hash};
 use super::listing::{DENTS_BUFFER_BYTES, Listing, examine_open, list, open_directory};
 use super::outcome::{Delta, Outcome};
-use super::{ScanFailure, ScanOptions, details};
+use super::{ScanFailure, ScanOptions, details, filter};
 use crate::catalog::tree::rows;
-use crate::exclude::{CACHE_TAG, CACHE_TAG_SIGNATURE, FolderRules, IGNORE_FILE};
+use crate::exclude::FolderRules;
 
 /// Threads. Measured: getdents and statx on a warm cache scale to two, then wait for each other's directory locks.
 const THREADS: usize = 2;
 /// Directories kept open for their children; beyond it children are opened by path. Chosen: a quarter of the usual limit.
 const OPEN_DIRECTORIES_MAX: usize = 256;
-/// Largest `.gridbackupignore` that is heeded.
-const IGNORE_FILE_BYTES_MAX: usize = 1 << 20;
 /// Directories between two calls of `progress`.
 const PROGRESS_EVERY: u64 = 64;
 
@@ -201,10 +198,11 @@ impl<'a> Walk<'a> {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => return Ok(Vec::new()),
             Err(reason) => {
                 outcome.failed.push(failure(task.path, reason));
-                return Ok(self.keep_known(task.id, task.known.is_some(), outcome)?);
+                self.keep_known(task.known, outcome)?;
+                return Ok(Vec::new());
             }
         };
-        let folder_rules = self.apply_rules(&task, &fd, &mut listing);
+        let folder_rules = filter::apply(&self.options.rules, &task, &fd, &mut listing);
         let print = fingerprint(task.identity.1, task.identity.0, &listing, &mut buffers.fingerprint);
         let files = self.count(&task.path, &listing, outcome);
         let children = self.children(&task, fd, folder_rules, &listing);
@@ -247,8 +245,8 @@ impl<'a> Walk<'a> {
     }
 
     /// A directory that cannot be listed keeps what is known of it and of all below.
-    fn keep_known(&self, id: i64, is_known: bool, outcome: &mut Outcome) -> Result<Vec<Task>, DbError> {
-        let mut pending = if is_known { vec![id] } else { Vec::new() };
+    fn keep_known(&self, known: Option<KnownDirectory>, outcome: &mut Outcome) -> Result<(), DbError> {
+        let mut pending: Vec<i64> = known.iter().map(|known| known.id).collect();
         while let Some(id) = pending.pop() {
             let (current, below) = self
                 .db
@@ -264,40 +262,7 @@ impl<'a> Walk<'a> {
             }
             pending.extend(below);
         }
-        Ok(Vec::new())
-    }
-
-    /// Takes out of the listing what the rules leave out; returns the rules for what is below.
-    fn apply_rules(&self, task: &Task, fd: &OwnedFd, listing: &mut Listing) -> Option<Arc<FolderRules>> {
-        let rules = &self.options.rules;
-        let has_file = |name: &[u8]| {
-            let at = listing
-                .entries
-                .binary_search_by(|entry| entry.name.as_slice().cmp(name));
-            at.is_ok_and(|at| listing.entries[at].kind == EntryKind::File)
-        };
-        let mut folder_rules = task.folder_rules.clone();
-        if has_file(IGNORE_FILE)
-            && let Ok(text) = read_start(fd, IGNORE_FILE, IGNORE_FILE_BYTES_MAX)
-        {
-            let text = String::from_utf8_lossy(&text);
-            folder_rules = Some(Arc::new(FolderRules::new(&task.path, &text, folder_rules)));
-        }
-        let tagged = rules.heeds_cache_tags()
-            && has_file(CACHE_TAG)
-            && read_start(fd, CACHE_TAG, CACHE_TAG_SIGNATURE.len()).is_ok_and(|start| start == CACHE_TAG_SIGNATURE);
-        if tagged {
-            listing.entries.retain(|entry| entry.name == CACHE_TAG);
-        }
-        if !rules.is_empty() || folder_rules.is_some() {
-            let excludes = |name: &[u8], is_directory| {
-                rules.excludes_entry(folder_rules.as_deref(), &rows::join(&task.path, name), is_directory)
-            };
-            listing
-                .entries
-                .retain(|entry| !excludes(&entry.name, entry.kind == EntryKind::Directory));
-        }
-        folder_rules
+        Ok(())
     }
 
     fn children(
@@ -352,6 +317,7 @@ impl<'a> Walk<'a> {
             None => Vec::new(),
         };
         let mut found = compare(listing, current);
+        found.set.shrink_to_fit();
         let ended = outcome.count(task.id, &task.path, &mut found);
         for staged in &mut found.set {
             details::complete(&directory.fd, &mut staged.entry);
@@ -398,11 +364,6 @@ fn open(task: &Task) -> Result<OwnedFd, Errno> {
     } else {
         Err(Errno::STALE)
     }
-}
-
-fn read_start(directory: &OwnedFd, name: &[u8], limit: usize) -> Result<Vec<u8>, Errno> {
-    let name = CString::new(name).map_err(|_| Errno::INVAL)?;
-    details::read_start(directory, &name, limit)
 }
 
 pub(super) fn failure(path: Vec<u8>, reason: Errno) -> ScanFailure {

@@ -15,8 +15,8 @@ use super::walk::{Listing, Scope, scope};
 /// The log of `snapshot` as records: all that is in it (`full`) or what changed against its parent, sorted as
 /// `LogRecord` asks. Calls `visit` with each.
 ///
-/// A snapshot without a parent has a full log, and a full log names no parent. The incremental log of a snapshot whose
-/// log was published already holds only what was amended since.
+/// A snapshot without a parent has a full log, and a full log names no parent. If the log was published already, only
+/// what was amended since is in it, whichever is asked for: that is all that the grid lacks.
 pub fn log<E: From<DbError>>(
     conn: &Connection,
     snapshot_seq: u64,
@@ -27,18 +27,17 @@ pub fn log<E: From<DbError>>(
         return Ok(());
     };
     let mut record = snapshot.record.clone();
-    let published = was_published(conn, snapshot_seq)?;
-    if full || (record.parent.is_none() && !published) {
+    if was_published(conn, snapshot_seq)? {
+        visit(LogRecord::Snapshot(record))?;
+        return amended_log(conn, snapshot_seq, visit);
+    }
+    if full || record.parent.is_none() {
         record.parent = None;
         visit(LogRecord::Snapshot(record))?;
         return full_log(conn, &snapshot, visit);
     }
     visit(LogRecord::Snapshot(record))?;
-    if published {
-        amended_log(conn, snapshot_seq, visit)
-    } else {
-        incremental_log(conn, snapshot_seq, visit)
-    }
+    incremental_log(conn, snapshot_seq, visit)
 }
 
 fn was_published(conn: &Connection, snapshot: u64) -> Result<bool, DbError> {

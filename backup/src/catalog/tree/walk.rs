@@ -79,6 +79,9 @@ pub fn newest(conn: &Connection, path: &[u8]) -> Result<Option<(u64, Entry)>, Db
     Ok(row.map(|row| (row.since, row.entry)))
 }
 
+/// An entry with its absolute path.
+pub(crate) type Located = (Vec<u8>, Entry);
+
 /// A directory that is being listed, page by page.
 pub(crate) struct Listing {
     pub directory: i64,
@@ -103,12 +106,7 @@ impl Listing {
     }
 
     /// The next entry that the snapshot shows, with its path.
-    pub fn next(
-        &mut self,
-        conn: &Connection,
-        snapshot: u64,
-        roots: &[PathBytes],
-    ) -> Result<Option<(Vec<u8>, Entry)>, DbError> {
+    pub fn next(&mut self, conn: &Connection, snapshot: u64, roots: &[PathBytes]) -> Result<Option<Located>, DbError> {
         loop {
             if let Some(entry) = self.page.next() {
                 let path = join(&self.path, &entry.name);
@@ -129,13 +127,16 @@ impl Listing {
     }
 }
 
+/// What `walk` calls with an absolute path and its entry; `Ok(false)` ends the walk.
+pub type Visit<'a, E> = dyn FnMut(&[u8], &Entry) -> Result<bool, E> + 'a;
+
 /// Calls `visit` with the absolute path and entry of everything at and below `path`, parents before children and names
 /// in byte order, until it returns `Ok(false)`. Bounded memory. `path` itself is the first call, if it is there.
 pub fn walk<E: From<DbError>>(
     conn: &Connection,
     snapshot_seq: u64,
     path: &[u8],
-    visit: &mut dyn FnMut(&[u8], &Entry) -> Result<bool, E>,
+    visit: &mut Visit<'_, E>,
 ) -> Result<(), E> {
     let path = normal(path);
     let Some(top) = entry(conn, snapshot_seq, &path)? else {
