@@ -43,6 +43,7 @@ impl Engine {
                 account_name: config.name.clone(),
                 listen: listen::addresses(listen, home.paths.state_dir())?,
                 announce: Vec::new(),
+                upload: None,
                 discovery: if config.mdns {
                     LocalDiscovery::On
                 } else {

@@ -21,7 +21,7 @@ mod heads;
 mod layout;
 mod usage;
 
-use claims::Claims;
+pub(crate) use claims::Claims;
 pub(crate) use durable::store_error;
 use layout::Layout;
 use usage::Usage;

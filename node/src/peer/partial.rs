@@ -6,30 +6,37 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
 
 use proto::id::ShareId;
 use proto::share::Share;
 use proto::share_store::StoreError;
 
-use super::folder::{FolderStore, store_error};
+use super::folder::{Claims, FolderStore, store_error};
 
 /// Most unfinished transfers kept for one friend. With the size of a share this also bounds their bytes.
 const PARTIALS_MAX: usize = 64;
 const EXTENSION: &str = "part";
 
+static NEXT_WRITER: AtomicU64 = AtomicU64::new(0);
+
 /// One friend's unfinished transfers.
 pub struct Partials {
     folder: PathBuf,
-    /// The newest writer of each share: when a connection breaks unnoticed, the next one takes over.
+    /// Beginning and finishing one share exclude each other: else a second transfer would begin in the very file that the
+    /// first is about to take away.
+    turns: Claims,
+    /// The newest writer of each share that is being received: when a connection breaks unnoticed, the next one takes over.
     writers: Mutex<HashMap<ShareId, u64>>,
 }
 
-/// A transfer that is going on.
+/// A transfer that is going on. Dropping it ends it; its bytes stay.
 pub struct Partial {
+    partials: Arc<Partials>,
     id: ShareId,
     writer: u64,
     path: PathBuf,
@@ -43,118 +50,57 @@ pub struct Partial {
 impl Partials {
     /// Transfers in `folder`, which exists.
     pub fn new(folder: PathBuf) -> Self {
-        Self {
-            folder,
-            writers: Mutex::default(),
-        }
+        let (turns, writers) = Default::default();
+        Self { folder, turns, writers }
     }
 
-    /// Begins or goes on with the transfer of `id`. Whoever wrote it before can no longer.
-    pub fn open(&self, id: ShareId, stored_bytes: u32) -> Result<Partial, StoreError> {
+    /// Begins or goes on with the transfer of `id`; whoever wrote it before can no longer. `None` if `store` holds it already.
+    pub fn open(
+        self: &Arc<Self>,
+        id: ShareId,
+        stored_bytes: u32,
+        store: &FolderStore,
+    ) -> Result<Option<Partial>, StoreError> {
+        let _turn = self.turns.claim(id);
+        if store.holds_sound(id)? {
+            return Ok(None);
+        }
+        store.check_room(stored_bytes.into())?;
         let path = self.folder.join(format!("{id}.{EXTENSION}"));
-        let writer = {
-            let mut writers = self.lock();
-            let writer = writers.get(&id).map_or(0, |writer| writer + 1);
-            writers.insert(id, writer);
-            writer
-        };
-        let opened = (|| {
-            if !path.exists() {
-                self.make_room()?;
-            }
-            let file = File::options().append(true).create(true).open(&path)?;
-            let mut received = file.metadata()?.len();
-            if received > stored_bytes.into() {
-                file.set_len(0)?;
-                received = 0;
-            }
-            Ok((file, received as u32))
-        })();
-        let (file, received) = opened.map_err(|error| store_error("receiving a share", &error))?;
-        Ok(Partial {
+        let (file, received) = self
+            .open_file(&path, stored_bytes)
+            .map_err(|error| store_error("receiving a share", &error))?;
+        let writer = NEXT_WRITER.fetch_add(1, Ordering::Relaxed);
+        self.lock().insert(id, writer);
+        let resumed = received > 0;
+        Ok(Some(Partial {
+            partials: self.clone(),
             id,
             writer,
             path,
             file,
             received,
             stored_bytes,
-            resumed: received > 0,
-        })
+            resumed,
+        }))
     }
 
-    /// Adds bytes. `offset` is where they belong: where the last ones ended.
-    pub fn append(&self, partial: &mut Partial, offset: u32, bytes: &[u8]) -> Result<(), StoreError> {
-        if offset != partial.received || bytes.len() > (partial.stored_bytes - partial.received) as usize {
-            return Err(StoreError::Refused {
-                reason: format!("Bytes at {offset} of a share do not follow the last ones"),
-            });
+    fn open_file(&self, path: &Path, stored_bytes: u32) -> io::Result<(File, u32)> {
+        if !path.exists() {
+            self.make_room()?;
         }
-        // Under the lock, so that a new writer never sees half of an old one's bytes arrive after its own.
-        let writers = self.lock();
-        if writers.get(&partial.id) != Some(&partial.writer) {
-            return Err(StoreError::Busy {
-                retry_after: std::time::Duration::from_secs(1),
-            });
-        }
-        let written = partial.file.write_all(bytes);
-        drop(writers);
-        match written {
-            Ok(()) => partial.received += bytes.len() as u32,
-            Err(error) => {
-                // What is there of the failed write is unknown: the file would no longer be where `received` says.
-                let _ = partial.file.set_len(partial.received.into());
-                let error = store_error("receiving a share", &error);
-                if matches!(error, StoreError::Full { .. }) {
-                    self.discard(partial);
-                }
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks the complete share and takes it into `store`, durably. `turn` is given back as soon as the memory for
-    /// checking is: waiting for the disk needs none.
-    pub fn finish<T>(&self, partial: &Partial, store: &FolderStore, turn: T) -> Result<(), StoreError> {
-        let checked = partial.check();
-        drop(turn);
-        if let Err(error) = checked {
-            self.discard(partial);
-            return Err(error);
-        }
-        partial
-            .file
-            .sync_data()
-            .map_err(|error| store_error("receiving a share", &error))?;
-        let adopted = store.adopt(partial.id, &partial.path, partial.stored_bytes.into());
-        if adopted.is_err() {
-            self.discard(partial);
-        }
-        self.forget(partial);
-        adopted
-    }
-
-    /// Forgets who wrote a transfer that is no longer written; its bytes stay.
-    pub fn forget(&self, partial: &Partial) {
-        let mut writers = self.lock();
-        if writers.get(&partial.id) == Some(&partial.writer) {
-            writers.remove(&partial.id);
-        }
-    }
-
-    fn discard(&self, partial: &Partial) {
-        let mut writers = self.lock();
-        if writers.get(&partial.id) == Some(&partial.writer) {
-            writers.remove(&partial.id);
-            let _ = fs::remove_file(&partial.path);
+        let file = File::options().append(true).create(true).open(path)?;
+        match u32::try_from(file.metadata()?.len()) {
+            Ok(received) if received <= stored_bytes => Ok((file, received)),
+            _ => file.set_len(0).map(|()| (file, 0)),
         }
     }
 
     /// Removes the oldest transfers that nobody is writing, until one more fits.
-    fn make_room(&self) -> std::io::Result<()> {
+    fn make_room(&self) -> io::Result<()> {
         let writers = self.lock();
         let mut idle = Vec::new();
-        let mut count = 0;
+        let mut count = 0_usize;
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
             let Some(id) = share_of(&path) else { continue };
@@ -167,7 +113,7 @@ impl Partials {
             }
         }
         idle.sort_unstable();
-        for (_, path) in idle.iter().take((count + 1_usize).saturating_sub(PARTIALS_MAX)) {
+        for (_, path) in idle.iter().take((count + 1).saturating_sub(PARTIALS_MAX)) {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -192,6 +138,48 @@ impl Partial {
         self.received == self.stored_bytes
     }
 
+    /// Adds bytes. `offset` is where they belong: where the last ones ended. After an error the transfer is over.
+    pub fn append(&mut self, offset: u32, bytes: &[u8]) -> Result<(), StoreError> {
+        if offset != self.received || bytes.len() > (self.stored_bytes - self.received) as usize {
+            return Err(StoreError::Refused {
+                reason: format!("Bytes at {offset} of a share do not follow the last ones"),
+            });
+        }
+        // Under the lock, so that a new writer never sees an old one's bytes arrive after its own.
+        let writers = self.partials.lock();
+        if writers.get(&self.id) != Some(&self.writer) {
+            return Err(taken_over());
+        }
+        let written = self.file.write_all(bytes);
+        if written.is_err() {
+            // How much of it is there is unknown; a later transfer must find only what came whole.
+            let _ = self.file.set_len(self.received.into());
+        }
+        drop(writers);
+        written.map_err(|error| store_error("receiving a share", &error))?;
+        self.received += bytes.len() as u32;
+        Ok(())
+    }
+
+    /// Checks the complete share and takes it into `store`, durably. `memory` is given back as soon as the checking is done:
+    /// waiting for the disk needs none.
+    pub fn finish<T>(self, store: &FolderStore, memory: T) -> Result<(), StoreError> {
+        let _turn = self.partials.turns.claim(self.id);
+        if self.partials.lock().get(&self.id) != Some(&self.writer) {
+            return Err(taken_over());
+        }
+        let checked = self.check();
+        drop(memory);
+        if let Err(error) = checked {
+            let _ = fs::remove_file(&self.path);
+            return Err(error);
+        }
+        self.file
+            .sync_data()
+            .map_err(|error| store_error("receiving a share", &error))?;
+        store.adopt(self.id, &self.path, self.stored_bytes.into())
+    }
+
     /// Reads the bytes back from the file: what is acknowledged is what is on disk, not what came by.
     fn check(&self) -> Result<(), StoreError> {
         let mut stored = Vec::with_capacity(self.stored_bytes as usize);
@@ -202,7 +190,7 @@ impl Partial {
         checked.map_err(|error| match self.resumed {
             // The first part may have been damaged by a crash here: that is not the sender's fault.
             true => StoreError::Busy {
-                retry_after: std::time::Duration::ZERO,
+                retry_after: Duration::ZERO,
             },
             false => StoreError::Refused {
                 reason: error.to_string(),
@@ -211,9 +199,146 @@ impl Partial {
     }
 }
 
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let mut writers = self.partials.lock();
+        if writers.get(&self.id) == Some(&self.writer) {
+            writers.remove(&self.id);
+        }
+    }
+}
+
+fn taken_over() -> StoreError {
+    StoreError::Busy {
+        retry_after: Duration::from_secs(1),
+    }
+}
+
 fn share_of(path: &Path) -> Option<ShareId> {
     if path.extension()? != EXTENSION {
         return None;
     }
     path.file_stem()?.to_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::share_store::ShareStore;
+    use proto::share_store::contract::Fixture;
+
+    use super::*;
+
+    struct Holder {
+        store: FolderStore,
+        partials: Arc<Partials>,
+        fixture: Fixture,
+        _root: tempfile::TempDir,
+    }
+
+    fn holder() -> Holder {
+        let (root, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(1));
+        let store = FolderStore::open(root.path(), fixture.account(), None).unwrap();
+        let partials = Arc::new(Partials::new(store.incoming()));
+        Holder {
+            store,
+            partials,
+            fixture,
+            _root: root,
+        }
+    }
+
+    impl Holder {
+        fn open(&self, number: usize) -> Partial {
+            let (id, share) = self.fixture.share(number);
+            self.partials
+                .open(id, share.stored_bytes() as u32, &self.store)
+                .unwrap()
+                .expect("not held")
+        }
+
+        fn stored(&self, number: usize) -> Vec<u8> {
+            let (_, share) = self.fixture.share(number);
+            [&share.data[..], &share.tail].concat()
+        }
+    }
+
+    #[test]
+    fn a_transfer_goes_on_where_the_last_one_ended() {
+        let holder = holder();
+        let stored = holder.stored(0);
+        holder.open(0).append(0, &stored[..1000]).unwrap();
+        let mut partial = holder.open(0);
+        assert_eq!(partial.received(), 1000);
+        partial.append(1000, &stored[1000..]).unwrap();
+        assert!(partial.is_complete());
+        partial.finish(&holder.store, ()).unwrap();
+        let (id, share) = holder.fixture.share(0);
+        assert_eq!(holder.store.verify(id), Ok(()));
+        assert!(
+            holder
+                .partials
+                .open(id, share.stored_bytes() as u32, &holder.store)
+                .unwrap()
+                .is_none()
+        );
+        assert!(holder.partials.lock().is_empty());
+    }
+
+    #[test]
+    fn the_newest_transfer_of_a_share_is_the_only_one() {
+        let holder = holder();
+        let stored = holder.stored(0);
+        let mut old = holder.open(0);
+        old.append(0, &stored[..10]).unwrap();
+        let mut new = holder.open(0);
+        assert_eq!(old.append(10, &stored[10..20]), Err(taken_over()));
+        drop(old);
+        new.append(10, &stored[10..]).unwrap();
+        new.finish(&holder.store, ()).unwrap();
+    }
+
+    #[test]
+    fn bytes_that_do_not_follow_or_are_too_many_are_refused() {
+        let holder = holder();
+        let stored = holder.stored(0);
+        let refused =
+            |offset, bytes: &[u8]| matches!(holder.open(0).append(offset, bytes), Err(StoreError::Refused { .. }));
+        assert!(refused(1, &stored[..1]));
+        assert!(refused(0, &[&stored[..], &[0]].concat()));
+    }
+
+    #[test]
+    fn a_part_damaged_by_a_crash_is_sent_anew_and_not_held_against_the_sender() {
+        let holder = holder();
+        let stored = holder.stored(0);
+        holder.open(0).append(0, &[0; 1000]).unwrap();
+        let mut partial = holder.open(0);
+        partial.append(1000, &stored[1000..]).unwrap();
+        assert!(matches!(
+            partial.finish(&holder.store, ()),
+            Err(StoreError::Busy { .. })
+        ));
+        let mut partial = holder.open(0);
+        assert_eq!(partial.received(), 0);
+        let mut wrong = stored.clone();
+        wrong[0] ^= 1;
+        partial.append(0, &wrong).unwrap();
+        assert!(matches!(
+            partial.finish(&holder.store, ()),
+            Err(StoreError::Refused { .. })
+        ));
+    }
+
+    #[tokio::test]
+    async fn unfinished_transfers_do_not_pile_up_nor_count_as_shares() {
+        let holder = holder();
+        for number in 0..2 * PARTIALS_MAX {
+            let id = ShareId([number as u8; 32]);
+            let mut partial = holder.partials.open(id, 1000, &holder.store).unwrap().unwrap();
+            partial.append(0, b"part").unwrap();
+        }
+        assert_eq!(fs::read_dir(holder.store.incoming()).unwrap().count(), PARTIALS_MAX);
+        assert_eq!(holder.store.list(None, 10).await, Ok(Vec::new()));
+        assert_eq!(holder.store.used_bytes(), Ok(0));
+    }
 }

@@ -77,7 +77,6 @@ impl Handlers {
         while !partial.is_complete() {
             let next = tokio::time::timeout(QUIET_TIME, bytes.recv()).await;
             let Ok(Some((offset, piece))) = next else {
-                self.shelf.partials.forget(&partial);
                 return Ok(false);
             };
             partial = self.append(partial, offset, piece).await?;
@@ -97,23 +96,15 @@ impl Handlers {
             .await
             .expect("the turns are never closed");
         let shelf = self.shelf.clone();
-        blocking(move || {
-            if shelf.store.holds_sound(id)? {
-                return Ok(None);
-            }
-            shelf.store.check_room(stored_bytes.into())?;
-            shelf.partials.open(id, stored_bytes).map(Some)
-        })
-        .await
+        blocking(move || shelf.partials.open(id, stored_bytes, &shelf.store)).await
     }
 
     async fn append(&self, mut partial: Partial, offset: u32, bytes: Bytes) -> Result<Partial, StoreError> {
-        let shelf = self.shelf.clone();
-        blocking(move || shelf.partials.append(&mut partial, offset, &bytes).map(|()| partial)).await
+        blocking(move || partial.append(offset, &bytes).map(|()| partial)).await
     }
 
     async fn finish(&self, partial: Partial) -> Result<(), StoreError> {
-        let turn = self
+        let memory = self
             .core
             .kept
             .checking
@@ -121,8 +112,8 @@ impl Handlers {
             .acquire_owned()
             .await
             .expect("the turns are never closed");
-        let shelf = self.shelf.clone();
-        blocking(move || shelf.partials.finish(&partial, &shelf.store, turn)).await
+        let store = self.shelf.store.clone();
+        blocking(move || partial.finish(&store, memory)).await
     }
 
     fn receipt(&self, share: ShareId, stored_bytes: u32) -> Receipt {
