@@ -59,8 +59,9 @@ impl From<Closed> for Failure {
     }
 }
 
-/// A connected pair; cancelling `stop` asks the writer to finish early.
-pub fn channel(stop: CancellationToken) -> (Sink, Outputs) {
+/// A connected pair; cancelling `stop` asks the writer to finish early. The reader's end cancels no more than this pair.
+pub fn channel(stop: &CancellationToken) -> (Sink, Outputs) {
+    let stop = stop.child_token();
     let (sender, receiver) = mpsc::channel(OUTPUTS_QUEUED_MAX);
     (
         Sink {
@@ -125,9 +126,11 @@ mod tests {
 
     #[tokio::test]
     async fn dropping_the_reader_stops_the_writer() {
-        let (sink, outputs) = channel(CancellationToken::new());
+        let all = CancellationToken::new();
+        let (sink, outputs) = channel(&all);
         assert_eq!(sink.go_on(), Ok(()));
         drop(outputs);
+        assert!(!all.is_cancelled(), "a command that ended was taken for one that was interrupted");
         assert_eq!(sink.go_on(), Err(Closed));
         assert_eq!(sink.send(Bytes::from_static(b"x")).await, Err(Closed));
     }

@@ -35,7 +35,7 @@ const MESSAGES_MAX: usize = 10_000;
 
 /// Executes one request whose answer only the asker reads: dropping the steps stops the work.
 pub fn execute(executor: Arc<dyn Executor>, request: Request) -> Steps {
-    let (sink, outputs) = channel(CancellationToken::new());
+    let (sink, outputs) = channel(&CancellationToken::new());
     let task = tokio::spawn(executor.execute(request, sink));
     stream::unfold(Some((outputs, task)), |state| async move {
         let (mut outputs, task) = state?;
@@ -62,6 +62,7 @@ struct Run {
     record: Mutex<Record>,
     version: watch::Sender<u64>,
     readers: AtomicUsize,
+    /// Cancelled when its last reader leaves before the end.
     stop: CancellationToken,
 }
 
@@ -110,7 +111,7 @@ impl Runs {
 }
 
 async fn record(run: Arc<Run>, executor: Arc<dyn Executor>, request: Request) {
-    let (sink, mut outputs) = channel(run.stop.clone());
+    let (sink, mut outputs) = channel(&run.stop);
     let task = tokio::spawn(executor.execute(request, sink));
     while let Some(output) = outputs.next().await {
         // Content is only ever read, never the answer to a change.

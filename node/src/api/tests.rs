@@ -88,7 +88,7 @@ async fn serve() -> Served {
 
 async fn ask(served: &Served, request: Request) -> (Vec<Output>, Result<Exit, Failure>) {
     let client = Client::connect(&served.paths.api_socket()).await.unwrap();
-    let (sink, mut outputs) = channel(CancellationToken::new());
+    let (sink, mut outputs) = channel(&CancellationToken::new());
     let asking = tokio::spawn(client.execute(request, sink));
     let mut all = Vec::new();
     while let Some(output) = outputs.next().await {
@@ -137,7 +137,7 @@ async fn a_client_that_goes_away_stops_the_work() {
     let served = serve().await;
     let client = Client::connect(&served.paths.api_socket()).await.unwrap();
     let stop = CancellationToken::new();
-    let (sink, mut outputs) = channel(stop.clone());
+    let (sink, mut outputs) = channel(&stop);
     let asking = tokio::spawn(client.execute(
         Request::Join {
             ticket: "endless".into(),
@@ -177,7 +177,8 @@ async fn the_loopback_port_wants_the_token_and_bounded_bodies() {
         "{answer}"
     );
     let post = format!(
-        "POST /runs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{bearer}Idempotency-Key: k\r\nContent-Length: 9000000\r\n\r\n"
+        "POST /runs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{bearer}Idempotency-Key: k\r\nContent-Length: 1048577\r\n\r\n{}",
+        "x".repeat((1 << 20) + 1)
     );
     assert!(raw(&served.address, &post).await.starts_with("HTTP/1.1 413"));
     let without_key = format!("POST /runs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{bearer}\r\n");

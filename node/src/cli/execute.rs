@@ -39,7 +39,7 @@ impl Context {
         keep: &dyn Fn(&Output) -> bool,
     ) -> Result<Exit, Failure> {
         let signals = Signals::listen()?;
-        let (sink, outputs) = channel(signals.stop.clone());
+        let (sink, outputs) = channel(&signals.stop);
         let executing = executing(&self.paths, &signals.stop).await?;
         let paths = self.paths.clone();
         let work = tokio::spawn(async move {

@@ -82,7 +82,7 @@ async fn daemon(context: Context, args: NodeArgs, store_only: bool) -> Result<Ex
         stop: stop.clone(),
     });
     let serving_api = tokio::spawn(server.serve(daemon, stop.clone()));
-    let (sink, outputs) = channel(stop.clone());
+    let (sink, outputs) = channel(&stop);
     let serving = tokio::spawn(async move { engine.serve(sink).await });
     show(Renderer::stdout(context.options), outputs, &ready).await;
     let ending = serving

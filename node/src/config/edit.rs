@@ -47,7 +47,7 @@ impl ConfigFile {
             Failure::new(Exit::Failed, format!("`{}`{place}: {reason}", path.display()))
                 .hint("correct the file; `gridbackup config get` shows every key")
         };
-        let line = |span: Option<std::ops::Range<usize>>| span.map(|span| text[..span.start].lines().count().max(1));
+        let line = |span: Option<std::ops::Range<usize>>| span.map(|span| text[..span.start].matches('\n').count() + 1);
         let document: DocumentMut = text
             .parse()
             .map_err(|error: toml_edit::TomlError| wrong(line(error.span()), &one_line(error.message())))?;

@@ -65,10 +65,12 @@ pub fn compare(left: &Path, right: &Path) -> Result<Comparison, Failure> {
             }
             comparison.entries += 1;
             match difference(&original, &metadata, &restored) {
-                Ok(None) if metadata.is_dir() => waiting.push(path),
                 Ok(None) => {}
                 Ok(Some(what)) => comparison.differences.push(format!("{}: {what}", path.display())),
                 Err(error) => comparison.differences.push(format!("{}: {error}", path.display())),
+            }
+            if metadata.is_dir() && fs::symlink_metadata(&restored).is_ok_and(|other| other.is_dir()) {
+                waiting.push(path);
             }
         }
     }
