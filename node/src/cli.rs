@@ -1,5 +1,6 @@
 //! The command line: what is typed becomes a request; `cli/execute.rs` has it executed, here or by the daemon.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,6 +25,7 @@ mod queue;
 mod recover;
 mod restore;
 mod run;
+mod serving;
 mod signals;
 mod snapshot_path;
 mod snapshots;
@@ -33,6 +35,7 @@ use self::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::home::HomePaths;
 use crate::render::{self, RenderOptions};
+use crate::request::Request;
 
 /// Back up to your friends' machines, folders and buckets; nobody but you can read it.
 #[derive(Debug, Parser)]
@@ -108,6 +111,8 @@ enum Command {
     Restore(restore::Args),
     /// Is every share where it should be, and intact
     Check(check::Args),
+    /// Stop the daemon cleanly
+    Stop,
     /// Read and change settings, keeping comments
     #[command(subcommand)]
     Config(config::Command),
@@ -134,12 +139,16 @@ pub fn main() -> ExitCode {
     let exit = match run(cli, options) {
         Ok(exit) => exit,
         Err(failure) => {
-            let text = render::failure(&failure, options);
-            let _nobody_listens = std::io::Write::write_all(&mut std::io::stderr(), (text + "\n").as_bytes());
+            complain(&failure, options);
             failure.exit
         }
     };
     ExitCode::from(exit.code())
+}
+
+/// Says why it failed; if nobody reads that, the exit code has to do.
+fn complain(failure: &Failure, options: RenderOptions) {
+    let _nobody_reads = writeln!(std::io::stderr(), "{}", render::failure(failure, options));
 }
 
 /// Parses the command line; what clap answers itself (help, version, usage errors) is printed here. A usage error is a
@@ -153,16 +162,13 @@ fn parse() -> Result<Cli, ExitCode> {
         if is_failure && std::env::args_os().any(|argument| argument == "--json") {
             let text = error.to_string();
             let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            let failure = Failure::new(Exit::Usage, line).hint("see `gridbackup --help`");
-            eprintln!(
-                "{}",
-                render::failure(
-                    &failure,
-                    RenderOptions {
-                        json: true,
-                        ..RenderOptions::default()
-                    }
-                )
+            let options = RenderOptions {
+                json: true,
+                ..RenderOptions::default()
+            };
+            complain(
+                &Failure::new(Exit::Usage, line).hint("see `gridbackup --help`"),
+                options,
             );
         } else {
             let _nobody_reads = error.print();
@@ -209,6 +215,7 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
         Command::Cat(args) => context.execute(args.request()?).await,
         Command::Check(args) => context.execute(args.request()).await,
         Command::Restore(args) => context.execute(args.request()?).await,
+        Command::Stop => context.execute(Request::Stop).await,
         Command::Demo(_) | Command::Init(_) | Command::Completions(_) | Command::Man => {
             unreachable!("these were answered without a runtime")
         }

@@ -60,7 +60,7 @@ impl From<Closed> for Failure {
 }
 
 /// A connected pair; cancelling `stop` asks the writer to finish early. The reader's end cancels no more than this pair.
-pub fn channel(stop: &CancellationToken) -> (Sink, Outputs) {
+pub fn channel(stop: CancellationToken) -> (Sink, Outputs) {
     let stop = stop.child_token();
     let (sender, receiver) = mpsc::channel(OUTPUTS_QUEUED_MAX);
     (
@@ -127,10 +127,13 @@ mod tests {
     #[tokio::test]
     async fn dropping_the_reader_stops_the_writer() {
         let all = CancellationToken::new();
-        let (sink, outputs) = channel(&all);
+        let (sink, outputs) = channel(all.clone());
         assert_eq!(sink.go_on(), Ok(()));
         drop(outputs);
-        assert!(!all.is_cancelled(), "a command that ended was taken for one that was interrupted");
+        assert!(
+            !all.is_cancelled(),
+            "a command that ended was taken for one that was interrupted"
+        );
         assert_eq!(sink.go_on(), Err(Closed));
         assert_eq!(sink.send(Bytes::from_static(b"x")).await, Err(Closed));
     }

@@ -113,9 +113,6 @@ impl<W: Write> Renderer<W> {
         if self.options.quiet && text::is_chatter(message) {
             return Ok(());
         }
-        if let Some(bar) = &self.bar {
-            bar.hide();
-        }
         if let Some(row) = text::row(message, &self.style) {
             return self.table.push(row, &mut self.out, self.style.color);
         }
@@ -125,8 +122,17 @@ impl<W: Write> Renderer<W> {
 
     /// Writes out what is buffered.
     pub fn flush(&mut self) -> io::Result<()> {
-        self.table.flush(&mut self.out, self.style.color)?;
-        self.out.flush()
+        let Self {
+            table, out, style, bar, ..
+        } = self;
+        let mut write = || {
+            table.flush(out, style.color)?;
+            out.flush()
+        };
+        match bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
     }
 
     /// Writes out everything and takes the progress bar away.

@@ -4,15 +4,18 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::Executor;
 use crate::failure::{Exit, Failure};
 use crate::message::Message;
-use crate::output::{Output, channel};
+use crate::output::{Output, Sink, channel};
 use crate::request::Request;
 
 /// One step of an answer.
@@ -33,18 +36,53 @@ const RUNS_MAX: usize = 64;
 /// Messages kept of one answer besides its last; a reader who comes late misses problems of single files beyond it.
 const MESSAGES_MAX: usize = 10_000;
 
-/// Executes one request whose answer only the asker reads: dropping the steps stops the work.
-pub fn execute(executor: Arc<dyn Executor>, request: Request) -> Steps {
-    let (sink, outputs) = channel(&CancellationToken::new());
-    let task = tokio::spawn(executor.execute(request, sink));
-    stream::unfold(Some((outputs, task)), |state| async move {
-        let (mut outputs, task) = state?;
-        match outputs.next().await {
-            Some(output) => Some((Step::Output(output), Some((outputs, task)))),
-            None => Some((Step::End(ending(task.await)), None)),
+/// Whoever executes the requests of one server, until it stops.
+#[derive(Clone)]
+pub struct Workers {
+    executor: Arc<dyn Executor>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Requests have this long to finish cleanly when the server stops. Chosen: longer than any transaction, shorter than the
+/// patience of a service manager.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+
+impl Workers {
+    /// Requests are told to stop when `stop` is cancelled.
+    pub fn new(executor: Arc<dyn Executor>, stop: CancellationToken) -> Self {
+        Self {
+            executor,
+            stop,
+            tasks: TaskTracker::new(),
         }
-    })
-    .boxed()
+    }
+
+    /// Executes one request whose answer only the asker reads: dropping the steps stops the work.
+    pub fn execute(&self, request: Request) -> Steps {
+        let (sink, outputs) = channel(self.stop.clone());
+        let task = self.spawn(request, sink);
+        stream::unfold(Some((outputs, task)), |state| async move {
+            let (mut outputs, task) = state?;
+            match outputs.next().await {
+                Some(output) => Some((Step::Output(output), Some((outputs, task)))),
+                None => Some((Step::End(ending(task.await)), None)),
+            }
+        })
+        .boxed()
+    }
+
+    /// Waits until all requests have ended; the server has stopped.
+    pub async fn finish(&self) {
+        self.tasks.close();
+        if tokio::time::timeout(STOP_WAIT, self.tasks.wait()).await.is_err() {
+            tracing::warn!("Some requests did not stop in time and are broken off");
+        }
+    }
+
+    fn spawn(&self, request: Request, sink: Sink) -> JoinHandle<Result<Exit, Failure>> {
+        self.tasks.spawn(self.executor.clone().execute(request, sink))
+    }
 }
 
 fn ending(joined: Result<Result<Exit, Failure>, tokio::task::JoinError>) -> Result<Exit, Failure> {
@@ -75,7 +113,7 @@ struct Record {
 
 impl Runs {
     /// The answer to a keyed request: begun if the key is new. The work stops when its last reader is gone.
-    pub fn execute(&self, executor: &Arc<dyn Executor>, key: &str, request: Request) -> Result<Steps, Failure> {
+    pub fn execute(&self, workers: &Workers, key: &str, request: Request) -> Result<Steps, Failure> {
         let mut runs = locked(&self.0);
         runs.retain(|(_, run)| !run.was_interrupted());
         if let Some((_, run)) = runs.iter().find(|(known, _)| known == key) {
@@ -101,18 +139,18 @@ impl Runs {
             record: Mutex::default(),
             version: watch::channel(0).0,
             readers: AtomicUsize::new(0),
-            stop: CancellationToken::new(),
+            stop: workers.stop.child_token(),
         });
         runs.push_back((key.to_owned(), run.clone()));
         let steps = run.clone().steps();
-        tokio::spawn(record(run, executor.clone(), request));
+        tokio::spawn(record(run, workers.clone(), request));
         Ok(steps)
     }
 }
 
-async fn record(run: Arc<Run>, executor: Arc<dyn Executor>, request: Request) {
-    let (sink, mut outputs) = channel(&run.stop);
-    let task = tokio::spawn(executor.execute(request, sink));
+async fn record(run: Arc<Run>, workers: Workers, request: Request) {
+    let (sink, mut outputs) = channel(run.stop.clone());
+    let task = workers.spawn(request, sink);
     while let Some(output) = outputs.next().await {
         // Content is only ever read, never the answer to a change.
         if let Output::Message(message) = output {
@@ -236,42 +274,42 @@ mod tests {
     #[tokio::test]
     async fn a_repeated_key_repeats_the_answer_and_not_the_deed() {
         let fake = Arc::new(Fake::default());
-        let executor: Arc<dyn Executor> = fake.clone();
+        let workers = Workers::new(fake.clone(), CancellationToken::new());
         let runs = Runs::default();
-        let first = all(runs.execute(&executor, "k", run_once()).unwrap()).await;
-        let second = all(runs.execute(&executor, "k", run_once()).unwrap()).await;
+        let first = all(runs.execute(&workers, "k", run_once()).unwrap()).await;
+        let second = all(runs.execute(&workers, "k", run_once()).unwrap()).await;
         assert_eq!(fake.executed(), 1);
         assert_eq!(first.last(), second.last());
         assert!(matches!(first.last(), Some(Step::End(Ok(_)))));
-        let other = runs.execute(&executor, "k", Request::Stop).err().unwrap();
+        let other = runs.execute(&workers, "k", Request::Stop).err().unwrap();
         assert_eq!(other.exit, Exit::Usage);
-        all(runs.execute(&executor, "k2", run_once()).unwrap()).await;
+        all(runs.execute(&workers, "k2", run_once()).unwrap()).await;
         assert_eq!(fake.executed(), 2);
     }
 
     #[tokio::test]
     async fn work_stops_with_its_last_reader_and_a_repeat_begins_it_again() {
         let fake = Arc::new(Fake::default());
-        let executor: Arc<dyn Executor> = fake.clone();
+        let workers = Workers::new(fake.clone(), CancellationToken::new());
         let runs = Runs::default();
         let endless = Request::Join {
             ticket: "endless".into(),
         };
-        let mut steps = runs.execute(&executor, "k", endless.clone()).unwrap();
+        let mut steps = runs.execute(&workers, "k", endless.clone()).unwrap();
         steps.next().await.unwrap();
         drop(steps);
         fake.stopped().await;
-        let mut again = runs.execute(&executor, "k", endless).unwrap();
+        let mut again = runs.execute(&workers, "k", endless).unwrap();
         again.next().await.unwrap();
         assert_eq!(fake.executed(), 2);
     }
 
     #[tokio::test]
     async fn finished_answers_make_room() {
-        let executor: Arc<dyn Executor> = Arc::new(Fake::default());
+        let workers = Workers::new(Arc::new(Fake::default()), CancellationToken::new());
         let runs = Runs::default();
         for key in 0..RUNS_MAX + 5 {
-            all(runs.execute(&executor, &key.to_string(), run_once()).unwrap()).await;
+            all(runs.execute(&workers, &key.to_string(), run_once()).unwrap()).await;
         }
         assert_eq!(locked(&runs.0).len(), RUNS_MAX);
     }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::Executor;
-use super::replay::{Runs, Step, Steps, execute};
+use super::replay::{Runs, Step, Steps, Workers};
 use super::resource::{RESOURCES, Resource, entry};
 use super::stream::Format;
 use super::template;
@@ -47,7 +47,7 @@ pub struct ApiServer {
 
 #[derive(Clone)]
 struct Shared {
-    executor: Arc<dyn Executor>,
+    workers: Workers,
     runs: Arc<Runs>,
 }
 
@@ -81,10 +81,11 @@ impl ApiServer {
         }
     }
 
-    /// Serves until `stop` is cancelled; answers that are being given end then.
+    /// Serves until `stop` is cancelled; requests that are being executed are told to stop then, and waited for.
     pub async fn serve(self, executor: Arc<dyn Executor>, stop: CancellationToken) {
+        let workers = Workers::new(executor, stop.clone());
         let app = router(Shared {
-            executor,
+            workers: workers.clone(),
             runs: Arc::default(),
         });
         let tcp = self.tcp.map(|(listener, token)| {
@@ -105,6 +106,7 @@ impl ApiServer {
             () = stop.cancelled() => {}
         }
         let _gone = fs::remove_file(&self.socket);
+        workers.finish().await;
     }
 }
 
@@ -215,13 +217,13 @@ fn answer(
     pairs.extend(query.ok_or_else(|| wrong("The query is not percent-encoded"))?);
     let request = resource.decode(pairs, body)?;
     if !resource.needs_key() {
-        return Ok(execute(shared.executor.clone(), request));
+        return Ok(shared.workers.execute(request));
     }
     let key = header_text(headers, "idempotency-key");
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(wrong("The request has no Idempotency-Key of 1 to 64 characters"));
     }
-    shared.runs.execute(&shared.executor, key, request)
+    shared.runs.execute(&shared.workers, key, request)
 }
 
 fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {

@@ -88,7 +88,7 @@ async fn serve() -> Served {
 
 async fn ask(served: &Served, request: Request) -> (Vec<Output>, Result<Exit, Failure>) {
     let client = Client::connect(&served.paths.api_socket()).await.unwrap();
-    let (sink, mut outputs) = channel(&CancellationToken::new());
+    let (sink, mut outputs) = channel(CancellationToken::new());
     let asking = tokio::spawn(client.execute(request, sink));
     let mut all = Vec::new();
     while let Some(output) = outputs.next().await {
@@ -137,7 +137,7 @@ async fn a_client_that_goes_away_stops_the_work() {
     let served = serve().await;
     let client = Client::connect(&served.paths.api_socket()).await.unwrap();
     let stop = CancellationToken::new();
-    let (sink, mut outputs) = channel(&stop);
+    let (sink, mut outputs) = channel(stop.clone());
     let asking = tokio::spawn(client.execute(
         Request::Join {
             ticket: "endless".into(),

@@ -1,11 +1,13 @@
 //! Executes a request: by the daemon that holds the home, or here. What comes back is shown the same either way.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
+use super::serving::answer_meanwhile;
 use super::signals::Signals;
 use crate::api::client::Client;
 use crate::config;
@@ -39,7 +41,7 @@ impl Context {
         keep: &dyn Fn(&Output) -> bool,
     ) -> Result<Exit, Failure> {
         let signals = Signals::listen()?;
-        let (sink, outputs) = channel(&signals.stop);
+        let (sink, outputs) = channel(signals.stop.clone());
         let executing = executing(&self.paths, &signals.stop).await?;
         let paths = self.paths.clone();
         let work = tokio::spawn(async move {
@@ -101,9 +103,25 @@ async fn here(
         }
         return Ok(Exit::Done);
     }
-    let home = Home::open_locked(paths, lock)?;
-    let engine = Engine::open(home, Mode::Command { listen }).await?;
-    engine.execute(request, sink).await
+    let home = Home::open_locked(paths.clone(), lock)?;
+    let engine = Arc::new(Engine::open(home, Mode::Command { listen }).await?);
+    if !is_long(&request) {
+        return Engine::execute(&engine, request, sink).await;
+    }
+    let (work, done) = (sink.stop().clone(), sink.stop().child_token());
+    let answering = tokio::spawn(answer_meanwhile(paths, engine.clone(), done.clone(), work));
+    let ending = Engine::execute(&engine, request, sink).await;
+    done.cancel();
+    let _answered = answering.await;
+    ending
+}
+
+/// May take hours, in which others want to know how it stands.
+fn is_long(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::RunOnce { .. } | Request::Restore(_) | Request::Recover { .. } | Request::Check { .. }
+    )
 }
 
 /// Needs config.toml and nothing else: no database is opened and no port bound for it.

@@ -4,18 +4,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, absolute};
+use super::serving::Serving;
 use super::signals::Signals;
-use crate::api::{ApiServer, Executor};
+use crate::api::ApiServer;
 use crate::engine::{DaemonOptions, Engine, Mode};
 use crate::failure::{Exit, Failure};
 use crate::home::Home;
-use crate::message::{Changed, Message, Ready};
-use crate::output::{Output, Outputs, Sink, channel};
+use crate::message::{Message, Ready};
+use crate::output::{Output, Outputs, channel};
 use crate::render::Renderer;
 use crate::request::Request;
 
@@ -76,13 +75,9 @@ async fn daemon(context: Context, args: NodeArgs, store_only: bool) -> Result<Ex
     let engine = Arc::new(Engine::open(home, Mode::Daemon(options)).await?);
     let stop = signals.stop.clone();
     let ready = watch::channel(None).0;
-    let daemon = Arc::new(Daemon {
-        engine: engine.clone(),
-        ready: ready.clone(),
-        stop: stop.clone(),
-    });
+    let daemon = Arc::new(Serving::daemon(engine.clone(), ready.clone(), stop.clone()));
     let serving_api = tokio::spawn(server.serve(daemon, stop.clone()));
-    let (sink, outputs) = channel(&stop);
+    let (sink, outputs) = channel(stop.clone());
     let serving = tokio::spawn(async move { engine.serve(sink).await });
     show(Renderer::stdout(context.options), outputs, &ready).await;
     let ending = serving
@@ -120,44 +115,4 @@ async fn show<W: std::io::Write>(
         }
     }
     let _last = renderer.finish();
-}
-
-/// The engine, and the two requests that are about the process.
-struct Daemon {
-    engine: Arc<Engine>,
-    ready: watch::Sender<Option<Ready>>,
-    stop: CancellationToken,
-}
-
-impl Executor for Daemon {
-    fn execute(self: Arc<Self>, request: Request, sink: Sink) -> BoxFuture<'static, Result<Exit, Failure>> {
-        Box::pin(async move {
-            match request {
-                Request::Stop => {
-                    let (action, what, name) = ("stopped".to_owned(), "daemon".to_owned(), String::new());
-                    sink.send(Changed { action, what, name }).await?;
-                    // After the answer is on its way.
-                    let stop = self.stop.clone();
-                    tokio::spawn(async move {
-                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                        stop.cancel();
-                    });
-                    Ok(Exit::Done)
-                }
-                Request::Ready => {
-                    let mut ready = self.ready.subscribe();
-                    let said = ready
-                        .wait_for(Option::is_some)
-                        .await
-                        .ok()
-                        .and_then(|ready| ready.clone());
-                    if let Some(said) = said {
-                        sink.send(said).await?;
-                    }
-                    Ok(Exit::Done)
-                }
-                request => Engine::execute(&self.engine, request, sink).await,
-            }
-        })
-    }
 }

@@ -1,5 +1,6 @@
 //! The progress bar on stderr: how far, how fast, how long still.
 
+use std::io::Write;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -57,18 +58,14 @@ impl Bar {
         self.bar.set_message(files + &current);
     }
 
-    /// Takes the bar away until there is progress again, so that a line can be written where it stands.
-    pub fn hide(&self) {
-        self.bar.suspend(|| {});
+    /// Writes something where the bar stands; the bar moves below it.
+    pub fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.bar.suspend(write)
     }
 
     /// Writes a line above the bar.
     pub fn above(&self, line: &str) {
-        if self.bar.is_hidden() {
-            eprintln!("{line}");
-        } else {
-            self.bar.suspend(|| eprintln!("{line}"));
-        }
+        let _nobody_reads = self.bar.suspend(|| writeln!(std::io::stderr(), "{line}"));
     }
 
     /// Takes the bar away.
