@@ -114,13 +114,13 @@ impl Engine {
             sink.progress(progress);
         }
         summary.shares_bad += damaged.len() as u64;
-        let lost = self.0.db.write(|tx| {
+        self.0.db.write(|tx| {
             missing
                 .iter()
                 .chain(&damaged)
                 .try_for_each(|id| packs::record_lost(tx, &peer.key, *id))
-        });
-        lost
+        })?;
+        Ok(())
     }
 }
 
