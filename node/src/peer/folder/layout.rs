@@ -78,11 +78,31 @@ impl Layout {
             let path = layout.account.join(folder);
             fs::create_dir_all(&path).map_err(|source| OpenError::Io { path, source })?;
         }
+        layout.make_share_folders().map_err(|source| OpenError::Io {
+            path: layout.account.join("shares"),
+            source,
+        })?;
         layout.sweep().map_err(|source| OpenError::Io {
             path: layout.incoming(),
             source,
         })?;
         Ok(layout)
+    }
+
+    /// All at once: made on demand, each would cost a put two more syncs.
+    fn make_share_folders(&self) -> io::Result<()> {
+        let shares = self.account.join("shares");
+        let last = shares.join("ff");
+        if last.exists() {
+            return Ok(());
+        }
+        for first in 0..=u8::MAX {
+            match fs::create_dir(shares.join(format!("{first:02x}"))) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        durable::sync_directory_of(&last)
     }
 
     /// Where a share is.
