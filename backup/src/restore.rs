@@ -81,6 +81,8 @@ pub struct RestoreSummary {
     pub files_unchanged: u64,
     /// Files (and folders) that could not be restored, with the reason.
     pub failed: Vec<(PathBuf, String)>,
+    /// The first pack of which too few shares could be had, if any: some of `failed` may succeed when more peers are up.
+    pub too_few_shares: Option<String>,
     /// Bytes of content written, by length.
     pub bytes_restored: u64,
     /// Bytes fetched from peers.

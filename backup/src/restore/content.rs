@@ -181,6 +181,7 @@ impl Job {
         let chunks = match reader.read_slots(batch[0].pack, &slots, &self.stats).await {
             Ok(chunks) => chunks,
             Err(error) => {
+                self.sink.note(&error);
                 for piece in &batch {
                     self.settle(&files[piece.file as usize], Err(error.to_string()), None);
                 }

@@ -269,6 +269,9 @@ impl Run<'_> {
                 .map(|files| async move { (files, load_inlines(reader, files[0].section, stats).await) })
                 .buffered(SECTIONS_AHEAD);
             while let Some((files, mut inlines)) = loaded.next().await {
+                if let Err(error) = &inlines {
+                    self.sink().note(error);
+                }
                 for file in files {
                     let content = match &mut inlines {
                         Ok(inlines) => take_inline(inlines, file.version).map_err(io::Error::other),

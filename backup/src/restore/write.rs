@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::restore::metadata::{MetadataWriter, Subject, mtime_ns};
 use crate::restore::target::{Place, Target};
 use crate::restore::verify::read_back_whole;
-use crate::restore::{Overwrite, RestoreOptions, RestoreSummary};
+use crate::restore::{Overwrite, RestoreError, RestoreOptions, RestoreSummary};
 
 const PARTIAL_PREFIX: &str = ".gridbackup-partial-";
 
@@ -42,6 +42,13 @@ impl Sink {
     pub(super) fn summary(&self) -> std::sync::MutexGuard<'_, RestoreSummary> {
         self.summary.lock().expect("no panic while the summary is locked")
     }
+    /// Keeps in mind why content could not be read, if it may be readable later.
+    pub(super) fn note(&self, error: &RestoreError) {
+        if matches!(error, RestoreError::TooFewShares { .. }) {
+            self.summary().too_few_shares.get_or_insert(error.to_string());
+        }
+    }
+
     pub(super) fn failed(&self, relative: &[u8], reason: String) {
         let path = self.target.show(relative);
         self.summary().failed.push((path, reason));

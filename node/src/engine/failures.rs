@@ -45,15 +45,15 @@ pub fn write(error: WriteError) -> Failure {
 
 /// The read side failed as a whole.
 pub fn read(error: RestoreError) -> Failure {
-    let exit = match error {
-        RestoreError::TooFewShares { .. } => Exit::TooFewShares,
-        _ => Exit::Failed,
-    };
-    let failure = Failure::from_error(&error).exit(exit);
-    match exit {
-        Exit::TooFewShares => failure.hint("try again when more of these peers are up"),
-        _ => failure,
+    match error {
+        RestoreError::TooFewShares { .. } => too_few_shares(error.to_string()),
+        error => Failure::from_error(&error),
     }
+}
+
+/// Something could not be read because peers are away.
+pub fn too_few_shares(error: String) -> Failure {
+    Failure::new(Exit::TooFewShares, error).hint("try again when more of these peers are up")
 }
 
 /// Recovery failed.

@@ -59,7 +59,10 @@ impl Engine {
             dry_run,
         };
         sink.send(Summary::Restore(summary)).await?;
-        Ok(exit)
+        match too_few_shares {
+            Some(error) => Err(failures::too_few_shares(error)),
+            None => Ok(exit),
+        }
     }
 }
 
