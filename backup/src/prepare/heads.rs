@@ -25,6 +25,8 @@ impl Run<'_> {
         let Some(published) = db.read(content::published)? else {
             return Ok(());
         };
+        // A power cut must not forget a head that a peer has: another one with its number would be a fork.
+        db.write_durable(publish::offer)?;
         let peers = self.writer.peers.all();
         let head = Bytes::from(published.head);
         let puts = peers.iter().map(|peer| {

@@ -85,6 +85,13 @@ pub fn unacknowledged_packs(conn: &Connection) -> Result<Vec<PackRow>, DbError> 
     Ok(packs.collect::<Result<_, _>>()?)
 }
 
+/// The newest head is about to be given to peers. An update even where nothing differs: committed durably, it takes
+/// everything before it to disk.
+pub fn offer(tx: &Transaction<'_>) -> Result<(), DbError> {
+    tx.execute("UPDATE published SET acknowledged = 0", [])?;
+    Ok(())
+}
+
 /// Records that a peer has the newest head.
 pub fn acknowledge(tx: &Transaction<'_>) -> Result<(), DbError> {
     tx.execute("UPDATE published SET acknowledged = 1", [])?;
