@@ -8,7 +8,7 @@ use upload_queue::db::DbError;
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey};
 
-use crate::engine::{Engine, failures};
+use crate::engine::Engine;
 use crate::failure::{Exit, Failure};
 use crate::message::{CheckSummary, Problem, Progress, Summary};
 use crate::output::Sink;

@@ -58,7 +58,9 @@ impl Engine {
                 if let Output::Message(message) = output {
                     match message {
                         Message::Progress(_) => {}
-                        message => drop(sink.send(message).await),
+                        message => {
+                            let _nobody_reads = sink.send(message).await;
+                        }
                     }
                 }
             }
@@ -75,7 +77,7 @@ impl Engine {
                 event: "backup_failed".to_owned(),
                 text: failure.to_string(),
             };
-            drop(sink.send(event).await);
+            let _nobody_reads = sink.send(event).await;
         }
     }
 

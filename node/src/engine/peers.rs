@@ -9,10 +9,9 @@ use proto::id::{AccountId, DeviceId};
 use proto::share_store::PeerStore;
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey, Reach};
-use upload_queue::throttle::{Throttle, Throttled};
 
 use crate::engine::dir_peer::DirPeer;
-use crate::engine::{Engine, clock, failures};
+use crate::engine::{Engine, clock};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::roster::Roster;
 use crate::home::peer_id;
@@ -21,8 +20,6 @@ use crate::output::Sink;
 use crate::peer::folder::FolderStore;
 use crate::request::PeerAdd;
 
-/// How long a command waits for friends who do not answer (chosen: a handshake over a slow line takes about a second).
-const CONNECT_WAIT: Duration = Duration::from_secs(4);
 /// How long a peer may take to say how much space it has.
 const PROBE_WAIT: Duration = Duration::from_secs(4);
 
@@ -48,13 +45,12 @@ impl Engine {
             ))
         });
         let mut peers: Vec<_> = folders.collect();
-        let throttle = config.limit_upload.as_ref().map(|limit| Throttle::new(limit.0));
         if let Some(net) = self.0.net.get() {
             peers.extend(self.friends(&net.roster()).into_iter().map(|friend| Peer {
                 key: PeerKey(format!("{FRIEND}{}", friend.device)),
                 domain: format!("{ACCOUNT}{}", friend.account),
                 reach: Reach::Remote,
-                store: limited(net.peer(friend.device), throttle.clone()),
+                store: Arc::new(net.peer(friend.device)),
                 name: friend.name,
             }));
         }
@@ -78,28 +74,15 @@ impl Engine {
         friends.collect()
     }
 
-    /// Starts the network if there is anybody to reach, and waits a little for friends to answer. Repeatable.
+    /// Starts the network if there is anybody to reach. Friends are dialled when they are first asked for something: nobody
+    /// waits for those who are away.
     pub(super) async fn connect(&self) -> Result<(), Failure> {
         let path = self.0.home.paths.roster();
         let roster = Roster::load(&path).map_err(|error| Failure::from_error(&error))?;
-        if roster.is_none_or(|roster| self.friends(&roster).is_empty()) {
-            return Ok(());
+        if roster.is_some_and(|roster| !self.friends(&roster).is_empty()) {
+            self.network().await?;
+            self.refresh_peers();
         }
-        let net = self.network().await?;
-        self.refresh_peers();
-        let mut links = net.link_changes();
-        let all_here = async {
-            while !self
-                .friends(&net.roster())
-                .iter()
-                .all(|friend| net.connected(friend.device))
-            {
-                if links.changed().await.is_err() {
-                    break;
-                }
-            }
-        };
-        let _some_are_away = tokio::time::timeout(CONNECT_WAIT, all_here).await;
         Ok(())
     }
 
@@ -179,14 +162,6 @@ impl Engine {
             sink.send(message).await?;
         }
         Ok(Exit::Done)
-    }
-}
-
-/// A friend's store behind the upload limit of the config, which all friends share.
-fn limited(store: impl PeerStore + 'static, throttle: Option<Throttle>) -> Arc<dyn PeerStore> {
-    match throttle {
-        Some(throttle) => Arc::new(Throttled::new(store, throttle)),
-        None => Arc::new(store),
     }
 }
 

@@ -46,6 +46,7 @@ impl Engine {
         } else {
             Exit::Failed
         };
+        let too_few_shares = restored.too_few_shares;
         let summary = RestoreSummary {
             snapshot: snapshot.id.to_string(),
             files_restored: restored.files_restored,

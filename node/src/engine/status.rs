@@ -12,7 +12,7 @@ use upload_queue::job::JobState;
 use upload_queue::packs;
 
 use crate::engine::run::tolerate;
-use crate::engine::{Engine, clock, failures};
+use crate::engine::{Engine, clock};
 use crate::failure::{Exit, Failure};
 use crate::message::{self, FileState, FileStatus, PathName};
 use crate::output::Sink;
