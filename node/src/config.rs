@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use backup::exclude::Rules;
 use serde::{Deserialize, Serialize};
 use upload_queue::priority::Weights;
 
@@ -129,6 +130,10 @@ impl Config {
             return Err(format!(
                 "`listen` has `{address}`, which is no multiaddr such as /ip4/0.0.0.0/tcp/4250"
             ));
+        }
+        Rules::new(&self.exclude).map_err(|error| format!("`exclude`: {error}"))?;
+        if let Some(weights) = &self.priority {
+            weights.check().map_err(|error| format!("`priority`: {error}"))?;
         }
         for (name, peer) in &self.peers {
             if let Some(url) = &peer.url {

@@ -383,6 +383,7 @@ pub(super) mod tests {
             Request::Recover {
                 via: vec!["dir:/mnt".into()],
             },
+            Request::Check { read_percent: Some(5) },
             Request::ConfigGet {
                 key: Some("tolerate".into()),
             },
