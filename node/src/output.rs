@@ -81,9 +81,10 @@ impl Sink {
         self.outputs.send(output.into()).await.map_err(|_| Closed)
     }
 
-    /// Sends from a thread that is not the runtime's, waiting while the reader is behind.
+    /// Sends from a thread that may block, waiting while the reader is behind. Unlike `blocking_send` this works inside a
+    /// `Handle::block_on`, too; the budget of the task around it would never be refilled while this waits.
     pub fn send_blocking(&self, output: impl Into<Output>) -> Result<(), Closed> {
-        self.outputs.blocking_send(output.into()).map_err(|_| Closed)
+        futures::executor::block_on(tokio::task::unconstrained(self.send(output)))
     }
 
     /// Sends progress if there is room; a reader that is behind misses it.
@@ -136,5 +137,19 @@ mod tests {
         );
         assert_eq!(sink.go_on(), Err(Closed));
         assert_eq!(sink.send(Bytes::from_static(b"x")).await, Err(Closed));
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_drives_futures_of_its_own_can_send_far_more_than_the_channel_holds() {
+        let (sink, mut outputs) = channel(CancellationToken::new());
+        let runtime = tokio::runtime::Handle::current();
+        let sending = tokio::task::spawn_blocking(move || {
+            runtime.block_on(async { (0..1000).try_for_each(|_| sink.send_blocking(Bytes::from_static(b"x"))) })
+        });
+        let mut count = 0;
+        while outputs.next().await.is_some() {
+            count += 1;
+        }
+        assert_eq!((sending.await.unwrap(), count), (Ok(()), 1000));
     }
 }

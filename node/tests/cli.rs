@@ -287,3 +287,44 @@ fn a_reader_that_goes_away_is_no_panic() {
         assert_eq!(stderr(&output), "", "{command}");
     }
 }
+
+#[test]
+fn a_running_daemon_answers_the_other_commands_and_stops_when_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    init(&home);
+    assert_eq!(code(&gridbackup(&home, &["config", "set", "mdns", "false"])), 0);
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_gridbackup"))
+        .args(["--json", "node", "--listen", "/ip4/127.0.0.1/tcp/0", "--home"])
+        .arg(&home)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(daemon.stdout.take().unwrap()), &mut first).unwrap();
+    let ready: Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(ready["message_type"], "ready", "{ready}");
+    let disk = dir.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let source = dir.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("a.txt"), "keep me").unwrap();
+    let (disk, source) = (format!("dir:{}", disk.display()), source.to_str().unwrap());
+    let run = |arguments: &[&str]| {
+        let output = gridbackup(&home, arguments);
+        assert!(matches!(code(&output), 0 | 4), "{arguments:?}: {}", stderr(&output));
+        stdout(&output)
+    };
+    run(&["config", "set", "tolerate", "0"]);
+    run(&["peer", "add", "disk", &disk]);
+    assert!(run(&["peer", "ls"]).contains("disk"));
+    run(&["run", "--once", source]);
+    assert_eq!(run(&["cat", &format!("latest:{source}/a.txt")]), "keep me");
+    assert!(run(&["find", "a.txt"]).contains("/a.txt"));
+    assert_eq!(run(&["--json", "snapshots"]).lines().count(), 1);
+    assert_eq!(code(&gridbackup(&home, &["node"])), 11);
+    run(&["stop"]);
+    assert_eq!(daemon.wait().unwrap().code(), Some(0));
+    assert_eq!(run(&["--json", "snapshots"]).lines().count(), 1);
+    assert_eq!(code(&gridbackup(&home, &["stop"])), 1);
+}

@@ -290,7 +290,7 @@ pub fn rel(request: &Request) -> String {
 fn values(value: Option<&Value>) -> Vec<Vec<u8>> {
     match value {
         None | Some(Value::Null) => Vec::new(),
-        Some(Value::Array(values)) => values.iter().flat_map(|value| values_of_one(value)).collect(),
+        Some(Value::Array(values)) => values.iter().flat_map(values_of_one).collect(),
         Some(value) => values_of_one(value).into_iter().collect(),
     }
 }

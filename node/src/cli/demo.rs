@@ -138,12 +138,8 @@ async fn story(args: &Args, work: &Path, narrator: &mut Narrator) -> Result<Demo
     ));
 
     let begun = Instant::now();
-    let restored = recover_and_restore(&grid, &friends, work, &phrase, &source).await?;
+    let restored = recover_and_restore(&grid, &friends, work, &phrase, &source, narrator).await?;
     let seconds_restore = begun.elapsed().as_secs_f64();
-    narrator.step(&format!(
-        "New machine: 24 words and one friend's address gave back everything in {seconds_restore:.1} s, {}",
-        rate(size.bytes, seconds_restore),
-    ));
 
     let comparison = compare(&source, &restored)?;
     narrator.comparison(&comparison);
@@ -185,6 +181,7 @@ async fn recover_and_restore(
     work: &Path,
     phrase: &Path,
     source: &Path,
+    narrator: &mut Narrator,
 ) -> Result<PathBuf, Failure> {
     let home = work.join("new-machine");
     let restored = work.join("restored");
@@ -192,6 +189,7 @@ async fn recover_and_restore(
         .first()
         .and_then(Node::address)
         .ok_or_else(|| grid::unexpected("node"))?;
+    let begun = Instant::now();
     let recover = [
         "recover".into(),
         "--phrase-file".into(),
@@ -200,13 +198,25 @@ async fn recover_and_restore(
         via.into(),
     ];
     grid.run(&home, &recover).await?;
+    let seconds = begun.elapsed().as_secs_f64();
+    narrator.step(&format!(
+        "New machine: 24 words and one friend's address gave back the account in {seconds:.1} s"
+    ));
+
+    let begun = Instant::now();
     let mut from = std::ffi::OsString::from("latest:");
     from.push(source);
-    grid.run(
-        &home,
-        &["restore".into(), from, "--target".into(), restored.clone().into()],
-    )
-    .await?;
+    let restore = ["restore".into(), from, "--target".into(), restored.clone().into()];
+    let Message::Summary(Summary::Restore(summary)) = grid.last_message(&home, &restore).await? else {
+        return Err(grid::unexpected("restore"));
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    narrator.step(&format!(
+        "Restored {} files from {} friends in {seconds:.1} s, {}",
+        summary.files_restored,
+        summary.peers_used.len(),
+        rate(summary.bytes_restored, seconds),
+    ));
     Ok(restored)
 }
 
