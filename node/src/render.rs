@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 mod progress;
+mod summary;
 mod table;
 mod text;
 

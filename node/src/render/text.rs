@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::Style;
 use super::table::Row;
+use super::{Style, summary};
 use crate::human::{ByteSize, Period};
-use crate::message::{Entry, FileState, Initialized, Job, Message, Peer, PeerKind, Problem, Snapshot, Status, Summary};
+use crate::message::{Entry, FileState, Initialized, Job, Message, Peer, PeerKind, Problem, Snapshot, Status};
 
 /// Hexadecimal digits of an id that people see: enough to name one snapshot of a lifetime.
 const ID_DIGITS: usize = 12;
@@ -46,7 +46,7 @@ pub fn text(message: &Message, style: &Style) -> String {
     let line = match message {
         Message::Initialized(initialized) => return initialized_text(initialized),
         Message::Status(status) => return status_text(status, style),
-        Message::Summary(summary) => summary_text(summary),
+        Message::Summary(summary) => summary::text(summary),
         Message::Ticket(ticket) => ticket.ticket.clone(),
         Message::Ready(ready) => {
             format!(
@@ -170,89 +170,6 @@ fn status_text(status: &Status, style: &Style) -> String {
         (Some(id), Some(at)) => format!("{} of {} ({})", short(id), time(at, style), age(at, style)),
     };
     text + &format!("Newest complete snapshot: {newest}\n")
-}
-
-fn summary_text(summary: &Summary) -> String {
-    match summary {
-        Summary::Run(run) => {
-            let snapshot = run
-                .snapshot
-                .as_deref()
-                .map_or_else(|| "No snapshot".to_owned(), |id| format!("Snapshot {}", short(id)));
-            let state = match run.files_waiting {
-                _ if run.complete => "complete".to_owned(),
-                0 => "not complete".to_owned(),
-                waiting => format!("not complete: {waiting} files wait"),
-            };
-            let failed = if run.files_failed > 0 {
-                format!(", {} unreadable", run.files_failed)
-            } else {
-                String::new()
-            };
-            format!(
-                "{snapshot} {state}: {} new, {} changed, {} unmodified, {} gone{failed}; read {}, added {}, sent {} in {}",
-                run.files_new,
-                run.files_changed,
-                run.files_unmodified,
-                run.files_gone,
-                ByteSize(run.bytes_read),
-                ByteSize(run.bytes_added),
-                ByteSize(run.bytes_sent),
-                seconds(run.seconds),
-            )
-        }
-        Summary::Restore(restore) => {
-            let verb = if restore.dry_run { "Would restore" } else { "Restored" };
-            let failed = match restore.files_failed {
-                0 => String::new(),
-                failed => format!(", {failed} failed"),
-            };
-            let bad = match restore.peers_bad.is_empty() {
-                true => String::new(),
-                false => format!("; damaged shares came from {}", restore.peers_bad.join(", ")),
-            };
-            format!(
-                "{verb} {} ({}), {} unchanged{failed}; fetched {} from {} in {}{bad}",
-                count(restore.files_restored, "file", "files"),
-                ByteSize(restore.bytes_restored),
-                restore.files_unchanged,
-                ByteSize(restore.bytes_fetched),
-                count(restore.peers_used.len() as u64, "peer", "peers"),
-                seconds(restore.seconds),
-            )
-        }
-        Summary::Recover(recover) => format!(
-            "Recovered {} with {} of {} from {} in {}; now: `gridbackup restore latest --target DIR`",
-            count(recover.snapshots, "snapshot", "snapshots"),
-            count(recover.files, "file", "files"),
-            recover.recovered_device,
-            count(recover.peers_answered, "peer", "peers"),
-            seconds(recover.seconds),
-        ),
-        Summary::Check(check) => format!(
-            "{}: {} of {} shares of {} found, {} damaged; read back {}",
-            if check.ok {
-                "All accounted for"
-            } else {
-                "Not all accounted for"
-            },
-            check.shares_found,
-            check.shares_expected,
-            count(check.packs, "pack", "packs"),
-            check.shares_bad,
-            ByteSize(check.bytes_read),
-        ),
-        Summary::Demo(demo) => format!(
-            "{}: {} ({}) on {} peers, {} of them killed; backup {}, recovery and restore {}",
-            if demo.identical { "Identical" } else { "NOT identical" },
-            count(demo.files, "file", "files"),
-            ByteSize(demo.bytes),
-            demo.peers,
-            demo.peers_stopped,
-            seconds(demo.seconds_backup),
-            seconds(demo.seconds_restore),
-        ),
-    }
 }
 
 fn peer_row(peer: &Peer, style: &Style) -> Row {
@@ -409,7 +326,8 @@ fn paint(text: &str, color: u8, style: &Style) -> String {
     }
 }
 
-fn short(id: &str) -> String {
+/// The beginning of an id.
+pub fn short(id: &str) -> String {
     clean(&id.chars().take(ID_DIGITS).collect::<String>())
 }
 
@@ -421,11 +339,13 @@ fn capital(word: &str) -> String {
         .unwrap_or_default()
 }
 
-fn count(number: u64, one: &str, many: &str) -> String {
+/// `1 file`, `2 files`.
+pub fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-fn seconds(seconds: f64) -> String {
+/// A time taken.
+pub fn seconds(seconds: f64) -> String {
     if seconds < 100.0 {
         format!("{seconds:.1} s")
     } else {

@@ -1,0 +1,108 @@
+//! The last word of each command, as one line.
+
+use super::text::{count, seconds, short};
+use crate::human::ByteSize;
+use crate::message::{CheckSummary, DemoSummary, RecoverSummary, RestoreSummary, RunSummary, Summary};
+
+/// A summary in one line.
+pub fn text(summary: &Summary) -> String {
+    match summary {
+        Summary::Run(run) => run_text(run),
+        Summary::Restore(restore) => restore_text(restore),
+        Summary::Recover(recover) => recover_text(recover),
+        Summary::Check(check) => check_text(check),
+        Summary::Demo(demo) => demo_text(demo),
+    }
+}
+
+fn run_text(run: &RunSummary) -> String {
+    let snapshot = match &run.snapshot {
+        Some(id) => format!("Snapshot {}", short(id)),
+        None => "No snapshot".to_owned(),
+    };
+    let state = match run.files_waiting {
+        _ if run.complete => "complete".to_owned(),
+        0 => "not complete".to_owned(),
+        waiting => format!("not complete, {} for peers", count(waiting, "file waits", "files wait")),
+    };
+    let failed = match run.files_failed {
+        0 => String::new(),
+        failed => format!(", {failed} unreadable"),
+    };
+    format!(
+        "{snapshot} {state}: {} new, {} changed, {} unmodified, {} gone{failed}; read {}, added {}, sent {} in {}",
+        run.files_new,
+        run.files_changed,
+        run.files_unmodified,
+        run.files_gone,
+        ByteSize(run.bytes_read),
+        ByteSize(run.bytes_added),
+        ByteSize(run.bytes_sent),
+        seconds(run.seconds),
+    )
+}
+
+fn restore_text(restore: &RestoreSummary) -> String {
+    let verb = if restore.dry_run { "Would restore" } else { "Restored" };
+    let failed = match restore.files_failed {
+        0 => String::new(),
+        failed => format!(", {failed} failed"),
+    };
+    let bad = match restore.peers_bad.is_empty() {
+        true => String::new(),
+        false => format!("; damaged shares came from {}", restore.peers_bad.join(", ")),
+    };
+    format!(
+        "{verb} {} ({}), {} unchanged{failed}; fetched {} from {} in {}{bad}",
+        count(restore.files_restored, "file", "files"),
+        ByteSize(restore.bytes_restored),
+        restore.files_unchanged,
+        ByteSize(restore.bytes_fetched),
+        count(restore.peers_used.len() as u64, "peer", "peers"),
+        seconds(restore.seconds),
+    )
+}
+
+fn recover_text(recover: &RecoverSummary) -> String {
+    let bad = match recover.peers_bad.is_empty() {
+        true => String::new(),
+        false => format!(" (not believed: {})", recover.peers_bad.join(", ")),
+    };
+    format!(
+        "Recovered {} with {} of {} from {}{bad} in {}; now: `gridbackup restore latest --target DIR`",
+        count(recover.snapshots, "snapshot", "snapshots"),
+        count(recover.files, "file", "files"),
+        recover.recovered_device,
+        count(recover.peers_answered, "peer", "peers"),
+        seconds(recover.seconds),
+    )
+}
+
+fn check_text(check: &CheckSummary) -> String {
+    format!(
+        "{}: {} of {} shares of {} found, {} damaged; read back {}",
+        if check.ok {
+            "All accounted for"
+        } else {
+            "Not all accounted for"
+        },
+        check.shares_found,
+        check.shares_expected,
+        count(check.packs, "pack", "packs"),
+        check.shares_bad,
+        ByteSize(check.bytes_read),
+    )
+}
+
+fn demo_text(demo: &DemoSummary) -> String {
+    format!(
+        "{}: {} ({}) on {} peers, {} of them killed; backup {}, recovery and restore {}",
+        if demo.identical { "Identical" } else { "NOT identical" },
+        count(demo.files, "file", "files"),
+        ByteSize(demo.bytes),
+        demo.peers,
+        demo.peers_stopped,
+        seconds(demo.seconds_backup),
+        seconds(demo.seconds_restore),
+    )
+}
