@@ -41,6 +41,7 @@ pub(crate) mod links;
 mod acceptor;
 mod driver;
 mod keeper;
+mod resolve;
 
 use self::core::Core;
 use self::counters::{Counted, Counters};

@@ -14,9 +14,9 @@ use proto::wire::ticket::Ticket;
 
 use super::invite::Presented;
 use super::roster::{Roster, RosterFileError};
-use crate::net::core::{ConnectError, Core};
-use crate::net::frames::{self, ReadError};
-use crate::net::greet::{self, Caller, GreetError};
+use crate::net::core::{ConnectError, Core, OpenError};
+use crate::net::frames::{self, Frame, ReadError};
+use crate::net::greet::{Caller, GreetError};
 
 /// How long a whole exchange may take: a roster is small.
 const EXCHANGE_TIME: Duration = Duration::from_secs(30);
@@ -308,11 +308,13 @@ where
 }
 
 async fn ask(core: &Core, device: DeviceId, message: &MemberMessage) -> Result<Stream, JoinError> {
-    let mut stream = core.open_stream(device, MEMBER_PROTOCOL).await?;
-    frames::say(&mut stream, &core.hello(None), Bytes::new()).await?;
-    frames::say(&mut stream, message, Bytes::new()).await?;
-    greet::read_welcome(&mut stream, device).await?;
-    Ok(stream)
+    let said = [Frame::bare(&core.hello(None)), Frame::bare(message)];
+    core.open(device, MEMBER_PROTOCOL, &said)
+        .await
+        .map_err(|error| match error {
+            OpenError::Connect(error) => error.into(),
+            OpenError::Greet(error) => error.into(),
+        })
 }
 
 async fn read(stream: &mut Stream) -> Result<(MemberMessage, Bytes), JoinError> {

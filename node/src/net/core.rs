@@ -1,9 +1,11 @@
 //! What all tasks of the network share: identity, roster, connections, stores.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ed25519_dalek::SigningKey;
+use futures::io::AsyncWriteExt;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
 use proto::id::DeviceId;
@@ -14,7 +16,10 @@ use upload_queue::throttle::Throttle;
 
 use super::counters::Counters;
 use super::driver::Dial;
+use super::frames::Frame;
+use super::greet::{self, GreetError};
 use super::links::{Links, announced};
+use super::resolve::resolve;
 use crate::friendnet::identity;
 use crate::friendnet::invite::Invites;
 use crate::friendnet::members::Members;
@@ -22,6 +27,11 @@ use crate::peer::kept::Kept;
 
 /// How long a connection may take to come up, and a stream to open on it.
 pub const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// How often a stream is opened that the other side drops without a word. libp2p-stream drops streams that arrive faster than
+/// its acceptor is scheduled: two at once are enough.
+const TRIES_MAX: u32 = 5;
+/// The wait before the second try; each one after that waits longer by as much.
+const RETRY_WAIT: Duration = Duration::from_millis(50);
 /// Most addresses tried in one dial.
 const ADDRESSES_MAX: usize = 16;
 
@@ -71,6 +81,17 @@ pub struct ConnectError {
     reason: String,
 }
 
+/// A stream that could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The other side did not say welcome.
+    #[error(transparent)]
+    Greet(#[from] GreetError),
+}
+
 impl Core {
     /// Sees that there is a connection to `device`: at once when there is one, else by dialing all known addresses. May be
     /// dropped.
@@ -83,7 +104,7 @@ impl Core {
         if self.links.is_connected(peer) {
             return Ok(peer);
         }
-        let addresses = self.addresses_of(device, peer);
+        let addresses = resolve(self.addresses_of(device, peer)).await;
         if addresses.is_empty() {
             return Err(failed("no address of it is known"));
         }
@@ -100,21 +121,42 @@ impl Core {
         }
     }
 
-    /// Connects and opens a stream. May be dropped.
-    pub async fn open_stream(&self, device: DeviceId, protocol: &'static str) -> Result<Stream, ConnectError> {
-        let failed = |reason: String| ConnectError {
-            device: device.short(),
-            reason,
-        };
+    /// Connects, opens a stream, says the first frames, and returns it when the other side has said welcome. May be dropped.
+    pub async fn open(&self, device: DeviceId, protocol: &'static str, said: &[Frame]) -> Result<Stream, OpenError> {
+        let mut tries = 0;
+        loop {
+            let failed = match self.try_open(device, protocol, said).await {
+                Err(OpenError::Greet(error @ GreetError::Dropped { .. })) => error,
+                outcome => return outcome,
+            };
+            tries += 1;
+            if tries == TRIES_MAX {
+                return Err(failed.into());
+            }
+            tokio::time::sleep(RETRY_WAIT * tries).await;
+        }
+    }
+
+    async fn try_open(&self, device: DeviceId, protocol: &'static str, said: &[Frame]) -> Result<Stream, OpenError> {
+        let mut stream = self.open_stream(device, protocol).await?;
+        for frame in said {
+            frame.write(&mut stream).await.map_err(GreetError::from)?;
+        }
+        stream.flush().await.map_err(GreetError::from)?;
+        greet::read_welcome(&mut stream, device).await?;
+        Ok(stream)
+    }
+
+    async fn open_stream(&self, device: DeviceId, protocol: &'static str) -> Result<Stream, OpenError> {
         let peer = self.connect(device).await?;
         // A control that is shared opens one stream after the other; a clone has its own turn.
         let mut control = self.control.clone();
         let opening = control.open_stream(peer, StreamProtocol::new(protocol));
-        match tokio::time::timeout(CONNECT_TIME, opening).await {
-            Err(_) => Err(failed("no stream in time".into())),
-            Ok(Err(error)) => Err(failed(error.to_string())),
-            Ok(Ok(stream)) => Ok(stream),
-        }
+        let opened = tokio::time::timeout(CONNECT_TIME, opening).await;
+        let opened = opened.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+        Ok(opened.map_err(|error| GreetError::Dropped {
+            reason: error.to_string(),
+        })?)
     }
 
     /// Where this node can be reached, as others should be told.

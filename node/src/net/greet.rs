@@ -29,7 +29,13 @@ pub enum GreetError {
     /// The certificate is damaged or belongs to another device.
     #[error("The other side's certificate is not its own")]
     Certificate,
-    /// The other side broke the protocol, or hung up.
+    /// The stream ended without a word: try again.
+    #[error("The stream was dropped: {reason}")]
+    Dropped {
+        /// What the transport said.
+        reason: String,
+    },
+    /// The other side broke the protocol.
     #[error("The other side does not speak this protocol: {reason}")]
     Protocol {
         /// What is wrong.
@@ -39,15 +45,18 @@ pub enum GreetError {
 
 impl From<ReadError> for GreetError {
     fn from(error: ReadError) -> Self {
-        Self::Protocol {
-            reason: error.to_string(),
+        match error {
+            ReadError::Io(error) => error.into(),
+            ReadError::Frame(error) => Self::Protocol {
+                reason: error.to_string(),
+            },
         }
     }
 }
 
 impl From<std::io::Error> for GreetError {
     fn from(error: std::io::Error) -> Self {
-        Self::Protocol {
+        Self::Dropped {
             reason: error.to_string(),
         }
     }
@@ -131,8 +140,8 @@ async fn read_greeting<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Greeting,
             reason: "no greeting in time".into(),
         }),
         Ok(Ok(Some((greeting, _)))) => Ok(greeting),
-        Ok(Ok(None)) => Err(GreetError::Protocol {
-            reason: "the stream ended without a greeting".into(),
+        Ok(Ok(None)) => Err(GreetError::Dropped {
+            reason: "it ended without a greeting".into(),
         }),
         Ok(Err(error)) => Err(error.into()),
     }

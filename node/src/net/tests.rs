@@ -12,6 +12,7 @@ use proto::wire::greeting::Refusal;
 use proto::wire::share::ShareMessage;
 use tempfile::TempDir;
 
+use super::frames::Frame;
 use super::*;
 
 const LATER: u64 = 1 << 40;
@@ -64,12 +65,8 @@ async fn friends() -> (TestNode, TestNode) {
 /// A share stream of `caller` to `holder`, greetings done.
 async fn raw_stream(caller: &NetHandle, holder: &NetHandle) -> Stream {
     let core = &caller.shared.core;
-    let mut stream = core.open_stream(holder.device(), SHARE_PROTOCOL).await.unwrap();
-    frames::say(&mut stream, &core.hello(None), Default::default())
-        .await
-        .unwrap();
-    greet::read_welcome(&mut stream, holder.device()).await.unwrap();
-    stream
+    let hello = Frame::bare(&core.hello(None));
+    core.open(holder.device(), SHARE_PROTOCOL, &[hello]).await.unwrap()
 }
 
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -328,6 +325,26 @@ async fn a_friend_that_is_away_is_unreachable_at_once_and_served_when_it_is_back
         .hint(ada_net.device(), ada_net.shared.core.links.listening()[0].clone());
     tokio::time::sleep(Duration::from_millis(2100)).await;
     store.space().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_puts_and_a_small_request_share_a_connection() {
+    let (ada, bob) = friends().await;
+    let store = bob.net.peer(ada.net.device());
+    let puts = (0..5).map(|number| {
+        let (id, share) = bob.fixture.share(number);
+        store.put(id, share)
+    });
+    let (acks, listed) = futures::join!(futures::future::join_all(puts), store.list(None, 10));
+    assert!(listed.is_ok() && acks.iter().all(Result::is_ok), "{listed:?} {acks:?}");
+    assert_eq!(store.list(None, 10).await.unwrap().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_streams_opened_at_once_are_all_served() {
+    let (ada, bob) = friends().await;
+    let lanes = (0..24).map(|_| raw_stream(&bob.net, &ada.net));
+    assert_eq!(futures::future::join_all(lanes).await.len(), 24);
 }
 
 #[test]

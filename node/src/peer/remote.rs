@@ -21,12 +21,15 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::lane::{Lane, Request, wrong_answer};
 use super::serve::PUTS_MAX;
-use crate::net::core::Core;
-use crate::net::frames;
-use crate::net::greet::{self, GreetError};
+use crate::net::core::{Core, OpenError};
+use crate::net::frames::Frame;
+use crate::net::greet::GreetError;
 
 /// A failed attempt to connect answers for all that ask within this time: a hundred waiting puts are one dial.
 const FAILURE_TIME: Duration = Duration::from_secs(2);
+
+/// How long to stay away from a friend that has too many streams open.
+const BUSY_TIME: Duration = Duration::from_secs(5);
 
 /// A friend's node; clones share its lanes.
 #[derive(Clone)]
@@ -263,22 +266,16 @@ impl Inner {
     }
 
     async fn open_lane(&self) -> Result<Arc<Lane>, StoreError> {
-        let unreachable = |reason: String| StoreError::Unreachable { reason };
-        let stream = self.core.open_stream(self.device, SHARE_PROTOCOL).await;
-        let mut stream = stream.map_err(|error| unreachable(error.to_string()))?;
-        let hello = self.core.hello(self.owner);
-        frames::say(&mut stream, &hello, Bytes::new())
-            .await
-            .map_err(|error| unreachable(error.to_string()))?;
-        match greet::read_welcome(&mut stream, self.device).await {
-            Ok(_) => Ok(Lane::start(self.core.clone(), stream)),
-            Err(GreetError::Refused {
+        let hello = Frame::bare(&self.core.hello(self.owner));
+        match self.core.open(self.device, SHARE_PROTOCOL, &[hello]).await {
+            Ok(stream) => Ok(Lane::start(self.core.clone(), stream)),
+            Err(OpenError::Greet(GreetError::Refused {
                 refusal: Refusal::Busy, ..
-            }) => Err(StoreError::Busy {
-                retry_after: Duration::from_secs(5),
+            })) => Err(StoreError::Busy { retry_after: BUSY_TIME }),
+            Err(OpenError::Greet(GreetError::Refused { text, .. })) => Err(StoreError::Refused { reason: text }),
+            Err(error) => Err(StoreError::Unreachable {
+                reason: error.to_string(),
             }),
-            Err(GreetError::Refused { text, .. }) => Err(StoreError::Refused { reason: text }),
-            Err(error) => Err(unreachable(error.to_string())),
         }
     }
 }
