@@ -22,7 +22,17 @@ use super::folder::{Claims, FolderStore, store_error};
 const PARTIALS_MAX: usize = 64;
 const EXTENSION: &str = "part";
 
-static NEXT_WRITER: AtomicU64 = AtomicU64::new(0);
+/// The order in which puts were asked for. The last one asked for counts, whichever begins first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Turn(u64);
+
+impl Turn {
+    /// One later than all before.
+    pub fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// One friend's unfinished transfers.
 pub struct Partials {
@@ -31,14 +41,14 @@ pub struct Partials {
     /// first is about to take away.
     turns: Claims,
     /// The newest writer of each share that is being received: when a connection breaks unnoticed, the next one takes over.
-    writers: Mutex<HashMap<ShareId, u64>>,
+    writers: Mutex<HashMap<ShareId, Turn>>,
 }
 
 /// A transfer that is going on. Dropping it ends it; its bytes stay.
 pub struct Partial {
     partials: Arc<Partials>,
     id: ShareId,
-    writer: u64,
+    writer: Turn,
     path: PathBuf,
     file: File,
     /// Bytes that are in the file.
@@ -54,11 +64,13 @@ impl Partials {
         Self { folder, turns, writers }
     }
 
-    /// Begins or goes on with the transfer of `id`; whoever wrote it before can no longer. `None` if `store` holds it already.
+    /// Begins or goes on with the transfer of `id`; whoever asked for it before `writer` can write it no longer. `None` if
+    /// `store` holds it already.
     pub fn open(
         self: &Arc<Self>,
         id: ShareId,
         stored_bytes: u32,
+        writer: Turn,
         store: &FolderStore,
     ) -> Result<Option<Partial>, StoreError> {
         let _turn = self.turns.claim(id);
@@ -66,11 +78,13 @@ impl Partials {
             return Ok(None);
         }
         store.check_room(stored_bytes.into())?;
+        if self.lock().get(&id).is_some_and(|other| *other > writer) {
+            return Err(taken_over());
+        }
         let path = self.folder.join(format!("{id}.{EXTENSION}"));
         let (file, received) = self
             .open_file(&path, stored_bytes)
             .map_err(|error| store_error("receiving a share", &error))?;
-        let writer = NEXT_WRITER.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(id, writer);
         let resumed = received > 0;
         Ok(Some(Partial {
@@ -122,7 +136,7 @@ impl Partials {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ShareId, u64>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ShareId, Turn>> {
         self.writers.lock().expect("no panic while the transfers are locked")
     }
 }
@@ -251,7 +265,7 @@ mod tests {
         fn open(&self, number: usize) -> Partial {
             let (id, share) = self.fixture.share(number);
             self.partials
-                .open(id, share.stored_bytes() as u32, &self.store)
+                .open(id, share.stored_bytes() as u32, Turn::next(), &self.store)
                 .unwrap()
                 .expect("not held")
         }
@@ -277,7 +291,7 @@ mod tests {
         assert!(
             holder
                 .partials
-                .open(id, share.stored_bytes() as u32, &holder.store)
+                .open(id, share.stored_bytes() as u32, Turn::next(), &holder.store)
                 .unwrap()
                 .is_none()
         );
@@ -295,6 +309,16 @@ mod tests {
         drop(old);
         new.append(10, &stored[10..]).unwrap();
         new.finish(&holder.store, ()).unwrap();
+    }
+
+    #[test]
+    fn a_put_that_was_asked_for_earlier_but_begins_later_does_not_take_over() {
+        let holder = holder();
+        let early = Turn::next();
+        let _late = holder.open(0);
+        let (id, share) = holder.fixture.share(0);
+        let opened = holder.partials.open(id, share.stored_bytes() as u32, early, &holder.store);
+        assert_eq!(opened.err(), Some(taken_over()));
     }
 
     #[test]
@@ -334,7 +358,7 @@ mod tests {
         let holder = holder();
         for number in 0..2 * PARTIALS_MAX {
             let id = ShareId([number as u8; 32]);
-            let mut partial = holder.partials.open(id, 1000, &holder.store).unwrap().unwrap();
+            let mut partial = holder.partials.open(id, 1000, Turn::next(), &holder.store).unwrap().unwrap();
             partial.append(0, b"part").unwrap();
         }
         assert_eq!(fs::read_dir(holder.store.incoming()).unwrap().count(), PARTIALS_MAX);

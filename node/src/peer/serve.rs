@@ -16,12 +16,15 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::kept::Shelf;
+use super::partial::Turn;
 use crate::net::core::Core;
 use crate::net::frames::{self, Frame, ReadError};
 use crate::net::greet::Caller;
 
 mod receive;
 mod send;
+
+use receive::Incoming;
 
 /// Requests of one stream being answered at once, puts not counted.
 const REQUESTS_MAX: usize = 16;
@@ -107,11 +110,18 @@ impl Serving {
             let retry_after = std::time::Duration::from_secs(1);
             return self.handlers.fail(request, StoreError::Busy { retry_after }).await;
         }
-        let (bytes, incoming) = mpsc::channel(FRAMES_MAX);
-        self.puts.insert(request, bytes);
+        let (sender, bytes) = mpsc::channel(FRAMES_MAX);
+        self.puts.insert(request, sender);
+        let turn = Turn::next();
+        let incoming = Incoming {
+            request,
+            id,
+            stored_bytes,
+            turn,
+            bytes,
+        };
         let handlers = self.handlers.clone();
-        self.tasks
-            .spawn(async move { handlers.receive(request, id, stored_bytes, incoming).await });
+        self.tasks.spawn(async move { handlers.receive(incoming).await });
     }
 
     async fn pass_on(&mut self, request: u32, offset: u32, payload: Bytes) {

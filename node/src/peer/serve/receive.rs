@@ -11,31 +11,30 @@ use proto::wire::share::ShareMessage;
 use tokio::sync::mpsc;
 
 use super::Handlers;
-use crate::peer::partial::Partial;
+use crate::peer::partial::{Partial, Turn};
 
 /// A put that sends nothing for this long gives up its place; its bytes stay.
 const QUIET_TIME: Duration = Duration::from_secs(60);
 
+/// A put that the other side asked for.
+pub(super) struct Incoming {
+    pub request: u32,
+    pub id: ShareId,
+    pub stored_bytes: u32,
+    /// Taken when the request was read: handlers may start in another order.
+    pub turn: Turn,
+    /// Its frames, as they come.
+    pub bytes: mpsc::Receiver<(u32, Bytes)>,
+}
+
 impl Handlers {
     /// Receives one share and answers for it.
-    pub(super) async fn receive(
-        &self,
-        request: u32,
-        id: ShareId,
-        stored_bytes: u32,
-        bytes: mpsc::Receiver<(u32, Bytes)>,
-    ) {
-        match self.received(request, id, stored_bytes, bytes).await {
+    pub(super) async fn receive(&self, incoming: Incoming) {
+        let (request, id, stored_bytes) = (incoming.request, incoming.id, incoming.stored_bytes);
+        match self.received(incoming).await {
             Ok(true) => {
-                let receipt = self.receipt(id, stored_bytes);
-                self.say(
-                    &ShareMessage::PutAck {
-                        request,
-                        receipt: receipt.encode().into(),
-                    },
-                    Bytes::new(),
-                )
-                .await;
+                let receipt = self.receipt(id, stored_bytes).encode().into();
+                self.say(&ShareMessage::PutAck { request, receipt }, Bytes::new()).await;
             }
             Ok(false) => {}
             Err(error) => self.fail(request, error).await,
@@ -43,39 +42,23 @@ impl Handlers {
     }
 
     /// True when the share is durable here, false when the sender stopped sending it.
-    async fn received(
-        &self,
-        request: u32,
-        id: ShareId,
-        stored_bytes: u32,
-        mut bytes: mpsc::Receiver<(u32, Bytes)>,
-    ) -> Result<bool, StoreError> {
+    async fn received(&self, mut incoming: Incoming) -> Result<bool, StoreError> {
         self.only_owner()?;
+        let stored_bytes = incoming.stored_bytes;
         if ShareSize::from_stored_bytes(stored_bytes as usize).is_none() {
             return Err(StoreError::Refused {
                 reason: format!("{stored_bytes} bytes are not the length of a share"),
             });
         }
-        let _turn = self
-            .core
-            .kept
-            .receiving
-            .acquire()
-            .await
-            .expect("the turns are never closed");
-        let Some(mut partial) = self.open(id, stored_bytes).await? else {
+        let receiving = self.core.kept.receiving.acquire().await;
+        let _receiving = receiving.expect("the turns are never closed");
+        let Some(mut partial) = self.open(&incoming).await? else {
             return Ok(true);
         };
-        self.say(
-            &ShareMessage::PutFrom {
-                request,
-                offset: partial.received(),
-            },
-            Bytes::new(),
-        )
-        .await;
+        let (request, offset) = (incoming.request, partial.received());
+        self.say(&ShareMessage::PutFrom { request, offset }, Bytes::new()).await;
         while !partial.is_complete() {
-            let next = tokio::time::timeout(QUIET_TIME, bytes.recv()).await;
+            let next = tokio::time::timeout(QUIET_TIME, incoming.bytes.recv()).await;
             let Ok(Some((offset, piece))) = next else {
                 return Ok(false);
             };
@@ -87,16 +70,12 @@ impl Handlers {
     }
 
     /// `None` when the share is here already.
-    async fn open(&self, id: ShareId, stored_bytes: u32) -> Result<Option<Partial>, StoreError> {
-        let _turn = self
-            .core
-            .kept
-            .checking
-            .acquire()
-            .await
-            .expect("the turns are never closed");
+    async fn open(&self, incoming: &Incoming) -> Result<Option<Partial>, StoreError> {
+        let checking = self.core.kept.checking.acquire().await;
+        let _checking = checking.expect("the turns are never closed");
         let shelf = self.shelf.clone();
-        blocking(move || shelf.partials.open(id, stored_bytes, &shelf.store)).await
+        let (id, stored_bytes, turn) = (incoming.id, incoming.stored_bytes, incoming.turn);
+        blocking(move || shelf.partials.open(id, stored_bytes, turn, &shelf.store)).await
     }
 
     async fn append(&self, mut partial: Partial, offset: u32, bytes: Bytes) -> Result<Partial, StoreError> {
