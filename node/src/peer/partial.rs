@@ -317,7 +317,9 @@ mod tests {
         let early = Turn::next();
         let _late = holder.open(0);
         let (id, share) = holder.fixture.share(0);
-        let opened = holder.partials.open(id, share.stored_bytes() as u32, early, &holder.store);
+        let opened = holder
+            .partials
+            .open(id, share.stored_bytes() as u32, early, &holder.store);
         assert_eq!(opened.err(), Some(taken_over()));
     }
 
@@ -358,7 +360,11 @@ mod tests {
         let holder = holder();
         for number in 0..2 * PARTIALS_MAX {
             let id = ShareId([number as u8; 32]);
-            let mut partial = holder.partials.open(id, 1000, Turn::next(), &holder.store).unwrap().unwrap();
+            let mut partial = holder
+                .partials
+                .open(id, 1000, Turn::next(), &holder.store)
+                .unwrap()
+                .unwrap();
             partial.append(0, b"part").unwrap();
         }
         assert_eq!(fs::read_dir(holder.store.incoming()).unwrap().count(), PARTIALS_MAX);
