@@ -105,6 +105,9 @@ pub enum NetError {
     /// The roster cannot be used.
     #[error(transparent)]
     Roster(#[from] RosterFileError),
+    /// This device's addresses cannot be told.
+    #[error(transparent)]
+    Publish(#[from] JoinError),
     /// The invitations cannot be used.
     #[error(transparent)]
     Invites(#[from] InvitesError),
@@ -177,6 +180,8 @@ impl Net {
         tokio::spawn(acceptor::run(core.clone(), shares, exchanges));
         tokio::spawn(keeper::run(core.clone()));
         await_addresses(&core).await?;
+        // Before anybody is invited: who joins learns of this device at once.
+        join::publish(&core).await?;
         let stop = core.stop.clone().drop_guard();
         Ok(NetHandle {
             shared: Arc::new(Shared {

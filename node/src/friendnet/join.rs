@@ -285,8 +285,13 @@ async fn merge(core: &Arc<Core>, records: RosterRecords) -> Result<(), JoinError
     publish(core).await
 }
 
-/// Says in the roster where this device is.
+/// Says in the roster where this device is. A short command that does not listen leaves what its daemon said.
 pub async fn publish(core: &Arc<Core>) -> Result<(), JoinError> {
+    let known = core.members.roster().device(core.device).is_some();
+    let silent = core.announced_addresses().is_empty();
+    if silent && (known || !core.listen.is_empty()) {
+        return Ok(());
+    }
     let core = core.clone();
     blocking(move || {
         core.members

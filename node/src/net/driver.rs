@@ -28,7 +28,7 @@ pub struct Dial {
     /// Where.
     pub addresses: Vec<Multiaddr>,
     /// Gets the outcome.
-    pub done: oneshot::Sender<Result<(), String>>,
+    pub done: Done,
 }
 
 /// State of the task.
@@ -36,8 +36,19 @@ pub struct Driver {
     swarm: Swarm<Behaviour>,
     links: Arc<Links>,
     members: watch::Receiver<Arc<Roster>>,
-    dialing: HashMap<PeerId, Vec<oneshot::Sender<Result<(), String>>>>,
+    dialing: HashMap<PeerId, Dialing>,
     inbound: HashMap<ConnectionId, (PeerId, Instant)>,
+}
+
+type Done = oneshot::Sender<Result<(), String>>;
+
+/// A dial that is going on.
+struct Dialing {
+    /// libp2p-stream dials too, without addresses: its failures are not ours.
+    attempt: ConnectionId,
+    waiting: Vec<Done>,
+    /// Who asked meanwhile, perhaps with newer addresses: dialed again if this one fails.
+    next: Option<(Vec<Multiaddr>, Vec<Done>)>,
 }
 
 impl Driver {
@@ -73,16 +84,29 @@ impl Driver {
 
     fn dial(&mut self, dial: Dial) {
         let Dial { peer, addresses, done } = dial;
-        let condition = PeerCondition::DisconnectedAndNotDialing;
+        if self.swarm.is_connected(&peer) {
+            // Whoever asked may have given up; here and below.
+            let _ = done.send(Ok(()));
+        } else if let Some(dialing) = self.dialing.get_mut(&peer) {
+            let (newest, waiting) = dialing.next.get_or_insert_default();
+            *newest = addresses;
+            waiting.push(done);
+        } else {
+            self.dial_for(peer, addresses, vec![done]);
+        }
+    }
+
+    fn dial_for(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, waiting: Vec<Done>) {
+        // All dials start here, so that the swarm never has another one to the same peer.
         let options = DialOpts::peer_id(peer)
-            .condition(condition)
+            .condition(PeerCondition::Always)
             .addresses(addresses)
             .build();
-        match self.swarm.dial(options) {
-            Ok(()) => self.dialing.entry(peer).or_default().push(done),
-            Err(DialError::DialPeerConditionFalse(_)) if self.swarm.is_connected(&peer) => drop(done.send(Ok(()))),
-            Err(DialError::DialPeerConditionFalse(_)) => self.dialing.entry(peer).or_default().push(done),
-            Err(error) => drop(done.send(Err(reason(&error)))),
+        let attempt = options.connection_id();
+        let next = None;
+        self.dialing.insert(peer, Dialing { attempt, waiting, next });
+        if let Err(error) = self.swarm.dial(options) {
+            self.dialed(peer, &Err(reason(&error)));
         }
     }
 
@@ -111,9 +135,13 @@ impl Driver {
             }
             SwarmEvent::OutgoingConnectionError {
                 peer_id: Some(peer),
+                connection_id,
                 error,
-                ..
-            } => {
+            } if self
+                .dialing
+                .get(&peer)
+                .is_some_and(|dialing| dialing.attempt == connection_id) =>
+            {
                 self.dialed(peer, &Err(reason(&error)));
             }
             SwarmEvent::NewListenAddr { address, .. } => self.links.listening_on(address),
@@ -147,9 +175,18 @@ impl Driver {
     }
 
     fn dialed(&mut self, peer: PeerId, outcome: &Result<(), String>) {
-        for done in self.dialing.remove(&peer).unwrap_or_default() {
-            // Whoever asked may have given up.
+        let Some(Dialing { waiting, next, .. }) = self.dialing.remove(&peer) else {
+            return;
+        };
+        for done in waiting {
             let _ = done.send(outcome.clone());
+        }
+        let Some((addresses, waiting)) = next else { return };
+        if outcome.is_err() {
+            return self.dial_for(peer, addresses, waiting);
+        }
+        for done in waiting {
+            let _ = done.send(Ok(()));
         }
     }
 

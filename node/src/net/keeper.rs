@@ -68,9 +68,7 @@ struct Outcome {
 
 impl Keeper {
     async fn attend(&mut self) {
-        if !self.core.links.listening().is_empty()
-            && let Err(error) = join::publish(&self.core).await
-        {
+        if let Err(error) = join::publish(&self.core).await {
             tracing::error!("{error}");
         }
         let roster = self.core.members.roster();
