@@ -24,7 +24,7 @@ fn a_wrong_phrase_exits_with_12_and_says_which_word() -> Result<()> {
                 "/ip4/127.0.0.1/tcp/1",
             ],
         )?;
-        assert!(!blank.dir.join("keys").exists(), "nothing is left behind");
+        assert!(!blank.dir.join("account.key").exists(), "nothing is left behind");
         Ok(said.stderr)
     };
     assert!(recover("abandon ability")?.contains("24"));

@@ -82,6 +82,7 @@ fn with_three_of_five_disks_gone_the_missing_are_named_and_nothing_false_is_rest
     for disk in ["disk1", "disk3", "disk5"] {
         fs::rename(dir.path().join(format!("{disk}-away")), dir.path().join(disk))?;
     }
+    fs::remove_dir_all(&target)?;
     owner.ok(["restore", &wanted, "--target", path_str(&target)?])?;
     assert_same(&source, &target)
 }
@@ -143,8 +144,8 @@ fn damaged_state_files_get_a_clear_line_and_lose_nothing() -> Result<()> {
     let foreign = |path: &Path| -> Result<()> { Ok(fs::write(path, b"this belongs to another program".repeat(400))?) };
     assert!(damaged("catalog.db", &foreign)?.contains("catalog"));
     assert!(damaged("catalog.db", &truncate)?.contains("catalog"));
-    assert!(damaged("config.toml", &|path| Ok(fs::write(path, "tolerate = \"many\"\n")?))?.contains("tolerate"));
-    for name in ["keys"] {
+    assert!(damaged("config.toml", &|path| Ok(fs::write(path, "tolerate = \"many\"\n")?))?.contains("line 1"));
+    for name in ["account.key", "device.key", "device.cert"] {
         damaged(name, &truncate)?;
         damaged(name, &|path| Ok(flip_byte(path)?))?;
     }

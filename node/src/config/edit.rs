@@ -93,9 +93,12 @@ impl ConfigFile {
         key.split('.').try_fold(&all, |value, part| value.get(part)).cloned()
     }
 
-    /// Sets a dotted key to what was typed: a TOML value if it is one that fits, text otherwise.
+    /// Sets a dotted key to what was typed: a TOML value if it is one that fits, otherwise text, or for a list the texts
+    /// between commas.
     pub fn set(&mut self, key: &str, typed: &str) -> Result<(), Failure> {
         let as_text = self.with(key, Some(Value::from(typed)));
+        let texts = || typed.split(',').map(str::trim).collect::<toml_edit::Array>();
+        let as_text = as_text.or_else(|reason| self.with(key, Some(texts().into())).map_err(|_| reason));
         let as_value = match typed.parse::<Value>() {
             Ok(value) => self.with(key, Some(value)),
             Err(_) => Err(String::new()),

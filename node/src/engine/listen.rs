@@ -71,7 +71,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let free = TcpListener::bind(("0.0.0.0", 0)).unwrap().local_addr().unwrap().port();
         let open = "/ip4/127.0.0.1/tcp/0".to_owned();
-        assert_eq!(addresses(&[open.clone()], dir.path()).unwrap()[0].to_string(), open);
+        assert_eq!(
+            addresses(std::slice::from_ref(&open), dir.path()).unwrap()[0].to_string(),
+            open
+        );
         remember(&[format!("/ip4/127.0.0.1/tcp/{free}").parse().unwrap()], dir.path());
         let given = "/ip4/127.0.0.1/tcp/9".to_owned();
         let filled: Vec<_> = addresses(&[open, given.clone()], dir.path()).unwrap();

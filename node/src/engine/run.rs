@@ -9,6 +9,8 @@ use backup::catalog::tree;
 use backup::exclude::Rules;
 use backup::prepare::{PrepareLimits, WriteEvent, WriteSummary, Writer};
 use backup::scan::{self, ScanOptions, ScanSummary};
+use proto::share::ShareSize;
+use proto::share_store::Space;
 use upload_queue::db::DbError;
 use upload_queue::uploader::{UploadEvent, Uploader, UploaderConfig};
 
@@ -25,6 +27,8 @@ const PREPARE_THREADS: usize = 2;
 const WRITE_BYTES_IN_FLIGHT_MAX: usize = 48 << 20;
 /// Puts in flight to one peer (chosen: hides the fsync of one behind the transfer of the others).
 const PUTS_PER_PEER: usize = 3;
+/// The larger of the two lengths of a stored share.
+const SHARE_BYTES_MAX: u64 = ShareSize::Large.stored_bytes() as u64;
 /// Upload events that wait to be counted.
 const EVENTS_QUEUED_MAX: usize = 1024;
 
@@ -49,21 +53,46 @@ impl Engine {
         let uploader = self.uploader(&config).await?;
         let sent_before = uploader.bytes_sent();
         let written = self.write(uploader.clone(), &config, sink).await?;
-        for (peer, error) in &written.undelivered.peers_failed {
-            let name = self.0.peers.get(peer).map_or_else(|| peer.0.clone(), |peer| peer.name);
-            sink.send(Problem {
-                path: None,
-                peer: Some(name),
-                error: error.to_string(),
-            })
-            .await?;
-        }
         let mut summary = self.summary(&scanned, &written)?;
         summary.bytes_sent = uploader.bytes_sent() - sent_before;
         summary.seconds = started.elapsed().as_secs_f64();
         let exit = exit(&summary, &written, sink.stop().is_cancelled());
+        if exit == Exit::UnderProtected {
+            self.name_failing_peers(&written, sink).await?;
+        }
         sink.send(Summary::Run(summary)).await?;
         Ok(exit)
+    }
+
+    /// Says of each peer that could not take its shares why.
+    async fn name_failing_peers(&self, written: &WriteSummary, sink: &Sink) -> Result<(), Failure> {
+        for peer in self.0.peers.all() {
+            let failed = written
+                .undelivered
+                .peers_failed
+                .iter()
+                .find(|(key, _)| *key == peer.key);
+            let error = match (failed, peer.store.space().await) {
+                (Some((_, error)), _) | (None, Err(error)) => error.to_string(),
+                (
+                    None,
+                    Ok(Space {
+                        free_bytes: Some(free), ..
+                    }),
+                ) if free < SHARE_BYTES_MAX => {
+                    format!("No room for another share: {free} bytes are left")
+                }
+                (None, Ok(_)) => continue,
+            };
+            let peer = Some(peer.name);
+            sink.send(Problem {
+                path: None,
+                peer,
+                error,
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     fn scan_options(&self, roots: Vec<PathBuf>, config: &Config) -> Result<ScanOptions, Failure> {
