@@ -61,6 +61,11 @@ const DIALS_MAX: usize = 64;
 /// How long `start` waits for the first listen address.
 const LISTEN_TIME: Duration = Duration::from_secs(5);
 
+/// How often an exchange is tried.
+const EXCHANGE_TRIES: u32 = 4;
+/// Time between two tries (chosen: longer than both ends take to agree on one connection).
+const EXCHANGE_PAUSE: Duration = Duration::from_millis(300);
+
 /// What a node needs to go on the network.
 pub struct NetConfig {
     /// This device's key.
@@ -289,7 +294,7 @@ impl NetHandle {
 
     /// Joins the grid of a ticket. Repeating it succeeds.
     pub async fn join(&self, ticket: &Ticket) -> Result<(), JoinError> {
-        join::join(&self.shared.core, ticket).await
+        persist(|| join::join(&self.shared.core, ticket)).await
     }
 
     /// Dials a member by address (`…/p2p/…`) and takes over its roster if this account is in it: how a recovered device
@@ -300,7 +305,7 @@ impl NetHandle {
         };
         let (device, address) = self::core::split_device(address.clone()).ok_or_else(no_device)?;
         join::hint(&self.shared.core, device, std::iter::once(address));
-        join::exchange(&self.shared.core, device).await?;
+        persist(|| join::exchange(&self.shared.core, device)).await?;
         Ok(device)
     }
 
@@ -342,6 +347,22 @@ impl NetHandle {
             .map(|address| address.with(Protocol::P2p(peer)))
             .collect()
     }
+}
+
+/// Tries an exchange again that was cut off: when both ends dial at once, one of the two connections is given up, and with
+/// it whatever had begun on it. Every exchange may be repeated.
+async fn persist<T, F>(exchange: impl Fn() -> F) -> Result<T, JoinError>
+where
+    F: Future<Output = Result<T, JoinError>>,
+{
+    for _ in 1..EXCHANGE_TRIES {
+        match exchange().await {
+            Err(JoinError::Answer { reason }) => tracing::debug!(reason, "An exchange is tried again"),
+            done => return done,
+        }
+        tokio::time::sleep(EXCHANGE_PAUSE).await;
+    }
+    exchange().await
 }
 
 fn make_core(

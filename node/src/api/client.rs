@@ -131,6 +131,8 @@ async fn send(
     let request = request
         .body(Full::new(body.into()))
         .map_err(|error| Failure::from_error(&error))?;
+    // The answer before may have been read to its end while the connection's own task has not noticed yet.
+    sender.ready().await.map_err(|error| lost(&error))?;
     sender.send_request(request).await.map_err(|error| lost(&error))
 }
 

@@ -72,8 +72,8 @@ impl Engine {
                 .peers_failed
                 .iter()
                 .find(|(key, _)| *key == peer.key);
-            let error = match (failed, peer.store.space().await) {
-                (Some((_, error)), _) | (None, Err(error)) => error.to_string(),
+            let error = match (failed.map(|(_, error)| error.clone()), peer.store.space().await) {
+                (Some(error), _) | (None, Err(error)) => error.to_string(),
                 (
                     None,
                     Ok(Space {
