@@ -14,6 +14,8 @@ use super::listing::examine_open;
 
 /// Largest value of an extended attribute and largest list of names that Linux has (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 const XATTR_BYTES_MAX: usize = 64 * 1024;
+/// First try for the list of names: a dozen of usual ones.
+const XATTR_NAMES_BYTES: usize = 256;
 /// Longest clock tick that file times are taken from: 10 ms at `CONFIG_HZ=100`, doubled.
 const TICK_NS: i64 = 20_000_000;
 /// The tick of file systems that keep whole seconds or, as FAT does, pairs of them.
@@ -130,11 +132,16 @@ fn xattrs(directory: &OwnedFd, name: &CStr) -> Vec<Xattr> {
 
 /// As `xattrs`, by path.
 pub(super) fn xattrs_at(path: &[u8]) -> Vec<Xattr> {
-    let Ok(len @ 1..=XATTR_BYTES_MAX) = rustix::fs::llistxattr(path, &mut [0u8; 0][..]) else {
-        return Vec::new();
-    };
-    let mut names = vec![0u8; len];
-    let Ok(len) = rustix::fs::llistxattr(path, names.as_mut_slice()) else {
+    // Nearly all files have none or a few names: the buffer of the largest list is made only where it is needed.
+    let mut names = vec![0u8; XATTR_NAMES_BYTES];
+    let listed = rustix::fs::llistxattr(path, names.as_mut_slice()).or_else(|error| {
+        if error != Errno::RANGE {
+            return Err(error);
+        }
+        names.resize(XATTR_BYTES_MAX, 0);
+        rustix::fs::llistxattr(path, names.as_mut_slice())
+    });
+    let Ok(len @ 1..) = listed else {
         return Vec::new();
     };
     names.truncate(len);

@@ -100,33 +100,7 @@ async fn story(args: &Args, work: &Path, narrator: &mut Narrator) -> Result<Demo
         friends.len()
     ));
 
-    let begun = Instant::now();
-    let summary = grid
-        .last_message(
-            &owner,
-            &[
-                "run".into(),
-                "--once".into(),
-                "--listen".into(),
-                grid::ANY_PORT.into(),
-                source.clone().into(),
-            ],
-        )
-        .await?;
-    let seconds_backup = begun.elapsed().as_secs_f64();
-    let Message::Summary(Summary::Run(backup)) = summary else {
-        return Err(grid::unexpected("run --once"));
-    };
-    narrator.step(&format!(
-        "Backup in {seconds_backup:.1} s, {}: {} of content became {} of shares on friends' disks",
-        rate(size.bytes, seconds_backup),
-        ByteSize(backup.bytes_added),
-        ByteSize(backup.bytes_sent),
-    ));
-    if !backup.complete {
-        return Err(Failure::new(Exit::UnderProtected, "The backup is not complete")
-            .hint("this should not happen with all friends online; please report it"));
-    }
+    let seconds_backup = back_up(&grid, &owner, &source, size.bytes, narrator).await?;
 
     for friend in friends.drain(..usize::from(args.tolerate)) {
         friend.kill().await;
@@ -152,6 +126,44 @@ async fn story(args: &Args, work: &Path, narrator: &mut Narrator) -> Result<Demo
         seconds_backup,
         seconds_restore,
     })
+}
+
+/// The laptop's one backup; returns the seconds it took.
+async fn back_up(
+    grid: &Grid,
+    owner: &Path,
+    source: &Path,
+    source_bytes: u64,
+    narrator: &mut Narrator,
+) -> Result<f64, Failure> {
+    let begun = Instant::now();
+    let summary = grid
+        .last_message(
+            owner,
+            &[
+                "run".into(),
+                "--once".into(),
+                "--listen".into(),
+                grid::ANY_PORT.into(),
+                source.into(),
+            ],
+        )
+        .await?;
+    let seconds_backup = begun.elapsed().as_secs_f64();
+    let Message::Summary(Summary::Run(backup)) = summary else {
+        return Err(grid::unexpected("run --once"));
+    };
+    narrator.step(&format!(
+        "Backup in {seconds_backup:.1} s, {}: {} of content became {} of shares on friends' disks",
+        rate(source_bytes, seconds_backup),
+        ByteSize(backup.bytes_added),
+        ByteSize(backup.bytes_sent),
+    ));
+    if !backup.complete {
+        return Err(Failure::new(Exit::UnderProtected, "The backup is not complete")
+            .hint("this should not happen with all friends online; please report it"));
+    }
+    Ok(seconds_backup)
 }
 
 /// Starts the friends' nodes and lets them join the laptop's grid, one ticket each. The laptop listens only meanwhile.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use libp2p::Multiaddr;
 use proto::id::AccountId;
 use proto::wire::ticket::Ticket;
+use upload_queue::throttle::Throttle;
 
 use crate::engine::{Engine, Mode, clock, listen};
 use crate::failure::{Exit, Failure};
@@ -43,7 +44,7 @@ impl Engine {
                 account_name: config.name.clone(),
                 listen: listen::addresses(listen, home.paths.state_dir())?,
                 announce: Vec::new(),
-                upload: None,
+                upload: config.limit_upload.as_ref().map(|limit| Throttle::new(limit.0)),
                 discovery: if config.mdns {
                     LocalDiscovery::On
                 } else {
