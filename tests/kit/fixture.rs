@@ -57,7 +57,8 @@ fn sources() -> Vec<PathBuf> {
         .collect()
 }
 
-fn copy_tree(from: &Path, to: &Path, limit: Scale, done: &mut Scale) -> io::Result<()> {
+/// Copies regular files of at least `bytes_min`.
+fn copy_tree(from: &Path, to: &Path, bytes_min: u64, limit: Scale, done: &mut Scale) -> io::Result<()> {
     let mut names: Vec<_> = match fs::read_dir(from) {
         Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
         Err(_) => return Ok(()),
@@ -72,8 +73,8 @@ fn copy_tree(from: &Path, to: &Path, limit: Scale, done: &mut Scale) -> io::Resu
             continue;
         };
         if meta.is_dir() {
-            copy_tree(&source, &target, limit, done)?;
-        } else if meta.is_file() && meta.len() < 64 << 20 && !target.exists() {
+            copy_tree(&source, &target, bytes_min, limit, done)?;
+        } else if meta.is_file() && (bytes_min..256 << 20).contains(&meta.len()) && !target.exists() {
             fs::create_dir_all(to)?;
             if fs::copy(&source, &target).is_ok() {
                 set_old(&target, done.files as u64)?;
