@@ -35,14 +35,27 @@ pub fn real_files(root: &Path, scale: Scale) -> io::Result<Scale> {
             files: (done.files + per_source.files).min(scale.files),
             bytes: (done.bytes + per_source.bytes).min(scale.bytes),
         };
-        copy_tree(
-            &source,
-            &root.join(source.strip_prefix("/").unwrap_or(&source)),
-            limit,
-            &mut done,
-        )?;
+        let target = root.join(source.strip_prefix("/").unwrap_or(&source));
+        copy_tree(&source, &target, 0, limit, &mut done)?;
+    }
+    // Small files use up the number long before the bytes: the rest is libraries and programs.
+    let large = Scale {
+        files: usize::MAX,
+        bytes: scale.bytes,
+    };
+    for source in sources().into_iter().chain(toolchains()) {
+        let target = root.join("large").join(source.strip_prefix("/").unwrap_or(&source));
+        copy_tree(&source, &target, LARGE_BYTES, large, &mut done)?;
     }
     Ok(done)
+}
+
+/// From here on a file counts as large.
+const LARGE_BYTES: u64 = 1 << 20;
+
+fn toolchains() -> Option<PathBuf> {
+    let rustup = std::env::var_os("RUSTUP_HOME").map(PathBuf::from);
+    rustup.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".rustup")))
 }
 
 fn sources() -> Vec<PathBuf> {
@@ -267,7 +280,7 @@ fn modes_and_times(root: &Path) -> io::Result<()> {
     fs::set_permissions(dir.join("read-only-folder"), fs::Permissions::from_mode(0o555))?;
     if is_root() {
         write(&dir.join("no-mode"), b"0000")?;
-        fs::set_permissions(dir.join("no-mode"), fs::Permissions::from_mode(0))?;
+        fs::set_permissions(dir.join("no-mode"), fs::Permissions::from_mode(0o000))?;
         write(&dir.join("someone-elses"), b"owner")?;
         std::os::unix::fs::chown(dir.join("someone-elses"), Some(12_345), Some(54_321))?;
     }

@@ -259,7 +259,7 @@ const BIG: usize = 400_000;
 fn one_of_everything(grid: &Grid) -> Backup {
     let mut backup = Backup::default();
     let (first, second) = (noise(BIG, 1), vec![b'x'; 70_000]);
-    let extents = vec![
+    let extents = [
         backup.chunk(grid, &first),
         Extent::Hole(1 << 20),
         backup.chunk(grid, &second),
