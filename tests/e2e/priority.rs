@@ -58,7 +58,7 @@ fn yesterdays_documents_are_protected_while_an_old_video_waits() -> Result<()> {
         if waiting == 0 {
             break Ok(());
         }
-        if start.elapsed() > Duration::from_secs(90) {
+        if start.elapsed() > Duration::from_secs(200) {
             break Err(format!("{waiting} documents are still not protected"));
         }
         std::thread::sleep(Duration::from_millis(500));
