@@ -19,7 +19,7 @@ fn yesterdays_documents_are_protected_while_an_old_video_waits() -> Result<()> {
     fs::create_dir_all(source.join("Documents"))?;
     fs::create_dir_all(source.join("Videos"))?;
     let video = source.join("Videos/holiday.mp4");
-    fs::write(&video, noise(300 << 20, 3))?;
+    fs::write(&video, noise(600 << 20, 3))?;
     File::options()
         .write(true)
         .open(&video)?
@@ -58,7 +58,7 @@ fn yesterdays_documents_are_protected_while_an_old_video_waits() -> Result<()> {
         if waiting == 0 {
             break Ok(());
         }
-        if start.elapsed() > Duration::from_secs(200) {
+        if start.elapsed() > Duration::from_secs(400) {
             break Err(format!("{waiting} documents are still not protected"));
         }
         std::thread::sleep(Duration::from_millis(500));

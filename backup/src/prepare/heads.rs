@@ -14,6 +14,11 @@ use super::{WriteError, WriteEvent};
 /// A peer that does not answer for so long gets the head another time.
 const PUT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How often a peer is asked to take a head.
+const PUT_TRIES: u32 = 4;
+/// Time between two tries.
+const PUT_PAUSE: Duration = Duration::from_millis(400);
+
 impl Run<'_> {
     /// Puts the newest head if no peer has it yet and all that it names can be read. Nothing is wrong when that does not succeed now: the head is recorded,
     /// and the next checkpoint or run tries again.
@@ -29,21 +34,34 @@ impl Run<'_> {
         db.write_durable(publish::offer)?;
         let peers = self.writer.peers.all();
         let head = Bytes::from(published.head);
-        let puts = peers.iter().map(|peer| {
-            let put = peer.store.put_head(head.clone());
-            async { tokio::time::timeout(PUT_TIMEOUT, put).await }
-        });
-        let answers = self.writer.runtime.block_on(async { join_all(puts).await });
         let mut acknowledged = 0;
-        for (peer, answer) in peers.iter().zip(answers) {
-            match answer {
-                Ok(Ok(())) => acknowledged += 1,
-                Ok(Err(error)) => tracing::warn!(peer = peer.name, %error, "The peer did not take the new head"),
-                Err(_) => tracing::warn!(
-                    peer = peer.name,
-                    "The peer did not answer when it was given the new head"
-                ),
+        let mut missing = peers;
+        // A head on few peers is lost with them: who was just being dialled is asked again.
+        for attempt in 0..PUT_TRIES {
+            if attempt > 0 {
+                std::thread::sleep(PUT_PAUSE);
             }
+            let puts = missing.iter().map(|peer| {
+                let put = peer.store.put_head(head.clone());
+                async { tokio::time::timeout(PUT_TIMEOUT, put).await }
+            });
+            let answers = self.writer.runtime.block_on(async { join_all(puts).await });
+            let asked = missing.len();
+            let mut answers = answers.into_iter();
+            missing.retain(|peer| match answers.next() {
+                Some(Ok(Ok(()))) => false,
+                answer => {
+                    tracing::debug!(peer = peer.name, ?answer, "The peer did not take the new head");
+                    true
+                }
+            });
+            acknowledged += asked - missing.len();
+            if missing.is_empty() {
+                break;
+            }
+        }
+        for peer in &missing {
+            tracing::warn!(peer = peer.name, "The peer did not take the new head");
         }
         if acknowledged > 0 {
             db.write(publish::acknowledge)?;
