@@ -25,8 +25,8 @@ CREATE TABLE content (
 );
 CREATE INDEX content_unsettled ON content (version) WHERE settled = 0;
 
--- Metadata sections. `published`: 0 named by no root, 1 by the root of the newest head, which no peer has yet, 2 by that
--- of a head that peers have.
+-- Metadata sections. `published`: 0 named by no root, 1 by the root of the newest head, which too few peers have yet, 2 by that
+-- of a head that enough peers have.
 CREATE TABLE section (
     id INTEGER PRIMARY KEY,
     pack INTEGER NOT NULL,
@@ -37,7 +37,7 @@ CREATE TABLE section (
 );
 CREATE INDEX section_unpublished ON section (published) WHERE published < 2;
 
--- The newest head. `acknowledged`: at least one peer has it.
+-- The newest head. `acknowledged`: so many failure domains have it that it survives the loss of `tolerate` friends.
 CREATE TABLE published (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     seq INTEGER NOT NULL,
@@ -46,6 +46,12 @@ CREATE TABLE published (
     body BLOB NOT NULL,
     root BLOB NOT NULL,
     acknowledged INTEGER NOT NULL
+);
+
+-- The newest head that each peer is known to have.
+CREATE TABLE head_peer (
+    peer TEXT PRIMARY KEY,
+    hash BLOB NOT NULL
 );
 
 -- The next file version id.

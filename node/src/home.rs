@@ -167,16 +167,7 @@ impl HomePaths {
 }
 
 impl Home {
-    /// Opens the home: exit 10 if it has no account, 11 if another process holds it.
-    pub fn open(paths: HomePaths) -> Result<Self, Failure> {
-        if !paths.has_account() {
-            return Err(no_account(&paths));
-        }
-        let lock = HomeLock::take(&paths)?;
-        Self::open_locked(paths, lock)
-    }
-
-    /// Opens a home whose lock the caller has.
+    /// Opens a home whose lock the caller has: exit 10 if it has no account.
     pub fn open_locked(paths: HomePaths, lock: HomeLock) -> Result<Self, Failure> {
         if !paths.has_account() {
             return Err(no_account(&paths));
@@ -255,7 +246,9 @@ mod tests {
     #[test]
     fn a_home_without_an_account_says_init() {
         let dir = tempfile::tempdir().unwrap();
-        let Err(failure) = Home::open(HomePaths::locate(Some(dir.path())).unwrap()) else {
+        let paths = HomePaths::locate(Some(dir.path())).unwrap();
+        let lock = HomeLock::take(&paths).unwrap();
+        let Err(failure) = Home::open_locked(paths, lock) else {
             panic!("opened")
         };
         assert_eq!(failure.exit, Exit::NoAccount);

@@ -1,13 +1,12 @@
 //! With a slow uplink the newest small documents are safe while an old video still waits, and the owner can see it.
 
 use std::fs::{self, File};
-use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, bail};
 use serde_json::Value;
 use tests::fixture::noise;
-use tests::grid::Grid;
+use tests::grid::{Grid, Node};
 use tests::home::path_str;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -38,12 +37,7 @@ fn yesterdays_documents_are_protected_while_an_old_video_waits() -> Result<()> {
     grid.owner.ok(["config", "set", "limit_upload", "2M"])?;
     grid.owner.ok(["config", "set", "publish_interval", "2s"])?;
     grid.owner.ok(["folder", "add", path_str(&source)?])?;
-    let mut daemon = grid
-        .owner
-        .command(["run"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
+    let daemon = Node::start_as(&grid.owner, "run")?;
 
     let state = |path: &std::path::Path| -> Result<String> {
         let said = grid.owner.say(["status", path_str(path)?])?;
@@ -64,8 +58,7 @@ fn yesterdays_documents_are_protected_while_an_old_video_waits() -> Result<()> {
         std::thread::sleep(Duration::from_millis(500));
     };
     let (video_state, queue) = (state(&video), grid.owner.say(["queue"]));
-    let _ = daemon.kill();
-    daemon.wait()?;
+    drop(daemon);
     if let Err(reason) = outcome {
         bail!("{reason}; queue: {:?}", queue?.lines);
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::home::Home;
 
-/// A running `gridbackup node`.
+/// A running `gridbackup node` or `run`.
 pub struct Node {
     /// Its home.
     pub home: Home,
@@ -23,9 +23,14 @@ pub struct Node {
 impl Node {
     /// Starts a node in `home` and waits until it serves.
     pub fn start(home: &Home) -> Result<Self> {
+        Self::start_as(home, "node")
+    }
+
+    /// Starts a daemon by this command and waits until it serves.
+    pub fn start_as(home: &Home, command: &str) -> Result<Self> {
         let log = std::fs::File::create(home.dir.with_extension("log"))?;
         let mut child = home
-            .command(["node"])
+            .command([command])
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

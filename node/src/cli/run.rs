@@ -3,16 +3,20 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, absolute};
 use super::serving::Serving;
 use super::signals::Signals;
 use crate::api::ApiServer;
+use crate::api::client::Client;
 use crate::engine::{DaemonOptions, Engine, Mode};
 use crate::failure::{Exit, Failure};
-use crate::home::Home;
+use crate::home::{Home, HomeLock, HomePaths, busy, no_account};
 use crate::message::{Message, Ready};
 use crate::output::{Output, Outputs, channel};
 use crate::render::Renderer;
@@ -45,6 +49,11 @@ pub struct NodeArgs {
     api: Option<SocketAddr>,
 }
 
+/// Chosen: longer than a short command waits for peers that do not answer.
+const COMMAND_WAIT: Duration = Duration::from_secs(30);
+/// Time between two looks whether the home is free.
+const COMMAND_POLL: Duration = Duration::from_millis(50);
+
 /// `run`.
 pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     if !args.once {
@@ -62,9 +71,30 @@ pub async fn node(context: Context, args: NodeArgs) -> Result<Exit, Failure> {
     daemon(context, args, true).await
 }
 
+/// Takes the home for the daemon. A short command (`status`) may have it for a moment; one that answers others meanwhile,
+/// as another daemon does, keeps it.
+async fn take_home(paths: &HomePaths, stop: &CancellationToken) -> Result<HomeLock, Failure> {
+    if !paths.has_account() {
+        return Err(no_account(paths));
+    }
+    let deadline = Instant::now() + COMMAND_WAIT;
+    loop {
+        if let Some(lock) = HomeLock::try_take(paths)? {
+            return Ok(lock);
+        }
+        if Instant::now() >= deadline || Client::connect(&paths.api_socket()).await.is_ok() {
+            return Err(busy(paths));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(COMMAND_POLL) => {}
+            () = stop.cancelled() => return Err(Failure::interrupted()),
+        }
+    }
+}
+
 async fn daemon(context: Context, args: NodeArgs, store_only: bool) -> Result<Exit, Failure> {
-    let home = Home::open(context.paths.clone())?;
     let signals = Signals::listen()?;
+    let home = Home::open_locked(context.paths.clone(), take_home(&context.paths, &signals.stop).await?)?;
     // Before the engine opens: who asks meanwhile waits for the answer instead of being told that the home is in use.
     let server = ApiServer::bind(&context.paths, args.api).await?;
     let options = DaemonOptions {

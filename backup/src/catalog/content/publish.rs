@@ -3,11 +3,14 @@
 //!
 //! A version is *unlisted* (its cap is in no section), then *listed*, then *settled*.
 
+use std::collections::HashSet;
+
 use proto::cap_index::{ChunkSlot, Extent};
 use proto::id::VersionId;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use upload_queue::db::DbError;
 use upload_queue::packs::PackRow;
+use upload_queue::peers::PeerKey;
 
 use super::{Published, SectionPlace, SectionRow, cbor, decoded, section_place, write_published};
 
@@ -70,7 +73,7 @@ pub fn unpublished_sections(conn: &Connection) -> Result<Vec<SectionPlace>, DbEr
     Ok(sections.collect::<Result<_, _>>()?)
 }
 
-/// Records a head that was signed and that no peer has yet. Its root names all sections recorded so far. Recorded before
+/// Records a head that was signed and that no peer has. Its root names all sections recorded so far. Recorded before
 /// it is put anywhere, so that no second head is ever signed with its number.
 pub fn sign(tx: &Transaction<'_>, published: &Published) -> Result<(), DbError> {
     write_published(tx, published, false)?;
@@ -78,7 +81,7 @@ pub fn sign(tx: &Transaction<'_>, published: &Published) -> Result<(), DbError> 
     Ok(())
 }
 
-/// The packs of sections that only a head which no peer has yet names.
+/// The packs of sections that only a head which too few peers have yet names.
 pub fn unacknowledged_packs(conn: &Connection) -> Result<Vec<PackRow>, DbError> {
     let mut query = conn.prepare_cached("SELECT DISTINCT pack FROM section WHERE published = 1 ORDER BY pack")?;
     let packs = query.query_map([], |row| Ok(PackRow(row.get(0)?)))?;
@@ -92,20 +95,34 @@ pub fn offer(tx: &Transaction<'_>) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Records that a peer has the newest head.
+/// Records that a peer has a head.
+pub fn add_holder(tx: &Transaction<'_>, peer: &PeerKey, head: &[u8; 32]) -> Result<(), DbError> {
+    tx.prepare_cached("INSERT OR REPLACE INTO head_peer VALUES (?1, ?2)")?
+        .execute(params![peer.0, head])?;
+    Ok(())
+}
+
+/// The peers that are known to have a head.
+pub fn holders(conn: &Connection, head: &[u8; 32]) -> Result<HashSet<PeerKey>, DbError> {
+    let mut query = conn.prepare_cached("SELECT peer FROM head_peer WHERE hash = ?1")?;
+    let holders = query.query_map([head], |row| Ok(PeerKey(row.get(0)?)))?;
+    Ok(holders.collect::<Result<_, _>>()?)
+}
+
+/// Records that enough peers have the newest head.
 pub fn acknowledge(tx: &Transaction<'_>) -> Result<(), DbError> {
     tx.execute("UPDATE published SET acknowledged = 1", [])?;
     tx.execute("UPDATE section SET published = 2 WHERE published = 1", [])?;
     Ok(())
 }
 
-/// Whether a peer has the newest head; true when there is none.
+/// Whether enough peers have the newest head; true when there is none.
 pub fn is_acknowledged(conn: &Connection) -> Result<bool, DbError> {
     let mut query = conn.prepare_cached("SELECT acknowledged FROM published")?;
     Ok(query.query_row([], |row| row.get(0)).optional()?.unwrap_or(true))
 }
 
-/// Versions that a head which peers have leads to, and whose jobs are not settled, ascending.
+/// Versions that a head which enough peers have leads to, and whose jobs are not settled, ascending.
 pub fn unsettled(conn: &Connection) -> Result<Vec<VersionId>, DbError> {
     versions(
         conn,
