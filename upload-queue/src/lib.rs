@@ -15,5 +15,7 @@ pub mod spool;
 pub mod throttle;
 pub mod uploader;
 
+pub mod care;
+
 #[cfg(test)]
 mod fixture;
