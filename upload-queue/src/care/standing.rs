@@ -178,10 +178,10 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Notes who answered just now. A longer pause than a quarter of `suspect_after` since the last look counts as one of
+    /// Notes who answered just now. A longer pause than half of `suspect_after` since the last look counts as one of
     /// that length, and none counts while not one of several peers answers: then it is the observer who is cut off.
     pub fn look(&mut self, now_secs: u64, answers: &[(PeerKey, bool)], patience: &Patience) {
-        let gap_max = (patience.suspect_after_secs / 4).max(1);
+        let gap_max = (patience.suspect_after_secs / 2).max(1);
         let elapsed = self
             .looked_secs
             .map_or(0, |looked| now_secs.saturating_sub(looked).min(gap_max));
