@@ -216,6 +216,7 @@ fn damaged_state_files_get_a_clear_line_and_lose_nothing() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let source = small_source(dir.path())?;
     let owner = owner_with_folders(dir.path(), 2)?;
+    owner.ok(["invite"])?;
     owner.ok(["run", "--once", path_str(&source)?])?;
     let damaged = |name: &str, change: &dyn Fn(&Path) -> Result<()>| -> Result<String> {
         let (file, kept) = (owner.dir.join(name), dir.path().join("kept"));
@@ -230,15 +231,22 @@ fn damaged_state_files_get_a_clear_line_and_lose_nothing() -> Result<()> {
     };
     let truncate = |path: &Path| -> Result<()> { Ok(fs::write(path, &fs::read(path)?[..10])?) };
     let foreign = |path: &Path| -> Result<()> { Ok(fs::write(path, b"this belongs to another program".repeat(400))?) };
+    // A byte of each page: one of them is read by the next command.
+    let flip_pages = |path: &Path| -> Result<()> {
+        let mut bytes = fs::read(path)?;
+        bytes.iter_mut().skip(4000).step_by(4096).for_each(|byte| *byte ^= 1);
+        Ok(fs::write(path, bytes)?)
+    };
     assert!(damaged("catalog.db", &foreign)?.contains("catalog"));
     assert!(damaged("catalog.db", &truncate)?.contains("catalog"));
     assert!(damaged("config.toml", &|path| Ok(fs::write(path, "tolerate = \"many\"\n")?))?.contains("line 1"));
-    for name in ["account.key", "device.key", "device.cert", "roster"] {
-        if !owner.dir.join(name).exists() {
-            continue;
+    let said = damaged("catalog.db", &flip_pages)?;
+    assert!(said.contains("catalog.db") && said.contains("damaged"), "{said}");
+    for name in ["account.key", "device.key", "device.cert", "roster", "invites"] {
+        for change in [&truncate as &dyn Fn(&Path) -> Result<()>, &|path| Ok(flip_byte(path)?)] {
+            let said = damaged(name, change)?;
+            assert!(said.contains(name), "{name}: {said}");
         }
-        damaged(name, &truncate)?;
-        damaged(name, &|path| Ok(flip_byte(path)?))?;
     }
     Ok(())
 }

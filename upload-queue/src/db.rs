@@ -12,10 +12,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, ffi};
 
 use crate::db::file::{Scratch, create, foreign_if_corrupt, open_existing, open_reader};
 
+mod checksum;
 mod file;
 
 /// The database could not be used.
@@ -23,7 +24,10 @@ mod file;
 pub enum DbError {
     /// SQLite said no.
     #[error("The catalog failed: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(#[source] rusqlite::Error),
+    /// A page of the file is not what was written.
+    #[error("catalog.db is damaged on the disk; move it away and run `gridbackup recover`")]
+    Damaged,
     /// The file is no database, is truncated, or belongs to another program.
     #[error("{path} is not a gridbackup catalog or is damaged; move it away and run `gridbackup recover`")]
     Foreign {
@@ -48,6 +52,16 @@ pub enum DbError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl From<rusqlite::Error> for DbError {
+    fn from(error: rusqlite::Error) -> Self {
+        let code = error.sqlite_error();
+        let is_damaged = code.is_some_and(|code| {
+            code.extended_code == ffi::SQLITE_IOERR_DATA || code.code == ErrorCode::DatabaseCorrupt
+        });
+        if is_damaged { Self::Damaged } else { Self::Sqlite(error) }
+    }
 }
 
 /// One numbered step of a component's schema.

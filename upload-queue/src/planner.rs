@@ -47,7 +47,11 @@ pub fn at_least(k: usize, probabilities: impl IntoIterator<Item = f64>) -> f64 {
     counts[0] = 1.0;
     for probability in probabilities {
         for count in (0..=k).rev() {
-            let from_below = if count > 0 { counts[count - 1] * probability } else { 0.0 };
+            let from_below = if count > 0 {
+                counts[count - 1] * probability
+            } else {
+                0.0
+            };
             let stays = if count == k { 1.0 } else { 1.0 - probability };
             counts[count] = counts[count] * stays + from_below;
         }

@@ -1,6 +1,6 @@
 //! Invitations that this node gave out: each good for one account, until it expires.
 //!
-//! Only a verifier of each is kept (`<home>/invites`, CBOR): the ticket itself cannot be printed again.
+//! Only a verifier of each is kept (`<home>/invites`: CBOR and a checksum): the ticket itself cannot be printed again.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -10,6 +10,8 @@ use proto::id::{AccountId, DeviceId};
 use proto::wire::greeting::Refusal;
 use proto::wire::member::join_proof;
 use proto::wire::ticket::{Ticket, TicketId};
+
+use super::state_file;
 
 /// Most invitations kept: older ones make room.
 const INVITES_MAX: usize = 256;
@@ -83,18 +85,20 @@ pub enum InvitesError {
 impl Invites {
     /// Reads what is kept.
     pub fn open(path: &Path) -> Result<Self, InvitesError> {
-        let held = match std::fs::read(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        let damaged = || InvitesError::Damaged { path: path.to_owned() };
+        let held = match state_file::read(path) {
+            Ok(None) => Vec::new(),
+            Ok(Some(bytes)) => match minicbor::decode::<InvitesFile>(&bytes) {
+                Ok(file) if file.version == 1 => file.invites,
+                _ => return Err(damaged()),
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return Err(damaged()),
             Err(source) => {
                 return Err(InvitesError::Io {
                     path: path.to_owned(),
                     source,
                 });
             }
-            Ok(bytes) => match minicbor::decode::<InvitesFile>(&bytes) {
-                Ok(file) if file.version == 1 => file.invites,
-                _ => return Err(InvitesError::Damaged { path: path.to_owned() }),
-            },
         };
         Ok(Self {
             path: path.to_owned(),
@@ -177,7 +181,7 @@ impl Invites {
             invites: invites.to_vec(),
         };
         let bytes = minicbor::to_vec(&file).expect("writing to memory does not fail");
-        super::replace_file(&self.path, &bytes).map_err(|source| InvitesError::Io {
+        state_file::replace(&self.path, &bytes).map_err(|source| InvitesError::Io {
             path: self.path.clone(),
             source,
         })

@@ -11,6 +11,8 @@ use proto::id::{AccountId, DeviceId, GridId};
 use proto::keys::DeviceCert;
 use proto::wire::roster::{DEVICES_MAX, DeviceRecord, MEMBERS_MAX, MemberRecord, RosterError, RosterRecords};
 
+use super::state_file;
+
 /// A device of a member.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Device {
@@ -43,7 +45,7 @@ pub struct Roster {
 #[derive(Debug, thiserror::Error)]
 pub enum RosterFileError {
     /// The file cannot be read or written.
-    #[error("The roster {path} cannot be used: {source}")]
+    #[error("The roster {path} cannot be used: {source}. Move it away and join again")]
     Io {
         /// The file.
         path: String,
@@ -188,9 +190,8 @@ impl Roster {
     /// Reads the roster kept in a file; `None` if there is none yet.
     pub fn load(path: &Path) -> Result<Option<Self>, RosterFileError> {
         let name = || path.display().to_string();
-        let bytes = match std::fs::read(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|source| RosterFileError::Io { path: name(), source })?,
+        let Some(bytes) = state_file::read(path).map_err(|source| RosterFileError::Io { path: name(), source })? else {
+            return Ok(None);
         };
         let records =
             RosterRecords::decode(&bytes).map_err(|source| RosterFileError::Damaged { path: name(), source })?;
@@ -199,7 +200,7 @@ impl Roster {
 
     /// Replaces the file.
     pub fn save(&self, path: &Path) -> Result<(), RosterFileError> {
-        super::replace_file(path, &self.records().encode()).map_err(|source| RosterFileError::Io {
+        state_file::replace(path, &self.records().encode()).map_err(|source| RosterFileError::Io {
             path: path.display().to_string(),
             source,
         })

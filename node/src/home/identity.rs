@@ -57,7 +57,7 @@ impl Identity {
         let cert =
             DeviceCert::decode(&read_private(&cert_path)?).map_err(|error| damaged(&cert_path, &error.to_string()))?;
         if cert.account != account.account_id() || cert.device.0 != device.verifying_key().to_bytes() {
-            return Err(damaged(&cert_path, "it is of another account or device"));
+            return Err(damaged(&cert_path, "it does not belong to account.key and device.key"));
         }
         Ok(Self { account, device, cert })
     }

@@ -111,7 +111,8 @@ impl Grid {
             assert_eq!(domains.len(), pack.copies.len(), "two shares of a pack in one domain");
         }
         for peer in &self.peers {
-            assert!(self.used.get(&peer.key).copied().unwrap_or(0) <= peer.free_bytes.unwrap());
+            let used = self.used.get(&peer.key).copied().unwrap_or(0);
+            assert!(peer.free_bytes.is_none_or(|quota| used <= quota));
         }
     }
 }

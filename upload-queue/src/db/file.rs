@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::db::{DbError, Migration, migrate, pending, set_synchronous, transact};
+use crate::db::{DbError, Migration, checksum, migrate, pending, set_synchronous, transact};
 
 /// `application_id` of a catalog: "gbcg". `file` and we tell by it whose database this is.
 const APPLICATION_ID: i32 = 0x6762_6367;
@@ -44,7 +44,8 @@ pub(super) fn create(path: &Path, migrations: &[&Migration]) -> Result<(), DbErr
     options.write(true).create_new(true).mode(0o600);
     drop(options.open(&new).map_err(io)?);
 
-    let mut conn = Connection::open(&new)?;
+    let mut conn = open(&new)?;
+    checksum::reserve(&conn)?;
     let tx = conn.transaction()?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.execute_batch("CREATE TABLE schema (component TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID")?;
@@ -79,11 +80,15 @@ pub(super) fn open_existing(path: &Path, migrations: &[&Migration]) -> Result<Co
     Ok(conn)
 }
 
+/// A connection to a file that is there, whose pages have checksums.
+fn open(path: &Path) -> Result<Connection, DbError> {
+    checksum::register()?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Ok(Connection::open_with_flags_and_vfs(path, flags, checksum::VFS_NAME)?)
+}
+
 fn connect(path: &Path, cache_kib: u32) -> Result<Connection, DbError> {
-    let conn = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
+    let conn = open(path)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(64);
     conn.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
@@ -110,7 +115,7 @@ fn check_header(path: &Path) -> Result<(), DbError> {
         return Err(foreign(path));
     }
     file.read_exact(&mut header).map_err(io)?;
-    if header[..16] != *SQLITE_MAGIC {
+    if header[..16] != *SQLITE_MAGIC || !has_checksums(&header) {
         return Err(foreign(path));
     }
     // With a WAL the file may rightly be behind its header; SQLite then checks the length itself.
@@ -123,14 +128,22 @@ fn check_header(path: &Path) -> Result<(), DbError> {
     Ok(())
 }
 
-/// Bytes that the file has by its own header: page size times pages.
-fn header_bytes(header: &[u8; 100]) -> u64 {
-    let page = match u64::from(u16::from_be_bytes([header[16], header[17]])) {
+/// Whether its pages are such as `checksum` writes: without room for them, it would overwrite rows.
+fn has_checksums(header: &[u8; 100]) -> bool {
+    page_bytes(header) == checksum::PAGE_BYTES as u64 && usize::from(header[20]) == checksum::SUM_BYTES
+}
+
+fn page_bytes(header: &[u8; 100]) -> u64 {
+    match u64::from(u16::from_be_bytes([header[16], header[17]])) {
         1 => 65_536, // how the format writes the one size that does not fit
         bytes => bytes,
-    };
+    }
+}
+
+/// Bytes that the file has by its own header: page size times pages.
+fn header_bytes(header: &[u8; 100]) -> u64 {
     let pages = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
-    page * u64::from(pages)
+    page_bytes(header) * u64::from(pages)
 }
 
 fn foreign(path: &Path) -> DbError {
@@ -141,14 +154,8 @@ fn foreign(path: &Path) -> DbError {
 
 pub(super) fn foreign_if_corrupt(error: DbError, path: &Path) -> DbError {
     match &error {
-        DbError::Sqlite(sqlite)
-            if matches!(
-                sqlite.sqlite_error_code(),
-                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-            ) =>
-        {
-            foreign(path)
-        }
+        DbError::Damaged => foreign(path),
+        DbError::Sqlite(sqlite) if sqlite.sqlite_error_code() == Some(ErrorCode::NotADatabase) => foreign(path),
         // No table `schema`: our number on somebody else's file.
         DbError::Sqlite(rusqlite::Error::SqliteFailure(_, Some(message))) if message.starts_with("no such table") => {
             foreign(path)

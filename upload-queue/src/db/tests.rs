@@ -207,3 +207,48 @@ fn a_test_database_is_gone_with_its_last_handle() {
     drop(other);
     assert!(!path.exists());
 }
+
+#[test]
+fn a_flipped_byte_in_any_page_is_found_by_who_reads_it() {
+    let (_folder, path) = file();
+    let db = Db::open(&path, TREE).unwrap();
+    for number in 0..400 {
+        add(&db, &format!("{number:0>100}")).unwrap();
+    }
+    drop(db);
+    let whole = std::fs::read(&path).unwrap();
+    assert!(whole.len() > 10 * checksum::PAGE_BYTES);
+    for page in 0..whole.len() / checksum::PAGE_BYTES {
+        // A byte of a row, one of the free space, one of the checksum.
+        for at in [100, 2000, 4000, 4095] {
+            let mut damaged = whole.clone();
+            damaged[page * checksum::PAGE_BYTES + at] ^= 1;
+            std::fs::write(&path, &damaged).unwrap();
+            let read = Db::open(&path, TREE).and_then(|db| {
+                db.read::<_, DbError>(|conn| {
+                    Ok(conn.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0))?)
+                })
+            });
+            let is_found = match &read {
+                Ok(report) => report.contains(&ffi::SQLITE_IOERR_DATA.to_string()),
+                Err(error) => matches!(error, DbError::Damaged | DbError::Foreign { .. }),
+            };
+            assert!(is_found, "page {page}, byte {at}: {read:?}");
+        }
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(count(&Db::open(&path, TREE).unwrap()), 400);
+}
+
+#[test]
+fn a_database_without_room_for_checksums_is_left_alone() {
+    let (_folder, path) = file();
+    let other = Connection::open(&path).unwrap();
+    other
+        .execute_batch("CREATE TABLE entry (name TEXT); INSERT INTO entry VALUES ('theirs')")
+        .unwrap();
+    drop(other);
+    let before = std::fs::read(&path).unwrap();
+    assert!(matches!(Db::open(&path, TREE), Err(DbError::Foreign { .. })));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
