@@ -17,6 +17,7 @@ pub mod pack;
 pub mod share;
 
 pub mod cap_index;
+pub mod discard;
 pub mod head;
 pub mod log_record;
 pub mod record;

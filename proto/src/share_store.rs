@@ -90,10 +90,30 @@ pub trait ShareStore: Send + Sync {
     fn get(&self, id: ShareId, range: Range<u32>) -> BoxFuture<'_, Result<Bytes, StoreError>>;
     /// Ids greater than `after`, ascending, at most `limit` of them: those that this caller put.
     fn list(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>>;
-    /// Forgets a share. Removing what is not there succeeds.
+    /// Gives a share up: it is no longer listed, but may be got while the store's trash keeps it. Removing what is not there
+    /// succeeds.
     fn remove(&self, id: ShareId) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Bytes used by this caller and bytes still granted to it.
     fn space(&self) -> BoxFuture<'_, Result<Space, StoreError>>;
+
+    /// Moves shares to the store's trash, where they wait for some time before they are gone; returns how many were there.
+    /// `ids` ascend and are at most [`IDS_MAX`](crate::wire::share::IDS_MAX). Repeating it succeeds.
+    fn discard(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<u32, StoreError>> {
+        drop(ids);
+        Box::pin(std::future::ready(Err(StoreError::Refused {
+            reason: "this store keeps no trash".to_owned(),
+        })))
+    }
+    /// As `list`, of the shares in the trash.
+    fn list_trash(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        let _no_trash = (after, limit);
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+    /// Takes shares out of the trash; returns those of `ids` that are kept now. Limits as of `discard`.
+    fn recall(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        drop(ids);
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
 }
 
 /// A place that keeps the signed roots of backups, so that they are found again with nothing but the phrase.
@@ -103,6 +123,12 @@ pub trait HeadStore: Send + Sync {
     fn put_head(&self, head: Bytes) -> BoxFuture<'_, Result<(), StoreError>>;
     /// The newest head of each device of `account`, encoded; the caller checks signatures.
     fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>>;
+    /// Heads that were replaced, as far back as the store's trash goes: of each device and day, the one with which the day
+    /// began.
+    fn old_heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
+        let _no_trash = account;
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
 }
 
 /// What a peer of a backup is: shares and heads.

@@ -90,6 +90,15 @@ impl<S: PeerStore> ShareStore for Throttled<S> {
     fn space(&self) -> BoxFuture<'_, Result<Space, StoreError>> {
         self.store.space()
     }
+    fn discard(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<u32, StoreError>> {
+        self.store.discard(ids)
+    }
+    fn list_trash(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        self.store.list_trash(after, limit)
+    }
+    fn recall(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        self.store.recall(ids)
+    }
 }
 
 impl<S: PeerStore> HeadStore for Throttled<S> {
@@ -98,6 +107,9 @@ impl<S: PeerStore> HeadStore for Throttled<S> {
     }
     fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
         self.store.heads(account)
+    }
+    fn old_heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
+        self.store.old_heads(account)
     }
 }
 

@@ -173,6 +173,27 @@ impl<S: ShareStore> ShareStore for Faulty<S> {
             self.inner.space().await
         })
     }
+
+    fn discard(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<u32, StoreError>> {
+        Box::pin(async move {
+            self.reach()?;
+            self.inner.discard(ids).await
+        })
+    }
+
+    fn list_trash(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        Box::pin(async move {
+            self.reach()?;
+            self.inner.list_trash(after, limit).await
+        })
+    }
+
+    fn recall(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        Box::pin(async move {
+            self.reach()?;
+            self.inner.recall(ids).await
+        })
+    }
 }
 
 impl<S: HeadStore> HeadStore for Faulty<S> {

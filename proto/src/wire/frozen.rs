@@ -193,6 +193,48 @@ fn share_messages_of_version_1_do_not_change() {
 }
 
 #[test]
+fn discard_messages_of_version_1_do_not_change() {
+    let id = ShareId([0x5a; 32]);
+    let request = 0x0102_0304;
+    let messages: Vec<(ShareMessage, &[u8])> = vec![
+        (ShareMessage::LastDiscard { request }, b""),
+        (
+            ShareMessage::LastDiscardIs {
+                request,
+                number: 3,
+                hash: [0x4a; 32].into(),
+            },
+            b"",
+        ),
+        (
+            ShareMessage::Discard {
+                request,
+                discard: vec![0xdd; 3].into(),
+            },
+            &[0x5b; 64],
+        ),
+        (ShareMessage::Discarded { request, count: 2 }, b""),
+        (
+            ShareMessage::Trash {
+                request,
+                after: Some(id),
+                limit: 8192,
+            },
+            b"",
+        ),
+        (ShareMessage::Recall { request }, &[0x5b; 64]),
+        (
+            ShareMessage::OldHeads {
+                request,
+                account: AccountId([0xac; 32]),
+            },
+            b"",
+        ),
+    ];
+    frozen(include_bytes!("../../golden/wire/v1-discard.bin"), &messages);
+}
+
+#[test]
 fn member_messages_of_version_1_do_not_change() {
     let proof = join_proof(&[7; 32], DeviceId([1; 32]), DeviceId([2; 32]));
     let join = MemberMessage::Join {

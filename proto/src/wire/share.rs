@@ -3,7 +3,7 @@
 //! The side that opened the stream asks, the other answers. Many requests may be open; `request` is chosen by the asker and
 //! comes back with every answer. Bytes of shares travel as payloads.
 
-use minicbor::bytes::ByteVec;
+use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 use std::time::Duration;
 
@@ -186,6 +186,77 @@ pub enum ShareMessage {
         #[n(0)]
         request: u32,
     },
+    /// Which discard of mine did you take last? Answers: `LastDiscardIs` or `Failed`.
+    #[n(17)]
+    LastDiscard {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+    },
+    /// This one; number and hash are zero when there was none.
+    #[n(18)]
+    LastDiscardIs {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// Its number.
+        #[n(1)]
+        number: u64,
+        /// BLAKE3 of its encoding.
+        #[n(2)]
+        hash: ByteArray<32>,
+    },
+    /// The payload is ids, ascending: move those shares to the trash. Answers: `Discarded` or `Failed`.
+    #[n(19)]
+    Discard {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// Encoded [`crate::discard::Discard`].
+        #[n(1)]
+        discard: ByteVec,
+    },
+    /// It is done, durably.
+    #[n(20)]
+    Discarded {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// Shares that were there and are in the trash now.
+        #[n(1)]
+        count: u32,
+    },
+    /// Which shares of mine are in your trash? Answers: `Ids` or `Failed`.
+    #[n(21)]
+    Trash {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// Only ids greater than this one.
+        #[n(1)]
+        after: Option<ShareId>,
+        /// Most ids wanted; the answer has at most [`IDS_MAX`].
+        #[n(2)]
+        limit: u32,
+    },
+    /// The payload is ids, ascending: take those shares out of the trash. Answers: `Ids` with those that are kept now, or
+    /// `Failed`.
+    #[n(22)]
+    Recall {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+    },
+    /// Which heads of this account were replaced lately? Answers: `HeadsAre` or `Failed`.
+    #[n(23)]
+    OldHeads {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// The account.
+        #[n(1)]
+        account: AccountId,
+    },
 }
 
 impl ShareMessage {
@@ -208,7 +279,14 @@ impl ShareMessage {
             | Self::Heads { request, .. }
             | Self::HeadsAre { request }
             | Self::Failed { request, .. }
-            | Self::Cancel { request } => *request,
+            | Self::Cancel { request }
+            | Self::LastDiscard { request }
+            | Self::LastDiscardIs { request, .. }
+            | Self::Discard { request, .. }
+            | Self::Discarded { request, .. }
+            | Self::Trash { request, .. }
+            | Self::Recall { request }
+            | Self::OldHeads { request, .. } => *request,
         }
     }
 }
