@@ -181,7 +181,9 @@ impl Discard {
     pub fn ids(&self, payload: &[u8]) -> Result<Vec<ShareId>, DiscardError> {
         let ids = read_ids(payload)?;
         if ids.len() != self.count as usize || hash_ids(&ids) != self.ids_hash {
-            return Err(DiscardError::Ids { reason: "others were signed" });
+            return Err(DiscardError::Ids {
+                reason: "others were signed",
+            });
         }
         Ok(ids)
     }
@@ -204,7 +206,9 @@ impl Discard {
 pub fn read_ids(payload: &[u8]) -> Result<Vec<ShareId>, DiscardError> {
     let (ids, rest) = payload.as_chunks::<{ ShareId::LEN }>();
     if !rest.is_empty() {
-        return Err(DiscardError::Ids { reason: "the last one is cut off" });
+        return Err(DiscardError::Ids {
+            reason: "the last one is cut off",
+        });
     }
     let ids: Vec<ShareId> = ids.iter().map(|id| ShareId(*id)).collect();
     check_order(&ids).map(|()| ids)
@@ -217,11 +221,15 @@ pub fn write_ids(ids: &[ShareId]) -> Vec<u8> {
 
 fn check_order(ids: &[ShareId]) -> Result<(), DiscardError> {
     if ids.is_empty() || ids.len() > IDS_MAX as usize {
-        return Err(DiscardError::Ids { reason: "none, or too many" });
+        return Err(DiscardError::Ids {
+            reason: "none, or too many",
+        });
     }
     match ids.is_sorted_by(|a, b| a < b) {
         true => Ok(()),
-        false => Err(DiscardError::Ids { reason: "they are not ascending" }),
+        false => Err(DiscardError::Ids {
+            reason: "they are not ascending",
+        }),
     }
 }
 

@@ -5,26 +5,39 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use proto::discard::{Discard, NO_HOLDER, Order};
 use proto::id::{AccountId, ShareId};
+use proto::keys::{DeviceCert, power};
 use proto::share::Share;
 use proto::share_store::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
 
+use crate::engine::clock;
 use crate::peer::folder::FolderStore;
+
+/// Who gives shares in a folder up: a folder has no node of its own, so the owner's carries out its own discards.
+#[derive(Clone)]
+pub struct Signer {
+    /// The device's key.
+    pub device: SigningKey,
+    /// Its certificate.
+    pub cert: DeviceCert,
+}
 
 /// The folder of one account's shares at `root`, if it is there now.
 pub struct DirPeer {
     root: PathBuf,
-    owner: AccountId,
+    signer: Signer,
     quota: Option<u64>,
     opened: Mutex<Option<FolderStore>>,
 }
 
 impl DirPeer {
     /// A peer at `root`; nothing is touched yet.
-    pub fn new(root: PathBuf, owner: AccountId, quota: Option<u64>) -> Self {
+    pub fn new(root: PathBuf, signer: Signer, quota: Option<u64>) -> Self {
         Self {
             root,
-            owner,
+            signer,
             quota,
             opened: Mutex::new(None),
         }
@@ -36,13 +49,34 @@ impl DirPeer {
         if let Some(store) = opened.as_ref().filter(|_| self.root.exists()) {
             return Ok(store.clone());
         }
-        let store = FolderStore::open_existing(&self.root, self.owner, self.quota).map_err(|error| {
-            StoreError::Unreachable {
-                reason: error.to_string(),
-            }
+        let store = FolderStore::open_existing(&self.root, self.signer.cert.account, self.quota);
+        let store = store.map_err(|error| StoreError::Unreachable {
+            reason: error.to_string(),
         })?;
         *opened = Some(store.clone());
         Ok(store)
+    }
+
+    async fn give_up(&self, ids: Vec<ShareId>) -> Result<u32, StoreError> {
+        let Signer { device, cert } = &self.signer;
+        if cert.powers & power::PRUNE == 0 {
+            return Err(StoreError::Refused {
+                reason: "this device may not give up shares".to_owned(),
+            });
+        }
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let store = self.store()?;
+        let last = store.last_discard().await?;
+        let order = Order {
+            holder: NO_HOLDER,
+            number: last.number.saturating_add(1),
+            previous: last.hash,
+            issued_secs: clock::now_secs(),
+        };
+        let discard = Discard::sign(device, cert, order, &ids);
+        store.take_discard(discard, ids, NO_HOLDER).await
     }
 }
 
@@ -57,10 +91,19 @@ impl ShareStore for DirPeer {
         Box::pin(async move { self.store()?.list(after, limit).await })
     }
     fn remove(&self, id: ShareId) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.store()?.remove(id).await })
+        Box::pin(async move { self.give_up(vec![id]).await.map(drop) })
     }
     fn space(&self) -> BoxFuture<'_, Result<Space, StoreError>> {
         Box::pin(async move { self.store()?.space().await })
+    }
+    fn discard(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<u32, StoreError>> {
+        Box::pin(self.give_up(ids))
+    }
+    fn list_trash(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        Box::pin(async move { self.store()?.list_trash(after, limit).await })
+    }
+    fn recall(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        Box::pin(async move { self.store()?.recall(ids).await })
     }
 }
 
@@ -70,5 +113,8 @@ impl HeadStore for DirPeer {
     }
     fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
         Box::pin(async move { self.store()?.heads(account).await })
+    }
+    fn old_heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
+        Box::pin(async move { self.store()?.old_heads(account).await })
     }
 }

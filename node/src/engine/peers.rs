@@ -10,7 +10,7 @@ use proto::share_store::PeerStore;
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey, Reach};
 
-use crate::engine::dir_peer::DirPeer;
+use crate::engine::dir_peer::{DirPeer, Signer};
 use crate::engine::{Engine, clock};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::roster::Roster;
@@ -34,14 +34,13 @@ impl Engine {
     /// Puts the folders of the config and, once the network runs, the friends of the roster into the peer set.
     pub(super) fn refresh_peers(&self) {
         let config = self.config();
-        let owner = self.0.home.account.account_id();
         let folders = config.peers.iter().filter_map(|(name, peer)| {
             let path = PathBuf::from(peer.url.as_deref()?.strip_prefix(DIR)?);
             let quota = peer.quota.as_ref().map(|quota| quota.0);
             Some(folder_peer(
                 name,
                 &path,
-                Arc::new(DirPeer::new(path.clone(), owner, quota)),
+                Arc::new(DirPeer::new(path.clone(), self.signer(), quota)),
             ))
         });
         let mut peers: Vec<_> = folders.collect();
@@ -57,6 +56,13 @@ impl Engine {
         self.0.peers.set(peers);
         if let Some(uploader) = self.0.uploader.get() {
             uploader.wake();
+        }
+    }
+
+    pub(super) fn signer(&self) -> Signer {
+        Signer {
+            device: self.0.home.device.clone(),
+            cert: self.0.home.cert.clone(),
         }
     }
 

@@ -64,7 +64,7 @@ impl Engine {
     }
 
     fn existing_folder(&self, path: &Path) -> Result<(Peer, PathBuf), Failure> {
-        let store = DirPeer::new(path.to_owned(), self.0.home.account.account_id(), None);
+        let store = DirPeer::new(path.to_owned(), self.signer(), None);
         store
             .store()
             .map_err(|error| Failure::from_error(&error).hint("name the folder that was added as a peer"))?;

@@ -1,29 +1,34 @@
 //! Shares and heads of one account in a directory: a `dir:` peer, and what this node keeps for a friend.
 //!
 //! The file system is the only truth: no database beside it, nothing to repair after a crash. A share is a file that appears
-//! under its name when it is complete and durable. Leaves out whose turn it is and how fast: limits are decorators.
+//! under its name when it is complete and durable, and goes by way of the trash. Leaves out whose turn it is and how fast: limits are decorators.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use proto::id::{AccountId, ShareId};
+use proto::discard::Discard;
+use proto::id::{AccountId, DeviceId, ShareId};
 use proto::share::{Share, ShareSize};
 use proto::share_store::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
 
 mod claims;
+mod days;
 mod durable;
 mod heads;
 mod layout;
+mod trash;
 mod usage;
 
 pub(crate) use claims::Claims;
+use days::Days;
 pub(crate) use durable::store_error;
 use layout::Layout;
+pub use trash::{Expired, LastDiscard, TRASH_DAYS};
 use usage::Usage;
 
 /// A folder that cannot be used as a store.
@@ -62,6 +67,9 @@ struct Inner {
     owner: AccountId,
     usage: Usage,
     claims: Claims,
+    days: Days,
+    /// Held while a discard is taken.
+    discards: Mutex<()>,
 }
 
 impl FolderStore {
@@ -85,6 +93,8 @@ impl FolderStore {
             owner,
             usage: Usage::new(quota),
             claims: Claims::default(),
+            days: Days::open(root, layout::newest_trash_day(root)),
+            discards: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -119,15 +129,32 @@ impl FolderStore {
         self.inner.open_share(id)
     }
 
-    /// Whether a sound copy of `id` is here already; a damaged one counts as absent, so that putting it again heals it.
-    /// Blocks.
+    /// Whether a sound copy of `id` is here already, if need be out of the trash; a damaged one counts as absent, so that
+    /// putting it again heals it. Blocks.
     pub(crate) fn holds_sound(&self, id: ShareId) -> Result<bool, StoreError> {
+        let _claim = self.inner.claims.claim(id);
         self.inner.holds_sound(id)
     }
 
     /// Fails with `Full` if `bytes` more would be beyond the quota. Blocks.
     pub(crate) fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
         self.inner.usage.check_room(&self.inner.layout, bytes)
+    }
+
+    /// The last discard that was taken.
+    pub async fn last_discard(&self) -> Result<LastDiscard, StoreError> {
+        self.blocking(Inner::last_discard).await
+    }
+
+    /// Carries out a discard as `holder`: moves the shares that are there to the trash, durably, and counts them.
+    pub async fn take_discard(&self, discard: Discard, ids: Vec<ShareId>, holder: DeviceId) -> Result<u32, StoreError> {
+        self.blocking(move |inner| inner.take_discard(&discard, &ids, holder, inner.days.today()))
+            .await
+    }
+
+    /// Removes for good what has been in the trash for longer than [`TRASH_DAYS`]. Blocks.
+    pub fn expire(&self) -> Result<Expired, StoreError> {
+        self.inner.expire(self.inner.days.today())
     }
 
     /// Where transfers are that have not ended.
@@ -187,7 +214,11 @@ impl Inner {
     }
 
     fn open_share(&self, id: ShareId) -> Result<(File, u64), StoreError> {
-        let found = File::open(self.layout.share(id)).and_then(|file| {
+        let found = File::open(self.layout.share(id)).or_else(|error| match error.kind() {
+            ErrorKind::NotFound => self.open_trashed(id),
+            _ => Err(error),
+        });
+        let found = found.and_then(|file| {
             let bytes = file.metadata()?.len();
             Ok((file, bytes))
         });
@@ -229,7 +260,11 @@ impl Inner {
         })
     }
 
+    /// The caller has claimed `id`.
     fn holds_sound(&self, id: ShareId) -> Result<bool, StoreError> {
+        if !self.layout.share(id).exists() {
+            self.recall_claimed(id)?;
+        }
         match self.read_whole(id) {
             Ok(share) => Ok(share.verify(id).is_ok()),
             Err(StoreError::NotFound | StoreError::Corrupt { .. }) => Ok(false),
@@ -290,14 +325,23 @@ impl ShareStore for FolderStore {
     fn space(&self) -> BoxFuture<'_, Result<Space, StoreError>> {
         Box::pin(self.blocking(|inner| inner.usage.space(&inner.layout)))
     }
+    fn list_trash(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        Box::pin(self.blocking(move |inner| inner.list_trash(after, limit)))
+    }
+    fn recall(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        Box::pin(self.blocking(move |inner| inner.recall(&ids)))
+    }
 }
 
 impl HeadStore for FolderStore {
     fn put_head(&self, head: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.blocking(move |inner| heads::put(&inner.layout, &inner.claims, inner.owner, &head)))
+        Box::pin(self.blocking(move |inner| heads::put(inner, &head)))
     }
     fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
         Box::pin(self.blocking(move |inner| heads::of(&inner.layout, account)))
+    }
+    fn old_heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
+        Box::pin(self.blocking(move |inner| heads::old(&inner.layout, account)))
     }
 }
 

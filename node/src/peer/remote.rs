@@ -25,6 +25,8 @@ use crate::net::core::{Core, OpenError};
 use crate::net::frames::Frame;
 use crate::net::greet::GreetError;
 
+mod give_up;
+
 /// A failed attempt to connect answers for all that ask within this time: a hundred waiting puts are one dial.
 const FAILURE_TIME: Duration = Duration::from_secs(2);
 
@@ -170,13 +172,19 @@ impl RemoteStore {
 
     async fn list_ids(&self, after: Option<ShareId>, limit: u32) -> Result<Vec<ShareId>, StoreError> {
         let limit = limit.min(IDS_MAX);
+        let list = move |request| ShareMessage::List { request, after, limit };
+        self.ask_ids(limit, list, Bytes::new()).await
+    }
+
+    async fn ask_ids(
+        &self,
+        limit: u32,
+        message: impl FnOnce(u32) -> ShareMessage,
+        payload: Bytes,
+    ) -> Result<Vec<ShareId>, StoreError> {
         let request = self.inner.request(limit as usize * ShareId::LEN).await?;
-        let message = ShareMessage::List {
-            request: request.number(),
-            after,
-            limit,
-        };
-        match ask(request, &message, Bytes::new()).await? {
+        let message = message(request.number());
+        match ask(request, &message, payload).await? {
             (ShareMessage::Ids { .. }, payload) => {
                 let (ids, rest) = payload.as_chunks();
                 if rest.is_empty() {
@@ -189,12 +197,9 @@ impl RemoteStore {
         }
     }
 
-    async fn heads_of(&self, account: AccountId) -> Result<Vec<Bytes>, StoreError> {
+    async fn ask_heads(&self, message: impl FnOnce(u32) -> ShareMessage) -> Result<Vec<Bytes>, StoreError> {
         let request = self.inner.request(PAYLOAD_BYTES_MAX).await?;
-        let message = ShareMessage::Heads {
-            request: request.number(),
-            account,
-        };
+        let message = message(request.number());
         match ask(request, &message, Bytes::new()).await? {
             (ShareMessage::HeadsAre { .. }, payload) if payload.len().is_multiple_of(HEAD_BYTES) => Ok((0..payload
                 .len())
@@ -329,10 +334,19 @@ impl ShareStore for RemoteStore {
         Box::pin(self.list_ids(after, limit))
     }
     fn remove(&self, id: ShareId) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.do_simple(move |request| ShareMessage::Remove { request, id }, Bytes::new()))
+        Box::pin(async move { self.discard_shares(vec![id]).await.map(drop) })
     }
     fn space(&self) -> BoxFuture<'_, Result<Space, StoreError>> {
         Box::pin(self.ask_space())
+    }
+    fn discard(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<u32, StoreError>> {
+        Box::pin(self.discard_shares(ids))
+    }
+    fn list_trash(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        Box::pin(self.list_trashed(after, limit))
+    }
+    fn recall(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        Box::pin(self.recall_shares(ids))
     }
 }
 
@@ -345,6 +359,9 @@ impl HeadStore for RemoteStore {
         Box::pin(self.do_simple(|request| ShareMessage::PutHead { request }, head))
     }
     fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
-        Box::pin(self.heads_of(account))
+        Box::pin(self.ask_heads(move |request| ShareMessage::Heads { request, account }))
+    }
+    fn old_heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
+        Box::pin(self.ask_heads(move |request| ShareMessage::OldHeads { request, account }))
     }
 }

@@ -21,6 +21,7 @@ use crate::net::core::Core;
 use crate::net::frames::{self, Frame, ReadError};
 use crate::net::greet::Caller;
 
+mod give_up;
 mod receive;
 mod send;
 
@@ -163,7 +164,14 @@ impl Handlers {
         let answered = match message {
             ShareMessage::Get { id, start, end, .. } => self.send(request, id, start..end).await,
             ShareMessage::List { after, limit, .. } => self.list(request, after, limit).await,
-            ShareMessage::Remove { id, .. } => self.remove(request, id).await,
+            ShareMessage::Remove { .. } => Err(StoreError::Refused {
+                reason: "Shares are given up by a signed discard".into(),
+            }),
+            ShareMessage::LastDiscard { .. } => self.last_discard(request).await,
+            ShareMessage::Discard { discard, .. } => self.discard(request, &discard, &payload).await,
+            ShareMessage::Trash { after, limit, .. } => self.list_trash(request, after, limit).await,
+            ShareMessage::Recall { .. } => self.recall(request, &payload).await,
+            ShareMessage::OldHeads { account, .. } => self.old_heads(request, account).await,
             ShareMessage::Space { .. } => self.space(request).await,
             ShareMessage::PutHead { .. } => self.put_head(request, payload).await,
             ShareMessage::Heads { account, .. } => self.heads(request, account).await,
@@ -178,15 +186,7 @@ impl Handlers {
 
     async fn list(&self, request: u32, after: Option<ShareId>, limit: u32) -> Result<(), StoreError> {
         let ids = self.shelf.store.list(after, limit.min(IDS_MAX)).await?;
-        let payload: Vec<u8> = ids.iter().flat_map(|id| id.0).collect();
-        self.say(&ShareMessage::Ids { request }, payload.into()).await;
-        Ok(())
-    }
-
-    async fn remove(&self, request: u32, id: ShareId) -> Result<(), StoreError> {
-        self.only_owner()?;
-        self.shelf.store.remove(id).await?;
-        self.say(&ShareMessage::Done { request }, Bytes::new()).await;
+        self.say_ids(request, &ids).await;
         Ok(())
     }
 

@@ -9,32 +9,35 @@ use proto::head::{HEAD_BYTES, Head};
 use proto::id::{AccountId, DeviceId};
 use proto::share_store::StoreError;
 
-use super::claims::Claims;
-use super::durable;
 use super::layout::Layout;
+use super::{Inner, durable};
 
 /// Most devices of one account whose heads are kept: bounds what a member can make us store for nothing.
 const DEVICES_MAX: usize = 64;
 
-/// Keeps a head of `owner` unless a newer one of its device is held. Blocks.
-pub fn put(layout: &Layout, claims: &Claims, owner: AccountId, encoded: &[u8]) -> Result<(), StoreError> {
+/// Keeps a head of the store's owner unless a newer one of its device is held. Blocks.
+pub(super) fn put(store: &Inner, encoded: &[u8]) -> Result<(), StoreError> {
+    let (layout, owner) = (&store.layout, store.owner);
     let refused = |reason: String| StoreError::Refused { reason };
     let head = Head::decode(encoded).map_err(|error| refused(error.to_string()))?;
     if head.account() != owner {
         return Err(refused("The head belongs to another account".into()));
     }
     let path = layout.heads(owner).join(head.device().to_string());
-    let _claim = claims.claim_name(head.device().0);
+    let _claim = store.claims.claim_name(head.device().0);
     match held(&path)? {
         Some(held) if held.as_ref() == encoded => return Ok(()),
-        // A held file that does not decode is damaged: the new head heals it.
-        Some(held) if Head::decode(&held).is_ok_and(|held| held.seq >= head.seq) => {
-            return Err(refused(format!(
-                "A head as new as number {} is held for that device",
-                head.seq
-            )));
-        }
-        Some(_) => {}
+        Some(held) => match Head::decode(&held) {
+            Ok(known) if known.seq >= head.seq => {
+                return Err(refused(format!(
+                    "A head as new as number {} is held for that device",
+                    head.seq
+                )));
+            }
+            Ok(_) => store.keep_old_head(head.device(), &held, store.days.today())?,
+            // A held file that does not decode is damaged: the new head heals it.
+            Err(_) => {}
+        },
         None if devices(&path)? >= DEVICES_MAX => {
             return Err(StoreError::Full {
                 reason: format!("heads of {DEVICES_MAX} devices are held"),
@@ -49,8 +52,27 @@ pub fn put(layout: &Layout, claims: &Claims, owner: AccountId, encoded: &[u8]) -
 }
 
 /// All heads held for `account`. Blocks.
-pub fn of(layout: &Layout, account: AccountId) -> Result<Vec<Bytes>, StoreError> {
-    let entries = match fs::read_dir(layout.heads(account)) {
+pub(super) fn of(layout: &Layout, account: AccountId) -> Result<Vec<Bytes>, StoreError> {
+    let mut heads = in_folder(layout, &layout.heads(account))?;
+    heads.truncate(DEVICES_MAX);
+    Ok(heads)
+}
+
+/// Heads of `account` that were replaced and are in the trash, newest first, as many as one answer holds. Blocks.
+pub(super) fn old(layout: &Layout, account: AccountId) -> Result<Vec<Bytes>, StoreError> {
+    let mut heads = Vec::new();
+    for folder in layout.old_heads_of(account).map_err(read_error)? {
+        heads.append(&mut in_folder(layout, &folder)?);
+        if heads.len() >= DEVICES_MAX {
+            break;
+        }
+    }
+    heads.truncate(DEVICES_MAX);
+    Ok(heads)
+}
+
+fn in_folder(layout: &Layout, folder: &Path) -> Result<Vec<Bytes>, StoreError> {
+    let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return layout.check_here().map(|()| Vec::new()),
         other => other.map_err(read_error)?,
     };
@@ -65,7 +87,6 @@ pub fn of(layout: &Layout, account: AccountId) -> Result<Vec<Bytes>, StoreError>
             heads.extend(held(&entry.path())?);
         }
     }
-    heads.truncate(DEVICES_MAX);
     Ok(heads)
 }
 

@@ -6,6 +6,8 @@
 //!                                            /heads/<device id>
 //!                                            /incoming/<share id>.part            a transfer that has not ended
 //!                                            /incoming/<share id>.<…>.tmp         a local put that has not ended
+//!                                            /discard, /trash/…                   docs/format/discard.md §3
+//! <root>/gridbackup-days                        days counted
 //! ```
 
 use std::fs;
@@ -111,6 +113,38 @@ impl Layout {
         self.account.join("shares").join(&name[..2]).join(name)
     }
 
+    /// Where a share is that was given up on that day.
+    pub fn trashed(&self, day: u32, id: ShareId) -> PathBuf {
+        let name = id.to_string();
+        self.trash_day(day).join(&name[..2]).join(name)
+    }
+
+    /// What was given up on that day.
+    pub fn trash_day(&self, day: u32) -> PathBuf {
+        self.account.join("trash").join(format!("{day:08}"))
+    }
+
+    /// Heads replaced on that day.
+    pub fn old_heads(&self, day: u32) -> PathBuf {
+        self.trash_day(day).join("heads")
+    }
+
+    /// The last discard taken.
+    pub fn last_discard(&self) -> PathBuf {
+        self.account.join("discard")
+    }
+
+    /// Days that have something in the trash, newest first.
+    pub fn trash_days(&self) -> io::Result<Vec<u32>> {
+        days_in(&self.account.join("trash"))
+    }
+
+    /// Ids of the shares given up on that day that begin with the byte `first`, in no order.
+    pub fn trashed_in(&self, day: u32, first: u8) -> io::Result<Vec<ShareId>> {
+        let names = names_in(&self.trash_day(day).join(format!("{first:02x}")))?;
+        Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
     /// A new name for a share while it is written: two stores on one folder, even in two processes, never share it.
     pub fn temp(&self, id: ShareId) -> PathBuf {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -138,6 +172,13 @@ impl Layout {
         account_folder(&self.root, account).join("heads")
     }
 
+    /// The folders of heads of `account` that were replaced, newest first.
+    pub fn old_heads_of(&self, account: AccountId) -> io::Result<Vec<PathBuf>> {
+        let trash = account_folder(&self.root, account).join("trash");
+        let days = days_in(&trash)?.into_iter();
+        Ok(days.map(|day| trash.join(format!("{day:08}")).join("heads")).collect())
+    }
+
     /// Where transfers are that have not ended.
     pub fn incoming(&self) -> PathBuf {
         self.account.join("incoming")
@@ -150,19 +191,22 @@ impl Layout {
 
     /// Ids of the shares whose id begins with the byte `first`, in no order.
     pub fn shares_in(&self, first: u8) -> io::Result<Vec<ShareId>> {
-        let names = self.names_in(first)?;
+        let names = names_in(&self.account.join("shares").join(format!("{first:02x}")))?;
         Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// Bytes of all stored shares.
+    /// Bytes of all stored shares, those in the trash too.
     pub fn measure(&self) -> io::Result<u64> {
+        let mut folders = vec![self.account.join("shares")];
+        folders.extend(self.trash_days()?.into_iter().map(|day| self.trash_day(day)));
         let mut bytes = 0;
-        for first in 0..=u8::MAX {
-            let folder = self.account.join("shares").join(format!("{first:02x}"));
-            for name in self.names_in(first)? {
-                let path = folder.join(&name);
-                if name.parse::<ShareId>().is_ok() {
-                    bytes += fs::metadata(path)?.len();
+        for folder in folders {
+            for first in 0..=u8::MAX {
+                let folder = folder.join(format!("{first:02x}"));
+                for name in names_in(&folder)? {
+                    if name.parse::<ShareId>().is_ok() {
+                        bytes += fs::metadata(folder.join(&name))?.len();
+                    }
                 }
             }
         }
@@ -175,13 +219,29 @@ impl Layout {
             reason: error.to_string(),
         })
     }
+}
 
-    fn names_in(&self, first: u8) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(self.account.join("shares").join(format!("{first:02x}"))) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other?,
-        };
-        let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
-        names.filter_map(Result::transpose).collect()
-    }
+/// The newest day that anything in any account's trash below `root` names.
+pub fn newest_trash_day(root: &Path) -> Option<u32> {
+    let accounts = fs::read_dir(root).ok()?.flatten();
+    accounts
+        .filter_map(|account| days_in(&account.path().join("trash")).ok()?.first().copied())
+        .max()
+}
+
+fn days_in(trash: &Path) -> io::Result<Vec<u32>> {
+    let names = names_in(trash)?;
+    let mut days: Vec<u32> = names.into_iter().filter_map(|name| name.parse().ok()).collect();
+    days.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(days)
+}
+
+/// Names in a folder; none if it is not there.
+fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
+    names.filter_map(Result::transpose).collect()
 }
