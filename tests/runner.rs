@@ -17,5 +17,7 @@ mod faults;
 mod main_job;
 #[path = "e2e/priority.rs"]
 mod priority;
+#[path = "e2e/two_nats.rs"]
+mod two_nats;
 #[path = "e2e/unchanged.rs"]
 mod unchanged;

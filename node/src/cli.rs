@@ -111,6 +111,8 @@ enum Command {
     Restore(restore::Args),
     /// Is every share where it should be, and intact
     Check(check::Args),
+    /// What stands between this node and its friends, and what to do about it
+    Doctor,
     /// Stop the daemon cleanly
     Stop,
     /// Read and change settings, keeping comments
@@ -215,6 +217,7 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
         Command::Cat(args) => context.execute(args.request()?).await,
         Command::Check(args) => context.execute(args.request()).await,
         Command::Restore(args) => context.execute(args.request()?).await,
+        Command::Doctor => context.execute(Request::Doctor).await,
         Command::Stop => context.execute(Request::Stop).await,
         Command::Demo(_) | Command::Init(_) | Command::Completions(_) | Command::Man => {
             unreachable!("these were answered without a runtime")

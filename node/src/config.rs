@@ -34,6 +34,10 @@ pub struct Config {
     pub listen: Vec<String>,
     /// Find friends on the local network.
     pub mdns: bool,
+    /// Ask the router to forward the ports of `listen`.
+    pub upnp: bool,
+    /// Forward connections between friends that cannot reach each other, if they can reach this node.
+    pub relay: bool,
     /// Folders and buckets that are peers, by name; limits of friends, by theirs.
     pub peers: BTreeMap<String, PeerConfig>,
     /// Bytes a second to send at most.
@@ -86,8 +90,17 @@ impl Default for Config {
             folders: Vec::new(),
             exclude: Vec::new(),
             one_file_system: false,
-            listen: vec!["/ip4/0.0.0.0/tcp/0".to_owned()],
+            listen: [
+                "/ip4/0.0.0.0/tcp/0",
+                "/ip4/0.0.0.0/udp/0/quic-v1",
+                "/ip6/::/tcp/0",
+                "/ip6/::/udp/0/quic-v1",
+            ]
+            .map(str::to_owned)
+            .into(),
             mdns: true,
+            upnp: true,
+            relay: true,
             peers: BTreeMap::new(),
             limit_upload: None,
             limit_download: None,

@@ -23,6 +23,7 @@ mod check;
 mod clock;
 mod daemon;
 mod dir_peer;
+mod doctor;
 mod failures;
 mod friends;
 mod listen;
@@ -122,6 +123,7 @@ impl Engine {
             Request::Check { read_percent } => self.check(read_percent, &sink).await,
             Request::Invite { name, expires_secs } => self.invite(name, expires_secs, &sink).await,
             Request::Join { ticket } => self.join(&ticket, &sink).await,
+            Request::Doctor => self.doctor(&sink).await,
             Request::PeerList => self.list_peers(&sink).await,
             Request::Ready => self.say_ready(&sink).await,
             Request::Stop => {

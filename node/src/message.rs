@@ -4,9 +4,11 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod finding;
 mod path;
 mod summary;
 
+pub use finding::{Finding, Level};
 pub use path::PathName;
 pub use summary::{CheckSummary, DemoSummary, RecoverSummary, RestoreSummary, RunSummary, Summary};
 
@@ -36,6 +38,8 @@ pub enum Message {
     Entry(Entry),
     /// A peer.
     Peer(Peer),
+    /// Something `doctor` looked at.
+    Finding(Finding),
     /// A folder that is backed up.
     Folder(Folder),
     /// An exclude rule.
@@ -245,7 +249,7 @@ pub struct Peer {
     pub peer_id: Option<String>,
     /// Answers now.
     pub online: bool,
-    /// How it is reached: `direct`, `relayed`, `local`, `remote`, `none`.
+    /// How it is reached: `direct`, `hole_punched`, `relayed`, `local`, `remote`, `none`.
     pub reach: String,
     /// Bytes that it stores for me.
     pub bytes_for_me: u64,
@@ -386,6 +390,7 @@ messages!(
     Snapshot(Snapshot),
     Entry(Entry),
     Peer(Peer),
+    Finding(Finding),
     Folder(Folder),
     Rule(Rule),
     Setting(Setting),

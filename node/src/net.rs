@@ -32,6 +32,8 @@ use upload_queue::throttle::Throttle;
 
 pub(crate) mod core;
 pub mod counters;
+pub mod reach;
+pub mod relays;
 pub mod swarm;
 
 pub(crate) mod frames;
@@ -39,15 +41,20 @@ pub(crate) mod greet;
 pub(crate) mod links;
 
 mod acceptor;
+mod back_off;
+mod candidates;
+mod dialing;
 mod driver;
 mod keeper;
 mod resolve;
 
 use self::core::Core;
 use self::counters::{Counted, Counters};
-use self::driver::Driver;
+use self::driver::{Driver, Reaching};
 use self::links::Links;
-use self::swarm::{LocalDiscovery, SwarmError};
+use self::reach::{Reachability, Route, Upnp};
+use self::relays::RelayUse;
+use self::swarm::{LocalDiscovery, SwarmConfig, SwarmError};
 use crate::friendnet::identity;
 use crate::friendnet::invite::{Invite, Invites, InvitesError};
 use crate::friendnet::join::{self, JoinError};
@@ -82,6 +89,12 @@ pub struct NetConfig {
     pub announce: Vec<Multiaddr>,
     /// Whether to look for friends on the local network.
     pub discovery: LocalDiscovery,
+    /// Whether to ask the router to forward ports.
+    pub upnp: bool,
+    /// When to ask friends to forward connections to this node.
+    pub relays: RelayUse,
+    /// Whether to forward connections for friends, once this node is reached from outside.
+    pub forwards: bool,
     /// Where roster, invitations and the shares of friends are kept: `roster`, `invites` and `store` in it.
     pub home: PathBuf,
     /// Holds what is sent to friends to a rate; none: as fast as it goes.
@@ -153,6 +166,13 @@ struct Shared {
     _stop: DropGuard,
 }
 
+impl NetConfig {
+    /// Whoever does not listen needs no port.
+    fn asks_router(&self) -> bool {
+        self.upnp && !self.listen.is_empty()
+    }
+}
+
 impl Net {
     /// Listens, serves friends, and keeps the roster equal with theirs. Founds a grid of one if this home is in none. Must be
     /// called inside a tokio runtime. When it returns, `addresses` are those that the system gave.
@@ -161,16 +181,19 @@ impl Net {
         if config.cert.device != device {
             return Err(NetError::Certificate);
         }
-        let mut swarm = swarm::build(identity::keypair(&config.device_key), config.discovery)?;
-        for address in &config.listen {
-            let failed = |reason| NetError::Listen {
-                address: address.clone(),
-                reason,
-            };
-            swarm
-                .listen_on(address.clone())
-                .map_err(|error| failed(error.to_string()))?;
-        }
+        let members = Members::open(&config.home.join("roster"))?;
+        let mut swarm = swarm::build(SwarmConfig {
+            identity: identity::keypair(&config.device_key),
+            discovery: config.discovery,
+            members: members.subscribe(),
+            forwards: config.forwards,
+            upnp: config.asks_router(),
+        })?;
+        listen(&mut swarm, &config.listen)?;
+        let reaching = Reaching {
+            relays: config.relays,
+            listen: config.listen.clone(),
+        };
         let mut control = swarm.behaviour().streams.new_control();
         let shares = control
             .accept(StreamProtocol::new(SHARE_PROTOCOL))
@@ -179,8 +202,8 @@ impl Net {
             .accept(StreamProtocol::new(MEMBER_PROTOCOL))
             .expect("a new swarm accepts nothing yet");
         let (dials, dial_queue) = mpsc::channel(DIALS_MAX);
-        let core = Arc::new(make_core(config, device, control, dials)?);
-        let driver = Driver::new(swarm, core.links.clone(), core.members.subscribe());
+        let core = Arc::new(make_core(config, members, control, dials)?);
+        let driver = Driver::new(swarm, core.links.clone(), core.members.subscribe(), reaching);
         tokio::spawn(driver.run(dial_queue, core.stop.clone()));
         tokio::spawn(acceptor::run(core.clone(), shares, exchanges));
         tokio::spawn(keeper::run(core.clone()));
@@ -235,6 +258,16 @@ impl NetHandle {
     /// Whether there is a connection to a device.
     pub fn connected(&self, device: DeviceId) -> bool {
         identity::peer_id(device).is_some_and(|peer| self.shared.core.links.is_connected(peer))
+    }
+
+    /// How connections lead to a device, if there are any.
+    pub fn route(&self, device: DeviceId) -> Option<Route> {
+        self.shared.core.links.route(identity::peer_id(device)?)
+    }
+
+    /// How others reach this node.
+    pub fn reachability(&self) -> Reachability {
+        self.shared.core.links.reachability()
     }
 
     /// Changes whenever a connection comes or goes, or an address is learned.
@@ -367,13 +400,13 @@ where
 
 fn make_core(
     config: NetConfig,
-    device: DeviceId,
+    members: Members,
     control: libp2p_stream::Control,
     dials: mpsc::Sender<driver::Dial>,
 ) -> Result<Core, NetError> {
-    let members = Members::open(&config.home.join("roster"))?;
+    let upnp = config.asks_router();
     let core = Core {
-        device,
+        device: identity::device_of(&config.device_key),
         members,
         invites: Invites::open(&config.home.join("invites"))?,
         kept: Kept::new(&config.home.join("store"), config.quota),
@@ -390,10 +423,38 @@ fn make_core(
         announce: config.announce,
         upload: config.upload,
     };
+    if upnp {
+        core.links.update_reachability(|reachability| {
+            reachability.upnp = Upnp::Searching;
+            false
+        });
+    }
     if let Some(account) = &core.account_key {
         core.members.found(account, &core.account_name, core.now_secs())?;
     }
     Ok(core)
+}
+
+/// Listens wherever it can: a machine without IPv6 is no reason not to start.
+fn listen(swarm: &mut libp2p::Swarm<swarm::Behaviour>, addresses: &[Multiaddr]) -> Result<(), NetError> {
+    let mut failed = None;
+    let mut listening = 0;
+    for address in addresses {
+        match swarm.listen_on(address.clone()) {
+            Ok(_) => listening += 1,
+            Err(error) => {
+                tracing::warn!("Cannot listen on {address}: {error}");
+                failed = Some(NetError::Listen {
+                    address: address.clone(),
+                    reason: error.to_string(),
+                });
+            }
+        }
+    }
+    match failed {
+        Some(error) if listening == 0 => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The system's answer to `listen_on` comes later, as an event.

@@ -54,6 +54,8 @@ pub enum Request {
         /// The ticket.
         ticket: String,
     },
+    /// What is wrong with this node and its links, and what to do about it.
+    Doctor,
     /// Lists the peers.
     PeerList,
     /// Adds an S3 bucket or a folder as a peer.

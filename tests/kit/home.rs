@@ -54,12 +54,25 @@ impl Said {
 pub struct Home {
     /// Its folder.
     pub dir: PathBuf,
+    /// The network namespace that its processes run in; none: the test's own.
+    pub space: Option<String>,
 }
 
 impl Home {
     /// A home in `dir`, not initialised yet.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        Self {
+            dir: dir.into(),
+            space: None,
+        }
+    }
+
+    /// The same home, its processes in a network namespace.
+    pub fn within(self, space: String) -> Self {
+        Self {
+            space: Some(space),
+            ..self
+        }
     }
 
     /// A home in `dir` with an account; mDNS is off, so that tests do not find each other. The phrase lies in
@@ -77,6 +90,7 @@ impl Home {
             path_str(&words)?,
         ])?;
         home.ok(["config", "set", "mdns", "false"])?;
+        home.ok(["config", "set", "upnp", "false"])?;
         Ok(home)
     }
 
@@ -87,7 +101,14 @@ impl Home {
 
     /// The program, told to work in this home and to speak JSON.
     pub fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Command {
-        let mut command = Command::new(program());
+        let mut command = match &self.space {
+            None => Command::new(program()),
+            Some(space) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", space]).arg(program());
+                command
+            }
+        };
         command
             .env("GRIDBACKUP_HOME", &self.dir)
             .args(args)

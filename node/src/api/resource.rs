@@ -113,6 +113,7 @@ pub const RESOURCES: &[Resource] = &[
         "/rules{?patterns*}",
         &[("patterns", Kind::Texts)],
     ),
+    row("doctor", "GET", "/doctor", &[]),
     row("peer_list", "GET", "/peers", &[]),
     row(
         "peer_add",
@@ -340,6 +341,7 @@ pub(super) mod tests {
                 expires_secs: 60,
             },
             Request::Join { ticket: "t".into() },
+            Request::Doctor,
             Request::PeerList,
             Request::PeerAdd(PeerAdd {
                 name: "usb".into(),

@@ -10,6 +10,7 @@ use crate::engine::{Engine, Mode, clock, listen};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::join::JoinError;
 use crate::message;
+use crate::net::relays::RelayUse;
 use crate::net::swarm::LocalDiscovery;
 use crate::net::{Net, NetConfig, NetHandle};
 use crate::output::Sink;
@@ -50,6 +51,12 @@ impl Engine {
                 } else {
                     LocalDiscovery::Off
                 },
+                upnp: config.upnp,
+                relays: match self.0.mode {
+                    Mode::Daemon(_) => RelayUse::WhenUnreachable,
+                    Mode::Command { .. } => RelayUse::Never,
+                },
+                forwards: config.relay && matches!(self.0.mode, Mode::Daemon(_)),
                 home: home.paths.state_dir().to_owned(),
                 quota: Some(config.store_max.0),
             };

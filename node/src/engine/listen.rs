@@ -2,7 +2,7 @@
 //! friends find this node again.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use libp2p::Multiaddr;
@@ -46,6 +46,7 @@ pub fn remember(listening: &[Multiaddr], state_dir: &Path) {
 fn fill(part: Protocol<'_>, port: Option<u16>) -> Protocol<'_> {
     match (part, port) {
         (Protocol::Tcp(0), Some(port)) => Protocol::Tcp(port),
+        (Protocol::Udp(0), Some(port)) => Protocol::Udp(port),
         (part, _) => part,
     }
 }
@@ -59,7 +60,7 @@ fn remembered(state_dir: &Path) -> Option<u16> {
 }
 
 fn is_free(port: u16) -> bool {
-    TcpListener::bind(("0.0.0.0", port)).is_ok()
+    TcpListener::bind(("0.0.0.0", port)).is_ok() && UdpSocket::bind(("0.0.0.0", port)).is_ok()
 }
 
 #[cfg(test)]

@@ -16,17 +16,18 @@ use crate::failure::{Exit, Failure};
 use crate::friendnet::roster::Roster;
 use crate::home::peer_id;
 use crate::message::{self, PeerKind};
+use crate::net::reach::Route;
 use crate::output::Sink;
 use crate::peer::folder::FolderStore;
 use crate::request::PeerAdd;
 
 /// How long a peer may take to say how much space it has.
-const PROBE_WAIT: Duration = Duration::from_secs(4);
+pub(super) const PROBE_WAIT: Duration = Duration::from_secs(4);
 
 /// Where a peer's name in the database begins with this, a folder's path follows.
 const DIR: &str = "dir:";
 /// Where a peer's name in the database begins with this, a device id follows.
-const FRIEND: &str = "friend:";
+pub(super) const FRIEND: &str = "friend:";
 /// Where a failure domain begins with this, an account id follows: all devices of a person are lost together.
 const ACCOUNT: &str = "account:";
 
@@ -131,9 +132,10 @@ impl Engine {
                 .strip_prefix(FRIEND)
                 .and_then(|id| id.parse::<DeviceId>().ok());
             let answers = online.contains(&peer.key);
+            let route = device.and_then(|device| self.0.net.get()?.route(device));
             let reach = match (answers, device) {
                 (false, _) => "none",
-                (true, Some(_)) => "direct",
+                (true, Some(_)) => route.map_or("none", Route::name),
                 (true, None) => "local",
             };
             let account = peer

@@ -162,7 +162,8 @@ impl Core {
     /// Where this node can be reached, as others should be told.
     pub fn announced_addresses(&self) -> Vec<Multiaddr> {
         let mut addresses = self.announce.clone();
-        addresses.extend(announced(&self.listen, &self.links.listening()));
+        let external = self.links.reachability().external;
+        addresses.extend(announced(&self.listen, &self.links.listening(), &external));
         addresses
     }
 

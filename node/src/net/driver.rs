@@ -1,25 +1,40 @@
 //! The one task that owns the swarm: carries out commands, keeps `Links` true, and shows strangers the door.
+//!
+//! What the outside world looks like, and how it reaches this node, is `driver/outside.rs`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
+use libp2p::core::transport::PortUse;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, mdns, ping};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::dialing::{Dialing, Done};
 use super::links::Links;
+use super::reach::{Route, is_loopback, is_relayed};
+use super::relays::{RelayUse, Relays};
 use super::swarm::{Behaviour, BehaviourEvent};
 use crate::friendnet::identity;
 use crate::friendnet::roster::Roster;
 
+mod outside;
+
 /// A stranger that has not been welcomed within this time is disconnected.
 const STRANGER_TIME: Duration = Duration::from_secs(20);
-const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
+/// How often dials are looked after while some wait for their turn.
+const DIAL_INTERVAL: Duration = Duration::from_millis(100);
+/// A wall clock that runs ahead of the monotonic one by this says that the machine slept. Chosen: longer than a step of the
+/// time service on a running machine, shorter than routers remember connections.
+const SLEEP_MIN: Duration = Duration::from_secs(30);
+/// Listen addresses that come up in this time are the first ones, not a change of the network.
+const START_TIME: Duration = Duration::from_secs(5);
 
 /// What the rest of the node asks of the swarm: to connect to a peer.
 pub struct Dial {
@@ -31,35 +46,69 @@ pub struct Dial {
     pub done: Done,
 }
 
+/// How this node is to be reached.
+pub struct Reaching {
+    /// When to ask for relays.
+    pub relays: RelayUse,
+    /// Addresses that the node was asked to listen on.
+    pub listen: Vec<Multiaddr>,
+}
+
 /// State of the task.
 pub struct Driver {
     swarm: Swarm<Behaviour>,
     links: Arc<Links>,
     members: watch::Receiver<Arc<Roster>>,
-    dialing: HashMap<PeerId, Dialing>,
-    inbound: HashMap<ConnectionId, (PeerId, Instant)>,
+    reaching: Reaching,
+    dialing: Dialing,
+    relays: Relays,
+    /// Friends that offer to forward.
+    forwarders: HashSet<PeerId>,
+    connections: HashMap<ConnectionId, Connection>,
+    /// Addresses that once were reached from outside: AutoNAT tests none of them again.
+    proven: HashSet<Multiaddr>,
+    started: Instant,
+    /// Both clocks at the last sweep.
+    clocks: (Instant, SystemTime),
+    network_changed: bool,
 }
 
-type Done = oneshot::Sender<Result<(), String>>;
-
-/// A dial that is going on.
-struct Dialing {
-    /// libp2p-stream dials too, without addresses: its failures are not ours.
-    attempt: ConnectionId,
-    waiting: Vec<Done>,
-    /// Who asked meanwhile, perhaps with newer addresses: dialed again if this one fails.
-    next: Option<(Vec<Multiaddr>, Vec<Done>)>,
+/// A connection.
+struct Connection {
+    peer: PeerId,
+    since: Instant,
+    /// The address dialed, if this end dialed.
+    dialed: Option<Multiaddr>,
+    /// Where the peer sees this end.
+    observed: Option<Multiaddr>,
+    /// Dialed from the port that the node listens on.
+    reuses_port: bool,
+    /// Beside a relayed one: holes may have been punched for it.
+    may_be_punched: bool,
+    is_relayed: bool,
 }
 
 impl Driver {
     /// A driver for a swarm that listens already.
-    pub fn new(swarm: Swarm<Behaviour>, links: Arc<Links>, members: watch::Receiver<Arc<Roster>>) -> Self {
+    pub fn new(
+        swarm: Swarm<Behaviour>,
+        links: Arc<Links>,
+        members: watch::Receiver<Arc<Roster>>,
+        reaching: Reaching,
+    ) -> Self {
         let mut driver = Self {
             swarm,
             links,
             members,
-            dialing: HashMap::new(),
-            inbound: HashMap::new(),
+            reaching,
+            dialing: Dialing::default(),
+            relays: Relays::default(),
+            forwarders: HashSet::new(),
+            connections: HashMap::new(),
+            proven: HashSet::new(),
+            started: Instant::now(),
+            clocks: (Instant::now(), SystemTime::now()),
+            network_changed: false,
         };
         driver.trust_members();
         driver
@@ -68,6 +117,7 @@ impl Driver {
     /// Runs until it is stopped or nobody can ask for anything any more.
     pub async fn run(mut self, mut dials: mpsc::Receiver<Dial>, stop: CancellationToken) {
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        let mut dial_turn = tokio::time::interval(DIAL_INTERVAL);
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -77,36 +127,34 @@ impl Driver {
                     None => break,
                 },
                 Ok(()) = self.members.changed() => self.trust_members(),
-                _ = sweep.tick() => self.disconnect_strangers(),
+                _ = sweep.tick() => self.sweep(),
+                _ = dial_turn.tick(), if self.dialing.is_waiting() => {}
             }
+            self.dial_due();
         }
     }
 
     fn dial(&mut self, dial: Dial) {
         let Dial { peer, addresses, done } = dial;
         if self.swarm.is_connected(&peer) {
-            // Whoever asked may have given up; here and below.
+            // Whoever asked may have given up.
             let _ = done.send(Ok(()));
-        } else if let Some(dialing) = self.dialing.get_mut(&peer) {
-            let (newest, waiting) = dialing.next.get_or_insert_default();
-            *newest = addresses;
-            waiting.push(done);
         } else {
-            self.dial_for(peer, addresses, vec![done]);
+            self.dialing.ask(peer, addresses, done);
         }
     }
 
-    fn dial_for(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, waiting: Vec<Done>) {
-        // All dials start here, so that the swarm never has another one to the same peer.
-        let options = DialOpts::peer_id(peer)
-            .condition(PeerCondition::Always)
-            .addresses(addresses)
-            .build();
-        let attempt = options.connection_id();
-        let next = None;
-        self.dialing.insert(peer, Dialing { attempt, waiting, next });
-        if let Err(error) = self.swarm.dial(options) {
-            self.dialed(peer, &Err(reason(&error)));
+    fn dial_due(&mut self) {
+        for (peer, addresses) in self.dialing.due(Instant::now()) {
+            let options = DialOpts::peer_id(peer)
+                .condition(PeerCondition::Always)
+                .addresses(addresses)
+                .build();
+            let attempt = options.connection_id();
+            self.dialing.started(peer, attempt);
+            if let Err(error) = self.swarm.dial(options) {
+                self.dialing.failed(peer, attempt, reason(&error));
+            }
         }
     }
 
@@ -117,36 +165,31 @@ impl Driver {
                 connection_id,
                 endpoint,
                 ..
-            } => {
-                if matches!(endpoint, ConnectedPoint::Listener { .. }) {
-                    self.inbound.insert(connection_id, (peer_id, Instant::now()));
-                }
-                self.links.connection_up(peer_id);
-                self.dialed(peer_id, &Ok(()));
-            }
+            } => self.connected(peer_id, connection_id, &endpoint),
             SwarmEvent::ConnectionClosed {
-                peer_id,
-                connection_id,
-                num_established,
-                ..
+                peer_id, connection_id, ..
             } => {
-                self.inbound.remove(&connection_id);
-                self.links.connection_down(peer_id, num_established);
+                self.connections.remove(&connection_id);
+                self.links.connection_down(peer_id, connection_id);
+                if !self.links.is_connected(peer_id) {
+                    self.forwarders.remove(&peer_id);
+                }
             }
             SwarmEvent::OutgoingConnectionError {
                 peer_id: Some(peer),
                 connection_id,
                 error,
-            } if self
-                .dialing
-                .get(&peer)
-                .is_some_and(|dialing| dialing.attempt == connection_id) =>
-            {
-                self.dialed(peer, &Err(reason(&error)));
-            }
-            SwarmEvent::NewListenAddr { address, .. } => self.links.listening_on(address),
-            SwarmEvent::ExpiredListenAddr { address, .. } => self.links.not_listening_on(&address),
+            } => self.dialing.failed(peer, connection_id, reason(&error)),
+            SwarmEvent::NewListenAddr { address, .. } => self.listening(address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.not_listening(&address),
+            SwarmEvent::ListenerClosed {
+                listener_id,
+                addresses,
+                reason,
+            } => self.listener_closed(listener_id, &addresses, &reason),
             SwarmEvent::ListenerError { error, .. } => tracing::warn!("Listening: {error}"),
+            SwarmEvent::ExternalAddrConfirmed { address } => self.confirmed(address),
+            SwarmEvent::ExternalAddrExpired { address } => self.refuted(&address),
             SwarmEvent::Behaviour(event) => self.on_behaviour(event),
             _ => {}
         }
@@ -170,23 +213,43 @@ impl Driver {
             BehaviourEvent::Mdns(mdns::Event::Expired(lost)) => {
                 lost.iter().for_each(|(peer, address)| self.links.lost(*peer, address));
             }
+            BehaviourEvent::Identify(event) => self.on_identify(event),
+            BehaviourEvent::RelayClient(event) => self.on_relay(&event),
+            BehaviourEvent::Dcutr(event) => self.on_punch(event),
+            BehaviourEvent::Upnp(event) => self.on_upnp(&event),
             _ => {}
         }
     }
 
-    fn dialed(&mut self, peer: PeerId, outcome: &Result<(), String>) {
-        let Some(Dialing { waiting, next, .. }) = self.dialing.remove(&peer) else {
-            return;
+    fn connected(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        let (dialed, reuses_port) = match endpoint {
+            ConnectedPoint::Dialer { address, port_use, .. } => (Some(address.clone()), *port_use == PortUse::Reuse),
+            ConnectedPoint::Listener { .. } => (None, false),
         };
-        for done in waiting {
-            let _ = done.send(outcome.clone());
-        }
-        let Some((addresses, waiting)) = next else { return };
-        if outcome.is_err() {
-            return self.dial_for(peer, addresses, waiting);
-        }
-        for done in waiting {
-            let _ = done.send(Ok(()));
+        let connection = Connection {
+            peer,
+            since: Instant::now(),
+            dialed,
+            observed: None,
+            reuses_port,
+            may_be_punched: self.links.route(peer) == Some(Route::Relayed),
+            is_relayed: endpoint.is_relayed(),
+        };
+        let route = if connection.is_relayed {
+            Route::Relayed
+        } else {
+            Route::Direct
+        };
+        self.connections.insert(id, connection);
+        self.links.connection_up(peer, id, route);
+        self.dialing.succeeded(peer);
+        self.close_superfluous(peer);
+    }
+
+    /// Nothing is sent through a relay that can go straight.
+    fn close_superfluous(&mut self, peer: PeerId) {
+        for connection in self.links.superfluous(peer) {
+            self.swarm.close_connection(connection);
         }
     }
 
@@ -197,20 +260,48 @@ impl Driver {
                 self.swarm.behaviour_mut().limits.bypass_peer_id(&peer);
             }
         }
+        // What a stranger said counts as soon as it has joined.
+        for connection in self.connections.keys().copied().collect::<Vec<_>>() {
+            self.observed(connection);
+        }
+    }
+
+    fn sweep(&mut self) {
+        self.notice_upheaval();
+        self.disconnect_strangers();
+        self.keep_relays();
     }
 
     fn disconnect_strangers(&mut self) {
-        let limits = &self.swarm.behaviour().limits;
-        let is_stranger = |peer| !self.links.is_welcome(peer) && !limits.is_bypassed(&peer);
         let overdue: Vec<_> = self
-            .inbound
+            .connections
             .iter()
-            .filter(|(_, (peer, since))| since.elapsed() > STRANGER_TIME && is_stranger(*peer))
-            .map(|(connection, _)| *connection)
+            .filter(|(_, connection)| {
+                connection.dialed.is_none()
+                    && connection.since.elapsed() > STRANGER_TIME
+                    && !self.links.is_welcome(connection.peer)
+                    && !self.is_friend(connection.peer)
+            })
+            .map(|(id, _)| *id)
             .collect();
         for connection in overdue {
             self.swarm.close_connection(connection);
         }
+    }
+
+    fn is_friend(&self, peer: PeerId) -> bool {
+        self.swarm.behaviour().limits.is_bypassed(&peer)
+    }
+
+    fn listening(&mut self, address: Multiaddr) {
+        self.network_changed |= self.started.elapsed() > START_TIME && !is_loopback(&address) && !is_relayed(&address);
+        self.links.listening_on(super::reach::without_peer(address));
+    }
+
+    fn not_listening(&mut self, address: &Multiaddr) {
+        self.network_changed |= !is_loopback(address) && !is_relayed(address);
+        self.links
+            .not_listening_on(&super::reach::without_peer(address.clone()));
     }
 }
 

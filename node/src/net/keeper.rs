@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use proto::id::DeviceId;
 use tokio::task::JoinSet;
 
+use super::back_off::BackOff;
 use super::core::Core;
 use crate::friendnet::{identity, join};
 
@@ -24,8 +25,7 @@ const BUSY_MAX: usize = 8;
 struct Attention {
     /// Digest of the roster when this device last heard it.
     told: Option<[u8; 32]>,
-    failures: u32,
-    not_before: Option<Instant>,
+    back_off: BackOff,
 }
 
 /// Runs until the node stops.
@@ -34,6 +34,7 @@ pub async fn run(core: Arc<Core>) {
         core: core.clone(),
         devices: HashMap::new(),
         busy: HashSet::new(),
+        upheavals: 0,
         tasks: JoinSet::new(),
     };
     let mut links = core.links.subscribe();
@@ -57,6 +58,8 @@ struct Keeper {
     core: Arc<Core>,
     devices: HashMap<DeviceId, Attention>,
     busy: HashSet<DeviceId>,
+    /// As `Links` counted them when waits were last forgiven.
+    upheavals: u64,
     tasks: JoinSet<Outcome>,
 }
 
@@ -70,6 +73,12 @@ impl Keeper {
     async fn attend(&mut self) {
         if let Err(error) = join::publish(&self.core).await {
             tracing::error!("{error}");
+        }
+        let upheavals = self.core.links.upheavals();
+        if std::mem::replace(&mut self.upheavals, upheavals) != upheavals {
+            self.devices
+                .values_mut()
+                .for_each(|attention| attention.back_off.reset());
         }
         let roster = self.core.members.roster();
         let digest = roster.digest();
@@ -91,10 +100,7 @@ impl Keeper {
             // Whatever it hears after it was away, it hears anew.
             attention.told = None;
         }
-        let waited = attention
-            .not_before
-            .is_none_or(|not_before| Instant::now() >= not_before);
-        waited && attention.told.as_ref() != Some(digest)
+        attention.back_off.is_over(Instant::now()) && attention.told.as_ref() != Some(digest)
     }
 
     fn done(&mut self, done: Result<Outcome, tokio::task::JoinError>) {
@@ -103,14 +109,10 @@ impl Keeper {
         let attention = self.devices.entry(device).or_default();
         attention.told = told;
         if told.is_some() {
-            (attention.failures, attention.not_before) = (0, None);
-            return;
+            attention.back_off.reset();
+        } else {
+            attention.back_off.failed(Instant::now(), LOOK_INTERVAL, BACK_OFF_MAX);
         }
-        attention.failures += 1;
-        let wait = LOOK_INTERVAL
-            .saturating_mul(1 << attention.failures.min(5))
-            .min(BACK_OFF_MAX);
-        attention.not_before = Some(Instant::now() + wait);
     }
 }
 

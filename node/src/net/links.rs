@@ -5,14 +5,18 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
 
-use libp2p::multiaddr::Protocol;
+use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::watch;
+
+use super::reach::{Reachability, Route, is_global, is_loopback, is_relayed};
 
 /// Most peers whose addresses from discovery are remembered: a crowded network must not fill memory.
 const FOUND_MAX: usize = 256;
 /// Most addresses remembered of one peer from one source.
 const ADDRESSES_MAX: usize = 8;
+/// Most relayed addresses that others are told: a relay with many addresses must not crowd out the rest.
+const RELAYED_TOLD_MAX: usize = 3;
 
 /// The links; see the module.
 pub struct Links {
@@ -22,11 +26,13 @@ pub struct Links {
 
 #[derive(Default)]
 struct State {
-    connections: HashMap<PeerId, u32>,
+    connections: HashMap<PeerId, HashMap<ConnectionId, Route>>,
     welcome: HashSet<PeerId>,
     found: HashMap<PeerId, Vec<Multiaddr>>,
     hints: HashMap<PeerId, Vec<Multiaddr>>,
     listening: Vec<Multiaddr>,
+    reachability: Reachability,
+    upheavals: u64,
 }
 
 impl Default for Links {
@@ -49,28 +55,47 @@ impl Links {
         self.lock().connections.contains_key(&peer)
     }
 
-    /// All connected peers.
-    pub fn connected(&self) -> Vec<PeerId> {
-        self.lock().connections.keys().copied().collect()
+    /// The best way that connections lead to a peer.
+    pub fn route(&self, peer: PeerId) -> Option<Route> {
+        self.lock().connections.get(&peer)?.values().max().copied()
     }
 
-    /// A connection came up.
-    pub fn connection_up(&self, peer: PeerId) {
-        *self.lock().connections.entry(peer).or_insert(0) += 1;
+    /// A connection came up, or turned out to be of another kind.
+    pub fn connection_up(&self, peer: PeerId, connection: ConnectionId, route: Route) {
+        self.lock()
+            .connections
+            .entry(peer)
+            .or_default()
+            .insert(connection, route);
         self.changed.send_replace(());
     }
 
-    /// A connection went down; `left` others to the peer remain.
-    pub fn connection_down(&self, peer: PeerId, left: u32) {
+    /// A connection went down.
+    pub fn connection_down(&self, peer: PeerId, connection: ConnectionId) {
         let mut state = self.lock();
-        if left == 0 {
-            state.connections.remove(&peer);
-            state.welcome.remove(&peer);
-        } else {
-            state.connections.insert(peer, left);
+        if let Some(connections) = state.connections.get_mut(&peer) {
+            connections.remove(&connection);
+            if connections.is_empty() {
+                state.connections.remove(&peer);
+                state.welcome.remove(&peer);
+            }
         }
         drop(state);
         self.changed.send_replace(());
+    }
+
+    /// Relayed connections to a peer that a straight one makes superfluous.
+    pub fn superfluous(&self, peer: PeerId) -> Vec<ConnectionId> {
+        let state = self.lock();
+        let Some(connections) = state.connections.get(&peer) else {
+            return Vec::new();
+        };
+        let is_relayed = |route: &Route| *route == Route::Relayed;
+        if connections.values().all(is_relayed) {
+            return Vec::new();
+        }
+        let relayed = connections.iter().filter(|(_, route)| is_relayed(route));
+        relayed.map(|(connection, _)| *connection).collect()
     }
 
     /// A greeting of this peer was welcome: it is no stranger for as long as it is connected.
@@ -141,6 +166,30 @@ impl Links {
         self.lock().listening.clone()
     }
 
+    /// How others reach this node.
+    pub fn reachability(&self) -> Reachability {
+        self.lock().reachability.clone()
+    }
+
+    /// Changes how others reach this node; those who listen are told if `change` says that it matters.
+    pub fn update_reachability(&self, change: impl FnOnce(&mut Reachability) -> bool) {
+        let matters = change(&mut self.lock().reachability);
+        if matters {
+            self.changed.send_replace(());
+        }
+    }
+
+    /// How often the network changed under this node: the machine slept, or got another address.
+    pub fn upheavals(&self) -> u64 {
+        self.lock().upheavals
+    }
+
+    /// The machine slept, or got another address: whoever waits before trying again should not.
+    pub fn upheaval(&self) {
+        self.lock().upheavals += 1;
+        self.changed.send_replace(());
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic while the links are locked")
     }
@@ -153,28 +202,35 @@ fn remember(addresses: &mut Vec<Multiaddr>, address: Multiaddr) {
     }
 }
 
-/// Which of the listen addresses others should be told. Loopback is left out, unless there is nothing else or the node was
-/// asked to listen on it: then the whole grid is on this machine.
-pub fn announced(asked: &[Multiaddr], listening: &[Multiaddr]) -> Vec<Multiaddr> {
+/// Which addresses others should be told, the best first: those at which somebody was reached from outside, those that
+/// look public, those through relays, and the rest. Loopback is left out, unless there is nothing else or the node was asked
+/// to listen on it: then the whole grid is on this machine.
+pub fn announced(asked: &[Multiaddr], listening: &[Multiaddr], external: &[Multiaddr]) -> Vec<Multiaddr> {
     let asked_for_loopback = asked.iter().any(is_loopback);
-    let outside: Vec<_> = listening
+    let (relayed, straight): (Vec<_>, Vec<_>) = listening.iter().partition(|address| is_relayed(address));
+    let outside: Vec<_> = straight
         .iter()
         .filter(|address| asked_for_loopback || !is_loopback(address))
-        .cloned()
         .collect();
-    if outside.is_empty() {
-        listening.to_vec()
+    let own = if outside.is_empty() && relayed.is_empty() {
+        straight.iter().collect()
     } else {
         outside
+    };
+    let (global, local): (Vec<_>, Vec<_>) = own.into_iter().partition(|address| is_global(address));
+    let mut told: Vec<Multiaddr> = Vec::new();
+    let relayed = relayed.iter().take(RELAYED_TOLD_MAX);
+    for address in external
+        .iter()
+        .chain(global.into_iter().copied())
+        .chain(relayed.copied())
+        .chain(local.into_iter().copied())
+    {
+        if !told.contains(address) {
+            told.push(address.clone());
+        }
     }
-}
-
-fn is_loopback(address: &Multiaddr) -> bool {
-    address.iter().any(|part| match part {
-        Protocol::Ip4(ip) => ip.is_loopback(),
-        Protocol::Ip6(ip) => ip.is_loopback(),
-        _ => false,
-    })
+    told
 }
 
 #[cfg(test)]
@@ -190,8 +246,38 @@ mod tests {
         let any = address("/ip4/0.0.0.0/tcp/0");
         let (home, lan) = (address("/ip4/127.0.0.1/tcp/5"), address("/ip4/10.0.0.2/tcp/5"));
         let both = [home.clone(), lan.clone()];
-        assert_eq!(announced(std::slice::from_ref(&any), &both), [lan]);
-        assert_eq!(announced(&[any], std::slice::from_ref(&home)), [home]);
-        assert_eq!(announced(&[address("/ip4/127.0.0.1/tcp/0")], &both), both);
+        assert_eq!(announced(std::slice::from_ref(&any), &both, &[]), [lan]);
+        assert_eq!(announced(&[any], std::slice::from_ref(&home), &[]), [home]);
+        assert_eq!(announced(&[address("/ip4/127.0.0.1/tcp/0")], &both, &[]), both);
+    }
+
+    #[test]
+    fn addresses_that_work_from_outside_are_told_first() {
+        let any = address("/ip4/0.0.0.0/tcp/0");
+        let relay = PeerId::random();
+        let relayed = address(&format!("/ip4/198.51.100.9/tcp/1/p2p/{relay}/p2p-circuit"));
+        let (lan, public) = (address("/ip4/10.0.0.2/tcp/5"), address("/ip4/198.51.100.7/tcp/5"));
+        let forwarded = address("/ip4/203.0.113.4/tcp/5");
+        let listening = [lan.clone(), relayed.clone(), public.clone()];
+        assert_eq!(
+            announced(&[any], &listening, std::slice::from_ref(&forwarded)),
+            [forwarded, public, relayed, lan]
+        );
+    }
+
+    #[test]
+    fn a_straight_connection_makes_relayed_ones_superfluous() {
+        let (links, peer) = (Links::default(), PeerId::random());
+        let id = ConnectionId::new_unchecked;
+        links.connection_up(peer, id(1), Route::Relayed);
+        assert_eq!(links.superfluous(peer), []);
+        links.connection_up(peer, id(2), Route::HolePunched);
+        assert_eq!(links.superfluous(peer), [id(1)]);
+        assert_eq!(links.route(peer), Some(Route::HolePunched));
+        links.connection_down(peer, id(2));
+        assert_eq!(links.route(peer), Some(Route::Relayed));
+        links.connection_down(peer, id(1));
+        assert_eq!(links.route(peer), None);
+        assert!(!links.is_connected(peer));
     }
 }

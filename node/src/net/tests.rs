@@ -15,6 +15,8 @@ use tempfile::TempDir;
 use super::frames::Frame;
 use super::*;
 
+mod outside;
+
 const LATER: u64 = 1 << 40;
 
 /// A node of the account of `fixture`.
@@ -25,6 +27,12 @@ struct TestNode {
 }
 
 async fn start(home: &Path, fixture: &Fixture, device: u8) -> NetHandle {
+    Net::start(config(home, fixture, device, "/ip4/127.0.0.1/tcp/0"))
+        .await
+        .unwrap()
+}
+
+fn config(home: &Path, fixture: &Fixture, device: u8, listen: &str) -> NetConfig {
     let device_key = SigningKey::from_bytes(&[device; 32]);
     let account = &fixture.keys().signing;
     let cert = DeviceCert::sign(
@@ -34,19 +42,21 @@ async fn start(home: &Path, fixture: &Fixture, device: u8) -> NetHandle {
         "test",
         device.into(),
     );
-    let config = NetConfig {
+    NetConfig {
         device_key,
         cert,
         account_key: Some(account.clone()),
         account_name: format!("account of {device}"),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        listen: vec![listen.parse().unwrap()],
         announce: Vec::new(),
         discovery: LocalDiscovery::Off,
+        upnp: false,
+        relays: RelayUse::WhenUnreachable,
+        forwards: true,
         home: home.to_owned(),
         upload: None,
         quota: None,
-    };
-    Net::start(config).await.unwrap()
+    }
 }
 
 async fn node(number: u8) -> TestNode {

@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use super::table::Row;
 use super::{Style, summary};
 use crate::human::{ByteSize, Period};
-use crate::message::{Entry, FileState, Initialized, Job, Message, Peer, PeerKind, Problem, Snapshot, Status};
+use crate::message::{
+    Entry, FileState, Finding, Initialized, Job, Level, Message, Peer, PeerKind, Problem, Snapshot, Status,
+};
 
 /// Hexadecimal digits of an id that people see: enough to name one snapshot of a lifetime.
 const ID_DIGITS: usize = 12;
@@ -65,6 +67,7 @@ pub fn text(message: &Message, style: &Style) -> String {
                 file.path.display()
             )
         }
+        Message::Finding(finding) => return finding_text(finding, style),
         Message::Entry(entry) => entry_text(entry, style),
         Message::Folder(folder) => folder.path.display(),
         Message::Rule(rule) => rule.pattern.clone(),
@@ -87,6 +90,19 @@ pub fn text(message: &Message, style: &Style) -> String {
         Message::Progress(_) | Message::Peer(_) | Message::Snapshot(_) | Message::Job(_) => return String::new(),
     };
     clean(&line) + "\n"
+}
+
+fn finding_text(finding: &Finding, style: &Style) -> String {
+    let (mark, color) = match finding.level {
+        Level::Ok => ("ok     ", GREEN),
+        Level::Notice => ("notice ", YELLOW),
+        Level::Problem => ("problem", RED),
+    };
+    let text = format!("{}  {}\n", paint(mark, color, style), clean(&finding.text));
+    match &finding.remedy {
+        Some(remedy) => text + &format!("         {}\n", clean(remedy)),
+        None => text,
+    }
 }
 
 /// What happened to one file or peer.

@@ -1,0 +1,127 @@
+//! Nodes that others cannot dial, on loopback: they listen nowhere, or take places at relays although they need not.
+
+use super::*;
+
+/// A node that only dials, and is reached through relays.
+async fn hidden(number: u8, ada: &TestNode) -> TestNode {
+    let (home, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(number.into()));
+    let config = NetConfig {
+        listen: Vec::new(),
+        relays: RelayUse::Always,
+        ..config(home.path(), &fixture, number, "/ip4/127.0.0.1/tcp/0")
+    };
+    let net = Net::start(config).await.unwrap();
+    net.join(&ada.net.invite("hidden", LATER).await.unwrap()).await.unwrap();
+    TestNode { net, fixture, home }
+}
+
+async fn has_place(node: &TestNode, relay: &TestNode) {
+    eventually("the relay holds a place", || {
+        node.net.reachability().relays == [relay.net.peer_id()]
+    })
+    .await;
+}
+
+fn is_announced(node: &TestNode, to: &TestNode) -> bool {
+    let roster = to.net.roster();
+    roster
+        .device(node.net.device())
+        .is_some_and(|device| device.addresses().iter().any(reach::is_relayed))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_that_nobody_can_dial_exchange_shares_through_a_friend() {
+    let ada = node(1).await;
+    let (bob, cleo) = (hidden(2, &ada).await, hidden(3, &ada).await);
+    has_place(&bob, &ada).await;
+    has_place(&cleo, &ada).await;
+    eventually("Bob hears where Cleo is", || is_announced(&cleo, &bob)).await;
+    let (id, share) = bob.fixture.share(0);
+    let store = bob.net.peer(cleo.net.device());
+    store.put(id, share.clone()).await.unwrap();
+    assert_eq!(store.get(id, 0..100).await.unwrap(), share.data[..100]);
+    assert_eq!(bob.net.route(cleo.net.device()), Some(Route::Relayed));
+    assert_eq!(bob.net.route(ada.net.device()), Some(Route::Direct));
+    assert_eq!(ada.net.counters().bytes_received, 0, "the relay sees sealed bytes only");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relayed_connection_gives_way_to_a_straight_one() {
+    let ada = node(1).await;
+    let cleo = hidden(3, &ada).await;
+    let bob = node(2).await;
+    bob.net
+        .join(&ada.net.invite("Bob", LATER).await.unwrap())
+        .await
+        .unwrap();
+    has_place(&cleo, &ada).await;
+    eventually("Bob reaches Cleo", || bob.net.connected(cleo.net.device())).await;
+    eventually("straight", || {
+        bob.net
+            .route(cleo.net.device())
+            .is_some_and(|route| route > Route::Relayed)
+    })
+    .await;
+    let (id, share) = bob.fixture.share(0);
+    bob.net.peer(cleo.net.device()).put(id, share).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_at_a_relay_is_taken_again_when_the_relay_comes_back() {
+    let ada = node(1).await;
+    let bob = hidden(2, &ada).await;
+    has_place(&bob, &ada).await;
+    let TestNode { net, fixture, home } = ada;
+    let at = net.shared.core.links.listening()[0].clone();
+    drop(net);
+    eventually("the place is lost", || bob.net.reachability().relays.is_empty()).await;
+    eventually("no longer announced", || bob.net.addresses().is_empty()).await;
+    let mut again = config(home.path(), &fixture, 1, "/ip4/127.0.0.1/tcp/0");
+    again.listen = vec![at];
+    let ada = TestNode {
+        net: Net::start(again).await.unwrap(),
+        fixture,
+        home,
+    };
+    has_place(&bob, &ada).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_gets_no_place_and_no_circuit() {
+    let ada = node(1).await;
+    let bob = hidden(2, &ada).await;
+    has_place(&bob, &ada).await;
+    let (home, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(6));
+    let config = NetConfig {
+        listen: Vec::new(),
+        relays: RelayUse::Always,
+        ..config(home.path(), &fixture, 6, "/ip4/127.0.0.1/tcp/0")
+    };
+    let eve = Net::start(config).await.unwrap();
+    let through = ada.net.addresses()[0]
+        .clone()
+        .with(Protocol::P2pCircuit)
+        .with(Protocol::P2p(bob.net.peer_id()));
+    let met = eve.meet(through).await;
+    assert!(matches!(met, Err(JoinError::Connect(_))), "{met:?}");
+    assert!(eve.reachability().relays.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quic_carries_shares_where_tcp_does_not_lead() {
+    let (home, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(1));
+    let config = config(home.path(), &fixture, 1, "/ip4/127.0.0.1/udp/0/quic-v1");
+    let ada = TestNode {
+        net: Net::start(config).await.unwrap(),
+        fixture,
+        home,
+    };
+    let bob = node(2).await;
+    bob.net
+        .join(&ada.net.invite("Bob", LATER).await.unwrap())
+        .await
+        .unwrap();
+    let (id, share) = bob.fixture.share(0);
+    bob.net.peer(ada.net.device()).put(id, share).await.unwrap();
+    assert_eq!(bob.net.route(ada.net.device()), Some(Route::Direct));
+}
