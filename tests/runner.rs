@@ -13,6 +13,8 @@ mod bad_input;
 mod crash;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/keep.rs"]
+mod keep;
 #[path = "e2e/main_job.rs"]
 mod main_job;
 #[path = "e2e/priority.rs"]

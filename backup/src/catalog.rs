@@ -22,6 +22,11 @@ pub const MIGRATIONS: &[Migration] = &[
         version: 1,
         sql: include_str!("../migrations/content-0001.sql"),
     },
+    Migration {
+        component: "forgotten",
+        version: 1,
+        sql: include_str!("../migrations/forgotten-0001.sql"),
+    },
 ];
 
 /// Opens `catalog.db`, creating it if it is not there.

@@ -10,3 +10,6 @@ pub mod prepare;
 
 pub mod recover;
 pub mod restore;
+
+pub mod prune;
+pub mod retention;

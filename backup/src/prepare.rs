@@ -149,6 +149,12 @@ impl Writer {
     pub fn run(&self, stop: &AtomicBool, events: &(dyn Fn(WriteEvent) + Sync)) -> Result<WriteSummary, WriteError> {
         pipeline::run(self, stop, events)
     }
+
+    /// Publishes what the catalog knows and peers do not, without reading any file. Blocking, as `run`; returns on how many
+    /// peers the newest head is.
+    pub fn publish(&self, events: &(dyn Fn(WriteEvent) + Sync)) -> Result<usize, WriteError> {
+        pipeline::publish(self, events)
+    }
 }
 
 fn now_ns() -> i64 {

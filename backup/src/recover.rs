@@ -36,8 +36,10 @@ pub struct Recovered {
     pub device_name: String,
     /// Sequence number of the head.
     pub head: u64,
-    /// Snapshots found.
+    /// Snapshots found, without those that were forgotten.
     pub snapshots: u64,
+    /// Snapshots found that were forgotten.
+    pub forgotten: u64,
     /// Files in the newest.
     pub files: u64,
     /// Peers that answered, and of those the ones that served an older head (rollback) or a fork, with what was wrong.
@@ -115,7 +117,7 @@ pub async fn recover(
         root,
     };
     write_to(reader, move |tx| replay::finish(tx, device, adopted, &listed)).await?;
-    let snapshots = write_to(reader, |tx| Ok(tree::snapshots(tx)?)).await?;
+    let (snapshots, forgotten) = write_to(reader, |tx| Ok((tree::kept(tx)?, tree::forgotten(tx)?))).await?;
     let mut peers_bad = heads.peers_bad;
     let served = stats.into_inner().expect("no panic while the counts are locked");
     peers_bad.extend(served.peers_bad);
@@ -124,6 +126,7 @@ pub async fn recover(
         device_name: head.cert.name.clone(),
         head: head.seq,
         snapshots: snapshots.len() as u64,
+        forgotten: forgotten.len() as u64,
         files: snapshots.last().map_or(0, |snapshot| snapshot.record.files),
         peers_answered: heads.peers_answered,
         peers_bad,

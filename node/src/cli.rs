@@ -24,6 +24,7 @@ mod peer;
 mod queue;
 mod recover;
 mod restore;
+mod retention;
 mod run;
 mod serving;
 mod signals;
@@ -109,6 +110,12 @@ enum Command {
     Cat(cat::Args),
     /// Restore files
     Restore(restore::Args),
+    /// Forget snapshots, by name or all that a policy does not keep
+    Forget(retention::ForgetArgs),
+    /// Have peers give up what no snapshot wants: to their trash, for 30 days
+    Prune(retention::PruneArgs),
+    /// Bring forgotten snapshots back, while the trash of peers has them
+    Undelete(retention::UndeleteArgs),
     /// Is every share where it should be, and intact
     Check(check::Args),
     /// What stands between this node and its friends, and what to do about it
@@ -218,6 +225,9 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
         Command::Check(args) => context.execute(args.request()).await,
         Command::Restore(args) => context.execute(args.request()?).await,
         Command::Doctor => context.execute(Request::Doctor).await,
+        Command::Forget(args) => context.execute(args.request()).await,
+        Command::Prune(args) => context.execute(args.request()).await,
+        Command::Undelete(args) => context.execute(args.request()).await,
         Command::Stop => context.execute(Request::Stop).await,
         Command::Demo(_) | Command::Init(_) | Command::Completions(_) | Command::Man => {
             unreachable!("these were answered without a runtime")

@@ -54,6 +54,8 @@ pub struct Config {
     pub interval: Period,
     /// Longest time between two heads while content goes up.
     pub publish_interval: Period,
+    /// After what time without a sign of life, or without a new backup, of a member an alarm is raised.
+    pub alarm_after: Period,
     /// What goes first; none: built in.
     pub priority: Option<Weights>,
 }
@@ -112,6 +114,8 @@ impl Default for Config {
             zstd_level: 3,
             interval: Period(Duration::from_secs(3_600)),
             publish_interval: Period(Duration::from_secs(300)),
+            // Chosen: longer than a weekend away with the lid closed.
+            alarm_after: Period(Duration::from_secs(3 * 86_400)),
             priority: None,
         }
     }

@@ -19,6 +19,7 @@ use crate::net::NetHandle;
 use crate::output::Sink;
 use crate::request::Request;
 
+mod alarms;
 mod check;
 mod clock;
 mod daemon;
@@ -26,11 +27,13 @@ mod dir_peer;
 mod doctor;
 mod failures;
 mod friends;
+mod keeping;
 mod listen;
 mod look;
 mod peers;
 mod recover;
 mod restore;
+mod retention;
 mod run;
 mod status;
 
@@ -119,6 +122,9 @@ impl Engine {
             } => self.list(&snapshot, path, recursive, &sink).await,
             Request::Cat { snapshot, path } => self.cat(&snapshot, &path, &sink).await,
             Request::Restore(options) => self.restore(options, &sink).await,
+            Request::Forget(options) => self.forget(options, &sink).await,
+            Request::Prune { dry_run } => self.prune(dry_run, &sink).await,
+            Request::Undelete { snapshots } => self.undelete(&snapshots, &sink).await,
             Request::Recover { via } => self.recover(&via, &sink).await,
             Request::Check { read_percent } => self.check(read_percent, &sink).await,
             Request::Invite { name, expires_secs } => self.invite(name, expires_secs, &sink).await,

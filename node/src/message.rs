@@ -10,7 +10,10 @@ mod summary;
 
 pub use finding::{Finding, Level};
 pub use path::PathName;
-pub use summary::{CheckSummary, DemoSummary, RecoverSummary, RestoreSummary, RunSummary, Summary};
+pub use summary::{
+    CheckSummary, DemoSummary, ForgetSummary, PruneSummary, RecoverSummary, RestoreSummary, RunSummary, Summary,
+    UndeleteSummary,
+};
 
 use crate::failure::Failure;
 
@@ -34,6 +37,8 @@ pub enum Message {
     Job(Job),
     /// A snapshot.
     Snapshot(Snapshot),
+    /// What becomes of a snapshot.
+    Retention(Retention),
     /// An entry of a snapshot.
     Entry(Entry),
     /// A peer.
@@ -136,6 +141,22 @@ pub struct Status {
     /// Bytes kept for friends.
     #[serde(default)]
     pub bytes_for_friends: u64,
+    /// What this node noticed about other members.
+    #[serde(default)]
+    pub alarms: Vec<Alarm>,
+}
+
+/// Something is wrong with a member, as far as this node can tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// The member's name.
+    pub member: String,
+    /// `silent`, `long_silent` (90 days), `abandoned` (180 days) or `no_backup`.
+    pub kind: String,
+    /// For how many days.
+    pub days: u64,
+    /// One line for people.
+    pub text: String,
 }
 
 /// Is this file safe.
@@ -211,6 +232,19 @@ pub struct Snapshot {
     pub bytes: u64,
     /// The snapshot before.
     pub parent: Option<String>,
+}
+
+/// What becomes of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// Its id.
+    pub id: String,
+    /// When it was made.
+    pub time: Timestamp,
+    /// `keep`, `forget` or `undelete`.
+    pub action: String,
+    /// What keeps it: `last`, `within`, `hourly`, `daily`, `weekly`, `monthly`, `yearly`.
+    pub reasons: Vec<String>,
 }
 
 /// An entry of a snapshot.
@@ -388,6 +422,7 @@ messages!(
     File(FileStatus),
     Job(Job),
     Snapshot(Snapshot),
+    Retention(Retention),
     Entry(Entry),
     Peer(Peer),
     Finding(Finding),

@@ -60,6 +60,7 @@ use crate::friendnet::invite::{Invite, Invites, InvitesError};
 use crate::friendnet::join::{self, JoinError};
 use crate::friendnet::members::Members;
 use crate::friendnet::roster::{Roster, RosterFileError};
+use crate::peer::folder::Expired;
 use crate::peer::kept::Kept;
 use crate::peer::remote::RemoteStore;
 
@@ -355,6 +356,28 @@ impl NetHandle {
     /// Bytes that we keep for `account`. Blocks.
     pub fn kept_for(&self, account: AccountId) -> Result<u64, proto::share_store::StoreError> {
         self.shared.core.kept.shelf(account)?.store.used_bytes()
+    }
+
+    /// Ends what was in the trash of members for long enough. Blocks.
+    pub fn expire(&self) -> Expired {
+        let accounts: Vec<AccountId> = self.roster().members().map(|member| member.account).collect();
+        self.shared.core.kept.expire(&accounts)
+    }
+
+    /// When an account was last heard from, and when its newest head came, seconds since 1970. Blocks.
+    pub fn signs_of_life(&self, account: AccountId) -> (u64, Option<u64>) {
+        let core = &self.shared.core;
+        let now_secs = core.now_secs();
+        let roster = self.roster();
+        let mut devices = roster.devices().filter(|device| device.cert.account == account);
+        if devices.any(|device| self.connected(device.cert.device)) {
+            core.kept.heard.note(account, now_secs);
+            return (now_secs, core.kept.newest_head_secs(account));
+        }
+        (
+            core.kept.heard.last_secs(account, now_secs),
+            core.kept.newest_head_secs(account),
+        )
     }
 
     /// What went over the network so far.

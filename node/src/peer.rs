@@ -5,6 +5,8 @@ pub mod folder;
 pub mod lane;
 pub mod remote;
 
+pub mod heard;
 pub mod kept;
+pub mod offer;
 pub mod partial;
 pub mod serve;

@@ -109,6 +109,20 @@ pub enum Request {
     },
     /// Restores.
     Restore(Restore),
+    /// Forgets snapshots.
+    Forget(Forget),
+    /// Gives up what no snapshot wants.
+    Prune {
+        /// Only say what would be given up.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    /// Brings forgotten snapshots back.
+    Undelete {
+        /// Which; none: all.
+        #[serde(default)]
+        snapshots: Vec<String>,
+    },
     /// Is every share where it should be, and intact.
     Check {
         /// Of the shares found, read back so many percent; none: only look whether they are there.
@@ -159,6 +173,32 @@ pub struct PeerAdd {
     /// Shares of a pack that it may hold.
     #[serde(default)]
     pub shares: Option<u16>,
+}
+
+/// Which snapshots to forget: those named, and those that no `keep` keeps, if any is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Forget {
+    /// These, whatever else is kept.
+    pub snapshots: Vec<String>,
+    /// Keep the newest so many.
+    pub keep_last: u32,
+    /// Keep the newest of each of so many hours.
+    pub keep_hourly: u32,
+    /// Keep the newest of each of so many days.
+    pub keep_daily: u32,
+    /// Keep the newest of each of so many weeks.
+    pub keep_weekly: u32,
+    /// Keep the newest of each of so many months.
+    pub keep_monthly: u32,
+    /// Keep the newest of each of so many years.
+    pub keep_yearly: u32,
+    /// Keep all that are at most so much older than the newest.
+    pub keep_within_secs: Option<u64>,
+    /// Then give up what nobody wants.
+    pub prune: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
 }
 
 /// What to restore, and how.

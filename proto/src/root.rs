@@ -27,6 +27,20 @@ pub struct Root {
     /// The root whose lists come before this one's.
     #[n(3)]
     pub older: Option<RootRef>,
+    /// Snapshots, of this root and all older ones, that were forgotten: ascending, apart, and `None` rather than empty.
+    #[n(4)]
+    pub forgotten: Option<Vec<SnapshotRange>>,
+}
+
+/// Snapshots by sequence number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, minicbor::Encode, minicbor::Decode)]
+pub struct SnapshotRange {
+    /// The first.
+    #[n(0)]
+    pub first: u64,
+    /// The last, not before the first.
+    #[n(1)]
+    pub last: u64,
 }
 
 /// Where a section lies.
@@ -118,6 +132,7 @@ impl Record for Root {
             return Err("snapshots are not in order".to_owned());
         }
         self.snapshots.iter().try_for_each(SnapshotRecord::check)?;
+        self.forgotten.iter().try_for_each(|ranges| check_ranges(ranges))?;
         self.older.iter().try_for_each(RootRef::check)
     }
 }
@@ -143,10 +158,47 @@ impl RootRef {
     }
 }
 
+fn check_ranges(ranges: &[SnapshotRange]) -> Result<(), String> {
+    let forwards = ranges.iter().all(|range| range.first <= range.last);
+    if ranges.is_empty() || !forwards || !ranges.is_sorted_by(|a, b| a.last < b.first) {
+        return Err("forgotten snapshots are not in order".to_owned());
+    }
+    Ok(())
+}
+
 fn check_span(kind: SectionKind, offset: u32, len: u32) -> Result<(), String> {
     let len_fits = (SECTION_HEADER_BYTES..=kind.encoded_bytes_max()).contains(&(len as usize));
     if len_fits && offset.checked_add(len).is_some() {
         return Ok(());
     }
     Err(format!("a section of {len} bytes at {offset}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(ranges: &[(u64, u64)]) -> Root {
+        let ranges = ranges.iter().map(|&(first, last)| SnapshotRange { first, last });
+        Root {
+            forgotten: Some(ranges.collect()),
+            ..Root::default()
+        }
+    }
+
+    #[test]
+    fn a_root_that_forgets_is_frozen() {
+        let golden = include_bytes!("../golden/root/v1-forgotten.bin");
+        let root = root(&[(1, 3), (5, 5), (7, 1_000)]);
+        assert_eq!(record::to_cbor(&root), golden);
+        assert_eq!(record::first_from_cbor(golden), Ok((root, golden.len())));
+    }
+
+    #[test]
+    fn forgotten_snapshots_are_in_order() {
+        for wrong in [&[][..], &[(2, 1)], &[(1, 2), (2, 3)], &[(5, 6), (1, 2)]] {
+            assert!(root(wrong).check().is_err(), "{wrong:?}");
+        }
+        assert_eq!(root(&[(1, 1), (2, 4)]).check(), Ok(()));
+    }
 }

@@ -86,6 +86,11 @@ const MIGRATIONS: &[Migration] = &[
         version: 1,
         sql: include_str!("../migrations/packs-0001.sql"),
     },
+    Migration {
+        component: "dead",
+        version: 1,
+        sql: include_str!("../migrations/dead-0001.sql"),
+    },
 ];
 
 /// Readers kept open between reads; more may be open at a moment.

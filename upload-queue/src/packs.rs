@@ -15,6 +15,10 @@ use crate::peers::PeerKey;
 
 pub(crate) mod shares;
 
+mod dead;
+
+pub use dead::{KnownShare, data_rows, dead, set_alive, set_dead, share_of};
+
 /// Row number of a pack: what the catalog's chunks refer to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PackRow(pub i64);
@@ -78,9 +82,10 @@ pub fn find(conn: &Connection, pack: PackId) -> Result<Option<KnownPack>, DbErro
     let pack = select.query_row([pack.0], known).optional()?;
     pack.map(|pack| with_holders(conn, pack)).transpose()
 }
-/// All rows, ascending.
+/// All rows of packs that are not dead, ascending.
 pub fn rows(conn: &Connection) -> Result<Vec<PackRow>, DbError> {
-    let mut select = conn.prepare_cached("SELECT id FROM pack ORDER BY id")?;
+    let mut select =
+        conn.prepare_cached("SELECT id FROM pack WHERE id NOT IN (SELECT pack FROM dead_pack) ORDER BY id")?;
     let rows = select.query_map([], |row| row.get(0).map(PackRow))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -90,11 +95,11 @@ pub fn is_safe(conn: &Connection, row: PackRow, tolerate: u8) -> Result<bool, Db
     let safe = select.query_row((row.0, tolerate), |row| row.get(0)).optional()?;
     Ok(safe.unwrap_or(false))
 }
-/// Health of all packs.
+/// Health of all packs that are not dead.
 pub fn health(conn: &Connection, tolerate: u8) -> Result<Health, DbError> {
     let mut select = conn.prepare_cached(
         "SELECT count(*), coalesce(sum(held >= k + ?1), 0), coalesce(sum(held >= k AND held < k + ?1), 0), min(held - k)
-         FROM pack",
+         FROM pack WHERE id NOT IN (SELECT pack FROM dead_pack)",
     )?;
     let health = select.query_row([tolerate], |row| {
         let losses: Option<i64> = row.get(3)?;

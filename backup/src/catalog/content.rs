@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use upload_queue::db::DbError;
 use upload_queue::packs::PackRow;
 
+pub mod live;
 pub mod publish;
 
 /// A catalog's version ids start somewhere in the lower half of what SQLite can count, and never come to its end.
@@ -64,11 +65,65 @@ pub fn chunk(conn: &Connection, id: ChunkId) -> Result<Option<ChunkPlace>, DbErr
     Ok(place.optional()?)
 }
 
-/// Records a pack's chunks; chunks already known elsewhere keep their first place.
+/// As `chunk`, but only if its pack is still wanted: what new content may refer to.
+pub fn wanted_chunk(conn: &Connection, id: ChunkId) -> Result<Option<ChunkPlace>, DbError> {
+    let mut query = conn.prepare_cached(
+        "SELECT place, lens FROM chunk WHERE id = ?1 AND place >> ?2 NOT IN (SELECT pack FROM dead_pack)",
+    )?;
+    let place = query.query_row((&id.0[..], i64::from(OFFSET_BITS)), |row| {
+        Ok(chunk_place(id, row.get(0)?, row.get(1)?))
+    });
+    Ok(place.optional()?)
+}
+
+/// Records a pack's chunks; chunks already known in a pack that is not dead keep their first place.
 pub fn add_chunks(tx: &Transaction<'_>, pack: PackRow, slots: &[ChunkSlot]) -> Result<(), DbError> {
+    insert_chunks(
+        tx,
+        "INSERT INTO chunk VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET place = ?2, lens = ?3
+         WHERE place >> 27 IN (SELECT pack FROM dead_pack)",
+        pack,
+        slots,
+    )
+}
+
+/// As `add_chunks`, in a catalog that is being rebuilt: until all packs and their holders are known, chunks that several
+/// packs have keep all their places. `choose_twins` ends that.
+pub fn replay_chunks(tx: &Transaction<'_>, pack: PackRow, slots: &[ChunkSlot]) -> Result<(), DbError> {
+    insert_chunks(tx, "INSERT OR IGNORE INTO chunk VALUES (?1, ?2, ?3)", pack, slots)?;
+    insert_chunks(
+        tx,
+        "INSERT OR IGNORE INTO chunk_twin SELECT ?1, ?2, ?3 FROM chunk WHERE id = ?1 AND place <> ?2",
+        pack,
+        slots,
+    )
+}
+
+/// Of the places of a chunk that several packs have, takes the one in the pack with most holders; the newer of equal ones.
+/// What was pruned has none.
+pub fn choose_twins(tx: &Transaction<'_>) -> Result<(), DbError> {
+    let twins = {
+        let mut query = tx.prepare("SELECT id, place, lens FROM chunk_twin ORDER BY place")?;
+        let twins = query.query_map([], |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        })?;
+        twins.collect::<Result<Vec<_>, _>>()?
+    };
+    let mut update = tx.prepare_cached(
+        "UPDATE chunk SET place = ?2, lens = ?3 WHERE id = ?1 AND (SELECT held FROM pack WHERE id = ?2 >> 27)
+         >= (SELECT held FROM pack WHERE id = chunk.place >> 27)",
+    )?;
+    for twin in twins {
+        update.execute(twin)?;
+    }
+    tx.execute("DELETE FROM chunk_twin", [])?;
+    Ok(())
+}
+
+fn insert_chunks(tx: &Transaction<'_>, statement: &str, pack: PackRow, slots: &[ChunkSlot]) -> Result<(), DbError> {
     let mut sorted = slots.to_vec();
     sorted.sort_unstable_by_key(|slot| slot.id); // neighbours in the tree are written together
-    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO chunk VALUES (?1, ?2, ?3)")?;
+    let mut insert = tx.prepare_cached(statement)?;
     for slot in sorted {
         let limits = [
             (slot.offset, OFFSET_BITS),
@@ -295,8 +350,14 @@ mod tests {
 
     fn catalog() -> Connection {
         let conn = Connection::open_in_memory().unwrap();
-        conn.execute_batch(include_str!("../../migrations/content-0001.sql"))
-            .unwrap();
+        for sql in [
+            include_str!("../../../upload-queue/migrations/packs-0001.sql"),
+            include_str!("../../../upload-queue/migrations/dead-0001.sql"),
+            include_str!("../../migrations/content-0001.sql"),
+            include_str!("../../migrations/forgotten-0001.sql"),
+        ] {
+            conn.execute_batch(sql).unwrap();
+        }
         conn
     }
 
@@ -326,6 +387,41 @@ mod tests {
             }
         );
         assert_eq!(chunk(&tx, ChunkId([4; 16])).unwrap(), None);
+    }
+
+    #[test]
+    fn chunks_of_dead_packs_are_stored_anew() {
+        let mut conn = catalog();
+        let tx = conn.transaction().unwrap();
+        add_chunks(&tx, PackRow(1), &[slot(3, 10, 20, 45)]).unwrap();
+        upload_queue::packs::set_dead(&tx, &[PackRow(1)], 0).unwrap();
+        assert_eq!(wanted_chunk(&tx, ChunkId([3; 16])).unwrap(), None);
+        assert!(
+            chunk(&tx, ChunkId([3; 16])).unwrap().is_some(),
+            "A restore still finds it"
+        );
+        add_chunks(&tx, PackRow(2), &[slot(3, 0, 20, 45)]).unwrap();
+        let place = wanted_chunk(&tx, ChunkId([3; 16])).unwrap().unwrap();
+        assert_eq!(place.pack, PackRow(2));
+    }
+
+    #[test]
+    fn a_rebuilt_catalog_takes_chunks_from_the_packs_that_peers_have() {
+        let mut conn = catalog();
+        let tx = conn.transaction().unwrap();
+        for (row, held) in [(1, 0), (2, 3), (3, 0)] {
+            tx.execute("INSERT INTO pack VALUES (?1, 2, ?2, 0, 0, ?1, x'', x'')", (row, held))
+                .unwrap();
+            replay_chunks(
+                &tx,
+                PackRow(row),
+                &[slot(3, 0, 20, 45), slot(row as u8 + 10, 20, 20, 45)],
+            )
+            .unwrap();
+        }
+        choose_twins(&tx).unwrap();
+        assert_eq!(chunk(&tx, ChunkId([3; 16])).unwrap().unwrap().pack, PackRow(2));
+        assert_eq!(chunk(&tx, ChunkId([13; 16])).unwrap().unwrap().pack, PackRow(3));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod amend;
 mod complete;
+mod forget;
 mod log;
 mod replay;
 pub(crate) mod rows;
@@ -17,12 +18,14 @@ use upload_queue::db::DbError;
 
 pub use amend::{amend, withdraw};
 pub use complete::snapshot_complete;
+pub use forget::{find_forgotten, forget, forgotten, forgotten_ranges, kept, unforget};
 pub use log::{AmendmentMark, amendment_mark, log, published, published_until, unpublished};
 pub use replay::Replay;
 pub use snapshots::{find_snapshot, latest, snapshot, snapshot_id, snapshots};
 pub use walk::{Visit, children, entry, newest, walk};
 
 pub(crate) use amend::note as note_amendment;
+pub(crate) use forget::replay_forgotten;
 pub(crate) use replay::close_below;
 pub(crate) use snapshots::insert as insert_snapshot;
 pub(crate) use walk::covers;

@@ -61,6 +61,9 @@ impl Run<'_> {
         let logs = db.read(|conn| self.push_logs(conn, previous.as_ref(), &mut outbox))?;
         changes += logs.changes;
         changes += db.read(|conn| self.push_index(conn, &mut outbox))?;
+        let forgotten = Some(db.read(tree::forgotten_ranges)?).filter(|ranges| !ranges.is_empty());
+        let said = previous.as_ref().and_then(|previous| previous.root.forgotten.as_ref());
+        changes += u64::from(said != forgotten.as_ref());
         let newest = db
             .read(|conn| self.own_snapshots(conn))?
             .pop()
@@ -82,6 +85,7 @@ impl Run<'_> {
             previous => {
                 let mut root = next_root(previous.as_ref(), !logs.new.is_empty());
                 root.snapshots.extend(logs.new);
+                root.forgotten = forgotten;
                 outbox.publish(root, |root, root_ref| {
                     self.writer.sign(previous.as_ref(), root, Some(root_ref), newest)
                 })

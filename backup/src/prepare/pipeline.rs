@@ -80,6 +80,19 @@ pub fn run(
     Ok(run.summary(undelivered))
 }
 
+/// Publishes only; see `Writer::publish`.
+pub fn publish(writer: &Writer, events: &(dyn Fn(WriteEvent) + Sync)) -> Result<usize, WriteError> {
+    if writer.peers.all().is_empty() {
+        return Err(WriteError::NoPeers);
+    }
+    let (parcels, _nothing_is_read) = crossbeam_channel::bounded(1);
+    let stop = AtomicBool::new(false);
+    let run = Run::new(writer, &stop, events, parcels);
+    run.put_newest_head()?;
+    run.checkpoint()?;
+    Ok(run.tally.heads.load(Ordering::Relaxed))
+}
+
 impl<'a> Run<'a> {
     fn new(
         writer: &'a Writer,

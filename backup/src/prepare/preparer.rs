@@ -257,7 +257,12 @@ impl<'r, 'a> Preparer<'r, 'a> {
 
     /// Asked after the ledger: a chunk leaves the ledger only when the catalog has it.
     fn is_recorded(&self, id: ChunkId) -> Result<bool, WriteError> {
-        Ok(self.run.writer.db.read(|conn| content::chunk(conn, id))?.is_some())
+        Ok(self
+            .run
+            .writer
+            .db
+            .read(|conn| content::wanted_chunk(conn, id))?
+            .is_some())
     }
 }
 

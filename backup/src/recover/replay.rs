@@ -11,7 +11,7 @@ use upload_queue::db::DbError;
 use upload_queue::packs::{self, PackRow, Purpose};
 use upload_queue::peers::PeerKey;
 
-use crate::catalog::content::{self, Place, Published, SectionPlace, SectionRow};
+use crate::catalog::content::{self, Place, Published, SectionPlace, SectionRow, live};
 use crate::catalog::tree::{self, Replay};
 use crate::restore::RestoreError;
 use crate::restore::sections::records;
@@ -20,7 +20,8 @@ use crate::restore::sections::records;
 const CLEAR: &str = "
     DELETE FROM published; DELETE FROM section; DELETE FROM content; DELETE FROM unlisted_pack; DELETE FROM chunk;
     DELETE FROM alias; DELETE FROM amendment; DELETE FROM change; DELETE FROM entry; DELETE FROM snapshot;
-    DELETE FROM directory WHERE id > 1; DELETE FROM share; DELETE FROM pack;
+    DELETE FROM directory WHERE id > 1; DELETE FROM share; DELETE FROM pack; DELETE FROM forgotten;
+    DELETE FROM chunk_twin; DELETE FROM dead_pack;
 ";
 
 /// Shares that one peer listed.
@@ -82,7 +83,7 @@ pub(super) fn section(
             match record {
                 IndexRecord::Pack(record, slots) => {
                     let pack = packs::insert_known(tx, &record, &manifest(&record)?, Purpose::Data)?;
-                    content::add_chunks(tx, pack, &slots)?;
+                    content::replay_chunks(tx, pack, &slots)?;
                 }
                 IndexRecord::Cap(version, cap) => content::replay_cap(tx, row, version, &cap)?,
                 IndexRecord::CapMore(version, from, more) => add_extents(tx, row, version, from, more)?,
@@ -125,7 +126,7 @@ fn add_extents(
     Ok(())
 }
 
-/// Ends the recovery: snapshots without a log of their own, and what the next head builds on.
+/// Ends the recovery: snapshots without a log of their own, what was forgotten, and what the next head builds on.
 pub(super) fn finish(
     tx: &Transaction<'_>,
     device: DeviceId,
@@ -137,7 +138,11 @@ pub(super) fn finish(
     for record in unchanged.filter(|record| record.parent.is_some()) {
         add_snapshot(tx, device, record)?;
     }
+    tree::replay_forgotten(tx, adopted.root.forgotten.as_deref().unwrap_or_default())?;
     content::set_published(tx, &adopted)?;
+    content::choose_twins(tx)?;
+    let kept: Vec<u64> = tree::kept(tx)?.iter().map(|snapshot| snapshot.record.seq).collect();
+    live::record(tx, &live::wanted(tx, &kept)?, 0)?;
     Ok(())
 }
 

@@ -99,6 +99,7 @@ impl Grid {
             ],
             snapshots: vec![backup.snapshot(seq)],
             older: None,
+            forgotten: None,
         };
         let root = root.encode();
         let at = RootRef {

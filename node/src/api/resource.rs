@@ -95,6 +95,25 @@ pub const RESOURCES: &[Resource] = &[
             ("verify", Kind::Boolean),
         ],
     ),
+    row(
+        "forget",
+        "POST",
+        "/retentions",
+        &[
+            ("snapshots", Kind::Texts),
+            ("keep_last", Kind::Integer),
+            ("keep_hourly", Kind::Integer),
+            ("keep_daily", Kind::Integer),
+            ("keep_weekly", Kind::Integer),
+            ("keep_monthly", Kind::Integer),
+            ("keep_yearly", Kind::Integer),
+            ("keep_within_secs", Kind::Integer),
+            ("prune", Kind::Boolean),
+            ("dry_run", Kind::Boolean),
+        ],
+    ),
+    row("prune", "POST", "/prunings", &[("dry_run", Kind::Boolean)]),
+    row("undelete", "POST", "/undeletions", &[("snapshots", Kind::Texts)]),
     row("check", "POST", "/checks", &[("read_percent", Kind::Integer)]),
     row("recover", "POST", "/recoveries", &[("via", Kind::Texts)]),
     row("folder_list", "GET", "/folders", &[]),
@@ -312,7 +331,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::message::PathName;
-    use crate::request::{Overwrite, PeerAdd, Restore};
+    use crate::request::{Forget, Overwrite, PeerAdd, Restore};
 
     /// One of each request, with values that are hard on URIs.
     pub fn every_request() -> Vec<Request> {
@@ -384,6 +403,17 @@ pub(super) mod tests {
             }),
             Request::Recover {
                 via: vec!["dir:/mnt".into()],
+            },
+            Request::Forget(Forget {
+                snapshots: vec!["latest~1".into()],
+                keep_last: 3,
+                keep_within_secs: Some(86_400),
+                prune: true,
+                ..Forget::default()
+            }),
+            Request::Prune { dry_run: true },
+            Request::Undelete {
+                snapshots: vec!["ab12".into()],
             },
             Request::Check { read_percent: Some(5) },
             Request::ConfigGet {

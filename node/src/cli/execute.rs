@@ -120,7 +120,13 @@ async fn here(
 fn is_long(request: &Request) -> bool {
     matches!(
         request,
-        Request::RunOnce { .. } | Request::Restore(_) | Request::Recover { .. } | Request::Check { .. }
+        Request::RunOnce { .. }
+            | Request::Restore(_)
+            | Request::Recover { .. }
+            | Request::Check { .. }
+            | Request::Forget(_)
+            | Request::Prune { .. }
+            | Request::Undelete { .. }
     )
 }
 

@@ -25,12 +25,15 @@ impl Engine {
             }
         };
         tokio::pin!(backups);
+        let keeping = self.keep_for_ever(&sink);
+        tokio::pin!(keeping);
         self.refresh_peers();
         loop {
             tokio::select! {
                 () = sink.stop().cancelled() => break,
                 () = self.0.shutdown.cancelled() => break,
                 () = &mut backups => break,
+                () = &mut keeping => break,
                 changed = roster.changed() => match changed {
                     Ok(()) => self.refresh_peers(),
                     Err(_closed) => break,

@@ -39,7 +39,7 @@ impl Engine {
 
     pub(super) async fn list_snapshots(&self, sink: &Sink) -> Result<Exit, Failure> {
         let known = self.0.db.read(|conn| {
-            let snapshots = tree::snapshots(conn)?;
+            let snapshots = tree::kept(conn)?;
             let complete = snapshots
                 .iter()
                 .map(|snapshot| tree::snapshot_complete(conn, snapshot.record.seq));

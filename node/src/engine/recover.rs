@@ -50,6 +50,7 @@ impl Engine {
             device: self.device().to_string(),
             recovered_device: found.device_name,
             snapshots: found.snapshots,
+            snapshots_forgotten: found.forgotten,
             files: found.files,
             peers_answered: found.peers_answered as u64,
             peers_bad: found

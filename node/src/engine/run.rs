@@ -146,8 +146,9 @@ impl Engine {
         self.0.uploader.get_or_try_init(start).await.cloned()
     }
 
-    async fn write(&self, uploader: Uploader, config: &Config, sink: &Sink) -> Result<WriteSummary, Failure> {
-        let writer = Writer {
+    /// The write side, over this uploader.
+    pub(super) fn writer(&self, uploader: Uploader, config: &Config) -> Writer {
+        Writer {
             db: self.0.db.clone(),
             queue: self.0.queue.clone(),
             uploader,
@@ -162,7 +163,11 @@ impl Engine {
                 zstd_level: config.zstd_level,
                 publish_interval_secs: config.publish_interval.0.as_secs(),
             },
-        };
+        }
+    }
+
+    async fn write(&self, uploader: Uploader, config: &Config, sink: &Sink) -> Result<WriteSummary, Failure> {
+        let writer = self.writer(uploader, config);
         let stop = Arc::new(AtomicBool::new(false));
         let (asked, flag) = (sink.stop().clone(), stop.clone());
         let watch = tokio::spawn(async move {

@@ -53,6 +53,7 @@ impl Engine {
         status.peers_total = self.0.peers.all().len() as u32;
         status.tolerate = tolerate.into();
         (status.bytes_received, status.bytes_for_friends) = self.kept_for_friends().await;
+        status.alarms = self.alarms().await;
         sink.send(status).await?;
         Ok(Exit::Done)
     }
@@ -169,7 +170,7 @@ fn metadata_packs(conn: &Connection) -> Result<Vec<packs::PackRow>, DbError> {
 
 /// What the catalog says of the newest snapshots.
 fn newest(conn: &Connection) -> Result<message::Status, DbError> {
-    let snapshots = tree::snapshots(conn)?;
+    let snapshots = tree::kept(conn)?;
     let mut status = message::Status::default();
     if let Some(newest) = snapshots.last() {
         (status.files_total, status.bytes_total) = (newest.record.files, newest.record.bytes);

@@ -16,6 +16,12 @@ pub enum Summary {
     Check(CheckSummary),
     /// `demo`.
     Demo(DemoSummary),
+    /// `forget`.
+    Forget(ForgetSummary),
+    /// `prune`, `forget --prune`.
+    Prune(PruneSummary),
+    /// `undelete`.
+    Undelete(UndeleteSummary),
 }
 
 /// `run --once`.
@@ -87,6 +93,9 @@ pub struct RecoverSummary {
     pub recovered_device: String,
     /// Snapshots found.
     pub snapshots: u64,
+    /// Snapshots that were forgotten and may be brought back.
+    #[serde(default)]
+    pub snapshots_forgotten: u64,
     /// Files in the newest.
     pub files: u64,
     /// Peers that answered.
@@ -131,4 +140,47 @@ pub struct DemoSummary {
     pub seconds_backup: f64,
     /// Time of recovery and restore.
     pub seconds_restore: f64,
+}
+
+/// `forget`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ForgetSummary {
+    /// Snapshots that stay.
+    pub snapshots_kept: u64,
+    /// Snapshots that do not.
+    pub snapshots_forgotten: u64,
+    /// Enough peers know it.
+    pub published: bool,
+    /// Nothing was done: it was asked what would be.
+    pub dry_run: bool,
+}
+
+/// `prune`, `forget --prune`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PruneSummary {
+    /// Data packs that some snapshot wants.
+    pub packs_wanted: u64,
+    /// Data packs that no snapshot wants any more since this run.
+    pub packs_dropped: u64,
+    /// Shares that peers moved to their trash.
+    pub shares_discarded: u64,
+    /// Their bytes; they count for thirty more days.
+    pub bytes_discarded: u64,
+    /// Nothing was done: it was asked what would be.
+    pub dry_run: bool,
+    /// Time taken.
+    pub seconds: f64,
+}
+
+/// `undelete`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UndeleteSummary {
+    /// Snapshots brought back.
+    pub snapshots: u64,
+    /// Packs that are wanted again.
+    pub packs: u64,
+    /// Shares that peers took out of their trash.
+    pub shares_recalled: u64,
+    /// Their bytes.
+    pub bytes_recalled: u64,
 }

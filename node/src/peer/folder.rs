@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use proto::discard::Discard;
@@ -28,6 +29,7 @@ pub(crate) use claims::Claims;
 use days::Days;
 pub(crate) use durable::store_error;
 use layout::Layout;
+pub(crate) use layout::{account_folder, used_below};
 pub use trash::{Expired, LastDiscard, TRASH_DAYS};
 use usage::Usage;
 
@@ -97,6 +99,17 @@ impl FolderStore {
             discards: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// When the newest head of `account` came to the store at `root`, seconds since 1970. Blocks.
+    pub fn newest_head_secs(root: &Path, account: AccountId) -> Option<u64> {
+        let heads = fs::read_dir(account_folder(root, account).join("heads")).ok()?;
+        let times = heads.flatten().filter_map(|head| head.metadata().ok()?.modified().ok());
+        let newest = times.max()?;
+        newest
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .ok()
+            .map(|since| since.as_secs())
     }
 
     /// Whose shares these are.

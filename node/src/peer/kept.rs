@@ -8,7 +8,9 @@ use proto::id::AccountId;
 use proto::share_store::StoreError;
 use tokio::sync::Semaphore;
 
-use super::folder::FolderStore;
+use super::folder::{Expired, FolderStore, account_folder, used_below};
+use super::heard::Heard;
+use super::offer::{Offer, Room};
 use super::partial::Partials;
 
 /// Shares being received at once, by all friends together. Chosen: each holds at most three frames in memory.
@@ -24,6 +26,9 @@ pub struct Kept {
     pub receiving: Arc<Semaphore>,
     /// Turns for checking a received share.
     pub checking: Arc<Semaphore>,
+    /// When each account was last heard from.
+    pub heard: Heard,
+    offer: Offer,
 }
 
 #[derive(Default)]
@@ -31,6 +36,8 @@ struct State {
     shelves: HashMap<AccountId, Shelf>,
     quotas: HashMap<AccountId, u64>,
     default_quota: Option<u64>,
+    /// Bytes in folders below the root whose shelf nobody has asked for; counted once.
+    unopened: Option<HashMap<PathBuf, u64>>,
 }
 
 /// One friend's place.
@@ -43,16 +50,18 @@ pub struct Shelf {
 }
 
 impl Kept {
-    /// Stores below `root`; each friend may use `default_quota` bytes unless told otherwise.
-    pub fn new(root: &Path, default_quota: Option<u64>) -> Self {
+    /// Stores below `root`, which offer `offer` bytes to all friends together; each may use as many unless told otherwise.
+    pub fn new(root: &Path, offer: Option<u64>) -> Self {
         Self {
             root: root.to_owned(),
             state: Mutex::new(State {
-                default_quota,
+                default_quota: offer,
                 ..State::default()
             }),
             receiving: Arc::new(Semaphore::new(RECEIVING_MAX)),
             checking: Arc::new(Semaphore::new(CHECKING_MAX)),
+            heard: Heard::new(root),
+            offer: Offer::new(offer),
         }
     }
 
@@ -69,7 +78,58 @@ impl Kept {
         let partials = Arc::new(Partials::new(store.incoming()));
         let shelf = Shelf { store, partials };
         state.shelves.insert(owner, shelf.clone());
+        if let Some(unopened) = &mut state.unopened {
+            unopened.remove(&account_folder(&self.root, owner));
+        }
         Ok(shelf)
+    }
+
+    /// Takes room for a share of `bytes`, or `Full`. Blocks.
+    pub fn room(&self, bytes: u64) -> Result<Room, StoreError> {
+        self.offer.take(bytes, || self.used_bytes())
+    }
+
+    /// Bytes kept for all friends. Blocks the first time, while they are counted.
+    pub fn used_bytes(&self) -> Result<u64, StoreError> {
+        let (shelves, unopened): (Vec<Shelf>, u64) = {
+            let mut state = self.lock();
+            if state.unopened.is_none() {
+                let mut counted = used_below(&self.root)?;
+                for owner in state.shelves.keys() {
+                    counted.remove(&account_folder(&self.root, *owner));
+                }
+                state.unopened = Some(counted);
+            }
+            let unopened = state.unopened.iter().flat_map(HashMap::values).sum();
+            (state.shelves.values().cloned().collect(), unopened)
+        };
+        shelves
+            .iter()
+            .try_fold(unopened, |sum, shelf| Ok(sum + shelf.store.used_bytes()?))
+    }
+
+    /// Ends what was in the trash of these accounts for long enough. Blocks.
+    pub fn expire(&self, accounts: &[AccountId]) -> Expired {
+        let mut all = Expired::default();
+        for account in accounts {
+            if !account_folder(&self.root, *account).exists() {
+                continue;
+            }
+            match self.shelf(*account).and_then(|shelf| shelf.store.expire()) {
+                Ok(expired) => {
+                    all.shares += expired.shares;
+                    all.bytes += expired.bytes;
+                    all.returned += expired.returned;
+                }
+                Err(error) => tracing::warn!("The trash of {} was not looked through: {error}", account.short()),
+            }
+        }
+        all
+    }
+
+    /// When the newest head of an account came, seconds since 1970; none: it has no backup here. Blocks.
+    pub fn newest_head_secs(&self, account: AccountId) -> Option<u64> {
+        FolderStore::newest_head_secs(&self.root, account)
     }
 
     /// Limits what one friend may use; `None` returns to the default.

@@ -2,7 +2,10 @@
 
 use super::text::{count, seconds, short};
 use crate::human::ByteSize;
-use crate::message::{CheckSummary, DemoSummary, RecoverSummary, RestoreSummary, RunSummary, Summary};
+use crate::message::{
+    CheckSummary, DemoSummary, ForgetSummary, PruneSummary, RecoverSummary, RestoreSummary, RunSummary, Summary,
+    UndeleteSummary,
+};
 
 /// A summary in one line.
 pub fn text(summary: &Summary) -> String {
@@ -12,6 +15,9 @@ pub fn text(summary: &Summary) -> String {
         Summary::Recover(recover) => recover_text(recover),
         Summary::Check(check) => check_text(check),
         Summary::Demo(demo) => demo_text(demo),
+        Summary::Forget(forget) => forget_text(forget),
+        Summary::Prune(prune) => prune_text(prune),
+        Summary::Undelete(undelete) => undelete_text(undelete),
     }
 }
 
@@ -68,8 +74,12 @@ fn recover_text(recover: &RecoverSummary) -> String {
         true => String::new(),
         false => format!(" (not believed: {})", recover.peers_bad.join(", ")),
     };
+    let next = match (recover.snapshots, recover.snapshots_forgotten) {
+        (0, 1..) => "now: `gridbackup undelete`, which brings back what was forgotten",
+        _ => "now: `gridbackup restore latest --target DIR`",
+    };
     format!(
-        "Recovered {} with {} of {} from {}{bad} in {}; now: `gridbackup restore latest --target DIR`",
+        "Recovered {} with {} of {} from {}{bad} in {}; {next}",
         count(recover.snapshots, "snapshot", "snapshots"),
         count(recover.files, "file", "files"),
         recover.recovered_device,
@@ -104,5 +114,37 @@ fn demo_text(demo: &DemoSummary) -> String {
         demo.peers_stopped,
         seconds(demo.seconds_backup),
         seconds(demo.seconds_restore),
+    )
+}
+
+fn forget_text(forget: &ForgetSummary) -> String {
+    let verb = if forget.dry_run { "Would forget" } else { "Forgot" };
+    format!(
+        "{verb} {}, {} stay",
+        count(forget.snapshots_forgotten, "snapshot", "snapshots"),
+        forget.snapshots_kept
+    )
+}
+
+fn prune_text(prune: &PruneSummary) -> String {
+    let dropped = count(prune.packs_dropped, "pack", "packs");
+    if prune.dry_run {
+        return format!("Would give up {dropped}, {} are wanted", prune.packs_wanted);
+    }
+    format!(
+        "Gave up {dropped}, {} are wanted; {} ({}) went to the trash of peers, for 30 days, in {}",
+        prune.packs_wanted,
+        count(prune.shares_discarded, "share", "shares"),
+        ByteSize(prune.bytes_discarded),
+        seconds(prune.seconds),
+    )
+}
+
+fn undelete_text(undelete: &UndeleteSummary) -> String {
+    format!(
+        "Brought back {}: {} ({}) came out of the trash of peers",
+        count(undelete.snapshots, "snapshot", "snapshots"),
+        count(undelete.shares_recalled, "share", "shares"),
+        ByteSize(undelete.bytes_recalled),
     )
 }

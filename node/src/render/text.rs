@@ -84,6 +84,15 @@ pub fn text(message: &Message, style: &Style) -> String {
             "unchanged" => format!("{} {} was so already", capital(&changed.what), changed.name),
             action => format!("{} {} {action}", capital(&changed.what), changed.name),
         },
+        Message::Retention(retention) => {
+            let reasons = retention.reasons.join(", ");
+            format!(
+                "{:<8} {}  {}  {reasons}",
+                retention.action,
+                short(&retention.id),
+                time(retention.time, style)
+            )
+        }
         Message::Event(event) => format!("{}  {}", time(event.time, style), event.text),
         Message::Error(failure) => failure.to_string(),
         Message::Problem(problem_met) => problem(problem_met),
@@ -185,7 +194,12 @@ fn status_text(status: &Status, style: &Style) -> String {
         (Some(id), None) => short(id),
         (Some(id), Some(at)) => format!("{} of {} ({})", short(id), time(at, style), age(at, style)),
     };
-    text + &format!("Newest complete snapshot: {newest}\n")
+    text.push_str(&format!("Newest complete snapshot: {newest}\n"));
+    for alarm in &status.alarms {
+        text.push_str(&paint(&clean(&alarm.text), YELLOW, style));
+        text.push('\n');
+    }
+    text
 }
 
 fn peer_row(peer: &Peer, style: &Style) -> Row {

@@ -82,9 +82,14 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
 
 /// The snapshot that `name` means: `latest`, `latest~N`, an id or its prefix (4 digits or more), a date
 /// (`2026-11-21`, `2026-11-21T10:00` in local time `utc_offset_secs`): the last one not after the end of that day or minute.
+/// Forgotten ones are not found.
 pub fn find_snapshot(conn: &Connection, name: &str, utc_offset_secs: i32) -> Result<Snapshot, FindError> {
+    find_among(super::kept(conn)?, name, utc_offset_secs)
+}
+
+/// As `find_snapshot`, among these.
+pub(super) fn find_among(all: Vec<Snapshot>, name: &str, utc_offset_secs: i32) -> Result<Snapshot, FindError> {
     let unknown = || FindError::Unknown { name: name.to_owned() };
-    let all = snapshots(conn)?;
     if let Some(back) = steps_back(name) {
         return all.into_iter().rev().nth(back).ok_or_else(unknown);
     }

@@ -10,6 +10,7 @@
 //! <root>/gridbackup-days                        days counted
 //! ```
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -197,20 +198,7 @@ impl Layout {
 
     /// Bytes of all stored shares, those in the trash too.
     pub fn measure(&self) -> io::Result<u64> {
-        let mut folders = vec![self.account.join("shares")];
-        folders.extend(self.trash_days()?.into_iter().map(|day| self.trash_day(day)));
-        let mut bytes = 0;
-        for folder in folders {
-            for first in 0..=u8::MAX {
-                let folder = folder.join(format!("{first:02x}"));
-                for name in names_in(&folder)? {
-                    if name.parse::<ShareId>().is_ok() {
-                        bytes += fs::metadata(folder.join(&name))?.len();
-                    }
-                }
-            }
-        }
-        Ok(bytes)
+        measure(&self.account)
     }
 
     /// `Unreachable` unless the store is still mounted: tells "not there" from "cannot tell".
@@ -219,6 +207,36 @@ impl Layout {
             reason: error.to_string(),
         })
     }
+}
+
+/// Bytes of the stored shares in each account's folder below `root`.
+pub fn used_below(root: &Path) -> Result<HashMap<PathBuf, u64>, StoreError> {
+    let counted = names_in(root).and_then(|names| {
+        let accounts = names.into_iter().map(|name| root.join(name));
+        accounts
+            .filter(|account| account.join("shares").is_dir())
+            .map(|account| Ok((account.clone(), measure(&account)?)))
+            .collect()
+    });
+    counted.map_err(|error| durable::store_error("measuring the store", &error))
+}
+
+fn measure(account: &Path) -> io::Result<u64> {
+    let trash = account.join("trash");
+    let mut folders = vec![account.join("shares")];
+    folders.extend(days_in(&trash)?.into_iter().map(|day| trash.join(format!("{day:08}"))));
+    let mut bytes = 0;
+    for folder in folders {
+        for first in 0..=u8::MAX {
+            let folder = folder.join(format!("{first:02x}"));
+            for name in names_in(&folder)? {
+                if name.parse::<ShareId>().is_ok() {
+                    bytes += fs::metadata(folder.join(&name))?.len();
+                }
+            }
+        }
+    }
+    Ok(bytes)
 }
 
 /// The newest day that anything in any account's trash below `root` names.

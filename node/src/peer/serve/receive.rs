@@ -55,6 +55,8 @@ impl Handlers {
         let Some(mut partial) = self.open(&incoming).await? else {
             return Ok(true);
         };
+        let core = self.core.clone();
+        let _room = blocking(move || core.kept.room(stored_bytes.into())).await?;
         let (request, offset) = (incoming.request, partial.received());
         self.say(&ShareMessage::PutFrom { request, offset }, Bytes::new()).await;
         while !partial.is_complete() {

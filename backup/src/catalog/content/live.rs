@@ -1,0 +1,102 @@
+//! Which packs are still wanted: the owner's side of garbage collection.
+//!
+//! A data pack is live if a file version that some kept snapshot shows has a chunk in it, and dead otherwise. Dead packs keep
+//! their rows, so that a forgotten snapshot can come back with what the trash of peers still has; but nothing new refers to
+//! them. Metadata packs are always live. Leaves out whom to tell: that is `crate::prune`.
+
+use std::collections::HashSet;
+
+use proto::id::VersionId;
+use rusqlite::{Connection, Transaction};
+use upload_queue::db::DbError;
+use upload_queue::packs::{self, PackRow};
+
+use super::packs_of;
+use crate::catalog::tree;
+
+/// What a change of the kept snapshots means for packs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Data packs that are wanted.
+    pub live: HashSet<PackRow>,
+    /// Data packs that are not, and were so far.
+    pub dying: Vec<PackRow>,
+    /// Data packs that are wanted again.
+    pub reviving: Vec<PackRow>,
+}
+
+/// What packs the snapshots `kept` (sequence numbers, ascending) want. Reads every file version once.
+pub fn wanted(conn: &Connection, kept: &[u64]) -> Result<Wanted, DbError> {
+    let mut live: HashSet<PackRow> = HashSet::new();
+    let mut query = conn.prepare_cached("SELECT version, since, until FROM entry WHERE version IS NOT NULL")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        if is_shown(kept, row.get(1)?, row.get(2)?) {
+            live.extend(packs_of(conn, VersionId(row.get::<_, i64>(0)?.cast_unsigned()))?);
+        }
+    }
+    // On their way: a job that is not settled, a pack that no index lists yet or that the spool still has.
+    let mut query = conn.prepare_cached("SELECT version FROM content WHERE settled = 0")?;
+    let unsettled = query.query_map([], |row| Ok(VersionId(row.get::<_, i64>(0)?.cast_unsigned())))?;
+    for version in unsettled {
+        live.extend(packs_of(conn, version?)?);
+    }
+    let mut query =
+        conn.prepare_cached("SELECT pack FROM unlisted_pack UNION SELECT pack FROM share WHERE spooled = 1")?;
+    let on_their_way = query.query_map([], |row| row.get(0).map(PackRow))?;
+    live.extend(on_their_way.collect::<Result<Vec<_>, _>>()?);
+
+    let dead: HashSet<PackRow> = packs::dead(conn)?.into_iter().collect();
+    let data = packs::data_rows(conn)?;
+    Ok(Wanted {
+        dying: data
+            .iter()
+            .copied()
+            .filter(|row| !live.contains(row) && !dead.contains(row))
+            .collect(),
+        reviving: data
+            .iter()
+            .copied()
+            .filter(|row| live.contains(row) && dead.contains(row))
+            .collect(),
+        live,
+    })
+}
+
+/// Whether any of the kept snapshots is from `since` on and before `until`.
+fn is_shown(kept: &[u64], since: u64, until: Option<u64>) -> bool {
+    let first = kept.partition_point(|seq| *seq < since);
+    kept.get(first)
+        .is_some_and(|seq| until.is_none_or(|until| *seq < until))
+}
+
+/// Records what is wanted. Files whose newest state no kept snapshot shows are read again by the next scan: their content may
+/// be gone by then.
+pub fn record(tx: &Transaction<'_>, wanted: &Wanted, now_ns: i64) -> Result<(), DbError> {
+    packs::set_dead(tx, &wanted.dying, now_ns)?;
+    packs::set_alive(tx, &wanted.reviving)?;
+    let newest = tree::kept(tx)?.last().map_or(0, |snapshot| snapshot.record.seq);
+    tx.execute(
+        "UPDATE directory SET fingerprint = NULL, marks = marks + 1 WHERE id IN
+         (SELECT directory FROM entry WHERE until IS NULL AND version IS NOT NULL AND since > ?1)",
+        [newest],
+    )?;
+    tx.execute(
+        "UPDATE entry SET suspect = 1 WHERE until IS NULL AND version IS NOT NULL AND since > ?1",
+        [newest],
+    )?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_shown_by_the_kept_snapshots_of_its_time_only() {
+        let kept = [2, 5];
+        assert!(is_shown(&kept, 1, None) && is_shown(&kept, 3, None) && is_shown(&kept, 2, Some(3)));
+        assert!(!is_shown(&kept, 6, None) && !is_shown(&kept, 3, Some(5)) && !is_shown(&kept, 1, Some(2)));
+        assert!(!is_shown(&[], 1, None));
+    }
+}

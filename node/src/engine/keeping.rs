@@ -1,0 +1,79 @@
+//! What a daemon does by the hour: ends trash that is old enough, and looks after the other members.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::engine::dir_peer::DirPeer;
+use crate::engine::{Engine, clock};
+use crate::message::Event;
+use crate::output::Sink;
+
+/// Time between two rounds. Chosen: days are what counts, and a round over an empty trash costs next to nothing.
+const ROUND: Duration = Duration::from_secs(3_600);
+
+impl Engine {
+    /// Never returns.
+    pub(super) async fn keep_for_ever(&self, sink: &Sink) {
+        let mut told = BTreeSet::new();
+        loop {
+            self.expire().await;
+            self.expire_folders().await;
+            self.tell_alarms(&mut told, sink).await;
+            tokio::time::sleep(ROUND).await;
+        }
+    }
+
+    async fn expire(&self) {
+        let Some(net) = self.0.net.get().cloned() else { return };
+        let expired = tokio::task::spawn_blocking(move || net.expire()).await;
+        if let Ok(expired) = expired.as_ref().map_err(|error| tracing::warn!("{error}"))
+            && expired.shares + expired.returned > 0
+        {
+            tracing::info!(?expired, "trash of friends");
+        }
+    }
+
+    /// Folder peers have no node of their own: the owner's ends their trash.
+    pub(super) async fn expire_folders(&self) {
+        let peers = self.config().peers;
+        let paths = peers
+            .values()
+            .filter_map(|peer| Some(PathBuf::from(peer.url.as_deref()?.strip_prefix("dir:")?)));
+        let mut shares = 0;
+        for path in paths {
+            let peer = DirPeer::new(path.clone(), self.signer(), None);
+            let expiring = tokio::task::spawn_blocking(move || peer.store()?.expire()).await;
+            match expiring {
+                Ok(Ok(expired)) => shares += expired.shares,
+                Ok(Err(error)) => tracing::debug!("The trash in {} was not looked through: {error}", path.display()),
+                Err(stopped) => tracing::warn!("{stopped}"),
+            }
+        }
+        if shares > 0 {
+            // Their use is counted in memory: opened anew, they count again.
+            self.refresh_peers();
+        }
+    }
+
+    async fn tell_alarms(&self, told: &mut BTreeSet<(String, String)>, sink: &Sink) {
+        let alarms = self.alarms().await;
+        let now: BTreeSet<_> = alarms
+            .iter()
+            .map(|alarm| (alarm.member.clone(), alarm.kind.clone()))
+            .collect();
+        for alarm in alarms {
+            if told.contains(&(alarm.member.clone(), alarm.kind.clone())) {
+                continue;
+            }
+            tracing::warn!("{}", alarm.text);
+            let event = Event {
+                time: clock::timestamp(clock::now_ns()),
+                event: "alarm".to_owned(),
+                text: alarm.text,
+            };
+            let _nobody_reads = sink.send(event).await;
+        }
+        *told = now;
+    }
+}

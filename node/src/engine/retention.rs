@@ -1,0 +1,280 @@
+//! Forgetting snapshots, pruning what nobody wants any more, and bringing it back.
+//!
+//! The order is what makes it safe to be cut off anywhere: the catalog forgets, a head that says so survives the loss of
+//! friends, and only then are peers told to give shares up. Each step is found undone and done again by the next `prune`.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Instant;
+
+use backup::catalog::content::live::{self, Wanted};
+use backup::catalog::content::{self, publish};
+use backup::catalog::tree::{self, Snapshot};
+use backup::prepare::WriteError;
+use backup::prune::{self, Exchange};
+use backup::retention::{self, Policy};
+use proto::log_record::SnapshotRecord;
+use upload_queue::db::DbError;
+use upload_queue::packs::{self, PackRow};
+
+use crate::engine::{Engine, clock, failures};
+use crate::failure::{Exit, Failure};
+use crate::message::{ForgetSummary, Problem, PruneSummary, Retention, Summary, UndeleteSummary};
+use crate::output::Sink;
+use crate::request::Forget;
+
+impl Engine {
+    pub(super) async fn forget(&self, request: Forget, sink: &Sink) -> Result<Exit, Failure> {
+        let _busy = self.0.busy.lock().await;
+        let kept = self.0.db.read(tree::kept)?;
+        let named = self.named(&request.snapshots)?;
+        let (staying, going) = judge(kept, &named, &request)?;
+        for (snapshot, reasons) in &staying {
+            sink.send(retention(snapshot, "keep", reasons.clone())).await?;
+        }
+        for snapshot in &going {
+            sink.send(retention(snapshot, "forget", Vec::new())).await?;
+        }
+        let seqs: Vec<u64> = going.iter().map(|snapshot| snapshot.record.seq).collect();
+        let mut published = false;
+        if !request.dry_run {
+            let now_ns = clock::now_ns();
+            self.0.db.write_durable(|tx| tree::forget(tx, &seqs, now_ns))?;
+            published = self.publish(sink).await?;
+        }
+        let summary = ForgetSummary {
+            snapshots_kept: staying.len() as u64,
+            snapshots_forgotten: going.len() as u64,
+            published,
+            dry_run: request.dry_run,
+        };
+        sink.send(Summary::Forget(summary)).await?;
+        if request.prune {
+            let kept = staying.iter().map(|(snapshot, _)| snapshot.record.seq).collect();
+            return self.prune_to(kept, request.dry_run, sink).await;
+        }
+        Ok(if published || request.dry_run {
+            Exit::Done
+        } else {
+            Exit::UnderProtected
+        })
+    }
+
+    fn named(&self, names: &[String]) -> Result<BTreeSet<u64>, Failure> {
+        let found = names.iter().map(|name| Ok(self.find_snapshot(name)?.record.seq));
+        found.collect()
+    }
+
+    pub(super) async fn prune(&self, dry_run: bool, sink: &Sink) -> Result<Exit, Failure> {
+        let _busy = self.0.busy.lock().await;
+        let kept = self.0.db.read(tree::kept)?;
+        let kept = kept.iter().map(|snapshot| snapshot.record.seq).collect();
+        self.prune_to(kept, dry_run, sink).await
+    }
+
+    /// Gives up what the snapshots `kept`, ascending, do not want.
+    async fn prune_to(&self, kept: Vec<u64>, dry_run: bool, sink: &Sink) -> Result<Exit, Failure> {
+        let started = Instant::now();
+        let wanted = self.wanted(kept).await?;
+        let mut summary = PruneSummary {
+            packs_wanted: wanted.live.len() as u64,
+            packs_dropped: wanted.dying.len() as u64,
+            dry_run,
+            ..PruneSummary::default()
+        };
+        let mut exit = Exit::Done;
+        if !dry_run {
+            let now_ns = clock::now_ns();
+            self.0.db.write_durable(|tx| live::record(tx, &wanted, now_ns))?;
+            if self.publish(sink).await? {
+                let exchanges = prune::discard_dead(&self.0.db, &self.0.peers.all()).await;
+                let exchanges = exchanges.map_err(|error| Failure::from_error(&error))?;
+                summary.shares_discarded = exchanges.iter().map(|done| done.shares).sum();
+                summary.bytes_discarded = exchanges.iter().map(|done| done.bytes).sum();
+                say_failed(&exchanges, sink).await?;
+                if exchanges.iter().any(|done| done.failed.is_some()) {
+                    exit = Exit::UnderProtected;
+                }
+                self.expire_folders().await;
+            } else {
+                exit = Exit::UnderProtected;
+            }
+        }
+        summary.seconds = started.elapsed().as_secs_f64();
+        sink.send(Summary::Prune(summary)).await?;
+        Ok(exit)
+    }
+
+    pub(super) async fn undelete(&self, names: &[String], sink: &Sink) -> Result<Exit, Failure> {
+        let _busy = self.0.busy.lock().await;
+        let targets = self.forgotten(names)?;
+        let mut kept: BTreeSet<u64> = self.0.db.read(tree::kept)?.iter().map(seq).collect();
+        kept.extend(targets.iter().map(seq));
+        let wanted = self.wanted(kept.into_iter().collect()).await?;
+        self.connect().await?;
+        let reviving: HashSet<PackRow> = wanted.reviving.iter().copied().collect();
+        let exchanges = prune::recall_wanted(&self.0.db, &self.0.peers.all(), &reviving).await;
+        let exchanges = exchanges.map_err(|error| Failure::from_error(&error))?;
+        say_failed(&exchanges, sink).await?;
+        let gone = self.unreadable(&wanted.reviving)?;
+        if gone > 0 {
+            let error = format!(
+                "{gone} of {} packs of these snapshots are on too few peers that answer",
+                wanted.reviving.len()
+            );
+            return Err(Failure::new(Exit::TooFewShares, error)
+                .hint("try again when more peers are up; what was given up is gone after 30 days"));
+        }
+        let seqs: Vec<u64> = targets.iter().map(seq).collect();
+        let now_ns = clock::now_ns();
+        self.0.db.write_durable(|tx| {
+            tree::unforget(tx, &seqs)?;
+            live::record(tx, &wanted, now_ns)
+        })?;
+        for snapshot in &targets {
+            sink.send(retention(snapshot, "undelete", Vec::new())).await?;
+        }
+        let published = self.publish(sink).await?;
+        let summary = UndeleteSummary {
+            snapshots: targets.len() as u64,
+            packs: wanted.reviving.len() as u64,
+            shares_recalled: exchanges.iter().map(|done| done.shares).sum(),
+            bytes_recalled: exchanges.iter().map(|done| done.bytes).sum(),
+        };
+        sink.send(Summary::Undelete(summary)).await?;
+        Ok(if published { Exit::Done } else { Exit::UnderProtected })
+    }
+
+    /// The forgotten snapshots of these names; all of them without a name.
+    fn forgotten(&self, names: &[String]) -> Result<Vec<Snapshot>, Failure> {
+        if names.is_empty() {
+            let all = self.0.db.read(|conn| {
+                let forgotten = tree::forgotten(conn)?;
+                let mut all = tree::snapshots(conn)?;
+                all.retain(|snapshot| forgotten.contains_key(&snapshot.record.seq));
+                Ok::<_, DbError>(all)
+            });
+            return Ok(all?);
+        }
+        let found = names.iter().map(|name| {
+            let find = self
+                .0
+                .db
+                .read(|conn| tree::find_forgotten(conn, name, clock::utc_offset_secs()));
+            find.map_err(failures::find)
+        });
+        found.collect()
+    }
+
+    async fn wanted(&self, kept: Vec<u64>) -> Result<Wanted, Failure> {
+        let db = self.0.db.clone();
+        let looking = move || db.read(|conn| live::wanted(conn, &kept));
+        Ok(tokio::task::spawn_blocking(looking).await.map_err(failures::worker)??)
+    }
+
+    /// Of these packs, how many cannot be read from the peers known to hold their shares.
+    fn unreadable(&self, rows: &[PackRow]) -> Result<usize, Failure> {
+        let count = self.0.db.read(|conn| {
+            let mut count = 0;
+            for row in rows {
+                let pack = packs::get(conn, *row)?;
+                count += usize::from(pack.is_none_or(|pack| pack.held() < usize::from(pack.manifest.shape.k)));
+            }
+            Ok::<_, DbError>(count)
+        });
+        Ok(count?)
+    }
+
+    /// Puts a head on the peers that says what is forgotten; whether it survives the loss of friends now.
+    async fn publish(&self, sink: &Sink) -> Result<bool, Failure> {
+        let config = self.config();
+        self.connect().await?;
+        let uploader = self.uploader(&config).await?;
+        let writer = self.writer(uploader, &config);
+        let publishing = tokio::task::spawn_blocking(move || writer.publish(&|_| {}));
+        match publishing.await.map_err(failures::worker)? {
+            Ok(_) | Err(WriteError::NoPeers) => {}
+            Err(error) => return Err(failures::write(error)),
+        }
+        let done = self.0.db.read(|conn| {
+            let root = content::published(conn)?.map(|published| published.root);
+            let said = root.and_then(|root| root.forgotten).unwrap_or_default();
+            Ok::<_, DbError>(said == tree::forgotten_ranges(conn)? && publish::is_acknowledged(conn)?)
+        })?;
+        if !done {
+            let error = "Too few peers took the new head: nothing was given up, the next `gridbackup prune` goes on";
+            sink.send(Problem {
+                path: None,
+                peer: None,
+                error: error.to_owned(),
+            })
+            .await?;
+        }
+        Ok(done)
+    }
+}
+
+fn seq(snapshot: &Snapshot) -> u64 {
+    snapshot.record.seq
+}
+
+type Judged = (Vec<(Snapshot, Vec<String>)>, Vec<Snapshot>);
+
+/// Which snapshots stay, with the reasons, and which go.
+fn judge(kept: Vec<Snapshot>, named: &BTreeSet<u64>, request: &Forget) -> Result<Judged, Failure> {
+    let policy = policy(request);
+    if policy == Policy::default() && named.is_empty() {
+        return Err(
+            Failure::new(Exit::Usage, "There is nothing that says which snapshots to keep")
+                .hint("say what to keep (--keep-daily 7 --keep-monthly 12) or name the snapshots to forget"),
+        );
+    }
+    let records: Vec<SnapshotRecord> = kept.iter().map(|snapshot| snapshot.record.clone()).collect();
+    let reasons = retention::judge(&records, &policy, clock::utc_offset_secs());
+    let (mut staying, mut going) = (Vec::new(), Vec::new());
+    for (snapshot, reasons) in kept.into_iter().zip(reasons) {
+        let is_kept = policy == Policy::default() || !reasons.is_empty();
+        if is_kept && !named.contains(&snapshot.record.seq) {
+            staying.push((
+                snapshot,
+                reasons.iter().map(|reason| reason.name().to_owned()).collect(),
+            ));
+        } else {
+            going.push(snapshot);
+        }
+    }
+    Ok((staying, going))
+}
+
+fn policy(request: &Forget) -> Policy {
+    Policy {
+        last: request.keep_last,
+        hourly: request.keep_hourly,
+        daily: request.keep_daily,
+        weekly: request.keep_weekly,
+        monthly: request.keep_monthly,
+        yearly: request.keep_yearly,
+        within_secs: request.keep_within_secs,
+    }
+}
+
+fn retention(snapshot: &Snapshot, action: &str, reasons: Vec<String>) -> Retention {
+    Retention {
+        id: snapshot.record.id.to_string(),
+        time: clock::timestamp(snapshot.record.time_ns),
+        action: action.to_owned(),
+        reasons,
+    }
+}
+
+async fn say_failed(exchanges: &[Exchange], sink: &Sink) -> Result<(), Failure> {
+    for exchange in exchanges {
+        let Some(error) = &exchange.failed else { continue };
+        sink.send(Problem {
+            path: None,
+            peer: Some(exchange.peer.clone()),
+            error: error.to_string(),
+        })
+        .await?;
+    }
+    Ok(())
+}
