@@ -67,9 +67,12 @@ pub enum RecoverError {
 
 /// Rebuilds the empty catalog of `reader` from its peers. Repeatable: run again after a crash or when more peers are up;
 /// what an earlier run left is cleared first. If it is dropped, nothing counts as recovered.
+///
+/// With `before_ns` (since 1970) the newest snapshot made before it is gone back to, as far as peers keep older heads.
 pub async fn recover(
     reader: &Reader,
     keys: &AccountKeys,
+    before_ns: Option<i64>,
     progress: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<Recovered, RecoverError> {
     let known = write_to(reader, |tx| Ok(content::published(tx)?)).await?;
@@ -78,7 +81,10 @@ pub async fn recover(
     }
     let peers = reader.peers.all();
     progress("Asking peers for the newest backup");
-    let heads = heads::ask(&peers, keys).await;
+    let heads = match before_ns {
+        None => heads::ask(&peers, keys).await,
+        Some(before_ns) => heads::ask_before(&peers, keys, before_ns).await,
+    };
     let Some((head, body)) = heads.newest else {
         return Err(RecoverError::NoHead {
             answered: heads.peers_answered,

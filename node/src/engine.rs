@@ -125,12 +125,13 @@ impl Engine {
             Request::Forget(options) => self.forget(options, &sink).await,
             Request::Prune { dry_run } => self.prune(dry_run, &sink).await,
             Request::Undelete { snapshots } => self.undelete(&snapshots, &sink).await,
-            Request::Recover { via } => self.recover(&via, &sink).await,
+            Request::Recover { via, before } => self.recover(&via, before, &sink).await,
             Request::Check { read_percent } => self.check(read_percent, &sink).await,
             Request::Invite { name, expires_secs } => self.invite(name, expires_secs, &sink).await,
             Request::Join { ticket } => self.join(&ticket, &sink).await,
             Request::Doctor => self.doctor(&sink).await,
             Request::PeerList => self.list_peers(&sink).await,
+            Request::PeerSet { name, quota, .. } => self.limit_friend(&name, quota, &sink).await,
             Request::Ready => self.say_ready(&sink).await,
             Request::Stop => {
                 self.0.shutdown.cancel();

@@ -3,6 +3,7 @@
 //! Paths are absolute (the asking process knows its working directory, the daemon does not). A snapshot is named by
 //! `latest`, a date or an id prefix, which the engine resolves.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::message::PathName;
@@ -133,6 +134,9 @@ pub enum Request {
     Recover {
         /// Tickets, addresses, `dir:` or `s3:` peers to ask.
         via: Vec<String>,
+        /// Go back to the newest snapshot made before; none: to the newest of all.
+        #[serde(default)]
+        before: Option<Timestamp>,
     },
     /// A setting, or all of them.
     ConfigGet {

@@ -16,6 +16,42 @@ pub(super) struct Heads {
     pub(super) peers_bad: Vec<(String, String)>,
 }
 
+/// Asks every peer at once for all heads that it has, replaced ones too, and takes the one with the newest snapshot made
+/// before `before_ns`: the way round a head that a thief has published.
+pub(super) async fn ask_before(peers: &[Peer], keys: &AccountKeys, before_ns: i64) -> Heads {
+    let account = keys.account_id();
+    let answers = peers.iter().map(|peer| async move {
+        let (newest, old) = (peer.store.heads(account).await, peer.store.old_heads(account).await);
+        (peer.name.clone(), newest, old)
+    });
+    let (mut peers_answered, mut candidates) = (0, Vec::new());
+    for (name, newest, old) in futures::future::join_all(answers).await {
+        peers_answered += usize::from(newest.is_ok());
+        for heads in [newest, old] {
+            match heads {
+                Ok(heads) => candidates.extend(heads),
+                Err(error) => tracing::warn!("{name} was asked for older backups: {error}"),
+            }
+        }
+    }
+    candidates.sort_unstable();
+    candidates.dedup();
+    Heads {
+        newest: newest_before(&candidates, keys, before_ns),
+        peers_answered,
+        peers_bad: Vec::new(),
+    }
+}
+
+fn newest_before<B: AsRef<[u8]>>(heads: &[B], keys: &AccountKeys, before_ns: i64) -> Option<(Head, HeadBody)> {
+    let valid = heads.iter().filter_map(|head| valid(head.as_ref(), keys).ok());
+    let opened = valid.filter_map(|head| Some((head.open(&keys.read).ok()?, head)));
+    let made_ns = |body: &HeadBody| body.snapshot.as_ref().map(|snapshot| snapshot.time_ns);
+    let before = opened.filter(|(body, _)| made_ns(body).is_some_and(|made| made < before_ns));
+    let newest = before.max_by_key(|(body, head)| (made_ns(body), head.seq));
+    newest.map(|(body, head)| (head, body))
+}
+
 /// Asks every peer at once.
 pub(super) async fn ask(peers: &[Peer], keys: &AccountKeys) -> Heads {
     let account = keys.account_id();
@@ -74,9 +110,11 @@ fn choose<B: AsRef<[u8]>>(answered: &[(String, Vec<B>)], keys: &AccountKeys) -> 
             peers_bad.push(((*name).to_owned(), text));
         }
     }
-    let newest = newest
-        .into_values()
-        .max_by_key(|(_, body)| body.snapshot.as_ref().map(|snapshot| snapshot.time_ns));
+    // Of two that know the same newest snapshot, the one of the newer device: it went on from the other.
+    let newest = newest.into_values().max_by_key(|(head, body)| {
+        let made_ns = body.snapshot.as_ref().map(|snapshot| snapshot.time_ns);
+        (made_ns, head.cert.issued_secs)
+    });
     Heads {
         newest,
         peers_answered: answered.len(),
@@ -93,4 +131,54 @@ fn valid(encoded: &[u8], keys: &AccountKeys) -> Result<Head, String> {
         return Err("Its head is signed by a device that may not write".to_owned());
     }
     Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use proto::id::SnapshotId;
+    use proto::keys::DeviceCert;
+    use proto::log_record::SnapshotRecord;
+    use proto::phrase::Seed;
+
+    use super::*;
+
+    fn head(keys: &AccountKeys, device: u8, seq: u64, made_ns: Option<i64>) -> Vec<u8> {
+        let key = SigningKey::from_bytes(&[device; 32]);
+        let id = DeviceId(key.verifying_key().to_bytes());
+        let cert = DeviceCert::sign(&keys.signing, id, power::ALL, "device", device.into());
+        let snapshot = made_ns.map(|time_ns| SnapshotRecord {
+            seq,
+            id: SnapshotId([0; 16]),
+            time_ns,
+            parent: None,
+            roots: Vec::new(),
+            files: 0,
+            bytes: 0,
+        });
+        let body = HeadBody { root: None, snapshot };
+        Head::sign(&key, &cert, seq, [0; 32], &body, &keys.put, [9; 32]).encode()
+    }
+
+    #[test]
+    fn a_head_that_a_thief_published_is_gone_round() {
+        let keys = AccountKeys::from_seed(&Seed([1; 32]));
+        let heads = [
+            head(&keys, 1, 7, Some(1_000)),
+            head(&keys, 1, 6, Some(900)),
+            head(&keys, 1, 9, None),
+        ];
+        let seq = |before_ns| newest_before(&heads, &keys, before_ns).map(|(head, _)| head.seq);
+        assert_eq!([seq(2_000), seq(1_000), seq(900)], [Some(7), Some(6), None]);
+    }
+
+    #[test]
+    fn of_devices_that_know_the_same_snapshot_the_newer_one_is_believed() {
+        let keys = AccountKeys::from_seed(&Seed([1; 32]));
+        for devices in [[1, 2], [2, 1]] {
+            let heads = devices.map(|device| head(&keys, device, 1, Some(1_000))).to_vec();
+            let newest = choose(&[("peer".to_owned(), heads)], &keys).newest;
+            assert_eq!(newest.map(|(head, _)| head.cert.issued_secs), Some(2));
+        }
+    }
 }

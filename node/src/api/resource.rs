@@ -115,7 +115,12 @@ pub const RESOURCES: &[Resource] = &[
     row("prune", "POST", "/prunings", &[("dry_run", Kind::Boolean)]),
     row("undelete", "POST", "/undeletions", &[("snapshots", Kind::Texts)]),
     row("check", "POST", "/checks", &[("read_percent", Kind::Integer)]),
-    row("recover", "POST", "/recoveries", &[("via", Kind::Texts)]),
+    row(
+        "recover",
+        "POST",
+        "/recoveries",
+        &[("via", Kind::Texts), ("before", Kind::Text)],
+    ),
     row("folder_list", "GET", "/folders", &[]),
     row("folder_add", "POST", "/folders", &[("paths", Kind::Paths)]),
     row(
@@ -403,6 +408,7 @@ pub(super) mod tests {
             }),
             Request::Recover {
                 via: vec!["dir:/mnt".into()],
+                before: Some(jiff::Timestamp::UNIX_EPOCH),
             },
             Request::Forget(Forget {
                 snapshots: vec!["latest~1".into()],

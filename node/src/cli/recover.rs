@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use proto::keys::AccountKeys;
 use proto::phrase::{PhraseError, Seed};
 use zeroize::Zeroizing;
@@ -25,6 +26,10 @@ pub struct Args {
     /// Who to ask: tickets, addresses of friends, `dir:PATH`, `s3://BUCKET[/PREFIX]`
     #[arg(long, required = true, num_args = 1.., value_name = "TICKET-OR-ADDRESS")]
     via: Vec<String>,
+    /// Go back to the newest snapshot made before this time (2026-11-21T08:00, or with a zone), as far as friends keep older
+    /// heads: 30 days. For when a thief has published something else
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    before: Option<Timestamp>,
     /// This node's name for friends [default: the host's name]
     #[arg(long)]
     name: Option<String>,
@@ -60,7 +65,24 @@ pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
         init::create(paths, &seed, args.name, args.tolerate)?;
         drop(lock);
     }
-    context.execute(Request::Recover { via }).await
+    context
+        .execute(Request::Recover {
+            via,
+            before: args.before,
+        })
+        .await
+}
+
+/// A time with a zone, or one of this machine's zone.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(timestamp) = text.parse() {
+        return Ok(timestamp);
+    }
+    let local = text.parse::<jiff::civil::DateTime>();
+    let local = local.and_then(|local| local.to_zoned(jiff::tz::TimeZone::system()));
+    local
+        .map(|zoned| zoned.timestamp())
+        .map_err(|_| "a time looks like 2026-11-21T08:00".to_owned())
 }
 
 fn read_phrase(file: &Path) -> Result<Seed, Failure> {

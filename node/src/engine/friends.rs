@@ -62,10 +62,7 @@ impl Engine {
             };
             let net = Net::start(net).await.map_err(|error| Failure::from_error(&error))?;
             listen::remember(&net.listen_addresses(), home.paths.state_dir());
-            for friend in self.friends(&net.roster()) {
-                let quota = config.peers.get(&friend.name).and_then(|peer| peer.quota.as_ref());
-                net.set_quota(friend.account, quota.map(|quota| quota.0));
-            }
+            self.set_quotas(&net, &config);
             Ok::<_, Failure>(net)
         };
         self.0.net.get_or_try_init(start).await.cloned()

@@ -10,12 +10,14 @@ use proto::share_store::PeerStore;
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey, Reach};
 
+use crate::config::{Config, ConfigFile};
 use crate::engine::dir_peer::{DirPeer, Signer};
 use crate::engine::{Engine, clock};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::roster::Roster;
 use crate::home::peer_id;
 use crate::message::{self, PeerKind};
+use crate::net::NetHandle;
 use crate::net::reach::Route;
 use crate::output::Sink;
 use crate::peer::folder::FolderStore;
@@ -46,6 +48,7 @@ impl Engine {
         });
         let mut peers: Vec<_> = folders.collect();
         if let Some(net) = self.0.net.get() {
+            self.set_quotas(net, &config);
             peers.extend(self.friends(&net.roster()).into_iter().map(|friend| Peer {
                 key: PeerKey(format!("{FRIEND}{}", friend.device)),
                 domain: format!("{ACCOUNT}{}", friend.account),
@@ -58,6 +61,36 @@ impl Engine {
         if let Some(uploader) = self.0.uploader.get() {
             uploader.wake();
         }
+    }
+
+    /// Tells the network what each friend may use here.
+    pub(super) fn set_quotas(&self, net: &NetHandle, config: &Config) {
+        for friend in self.friends(&net.roster()) {
+            let quota = config.peers.get(&friend.name).and_then(|peer| peer.quota.as_ref());
+            net.set_quota(friend.account, quota.map(|quota| quota.0));
+        }
+    }
+
+    /// Limits what a friend may use here.
+    pub(super) async fn limit_friend(&self, name: &str, quota: Option<u64>, sink: &Sink) -> Result<Exit, Failure> {
+        let roster = Roster::load(&self.0.home.paths.roster()).map_err(|error| Failure::from_error(&error))?;
+        let is_friend = roster.is_some_and(|roster| self.friends(&roster).iter().any(|friend| friend.name == name));
+        let Some(quota) = quota.filter(|_| is_friend) else {
+            return Err(Failure::new(Exit::Failed, format!("There is no peer `{name}` with such a setting"))
+                .hint("`gridbackup peer ls` lists the peers; a friend has a --quota"));
+        };
+        let mut file = ConfigFile::open(&self.0.home.paths.config())?;
+        file.set(&format!("peers.{name}.quota"), &quota.to_string())?;
+        file.save()?;
+        *self.0.config.write().expect("no panic while the config is locked") = file.config().clone();
+        self.refresh_peers();
+        sink.send(message::Changed {
+            action: "changed".to_owned(),
+            what: "peer".to_owned(),
+            name: name.to_owned(),
+        })
+        .await?;
+        Ok(Exit::Done)
     }
 
     pub(super) fn signer(&self) -> Signer {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use upload_queue::peers::Peer;
 
 use crate::config::ConfigFile;
@@ -15,7 +16,12 @@ use crate::message::{Progress, RecoverSummary, Summary};
 use crate::output::Sink;
 
 impl Engine {
-    pub(super) async fn recover(&self, via: &[String], sink: &Sink) -> Result<Exit, Failure> {
+    pub(super) async fn recover(
+        &self,
+        via: &[String],
+        before: Option<Timestamp>,
+        sink: &Sink,
+    ) -> Result<Exit, Failure> {
         let _busy = self.0.busy.lock().await;
         let started = Instant::now();
         let mut folders = Vec::new();
@@ -41,7 +47,8 @@ impl Engine {
                 ..Progress::default()
             });
         };
-        let found = backup::recover::recover(&reader, &self.0.home.account, &say)
+        let before_ns = before.map(|before| i64::try_from(before.as_nanosecond()).unwrap_or(i64::MAX));
+        let found = backup::recover::recover(&reader, &self.0.home.account, before_ns, &say)
             .await
             .map_err(failures::recover)?;
         self.keep_folders(&folders)?;

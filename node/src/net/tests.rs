@@ -361,3 +361,79 @@ async fn many_streams_opened_at_once_are_all_served() {
 fn frames_of_a_share_fit_the_wire() {
     assert!(frame::PAYLOAD_BYTES_MAX >= proto::share::ShareSize::Large.tail_bytes());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thief_who_gives_everything_up_over_the_network_only_fills_the_trash() {
+    let (ada, bob) = friends().await;
+    let store = bob.net.peer(ada.net.device());
+    let mut ids = Vec::new();
+    for number in 0..5 {
+        let (id, share) = bob.fixture.share(number);
+        store.put(id, share).await.unwrap();
+        ids.push(id);
+    }
+    store.put_head(bob.fixture.head(1)).await.unwrap();
+    ids.sort_unstable();
+    // He has Bob's keys: everything that Ada lists, and an empty head besides.
+    assert_eq!(store.discard(store.list(None, 100).await.unwrap()).await, Ok(5));
+    store.put_head(bob.fixture.head(2)).await.unwrap();
+    assert_eq!(store.list(None, 100).await, Ok(Vec::new()));
+    assert_eq!(ada.net.expire(), crate::peer::folder::Expired::default());
+
+    let account = bob.fixture.account();
+    assert_eq!(store.old_heads(account).await, Ok(vec![bob.fixture.head(1)]));
+    let (id, share) = bob.fixture.share(0);
+    assert_eq!(
+        store.get(id, 0..100).await.unwrap(),
+        share.data[..100],
+        "as restores read it"
+    );
+    assert_eq!(store.list_trash(None, 100).await, Ok(ids.clone()));
+    assert_eq!(store.recall(ids.clone()).await, Ok(ids.clone()));
+    assert_eq!(store.list(None, 100).await, Ok(ids));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_discard_for_another_holder_is_refused() {
+    let (ada, bob) = friends().await;
+    let (id, share) = bob.fixture.share(0);
+    bob.net.peer(ada.net.device()).put(id, share).await.unwrap();
+    let core = &bob.net.shared.core;
+    let order = proto::discard::Order {
+        holder: bob.net.device(),
+        number: 1,
+        previous: [0; 32],
+        issued_secs: 0,
+    };
+    let discard = proto::discard::Discard::sign(&core.device_key, &core.cert, order, &[id]);
+    let mut stream = raw_stream(&bob.net, &ada.net).await;
+    let message = ShareMessage::Discard {
+        request: 1,
+        discard: discard.encode().into(),
+    };
+    Frame::new(&message, id.0.to_vec().into())
+        .write(&mut stream)
+        .await
+        .unwrap();
+    stream.flush().await.unwrap();
+    let (answer, _) = super::frames::read::<ShareMessage, _>(&mut stream)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(matches!(answer, ShareMessage::Failed { .. }), "{answer:?}");
+    assert_eq!(bob.net.peer(ada.net.device()).list(None, 10).await, Ok(vec![id]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_offered_to_all_is_a_limit_on_the_sum() {
+    let (ada, bob) = friends().await;
+    let ((id, share), (_, other)) = (bob.fixture.share(0), bob.fixture.share(1));
+    let own = super::Kept::new(&ada.home.path().join("store"), Some(share.stored_bytes() as u64 + 1));
+    bob.net.peer(ada.net.device()).put(id, share.clone()).await.unwrap();
+    // Counted from what is on disk, whoever's it is.
+    assert!(matches!(
+        own.room(other.stored_bytes() as u64),
+        Err(StoreError::Full { .. })
+    ));
+    assert!(own.room(1).is_ok());
+}

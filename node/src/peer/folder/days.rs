@@ -81,7 +81,9 @@ impl Days {
     fn today_at(&self, wall_secs: u64) -> u32 {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let counted_secs = state.base_secs.saturating_add(state.opened.elapsed().as_secs());
-        if state.saved_secs == 0 || counted_secs - state.saved_secs >= SAVE_SECS {
+        // A file that has gone since it was opened is on a disk that has.
+        let is_due = counted_secs - state.saved_secs >= SAVE_SECS && self.path.exists();
+        if state.saved_secs == 0 || is_due {
             // Another process may count for the same folder: both count the same time, so the larger count is it.
             let known = read(&self.path).map_or(0, |saved| saved.counted_secs);
             let saved = Saved {

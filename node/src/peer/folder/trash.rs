@@ -72,6 +72,8 @@ impl Inner {
         today: u32,
     ) -> Result<u32, StoreError> {
         let _one_at_a_time = self.discards.lock().unwrap_or_else(PoisonError::into_inner);
+        // Or the trash would be made below the mount point of a disk that is away.
+        self.layout.check_here()?;
         self.check_order(discard, holder)?;
         let folder = self.layout.trash_day(today);
         fs::create_dir_all(&folder).map_err(trash_error)?;
