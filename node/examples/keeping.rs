@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use ed25519_dalek::SigningKey;
+use node::net::relays::RelayUse;
 use node::net::swarm::LocalDiscovery;
 use node::net::{Net, NetConfig, NetHandle};
 use node::peer::folder::FolderStore;
@@ -124,6 +125,9 @@ async fn start(home: &Path, number: u8) -> Result<(NetHandle, AccountId)> {
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
         announce: Vec::new(),
         discovery: LocalDiscovery::Off,
+        upnp: false,
+        relays: RelayUse::Never,
+        forwards: false,
         home: home.to_owned(),
         upload: None,
         quota: None,

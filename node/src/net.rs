@@ -100,7 +100,7 @@ pub struct NetConfig {
     pub home: PathBuf,
     /// Holds what is sent to friends to a rate; none: as fast as it goes.
     pub upload: Option<Throttle>,
-    /// Most bytes that each friend may use; changed for one by `set_quota`.
+    /// Most bytes that all friends together may use, and each of them unless `set_quota` says otherwise.
     pub quota: Option<u64>,
 }
 

@@ -221,7 +221,7 @@ fn everything_is_protected_and_comes_back_with_the_keys_alone() {
     let fresh = Db::in_memory(MIGRATIONS).unwrap();
     let recovered = bench
         .runtime
-        .block_on(recover(&bench.reader(&fresh), &bench.keys, &|_| {}))
+        .block_on(recover(&bench.reader(&fresh), &bench.keys, None, &|_| {}))
         .unwrap();
     assert_eq!((recovered.head, recovered.files), (1, 5));
     for (name, content) in &files {
@@ -241,7 +241,7 @@ fn what_comes_later_is_recovered_too() {
     let fresh = Db::in_memory(MIGRATIONS).unwrap();
     bench
         .runtime
-        .block_on(recover(&bench.reader(&fresh), &bench.keys, &|_| {}))
+        .block_on(recover(&bench.reader(&fresh), &bench.keys, None, &|_| {}))
         .unwrap();
     let seqs = |db: &Db| -> Vec<u64> {
         db.read(tree::snapshots)

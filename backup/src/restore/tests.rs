@@ -142,7 +142,7 @@ impl Grid {
     }
 
     fn recover(&self, reader: &Reader) -> Result<Recovered, RecoverError> {
-        self.runtime.block_on(recover(reader, &self.keys, &|_| {}))
+        self.runtime.block_on(recover(reader, &self.keys, None, &|_| {}))
     }
 
     fn recovered(&self) -> Reader {

@@ -76,8 +76,10 @@ impl Engine {
         let roster = Roster::load(&self.0.home.paths.roster()).map_err(|error| Failure::from_error(&error))?;
         let is_friend = roster.is_some_and(|roster| self.friends(&roster).iter().any(|friend| friend.name == name));
         let Some(quota) = quota.filter(|_| is_friend) else {
-            return Err(Failure::new(Exit::Failed, format!("There is no peer `{name}` with such a setting"))
-                .hint("`gridbackup peer ls` lists the peers; a friend has a --quota"));
+            return Err(
+                Failure::new(Exit::Failed, format!("There is no peer `{name}` with such a setting"))
+                    .hint("`gridbackup peer ls` lists the peers; a friend has a --quota"),
+            );
         };
         let mut file = ConfigFile::open(&self.0.home.paths.config())?;
         file.set(&format!("peers.{name}.quota"), &quota.to_string())?;
