@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use backup::exclude::Rules;
 use serde::{Deserialize, Serialize};
+use upload_queue::bandwidth::schedule::{Hours, TimeOfDay};
 use upload_queue::priority::Weights;
 
 mod edit;
@@ -44,6 +45,8 @@ pub struct Config {
     pub limit_upload: Option<ByteSize>,
     /// Bytes a second to receive at most.
     pub limit_download: Option<ByteSize>,
+    /// Hours with other limits; the first that holds counts.
+    pub schedule: Vec<ScheduleEntry>,
     /// Bytes of sealed shares that may wait on this disk.
     pub spool_max: ByteSize,
     /// Bytes offered to friends.
@@ -81,6 +84,32 @@ pub struct PeerConfig {
     pub shares: Option<u16>,
 }
 
+/// Hours of every day in which other limits hold than the config's; one that is left out here means full speed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleEntry {
+    /// `HH:MM`, local time.
+    pub from: String,
+    /// `HH:MM`; before `from`: over midnight.
+    pub to: String,
+    /// Bytes a second to send at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_upload: Option<ByteSize>,
+    /// Bytes a second to receive at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_download: Option<ByteSize>,
+}
+
+impl ScheduleEntry {
+    /// Its hours; `None` if they are not such.
+    pub fn hours(&self) -> Option<Hours> {
+        Some(Hours {
+            from: TimeOfDay::parse(&self.from)?,
+            to: TimeOfDay::parse(&self.to)?,
+        })
+    }
+}
+
 /// Most friends that a policy may let vanish: with more, redundancy costs more than ten times the space on small grids.
 pub const TOLERATE_MAX: u16 = 20;
 
@@ -106,6 +135,7 @@ impl Default for Config {
             peers: BTreeMap::new(),
             limit_upload: None,
             limit_download: None,
+            schedule: Vec::new(),
             // Chosen: an evening's photos may wait for friends who are away, and no laptop disk is filled by it.
             spool_max: ByteSize(10 << 30),
             // Chosen: useful to a friend, unnoticed on today's disks.
@@ -146,6 +176,12 @@ impl Config {
         {
             return Err(format!(
                 "`listen` has `{address}`, which is no multiaddr such as /ip4/0.0.0.0/tcp/4250"
+            ));
+        }
+        if let Some(entry) = self.schedule.iter().find(|entry| entry.hours().is_none()) {
+            return Err(format!(
+                "`schedule` has `{}` to `{}`, which are no times such as 07:00",
+                entry.from, entry.to
             ));
         }
         Rules::new(&self.exclude).map_err(|error| format!("`exclude`: {error}"))?;

@@ -13,13 +13,15 @@ use upload_queue::queue::Queue;
 use upload_queue::uploader::Uploader;
 
 use crate::config::{Config, ConfigFile};
+use crate::engine::bandwidth::Limits;
 use crate::failure::{Exit, Failure};
 use crate::home::Home;
-use crate::net::NetHandle;
+use crate::net::{Bandwidth, NetHandle};
 use crate::output::Sink;
 use crate::request::Request;
 
 mod alarms;
+pub mod bandwidth;
 mod check;
 mod clock;
 mod daemon;
@@ -41,12 +43,18 @@ mod status;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// One request, then exit.
-    Command {
-        /// Addresses to listen on instead of the config's.
-        listen: Vec<String>,
-    },
+    Command(CommandOptions),
     /// The daemon: serve until told to stop.
     Daemon(DaemonOptions),
+}
+
+/// How a command runs that no daemon executes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandOptions {
+    /// Addresses to listen on instead of the config's.
+    pub listen: Vec<String>,
+    /// Go before the config's.
+    pub limits: Limits,
 }
 
 /// How the daemon runs.
@@ -54,6 +62,8 @@ pub enum Mode {
 pub struct DaemonOptions {
     /// Addresses to listen on instead of the config's.
     pub listen: Vec<String>,
+    /// Go before the config's.
+    pub limits: Limits,
     /// Only store for friends: no scanning, no uploads.
     pub store_only: bool,
     /// Where the API listens, as the `ready` message says it.
@@ -73,6 +83,7 @@ struct Inner {
     peers: PeerSet,
     net: OnceCell<NetHandle>,
     uploader: OnceCell<Uploader>,
+    bandwidth: Bandwidth,
     /// Held by the backup or restore that runs: the two would fight for memory and bandwidth, two backups for the queue.
     busy: Mutex<()>,
     shutdown: CancellationToken,
@@ -93,11 +104,13 @@ impl Engine {
             peers: PeerSet::default(),
             net: OnceCell::new(),
             uploader: OnceCell::new(),
+            bandwidth: Bandwidth::default(),
             busy: Mutex::new(()),
             shutdown: CancellationToken::new(),
         };
         let engine = Self(Arc::new(inner));
         engine.refresh_peers();
+        engine.set_bandwidth();
         Ok(engine)
     }
 
@@ -154,6 +167,7 @@ impl Engine {
         *self.0.config.write().expect("no panic while the config is locked") =
             ConfigFile::open(&path)?.config().clone();
         self.refresh_peers();
+        self.set_bandwidth();
         Ok(Some(messages))
     }
 

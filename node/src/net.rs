@@ -28,7 +28,7 @@ use proto::wire::ticket::{ADDRESSES_MAX, Ticket};
 use proto::wire::{MEMBER_PROTOCOL, SHARE_PROTOCOL};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use upload_queue::throttle::Throttle;
+use upload_queue::bandwidth::Limiter;
 
 pub(crate) mod core;
 pub mod counters;
@@ -98,10 +98,19 @@ pub struct NetConfig {
     pub forwards: bool,
     /// Where roster, invitations and the shares of friends are kept: `roster`, `invites` and `store` in it.
     pub home: PathBuf,
-    /// Holds what is sent to friends to a rate; none: as fast as it goes.
-    pub upload: Option<Throttle>,
+    /// Holds what is sent to friends and received from them to rates.
+    pub bandwidth: Bandwidth,
     /// Most bytes that all friends together may use, and each of them unless `set_quota` says otherwise.
     pub quota: Option<u64>,
+}
+
+/// What a node may send and receive; clones share the limits.
+#[derive(Clone, Default)]
+pub struct Bandwidth {
+    /// Everything that goes to friends.
+    pub upload: Limiter,
+    /// Everything that comes from them.
+    pub download: Limiter,
 }
 
 /// The network did not start.
@@ -444,7 +453,7 @@ fn make_core(
         account_name: config.account_name,
         listen: config.listen,
         announce: config.announce,
-        upload: config.upload,
+        bandwidth: config.bandwidth,
     };
     if upnp {
         core.links.update_reachability(|reachability| {

@@ -13,9 +13,9 @@ pub mod peers;
 pub mod placement;
 pub mod planner;
 pub mod spool;
-pub mod throttle;
 pub mod uploader;
 
+pub mod bandwidth;
 pub mod care;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::serving::answer_meanwhile;
 use super::signals::Signals;
 use crate::api::client::Client;
 use crate::config;
-use crate::engine::{Engine, Mode};
+use crate::engine::{CommandOptions, Engine, Mode};
 use crate::failure::{Exit, Failure};
 use crate::home::{Home, HomeLock, HomePaths, busy, no_account};
 use crate::output::{Output, Outputs, Sink, channel};
@@ -30,14 +30,14 @@ const DAEMON_START_WAIT: Duration = Duration::from_secs(3);
 impl Context {
     /// Executes a request and shows its answers.
     pub async fn execute(&self, request: Request) -> Result<Exit, Failure> {
-        self.execute_with(request, Vec::new(), &|_| true).await
+        self.execute_with(request, CommandOptions::default(), &|_| true).await
     }
 
-    /// The same, listening on these addresses if it is executed here, and showing only the outputs to `keep`.
+    /// The same, with these options if it is executed here, and showing only the outputs to `keep`.
     pub async fn execute_with(
         &self,
         request: Request,
-        listen: Vec<String>,
+        options: CommandOptions,
         keep: &dyn Fn(&Output) -> bool,
     ) -> Result<Exit, Failure> {
         let signals = Signals::listen()?;
@@ -47,7 +47,7 @@ impl Context {
         let work = tokio::spawn(async move {
             match executing {
                 Executing::Daemon(client) => client.execute(request, sink).await,
-                Executing::Here(lock) => here(paths, lock, request, sink, listen).await,
+                Executing::Here(lock) => here(paths, lock, request, sink, options).await,
             }
         });
         let shown = show(Renderer::stdout(self.options), outputs, keep).await;
@@ -90,7 +90,7 @@ async fn here(
     lock: HomeLock,
     request: Request,
     sink: Sink,
-    listen: Vec<String>,
+    options: CommandOptions,
 ) -> Result<Exit, Failure> {
     if matches!(request, Request::Stop | Request::Ready) {
         return Err(Failure::new(Exit::Failed, "No daemon runs in this home").hint("start one with `gridbackup run`"));
@@ -104,7 +104,7 @@ async fn here(
         return Ok(Exit::Done);
     }
     let home = Home::open_locked(paths.clone(), lock)?;
-    let engine = Arc::new(Engine::open(home, Mode::Command { listen }).await?);
+    let engine = Arc::new(Engine::open(home, Mode::Command(options)).await?);
     if !is_long(&request) {
         return Engine::execute(&engine, request, sink).await;
     }

@@ -144,6 +144,9 @@ listen = []
 # Bytes a second, for example "2M"; without them there is no limit.
 # limit_upload = "2M"
 # limit_download = "10M"
+# [[schedule]]        # full speed at night (at the end of the file)
+# from = "01:00"
+# to = "07:00"
 
 # Offered to friends, and what may wait here for friends who are away.
 store_max = "100G"

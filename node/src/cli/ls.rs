@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::snapshot_path::SnapshotPath;
+use crate::engine::CommandOptions;
 use crate::failure::{Exit, Failure};
 use crate::message::Message;
 use crate::output::Output;
@@ -51,7 +52,7 @@ pub async fn find(context: Context, args: FindArgs) -> Result<Exit, Failure> {
         Output::Message(Message::Entry(entry)) => pattern.matches(&entry.path.display()),
         _ => true,
     };
-    context.execute_with(request, Vec::new(), &keep).await
+    context.execute_with(request, CommandOptions::default(), &keep).await
 }
 
 struct Pattern {

@@ -14,9 +14,11 @@ use super::serving::Serving;
 use super::signals::Signals;
 use crate::api::ApiServer;
 use crate::api::client::Client;
-use crate::engine::{DaemonOptions, Engine, Mode};
+use crate::engine::bandwidth::Limits;
+use crate::engine::{CommandOptions, DaemonOptions, Engine, Mode};
 use crate::failure::{Exit, Failure};
 use crate::home::{Home, HomeLock, HomePaths, busy, no_account};
+use crate::human::ByteSize;
 use crate::message::{Message, Ready};
 use crate::output::{Output, Outputs, channel};
 use crate::render::Renderer;
@@ -47,6 +49,21 @@ pub struct NodeArgs {
     /// Serve the API on this loopback port, too, for who has the token in `api.token`
     #[arg(long, value_name = "ADDR")]
     api: Option<SocketAddr>,
+    /// Send at most so many bytes a second, whatever the config and the hour say
+    #[arg(long, value_name = "SIZE")]
+    limit_upload: Option<ByteSize>,
+    /// Receive at most so many bytes a second
+    #[arg(long, value_name = "SIZE")]
+    limit_download: Option<ByteSize>,
+}
+
+impl NodeArgs {
+    fn limits(&self) -> Limits {
+        Limits {
+            upload: self.limit_upload,
+            download: self.limit_download,
+        }
+    }
 }
 
 /// Chosen: longer than a short command waits for peers that do not answer.
@@ -60,9 +77,12 @@ pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
         return daemon(context, args.listening, args.store_only).await;
     }
     let paths = args.paths.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
-    let listen = args.listening.listen.iter().map(ToString::to_string).collect();
+    let options = CommandOptions {
+        listen: args.listening.listen.iter().map(ToString::to_string).collect(),
+        limits: args.listening.limits(),
+    };
     context
-        .execute_with(Request::RunOnce { paths }, listen, &|_| true)
+        .execute_with(Request::RunOnce { paths }, options, &|_| true)
         .await
 }
 
@@ -99,6 +119,7 @@ async fn daemon(context: Context, args: NodeArgs, store_only: bool) -> Result<Ex
     let server = ApiServer::bind(&context.paths, args.api).await?;
     let options = DaemonOptions {
         listen: args.listen.iter().map(ToString::to_string).collect(),
+        limits: args.limits(),
         store_only,
         api: server.address(),
     };

@@ -34,6 +34,7 @@ impl Engine {
                 () = self.0.shutdown.cancelled() => break,
                 () = &mut backups => break,
                 () = &mut keeping => break,
+                () = self.keep_bandwidth() => break,
                 changed = roster.changed() => match changed {
                     Ok(()) => self.refresh_peers(),
                     Err(_closed) => break,
@@ -91,7 +92,7 @@ impl Engine {
         };
         let api = match &self.0.mode {
             Mode::Daemon(options) => options.api.clone(),
-            Mode::Command { .. } => String::new(),
+            Mode::Command(_) => String::new(),
         };
         sink.send(Ready {
             peer_id: peer_id(&self.device()),

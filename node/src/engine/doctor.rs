@@ -95,7 +95,7 @@ impl Engine {
 
     fn own_findings(&self, all_reached: bool) -> Vec<Finding> {
         let Some(net) = self.0.net.get() else { return Vec::new() };
-        if matches!(self.0.mode, Mode::Command { .. }) {
+        if matches!(self.0.mode, Mode::Command(_)) {
             return vec![
                 found(
                     "outside",

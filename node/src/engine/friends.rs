@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use libp2p::Multiaddr;
 use proto::id::AccountId;
 use proto::wire::ticket::Ticket;
-use upload_queue::throttle::Throttle;
 
 use crate::engine::{Engine, Mode, clock, listen};
 use crate::failure::{Exit, Failure};
@@ -19,7 +18,7 @@ impl Engine {
     /// The network, started with the first use. A command only dials, unless it was told where to listen.
     pub(super) async fn network(&self) -> Result<NetHandle, Failure> {
         let listen = match &self.0.mode {
-            Mode::Command { listen } => listen.clone(),
+            Mode::Command(options) => options.listen.clone(),
             Mode::Daemon(options) if options.listen.is_empty() => self.config().listen,
             Mode::Daemon(options) => options.listen.clone(),
         };
@@ -29,7 +28,7 @@ impl Engine {
     /// The network, listening where the config says even for a command: others are told these addresses.
     async fn listening_network(&self) -> Result<NetHandle, Failure> {
         match &self.0.mode {
-            Mode::Command { listen } if listen.is_empty() => self.network_on(&self.config().listen).await,
+            Mode::Command(options) if options.listen.is_empty() => self.network_on(&self.config().listen).await,
             _ => self.network().await,
         }
     }
@@ -45,7 +44,7 @@ impl Engine {
                 account_name: config.name.clone(),
                 listen: listen::addresses(listen, home.paths.state_dir())?,
                 announce: Vec::new(),
-                upload: config.limit_upload.as_ref().map(|limit| Throttle::new(limit.0)),
+                bandwidth: self.0.bandwidth.clone(),
                 discovery: if config.mdns {
                     LocalDiscovery::On
                 } else {
@@ -54,7 +53,7 @@ impl Engine {
                 upnp: config.upnp,
                 relays: match self.0.mode {
                     Mode::Daemon(_) => RelayUse::WhenUnreachable,
-                    Mode::Command { .. } => RelayUse::Never,
+                    Mode::Command(_) => RelayUse::Never,
                 },
                 forwards: config.relay && matches!(self.0.mode, Mode::Daemon(_)),
                 home: home.paths.state_dir().to_owned(),

@@ -12,8 +12,8 @@ use proto::id::DeviceId;
 use proto::keys::DeviceCert;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use upload_queue::throttle::Throttle;
 
+use super::Bandwidth;
 use super::counters::Counters;
 use super::driver::Dial;
 use super::frames::Frame;
@@ -61,8 +61,8 @@ pub struct Core {
     pub listen: Vec<Multiaddr>,
     /// Addresses that others should be told besides: a forwarded port, a name.
     pub announce: Vec<Multiaddr>,
-    /// Holds what is sent to friends to a rate.
-    pub upload: Option<Throttle>,
+    /// Holds what is sent and received to rates.
+    pub bandwidth: Bandwidth,
     /// Opens streams.
     pub control: libp2p_stream::Control,
     /// Asks the driver.

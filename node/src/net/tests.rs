@@ -54,7 +54,7 @@ fn config(home: &Path, fixture: &Fixture, device: u8, listen: &str) -> NetConfig
         relays: RelayUse::WhenUnreachable,
         forwards: true,
         home: home.to_owned(),
-        upload: None,
+        bandwidth: Bandwidth::default(),
         quota: None,
     }
 }

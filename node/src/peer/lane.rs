@@ -15,6 +15,7 @@ use proto::wire::frame::PAYLOAD_BYTES_MAX;
 use proto::wire::share::ShareMessage;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use upload_queue::bandwidth::{Class, Limiter};
 
 use crate::net::core::Core;
 use crate::net::frames::{self, Frame, ReadError};
@@ -127,6 +128,8 @@ impl Lane {
         while let Some((message, payload)) = frames::read::<ShareMessage, _>(&mut reader).await? {
             self.touch();
             core.counters.received(payload.len());
+            // Not reading on is what makes the other side wait.
+            self.pay(&core.bandwidth.download, Class::Restore, payload.len()).await;
             if !self.dispatch(message, payload) {
                 return Err(std::io::Error::from(std::io::ErrorKind::InvalidData).into());
             }
@@ -158,10 +161,7 @@ impl Lane {
         mut writer: WriteHalf<Stream>,
     ) -> Result<(), ReadError> {
         while let Some(frame) = frames.recv().await {
-            if let Some(upload) = &core.upload {
-                upload.acquire(frame.bytes() as u64).await;
-                self.touch();
-            }
+            self.pay(&core.bandwidth.upload, Class::Backup, frame.bytes()).await;
             frame.write(&mut writer).await?;
             self.touch();
             core.counters.sent(frame.bytes());
@@ -170,6 +170,19 @@ impl Lane {
             }
         }
         Ok(())
+    }
+
+    /// Waits for the budget; that is no stall.
+    async fn pay(&self, budget: &Limiter, class: Class, bytes: usize) {
+        let paid = budget.acquire(class, bytes as u64);
+        tokio::pin!(paid);
+        loop {
+            self.touch();
+            tokio::select! {
+                () = &mut paid => return self.touch(),
+                () = tokio::time::sleep(STALL_CHECK) => {}
+            }
+        }
     }
 
     async fn stalled(&self) {

@@ -14,6 +14,7 @@ use proto::share_store::{HeadStore, ShareStore, StoreError};
 use proto::wire::share::{Failure, IDS_MAX, ShareMessage};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
+use upload_queue::bandwidth::Class;
 
 use super::kept::Shelf;
 use super::partial::Turn;
@@ -90,6 +91,8 @@ impl Serving {
     async fn read_requests(&mut self, mut reader: ReadHalf<Stream>) -> Result<(), ReadError> {
         while let Some((message, payload)) = frames::read::<ShareMessage, _>(&mut reader).await? {
             self.handlers.core.counters.received(payload.len());
+            let download = &self.handlers.core.bandwidth.download;
+            download.acquire(Class::Backup, payload.len() as u64).await;
             while self.tasks.try_join_next().is_some() {}
             match message {
                 ShareMessage::Put {
@@ -252,6 +255,8 @@ async fn write_answers(
     mut writer: WriteHalf<Stream>,
 ) -> Result<(), ReadError> {
     while let Some(frame) = queue.recv().await {
+        // What a friend asks for is a restore, or a repair or audit, which ask for little at a time.
+        core.bandwidth.upload.acquire(Class::Restore, frame.bytes() as u64).await;
         frame.write(&mut writer).await?;
         core.counters.sent(frame.bytes());
         if queue.is_empty() {
