@@ -1,6 +1,6 @@
 //! Two friends behind routers of their own and a third with a public address: the two exchange shares.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
