@@ -217,7 +217,10 @@ mod tests {
             done.load(Ordering::Relaxed)
         };
         let (_, backups_before) = tokio::join!(backups, restore);
-        assert_eq!(backups_before, 2, "one was through and one under way when the restore came");
+        assert_eq!(
+            backups_before, 2,
+            "one was through and one under way when the restore came"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -47,8 +47,12 @@ impl Engine {
             Mode::Daemon(options) => options.limits,
         };
         let bandwidth = &self.0.bandwidth;
-        bandwidth.upload.set(given.upload.or(limits.upload).map(|limit| limit.0));
-        bandwidth.download.set(given.download.or(limits.download).map(|limit| limit.0));
+        bandwidth
+            .upload
+            .set(given.upload.or(limits.upload).map(|limit| limit.0));
+        bandwidth
+            .download
+            .set(given.download.or(limits.download).map(|limit| limit.0));
     }
 
     /// Does so for as long as it is polled.

@@ -256,7 +256,10 @@ async fn write_answers(
 ) -> Result<(), ReadError> {
     while let Some(frame) = queue.recv().await {
         // What a friend asks for is a restore, or a repair or audit, which ask for little at a time.
-        core.bandwidth.upload.acquire(Class::Restore, frame.bytes() as u64).await;
+        core.bandwidth
+            .upload
+            .acquire(Class::Restore, frame.bytes() as u64)
+            .await;
         frame.write(&mut writer).await?;
         core.counters.sent(frame.bytes());
         if queue.is_empty() {
