@@ -3,6 +3,7 @@
 //! Pure state machines: time, randomness, answers and listings come in as arguments, plans come out. The daemon and the
 //! simulation run exactly this code. Leaves out how a proof is fetched and how a share is rebuilt.
 
+pub mod alarm;
 pub mod audit;
 pub mod helper;
 pub mod repair;

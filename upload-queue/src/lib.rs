@@ -17,6 +17,7 @@ pub mod uploader;
 
 pub mod bandwidth;
 pub mod care;
+pub mod simulate;
 
 #[cfg(test)]
 mod fixture;

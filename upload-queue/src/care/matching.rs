@@ -2,6 +2,7 @@
 //! earlier stage could match stays matched.
 
 /// Shares and domains, both by number; who is matched to whom.
+#[derive(Clone)]
 pub(super) struct Matching {
     edges: Vec<Vec<usize>>,
     of_share: Vec<Option<usize>>,

@@ -115,19 +115,15 @@ impl Planner {
     /// What `pack` needs now. The space for it is taken.
     pub fn plan(&mut self, pack: &PackState) -> PackPlan {
         let good = self.matched(pack, |standing| standing == Standing::Good);
-        let counted = self.counted(pack, good);
+        let counted = self.counted(pack, good.clone());
         let mut plan = PackPlan {
-            good: self.matched(pack, |standing| standing == Standing::Good).size() as u8,
+            good: good.size() as u8,
             counted: counted.size() as u8,
             sources: self.sources(pack),
             ..PackPlan::default()
         };
         let emergency = usize::from(plan.good) <= usize::from(pack.k) + EMERGENCY_SPARE;
-        let kept = if emergency {
-            self.matched(pack, |standing| standing == Standing::Good)
-        } else {
-            counted
-        };
+        let kept = if emergency { good } else { counted };
         let mut taken: BTreeSet<usize> = (0..self.domain_count)
             .filter(|domain| kept.has_domain(*domain))
             .collect();
@@ -140,9 +136,15 @@ impl Planner {
                 missing.retain(|index| *index != copy.index);
             }
         }
+        let surplus = self.counted_copies(pack, |standing| standing != Standing::Lost);
+        let mut held: BTreeSet<usize> = surplus.map(|(_, domain)| domain).chain(taken.iter().copied()).collect();
         let arriving = usize::from(pack.n) - missing.len() - kept.size();
         for index in missing {
-            let Some(at) = self.best(pack, &taken) else { break };
+            // Where there is no share at all, else where there is only one too many.
+            let Some(at) = self.best(pack, &held).or_else(|| self.best(pack, &taken)) else {
+                break;
+            };
+            held.insert(self.domains[at]);
             taken.insert(self.domains[at]);
             self.take(at, pack.stored_bytes);
             plan.puts.push(Put {
@@ -312,6 +314,20 @@ mod tests {
         let twice: Vec<_> = all.into_iter().chain([(2, 6)]).collect();
         let plan = planner.plan(&pack(3, 6, &twice));
         assert_eq!((plan.counted, plan.puts.len()), (6, 0));
+    }
+
+    /// A returned friend still has share 2, which went elsewhere meanwhile: found by the simulation.
+    #[test]
+    fn a_share_goes_where_there_is_none_rather_than_where_one_is_too_many() {
+        let mut places: Vec<_> = (0..8).map(|n| place(n, Good)).collect();
+        places[7].free_bytes = Some(1 << 29);
+        places[5].standing = Lost;
+        let with_surplus = [(0, 0), (1, 1), (2, 2), (2, 6), (3, 3), (4, 4), (5, 5)];
+        let plan = Planner::new(places.clone()).plan(&pack(3, 6, &with_surplus));
+        assert_eq!(puts(&plan), [(5, "friend:7", None)], "though another has more room");
+        places.truncate(7);
+        let plan = Planner::new(places).plan(&pack(3, 6, &with_surplus));
+        assert_eq!(plan.puts.len(), 1, "better beside a share too many than nowhere");
     }
 
     #[test]
