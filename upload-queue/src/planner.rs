@@ -12,6 +12,10 @@ pub const RESTORE_WINDOW_HOURS: f64 = 48.0;
 const CYCLE_HOURS: f64 = 24.0;
 /// A code is good enough when a restore within the window fails less often than this.
 const WINDOW_FAILURE_MAX: f64 = 1e-4;
+/// And is lost within a year less often than this.
+const LOSS_MAX: f64 = 1e-3;
+/// Days until somebody who has lost a friend's machine finds another one. Chosen: a month of asking around.
+const FRIEND_SEARCH_DAYS: f64 = 30.0;
 const DAYS_PER_YEAR: f64 = 365.25;
 
 /// What is believed of a peer.
@@ -135,6 +139,63 @@ pub fn plan_code(tolerate: u8, domains: &[Uptime]) -> (u8, u8) {
     (k, n)
 }
 
+impl Losses {
+    /// As [`Losses::default`], for a code of `n` shares on this many failure domains: without one to spare, a lost share
+    /// waits until a new friend is found.
+    pub fn on_domains(n: usize, domains: usize) -> Self {
+        let usual = Self::default();
+        Self {
+            repair_days: usual.repair_days + if domains > n { 0.0 } else { FRIEND_SEARCH_DAYS },
+            ..usual
+        }
+    }
+}
+
+/// What would help most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Advice {
+    /// Nothing is needed.
+    Enough,
+    /// One more friend, in a household of its own.
+    AnotherFriend,
+    /// A peer that is always on: a home server, or a bucket.
+    AlwaysOnPeer,
+}
+
+/// What a new friend or an always-on peer would change, if anything needs to change: enough domains for the policy, then
+/// a restore within the window, then durability. A friend is preferred where it does as much.
+pub fn advise(tolerate: u8, domains: &[Uptime]) -> Advice {
+    let failures = |more: Option<f64>| {
+        let grown: Vec<Uptime> = domains.iter().copied().chain(more.map(Uptime::new)).collect();
+        let (k, n) = plan_code(tolerate, &grown);
+        let (k, n) = (usize::from(k), usize::from(n));
+        let mut best = grown.clone();
+        best.sort_by(|a, b| b.now().total_cmp(&a.now()));
+        best.truncate(n);
+        let forecast = forecast(k, &best, Losses::on_domains(n, grown.len()));
+        (1.0 - forecast.restorable_in_window, forecast.loss_in_a_year)
+    };
+    let average = domains.iter().map(|peer| peer.now()).sum::<f64>() / domains.len().max(1) as f64;
+    let (k, n) = plan_code(tolerate, domains);
+    if domains.is_empty() || n - k < tolerate {
+        return Advice::AnotherFriend;
+    }
+    let now = failures(None);
+    if now.0 > WINDOW_FAILURE_MAX {
+        let (friend, always) = (failures(Some(average)), failures(Some(1.0)));
+        return if friend.0 <= (2.0 * always.0).max(WINDOW_FAILURE_MAX) {
+            Advice::AnotherFriend
+        } else {
+            Advice::AlwaysOnPeer
+        };
+    }
+    if now.1 > LOSS_MAX {
+        Advice::AnotherFriend
+    } else {
+        Advice::Enough
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -198,6 +259,25 @@ mod tests {
         assert_eq!(plan_code(2, &[server; 5]), code_for(2, 5));
         let (k, n) = plan_code(2, &[Uptime::new(0.05); 5]);
         assert_eq!((k, n), (1, 5));
+    }
+
+    #[test]
+    fn advice_is_what_would_help() {
+        let of = |uptime, count| vec![Uptime::new(uptime); count];
+        assert_eq!(advise(2, &[]), Advice::AnotherFriend);
+        assert_eq!(
+            advise(2, &of(1.0, 2)),
+            Advice::AnotherFriend,
+            "two cannot survive the loss of two"
+        );
+        assert_eq!(
+            advise(1, &of(0.1, 2)),
+            Advice::AlwaysOnPeer,
+            "friends who are hardly ever on"
+        );
+        assert_eq!(advise(2, &of(0.98, 8)), Advice::Enough);
+        assert_eq!(Losses::on_domains(6, 7), Losses::default());
+        assert!(Losses::on_domains(6, 6).repair_days > Losses::default().repair_days);
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 //! down what arrived, `supervise` follows the set of peers. The spool and the database are the truth: killed at any point,
 //! the next start goes on with what they say, and sends at most what was in flight a second time.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 use crate::db::{Db, DbError};
 use crate::packs::{self, PackRow, Purpose};
 use crate::peers::{PeerKey, PeerSet};
-use crate::placement;
+use crate::planner::{Uptime, plan_code};
 use crate::spool::SpoolError;
 use crate::uploader::lines::{Mark, Ticket};
 use crate::uploader::shared::{Shared, blocking};
@@ -183,7 +184,12 @@ impl Uploader {
         let peers = self.shared.peers.all();
         let tolerate = self.shared.config.tolerate;
         let domains = self.shared.lines().domains(&peers, tolerate, Instant::now());
-        placement::code_for(tolerate, domains)
+        plan_code(tolerate, &domains)
+    }
+
+    /// Sets what was measured of peers, for the codes of packs made from now on.
+    pub fn set_uptimes(&self, uptimes: HashMap<PeerKey, Uptime>) {
+        self.shared.lines().set_uptimes(uptimes);
     }
 
     /// Friends that may vanish, as configured.

@@ -15,10 +15,19 @@ pub enum Alarm {
 /// What there is to say of a pack that needs `k` shares. With [`Patience::default`] silence is told after a day and a half
 /// of listening at the latest, a share that is not kept when an audit asks for it.
 pub fn of_pack(k: u8, plan: &PackPlan, watch: &Watch, patience: &Patience) -> Option<Alarm> {
-    if watch.cut_off_secs >= patience.suspect_after_secs {
+    if is_cut_off(watch, patience) {
         return Some(Alarm::CutOff);
     }
     (plan.good < k).then_some(Alarm::TooFewShares)
+}
+
+fn is_cut_off(watch: &Watch, patience: &Patience) -> bool {
+    let heard = watch.peers.values().filter_map(|record| record.seen_secs).max();
+    let silent = watch
+        .looked_secs
+        .zip(heard)
+        .map(|(looked, heard)| looked.saturating_sub(heard));
+    silent.is_some_and(|secs| secs >= patience.suspect_after_secs)
 }
 
 #[cfg(test)]

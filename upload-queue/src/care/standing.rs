@@ -175,8 +175,6 @@ pub struct Watch {
     pub peers: BTreeMap<PeerKey, PeerRecord>,
     /// When they were last looked at.
     pub looked_secs: Option<u64>,
-    /// Seconds of listening since one of several peers answered; 0 while any does.
-    pub cut_off_secs: u64,
 }
 
 impl Watch {
@@ -190,10 +188,8 @@ impl Watch {
         self.looked_secs = Some(now_secs);
         let cut_off = answers.len() > 1 && answers.iter().all(|(_, answered)| !answered);
         if cut_off {
-            self.cut_off_secs = self.cut_off_secs.saturating_add(elapsed);
             return;
         }
-        self.cut_off_secs = 0;
         for (key, answered) in answers {
             let record = self.peers.entry(key.clone()).or_default();
             record.heard(now_secs, elapsed, *answered);

@@ -94,7 +94,9 @@ impl Grid<'_> {
 
     /// Too few reachable shares are told in time. `listened`: seconds since the last look, as far as they count.
     pub(super) fn check_alarms(&mut self, listened: u64) {
-        let is_heard = self.owner.watch.cut_off_secs == 0;
+        // Silence on all sides teaches nothing of one friend; it is an alarm of its own.
+        let mut listed = self.nodes.iter().filter(|node| node.is_listed);
+        let is_heard = listed.clone().count() == 1 || listed.any(Node::answers);
         let listened = if is_heard { listened } else { 0 };
         let since = self.now.saturating_sub(WINDOW_SECS);
         let silence_max = self.scenario.patience.suspect_after_secs * 3 / 2;

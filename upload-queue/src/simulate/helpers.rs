@@ -9,9 +9,6 @@ use crate::peers::PeerKey;
 use crate::simulate::grid::{DAY_SECS, Grid};
 use crate::simulate::transfer::By;
 
-/// An owner that was silent for so long is away: members look after its shares. Chosen: longer than a weekend.
-const OWNER_AWAY_SECS: u64 = 3 * DAY_SECS;
-
 /// What a member's machine knows.
 #[derive(Default)]
 pub(super) struct Helper {
@@ -35,8 +32,8 @@ impl Grid<'_> {
         answers.push((owner.clone(), self.owner.is_up()));
         let mut helper = std::mem::take(&mut self.helpers[number]);
         helper.watch.look(self.now, &answers, &self.scenario.patience);
-        let record = helper.watch.peers.get(&owner);
-        if record.is_some_and(|record| record.silent_secs >= OWNER_AWAY_SECS) {
+        // An owner that is not counted on is away.
+        if helper.watch.standing(&owner, &self.scenario.patience) != Standing::Good {
             if self.now >= helper.planned_secs + DAY_SECS {
                 helper.planned_secs = self.now;
                 self.help(number, &mut helper);

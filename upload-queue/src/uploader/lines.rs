@@ -13,6 +13,7 @@ use crate::packs::shares::SpooledShare;
 use crate::packs::{PackRow, Purpose};
 use crate::peers::{Peer, PeerKey};
 use crate::placement::{Candidate, shuffled};
+use crate::planner::Uptime;
 
 /// First wait after a failure; doubles with each further one, up to the longest.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(250);
@@ -90,6 +91,8 @@ pub(super) struct Lines {
     unplaced: BTreeSet<Ticket>,
     /// Being planned anew.
     moving: BTreeSet<Ticket>,
+    /// Measured; peers that were not watched for long enough are not in it.
+    uptimes: HashMap<PeerKey, Uptime>,
     /// Bytes that deliveries are about to put into the spool.
     pub(super) incoming_bytes: u64,
 }
@@ -245,17 +248,25 @@ impl Lines {
         self.lines.get(peer).is_some_and(|line| line.aside)
     }
 
-    /// Failure domains that a pack made now can count on; all there are, if none answers.
-    pub(super) fn domains(&self, peers: &[Peer], tolerate: u8, now: Instant) -> usize {
+    pub(super) fn set_uptimes(&mut self, uptimes: HashMap<PeerKey, Uptime>) {
+        self.uptimes = uptimes;
+    }
+
+    /// The best uptime of each failure domain that a pack made now can count on; of all there are, if none answers. Peers
+    /// that nothing is known of are taken to be on.
+    pub(super) fn domains(&self, peers: &[Peer], tolerate: u8, now: Instant) -> Vec<Uptime> {
         let away = self.away(peers, tolerate, now);
-        let count = |usable: &dyn Fn(&Peer) -> bool| {
-            let domains = peers.iter().filter(|peer| usable(peer)).map(|peer| &peer.domain);
-            domains.collect::<HashSet<_>>().len()
+        let best = |usable: &dyn Fn(&Peer) -> bool| {
+            let mut domains: HashMap<&str, f64> = HashMap::new();
+            for peer in peers.iter().filter(|peer| usable(peer)) {
+                let uptime = self.uptimes.get(&peer.key).map_or(1.0, |uptime| uptime.now());
+                let best = domains.entry(&peer.domain).or_insert(uptime);
+                *best = best.max(uptime);
+            }
+            domains.into_values().map(Uptime::new).collect::<Vec<_>>()
         };
-        match count(&|peer| !away.contains(&peer.key) && !self.is_aside(&peer.key)) {
-            0 => count(&|_| true),
-            domains => domains,
-        }
+        let usable = best(&|peer| !away.contains(&peer.key) && !self.is_aside(&peer.key));
+        if usable.is_empty() { best(&|_| true) } else { usable }
     }
 
     /// The peers as `placement` sees them, for shares of `stored_bytes`. Full ones and those set aside have no space (their
@@ -384,7 +395,7 @@ mod tests {
             .into();
         let mut lines = Lines::default();
         lines.failed(&peers[0].key, &unreachable(), Instant::now(), Instant::now());
-        assert_eq!(lines.domains(&peers, 1, Instant::now()), 3);
+        assert_eq!(lines.domains(&peers, 1, Instant::now()).len(), 3);
         let ticket = Ticket {
             not_urgent: true,
             pack: PackRow(1),
@@ -396,12 +407,12 @@ mod tests {
         tokio::time::advance(AWAY_AFTER).await;
         let now = Instant::now();
         assert_eq!(
-            (lines.domains(&peers, 1, now), lines.spool_bytes(&peers, 1, now)),
+            (lines.domains(&peers, 1, now).len(), lines.spool_bytes(&peers, 1, now)),
             (2, 0)
         );
         // Without it, two losses could not be survived: it is counted on, and what waits for it counts.
         assert_eq!(
-            (lines.domains(&peers, 2, now), lines.spool_bytes(&peers, 2, now)),
+            (lines.domains(&peers, 2, now).len(), lines.spool_bytes(&peers, 2, now)),
             (3, 10)
         );
     }
