@@ -144,6 +144,7 @@ impl Engine {
             Request::Join { ticket } => self.join(&ticket, &sink).await,
             Request::Doctor => self.doctor(&sink).await,
             Request::PeerList => self.list_peers(&sink).await,
+            Request::PeerEvict { name } => self.evict(&name, &sink).await,
             Request::PeerSet { name, quota, .. } => self.limit_friend(&name, quota, &sink).await,
             Request::Ready => self.say_ready(&sink).await,
             Request::Stop => {

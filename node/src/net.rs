@@ -373,6 +373,11 @@ impl NetHandle {
         self.shared.core.kept.expire(&accounts)
     }
 
+    /// Removes everything kept for an account, for good; how many bytes it was. Blocks.
+    pub fn evict(&self, account: AccountId) -> Result<u64, proto::share_store::StoreError> {
+        self.shared.core.kept.evict(account)
+    }
+
     /// When an account was last heard from, and when its newest head came, seconds since 1970. Blocks.
     pub fn signs_of_life(&self, account: AccountId) -> (u64, Option<u64>) {
         let core = &self.shared.core;

@@ -66,6 +66,11 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// Removes what a friend stored here who has been silent for half a year.
+    PeerEvict {
+        /// Its name.
+        name: String,
+    },
     /// Changes a peer.
     PeerSet {
         /// Its name.

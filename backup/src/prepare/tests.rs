@@ -28,6 +28,8 @@ use crate::recover::recover;
 use crate::restore::Reader;
 use crate::scan::{ScanOptions, ScanSummary, scan};
 
+mod forgetting;
+
 const PEERS: usize = 4;
 
 struct Bench {

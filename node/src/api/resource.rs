@@ -152,6 +152,7 @@ pub const RESOURCES: &[Resource] = &[
             ("shares", Kind::Integer),
         ],
     ),
+    row("peer_evict", "DELETE", "/peers/{name}/shares", &[("name", Kind::Text)]),
     row("peer_remove", "DELETE", "/peers/{name}", &[("name", Kind::Text)]),
     row(
         "peer_set",
@@ -376,6 +377,7 @@ pub(super) mod tests {
                 shares: None,
             }),
             Request::PeerRemove { name: "a/b".into() },
+            Request::PeerEvict { name: "a/b".into() },
             Request::PeerSet {
                 name: "usb".into(),
                 quota: Some(1 << 40),

@@ -1,4 +1,4 @@
-//! `peer ls|add|rm|set`: who keeps what for whom.
+//! `peer ls|add|rm|evict|set`: who keeps what for whom.
 
 use std::path::Path;
 
@@ -16,6 +16,11 @@ pub enum Command {
     Add(AddArgs),
     /// Remove a peer; what it holds is placed elsewhere
     Rm {
+        /// Its name
+        name: String,
+    },
+    /// Remove for good what a friend stored here who has been silent for 180 days
+    Evict {
         /// Its name
         name: String,
     },
@@ -67,6 +72,7 @@ impl Command {
                 shares: args.shares,
             }),
             Self::Rm { name } => Request::PeerRemove { name },
+            Self::Evict { name } => Request::PeerEvict { name },
             Self::Set {
                 quota: None,
                 shares: None,

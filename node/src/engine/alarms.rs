@@ -2,9 +2,11 @@
 
 use proto::id::AccountId;
 
-use crate::engine::{Engine, clock};
+use crate::engine::{Engine, clock, failures};
+use crate::failure::{Exit, Failure};
 use crate::human::Period;
-use crate::message::Alarm;
+use crate::message::{Alarm, Changed};
+use crate::output::Sink;
 
 const DAY_SECS: u64 = 86_400;
 /// From when on a silent member's shares are everyone's business. Chosen: a season; a broken machine was replaced by then.
@@ -48,6 +50,40 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Frees the space of a member that has been silent for half a year: a decision that no node takes by itself.
+    pub(super) async fn evict(&self, name: &str, sink: &Sink) -> Result<Exit, Failure> {
+        let net = self.network().await?;
+        let roster = net.roster();
+        let member = roster.members().find(|member| member.name == name);
+        let Some(account) = member.map(|member| member.account) else {
+            return Err(Failure::new(Exit::Failed, format!("There is no member `{name}`"))
+                .hint("`gridbackup peer ls` lists the friends"));
+        };
+        let evicting = tokio::task::spawn_blocking(move || {
+            let (heard_secs, _) = net.signs_of_life(account);
+            let days = clock::now_secs().saturating_sub(heard_secs) / DAY_SECS;
+            (days, (days >= DECISION_DAYS).then(|| net.evict(account)))
+        });
+        let (days, evicted) = evicting.await.map_err(failures::worker)?;
+        let Some(evicted) = evicted else {
+            let error =
+                format!("{name} was heard from {days} days ago: what it stored is kept for {DECISION_DAYS} days");
+            return Err(Failure::new(Exit::Failed, error)
+                .hint("`gridbackup peer set NAME --quota SIZE` limits what it may add"));
+        };
+        let bytes = evicted.map_err(|error| Failure::from_error(&error))?;
+        tracing::warn!(name, bytes, "what a silent member stored was removed");
+        sink.send(Changed {
+            action: "removed".to_owned(),
+            what: "shares of".to_owned(),
+            name: name.to_owned(),
+        })
+        .await?;
+        Ok(Exit::Done)
+    }
+}
+
 fn alarm(life: &Life, after: Period, now_secs: u64) -> Option<Alarm> {
     let age = |since: u64| now_secs.saturating_sub(since);
     let name = &life.name;
@@ -55,8 +91,8 @@ fn alarm(life: &Life, after: Period, now_secs: u64) -> Option<Alarm> {
     let days = silent_secs / DAY_SECS;
     let (kind, days, text) = if days >= DECISION_DAYS {
         let text = format!(
-            "{name} has not been heard from for {days} days: keep its shares, or remove it from the grid to free their \
-             space; nothing goes by itself"
+            "{name} has not been heard from for {days} days: keep its shares, or free their space with \
+             `gridbackup peer evict`; nothing goes by itself"
         );
         ("abandoned", days, text)
     } else if days >= NOTICE_DAYS {

@@ -8,7 +8,7 @@ use proto::id::AccountId;
 use proto::share_store::StoreError;
 use tokio::sync::Semaphore;
 
-use super::folder::{Expired, FolderStore, account_folder, used_below};
+use super::folder::{Expired, FolderStore, account_folder, store_error, used_below};
 use super::heard::Heard;
 use super::offer::{Offer, Room};
 use super::partial::Partials;
@@ -125,6 +125,19 @@ impl Kept {
             }
         }
         all
+    }
+
+    /// Removes everything kept for an account, for good; how many bytes it was. Blocks.
+    pub fn evict(&self, account: AccountId) -> Result<u64, StoreError> {
+        let bytes = self.shelf(account)?.store.used_bytes()?;
+        let folder = account_folder(&self.root, account);
+        // Renamed first: cut off, it is an empty place for the account and a folder to be removed, never half of its shares.
+        let going = folder.with_extension("evicted");
+        let removed = std::fs::rename(&folder, &going).and_then(|()| std::fs::remove_dir_all(&going));
+        self.lock().shelves.remove(&account);
+        removed
+            .map(|()| bytes)
+            .map_err(|error| store_error("removing what an account stored", &error))
     }
 
     /// When the newest head of an account came, seconds since 1970; none: it has no backup here. Blocks.

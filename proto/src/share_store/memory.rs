@@ -23,6 +23,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Kept {
     shares: BTreeMap<ShareId, Share>,
+    trash: BTreeMap<ShareId, Share>,
     heads: BTreeMap<(AccountId, DeviceId), (u64, Bytes)>,
 }
 
@@ -43,6 +44,11 @@ impl MemoryStore {
     /// Number of shares kept.
     pub fn share_count(&self) -> usize {
         self.kept().shares.len()
+    }
+
+    /// Ends everything in the trash, as time does.
+    pub fn expire_trash(&self) {
+        self.kept().trash.clear();
     }
 
     /// Flips the lowest bit of byte `offset` of a share's stored form, as a failing disk would. Returns whether there is
@@ -73,7 +79,7 @@ impl MemoryStore {
             reason: error.to_string(),
         })?;
         let mut kept = self.kept();
-        if kept.shares.contains_key(&id) {
+        if kept.recall(id) {
             return Ok(PutAck::default());
         }
         let bytes_sent = share.stored_bytes() as u64;
@@ -116,7 +122,16 @@ impl MemoryStore {
 
 impl Kept {
     fn used_bytes(&self) -> u64 {
-        self.shares.values().map(|share| share.stored_bytes() as u64).sum()
+        let all = self.shares.values().chain(self.trash.values());
+        all.map(|share| share.stored_bytes() as u64).sum()
+    }
+
+    /// Takes a share out of the trash, if it is there; whether it is kept now.
+    fn recall(&mut self, id: ShareId) -> bool {
+        if let Some(share) = self.trash.remove(&id) {
+            self.shares.insert(id, share);
+        }
+        self.shares.contains_key(&id)
     }
 }
 
@@ -128,18 +143,14 @@ impl ShareStore for MemoryStore {
     fn get(&self, id: ShareId, range: Range<u32>) -> BoxFuture<'_, Result<Bytes, StoreError>> {
         Box::pin(async move {
             let kept = self.kept();
-            let share = kept.shares.get(&id).ok_or(StoreError::NotFound)?;
+            let share = kept.shares.get(&id).or_else(|| kept.trash.get(&id));
+            let share = share.ok_or(StoreError::NotFound)?;
             slice(share, range.start as usize..range.end as usize)
         })
     }
 
     fn list(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
-        Box::pin(async move {
-            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-            let kept = self.kept();
-            let ids = kept.shares.range((from, Bound::Unbounded)).map(|(id, _)| *id);
-            Ok(ids.take(limit as usize).collect())
-        })
+        Box::pin(async move { Ok(page(&self.kept().shares, after, limit)) })
     }
 
     fn remove(&self, id: ShareId) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -156,6 +167,31 @@ impl ShareStore for MemoryStore {
             Ok(Space { used_bytes, free_bytes })
         })
     }
+
+    fn discard(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<u32, StoreError>> {
+        Box::pin(async move {
+            let mut kept = self.kept();
+            let mut count = 0;
+            for id in ids {
+                if let Some(share) = kept.shares.remove(&id) {
+                    kept.trash.insert(id, share);
+                    count += 1;
+                }
+            }
+            Ok(count)
+        })
+    }
+
+    fn list_trash(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        Box::pin(async move { Ok(page(&self.kept().trash, after, limit)) })
+    }
+
+    fn recall(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+        Box::pin(async move {
+            let mut kept = self.kept();
+            Ok(ids.into_iter().filter(|id| kept.recall(*id)).collect())
+        })
+    }
 }
 
 impl HeadStore for MemoryStore {
@@ -170,6 +206,12 @@ impl HeadStore for MemoryStore {
             Ok(heads.map(|(_, (_, bytes))| bytes.clone()).collect())
         })
     }
+}
+
+fn page(shares: &BTreeMap<ShareId, Share>, after: Option<ShareId>, limit: u32) -> Vec<ShareId> {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let ids = shares.range((from, Bound::Unbounded)).map(|(id, _)| *id);
+    ids.take(limit as usize).collect()
 }
 
 /// The bytes `range` of data and tail end to end. Copies only where the range spans both.
