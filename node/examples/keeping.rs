@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use ed25519_dalek::SigningKey;
 use node::net::relays::RelayUse;
 use node::net::swarm::LocalDiscovery;
-use node::net::{Net, NetConfig, NetHandle};
+use node::net::{Bandwidth, Net, NetConfig, NetHandle};
 use node::peer::folder::FolderStore;
 use proto::cap_index::PackRecord;
 use proto::id::{AccountId, DeviceId, PackId, ShareId};
@@ -129,7 +129,7 @@ async fn start(home: &Path, number: u8) -> Result<(NetHandle, AccountId)> {
         relays: RelayUse::Never,
         forwards: false,
         home: home.to_owned(),
-        upload: None,
+        bandwidth: Bandwidth::default(),
         quota: None,
     })
     .await?;
