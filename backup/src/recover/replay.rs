@@ -150,9 +150,10 @@ pub(super) fn finish(
 fn add_snapshot(tx: &Transaction<'_>, device: DeviceId, record: &SnapshotRecord) -> Result<(), RestoreError> {
     let mut record = record.clone();
     if record.roots.is_empty() {
+        // Its parent may be one that changed nothing either, and that no head names any more.
         let all = tree::snapshots(tx)?;
-        let parent = all.into_iter().find(|known| Some(known.record.seq) == record.parent);
-        record.roots = parent.map(|parent| parent.record.roots).unwrap_or_default();
+        let earlier = all.into_iter().rev().find(|known| known.record.seq < record.seq);
+        record.roots = earlier.map(|earlier| earlier.record.roots).unwrap_or_default();
     }
     Replay::new(device).apply(tx, LogRecord::Snapshot(record))?;
     Ok(())
