@@ -32,6 +32,7 @@ mod friends;
 mod keeping;
 mod listen;
 mod look;
+mod membership;
 mod peers;
 mod recover;
 mod restore;
@@ -116,6 +117,11 @@ impl Engine {
 
     /// Executes one request; answers go to `sink`, the exit code is the request's. Dropping the future stops what it can.
     pub async fn execute(&self, request: Request, sink: Sink) -> Result<Exit, Failure> {
+        if let Request::PeerRemove { name } = &request
+            && let Some(whom) = self.member_named(name)?
+        {
+            return self.remove_member(name, whom, &sink).await;
+        }
         if let Some(answer) = self.configure(&request)? {
             for message in answer {
                 sink.send(message).await?;

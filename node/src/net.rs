@@ -27,7 +27,7 @@ use proto::keys::DeviceCert;
 use proto::wire::ticket::{ADDRESSES_MAX, Ticket};
 use proto::wire::{MEMBER_PROTOCOL, SHARE_PROTOCOL};
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 use upload_queue::bandwidth::Limiter;
 
 pub(crate) mod core;
@@ -47,28 +47,24 @@ mod dialing;
 mod driver;
 mod keeper;
 mod resolve;
+mod start;
 
 use self::core::Core;
-use self::counters::{Counted, Counters};
+use self::counters::Counted;
 use self::driver::{Driver, Reaching};
-use self::links::Links;
-use self::reach::{Reachability, Route, Upnp};
+use self::reach::{Reachability, Route};
 use self::relays::RelayUse;
 use self::swarm::{LocalDiscovery, SwarmConfig, SwarmError};
 use crate::friendnet::identity;
-use crate::friendnet::invite::{Invite, Invites, InvitesError};
+use crate::friendnet::invite::{Invite, InvitesError};
 use crate::friendnet::join::{self, JoinError};
-use crate::friendnet::members::Members;
+use crate::friendnet::members::{Members, RemovalError};
 use crate::friendnet::roster::{Roster, RosterFileError};
 use crate::peer::folder::Expired;
-use crate::peer::kept::Kept;
 use crate::peer::remote::RemoteStore;
 
 /// Dials waiting for the driver.
 const DIALS_MAX: usize = 64;
-/// How long `start` waits for the first listen address.
-const LISTEN_TIME: Duration = Duration::from_secs(5);
-
 /// How often an exchange is tried.
 const EXCHANGE_TRIES: u32 = 4;
 /// Time between two tries (chosen: longer than both ends take to agree on one connection).
@@ -199,7 +195,7 @@ impl Net {
             forwards: config.forwards,
             upnp: config.asks_router(),
         })?;
-        listen(&mut swarm, &config.listen)?;
+        start::listen(&mut swarm, &config.listen)?;
         let reaching = Reaching {
             relays: config.relays,
             listen: config.listen.clone(),
@@ -212,12 +208,12 @@ impl Net {
             .accept(StreamProtocol::new(MEMBER_PROTOCOL))
             .expect("a new swarm accepts nothing yet");
         let (dials, dial_queue) = mpsc::channel(DIALS_MAX);
-        let core = Arc::new(make_core(config, members, control, dials)?);
+        let core = Arc::new(start::make_core(config, members, control, dials)?);
         let driver = Driver::new(swarm, core.links.clone(), core.members.subscribe(), reaching);
         tokio::spawn(driver.run(dial_queue, core.stop.clone()));
         tokio::spawn(acceptor::run(core.clone(), shares, exchanges));
         tokio::spawn(keeper::run(core.clone()));
-        await_addresses(&core).await?;
+        start::await_addresses(&core).await?;
         // Before anybody is invited: who joins learns of this device at once.
         join::publish(&core).await?;
         let stop = core.stop.clone().drop_guard();
@@ -357,6 +353,20 @@ impl NetHandle {
         join::hint(&self.shared.core, device, std::iter::once(address));
     }
 
+    /// Removes an account from the grid: it is refused, and everybody is told so. Blocks. True if it was a member.
+    pub fn remove_member(&self, account: AccountId) -> Result<bool, RemovalError> {
+        let core = &self.shared.core;
+        let key = core.account_key.as_ref().ok_or(RemovalError::NoAccountKey)?;
+        core.members.remove(key, account)
+    }
+
+    /// Removes a device of this account: it is refused, and everybody is told so. Blocks.
+    pub fn remove_device(&self, device: DeviceId) -> Result<bool, RemovalError> {
+        let core = &self.shared.core;
+        let key = core.account_key.as_ref().ok_or(RemovalError::NoAccountKey)?;
+        core.members.remove_device(key, device)
+    }
+
     /// Limits what one friend may use here; `None` returns to the default.
     pub fn set_quota(&self, account: AccountId, quota: Option<u64>) {
         self.shared.core.kept.set_quota(account, quota);
@@ -433,80 +443,6 @@ where
         tokio::time::sleep(EXCHANGE_PAUSE).await;
     }
     exchange().await
-}
-
-fn make_core(
-    config: NetConfig,
-    members: Members,
-    control: libp2p_stream::Control,
-    dials: mpsc::Sender<driver::Dial>,
-) -> Result<Core, NetError> {
-    let upnp = config.asks_router();
-    let core = Core {
-        device: identity::device_of(&config.device_key),
-        members,
-        invites: Invites::open(&config.home.join("invites"))?,
-        kept: Kept::new(&config.home.join("store"), config.quota),
-        counters: Counters::default(),
-        links: Arc::new(Links::default()),
-        control,
-        dials,
-        stop: CancellationToken::new(),
-        device_key: config.device_key,
-        cert: config.cert,
-        account_key: config.account_key,
-        account_name: config.account_name,
-        listen: config.listen,
-        announce: config.announce,
-        bandwidth: config.bandwidth,
-    };
-    if upnp {
-        core.links.update_reachability(|reachability| {
-            reachability.upnp = Upnp::Searching;
-            false
-        });
-    }
-    if let Some(account) = &core.account_key {
-        core.members.found(account, &core.account_name, core.now_secs())?;
-    }
-    Ok(core)
-}
-
-/// Listens wherever it can: a machine without IPv6 is no reason not to start.
-fn listen(swarm: &mut libp2p::Swarm<swarm::Behaviour>, addresses: &[Multiaddr]) -> Result<(), NetError> {
-    let mut failed = None;
-    let mut listening = 0;
-    for address in addresses {
-        match swarm.listen_on(address.clone()) {
-            Ok(_) => listening += 1,
-            Err(error) => {
-                tracing::warn!("Cannot listen on {address}: {error}");
-                failed = Some(NetError::Listen {
-                    address: address.clone(),
-                    reason: error.to_string(),
-                });
-            }
-        }
-    }
-    match failed {
-        Some(error) if listening == 0 => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// The system's answer to `listen_on` comes later, as an event.
-async fn await_addresses(core: &Core) -> Result<(), NetError> {
-    let Some(address) = core.listen.first() else {
-        return Ok(());
-    };
-    let mut changes = core.links.subscribe();
-    let listening = async { while core.links.listening().is_empty() && changes.changed().await.is_ok() {} };
-    tokio::time::timeout(LISTEN_TIME, listening)
-        .await
-        .map_err(|_| NetError::Listen {
-            address: address.clone(),
-            reason: "the system gave no address in time".into(),
-        })
 }
 
 #[cfg(test)]

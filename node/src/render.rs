@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 mod progress;
+mod qr;
 mod summary;
 mod table;
 mod text;
@@ -39,6 +40,8 @@ pub struct RenderOptions {
 pub struct Style {
     /// With colours.
     pub color: bool,
+    /// On a screen, where tickets are shown as QR codes, too.
+    pub screen: bool,
     /// Now: ages are counted from it.
     pub now: Timestamp,
     /// The reader's time zone.
@@ -59,10 +62,12 @@ pub struct Renderer<W: Write> {
 impl Renderer<BufWriter<io::Stdout>> {
     /// On this process's stdout and stderr.
     pub fn stdout(options: RenderOptions) -> Self {
-        let color = io::stdout().is_terminal() && wants_color();
+        let screen = io::stdout().is_terminal();
+        let color = screen && wants_color();
         let bar = !options.json && !options.quiet && !options.no_progress && io::stderr().is_terminal();
         let style = Style {
             color,
+            screen,
             now: Timestamp::now(),
             zone: TimeZone::system(),
             bare_setting: options.bare_setting,

@@ -9,6 +9,7 @@ pub mod member;
 pub mod share;
 
 pub mod receipt;
+pub mod removal;
 pub mod roster;
 pub mod ticket;
 

@@ -14,7 +14,7 @@ pub enum Command {
     Ls,
     /// Add an S3 bucket or a folder (a USB disk, a NAS mount) as a peer
     Add(AddArgs),
-    /// Remove a peer; what it holds is placed elsewhere
+    /// Remove a folder or bucket; or, as founder of the grid, a friend from it; or a lost device of your own
     Rm {
         /// Its name
         name: String,

@@ -232,15 +232,21 @@ async fn admit(core: &Arc<Core>, presented: Presented, name: String, accepted: [
             return core.invites.use_up(presented.ticket, presented.account);
         }
         let record = MemberRecord::admit(account, roster.grid(), presented.account, &name, accepted, now_secs);
+        let is_back = roster.is_removed(presented.account);
         if name.len() > NAME_BYTES_MAX || record.check(roster.grid()).is_err() {
             return Err(Refusal::Malformed);
         }
-        if !roster.has_room() {
+        // Whoever was removed comes back by a ticket of who removed it, and by no other.
+        let may_come = roster.has_room() && (!is_back || roster.may_take_back(core.cert.account, presented.account));
+        if !may_come {
             return Err(Refusal::CannotAdmit);
         }
         // First the ticket, then the member: a crash between the two lets the same account ask again, and nobody else.
         core.invites.use_up(presented.ticket, presented.account)?;
-        let added = core.members.update(|roster| roster.add_member(record));
+        let added = core.members.update(|roster| {
+            let taken_back = roster.take_back(account, presented.account);
+            roster.add_member(record) || taken_back
+        });
         added.map(drop).map_err(|error| {
             tracing::error!("{error}");
             Refusal::CannotAdmit

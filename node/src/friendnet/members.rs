@@ -5,12 +5,27 @@ use std::sync::{Arc, Mutex};
 
 use ed25519_dalek::SigningKey;
 use libp2p::Multiaddr;
-use proto::id::{AccountId, GridId};
+use proto::id::{AccountId, DeviceId, GridId};
 use proto::keys::DeviceCert;
 use proto::wire::roster::{DeviceRecord, MemberRecord, acceptance, grid_id};
 use tokio::sync::watch;
 
+use super::roster::standing::RemoveError;
 use super::roster::{Roster, RosterFileError};
+
+/// Nobody was removed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemovalError {
+    /// The roster says no.
+    #[error(transparent)]
+    Refused(#[from] RemoveError),
+    /// This device has no account key.
+    #[error("This device has no account key: remove from a device that has it")]
+    NoAccountKey,
+    /// It could not be kept.
+    #[error(transparent)]
+    Keep(#[from] RosterFileError),
+}
 
 /// The roster of this node. Methods that change it write a file: call them on blocking threads.
 pub struct Members {
@@ -65,6 +80,26 @@ impl Members {
             let accepted = acceptance(account, grid, name);
             roster.add_member(MemberRecord::admit(account, grid, founder, name, accepted, now_secs))
         })
+    }
+
+    /// Removes a member for good. True if it was one.
+    pub fn remove(&self, remover: &SigningKey, account: AccountId) -> Result<bool, RemovalError> {
+        let mut outcome = Ok(false);
+        self.update(|roster| {
+            outcome = roster.remove_member(remover, account);
+            outcome == Ok(true)
+        })?;
+        Ok(outcome?)
+    }
+
+    /// Removes a device of the remover's own account. True if it was one.
+    pub fn remove_device(&self, remover: &SigningKey, device: DeviceId) -> Result<bool, RemovalError> {
+        let mut outcome = Ok(false);
+        self.update(|roster| {
+            outcome = roster.remove_device(remover, device);
+            outcome == Ok(true)
+        })?;
+        Ok(outcome?)
     }
 
     /// Says where this device is, if the roster does not say so already. True if it had to be said.

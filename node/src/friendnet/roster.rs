@@ -1,7 +1,8 @@
 //! The members of a grid and their devices: which records count, how two rosters become one, and where it is kept.
 //!
 //! A conflict-free replicated set: merging is commutative and idempotent, so that members may meet in any order. A member
-//! counts when a chain of admissions leads to the founder; the founder is what the grid's id is made of.
+//! counts when a chain of admissions leads to the founder and nobody who may has removed it (`standing`); the founder is
+//! what the grid's id is made of.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,9 +10,12 @@ use std::path::Path;
 use libp2p::Multiaddr;
 use proto::id::{AccountId, DeviceId, GridId};
 use proto::keys::DeviceCert;
+use proto::wire::removal::Removal;
 use proto::wire::roster::{DEVICES_MAX, DeviceRecord, MEMBERS_MAX, MemberRecord, RosterError, RosterRecords};
 
 use super::state_file;
+
+pub mod standing;
 
 /// A device of a member.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,8 +41,11 @@ impl Device {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Roster {
     grid: GridId,
+    /// Removed ones, too: the admissions of those they admitted lead through them.
     members: BTreeMap<AccountId, MemberRecord>,
     devices: BTreeMap<DeviceId, Device>,
+    /// By account, remover and device.
+    removals: BTreeMap<(AccountId, AccountId, Option<DeviceId>), Removal>,
 }
 
 /// A roster file that cannot be used.
@@ -69,6 +76,7 @@ impl Roster {
             grid,
             members: BTreeMap::new(),
             devices: BTreeMap::new(),
+            removals: BTreeMap::new(),
         }
     }
 
@@ -79,22 +87,22 @@ impl Roster {
 
     /// Members, in order of account.
     pub fn members(&self) -> impl Iterator<Item = &MemberRecord> {
-        self.members.values()
+        self.members.values().filter(|member| self.counts(member))
     }
 
     /// Devices of all members, in order of device.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
-        self.devices.values()
+        self.devices.values().filter(|device| self.is_welcome(device))
     }
 
     /// One member.
     pub fn member(&self, account: AccountId) -> Option<&MemberRecord> {
-        self.members.get(&account)
+        self.members.get(&account).filter(|member| self.counts(member))
     }
 
     /// One device.
     pub fn device(&self, device: DeviceId) -> Option<&Device> {
-        self.devices.get(&device)
+        self.devices.get(&device).filter(|device| self.is_welcome(device))
     }
 
     /// Whether another member fits.
@@ -104,9 +112,7 @@ impl Roster {
 
     /// Takes in one member; true if that changed anything. Records that do not count are left out.
     pub fn add_member(&mut self, record: MemberRecord) -> bool {
-        let vouched = record.founds(self.grid)
-            || (record.account != record.admitted_by && self.members.contains_key(&record.admitted_by));
-        if !vouched || record.check(self.grid).is_err() {
+        if !self.is_admitted(&record) || record.check(self.grid).is_err() {
             return false;
         }
         let better = match self.members.get(&record.account) {
@@ -143,16 +149,26 @@ impl Roster {
         if other.grid != self.grid {
             return false;
         }
+        let removals: Vec<_> = other
+            .removals
+            .iter()
+            .filter_map(|bytes| Removal::decode(bytes).ok())
+            .collect();
         let mut changed = false;
-        // A member may stand before its admitter: go on until no more are vouched for.
-        loop {
-            let known = self.members.len();
+        // A member may stand before its admitter, and a removal counts only when the founder is known: go on until nothing
+        // more is learned.
+        for _ in 0..=MEMBERS_MAX {
+            let mut learned = false;
+            for removal in &removals {
+                learned |= self.add_removal(removal.clone());
+            }
             for record in &other.members {
                 if self.members.get(&record.account) != Some(record) {
-                    changed |= self.add_member(record.clone());
+                    learned |= self.add_member(record.clone());
                 }
             }
-            if self.members.len() == known {
+            changed |= learned;
+            if !learned {
                 break;
             }
         }
@@ -171,7 +187,7 @@ impl Roster {
             grid: self.grid,
             members: self.members.values().cloned().collect(),
             devices: self.devices.values().map(|device| device.record.clone()).collect(),
-            removals: Vec::new(),
+            removals: self.removals.values().map(Removal::encode).collect(),
         }
     }
 
@@ -204,6 +220,11 @@ impl Roster {
             path: path.display().to_string(),
             source,
         })
+    }
+
+    fn is_welcome(&self, device: &Device) -> bool {
+        let account = device.cert.account;
+        self.member(account).is_some() && !self.is_device_removed(account, device.cert.device)
     }
 
     /// A member with too many devices keeps the newest, so that recovering an account works however often it was done.

@@ -30,6 +30,11 @@ const STRANGER_TIME: Duration = Duration::from_secs(20);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// How often dials are looked after while some wait for their turn.
 const DIAL_INTERVAL: Duration = Duration::from_millis(100);
+/// Pings that may fail in a row, ten seconds each, before a connection counts as dead: as long as libp2p gives an answer.
+const PING_FAILURES_MAX: u8 = 6;
+/// A friend who comes through a relay although there is a straight connection older than this has lost that one. Chosen:
+/// longer than a straight and a relayed dial of one attempt lie apart.
+const STALE_AGE: Duration = Duration::from_secs(15);
 /// A wall clock that runs ahead of the monotonic one by this says that the machine slept. Chosen: longer than a step of the
 /// time service on a running machine, shorter than routers remember connections.
 const SLEEP_MIN: Duration = Duration::from_secs(30);
@@ -65,6 +70,10 @@ pub struct Driver {
     /// Friends that offer to forward.
     forwarders: HashSet<PeerId>,
     connections: HashMap<ConnectionId, Connection>,
+    /// When straight ways to friends behind relays were last tried.
+    improved: HashMap<PeerId, Instant>,
+    /// Members' devices.
+    trusted: HashSet<PeerId>,
     /// Addresses that once were reached from outside: AutoNAT tests none of them again.
     proven: HashSet<Multiaddr>,
     started: Instant,
@@ -77,6 +86,7 @@ pub struct Driver {
 struct Connection {
     peer: PeerId,
     since: Instant,
+    ping_failures: u8,
     /// The address dialed, if this end dialed.
     dialed: Option<Multiaddr>,
     /// Where the peer sees this end.
@@ -105,6 +115,8 @@ impl Driver {
             relays: Relays::default(),
             forwarders: HashSet::new(),
             connections: HashMap::new(),
+            improved: HashMap::new(),
+            trusted: HashSet::new(),
             proven: HashSet::new(),
             started: Instant::now(),
             clocks: (Instant::now(), SystemTime::now()),
@@ -136,7 +148,7 @@ impl Driver {
 
     fn dial(&mut self, dial: Dial) {
         let Dial { peer, addresses, done } = dial;
-        if self.swarm.is_connected(&peer) {
+        if self.links.is_connected(peer) {
             // Whoever asked may have given up.
             let _ = done.send(Ok(()));
         } else {
@@ -197,14 +209,7 @@ impl Driver {
 
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Ping(ping::Event {
-                connection,
-                result: Err(ping::Failure::Timeout),
-                peer,
-            }) => {
-                tracing::debug!(%peer, "No answer to a ping: closing the connection");
-                self.swarm.close_connection(connection);
-            }
+            BehaviourEvent::Ping(event) => self.on_ping(&event),
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 found
                     .into_iter()
@@ -229,6 +234,7 @@ impl Driver {
         let connection = Connection {
             peer,
             since: Instant::now(),
+            ping_failures: 0,
             dialed,
             observed: None,
             reuses_port,
@@ -240,6 +246,9 @@ impl Driver {
         } else {
             Route::Direct
         };
+        if connection.is_relayed && connection.dialed.is_none() {
+            self.close_stale(peer);
+        }
         self.connections.insert(id, connection);
         self.links.connection_up(peer, id, route);
         self.dialing.succeeded(peer);
@@ -249,15 +258,57 @@ impl Driver {
     /// Nothing is sent through a relay that can go straight.
     fn close_superfluous(&mut self, peer: PeerId) {
         for connection in self.links.superfluous(peer) {
-            self.swarm.close_connection(connection);
+            self.close(connection);
+        }
+    }
+
+    /// A friend who found no other way than through a relay has no straight connection to us, whatever this end believes.
+    fn close_stale(&mut self, peer: PeerId) {
+        let is_stale =
+            |known: &Connection| known.peer == peer && !known.is_relayed && known.since.elapsed() > STALE_AGE;
+        let stale = self.connections.iter().filter(|(_, known)| is_stale(known));
+        for connection in stale.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.close(connection);
+        }
+    }
+
+    /// Closes a connection, and forgets it at once: one that leads nowhere may take a quarter of an hour to close.
+    fn close(&mut self, id: ConnectionId) {
+        self.swarm.close_connection(id);
+        if let Some(connection) = self.connections.remove(&id) {
+            self.links.connection_down(connection.peer, id);
+        }
+    }
+
+    fn on_ping(&mut self, event: &ping::Event) {
+        let Some(connection) = self.connections.get_mut(&event.connection) else {
+            return;
+        };
+        connection.ping_failures = match event.result {
+            Ok(_) => 0,
+            Err(ping::Failure::Timeout) => PING_FAILURES_MAX,
+            Err(ping::Failure::Unsupported) => connection.ping_failures,
+            // Not even a stream for a ping could be opened.
+            Err(ping::Failure::Other { .. }) => connection.ping_failures + 1,
+        };
+        if connection.ping_failures >= PING_FAILURES_MAX {
+            tracing::debug!(peer = %event.peer, "No answer to pings: closing the connection");
+            self.close(event.connection);
         }
     }
 
     fn trust_members(&mut self) {
         let roster = self.members.borrow_and_update().clone();
-        for device in roster.devices() {
-            if let Some(peer) = identity::peer_id(device.cert.device) {
-                self.swarm.behaviour_mut().limits.bypass_peer_id(&peer);
+        let devices = roster.devices().map(|device| device.cert.device);
+        let trusted: HashSet<_> = devices.filter_map(identity::peer_id).collect();
+        let limits = &mut self.swarm.behaviour_mut().limits;
+        trusted.iter().for_each(|peer| limits.bypass_peer_id(peer));
+        for removed in std::mem::replace(&mut self.trusted, trusted.clone()).difference(&trusted) {
+            self.swarm.behaviour_mut().limits.remove_peer_id(removed);
+            self.links.unwelcome(*removed);
+            let of_removed = self.connections.iter().filter(|(_, known)| known.peer == *removed);
+            for connection in of_removed.map(|(id, _)| *id).collect::<Vec<_>>() {
+                self.close(connection);
             }
         }
         // What a stranger said counts as soon as it has joined.
@@ -270,6 +321,7 @@ impl Driver {
         self.notice_upheaval();
         self.disconnect_strangers();
         self.keep_relays();
+        self.improve();
     }
 
     fn disconnect_strangers(&mut self) {
@@ -285,12 +337,12 @@ impl Driver {
             .map(|(id, _)| *id)
             .collect();
         for connection in overdue {
-            self.swarm.close_connection(connection);
+            self.close(connection);
         }
     }
 
     fn is_friend(&self, peer: PeerId) -> bool {
-        self.swarm.behaviour().limits.is_bypassed(&peer)
+        self.trusted.contains(&peer)
     }
 
     fn listening(&mut self, address: Multiaddr) {

@@ -103,6 +103,11 @@ impl Links {
         self.lock().welcome.insert(peer);
     }
 
+    /// This peer is a stranger again.
+    pub fn unwelcome(&self, peer: PeerId) {
+        self.lock().welcome.remove(&peer);
+    }
+
     /// Whether a greeting of this peer was welcome.
     pub fn is_welcome(&self, peer: PeerId) -> bool {
         self.lock().welcome.contains(&peer)

@@ -16,8 +16,9 @@ use super::candidates::Candidates;
 use crate::friendnet::identity::device_id;
 use crate::friendnet::roster::Roster;
 
-/// Connections of friends stay open between runs of the upload queue.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// Connections of friends stay open for good: a punched hole costs a common friend to get again. Dead ones are found by
+/// pings, strangers are shown the door by the driver.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Most streams on one connection. A friend needs two lanes and one for the roster.
 const STREAMS_MAX: usize = 64;
 /// Handshakes going on at once.
@@ -26,7 +27,7 @@ const PENDING_MAX: u32 = 32;
 const STRANGERS_MAX: u32 = 32;
 /// Chosen with the timeout: a laptop that went to sleep is noticed within two minutes, and a slow uplink with a full send
 /// buffer is not mistaken for one.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What identify says of us: of no meaning to gridbackup, which tells its version in greetings.

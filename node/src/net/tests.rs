@@ -436,4 +436,48 @@ async fn what_is_offered_to_all_is_a_limit_on_the_sum() {
         Err(StoreError::Full { .. })
     ));
     assert!(own.room(1).is_ok());
+
+async fn a_removed_member_is_disconnected_and_gets_nothing_more_from_anybody() {
+    let (ada, bob) = friends().await;
+    let cleo = node(3).await;
+    cleo.net
+        .join(&ada.net.invite("Cleo", LATER).await.unwrap())
+        .await
+        .unwrap();
+    let (id, share) = bob.fixture.share(0);
+    bob.net.peer(ada.net.device()).put(id, share.clone()).await.unwrap();
+    bob.net.peer(cleo.net.device()).put(id, share.clone()).await.unwrap();
+    assert!(matches!(
+        cleo.net.remove_member(bob.fixture.account()),
+        Err(RemovalError::Refused(_))
+    ));
+    assert!(ada.net.remove_member(bob.fixture.account()).unwrap());
+    eventually("Cleo hears of it", || {
+        cleo.net.roster().member(bob.fixture.account()).is_none()
+    })
+    .await;
+    for holder in [&ada, &cleo] {
+        eventually("disconnected", || !holder.net.connected(bob.net.device())).await;
+        let store = bob.net.peer(holder.net.device());
+        assert!(matches!(store.get(id, 0..100).await, Err(StoreError::Refused { .. })));
+        assert!(matches!(
+            store.put(id, share.clone()).await,
+            Err(StoreError::Refused { .. })
+        ));
+    }
+    let of_cleo = cleo.net.invite("Bob again", LATER).await.unwrap();
+    assert!(
+        bob.net.join(&of_cleo).await.is_err(),
+        "only who removed may take it back"
+    );
+    let of_ada = ada.net.invite("Bob again", LATER).await.unwrap();
+    bob.net.join(&of_ada).await.unwrap();
+    eventually("Cleo hears of that, too", || {
+        cleo.net.roster().device(bob.net.device()).is_some()
+    })
+    .await;
+    assert_eq!(
+        bob.net.peer(cleo.net.device()).get(id, 0..100).await.unwrap(),
+        share.data[..100]
+    );
 }

@@ -4,6 +4,7 @@ use crate::message::*;
 
 fn style() -> Style {
     Style {
+        screen: false,
         color: false,
         now: at(1_000_000 + 7_260),
         zone: TimeZone::UTC,

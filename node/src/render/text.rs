@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::table::Row;
-use super::{Style, summary};
+use super::{Style, qr, summary};
 use crate::human::{ByteSize, Period};
 use crate::message::{
     Entry, FileState, Finding, Initialized, Job, Level, Message, Peer, PeerKind, Problem, Snapshot, Status,
@@ -49,6 +49,9 @@ pub fn text(message: &Message, style: &Style) -> String {
         Message::Initialized(initialized) => return initialized_text(initialized),
         Message::Status(status) => return status_text(status, style),
         Message::Summary(summary) => summary::text(summary),
+        Message::Ticket(ticket) if style.screen => {
+            return qr::qr(&ticket.ticket, style.color) + &clean(&ticket.ticket) + "\n";
+        }
         Message::Ticket(ticket) => ticket.ticket.clone(),
         Message::Ready(ready) => {
             format!(

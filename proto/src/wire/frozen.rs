@@ -8,6 +8,7 @@ use super::frame::{LENGTH_BYTES, parse, prefix};
 use super::greeting::{Greeting, Refusal};
 use super::member::{MemberMessage, join_proof};
 use super::receipt::{Receipt, ReceiptBody};
+use super::removal::Removal;
 use super::roster::{DeviceRecord, MemberRecord, RosterRecords, acceptance, grid_id};
 use super::share::{Failure, ShareMessage};
 use super::ticket::TicketId;
@@ -266,6 +267,28 @@ fn a_receipt_of_version_1_does_not_change() {
     let golden = include_bytes!("../../golden/wire/v1-receipt.bin");
     assert_eq!(receipt.encode(), golden);
     assert_eq!(Receipt::decode(golden), Ok(receipt));
+}
+
+#[test]
+fn a_removal_of_version_1_does_not_change() {
+    let founder = SigningKey::from_bytes(&[5; 32]);
+    let grid = grid_id(AccountId(founder.verifying_key().to_bytes()), 1_800_000_000);
+    let removal = Removal {
+        remover: AccountId([0; 32]),
+        account: AccountId([0xac; 32]),
+        device: None,
+        seq: 1,
+        is_removed: true,
+        admitted: vec![AccountId([0xad; 32])],
+        signature: [0; 64],
+    };
+    let removal = removal.signed(&founder, grid);
+    let golden = include_bytes!("../../golden/wire/v1-removal.bin");
+    assert_eq!(
+        data_encoding::HEXLOWER.encode(&removal.encode()),
+        data_encoding::HEXLOWER.encode(golden)
+    );
+    assert_eq!(Removal::decode(golden), Ok(removal));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use minicbor::{Decode, Encode};
 use crate::id::{AccountId, DeviceId, GridId};
 use crate::keys::DeviceCert;
 use crate::wire::frame::PAYLOAD_BYTES_MAX;
+use crate::wire::removal::{REMOVALS_BYTES_MAX, REMOVALS_MAX};
 use crate::wire::signed;
 
 /// Most members of a grid.
@@ -25,7 +26,9 @@ pub const NAME_BYTES_MAX: usize = 64;
 const DEVICE_BYTES_MAX: usize = 256 + ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 2) + 96;
 const MEMBER_BYTES_MAX: usize = 2 * 32 + 2 * 64 + NAME_BYTES_MAX + 32;
 // The fullest roster fits one frame.
-const _: () = assert!(MEMBERS_MAX * (MEMBER_BYTES_MAX + DEVICES_MAX * DEVICE_BYTES_MAX) + 64 <= PAYLOAD_BYTES_MAX);
+const _: () = assert!(
+    MEMBERS_MAX * (MEMBER_BYTES_MAX + DEVICES_MAX * DEVICE_BYTES_MAX) + REMOVALS_BYTES_MAX + 64 <= PAYLOAD_BYTES_MAX
+);
 
 const ACCEPTANCE: &str = "gridbackup 2026 acceptance";
 const ADMISSION: &str = "gridbackup 2026 admission";
@@ -86,7 +89,7 @@ pub struct RosterRecords {
     /// Their devices, in order of device.
     #[n(3)]
     pub devices: Vec<DeviceRecord>,
-    /// Reserved for removals; empty in version 1.
+    /// Encoded [`Removal`](super::removal::Removal)s, in order of subject.
     #[n(4)]
     pub removals: Vec<ByteVec>,
 }
@@ -261,6 +264,10 @@ impl RosterRecords {
         }
         if records.members.len() > MEMBERS_MAX || records.devices.len() > MEMBERS_MAX * DEVICES_MAX {
             return Err(malformed("more members or devices than a grid can have".into()));
+        }
+        let removal_bytes: usize = records.removals.iter().map(|removal| removal.len()).sum();
+        if records.removals.len() > REMOVALS_MAX || removal_bytes > REMOVALS_BYTES_MAX {
+            return Err(malformed("more removals than a roster can have".into()));
         }
         Ok(records)
     }

@@ -123,3 +123,123 @@ fn a_damaged_roster_file_is_named_and_not_replaced() {
     std::fs::write(&path, b"?").unwrap();
     assert!(matches!(Roster::load(&path), Err(RosterFileError::Damaged { .. })));
 }
+
+#[test]
+fn the_founder_removes_a_member_whose_later_word_counts_for_nothing() {
+    let mut roster = founded();
+    for record in [admit(1, 2, 150), admit(2, 3, 160)] {
+        assert!(roster.add_member(record));
+    }
+    roster.add_device(device(2, 20, 1));
+    assert_eq!(roster.remove_member(&key(1), account(&key(2))), Ok(true));
+    assert!(roster.member(account(&key(2))).is_none());
+    assert_eq!(roster.devices().count(), 0);
+    assert!(roster.member(account(&key(3))).is_some(), "whom it had admitted stays");
+    assert!(!roster.add_member(admit(2, 4, 120)), "however early it is dated");
+    assert!(!roster.add_member(admit(2, 2, 1)));
+    assert_eq!(Roster::from_records(&roster.records()), roster);
+    assert!(roster.take_back(&key(1), account(&key(2))));
+    assert!(roster.member(account(&key(2))).is_some());
+}
+
+#[test]
+fn nobody_but_the_founder_removes_others() {
+    let mut roster = founded();
+    roster.add_member(admit(1, 2, 150));
+    roster.add_member(admit(1, 3, 150));
+    let refused = Err(standing::RemoveError::NotFounder { founder: "Ada".into() });
+    assert_eq!(roster.remove_member(&key(2), account(&key(3))), refused);
+    assert_eq!(roster.remove_member(&key(2), account(&key(2))), Ok(true), "but itself");
+    assert_eq!(roster.members().count(), 2);
+}
+
+#[test]
+fn a_lost_device_is_removed_by_its_account() {
+    let mut roster = founded();
+    let laptop = device(1, 10, 1).device().unwrap();
+    roster.add_device(device(1, 10, 1));
+    roster.add_device(device(1, 11, 1));
+    assert_eq!(roster.remove_device(&key(1), laptop), Ok(true));
+    assert!(roster.device(laptop).is_none());
+    roster.add_device(device(1, 10, 9));
+    assert!(roster.device(laptop).is_none(), "a newer record does not bring it back");
+    assert_eq!(roster.devices().count(), 1);
+}
+
+#[test]
+fn a_member_cannot_hide_another_by_admitting_it_anew() {
+    let mut roster = founded();
+    roster.add_member(admit(1, 2, 150));
+    roster.add_member(admit(2, 3, 160));
+    assert!(
+        !roster.add_member(admit(3, 2, 0)),
+        "two who admitted each other lead nowhere"
+    );
+    assert_eq!(roster.members().count(), 3);
+}
+
+/// What happens at one of three nodes.
+#[derive(Clone, Debug)]
+enum Deed {
+    Admit { by: u8, whom: u8, secs: u64 },
+    Remove { whom: u8 },
+    TakeBack { whom: u8 },
+    Move { account: u8, seq: u64 },
+    Meet { other: usize },
+}
+
+fn deed() -> impl proptest::strategy::Strategy<Value = (usize, Deed)> {
+    use proptest::prelude::*;
+    let what = prop_oneof![
+        (1..6u8, 2..7u8, 100..400u64).prop_map(|(by, whom, secs)| Deed::Admit { by, whom, secs }),
+        (2..7u8).prop_map(|whom| Deed::Remove { whom }),
+        (2..7u8).prop_map(|whom| Deed::TakeBack { whom }),
+        (1..7u8, 1..4u64).prop_map(|(account, seq)| Deed::Move { account, seq }),
+        (0..3usize).prop_map(|other| Deed::Meet { other }),
+    ];
+    (0..3usize, what)
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn three_rosters_become_equal_whatever_happened_and_in_whatever_order_they_meet(
+        deeds in proptest::collection::vec(deed(), 0..24),
+        order in proptest::prelude::any::<bool>(),
+    ) {
+        let mut rosters = [founded(), founded(), founded()];
+        for (at, deed) in deeds {
+            match deed {
+                Deed::Admit { by, whom, secs } => {
+                    // Who was removed admits nobody at an honest node.
+                    if rosters[at].member(account(&key(by))).is_some() {
+                        rosters[at].add_member(admit(by, whom, secs));
+                    }
+                }
+                // The founder works at node 0 only, as one account on one device does.
+                Deed::Remove { whom } => drop(rosters[0].remove_member(&key(1), account(&key(whom)))),
+                Deed::TakeBack { whom } => drop(rosters[0].take_back(&key(1), account(&key(whom)))),
+                Deed::Move { account, seq } => drop(rosters[at].add_device(device(account, account * 10, seq))),
+                Deed::Meet { other } => {
+                    let records = rosters[other].records();
+                    rosters[at].merge(&records);
+                }
+            }
+        }
+        for _ in 0..4 {
+            let pairs = if order { [(0, 1), (1, 2), (2, 0), (1, 0)] } else { [(2, 1), (0, 2), (1, 0), (2, 0)] };
+            for (left, right) in pairs {
+                let records = rosters[right].records();
+                rosters[left].merge(&records);
+                let records = rosters[left].records();
+                rosters[right].merge(&records);
+            }
+        }
+        proptest::prop_assert_eq!(&rosters[0], &rosters[1]);
+        proptest::prop_assert_eq!(&rosters[1], &rosters[2]);
+        let records = rosters[0].records();
+        proptest::prop_assert!(!rosters[0].merge(&records), "merging is idempotent");
+        proptest::prop_assert_eq!(Roster::from_records(&records), rosters[0].clone());
+    }
+}

@@ -1,13 +1,15 @@
 //! How this node is reached from outside: what friends observe, what the router says, places at relays, punched holes, and
 //! what becomes of all that when the machine slept or the network changed.
 
+use std::collections::HashSet;
 use std::io;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, dcutr, identify, relay, upnp};
+use tokio::sync::oneshot;
 
 use super::{Driver, SLEEP_MIN};
 use crate::friendnet::identity;
@@ -18,6 +20,8 @@ use crate::net::relays::{Offer, RelayUse, Step};
 const EXTERNAL_MAX: usize = 4;
 /// Most addresses remembered as once reached. Chosen: home, work, a mobile phone, in both protocols and IP versions.
 const PROVEN_MAX: usize = 16;
+/// How often straight ways are tried beside a relayed one.
+const IMPROVE_INTERVAL: Duration = Duration::from_secs(600);
 
 impl Driver {
     pub(super) fn on_identify(&mut self, event: identify::Event) {
@@ -209,6 +213,29 @@ impl Driver {
         });
     }
 
+    /// Dials straight addresses of friends that are reached through relays: a port may have been forwarded since.
+    pub(super) fn improve(&mut self) {
+        let now = Instant::now();
+        let relayed = self.connections.values().filter(|known| known.is_relayed);
+        let relayed: HashSet<_> = relayed.map(|known| known.peer).collect();
+        self.improved.retain(|peer, _| relayed.contains(peer));
+        for peer in relayed {
+            let last = *self.improved.entry(peer).or_insert(now);
+            if now - last < IMPROVE_INTERVAL {
+                continue;
+            }
+            self.improved.insert(peer, now);
+            let mut addresses = self.links.addresses(peer);
+            let roster = self.members.borrow().clone();
+            if let Some(device) = identity::device_id(peer).and_then(|device| roster.device(device)) {
+                addresses.extend(device.addresses());
+            }
+            addresses.retain(|address| !is_relayed(address));
+            // Nobody waits for it: a straight connection that comes up replaces the relayed one.
+            self.dialing.ask(peer, addresses, oneshot::channel().0);
+        }
+    }
+
     /// After a sleep, or when an address of this machine came or went, old connections lead nowhere and old waits make no
     /// sense.
     pub(super) fn notice_upheaval(&mut self) {
@@ -226,7 +253,7 @@ impl Driver {
             self.refuted(&address);
         }
         for connection in self.connections.keys().copied().collect::<Vec<_>>() {
-            self.swarm.close_connection(connection);
+            self.close(connection);
         }
         self.relays.forgive();
         self.links.upheaval();
