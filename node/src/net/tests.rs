@@ -428,7 +428,7 @@ async fn a_discard_for_another_holder_is_refused() {
 async fn what_is_offered_to_all_is_a_limit_on_the_sum() {
     let (ada, bob) = friends().await;
     let ((id, share), (_, other)) = (bob.fixture.share(0), bob.fixture.share(1));
-    let own = super::Kept::new(&ada.home.path().join("store"), Some(share.stored_bytes() as u64 + 1));
+    let own = crate::peer::kept::Kept::new(&ada.home.path().join("store"), Some(share.stored_bytes() as u64 + 1));
     bob.net.peer(ada.net.device()).put(id, share.clone()).await.unwrap();
     // Counted from what is on disk, whoever's it is.
     assert!(matches!(
@@ -436,7 +436,9 @@ async fn what_is_offered_to_all_is_a_limit_on_the_sum() {
         Err(StoreError::Full { .. })
     ));
     assert!(own.room(1).is_ok());
+}
 
+#[tokio::test(flavor = "multi_thread")]
 async fn a_removed_member_is_disconnected_and_gets_nothing_more_from_anybody() {
     let (ada, bob) = friends().await;
     let cleo = node(3).await;
