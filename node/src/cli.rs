@@ -28,6 +28,7 @@ mod retention;
 mod run;
 mod serving;
 mod signals;
+mod simulate;
 mod snapshot_path;
 mod snapshots;
 mod status;
@@ -120,6 +121,8 @@ enum Command {
     Check(check::Args),
     /// What stands between this node and its friends, and what to do about it
     Doctor,
+    /// How long would a grid like this keep my data: simulated years beside the formula
+    Simulate(simulate::Args),
     /// Stop the daemon cleanly
     Stop,
     /// Read and change settings, keeping comments
@@ -193,6 +196,7 @@ fn run(cli: Cli, options: RenderOptions) -> Result<Exit, Failure> {
         Command::Completions(args) => return completions::run(&args),
         Command::Man => return man::run(),
         Command::Demo(args) => return context::block_on(demo::run(args, options))?,
+        Command::Simulate(args) => return simulate::run(&args, paths().ok().as_ref(), options),
         _ => {}
     }
     let context = Context {
@@ -229,7 +233,7 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
         Command::Prune(args) => context.execute(args.request()).await,
         Command::Undelete(args) => context.execute(args.request()).await,
         Command::Stop => context.execute(Request::Stop).await,
-        Command::Demo(_) | Command::Init(_) | Command::Completions(_) | Command::Man => {
+        Command::Demo(_) | Command::Simulate(_) | Command::Init(_) | Command::Completions(_) | Command::Man => {
             unreachable!("these were answered without a runtime")
         }
     }

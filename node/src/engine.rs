@@ -33,6 +33,7 @@ mod keeping;
 mod listen;
 mod look;
 mod membership;
+mod outlook;
 mod peers;
 mod recover;
 mod restore;

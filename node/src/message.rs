@@ -11,8 +11,8 @@ mod summary;
 pub use finding::{Finding, Level};
 pub use path::PathName;
 pub use summary::{
-    CheckSummary, DemoSummary, ForgetSummary, PruneSummary, RecoverSummary, RestoreSummary, RunSummary, Summary,
-    UndeleteSummary,
+    CheckSummary, DemoSummary, ForgetSummary, PruneSummary, RecoverSummary, RestoreSummary, RunSummary,
+    SimulateSummary, Summary, UndeleteSummary,
 };
 
 use crate::failure::Failure;
@@ -103,7 +103,7 @@ pub struct Ready {
 }
 
 /// Is my data safe.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// Everything in the newest snapshot is protected.
     pub safe: bool,
@@ -144,6 +144,31 @@ pub struct Status {
     /// What this node noticed about other members.
     #[serde(default)]
     pub alarms: Vec<Alarm>,
+    /// Probability that what is on the grid can be read at once, at a random moment; none while nothing is there.
+    #[serde(default)]
+    pub p_restorable_now: Option<f64>,
+    /// That it can be read within 48 hours.
+    #[serde(default)]
+    pub p_restorable_48h: Option<f64>,
+    /// That some of it is lost to all peers within a year (this machine still has the files then).
+    #[serde(default)]
+    pub p_loss_year: Option<f64>,
+    /// The two before it rest on what was measured of peers; else on who answers now.
+    #[serde(default)]
+    pub uptimes_measured: bool,
+    /// What would help most: `another_friend`, `always_on_peer`; none if nothing is needed.
+    #[serde(default)]
+    pub advice: Option<Advice>,
+}
+
+/// What would make a restore surer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Advice {
+    /// One more friend, in a household of its own.
+    AnotherFriend,
+    /// A peer that is always on.
+    AlwaysOnPeer,
 }
 
 /// Something is wrong with a member, as far as this node can tell.

@@ -112,6 +112,39 @@ pub fn health(conn: &Connection, tolerate: u8) -> Result<Health, DbError> {
     })?;
     Ok(health)
 }
+
+/// Different sets of peers looked at, at most: packs of a backup lie on the same few friends.
+const SPREADS_MAX: u32 = 1000;
+
+/// A set of peers that hold shares of some pack, of which `k` are needed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spread {
+    /// Shares needed.
+    pub k: u8,
+    /// Who has one.
+    pub peers: Vec<PeerKey>,
+}
+
+/// All different spreads of packs that could be read: those with fewer than k holders are still on their way, or at risk.
+pub fn spreads(conn: &Connection) -> Result<Vec<Spread>, DbError> {
+    let mut select = conn.prepare_cached(
+        "SELECT DISTINCT k, peers FROM (
+             SELECT pack.k AS k, group_concat(peer.key, char(10) ORDER BY peer.key) AS peers
+             FROM pack JOIN share ON share.pack = pack.id JOIN peer ON peer.id = share.holder
+             WHERE pack.held >= pack.k AND pack.id NOT IN (SELECT pack FROM dead_pack)
+             GROUP BY pack.id
+         ) LIMIT ?1",
+    )?;
+    let spreads = select.query_map([SPREADS_MAX], |row| {
+        let peers: String = row.get(1)?;
+        Ok(Spread {
+            k: row.get(0)?,
+            peers: peers.lines().map(|key| PeerKey(key.to_owned())).collect(),
+        })
+    })?;
+    Ok(spreads.collect::<Result<_, _>>()?)
+}
+
 /// Records a pack learned from the grid (recover), without holders; returns the row it has now or had already.
 pub fn insert_known(
     tx: &Transaction<'_>,

@@ -54,6 +54,7 @@ impl Engine {
         status.tolerate = tolerate.into();
         (status.bytes_received, status.bytes_for_friends) = self.kept_for_friends().await;
         status.alarms = self.alarms().await;
+        self.set_outlook(&mut status, &online)?;
         sink.send(status).await?;
         Ok(Exit::Done)
     }

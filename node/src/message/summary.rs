@@ -16,6 +16,8 @@ pub enum Summary {
     Check(CheckSummary),
     /// `demo`.
     Demo(DemoSummary),
+    /// `simulate`.
+    Simulate(SimulateSummary),
     /// `forget`.
     Forget(ForgetSummary),
     /// `prune`, `forget --prune`.
@@ -183,4 +185,55 @@ pub struct UndeleteSummary {
     pub shares_recalled: u64,
     /// Their bytes.
     pub bytes_recalled: u64,
+}
+
+/// `simulate`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SimulateSummary {
+    /// Friends in each grid.
+    pub friends: u32,
+    /// The part of the time that each is on.
+    pub uptime: f64,
+    /// Friends that may vanish.
+    pub tolerate: u32,
+    /// Shares needed and made of each pack.
+    pub k: u32,
+    /// See `k`.
+    pub n: u32,
+    /// Losses of one friend a year, as a rate.
+    pub friend_losses_per_year: f64,
+    /// Grids simulated.
+    pub runs: u64,
+    /// Years of each.
+    pub years: f64,
+    /// With this seed and equal options a run says the same.
+    pub seed: u64,
+    /// Measured, and by the closed form: everything can be read at once.
+    pub p_restorable_now: f64,
+    /// See `p_restorable_now`.
+    pub p_restorable_now_formula: f64,
+    /// Within 48 hours.
+    pub p_restorable_48h: f64,
+    /// See `p_restorable_48h`.
+    pub p_restorable_48h_formula: f64,
+    /// How often the friends alone had too few shares left.
+    pub losses: u64,
+    /// Losses a year, measured; the bounds that hold with 95 % probability; by the closed form.
+    pub losses_per_year: f64,
+    /// See `losses_per_year`.
+    pub losses_per_year_low: f64,
+    /// See `losses_per_year`.
+    pub losses_per_year_high: f64,
+    /// See `losses_per_year`.
+    pub losses_per_year_formula: f64,
+    /// Friends lost in all runs.
+    pub friends_lost: u64,
+    /// Bytes of shares put anew, a grid and year, for 200 GiB of backup.
+    pub repair_bytes_per_year: u64,
+    /// Days from the loss of a share until it was elsewhere, on average.
+    pub repair_days: f64,
+    /// Broken rules: more than none is a defect of this program.
+    pub violations: u64,
+    /// Time taken.
+    pub seconds: f64,
 }

@@ -1,10 +1,10 @@
 //! The last word of each command, as one line.
 
-use super::text::{count, seconds, short};
+use super::text::{count, percent, seconds, short};
 use crate::human::ByteSize;
 use crate::message::{
-    CheckSummary, DemoSummary, ForgetSummary, PruneSummary, RecoverSummary, RestoreSummary, RunSummary, Summary,
-    UndeleteSummary,
+    CheckSummary, DemoSummary, ForgetSummary, PruneSummary, RecoverSummary, RestoreSummary, RunSummary,
+    SimulateSummary, Summary, UndeleteSummary,
 };
 
 /// A summary in one line.
@@ -15,6 +15,7 @@ pub fn text(summary: &Summary) -> String {
         Summary::Recover(recover) => recover_text(recover),
         Summary::Check(check) => check_text(check),
         Summary::Demo(demo) => demo_text(demo),
+        Summary::Simulate(simulate) => simulate_text(simulate),
         Summary::Forget(forget) => forget_text(forget),
         Summary::Prune(prune) => prune_text(prune),
         Summary::Undelete(undelete) => undelete_text(undelete),
@@ -101,6 +102,51 @@ fn check_text(check: &CheckSummary) -> String {
         count(check.packs, "pack", "packs"),
         check.shares_bad,
         ByteSize(check.bytes_read),
+    )
+}
+
+/// A small table: the only summary of more than one line.
+fn simulate_text(simulate: &SimulateSummary) -> String {
+    let in_loss = |rate: f64| match rate {
+        0.0 => "none".to_owned(),
+        rate if rate >= 1.0 => format!("{rate:.1} a year"),
+        rate => format!("one in {:.0} years", 1.0 / rate),
+    };
+    let broken = match simulate.violations {
+        0 => String::new(),
+        count => format!("\n{count} rules were broken: please report this line with the seed"),
+    };
+    format!(
+        "{} with {} each, on {} of the time; any {} of {} shares restore; each friend is lost {} times a year\n\n  \
+         {:<24} {:>22} {:>18}\n  {:<24} {:>22} {:>18}\n  {:<24} {:>22} {:>18}\n  {:<24} {:>22} {:>18}\n\n\
+         {} (95 %: {} to {} a year), {} friends; repair took {:.1} days and {} a year; {}\n\
+         Replay: --seed {}{broken}",
+        count(simulate.runs, "grid", "grids"),
+        count(u64::from(simulate.friends), "friend", "friends"),
+        percent(simulate.uptime),
+        simulate.k,
+        simulate.n,
+        simulate.friend_losses_per_year,
+        "",
+        "simulated",
+        "formula",
+        "restorable at once",
+        percent(simulate.p_restorable_now),
+        percent(simulate.p_restorable_now_formula),
+        "within 48 hours",
+        percent(simulate.p_restorable_48h),
+        percent(simulate.p_restorable_48h_formula),
+        "losses",
+        in_loss(simulate.losses_per_year),
+        in_loss(simulate.losses_per_year_formula),
+        count(simulate.losses, "loss", "losses"),
+        format_args!("{:.1e}", simulate.losses_per_year_low),
+        format_args!("{:.1e}", simulate.losses_per_year_high),
+        simulate.friends_lost,
+        simulate.repair_days,
+        ByteSize(simulate.repair_bytes_per_year),
+        seconds(simulate.seconds),
+        simulate.seed,
     )
 }
 

@@ -151,6 +151,42 @@ fn initialized_text(initialized: &Initialized) -> String {
     text + "Next: `gridbackup folder add PATH`, and `gridbackup peer add` or `gridbackup join TICKET`.\n"
 }
 
+/// A probability in percent: never rounded to certainty.
+pub(super) fn percent(probability: f64) -> String {
+    match probability * 100.0 {
+        of if of > 99.99 && of < 100.0 => "> 99.99 %".to_owned(),
+        of if of > 0.0 && of < 0.01 => "< 0.01 %".to_owned(),
+        of if of.fract() == 0.0 => format!("{of:.0} %"),
+        of => format!("{of:.2} %"),
+    }
+}
+
+fn outlook_text(status: &Status) -> String {
+    let (Some(now), Some(soon), Some(loss)) = (status.p_restorable_now, status.p_restorable_48h, status.p_loss_year)
+    else {
+        return String::new();
+    };
+    let by = match status.uptimes_measured {
+        true => "by measured uptimes",
+        false => "by who answers now; uptimes are not measured yet",
+    };
+    let advice = match status.advice {
+        None => "",
+        Some(Advice::AnotherFriend) => {
+            "Most would be won by another friend, in another household: `gridbackup invite`\n"
+        }
+        Some(Advice::AlwaysOnPeer) => {
+            "Most would be won by a peer that is always on: a home server, or `gridbackup peer add`\n"
+        }
+    };
+    format!(
+        "Restorable at once: {}, within 48 hours: {} ({by})\nLost to all peers within a year: {}\n{advice}",
+        percent(now),
+        percent(soon),
+        percent(loss),
+    )
+}
+
 fn status_text(status: &Status, style: &Style) -> String {
     let verdict = match (status.files_total, status.safe) {
         (0, _) => paint("Nothing is backed up yet", YELLOW, style),
@@ -198,6 +234,7 @@ fn status_text(status: &Status, style: &Style) -> String {
         (Some(id), Some(at)) => format!("{} of {} ({})", short(id), time(at, style), age(at, style)),
     };
     text.push_str(&format!("Newest complete snapshot: {newest}\n"));
+    text.push_str(&outlook_text(status));
     for alarm in &status.alarms {
         text.push_str(&paint(&clean(&alarm.text), YELLOW, style));
         text.push('\n');
