@@ -66,6 +66,7 @@ fn every_message() -> Vec<Message> {
         Summary::Recover(RecoverSummary::default()).into(),
         Summary::Check(CheckSummary::default()).into(),
         Summary::Demo(DemoSummary::default()).into(),
+        Summary::Simulate(SimulateSummary::default()).into(),
         Status {
             files_total: 2,
             safe: true,
@@ -318,6 +319,23 @@ fn status_says_in_one_look_whether_all_is_safe() {
         ..Default::default()
     });
     assert!(at_risk.starts_with("Not safe: 2 files are on fewer peers"), "{at_risk}");
+    let forecast = status(Status {
+        p_restorable_now: Some(0.8125),
+        p_restorable_48h: Some(0.999_999),
+        p_loss_year: Some(1e-7),
+        uptimes_measured: true,
+        advice: Some(Advice::AlwaysOnPeer),
+        ..Default::default()
+    });
+    let line = "Restorable at once: 81.25 %, within 48 hours: > 99.99 % (by measured uptimes)";
+    assert!(
+        forecast.contains(line) && forecast.contains("within a year: < 0.01 %"),
+        "{forecast}"
+    );
+    assert!(
+        forecast.contains("a peer that is always on") && !none.contains("Restorable"),
+        "{forecast}"
+    );
 }
 
 #[test]

@@ -142,3 +142,23 @@ fn a_peer_is_charged_the_stored_form_of_what_it_holds() {
     assert_eq!(read(&db, |conn| held_by(conn, &peer(1))), (bytes, 2));
     assert_eq!(read(&db, |conn| held_by(conn, &peer(2))), (0, 0));
 }
+
+#[test]
+fn spreads_are_told_once_and_only_of_packs_that_can_be_read() {
+    let db = Db::in_memory(&[]).unwrap();
+    for number in [1, 2] {
+        let pack = fixture::pack(number, 2, 3);
+        known(&db, &pack);
+        for (at, (id, _)) in pack.shares.iter().enumerate() {
+            held(&db, at as u8, &[*id]);
+        }
+    }
+    let short = fixture::pack(3, 2, 3);
+    known(&db, &short);
+    held(&db, 7, &[short.shares[0].0]);
+    let expected = Spread {
+        k: 2,
+        peers: (0..3).map(peer).collect(),
+    };
+    assert_eq!(read(&db, spreads), [expected]);
+}
