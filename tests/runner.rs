@@ -15,6 +15,10 @@ mod crash;
 mod faults;
 #[path = "e2e/keep.rs"]
 mod keep;
+#[path = "e2e/healing.rs"]
+mod healing;
+#[path = "e2e/liars.rs"]
+mod liars;
 #[path = "e2e/main_job.rs"]
 mod main_job;
 #[path = "e2e/priority.rs"]

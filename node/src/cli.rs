@@ -23,6 +23,7 @@ mod man;
 mod peer;
 mod queue;
 mod recover;
+mod repair;
 mod restore;
 mod retention;
 mod run;
@@ -123,6 +124,8 @@ enum Command {
     Doctor,
     /// How long would a grid like this keep my data: simulated years beside the formula
     Simulate(simulate::Args),
+    /// Build shares anew that are lost; the daemon does it by itself
+    Repair(repair::Args),
     /// Stop the daemon cleanly
     Stop,
     /// Read and change settings, keeping comments
@@ -227,6 +230,7 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
         Command::Ls(args) => context.execute(args.request()).await,
         Command::Cat(args) => context.execute(args.request()?).await,
         Command::Check(args) => context.execute(args.request()).await,
+        Command::Repair(args) => context.execute(args.request()).await,
         Command::Restore(args) => context.execute(args.request()?).await,
         Command::Doctor => context.execute(Request::Doctor).await,
         Command::Forget(args) => context.execute(args.request()).await,

@@ -59,6 +59,16 @@ pub struct Config {
     pub publish_interval: Period,
     /// After what time without a sign of life, or without a new backup, of a member an alarm is raised.
     pub alarm_after: Period,
+    /// Silence after which a peer is no longer counted on when little else is left.
+    pub suspect_after: Period,
+    /// Silence after which what a peer held is built anew elsewhere.
+    pub lost_after: Period,
+    /// How often the daemon looks whether something is to be built anew.
+    pub repair_interval: Period,
+    /// How often each peer is asked to prove that it has what it took.
+    pub audit_interval: Period,
+    /// How often everything kept for friends is read again.
+    pub scrub_interval: Period,
     /// What goes first; none: built in.
     pub priority: Option<Weights>,
 }
@@ -146,6 +156,12 @@ impl Default for Config {
             publish_interval: Period(Duration::from_secs(300)),
             // Chosen: longer than a weekend away with the lid closed.
             alarm_after: Period(Duration::from_secs(3 * 86_400)),
+            // The reasons for these are at `upload_queue::care`'s defaults; a disk is read whole each month as in Garage.
+            suspect_after: Period(Duration::from_secs(24 * 3600)),
+            lost_after: Period(Duration::from_secs(14 * 24 * 3600)),
+            repair_interval: Period(Duration::from_secs(3600)),
+            audit_interval: Period(Duration::from_secs(24 * 3600)),
+            scrub_interval: Period(Duration::from_secs(30 * 24 * 3600)),
             priority: None,
         }
     }
@@ -159,6 +175,9 @@ impl Config {
                 "`tolerate` is {}, at most {TOLERATE_MAX} is possible",
                 self.tolerate
             ));
+        }
+        if self.lost_after.0 < self.suspect_after.0 {
+            return Err("`lost_after` is shorter than `suspect_after`".to_owned());
         }
         if !(1..=19).contains(&self.zstd_level) {
             return Err(format!("`zstd_level` is {}, it must be from 1 to 19", self.zstd_level));

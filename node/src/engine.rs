@@ -22,6 +22,8 @@ use crate::request::Request;
 
 mod alarms;
 pub mod bandwidth;
+mod audit;
+mod care;
 mod check;
 mod clock;
 mod daemon;
@@ -30,12 +32,14 @@ mod doctor;
 mod failures;
 mod friends;
 mod keeping;
+mod help;
 mod listen;
 mod look;
 mod membership;
 mod outlook;
 mod peers;
 mod recover;
+mod repair;
 mod restore;
 mod retention;
 mod run;
@@ -88,6 +92,8 @@ struct Inner {
     bandwidth: Bandwidth,
     /// Held by the backup or restore that runs: the two would fight for memory and bandwidth, two backups for the queue.
     busy: Mutex<()>,
+    /// Held while shares are looked after: one round at a time.
+    caring: Mutex<care::Caring>,
     shutdown: CancellationToken,
 }
 
@@ -108,6 +114,7 @@ impl Engine {
             uploader: OnceCell::new(),
             bandwidth: Bandwidth::default(),
             busy: Mutex::new(()),
+            caring: Mutex::default(),
             shutdown: CancellationToken::new(),
         };
         let engine = Self(Arc::new(inner));
@@ -147,6 +154,7 @@ impl Engine {
             Request::Undelete { snapshots } => self.undelete(&snapshots, &sink).await,
             Request::Recover { via, before } => self.recover(&via, before, &sink).await,
             Request::Check { read_percent } => self.check(read_percent, &sink).await,
+            Request::Repair { once } => self.repair(once, &sink).await,
             Request::Invite { name, expires_secs } => self.invite(name, expires_secs, &sink).await,
             Request::Join { ticket } => self.join(&ticket, &sink).await,
             Request::Doctor => self.doctor(&sink).await,

@@ -4,6 +4,8 @@ pub mod friendnet;
 pub mod net;
 pub mod peer;
 
+pub mod care;
+
 pub mod api;
 pub mod cli;
 pub mod config;

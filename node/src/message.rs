@@ -11,7 +11,7 @@ mod summary;
 pub use finding::{Finding, Level};
 pub use path::PathName;
 pub use summary::{
-    CheckSummary, DemoSummary, ForgetSummary, PruneSummary, RecoverSummary, RestoreSummary, RunSummary,
+    CheckSummary, DemoSummary, ForgetSummary, PruneSummary, RecoverSummary, RepairSummary, RestoreSummary, RunSummary,
     SimulateSummary, Summary, UndeleteSummary,
 };
 
@@ -323,6 +323,9 @@ pub struct Peer {
     /// Audits passed, and done.
     #[serde(default)]
     pub audits: Option<(u64, u64)>,
+    /// `good`, `suspected`, `lost`, or `late`: good, but its proofs come so late that it may fetch them elsewhere.
+    #[serde(default)]
+    pub standing: String,
 }
 
 /// What a peer is.

@@ -61,6 +61,7 @@ use crate::friendnet::join::{self, JoinError};
 use crate::friendnet::members::{Members, RemovalError};
 use crate::friendnet::roster::{Roster, RosterFileError};
 use crate::peer::folder::Expired;
+use crate::peer::kept::{Kept, Shelf};
 use crate::peer::remote::RemoteStore;
 
 /// Dials waiting for the driver.
@@ -402,6 +403,11 @@ impl NetHandle {
             core.kept.heard.last_secs(account, now_secs),
             core.kept.newest_head_secs(account),
         )
+    }
+
+    /// The place of `owner`'s shares on this node, made when it is not there. Blocks on first use.
+    pub(crate) fn shelf(&self, owner: AccountId) -> Result<Shelf, proto::share_store::StoreError> {
+        self.shared.core.kept.shelf(owner)
     }
 
     /// What went over the network so far.

@@ -135,6 +135,12 @@ pub enum Request {
         #[serde(default)]
         read_percent: Option<u64>,
     },
+    /// Builds shares anew that are lost, and brings doubled ones to distinct places.
+    Repair {
+        /// One round, whether or not it leaves something to do.
+        #[serde(default)]
+        once: bool,
+    },
     /// Rebuilds the local state of a home that was just made from the phrase.
     Recover {
         /// Tickets, addresses, `dir:` or `s3:` peers to ask.

@@ -59,6 +59,43 @@ pub fn check_leaves(table: &[u8], first_leaf: u32, bytes: &[u8]) -> Result<(), u
     Ok(())
 }
 
+/// The hashes beside the way from leaf number `leaf` up to the root, lowest first: what proves that leaf to somebody who
+/// knows the share id only. `None` if `table` has no such leaf.
+pub fn path(table: &[u8], leaf: u32) -> Option<Vec<[u8; ENTRY_BYTES]>> {
+    let mut level = table.as_chunks::<ENTRY_BYTES>().0.to_vec();
+    let mut at = leaf as usize;
+    if at >= level.len() || !level.len().is_power_of_two() {
+        return None;
+    }
+    let mut path = Vec::new();
+    while level.len() > 1 {
+        path.push(level[at ^ 1]);
+        let merged = |pair: &[ChainingValue; 2]| merge_subtrees_non_root(&pair[0], &pair[1], Mode::Hash);
+        level = level.as_chunks::<2>().0.iter().map(merged).collect();
+        at /= 2;
+    }
+    Some(path)
+}
+
+/// The share id that `bytes`, as leaf number `leaf`, and the hashes beside its way up lead to.
+pub fn path_root(leaf: u32, bytes: &[u8], path: &[[u8; ENTRY_BYTES]]) -> Option<ShareId> {
+    let (top, below) = path.split_last()?;
+    if bytes.len() != LEAF_BYTES || u64::from(leaf) >> path.len().min(63) != 0 {
+        return None;
+    }
+    let pair = |level: usize, own: ChainingValue, beside: &ChainingValue| match leaf >> level & 1 {
+        0 => (own, *beside),
+        _ => (*beside, own),
+    };
+    let mut value = leaf_value(leaf, bytes);
+    for (level, beside) in below.iter().enumerate() {
+        let (left, right) = pair(level, value, beside);
+        value = merge_subtrees_non_root(&left, &right, Mode::Hash);
+    }
+    let (left, right) = pair(below.len(), value, top);
+    Some(ShareId(*merge_subtrees_root(&left, &right, Mode::Hash).as_bytes()))
+}
+
 fn leaf_value(leaf: u32, bytes: &[u8]) -> ChainingValue {
     let mut hasher = blake3::Hasher::new();
     hasher.set_input_offset(u64::from(leaf) * LEAF_BYTES as u64);
@@ -78,6 +115,29 @@ mod tests {
             let table = leaf_table(&bytes);
             assert_eq!(table.len(), table_bytes(bytes.len()));
             assert_eq!(table_root(&table).0, *blake3::hash(&bytes).as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_path_leads_from_its_leaf_to_the_root_and_from_no_other() {
+        for leaves in [2, 16, 256] {
+            let bytes = pattern("path", leaves * LEAF_BYTES);
+            let table = leaf_table(&bytes);
+            let root = table_root(&table);
+            let leaf_bytes = |leaf: usize| &bytes[leaf * LEAF_BYTES..(leaf + 1) * LEAF_BYTES];
+            for leaf in [0, 1, leaves / 2, leaves - 1] {
+                let way = path(&table, leaf as u32).unwrap();
+                assert_eq!(way.len(), leaves.ilog2() as usize);
+                assert_eq!(path_root(leaf as u32, leaf_bytes(leaf), &way), Some(root));
+                let other = (leaf + 1) % leaves;
+                assert_ne!(path_root(other as u32, leaf_bytes(leaf), &way), Some(root));
+                assert_ne!(path_root(leaf as u32, leaf_bytes(other), &way), Some(root));
+                assert_ne!(path_root(leaf as u32, leaf_bytes(leaf), &way[1..]), Some(root));
+            }
+            assert_eq!(path(&table, leaves as u32), None);
+            assert_eq!(path_root(leaves as u32, leaf_bytes(0), &path(&table, 0).unwrap()), None);
+            assert_eq!(path_root(0, &bytes[..LEAF_BYTES - 1], &path(&table, 0).unwrap()), None);
+            assert_eq!(path_root(0, leaf_bytes(0), &[]), None);
         }
     }
 

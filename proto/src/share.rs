@@ -173,21 +173,37 @@ impl Share {
         if self.tail.len() != size.tail_bytes() {
             return Err(length);
         }
-        let checked = &self.tail[hash_tree::table_bytes(self.data.len())..];
-        let (checked, sum) = checked.split_at(MANIFEST_AREA_BYTES + TRAILER_FIELD_BYTES);
-        let (area, fields) = checked.split_at(MANIFEST_AREA_BYTES);
-        let manifest_bytes = usize::from(u16::from_le_bytes([fields[10], fields[11]]));
-        if sum != checksum(checked)
-            || manifest_bytes > MANIFEST_AREA_BYTES
-            || fields != trailer_fields(size, manifest_bytes)
-        {
-            return Err(ShareError::Trailer);
-        }
-        let (manifest, padding) = area.split_at(manifest_bytes);
-        match padding.iter().all(|byte| *byte == 0) {
-            true => Ok(manifest),
-            false => Err(ShareError::Manifest),
-        }
+        manifest_bytes(size, &self.tail)
+    }
+}
+
+/// The public manifest in the tail of a stored share of this size, decoded and signature-checked: which pack it belongs to,
+/// without reading its data.
+pub fn manifest_in_tail(size: ShareSize, tail: &[u8]) -> Result<Manifest, ShareError> {
+    if tail.len() != size.tail_bytes() {
+        return Err(ShareError::Length {
+            bytes: size.data_bytes() + tail.len(),
+        });
+    }
+    Manifest::decode(manifest_bytes(size, tail)?).map_err(|_| ShareError::Manifest)
+}
+
+/// The encoded manifest in a tail of the right length.
+fn manifest_bytes(size: ShareSize, tail: &[u8]) -> Result<&[u8], ShareError> {
+    let checked = &tail[hash_tree::table_bytes(size.data_bytes())..];
+    let (checked, sum) = checked.split_at(MANIFEST_AREA_BYTES + TRAILER_FIELD_BYTES);
+    let (area, fields) = checked.split_at(MANIFEST_AREA_BYTES);
+    let manifest_bytes = usize::from(u16::from_le_bytes([fields[10], fields[11]]));
+    if sum != checksum(checked)
+        || manifest_bytes > MANIFEST_AREA_BYTES
+        || fields != trailer_fields(size, manifest_bytes)
+    {
+        return Err(ShareError::Trailer);
+    }
+    let (manifest, padding) = area.split_at(manifest_bytes);
+    match padding.iter().all(|byte| *byte == 0) {
+        true => Ok(manifest),
+        false => Err(ShareError::Manifest),
     }
 }
 
@@ -245,6 +261,8 @@ mod tests {
             assert_eq!((read.size(), read.stored_bytes()), (size, size.stored_bytes()));
             assert_eq!(read.verify(id), Ok(()));
             assert_eq!(read.manifest().unwrap().shares, [id, id]);
+            assert_eq!(manifest_in_tail(size, &read.tail).unwrap().shares, [id, id]);
+            assert!(manifest_in_tail(size, &read.tail[1..]).is_err());
         }
     }
 

@@ -4,6 +4,7 @@
 
 pub mod frame;
 
+pub mod audit;
 pub mod greeting;
 pub mod member;
 pub mod share;

@@ -1,7 +1,7 @@
 //! Several real nodes on loopback, joined by tickets.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -93,10 +93,16 @@ pub struct Grid {
 impl Grid {
     /// Starts `count` nodes below `dir`; the first invites the others and the owner.
     pub fn start(dir: &Path, count: usize, tolerate: u8) -> Result<Self> {
+        Self::start_with(dir, count, tolerate, &[])
+    }
+
+    /// As `start`, with these settings at the nodes and the owner.
+    pub fn start_with(dir: &Path, count: usize, tolerate: u8, settings: &[(&str, &str)]) -> Result<Self> {
         let mut nodes: Vec<Node> = Vec::new();
         for number in 1..=count {
             let home = Home::init(dir.join(format!("node{number}")), &format!("node{number}"), tolerate)?;
             home.ok(["config", "set", "listen", "/ip4/127.0.0.1/tcp/0"])?;
+            set(&home, settings)?;
             if let Some(first) = nodes.first() {
                 let ticket = invite(&first.home)?;
                 home.ok(["join", &ticket])?;
@@ -104,10 +110,34 @@ impl Grid {
             nodes.push(Node::start(&home)?);
         }
         let owner = Home::init(dir.join("owner"), "owner", tolerate)?;
+        set(&owner, settings)?;
         let first = nodes.first().context("a grid has at least one node")?;
         owner.ok(["join", &invite(&first.home)?])?;
         Ok(Self { owner, nodes })
     }
+}
+
+fn set(home: &Home, settings: &[(&str, &str)]) -> Result<()> {
+    settings
+        .iter()
+        .try_for_each(|(key, value)| home.ok(["config", "set", key, value]).map(drop))
+}
+
+/// All files of stored shares (not heads, not markers) below a folder.
+pub fn share_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.is_dir() && name != "damaged" && name != "incoming" {
+                folders.push(path);
+            } else if name.len() == 64 && path.parent().is_some_and(|parent| !parent.ends_with("heads")) {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// A fresh ticket from a running node.

@@ -91,6 +91,11 @@ const MIGRATIONS: &[Migration] = &[
         version: 1,
         sql: include_str!("../migrations/dead-0001.sql"),
     },
+    Migration {
+        component: "care",
+        version: 1,
+        sql: include_str!("../migrations/care-0001.sql"),
+    },
 ];
 
 /// Readers kept open between reads; more may be open at a moment.

@@ -180,8 +180,15 @@ pub fn record_held(tx: &Transaction<'_>, peer: &PeerKey, shares: &[ShareId]) -> 
     }
     Ok(known)
 }
-/// Records that a share is not, or not intact, where it was thought to be.
+/// Records that a share is not, or not intact, where it was thought to be. The peer's word that it has it counts for
+/// nothing until the share is sent there again.
 pub fn record_lost(tx: &Transaction<'_>, peer: &PeerKey, share: ShareId) -> Result<(), DbError> {
+    tx.prepare_cached("INSERT OR IGNORE INTO care_bad VALUES (?1, ?2)")?
+        .execute((&peer.0, share.0))?;
+    record_missing(tx, peer, share)
+}
+/// Records that a peer does not list a share that it was thought to have.
+pub fn record_missing(tx: &Transaction<'_>, peer: &PeerKey, share: ShareId) -> Result<(), DbError> {
     let peer = shares::peer_id(tx, peer)?;
     let lost: Vec<i64> = tx
         .prepare_cached("UPDATE share SET holder = NULL WHERE share_id = ?1 AND holder = ?2 RETURNING pack")?
@@ -191,6 +198,44 @@ pub fn record_lost(tx: &Transaction<'_>, peer: &PeerKey, share: ShareId) -> Resu
         shares::count_held(tx, PackRow(pack), -1)?;
     }
     Ok(())
+}
+/// Forgets what a lost peer held, until it lists it again. Returns how many shares that were.
+pub fn forget_holder(tx: &Transaction<'_>, peer: &PeerKey) -> Result<u64, DbError> {
+    let peer = shares::peer_id(tx, peer)?;
+    tx.prepare_cached(
+        "UPDATE pack SET held = held - (SELECT count(*) FROM share WHERE share.pack = pack.id AND share.holder = ?1)
+         WHERE id IN (SELECT pack FROM share WHERE holder = ?1)",
+    )?
+    .execute([peer])?;
+    let forgotten = tx
+        .prepare_cached("UPDATE share SET holder = NULL WHERE holder = ?1")?
+        .execute([peer])?;
+    Ok(forgotten as u64)
+}
+/// Shares that `peer` should hold, each with its pack's share size: what it can be challenged for.
+pub fn shares_at(conn: &Connection, peer: &PeerKey) -> Result<Vec<(ShareId, ShareSize)>, DbError> {
+    let mut select = conn.prepare_cached(
+        "SELECT share.share_id, pack.share_bytes
+         FROM peer JOIN share ON share.holder = peer.id JOIN pack ON pack.id = share.pack WHERE peer.key = ?1",
+    )?;
+    let rows = select.query_map([&peer.0], |row| Ok((ShareId(row.get(0)?), row.get::<_, i64>(1)?)))?;
+    let mut found = Vec::new();
+    for row in rows {
+        let (id, bytes) = row?;
+        let size = usize::try_from(bytes).ok().and_then(ShareSize::from_data_bytes);
+        found.extend(size.map(|size| (id, size)));
+    }
+    Ok(found)
+}
+/// Shares that `peer` could not give or prove and was not sent since.
+pub fn not_believed(conn: &Connection, peer: &PeerKey) -> Result<Vec<ShareId>, DbError> {
+    let mut select = conn.prepare_cached("SELECT share_id FROM care_bad WHERE key = ?1")?;
+    let rows = select.query_map([&peer.0], |row| row.get(0).map(ShareId))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+/// Shares of a pack that are on their way to a peer: number in the manifest, and which peer.
+pub fn on_the_way(conn: &Connection, row: PackRow) -> Result<Vec<(u8, PeerKey)>, DbError> {
+    shares::on_the_way(conn, row)
 }
 /// Bytes (stored form) and number of shares that `peer` holds for us.
 pub fn held_by(conn: &Connection, peer: &PeerKey) -> Result<(u64, u64), DbError> {

@@ -4,7 +4,7 @@
 //! down what arrived, `supervise` follows the set of peers. The spool and the database are the truth: killed at any point,
 //! the next start goes on with what they say, and sends at most what was in flight a second time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,6 +31,7 @@ mod lane;
 mod lines;
 mod outgoing;
 mod record;
+mod rehome;
 mod replan;
 mod shared;
 mod supervise;
@@ -58,6 +59,18 @@ pub struct OutgoingPack {
     pub shares: Vec<(ShareId, Share)>,
     /// What it carries.
     pub purpose: Purpose,
+}
+
+/// A share that was built anew, and the peer it is to go to.
+pub struct Rebuilt {
+    /// Its number in the manifest.
+    pub index: u8,
+    /// Its id.
+    pub id: ShareId,
+    /// Its stored form.
+    pub share: Share,
+    /// Where it goes.
+    pub to: PeerKey,
 }
 
 /// What happens while delivering. Sent without waiting: a slow listener loses events, never a share.
@@ -208,6 +221,19 @@ impl Uploader {
     {
         let task = tokio::spawn(outgoing::deliver(self.shared.clone(), pack, with_pack));
         shared::joined(task.await)?
+    }
+
+    /// Takes shares of a known pack that were built anew: they go through the spool to their peers like those of a new
+    /// pack; whoever held them before no longer counts. Shares in the spool already are left as they are. Returns how many
+    /// were taken. May be dropped: what was begun is then finished all the same.
+    pub async fn rehome(&self, pack: PackRow, shares: Vec<Rebuilt>) -> Result<usize, UploadError> {
+        let task = tokio::spawn(rehome::rehome(self.shared.clone(), pack, shares));
+        shared::joined(task.await)?
+    }
+
+    /// Peers that are given nothing new: they were proved not to keep what they took.
+    pub fn shun(&self, peers: HashSet<PeerKey>) {
+        self.shared.lines().shun(peers);
     }
 
     /// Waits until every spooled share is delivered or no peer that could take it answers; metadata goes first. Relies on

@@ -121,6 +121,7 @@ pub const RESOURCES: &[Resource] = &[
         "/recoveries",
         &[("via", Kind::Texts), ("before", Kind::Text)],
     ),
+    row("repair", "POST", "/repairs", &[("once", Kind::Boolean)]),
     row("folder_list", "GET", "/folders", &[]),
     row("folder_add", "POST", "/folders", &[("paths", Kind::Paths)]),
     row(
@@ -424,6 +425,7 @@ pub(super) mod tests {
                 snapshots: vec!["ab12".into()],
             },
             Request::Check { read_percent: Some(5) },
+            Request::Repair { once: true },
             Request::ConfigGet {
                 key: Some("tolerate".into()),
             },

@@ -139,7 +139,7 @@ fn expected(conn: &rusqlite::Connection) -> Result<(u64, Expected), DbError> {
     Ok((rows.len() as u64, expected))
 }
 
-async fn listed(peer: &Peer) -> Result<HashSet<ShareId>, proto::share_store::StoreError> {
+pub(super) async fn listed(peer: &Peer) -> Result<HashSet<ShareId>, proto::share_store::StoreError> {
     let (mut found, mut after) = (HashSet::new(), None);
     loop {
         let page = peer.store.list(after, IDS_PER_PAGE).await?;

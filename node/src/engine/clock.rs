@@ -12,6 +12,11 @@ pub fn now_secs() -> u64 {
     Timestamp::now().as_second().try_into().unwrap_or(0)
 }
 
+/// A moment in seconds since 1970, for people.
+pub fn moment(secs: u64) -> Option<Timestamp> {
+    Timestamp::from_second(i64::try_from(secs).ok()?).ok()
+}
+
 /// A moment of the catalog for people; the ends of time are as near as it gets.
 pub fn timestamp(ns: i64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(ns)).unwrap_or(Timestamp::UNIX_EPOCH)

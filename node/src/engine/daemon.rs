@@ -24,9 +24,10 @@ impl Engine {
                 _ => std::future::pending().await,
             }
         };
-        tokio::pin!(backups);
         let keeping = self.keep_for_ever(&sink);
-        tokio::pin!(keeping);
+        let (engine, own) = (self.clone(), sink.clone());
+        let care = async move { engine.care_for_ever(&own).await };
+        tokio::pin!(backups, keeping, care);
         self.refresh_peers();
         loop {
             tokio::select! {
@@ -35,6 +36,7 @@ impl Engine {
                 () = &mut backups => break,
                 () = &mut keeping => break,
                 () = self.keep_bandwidth() => break,
+                () = &mut care => break,
                 changed = roster.changed() => match changed {
                     Ok(()) => self.refresh_peers(),
                     Err(_closed) => break,

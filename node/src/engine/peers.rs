@@ -7,12 +7,13 @@ use std::time::Duration;
 use futures::future::join_all;
 use proto::id::{AccountId, DeviceId};
 use proto::share_store::PeerStore;
+use upload_queue::care::standing::{Patience, PeerRecord, Standing, Tally};
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey, Reach};
 
 use crate::config::{Config, ConfigFile};
 use crate::engine::dir_peer::{DirPeer, Signer};
-use crate::engine::{Engine, clock};
+use crate::engine::{Engine, care, clock};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::roster::Roster;
 use crate::home::peer_id;
@@ -31,7 +32,7 @@ const DIR: &str = "dir:";
 /// Where a peer's name in the database begins with this, a device id follows.
 pub(super) const FRIEND: &str = "friend:";
 /// Where a failure domain begins with this, an account id follows: all devices of a person are lost together.
-const ACCOUNT: &str = "account:";
+pub(super) const ACCOUNT: &str = "account:";
 
 impl Engine {
     /// Puts the folders of the config and, once the network runs, the friends of the roster into the peer set.
@@ -157,8 +158,8 @@ impl Engine {
 
     pub(super) async fn list_peers(&self, sink: &Sink) -> Result<Exit, Failure> {
         self.connect().await?;
-        let online = self.online().await;
         let config = self.config();
+        let (watch, online) = self.look_at_peers().await?;
         for peer in self.0.peers.all() {
             let (bytes_for_me, _) = self.0.db.read(|conn| packs::held_by(conn, &peer.key))?;
             let device = peer
@@ -168,6 +169,7 @@ impl Engine {
                 .and_then(|id| id.parse::<DeviceId>().ok());
             let answers = online.contains(&peer.key);
             let route = device.and_then(|device| self.0.net.get()?.route(device));
+            let known = watch.peers.get(&peer.key);
             let reach = match (answers, device) {
                 (false, _) => "none",
                 (true, Some(_)) => route.map_or("none", Route::name),
@@ -197,14 +199,29 @@ impl Engine {
                     .get(&peer.name)
                     .and_then(|peer| peer.quota.as_ref())
                     .map(|quota| quota.0),
-                uptime: None,
-                last_seen: answers.then(|| clock::timestamp(clock::now_ns())),
-                audits: None,
+                uptime: known.and_then(|known| known.uptime()),
+                last_seen: known.and_then(|known| known.seen_secs).and_then(clock::moment),
+                audits: known.map(|known| audits(&known.tally)).filter(|(_, done)| *done > 0),
+                standing: standing(known, &care::patience(&config)).to_owned(),
                 name: peer.name,
             };
             sink.send(message).await?;
         }
         Ok(Exit::Done)
+    }
+}
+
+/// Audits passed, and done: those that found nobody, or failed here, say nothing.
+fn audits(tally: &Tally) -> (u64, u64) {
+    (tally.success, tally.success + tally.failure + tally.contained)
+}
+
+fn standing(known: Option<&PeerRecord>, patience: &Patience) -> &'static str {
+    match known.map_or(Standing::Good, |known| known.standing(patience)) {
+        Standing::Good if known.is_some_and(PeerRecord::answers_late) => "late",
+        Standing::Good => "good",
+        Standing::Suspected => "suspected",
+        Standing::Lost => "lost",
     }
 }
 

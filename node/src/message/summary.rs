@@ -14,6 +14,8 @@ pub enum Summary {
     Recover(RecoverSummary),
     /// `check`.
     Check(CheckSummary),
+    /// `repair`.
+    Repair(RepairSummary),
     /// `demo`.
     Demo(DemoSummary),
     /// `simulate`.
@@ -122,6 +124,31 @@ pub struct CheckSummary {
     /// Bytes read back.
     pub bytes_read: u64,
     /// Everything accounted for.
+    pub ok: bool,
+}
+
+/// `repair`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RepairSummary {
+    /// Packs looked at.
+    pub packs: u64,
+    /// Packs that now survive fewer losses than the policy asks for.
+    pub packs_unsafe: u64,
+    /// Shares that were not where they should be.
+    pub shares_missing: u64,
+    /// Shares that were found where nobody knew them to be.
+    pub shares_found: u64,
+    /// Shares that were built anew or moved.
+    pub shares_rebuilt: u64,
+    /// Bytes fetched from peers to build them.
+    pub bytes_fetched: u64,
+    /// What left for peers.
+    pub bytes_sent: u64,
+    /// Peers that are counted on no longer.
+    pub peers_lost: Vec<String>,
+    /// Time taken.
+    pub seconds: f64,
+    /// Every pack is as safe as the policy asks.
     pub ok: bool,
 }
 

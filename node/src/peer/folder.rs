@@ -17,6 +17,7 @@ use proto::id::{AccountId, DeviceId, ShareId};
 use proto::share::{Share, ShareSize};
 use proto::share_store::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
 
+mod care;
 mod claims;
 mod days;
 mod durable;

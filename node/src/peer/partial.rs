@@ -178,11 +178,21 @@ impl Partial {
     /// Checks the complete share and takes it into `store`, durably. `memory` is given back as soon as the checking is done:
     /// waiting for the disk needs none.
     pub fn finish<T>(self, store: &FolderStore, memory: T) -> Result<(), StoreError> {
+        self.finish_if(store, memory, |_| Ok(()))
+    }
+
+    /// As `finish`, but only a share that `may_stay` lets in.
+    pub fn finish_if<T>(
+        self,
+        store: &FolderStore,
+        memory: T,
+        may_stay: impl FnOnce(&Share) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let _turn = self.partials.turns.claim(self.id);
         if self.partials.lock().get(&self.id) != Some(&self.writer) {
             return Err(taken_over());
         }
-        let checked = self.check();
+        let checked = self.check().and_then(|share| may_stay(&share));
         drop(memory);
         if let Err(error) = checked {
             let _ = fs::remove_file(&self.path);
@@ -195,12 +205,12 @@ impl Partial {
     }
 
     /// Reads the bytes back from the file: what is acknowledged is what is on disk, not what came by.
-    fn check(&self) -> Result<(), StoreError> {
+    fn check(&self) -> Result<Share, StoreError> {
         let mut stored = Vec::with_capacity(self.stored_bytes as usize);
         File::open(&self.path)
             .and_then(|file| file.take(u64::from(self.stored_bytes) + 1).read_to_end(&mut stored))
             .map_err(|error| store_error("checking a share", &error))?;
-        let checked = Share::from_stored(stored.into()).and_then(|share| share.verify(self.id));
+        let checked = Share::from_stored(stored.into()).and_then(|share| share.verify(self.id).map(|()| share));
         checked.map_err(|error| match self.resumed {
             // The first part may have been damaged by a crash here: that is not the sender's fault.
             true => StoreError::Busy {

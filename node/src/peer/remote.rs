@@ -26,6 +26,7 @@ use crate::net::frames::Frame;
 use crate::net::greet::GreetError;
 
 mod give_up;
+mod ask_proof;
 
 /// A failed attempt to connect answers for all that ask within this time: a hundred waiting puts are one dial.
 const FAILURE_TIME: Duration = Duration::from_secs(2);

@@ -23,6 +23,7 @@ use crate::net::frames::{self, Frame, ReadError};
 use crate::net::greet::Caller;
 
 mod give_up;
+mod prove;
 mod receive;
 mod send;
 
@@ -178,6 +179,11 @@ impl Handlers {
             ShareMessage::Space { .. } => self.space(request).await,
             ShareMessage::PutHead { .. } => self.put_head(request, payload).await,
             ShareMessage::Heads { account, .. } => self.heads(request, account).await,
+            ShareMessage::Ping { .. } => {
+                self.say(&ShareMessage::Done { request }, Bytes::new()).await;
+                Ok(())
+            }
+            ShareMessage::Challenge { nonce, .. } => self.prove(request, &nonce, &payload).await,
             _ => Err(StoreError::Refused {
                 reason: "That is an answer, not a request".into(),
             }),
@@ -222,7 +228,8 @@ impl Handlers {
         Ok(())
     }
 
-    /// Others may read what an account keeps here, to audit and to repair it; only the account's devices may change it.
+    /// Others may read what an account keeps here, audit it, and bring back shares that its devices made (`receive`); all
+    /// else only the account's devices may change.
     fn only_owner(&self) -> Result<(), StoreError> {
         if self.caller.cert.account == self.caller.owner {
             return Ok(());

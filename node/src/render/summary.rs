@@ -3,7 +3,7 @@
 use super::text::{count, percent, seconds, short};
 use crate::human::ByteSize;
 use crate::message::{
-    CheckSummary, DemoSummary, ForgetSummary, PruneSummary, RecoverSummary, RestoreSummary, RunSummary,
+    CheckSummary, DemoSummary, ForgetSummary, PruneSummary, RecoverSummary, RepairSummary, RestoreSummary, RunSummary,
     SimulateSummary, Summary, UndeleteSummary,
 };
 
@@ -14,6 +14,7 @@ pub fn text(summary: &Summary) -> String {
         Summary::Restore(restore) => restore_text(restore),
         Summary::Recover(recover) => recover_text(recover),
         Summary::Check(check) => check_text(check),
+        Summary::Repair(repair) => repair_text(repair),
         Summary::Demo(demo) => demo_text(demo),
         Summary::Simulate(simulate) => simulate_text(simulate),
         Summary::Forget(forget) => forget_text(forget),
@@ -147,6 +148,26 @@ fn simulate_text(simulate: &SimulateSummary) -> String {
         ByteSize(simulate.repair_bytes_per_year),
         seconds(simulate.seconds),
         simulate.seed,
+    )
+}
+
+fn repair_text(repair: &RepairSummary) -> String {
+    let state = match repair.packs_unsafe {
+        0 => "All as safe as asked for".to_owned(),
+        left => format!("{} not as safe as asked for", count(left, "pack is", "packs are")),
+    };
+    let lost = match repair.peers_lost.is_empty() {
+        true => String::new(),
+        false => format!("; counted on no longer: {}", repair.peers_lost.join(", ")),
+    };
+    format!(
+        "{state}: {} missing, {} found elsewhere, {} built anew; fetched {}, sent {} in {}{lost}",
+        count(repair.shares_missing, "share", "shares"),
+        repair.shares_found,
+        repair.shares_rebuilt,
+        ByteSize(repair.bytes_fetched),
+        ByteSize(repair.bytes_sent),
+        seconds(repair.seconds),
     )
 }
 

@@ -127,6 +127,7 @@ fn every_message() -> Vec<Message> {
             uptime: Some(0.5),
             last_seen: Some(at(1_000_000)),
             audits: Some((3, 4)),
+            standing: "good".into(),
         }
         .into(),
         Folder { path: path(b"/home") }.into(),

@@ -266,6 +266,7 @@ fn peer_row(peer: &Peer, style: &Style) -> Row {
             ">FOR THEM",
             ">QUOTA",
             ">AUDITS",
+            "STANDING",
         ],
         cells: vec![
             clean(&peer.name),
@@ -280,6 +281,7 @@ fn peer_row(peer: &Peer, style: &Style) -> Row {
             peer.quota.map_or_else(dash, |quota| ByteSize(quota).to_string()),
             peer.audits
                 .map_or_else(dash, |(passed, done)| format!("{passed}/{done}")),
+            clean(&peer.standing),
         ],
     }
 }

@@ -4,6 +4,7 @@ use ed25519_dalek::SigningKey;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
+use super::audit::{Challenge, Committing};
 use super::frame::{LENGTH_BYTES, parse, prefix};
 use super::greeting::{Greeting, Refusal};
 use super::member::{MemberMessage, join_proof};
@@ -12,6 +13,7 @@ use super::removal::Removal;
 use super::roster::{DeviceRecord, MemberRecord, RosterRecords, acceptance, grid_id};
 use super::share::{Failure, ShareMessage};
 use super::ticket::TicketId;
+use crate::hash_tree::LEAF_BYTES;
 use crate::id::{AccountId, DeviceId, ShareId};
 use crate::keys::{DeviceCert, power};
 
@@ -233,6 +235,39 @@ fn discard_messages_of_version_1_do_not_change() {
         ),
     ];
     frozen(include_bytes!("../../golden/wire/v1-discard.bin"), &messages);
+}
+
+#[test]
+fn audit_messages_of_version_1_do_not_change() {
+    let request = 0x0102_0304;
+    let challenge = Challenge::new(vec![(ShareId([0x5a; 32]), 7), (ShareId([0x5b; 32]), 255)]).unwrap();
+    let payload = challenge.encode();
+    let messages: [(ShareMessage, &[u8]); 4] = [
+        (ShareMessage::Ping { request }, b""),
+        (
+            ShareMessage::Challenge {
+                request,
+                nonce: [0x11; 32],
+            },
+            &payload,
+        ),
+        (
+            ShareMessage::Commitment {
+                request,
+                hash: [0xc0; 32],
+                lacking: 2,
+            },
+            b"",
+        ),
+        (ShareMessage::Proofs { request }, b"leaf and path"),
+    ];
+    frozen(include_bytes!("../../golden/wire/v1-audit.bin"), &messages);
+    let mut committing = Committing::new(&[0x11; 32], DeviceId([4; 32]));
+    committing.leaf(ShareId([0x5a; 32]), 7, &[0x77; LEAF_BYTES]);
+    assert_eq!(
+        data_encoding::HEXLOWER.encode(&committing.finish()),
+        "39c9d417d1ff8be978fe9541b52426be99c3875fe5bae1e086b8877de645f61f"
+    );
 }
 
 #[test]

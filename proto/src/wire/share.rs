@@ -257,6 +257,44 @@ pub enum ShareMessage {
         #[n(1)]
         account: AccountId,
     },
+    /// Answer at once, without looking at anything. Answer: `Done`.
+    #[n(32)]
+    Ping {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+    },
+    /// Prove that you hold the leaves in the payload ([`super::audit::Challenge`]). Answers: `Commitment`, then `Proofs`
+    /// until all leaves that are not lacking are proved; or `Failed`.
+    #[n(33)]
+    Challenge {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// Fresh randomness of the asker.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        nonce: [u8; 32],
+    },
+    /// What is here was read: this is its hash (`audit::Committing`), to be proved next.
+    #[n(34)]
+    Commitment {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// Over nonce, speaker and leaves.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        hash: [u8; 32],
+        /// Bit i: leaf i of the challenge is not here.
+        #[n(2)]
+        lacking: u64,
+    },
+    /// The payload is proofs, in the order of the challenge, of the leaves that are not lacking.
+    #[n(35)]
+    Proofs {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+    },
 }
 
 impl ShareMessage {
@@ -286,7 +324,11 @@ impl ShareMessage {
             | Self::Discarded { request, .. }
             | Self::Trash { request, .. }
             | Self::Recall { request }
-            | Self::OldHeads { request, .. } => *request,
+            | Self::OldHeads { request, .. }
+            | Self::Ping { request }
+            | Self::Challenge { request, .. }
+            | Self::Commitment { request, .. }
+            | Self::Proofs { request } => *request,
         }
     }
 }

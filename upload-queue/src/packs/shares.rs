@@ -183,3 +183,32 @@ pub(crate) fn set_planned(
         .execute((pack.0, index, planned))?;
     Ok(())
 }
+
+/// Shares of a pack in the spool that have a peer to go to.
+pub(crate) fn on_the_way(conn: &Connection, pack: PackRow) -> Result<Vec<(u8, PeerKey)>, DbError> {
+    let mut select = conn.prepare_cached(
+        "SELECT share.idx, peer.key FROM share JOIN peer ON peer.id = share.planned
+         WHERE share.pack = ?1 AND share.spooled = 1",
+    )?;
+    let rows = select.query_map([pack.0], |row| Ok((row.get(0)?, PeerKey(row.get(1)?))))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// A share goes back into the spool, for `peer`; whoever held it is forgotten. False: it is in the spool already.
+pub(crate) fn respool(tx: &Transaction<'_>, pack: PackRow, index: u8, peer: &PeerKey) -> Result<bool, DbError> {
+    let held: Option<bool> = tx
+        .prepare_cached("SELECT holder IS NOT NULL FROM share WHERE pack = ?1 AND idx = ?2 AND spooled = 0")?
+        .query_row((pack.0, index), |row| row.get(0))
+        .optional()?;
+    let Some(held) = held else { return Ok(false) };
+    tx.prepare_cached(
+        "DELETE FROM care_bad WHERE key = ?3
+         AND share_id = (SELECT share_id FROM share WHERE pack = ?1 AND idx = ?2)",
+    )?
+    .execute((pack.0, index, &peer.0))?;
+    let peer = peer_id(tx, peer)?;
+    tx.prepare_cached("UPDATE share SET spooled = 1, planned = ?3, holder = NULL WHERE pack = ?1 AND idx = ?2")?
+        .execute((pack.0, index, peer))?;
+    count_held(tx, pack, -i64::from(held))?;
+    Ok(true)
+}

@@ -162,3 +162,29 @@ fn spreads_are_told_once_and_only_of_packs_that_can_be_read() {
     };
     assert_eq!(read(&db, spreads), [expected]);
 }
+
+#[test]
+fn what_a_lost_peer_held_is_forgotten_and_counts_again_when_it_lists_it() {
+    let db = Db::in_memory(&[]).unwrap();
+    let packs: Vec<_> = (1..4).map(|seed| fixture::pack(seed, 2, 3)).collect();
+    let rows: Vec<_> = packs.iter().map(|pack| known(&db, pack)).collect();
+    let ids: Vec<_> = packs.iter().map(|pack| pack.shares[1].0).collect();
+    held(&db, 7, &ids);
+    held(&db, 8, &[packs[0].shares[0].0]);
+    assert_eq!(read(&db, |conn| shares_at(conn, &peer(7))).len(), 3);
+    let forgotten = db.write::<_, DbError>(|tx| forget_holder(tx, &peer(7))).unwrap();
+    assert_eq!(forgotten, 3);
+    assert!(read(&db, |conn| shares_at(conn, &peer(7))).is_empty());
+    let counts = |db: &Db| -> Vec<usize> {
+        let counted = |row: &PackRow| read(db, |conn| get(conn, *row)).unwrap().held();
+        rows.iter().map(counted).collect()
+    };
+    assert_eq!(counts(&db), [1, 0, 0]);
+    assert_eq!(
+        read(&db, |conn| health(conn, 0)).fragile + read(&db, |conn| health(conn, 0)).safe,
+        0
+    );
+    held(&db, 7, &ids);
+    assert_eq!(counts(&db), [2, 1, 1]);
+    assert_eq!(read(&db, |conn| health(conn, 0)).safe, 1);
+}

@@ -93,6 +93,8 @@ pub(super) struct Lines {
     moving: BTreeSet<Ticket>,
     /// Measured; peers that were not watched for long enough are not in it.
     uptimes: HashMap<PeerKey, Uptime>,
+    /// These are given nothing new.
+    shunned: HashSet<PeerKey>,
     /// Bytes that deliveries are about to put into the spool.
     pub(super) incoming_bytes: u64,
 }
@@ -218,6 +220,10 @@ impl Lines {
         }
     }
 
+    pub(super) fn shun(&mut self, peers: HashSet<PeerKey>) {
+        self.shunned = peers;
+    }
+
     pub(super) fn set_free_bytes(&mut self, peer: &PeerKey, free_bytes: Option<u64>) {
         let line = self.line(peer);
         // What is in line already is not yet counted there.
@@ -245,7 +251,7 @@ impl Lines {
     }
 
     fn is_aside(&self, peer: &PeerKey) -> bool {
-        self.lines.get(peer).is_some_and(|line| line.aside)
+        self.shunned.contains(peer) || self.lines.get(peer).is_some_and(|line| line.aside)
     }
 
     pub(super) fn set_uptimes(&mut self, uptimes: HashMap<PeerKey, Uptime>) {

@@ -571,3 +571,49 @@ async fn an_acknowledged_share_counts_as_held() {
     let row = deliver(&uploader, fixture::pack(1, 1, 1)).await;
     assert!(uploader.settled(row).await.unwrap());
 }
+
+#[tokio::test]
+async fn a_share_built_anew_goes_to_its_new_place_and_the_old_one_no_longer_counts() {
+    let grid = Grid::remote(4);
+    let (uploader, _told) = grid.start(0);
+    let pack = fixture::pack(1, 2, 3);
+    let shares = pack.shares.clone();
+    let row = uploader.deliver(pack, |_, _| Ok(())).await.unwrap();
+    uploader.drain().await.unwrap();
+    let before = grid.pack(row);
+    let free = (0..4)
+        .map(key)
+        .find(|key| !before.holders.contains(&Some(key.clone())))
+        .unwrap();
+    let rebuilt = |to: &PeerKey| {
+        vec![Rebuilt {
+            index: 1,
+            id: shares[1].0,
+            share: shares[1].1.clone(),
+            to: to.clone(),
+        }]
+    };
+    assert_eq!(uploader.rehome(row, rebuilt(&free)).await.unwrap(), 1);
+    uploader.drain().await.unwrap();
+    let after = grid.pack(row);
+    assert_eq!((after.holders[1].as_ref(), after.held()), (Some(&free), 3));
+    grid.assert_holders_hold(row);
+    assert_eq!(grid.spool_files(), 0);
+
+    // A share whose bytes are another's is not taken, and leaves nothing behind.
+    let mut wrong = rebuilt(&free);
+    (wrong[0].index, wrong[0].id) = (0, shares[1].0);
+    assert_eq!(uploader.rehome(row, wrong).await.unwrap(), 0);
+    assert_eq!(grid.spool_files(), 0);
+}
+
+#[tokio::test]
+async fn a_shunned_peer_gets_nothing_new() {
+    let grid = Grid::remote(3);
+    let (uploader, _told) = grid.start(0);
+    uploader.shun([key(1)].into());
+    assert_eq!(uploader.code().1, 2);
+    uploader.deliver(fixture::pack(1, 1, 2), |_, _| Ok(())).await.unwrap();
+    uploader.drain().await.unwrap();
+    assert!(grid.stores[1].put.lock().unwrap().is_empty());
+}

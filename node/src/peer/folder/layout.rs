@@ -4,6 +4,7 @@
 //! <root>/gridbackup-store                       marker: "gridbackup store 1\n"
 //! <root>/<first 16 hex digits of the account>/shares/<first 2>/<share id>
 //!                                            /heads/<device id>
+//!                                            /damaged/<share id>                  set aside by a scrub
 //!                                            /incoming/<share id>.part            a transfer that has not ended
 //!                                            /incoming/<share id>.<…>.tmp         a local put that has not ended
 //!                                            /discard, /trash/…                   docs/format/discard.md §3
@@ -144,6 +145,11 @@ impl Layout {
     pub fn trashed_in(&self, day: u32, first: u8) -> io::Result<Vec<ShareId>> {
         let names = names_in(&self.trash_day(day).join(format!("{first:02x}")))?;
         Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Where a share goes that turned out to be damaged.
+    pub fn damaged(&self, id: ShareId) -> PathBuf {
+        self.account.join("damaged").join(id.to_string())
     }
 
     /// A new name for a share while it is written: two stores on one folder, even in two processes, never share it.

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use proto::id::ShareId;
-use proto::share::ShareSize;
+use proto::id::{AccountId, ShareId};
+use proto::share::{Share, ShareSize};
 use proto::share_store::StoreError;
 use proto::wire::receipt::{Receipt, ReceiptBody};
 use proto::wire::share::ShareMessage;
 use tokio::sync::mpsc;
 
 use super::Handlers;
+use crate::friendnet::roster::Roster;
 use crate::peer::partial::{Partial, Turn};
 
 /// A put that sends nothing for this long gives up its place; its bytes stay.
@@ -43,7 +44,6 @@ impl Handlers {
 
     /// True when the share is durable here, false when the sender stopped sending it.
     async fn received(&self, mut incoming: Incoming) -> Result<bool, StoreError> {
-        self.only_owner()?;
         let stored_bytes = incoming.stored_bytes;
         if ShareSize::from_stored_bytes(stored_bytes as usize).is_none() {
             return Err(StoreError::Refused {
@@ -94,7 +94,11 @@ impl Handlers {
             .await
             .expect("the turns are never closed");
         let store = self.shelf.store.clone();
-        blocking(move || partial.finish(&store, memory)).await
+        if self.only_owner().is_ok() {
+            return blocking(move || partial.finish(&store, memory)).await;
+        }
+        let (owner, roster) = (self.caller.owner, self.core.members.roster());
+        blocking(move || partial.finish_if(&store, memory, |share| made_by_owner(share, owner, &roster))).await
     }
 
     fn receipt(&self, share: ShareId, stored_bytes: u32) -> Receipt {
@@ -107,6 +111,20 @@ impl Handlers {
         };
         Receipt::sign(&self.core.device_key, body)
     }
+}
+
+/// A member that repairs for an owner may bring what the owner's devices made and signed, nothing else: so it can neither
+/// fill the owner's quota with noise nor change a byte.
+fn made_by_owner(share: &Share, owner: AccountId, roster: &Roster) -> Result<(), StoreError> {
+    let refused = |reason: &str| StoreError::Refused {
+        reason: reason.to_owned(),
+    };
+    let manifest = share.manifest().map_err(|error| refused(&error.to_string()))?;
+    let maker = roster.device(manifest.device).map(|device| device.cert.account);
+    if manifest.account == owner && maker == Some(owner) {
+        return Ok(());
+    }
+    Err(refused("The share was not made by a device of this account"))
 }
 
 async fn blocking<T, F>(work: F) -> Result<T, StoreError>

@@ -1,0 +1,292 @@
+//! Repair by the owner: learn from the peers what they hold, forget what is lost, build it anew where there is room.
+//!
+//! What is built goes through the uploader's spool, like a new pack: a crash loses nothing and no peer is overrun.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto::id::ShareId;
+use upload_queue::care::helper::seed_of;
+use upload_queue::care::repair::{Copy, PackPlan, PackState, Place, Planner};
+use upload_queue::care::standing::{Standing, Watch};
+use upload_queue::db::DbError;
+use upload_queue::packs::{self, KnownPack};
+use upload_queue::peers::{Peer, PeerKey};
+use upload_queue::uploader::{Rebuilt, Uploader};
+
+use crate::care::rebuild::{Source, build};
+use crate::engine::check::listed;
+use crate::engine::run::tolerate;
+use crate::engine::{Engine, care};
+use crate::failure::{Exit, Failure};
+use crate::message::{Problem, RepairSummary, Summary};
+use crate::output::Sink;
+
+/// Rounds of one command: the second makes up for sources that turned out bad, the third for targets.
+const ROUNDS_MAX: usize = 3;
+/// How long a peer may take to say how much space it has.
+const SPACE_WAIT: Duration = Duration::from_secs(10);
+
+/// What each peer that answers says it holds.
+type Listed = BTreeMap<PeerKey, Arc<HashSet<ShareId>>>;
+
+impl Engine {
+    /// The command.
+    pub(super) async fn repair(&self, once: bool, sink: &Sink) -> Result<Exit, Failure> {
+        let started = Instant::now();
+        self.connect().await?;
+        let config = self.config();
+        let uploader = self.uploader(&config).await?;
+        let sent_before = uploader.bytes_sent();
+        let mut summary = RepairSummary::default();
+        for _ in 0..if once { 1 } else { ROUNDS_MAX } {
+            let rebuilt = summary.shares_rebuilt;
+            self.repair_round(&uploader, &mut summary, sink).await?;
+            uploader.drain().await.map_err(|error| Failure::from_error(&error))?;
+            if summary.shares_rebuilt == rebuilt {
+                break;
+            }
+        }
+        let health = self.0.db.read(|conn| packs::health(conn, tolerate(&config)))?;
+        summary.packs = health.packs;
+        summary.packs_unsafe = health.packs - health.safe;
+        summary.ok = summary.packs_unsafe == 0;
+        summary.bytes_sent = uploader.bytes_sent() - sent_before;
+        summary.seconds = started.elapsed().as_secs_f64();
+        let exit = if summary.ok { Exit::Done } else { Exit::UnderProtected };
+        sink.send(Summary::Repair(summary)).await?;
+        Ok(exit)
+    }
+
+    /// The daemon's round: nothing is waited for.
+    pub(super) async fn repair_in_background(&self, sink: &Sink) -> Result<(), Failure> {
+        let known = self.0.db.read(packs::rows)?;
+        if known.is_empty() {
+            return Ok(());
+        }
+        let uploader = self.uploader(&self.config()).await?;
+        let mut summary = RepairSummary::default();
+        self.repair_round(&uploader, &mut summary, sink).await?;
+        if summary.shares_missing + summary.shares_rebuilt > 0 {
+            let text = format!(
+                "{} shares were missing at peers, {} were built anew",
+                summary.shares_missing, summary.shares_rebuilt
+            );
+            self.tell("repair", text, sink).await;
+        }
+        Ok(())
+    }
+
+    async fn repair_round(&self, uploader: &Uploader, summary: &mut RepairSummary, sink: &Sink) -> Result<(), Failure> {
+        let _caring = self.0.caring.lock().await;
+        let (watch, online) = self.look_at_peers().await?;
+        let listed = self.reconcile(&watch, &online, summary, sink).await?;
+        let mut planner = Planner::new(self.places(&watch, &online).await);
+        for row in self.0.db.read(packs::rows)? {
+            sink.go_on()?;
+            let Some((pack, state)) = self.0.db.read(|conn| pack_state(conn, row, &listed))? else {
+                continue;
+            };
+            let plan = planner.plan(&state);
+            if !plan.puts.is_empty() {
+                self.carry_out(uploader, &pack, &state, &plan, summary, sink).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings catalog and peers to agree: what lost peers held is forgotten, what is not listed is missing, what is listed
+    /// and has no holder has one. What was thought to be there is read before the peer lists, so that nothing delivered
+    /// meanwhile counts as missing.
+    async fn reconcile(
+        &self,
+        watch: &Watch,
+        online: &BTreeSet<PeerKey>,
+        summary: &mut RepairSummary,
+        sink: &Sink,
+    ) -> Result<Listed, Failure> {
+        let patience = care::patience(&self.config());
+        let mut all = Listed::new();
+        for peer in self.0.peers.all() {
+            if watch.standing(&peer.key, &patience) == Standing::Lost {
+                self.give_up(&peer, summary)?;
+                continue;
+            }
+            if !online.contains(&peer.key) {
+                continue;
+            }
+            let (expected, bad) = self.0.db.read::<_, DbError>(|conn| {
+                Ok((
+                    packs::shares_at(conn, &peer.key)?,
+                    packs::not_believed(conn, &peer.key)?,
+                ))
+            })?;
+            let mut found = match listed(&peer).await {
+                Ok(found) => found,
+                Err(error) => {
+                    let error = error.to_string();
+                    let peer = Some(peer.name);
+                    sink.send(Problem {
+                        path: None,
+                        peer,
+                        error,
+                    })
+                    .await?;
+                    continue;
+                }
+            };
+            found.retain(|id| !bad.contains(id));
+            let expected: HashSet<ShareId> = expected.into_iter().map(|(id, _)| id).collect();
+            let missing: Vec<ShareId> = expected.difference(&found).copied().collect();
+            let news: Vec<ShareId> = found.difference(&expected).copied().collect();
+            let before = self.0.db.read(|conn| packs::held_by(conn, &peer.key))?.1;
+            self.0.db.write::<_, DbError>(|tx| {
+                missing
+                    .iter()
+                    .try_for_each(|id| packs::record_missing(tx, &peer.key, *id))?;
+                packs::record_held(tx, &peer.key, &news).map(drop)
+            })?;
+            let after = self.0.db.read(|conn| packs::held_by(conn, &peer.key))?.1;
+            summary.shares_missing += missing.len() as u64;
+            summary.shares_found += (after + missing.len() as u64).saturating_sub(before);
+            all.insert(peer.key, Arc::new(found));
+        }
+        Ok(all)
+    }
+
+    fn give_up(&self, peer: &Peer, summary: &mut RepairSummary) -> Result<(), Failure> {
+        let forgotten = self
+            .0
+            .db
+            .write::<_, DbError>(|tx| packs::forget_holder(tx, &peer.key))?;
+        if forgotten > 0 {
+            tracing::warn!(
+                peer = peer.name,
+                forgotten,
+                "a peer is lost; what it held is built anew"
+            );
+            summary.peers_lost.push(peer.name.clone());
+            summary.shares_missing += forgotten;
+        }
+        Ok(())
+    }
+
+    async fn places(&self, watch: &Watch, online: &BTreeSet<PeerKey>) -> Vec<Place> {
+        let patience = care::patience(&self.config());
+        let place = |peer: Peer| async move {
+            let free_bytes = match online.contains(&peer.key) {
+                true => match tokio::time::timeout(SPACE_WAIT, peer.store.space()).await {
+                    Ok(Ok(space)) => space.free_bytes,
+                    _ => Some(0),
+                },
+                false => Some(0),
+            };
+            Place {
+                standing: watch.standing(&peer.key, &patience),
+                key: peer.key,
+                domain: peer.domain,
+                free_bytes,
+            }
+        };
+        futures::future::join_all(self.0.peers.all().into_iter().map(place)).await
+    }
+
+    /// One pack. What cannot be built is said; the next round tries again.
+    async fn carry_out(
+        &self,
+        uploader: &Uploader,
+        pack: &KnownPack,
+        state: &PackState,
+        plan: &PackPlan,
+        summary: &mut RepairSummary,
+        sink: &Sink,
+    ) -> Result<(), Failure> {
+        let wanted: Vec<u8> = plan.puts.iter().map(|put| put.index).collect();
+        // Shares that are wanted themselves come first: copying one is cheaper than k.
+        let mut copies: Vec<&Copy> = state.copies.iter().collect();
+        copies.sort_by_key(|copy| !wanted.contains(&copy.index));
+        let reachable = copies
+            .into_iter()
+            .filter_map(|copy| Some((copy, self.0.peers.get(&copy.peer)?)));
+        let (keys, sources): (Vec<(u8, PeerKey)>, Vec<Source>) = reachable
+            .map(|(copy, peer)| {
+                let index = copy.index;
+                let store = peer.store;
+                ((index, peer.key), Source { index, store })
+            })
+            .unzip();
+        let built = match build(&pack.manifest, &sources, &wanted).await {
+            Ok(built) => built,
+            Err(error) => {
+                let error = format!("Pack {} cannot be repaired now: {error}", pack.manifest.pack.short());
+                sink.send(Problem {
+                    path: None,
+                    peer: None,
+                    error,
+                })
+                .await?;
+                return Ok(());
+            }
+        };
+        self.0.db.write::<_, DbError>(|tx| {
+            built.bad.iter().try_for_each(|number| {
+                let (index, peer) = &keys[*number];
+                packs::record_lost(tx, peer, pack.manifest.shares[usize::from(*index)])
+            })
+        })?;
+        summary.bytes_fetched += built.bytes_fetched;
+        let shares = built.shares.into_iter().zip(&plan.puts);
+        let shares = shares.map(|((index, id, share), put)| Rebuilt {
+            index,
+            id,
+            share,
+            to: put.to.clone(),
+        });
+        let taken = uploader.rehome(pack.row, shares.collect()).await;
+        summary.shares_rebuilt += taken.map_err(|error| Failure::from_error(&error))? as u64;
+        Ok(())
+    }
+}
+
+/// A pack and where its shares are believed to be: by the catalog, and by what peers list besides.
+fn pack_state(
+    conn: &rusqlite::Connection,
+    row: packs::PackRow,
+    listed: &Listed,
+) -> Result<Option<(KnownPack, PackState)>, DbError> {
+    let Some(pack) = packs::get(conn, row)? else {
+        return Ok(None);
+    };
+    let mut copies: Vec<Copy> = (0..)
+        .zip(&pack.holders)
+        .filter_map(|(index, holder)| {
+            let peer = holder.clone()?;
+            Some(Copy { index, peer })
+        })
+        .collect();
+    for (peer, found) in listed {
+        for (index, id) in (0..).zip(&pack.manifest.shares) {
+            // All shares of a pack with k = 1 are the same bytes: a peer has them once.
+            let known = |copy: &Copy| copy.peer == *peer && (copy.index == index || pack.manifest.shape.k == 1);
+            if found.contains(id) && !copies.iter().any(known) {
+                let peer = peer.clone();
+                copies.push(Copy { index, peer });
+            }
+        }
+    }
+    let on_the_way = packs::on_the_way(conn, row)?;
+    let shape = pack.manifest.shape;
+    let state = PackState {
+        k: shape.k,
+        n: shape.n,
+        stored_bytes: shape.share.stored_bytes() as u64,
+        seed: seed_of(pack.manifest.pack),
+        copies,
+        on_the_way: on_the_way
+            .into_iter()
+            .map(|(index, peer)| Copy { index, peer })
+            .collect(),
+    };
+    Ok(Some((pack, state)))
+}
