@@ -89,9 +89,11 @@ fn a_friend_that_answers_with_an_old_head_is_named_and_the_newest_backup_is_reco
         Ok(folder.join("heads"))
     };
     let heads = account(&grid.nodes[1])?;
-    let old: Vec<_> = fs::read_dir(&heads)?
-        .map(|entry| Ok((entry.as_ref().map(|entry| entry.path())?, fs::read(entry?.path())?)))
-        .collect::<std::io::Result<_>>()?;
+    let mut old = Vec::new();
+    for entry in fs::read_dir(&heads)? {
+        let path = entry?.path();
+        old.push((path.clone(), fs::read(path)?));
+    }
     fs::write(source.join("newer"), "the second backup")?;
     grid.owner.ok(["run", "--once", path_str(&source)?])?;
     let liar = grid.nodes.remove(1);
