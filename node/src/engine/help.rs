@@ -32,6 +32,8 @@ use crate::peer::folder::FolderStore;
 const ROUNDS_PER_RANK: u64 = 6;
 /// How long a member may take to say how much space it has.
 const SPACE_WAIT: Duration = Duration::from_secs(10);
+/// Shares of a pack in the trash and nowhere else that mean that the pack was given up. Chosen: one may have been moved.
+const GIVEN_UP_MIN: usize = 2;
 /// Ids of our own store asked for at once.
 const IDS_PER_PAGE: u32 = 4096;
 
@@ -41,6 +43,8 @@ struct Member {
     store: Arc<dyn PeerStore>,
     /// What it says it holds of the owner; `None`: it does not answer.
     listed: Option<HashSet<ShareId>>,
+    /// What it holds of the owner in its trash.
+    trashed: HashSet<ShareId>,
 }
 
 impl Engine {
@@ -102,6 +106,9 @@ impl Engine {
                 continue;
             };
             if !seen.insert(manifest.pack) {
+                continue;
+            }
+            if was_given_up(&manifest, &members) {
                 continue;
             }
             let state = state(&manifest, &members);
@@ -166,6 +173,7 @@ impl Engine {
                     let listed = Some(held.iter().copied().collect());
                     return Member {
                         place,
+                        trashed: trash(own).await,
                         store: Arc::new(own.clone()),
                         listed,
                     };
@@ -189,7 +197,16 @@ impl Engine {
                     standing,
                     free_bytes,
                 };
-                Member { place, store, listed }
+                let trashed = match listed {
+                    Some(_) => trash(&*store).await,
+                    None => HashSet::new(),
+                };
+                Member {
+                    place,
+                    store,
+                    listed,
+                    trashed,
+                }
             }
         });
         join_all(asked).await
@@ -272,6 +289,34 @@ fn state(manifest: &Manifest, members: &[Member]) -> PackState {
         copies,
         on_the_way: Vec::new(),
     }
+}
+
+/// Whether the owner gave the pack up before it went away: then what is left of it is on its way to the trash. One share
+/// in the trash that is listed nowhere may have been moved, and its new holder lost.
+fn was_given_up(manifest: &Manifest, members: &[Member]) -> bool {
+    let listed = |id: &ShareId| {
+        let mut lists = members.iter().filter_map(|member| member.listed.as_ref());
+        lists.any(|list| list.contains(id))
+    };
+    let trashed = |id: &ShareId| members.iter().any(|member| member.trashed.contains(id));
+    let unique: HashSet<&ShareId> = manifest.shares.iter().collect();
+    let gone = unique.iter().filter(|id| trashed(id) && !listed(id)).count();
+    gone >= GIVEN_UP_MIN.min(unique.len())
+}
+
+/// The trash of a member; an answer that does not come counts as an empty one.
+async fn trash(store: &dyn PeerStore) -> HashSet<ShareId> {
+    let (mut found, mut after) = (HashSet::new(), None);
+    while let Ok(page) = store.list_trash(after, IDS_PER_PAGE).await {
+        let last = page.last().copied();
+        // Ids ascend: an answer that does not go on is the last.
+        if last.is_none() || last <= after {
+            break;
+        }
+        after = last;
+        found.extend(page);
+    }
+    found
 }
 
 /// Builds and puts; returns how many shares arrived.

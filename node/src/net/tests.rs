@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::frames::Frame;
 use super::*;
 
+mod care;
 mod outside;
 
 const LATER: u64 = 1 << 40;

@@ -25,8 +25,8 @@ use crate::net::core::{Core, OpenError};
 use crate::net::frames::Frame;
 use crate::net::greet::GreetError;
 
-mod give_up;
 mod ask_proof;
+mod give_up;
 
 /// A failed attempt to connect answers for all that ask within this time: a hundred waiting puts are one dial.
 const FAILURE_TIME: Duration = Duration::from_secs(2);
