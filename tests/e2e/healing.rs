@@ -14,8 +14,8 @@ use crate::main_job::recover_and_restore;
 
 /// Days made seconds.
 pub const HASTY: &[(&str, &str)] = &[
-    ("suspect_after", "4s"),
-    ("lost_after", "10s"),
+    ("suspect_after", "10s"),
+    ("lost_after", "30s"),
     ("repair_interval", "2s"),
     ("audit_interval", "3s"),
     ("scrub_interval", "1h"),
