@@ -13,10 +13,10 @@ mod bad_input;
 mod crash;
 #[path = "e2e/faults.rs"]
 mod faults;
-#[path = "e2e/keep.rs"]
-mod keep;
 #[path = "e2e/healing.rs"]
 mod healing;
+#[path = "e2e/keep.rs"]
+mod keep;
 #[path = "e2e/liars.rs"]
 mod liars;
 #[path = "e2e/main_job.rs"]

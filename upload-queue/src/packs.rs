@@ -212,11 +212,12 @@ pub fn forget_holder(tx: &Transaction<'_>, peer: &PeerKey) -> Result<u64, DbErro
         .execute([peer])?;
     Ok(forgotten as u64)
 }
-/// Shares that `peer` should hold, each with its pack's share size: what it can be challenged for.
+/// Shares of packs that are not dead that `peer` should hold, each with its pack's share size: what it can be challenged for.
 pub fn shares_at(conn: &Connection, peer: &PeerKey) -> Result<Vec<(ShareId, ShareSize)>, DbError> {
     let mut select = conn.prepare_cached(
         "SELECT share.share_id, pack.share_bytes
-         FROM peer JOIN share ON share.holder = peer.id JOIN pack ON pack.id = share.pack WHERE peer.key = ?1",
+         FROM peer JOIN share ON share.holder = peer.id JOIN pack ON pack.id = share.pack
+         WHERE peer.key = ?1 AND pack.id NOT IN (SELECT pack FROM dead_pack)",
     )?;
     let rows = select.query_map([&peer.0], |row| Ok((ShareId(row.get(0)?), row.get::<_, i64>(1)?)))?;
     let mut found = Vec::new();

@@ -9,9 +9,10 @@ use proto::share_store::StoreError;
 use tokio::time::Instant;
 use upload_queue::care::helper::Short;
 use upload_queue::care::ledger;
-use upload_queue::care::standing::{Patience, Standing, Watch};
+use upload_queue::care::standing::{Patience, PeerRecord, Standing, Watch};
 use upload_queue::db::DbError;
 use upload_queue::peers::PeerKey;
+use upload_queue::planner::Uptime;
 
 use crate::care::scrub::{self, Found, Progress, ProgressFile};
 use crate::config::Config;
@@ -24,6 +25,8 @@ use crate::output::Sink;
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(300);
 /// Looks until a silent peer is suspected: fewer would let one lost packet count.
 const LOOKS_UNTIL_SUSPECTED: u32 = 4;
+/// How long a peer is watched until its uptime counts for new packs. Chosen: weekdays and weekend.
+const UPTIME_SECS_MIN: f64 = 7.0 * 86_400.0;
 /// Shortest time between two rounds, whatever the config says.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// How fast shares kept for friends are read again. Chosen: a terabyte takes a day and a half, and no disk feels it.
@@ -96,6 +99,12 @@ impl Engine {
         if let Some(uploader) = self.0.uploader.get() {
             let lost = |key: &&PeerKey| watch.standing(key, &patience) == Standing::Lost;
             uploader.shun(online.iter().filter(lost).cloned().collect());
+            let measured = watch
+                .peers
+                .iter()
+                .filter(|(_, known)| known.watched_secs >= UPTIME_SECS_MIN);
+            let uptime = |(key, known): (&PeerKey, &PeerRecord)| Some((key.clone(), Uptime::new(known.uptime()?)));
+            uploader.set_uptimes(measured.filter_map(uptime).collect());
         }
         Ok((watch, online))
     }
