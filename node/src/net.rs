@@ -61,7 +61,7 @@ use crate::friendnet::join::{self, JoinError};
 use crate::friendnet::members::{Members, RemovalError};
 use crate::friendnet::roster::{Roster, RosterFileError};
 use crate::peer::folder::Expired;
-use crate::peer::kept::{Kept, Shelf};
+use crate::peer::kept::Shelf;
 use crate::peer::remote::RemoteStore;
 
 /// Dials waiting for the driver.

@@ -1,7 +1,7 @@
 //! Looking after shares while the daemon runs: who answers, who has to prove something, what has to be built anew, what has
 //! to be read again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use proto::id::AccountId;
@@ -9,7 +9,7 @@ use proto::share_store::StoreError;
 use tokio::time::Instant;
 use upload_queue::care::helper::Short;
 use upload_queue::care::ledger;
-use upload_queue::care::standing::{Patience, PeerRecord, Standing, Watch};
+use upload_queue::care::standing::{Patience, Standing, Watch};
 use upload_queue::db::DbError;
 use upload_queue::peers::PeerKey;
 use upload_queue::planner::Uptime;
@@ -47,6 +47,17 @@ pub(super) fn patience(config: &Config) -> Patience {
         suspect_after_secs: config.suspect_after.0.as_secs(),
         lost_after_secs: config.lost_after.0.as_secs(),
     }
+}
+
+/// Of the peers that were watched for long enough.
+pub(super) fn measured_uptimes(watch: &Watch) -> HashMap<PeerKey, Uptime> {
+    let measured = watch
+        .peers
+        .iter()
+        .filter(|(_, known)| known.watched_secs >= UPTIME_SECS_MIN);
+    measured
+        .filter_map(|(key, known)| Some((key.clone(), Uptime::new(known.uptime()?))))
+        .collect()
 }
 
 impl Engine {
@@ -99,12 +110,7 @@ impl Engine {
         if let Some(uploader) = self.0.uploader.get() {
             let lost = |key: &&PeerKey| watch.standing(key, &patience) == Standing::Lost;
             uploader.shun(online.iter().filter(lost).cloned().collect());
-            let measured = watch
-                .peers
-                .iter()
-                .filter(|(_, known)| known.watched_secs >= UPTIME_SECS_MIN);
-            let uptime = |(key, known): (&PeerKey, &PeerRecord)| Some((key.clone(), Uptime::new(known.uptime()?)));
-            uploader.set_uptimes(measured.filter_map(uptime).collect());
+            uploader.set_uptimes(measured_uptimes(&watch));
         }
         Ok((watch, online))
     }

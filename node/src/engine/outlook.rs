@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use upload_queue::care::ledger;
 use upload_queue::db::DbError;
 use upload_queue::packs;
 use upload_queue::peers::PeerKey;
 use upload_queue::planner::{self, Losses, Uptime, forecast};
 
 use crate::engine::Engine;
+use crate::engine::care::measured_uptimes;
 use crate::engine::run::tolerate;
 use crate::failure::Failure;
 use crate::message::{Advice, Status};
@@ -15,7 +17,7 @@ use crate::message::{Advice, Status};
 impl Engine {
     /// Fills in the probabilities: those of the pack that is worst off, for all packs of a backup share its friends.
     pub(super) fn set_outlook(&self, status: &mut Status, online: &[PeerKey]) -> Result<(), Failure> {
-        let measured = self.measured_uptimes()?;
+        let measured = measured_uptimes(&self.0.db.read(ledger::watch)?);
         let peers = self.0.peers.all();
         let uptime_of = |key: &PeerKey| {
             let answers = if online.contains(key) { 1.0 } else { 0.0 };
@@ -49,11 +51,6 @@ impl Engine {
             planner::Advice::AlwaysOnPeer => Some(Advice::AlwaysOnPeer),
         };
         Ok(())
-    }
-
-    /// Of peers that were watched for long enough.
-    fn measured_uptimes(&self) -> Result<HashMap<PeerKey, Uptime>, Failure> {
-        Ok(HashMap::new())
     }
 }
 

@@ -6,7 +6,7 @@ use super::table::Row;
 use super::{Style, qr, summary};
 use crate::human::{ByteSize, Period};
 use crate::message::{
-    Entry, FileState, Finding, Initialized, Job, Level, Message, Peer, PeerKind, Problem, Snapshot, Status,
+    Advice, Entry, FileState, Finding, Initialized, Job, Level, Message, Peer, PeerKind, Problem, Snapshot, Status,
 };
 
 /// Hexadecimal digits of an id that people see: enough to name one snapshot of a lifetime.
