@@ -123,16 +123,17 @@ fn set(home: &Home, settings: &[(&str, &str)]) -> Result<()> {
         .try_for_each(|(key, value)| home.ok(["config", "set", key, value]).map(drop))
 }
 
-/// All files of stored shares (not heads, not markers) below a folder.
+/// All files of stored shares below a folder; not those set aside.
 pub fn share_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if path.is_dir() && name != "damaged" && name != "incoming" {
+            let is_share = || path.ancestors().nth(2).is_some_and(|folder| folder.ends_with("shares"));
+            if path.is_dir() {
                 folders.push(path);
-            } else if name.len() == 64 && path.parent().is_some_and(|parent| !parent.ends_with("heads")) {
+            } else if name.len() == 64 && is_share() {
                 found.push(path);
             }
         }

@@ -84,12 +84,20 @@ impl Run<'_> {
         let answers = self.writer.runtime.block_on(async { join_all(puts).await });
         let (mut took, mut refused) = (Vec::new(), Vec::new());
         for (peer, answer) in peers.into_iter().zip(answers) {
-            if let Ok(Ok(())) = answer {
-                took.push(peer);
-            } else {
-                tracing::debug!(peer = peer.name, ?answer, "The peer did not take the new head");
-                refused.push(peer);
-            }
+            let reason = match answer {
+                Ok(Ok(())) => {
+                    took.push(peer);
+                    continue;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it did not answer in time".to_owned(),
+            };
+            tracing::info!(
+                peer = peer.name,
+                reason,
+                "The peer did not take the new head; it is offered again"
+            );
+            refused.push(peer);
         }
         (took, refused)
     }

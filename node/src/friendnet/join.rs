@@ -109,7 +109,7 @@ pub async fn join(core: &Arc<Core>, ticket: &Ticket) -> Result<(), JoinError> {
         acceptance: acceptance(account, ticket.grid, &core.account_name),
     };
     let records = in_time(async {
-        let mut stream = ask(core, ticket.inviter, &message).await?;
+        let mut stream = ask(core, ticket.inviter, Frame::bare(&message)).await?;
         match read(&mut stream).await? {
             (MemberMessage::Roster, payload) => Ok(RosterRecords::decode(&payload)?),
             _ => Err(JoinError::Answer {
@@ -128,13 +128,21 @@ pub async fn join(core: &Arc<Core>, ticket: &Ticket) -> Result<(), JoinError> {
     exchange(core, ticket.inviter).await.map(drop)
 }
 
-/// Makes the rosters of both ends equal. A node that knows nobody but its own account takes over the other's grid, if its
+/// Makes the rosters of both ends equal. A member that the other end has not heard of yet introduces itself with the records
+/// that admit it. A node that knows nobody but its own account takes over the other's grid, if its
 /// account is a member there: that is how a recovered device finds its way back. Returns the digest
 /// of what the other end has now. May be dropped.
 pub async fn exchange(core: &Arc<Core>, device: DeviceId) -> Result<[u8; 32], JoinError> {
-    let hash = core.members.roster().digest();
+    let ours = core.members.roster().records().encode();
+    let hash = *blake3::hash(&ours).as_bytes();
     in_time(async {
-        let mut stream = ask(core, device, &MemberMessage::Digest { hash }).await?;
+        let mut stream = match ask(core, device, Frame::bare(&MemberMessage::Digest { hash })).await {
+            Err(JoinError::Refused {
+                refusal: Refusal::Stranger,
+                ..
+            }) => ask(core, device, Frame::new(&MemberMessage::Roster, ours.into())).await?,
+            asked => asked?,
+        };
         let theirs = match read(&mut stream).await? {
             (MemberMessage::Same, _) => return Ok(hash),
             (MemberMessage::Roster, payload) => payload,
@@ -175,7 +183,8 @@ pub async fn answer(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, caller:
 }
 
 async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, caller: &Caller) -> Result<(), Refusal> {
-    let (message, _) = read(stream).await.map_err(|_| Refusal::Malformed)?;
+    let (message, payload) = read(stream).await.map_err(|_| Refusal::Malformed)?;
+    let is_member = || core.members.roster().member(caller.cert.account).is_some();
     let their_digest = match message {
         MemberMessage::Join {
             ticket,
@@ -192,9 +201,17 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
             admit(core, presented, name, acceptance).await?;
             None
         }
-        MemberMessage::Digest { hash } if core.members.roster().member(caller.cert.account).is_some() => Some(hash),
+        MemberMessage::Digest { hash } if is_member() => Some(hash),
+        MemberMessage::Roster => {
+            // Whoever says it: a record counts by its signatures.
+            let records = RosterRecords::decode(&payload).map_err(|_| Refusal::Malformed)?;
+            merge(core, records).await.map_err(|_| Refusal::Stranger)?;
+            is_member()
+                .then(|| Some(*blake3::hash(&payload).as_bytes()))
+                .ok_or(Refusal::Stranger)?
+        }
         MemberMessage::Digest { .. } => return Err(Refusal::Stranger),
-        MemberMessage::Same | MemberMessage::Roster => return Err(Refusal::Malformed),
+        MemberMessage::Same => return Err(Refusal::Malformed),
     };
     core.links.welcome(peer);
     // From here on a failure is the other side's to notice: a refusal would come after the welcome.
@@ -318,8 +335,8 @@ where
     }
 }
 
-async fn ask(core: &Core, device: DeviceId, message: &MemberMessage) -> Result<Stream, JoinError> {
-    let said = [Frame::bare(&core.hello(None)), Frame::bare(message)];
+async fn ask(core: &Core, device: DeviceId, message: Frame) -> Result<Stream, JoinError> {
+    let said = [Frame::bare(&core.hello(None)), message];
     core.open(device, MEMBER_PROTOCOL, &said)
         .await
         .map_err(|error| match error {

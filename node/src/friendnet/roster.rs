@@ -5,13 +5,14 @@
 //! what the grid's id is made of.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use libp2p::Multiaddr;
 use proto::id::{AccountId, DeviceId, GridId};
 use proto::keys::DeviceCert;
 use proto::wire::removal::Removal;
-use proto::wire::roster::{DEVICES_MAX, DeviceRecord, MEMBERS_MAX, MemberRecord, RosterError, RosterRecords};
+use proto::wire::roster::{DEVICES_MAX, DeviceRecord, MEMBERS_MAX, MemberRecord, RosterRecords};
 
 use super::state_file;
 
@@ -60,12 +61,12 @@ pub enum RosterFileError {
         source: std::io::Error,
     },
     /// The file is not a roster.
-    #[error("The roster {path} is damaged: {source}. Move it away and join again")]
+    #[error("The roster {path} is damaged: {reason}. Move it away and join again")]
     Damaged {
         /// The file.
         path: String,
         /// What is wrong.
-        source: RosterError,
+        reason: String,
     },
 }
 
@@ -206,11 +207,15 @@ impl Roster {
     /// Reads the roster kept in a file; `None` if there is none yet.
     pub fn load(path: &Path) -> Result<Option<Self>, RosterFileError> {
         let name = || path.display().to_string();
-        let Some(bytes) = state_file::read(path).map_err(|source| RosterFileError::Io { path: name(), source })? else {
+        let damaged = |reason| RosterFileError::Damaged { path: name(), reason };
+        let Some(bytes) = state_file::read(path).map_err(|source| match source.kind() {
+            ErrorKind::InvalidData => damaged(source.to_string()),
+            _ => RosterFileError::Io { path: name(), source },
+        })?
+        else {
             return Ok(None);
         };
-        let records =
-            RosterRecords::decode(&bytes).map_err(|source| RosterFileError::Damaged { path: name(), source })?;
+        let records = RosterRecords::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
         Ok(Some(Self::from_records(&records)))
     }
 

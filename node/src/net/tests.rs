@@ -447,6 +447,10 @@ async fn a_removed_member_is_disconnected_and_gets_nothing_more_from_anybody() {
         .join(&ada.net.invite("Cleo", LATER).await.unwrap())
         .await
         .unwrap();
+    eventually("Bob hears of Cleo", || {
+        bob.net.roster().device(cleo.net.device()).is_some()
+    })
+    .await;
     let (id, share) = bob.fixture.share(0);
     bob.net.peer(ada.net.device()).put(id, share.clone()).await.unwrap();
     bob.net.peer(cleo.net.device()).put(id, share.clone()).await.unwrap();

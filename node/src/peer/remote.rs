@@ -21,6 +21,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::lane::{Lane, Request, wrong_answer};
 use super::serve::PUTS_MAX;
+use crate::friendnet::join;
 use crate::net::core::{Core, OpenError};
 use crate::net::frames::Frame;
 use crate::net::greet::GreetError;
@@ -272,8 +273,18 @@ impl Inner {
     }
 
     async fn open_lane(&self) -> Result<Arc<Lane>, StoreError> {
-        let hello = Frame::bare(&self.core.hello(self.owner));
-        match self.core.open(self.device, SHARE_PROTOCOL, &[hello]).await {
+        let hello = [Frame::bare(&self.core.hello(self.owner))];
+        let mut opened = self.core.open(self.device, SHARE_PROTOCOL, &hello).await;
+        // It may not have heard yet who joined a moment ago.
+        if let Err(OpenError::Greet(GreetError::Refused {
+            refusal: Refusal::Stranger,
+            ..
+        })) = &opened
+            && join::exchange(&self.core, self.device).await.is_ok()
+        {
+            opened = self.core.open(self.device, SHARE_PROTOCOL, &hello).await;
+        }
+        match opened {
             Ok(stream) => Ok(Lane::start(self.core.clone(), stream)),
             Err(OpenError::Greet(GreetError::Refused {
                 refusal: Refusal::Busy, ..
