@@ -107,7 +107,7 @@ fn check_text(check: &CheckSummary) -> String {
 }
 
 /// A small table: the only summary of more than one line.
-fn simulate_text(simulate: &SimulateSummary) -> String {
+pub(super) fn simulate_text(simulate: &SimulateSummary) -> String {
     let in_loss = |rate: f64| match rate {
         0.0 => "none".to_owned(),
         rate if rate >= 1.0 => format!("{rate:.1} a year"),

@@ -387,3 +387,9 @@ fn the_phrase_as_shown_is_numbered_in_rows_of_four() {
         "{text}"
     );
 }
+
+#[test]
+fn the_table_of_a_simulation_keeps_its_lines() {
+    let said = text::text(&Summary::Simulate(SimulateSummary::default()).into(), &style());
+    assert!(said.lines().count() > 6 && !said.contains("\\n"), "{said}");
+}

@@ -7,6 +7,7 @@ use super::{Style, qr, summary};
 use crate::human::{ByteSize, Period};
 use crate::message::{
     Advice, Entry, FileState, Finding, Initialized, Job, Level, Message, Peer, PeerKind, Problem, Snapshot, Status,
+    Summary,
 };
 
 /// Hexadecimal digits of an id that people see: enough to name one snapshot of a lifetime.
@@ -48,6 +49,8 @@ pub fn text(message: &Message, style: &Style) -> String {
     let line = match message {
         Message::Initialized(initialized) => return initialized_text(initialized),
         Message::Status(status) => return status_text(status, style),
+        // A table of numbers: its line breaks stay.
+        Message::Summary(Summary::Simulate(simulate)) => return summary::simulate_text(simulate) + "\n",
         Message::Summary(summary) => summary::text(summary),
         Message::Ticket(ticket) if style.screen => {
             return qr::qr(&ticket.ticket, style.color) + &clean(&ticket.ticket) + "\n";
