@@ -21,6 +21,8 @@ mod keep;
 mod liars;
 #[path = "e2e/main_job.rs"]
 mod main_job;
+#[path = "e2e/one_lan.rs"]
+mod one_lan;
 #[path = "e2e/priority.rs"]
 mod priority;
 #[path = "e2e/two_nats.rs"]

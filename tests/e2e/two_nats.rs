@@ -83,7 +83,7 @@ fn reach(home: &Home, name: &str) -> Result<String> {
 }
 
 /// Waits until `peer ls` shows one of `wanted`; what it shows then, or showed last.
-fn await_reach(home: &Home, name: &str, wanted: &[&str]) -> Result<String> {
+pub fn await_reach(home: &Home, name: &str, wanted: &[&str]) -> Result<String> {
     let begun = Instant::now();
     loop {
         let now = reach(home, name)?;

@@ -6,7 +6,7 @@
 //!                     public 198.51.100.2 ──┘
 //! ```
 //!
-//! Needs root, `ip` and `iptables`; says what is missing where it cannot be built.
+//! Or one local network of two hosts. Needs root, `ip` and `iptables`; says what is missing where it cannot be built.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,12 +34,36 @@ pub struct Street {
 impl Street {
     /// A street with a public host and two homes, or why it cannot be made here.
     pub fn build(nat: Nat) -> Result<Self> {
-        let mut street = Self {
-            prefix: format!("gb{}-{}-", std::process::id(), STREETS.fetch_add(1, Ordering::Relaxed)),
-            spaces: Vec::new(),
-        };
+        let mut street = Self::empty();
         street.lay(nat)?;
         Ok(street)
+    }
+
+    fn empty() -> Self {
+        Self {
+            prefix: format!("gb{}-{}-", std::process::id(), STREETS.fetch_add(1, Ordering::Relaxed)),
+            spaces: Vec::new(),
+        }
+    }
+
+    /// One local network of two hosts and nothing else: no router, no way out, no names.
+    pub fn lan() -> Result<Self> {
+        let mut lan = Self::empty();
+        let street = lan.add("street")?;
+        ip(&["-n", &street, "link", "add", "br0", "type", "bridge"])?;
+        ip(&["-n", &street, "link", "set", "br0", "up"])?;
+        for home in 1..=2 {
+            let host = lan.add(&format!("host{home}"))?;
+            lan.plug(&host, "eth0", &format!("h{home}"), &format!("192.168.7.1{home}/24"))?;
+        }
+        Ok(lan)
+    }
+
+    /// Gives the host in a home another address instead of all it had.
+    pub fn readdress(&self, home: u8, at: &str) -> Result<()> {
+        let host = self.host(home);
+        ip(&["-n", &host, "address", "flush", "dev", "eth0"])?;
+        address(&host, "eth0", at)
     }
 
     /// The namespace of the host with a public address.
