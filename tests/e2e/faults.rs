@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tests::compare::assert_same;
 use tests::fixture::{flip_byte, noise};
+use tests::grid::Grid;
 use tests::home::{Home, Said, path_str, said};
 
+use crate::main_job::recover_and_restore;
 use crate::unchanged::owner_with_folders;
 
 /// A few files of each size tier.
@@ -268,4 +270,72 @@ fn a_full_disk_at_a_peer_is_reported_and_loses_nothing() -> Result<()> {
     owner.ok(["peer", "set", "disk5", "--quota", "1G"])?;
     owner.ok(["run", "--once", path_str(&source)?])?;
     Ok(())
+}
+
+/// A small disk of its own below a folder; unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Makes it, or says why that cannot be done here.
+    fn mount(at: &Path, mib: u32) -> Result<Self> {
+        fs::create_dir_all(at)?;
+        let done = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={mib}M"), "tmpfs"])
+            .arg(at)
+            .output()?;
+        anyhow::ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        Ok(Self(at.to_owned()))
+    }
+
+    fn grow(&self, mib: u32) -> Result<()> {
+        let size = format!("remount,size={mib}M");
+        let done = std::process::Command::new("mount")
+            .args(["-o", &size])
+            .arg(&self.0)
+            .status()?;
+        anyhow::ensure!(done.success(), "remount");
+        Ok(())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_at_the_spool_makes_a_run_wait_or_say_so_and_loses_nothing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let disk = match SmallDisk::mount(&dir.path().join("owner"), 12) {
+        Ok(disk) => disk,
+        Err(reason) => {
+            eprintln!("SKIPPED: a small disk cannot be mounted here: {reason:#}");
+            return Ok(());
+        }
+    };
+    let source = dir.path().join("source");
+    fs::create_dir(&source)?;
+    for number in 0..10 {
+        fs::write(source.join(format!("file{number}")), noise(9_000_000, number))?;
+    }
+    let grid = Grid::start(dir.path(), 3, 1)?;
+    // Not even one pack fits.
+    let run = grid.owner.exits(1, ["run", "--once", path_str(&source)?])?;
+    assert!(
+        run.stderr.contains("spool") && run.stderr.contains("full"),
+        "{}",
+        run.stderr
+    );
+    // A few fit, of ten: the run goes at the pace of its peers.
+    disk.grow(100)?;
+    grid.owner.ok(["run", "--once", path_str(&source)?])?;
+    let target = dir.path().join("restored");
+    recover_and_restore(
+        &dir.path().join("blank"),
+        &grid.owner.words(),
+        &grid.nodes[0].address()?,
+        &target,
+    )?;
+    assert_same(&source, &target.join(source.strip_prefix("/")?))
 }

@@ -78,6 +78,12 @@ impl Spool {
             .map_err(|source| failed(&self.folder, source))
     }
 
+    /// Bytes that its disk has left for this user.
+    pub fn free_bytes(&self) -> Result<u64, SpoolError> {
+        let disk = rustix::fs::statvfs(&self.folder).map_err(|source| failed(&self.folder, source.into()))?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     /// Reads a share back and checks it. `None`: it is missing or damaged.
     pub fn read(&self, id: ShareId) -> Result<Option<Share>, SpoolError> {
         let path = self.path(id);

@@ -124,6 +124,12 @@ pub enum UploadError {
         /// The spool.
         path: String,
     },
+    /// The spool's disk has no room for another pack and no peer takes anything.
+    #[error("The disk of the spool {path} is full and no peer takes shares: make room on it, then run again")]
+    DiskFull {
+        /// The spool.
+        path: String,
+    },
     /// The runtime was shut down meanwhile.
     #[error("The uploader was shut down")]
     Stopped,

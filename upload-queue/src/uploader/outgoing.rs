@@ -32,7 +32,7 @@ where
     F: FnOnce(&Transaction<'_>, PackRow) -> Result<(), DbError> + Send + 'static,
 {
     if pack.purpose == Purpose::Data {
-        room(&shared).await?;
+        room(&shared, bytes_of(&pack)).await?;
     }
     let _incoming = Incoming::new(&shared, &pack);
     let (places, acks) = put_local(&shared, &pack).await;
@@ -58,15 +58,18 @@ where
     Ok(row)
 }
 
-/// Waits until the spool is under its limit; gives up when no peer takes anything.
-async fn room(shared: &Shared) -> Result<(), UploadError> {
+/// Waits until the spool is under its limit and its disk has room for a pack; gives up when no peer takes anything.
+async fn room(shared: &Shared, pack_bytes: u64) -> Result<(), UploadError> {
     let mut mark = None;
     loop {
         let peers = shared.peers.all();
+        let free_bytes = shared.spool.free_bytes()?;
         {
             let mut lines = shared.lines();
             let now = Instant::now();
-            if lines.spool_bytes(&peers, shared.config.tolerate, now) < shared.config.spool_bytes_max {
+            // What is under way is not on the disk yet; the catalog needs some, too: chosen, as much as a pack.
+            let has_disk = free_bytes >= lines.incoming_bytes + 2 * pack_bytes;
+            if has_disk && lines.spool_bytes(&peers, shared.config.tolerate, now) < shared.config.spool_bytes_max {
                 return Ok(());
             }
             let first = mark.is_none();
@@ -74,8 +77,10 @@ async fn room(shared: &Shared) -> Result<(), UploadError> {
             if first {
                 shared.woken.notify_one(); // what has no peer may get one
             } else if lines.incoming_bytes == 0 && lines.is_quiet(mark, |_| true, now) {
-                return Err(UploadError::Stalled {
-                    path: shared.config.spool.display().to_string(),
+                let path = shared.config.spool.display().to_string();
+                return Err(match has_disk {
+                    true => UploadError::Stalled { path },
+                    false => UploadError::DiskFull { path },
                 });
             }
         }
@@ -83,12 +88,16 @@ async fn room(shared: &Shared) -> Result<(), UploadError> {
     }
 }
 
+fn bytes_of(pack: &OutgoingPack) -> u64 {
+    pack.shares.iter().map(|(_, share)| share.stored_bytes() as u64).sum()
+}
+
 /// Bytes that count as spooled while a pack is being delivered.
 struct Incoming<'a>(&'a Shared, u64);
 
 impl<'a> Incoming<'a> {
     fn new(shared: &'a Shared, pack: &OutgoingPack) -> Self {
-        let bytes = pack.shares.iter().map(|(_, share)| share.stored_bytes() as u64).sum();
+        let bytes = bytes_of(pack);
         shared.lines().incoming_bytes += bytes;
         Self(shared, bytes)
     }
