@@ -146,7 +146,7 @@ async fn carry_out(db: &Db, peer: &Peer, ids: Vec<ShareId>, aim: &Aim) -> Result
         Aim::Dead => {
             // First the catalog: a share that it believes to be there and that is not would be counted as safe.
             let lost = ids.clone();
-            let recording = move || db.write(|tx| lost.iter().try_for_each(|id| packs::record_lost(tx, &key, *id)));
+            let recording = move || db.write(|tx| lost.iter().try_for_each(|id| packs::record_missing(tx, &key, *id)));
             tokio::task::spawn_blocking(recording).await??;
             Ok(peer.store.discard(ids).await)
         }

@@ -76,12 +76,14 @@ pub fn get(conn: &Connection, row: PackRow) -> Result<Option<KnownPack>, DbError
     let pack = select.query_row([row.0], known).optional()?;
     pack.map(|pack| with_holders(conn, pack)).transpose()
 }
+
 /// One pack by its id.
 pub fn find(conn: &Connection, pack: PackId) -> Result<Option<KnownPack>, DbError> {
     let mut select = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM pack WHERE pack_id = ?1"))?;
     let pack = select.query_row([pack.0], known).optional()?;
     pack.map(|pack| with_holders(conn, pack)).transpose()
 }
+
 /// All rows of packs that are not dead, ascending.
 pub fn rows(conn: &Connection) -> Result<Vec<PackRow>, DbError> {
     let mut select =
@@ -89,12 +91,14 @@ pub fn rows(conn: &Connection) -> Result<Vec<PackRow>, DbError> {
     let rows = select.query_map([], |row| row.get(0).map(PackRow))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
+
 /// Shares of a pack that are held by some peer: enough to call it safe with `tolerate`?
 pub fn is_safe(conn: &Connection, row: PackRow, tolerate: u8) -> Result<bool, DbError> {
     let mut select = conn.prepare_cached("SELECT held >= k + ?2 FROM pack WHERE id = ?1")?;
     let safe = select.query_row((row.0, tolerate), |row| row.get(0)).optional()?;
     Ok(safe.unwrap_or(false))
 }
+
 /// Health of all packs that are not dead.
 pub fn health(conn: &Connection, tolerate: u8) -> Result<Health, DbError> {
     let mut select = conn.prepare_cached(
@@ -171,6 +175,7 @@ pub fn insert_known(
     }
     Ok(row)
 }
+
 /// Records that `peer` holds these shares; ids that belong to no known pack are skipped. Returns how many were known.
 pub fn record_held(tx: &Transaction<'_>, peer: &PeerKey, shares: &[ShareId]) -> Result<u64, DbError> {
     let peer = shares::peer_id(tx, peer)?;
@@ -180,6 +185,7 @@ pub fn record_held(tx: &Transaction<'_>, peer: &PeerKey, shares: &[ShareId]) -> 
     }
     Ok(known)
 }
+
 /// Records that a share is not, or not intact, where it was thought to be. The peer's word that it has it counts for
 /// nothing until the share is sent there again.
 pub fn record_lost(tx: &Transaction<'_>, peer: &PeerKey, share: ShareId) -> Result<(), DbError> {
@@ -187,11 +193,13 @@ pub fn record_lost(tx: &Transaction<'_>, peer: &PeerKey, share: ShareId) -> Resu
         .execute((&peer.0, share.0))?;
     record_missing(tx, peer, share)
 }
+
 /// Records that a peer does not list a share that it was thought to have.
 pub fn record_missing(tx: &Transaction<'_>, peer: &PeerKey, share: ShareId) -> Result<(), DbError> {
     let peer = shares::peer_id(tx, peer)?;
     let lost: Vec<i64> = tx
-        .prepare_cached("UPDATE share SET holder = NULL WHERE share_id = ?1 AND holder = ?2 RETURNING pack")?
+        // `+`: by the share's index; a peer has too many shares to look through.
+        .prepare_cached("UPDATE share SET holder = NULL WHERE share_id = ?1 AND +holder = ?2 RETURNING pack")?
         .query_map((share.0, peer), |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     for pack in lost {
@@ -199,6 +207,7 @@ pub fn record_missing(tx: &Transaction<'_>, peer: &PeerKey, share: ShareId) -> R
     }
     Ok(())
 }
+
 /// Forgets what a lost peer held, until it lists it again. Returns how many shares that were.
 pub fn forget_holder(tx: &Transaction<'_>, peer: &PeerKey) -> Result<u64, DbError> {
     let peer = shares::peer_id(tx, peer)?;
@@ -212,6 +221,7 @@ pub fn forget_holder(tx: &Transaction<'_>, peer: &PeerKey) -> Result<u64, DbErro
         .execute([peer])?;
     Ok(forgotten as u64)
 }
+
 /// Shares of packs that are not dead that `peer` should hold, each with its pack's share size: what it can be challenged for.
 pub fn shares_at(conn: &Connection, peer: &PeerKey) -> Result<Vec<(ShareId, ShareSize)>, DbError> {
     let mut select = conn.prepare_cached(
@@ -228,16 +238,19 @@ pub fn shares_at(conn: &Connection, peer: &PeerKey) -> Result<Vec<(ShareId, Shar
     }
     Ok(found)
 }
+
 /// Shares that `peer` could not give or prove and was not sent since.
 pub fn not_believed(conn: &Connection, peer: &PeerKey) -> Result<Vec<ShareId>, DbError> {
     let mut select = conn.prepare_cached("SELECT share_id FROM care_bad WHERE key = ?1")?;
     let rows = select.query_map([&peer.0], |row| row.get(0).map(ShareId))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
+
 /// Shares of a pack that are on their way to a peer: number in the manifest, and which peer.
 pub fn on_the_way(conn: &Connection, row: PackRow) -> Result<Vec<(u8, PeerKey)>, DbError> {
     shares::on_the_way(conn, row)
 }
+
 /// Bytes (stored form) and number of shares that `peer` holds for us.
 pub fn held_by(conn: &Connection, peer: &PeerKey) -> Result<(u64, u64), DbError> {
     let mut select = conn.prepare_cached(
