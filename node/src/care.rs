@@ -3,5 +3,6 @@
 //! What is to be done is planned by `upload_queue::care`; here are the hands. When it is done is the engine's.
 
 pub mod challenge;
+pub mod pass_on;
 pub mod rebuild;
 pub mod scrub;

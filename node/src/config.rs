@@ -41,6 +41,8 @@ pub struct Config {
     pub relay: bool,
     /// Folders and buckets that are peers, by name; limits of friends, by theirs.
     pub peers: BTreeMap<String, PeerConfig>,
+    /// A member whose always-on node takes each pack once and brings the shares to the others; none: this node does.
+    pub steward: Option<String>,
     /// Bytes a second to send at most.
     pub limit_upload: Option<ByteSize>,
     /// Bytes a second to receive at most.
@@ -143,6 +145,7 @@ impl Default for Config {
             upnp: true,
             relay: true,
             peers: BTreeMap::new(),
+            steward: None,
             limit_upload: None,
             limit_download: None,
             schedule: Vec::new(),

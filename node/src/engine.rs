@@ -44,6 +44,7 @@ mod restore;
 mod retention;
 mod run;
 mod status;
+mod steward;
 
 /// What the engine is opened for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +175,11 @@ impl Engine {
     fn configure(&self, request: &Request) -> Result<Option<Vec<crate::message::Message>>, Failure> {
         if let Request::PeerAdd(peer) = request {
             self.prepare_peer(peer)?;
+        }
+        if let Request::ConfigSet { key, value } = request
+            && key == "steward"
+        {
+            self.check_steward(value)?;
         }
         let path = self.0.home.paths.config();
         let Some(answer) = crate::config::answer(&path, request) else {

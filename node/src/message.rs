@@ -326,6 +326,9 @@ pub struct Peer {
     /// `good`, `suspected`, `lost`, or `late`: good, but its proofs come so late that it may fetch them elsewhere.
     #[serde(default)]
     pub standing: String,
+    /// The config names it as steward: it brings our shares to the others.
+    #[serde(default)]
+    pub is_steward: bool,
 }
 
 /// What a peer is.

@@ -62,6 +62,7 @@ use crate::friendnet::members::{Members, RemovalError};
 use crate::friendnet::roster::{Roster, RosterFileError};
 use crate::peer::folder::Expired;
 use crate::peer::kept::Shelf;
+use crate::peer::passing::Passing;
 use crate::peer::remote::RemoteStore;
 
 /// Dials waiting for the driver.
@@ -403,6 +404,16 @@ impl NetHandle {
             core.kept.heard.last_secs(account, now_secs),
             core.kept.newest_head_secs(account),
         )
+    }
+
+    /// What this node passes on for friends.
+    pub(crate) fn passing(&self) -> &Passing {
+        &self.shared.core.kept.passing
+    }
+
+    /// Seconds since 1970.
+    pub(crate) fn now_secs(&self) -> u64 {
+        self.shared.core.now_secs()
     }
 
     /// The place of `owner`'s shares on this node, made when it is not there. Blocks on first use.

@@ -9,4 +9,5 @@ pub mod heard;
 pub mod kept;
 pub mod offer;
 pub mod partial;
+pub mod passing;
 pub mod serve;

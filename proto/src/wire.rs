@@ -7,6 +7,7 @@ pub mod frame;
 pub mod audit;
 pub mod greeting;
 pub mod member;
+pub mod pass_on;
 pub mod share;
 
 pub mod receipt;

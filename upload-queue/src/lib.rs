@@ -13,6 +13,7 @@ pub mod peers;
 pub mod placement;
 pub mod planner;
 pub mod spool;
+pub mod steward;
 pub mod uploader;
 
 pub mod bandwidth;

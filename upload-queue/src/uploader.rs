@@ -1,6 +1,6 @@
 //! Delivering packs: local peers at once, the others through the spool, with bounded memory, retries and re-placement.
 //!
-//! `lines` remembers what waits for whom, `outgoing` brings a new pack into the database, `lane` sends, `record` writes
+//! `lines` remembers what waits for whom, `held` and `pass` what a steward brings, `outgoing` brings a new pack into the database, `lane` sends, `record` writes
 //! down what arrived, `supervise` follows the set of peers. The spool and the database are the truth: killed at any point,
 //! the next start goes on with what they say, and sends at most what was in flight a second time.
 
@@ -24,12 +24,15 @@ use crate::packs::{self, PackRow, Purpose};
 use crate::peers::{PeerKey, PeerSet};
 use crate::planner::{Uptime, plan_code};
 use crate::spool::SpoolError;
+use crate::steward::StewardPeer;
 use crate::uploader::lines::{Mark, Ticket};
 use crate::uploader::shared::{Shared, blocking};
 
+mod held;
 mod lane;
 mod lines;
 mod outgoing;
+mod pass;
 mod record;
 mod rehome;
 mod replan;
@@ -47,6 +50,8 @@ pub struct UploaderConfig {
     pub puts_per_peer: usize,
     /// Friends that may vanish.
     pub tolerate: u8,
+    /// Who brings shares to the others, if anybody does.
+    pub steward: Option<StewardPeer>,
 }
 
 /// A sealed pack on its way out.
@@ -188,10 +193,11 @@ impl Uploader {
     ) -> Result<Self, UploadError> {
         let (shared, deliveries) = Shared::open(db, peers, config, events)?;
         let shared = Arc::new(shared);
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(record::record(shared.clone(), deliveries)).abort_handle(),
             tokio::spawn(supervise::supervise(shared.clone())).abort_handle(),
         ];
+        tasks.extend((0..pass::ASKING_MAX).map(|_| tokio::spawn(pass::pass(shared.clone())).abort_handle()));
         Ok(Self {
             shared,
             _tasks: Arc::new(Tasks(tasks)),
@@ -235,6 +241,17 @@ impl Uploader {
     pub async fn rehome(&self, pack: PackRow, shares: Vec<Rebuilt>) -> Result<usize, UploadError> {
         let task = tokio::spawn(rehome::rehome(self.shared.clone(), pack, shares));
         shared::joined(task.await)?
+    }
+
+    /// Names the steward, or that there is none; what another one was to bring goes to its peers directly.
+    pub fn set_steward(&self, steward: Option<StewardPeer>) {
+        {
+            let mut lines = self.shared.lines();
+            for (peer, ticket) in lines.held.set_steward(steward) {
+                lines.add(Some(&peer), ticket);
+            }
+        }
+        self.shared.changed.notify_waiters();
     }
 
     /// Peers that are given nothing new: they were proved not to keep what they took.

@@ -85,6 +85,7 @@ impl Bench {
             spool_bytes_max: 1 << 30,
             puts_per_peer: 2,
             tolerate: 1,
+            steward: None,
         };
         let (events, _) = tokio::sync::mpsc::channel(16);
         Writer {

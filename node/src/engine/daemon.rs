@@ -27,7 +27,8 @@ impl Engine {
         let keeping = self.keep_for_ever(&sink);
         let (engine, own) = (self.clone(), sink.clone());
         let care = async move { engine.care_for_ever(&own).await };
-        tokio::pin!(backups, keeping, care);
+        let passing = self.pass_on_for_ever();
+        tokio::pin!(backups, keeping, care, passing);
         self.refresh_peers();
         loop {
             tokio::select! {
@@ -37,6 +38,7 @@ impl Engine {
                 () = &mut keeping => break,
                 () = self.keep_bandwidth() => break,
                 () = &mut care => break,
+                () = &mut passing => break,
                 changed = roster.changed() => match changed {
                     Ok(()) => self.refresh_peers(),
                     Err(_closed) => break,

@@ -60,6 +60,7 @@ impl Engine {
         }
         self.0.peers.set(peers);
         if let Some(uploader) = self.0.uploader.get() {
+            uploader.set_steward(self.steward());
             uploader.wake();
         }
     }
@@ -203,6 +204,7 @@ impl Engine {
                 last_seen: known.and_then(|known| known.seen_secs).and_then(clock::moment),
                 audits: known.map(|known| audits(&known.tally)).filter(|(_, done)| *done > 0),
                 standing: standing(known, &care::patience(&config)).to_owned(),
+                is_steward: self.is_steward(&peer.key),
                 name: peer.name,
             };
             sink.send(message).await?;

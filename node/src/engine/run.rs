@@ -139,6 +139,7 @@ impl Engine {
                 spool_bytes_max: config.spool_max.0,
                 puts_per_peer: PUTS_PER_PEER,
                 tolerate: tolerate(config),
+                steward: self.steward(),
             };
             Uploader::start(self.0.db.clone(), self.0.peers.clone(), uploader, events)
                 .map_err(|error| Failure::from_error(&error))

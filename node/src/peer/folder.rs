@@ -28,7 +28,7 @@ mod usage;
 
 pub(crate) use claims::Claims;
 use days::Days;
-pub(crate) use durable::store_error;
+pub(crate) use durable::{store_error, sync_directory_of, write};
 use layout::Layout;
 pub(crate) use layout::{account_folder, used_below};
 pub use trash::{Expired, LastDiscard, TRASH_DAYS};

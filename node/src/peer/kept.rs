@@ -12,6 +12,7 @@ use super::folder::{Expired, FolderStore, account_folder, store_error, used_belo
 use super::heard::Heard;
 use super::offer::{Offer, Room};
 use super::partial::Partials;
+use super::passing::Passing;
 
 /// Shares being received at once, by all friends together. Chosen: each holds at most three frames in memory.
 const RECEIVING_MAX: usize = 64;
@@ -28,6 +29,8 @@ pub struct Kept {
     pub checking: Arc<Semaphore>,
     /// When each account was last heard from.
     pub heard: Heard,
+    /// What is not kept, but passed on.
+    pub passing: Passing,
     offer: Offer,
 }
 
@@ -61,6 +64,7 @@ impl Kept {
             receiving: Arc::new(Semaphore::new(RECEIVING_MAX)),
             checking: Arc::new(Semaphore::new(CHECKING_MAX)),
             heard: Heard::new(root),
+            passing: Passing::new(root),
             offer: Offer::new(offer),
         }
     }
@@ -89,7 +93,7 @@ impl Kept {
         self.offer.take(bytes, || self.used_bytes())
     }
 
-    /// Bytes kept for all friends. Blocks the first time, while they are counted.
+    /// Bytes kept for all friends, or passed on. Blocks the first time, while they are counted.
     pub fn used_bytes(&self) -> Result<u64, StoreError> {
         let (shelves, unopened): (Vec<Shelf>, u64) = {
             let mut state = self.lock();
@@ -105,7 +109,7 @@ impl Kept {
         };
         shelves
             .iter()
-            .try_fold(unopened, |sum, shelf| Ok(sum + shelf.store.used_bytes()?))
+            .try_fold(unopened + self.passing.used_bytes()?, |sum, shelf| Ok(sum + shelf.store.used_bytes()?))
     }
 
     /// Ends what was in the trash of these accounts for long enough. Blocks.
@@ -129,7 +133,7 @@ impl Kept {
 
     /// Removes everything kept for an account, for good; how many bytes it was. Blocks.
     pub fn evict(&self, account: AccountId) -> Result<u64, StoreError> {
-        let bytes = self.shelf(account)?.store.used_bytes()?;
+        let bytes = self.shelf(account)?.store.used_bytes()? + self.passing.evict(account)?;
         let folder = account_folder(&self.root, account);
         // Renamed first: cut off, it is an empty place for the account and a folder to be removed, never half of its shares.
         let going = folder.with_extension("evicted");

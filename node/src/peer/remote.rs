@@ -28,6 +28,7 @@ use crate::net::greet::GreetError;
 
 mod ask_proof;
 mod give_up;
+mod pass_on;
 
 /// A failed attempt to connect answers for all that ask within this time: a hundred waiting puts are one dial.
 const FAILURE_TIME: Duration = Duration::from_secs(2);

@@ -23,11 +23,12 @@ use crate::net::frames::{self, Frame, ReadError};
 use crate::net::greet::Caller;
 
 mod give_up;
+mod pass_on;
 mod prove;
 mod receive;
 mod send;
 
-use receive::Incoming;
+use receive::{Incoming, Purpose};
 
 /// Requests of one stream being answered at once, puts not counted.
 const REQUESTS_MAX: usize = 16;
@@ -100,8 +101,13 @@ impl Serving {
                     request,
                     id,
                     stored_bytes,
-                } => self.begin_put(request, id, stored_bytes).await,
-                ShareMessage::PutBytes { request, offset } => self.pass_on(request, offset, payload).await,
+                } => self.begin_put((request, id, stored_bytes), Purpose::Keep).await,
+                ShareMessage::PutToPass {
+                    request,
+                    id,
+                    stored_bytes,
+                } => self.begin_put((request, id, stored_bytes), Purpose::PassOn).await,
+                ShareMessage::PutBytes { request, offset } => self.hand_on(request, offset, payload).await,
                 ShareMessage::Cancel { request } => self.cancel(request),
                 message => self.begin(message, payload).await,
             }
@@ -109,7 +115,7 @@ impl Serving {
         Ok(())
     }
 
-    async fn begin_put(&mut self, request: u32, id: ShareId, stored_bytes: u32) {
+    async fn begin_put(&mut self, (request, id, stored_bytes): (u32, ShareId, u32), purpose: Purpose) {
         self.puts.retain(|_, bytes| !bytes.is_closed());
         if self.puts.len() >= PUTS_MAX {
             let retry_after = std::time::Duration::from_secs(1);
@@ -122,6 +128,7 @@ impl Serving {
             request,
             id,
             stored_bytes,
+            purpose,
             turn,
             bytes,
         };
@@ -129,7 +136,7 @@ impl Serving {
         self.tasks.spawn(async move { handlers.receive(incoming).await });
     }
 
-    async fn pass_on(&mut self, request: u32, offset: u32, payload: Bytes) {
+    async fn hand_on(&mut self, request: u32, offset: u32, payload: Bytes) {
         // Bytes of a put that has failed are still on their way when the other side learns of it.
         if let Some(bytes) = self.puts.get(&request)
             && bytes.send((offset, payload)).await.is_err()
@@ -175,6 +182,7 @@ impl Handlers {
             ShareMessage::Discard { discard, .. } => self.discard(request, &discard, &payload).await,
             ShareMessage::Trash { after, limit, .. } => self.list_trash(request, after, limit).await,
             ShareMessage::Recall { .. } => self.recall(request, &payload).await,
+            ShareMessage::PassOn { .. } => self.pass_on(request, &payload).await,
             ShareMessage::OldHeads { account, .. } => self.old_heads(request, account).await,
             ShareMessage::Space { .. } => self.space(request).await,
             ShareMessage::PutHead { .. } => self.put_head(request, payload).await,

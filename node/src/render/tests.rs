@@ -128,6 +128,7 @@ fn every_message() -> Vec<Message> {
             last_seen: Some(at(1_000_000)),
             audits: Some((3, 4)),
             standing: "good".into(),
+            is_steward: true,
         }
         .into(),
         Folder { path: path(b"/home") }.into(),

@@ -284,7 +284,10 @@ fn peer_row(peer: &Peer, style: &Style) -> Row {
             peer.quota.map_or_else(dash, |quota| ByteSize(quota).to_string()),
             peer.audits
                 .map_or_else(dash, |(passed, done)| format!("{passed}/{done}")),
-            clean(&peer.standing),
+            match peer.is_steward {
+                true => format!("{}, steward", clean(&peer.standing)),
+                false => clean(&peer.standing),
+            },
         ],
     }
 }

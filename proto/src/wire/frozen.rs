@@ -8,14 +8,18 @@ use super::audit::{Challenge, Committing};
 use super::frame::{LENGTH_BYTES, parse, prefix};
 use super::greeting::{Greeting, Refusal};
 use super::member::{MemberMessage, join_proof};
+use super::pass_on::{PassError, PassOrder, PassRecord, Target, read_receipts, write_receipts};
 use super::receipt::{Receipt, ReceiptBody};
 use super::removal::Removal;
 use super::roster::{DeviceRecord, MemberRecord, RosterRecords, acceptance, grid_id};
 use super::share::{Failure, ShareMessage};
 use super::ticket::TicketId;
 use crate::hash_tree::LEAF_BYTES;
-use crate::id::{AccountId, DeviceId, ShareId};
+use crate::id::{AccountId, DeviceId, PackId, ShareId};
 use crate::keys::{DeviceCert, power};
+use crate::manifest::Manifest;
+use crate::pack::PackShape;
+use crate::share::ShareSize;
 
 /// Frames of these messages, one after the other, are the golden file's bytes, and read back as the messages.
 fn frozen<M>(golden: &[u8], messages: &[(M, &[u8])])
@@ -302,6 +306,102 @@ fn a_receipt_of_version_1_does_not_change() {
     let golden = include_bytes!("../../golden/wire/v1-receipt.bin");
     assert_eq!(receipt.encode(), golden);
     assert_eq!(Receipt::decode(golden), Ok(receipt));
+}
+
+fn pass_record() -> PassRecord {
+    let (device, holder) = (SigningKey::from_bytes(&[3; 32]), SigningKey::from_bytes(&[4; 32]));
+    let shape = PackShape {
+        k: 2,
+        n: 3,
+        share: ShareSize::Small,
+    };
+    let shares = [0x50, 0x51, 0x52].map(|byte| ShareId([byte; 32])).into();
+    let manifest = Manifest::sign(PackId([0x9a; 32]), shape, shares, AccountId([0xac; 32]), &device);
+    let holder_id = DeviceId(holder.verifying_key().to_bytes());
+    let targets = vec![
+        Target {
+            index: 1,
+            device: holder_id,
+        },
+        Target {
+            index: 2,
+            device: DeviceId([7; 32]),
+        },
+    ];
+    let body = ReceiptBody {
+        share: ShareId([0x51; 32]),
+        owner: AccountId([0xac; 32]),
+        holder: holder_id,
+        stored_bytes: ShareSize::Small.stored_bytes() as u32,
+        kept_secs: 1_800_000_000,
+    };
+    PassRecord {
+        order: PassOrder { manifest, targets },
+        receipts: vec![Receipt::sign(&holder, body)],
+        since_secs: 1_800_000_000,
+    }
+}
+
+#[test]
+fn messages_to_a_steward_of_version_1_do_not_change() {
+    let request = 0x0102_0304;
+    let record = pass_record();
+    let (order, receipts) = (record.order.encode(), write_receipts(&record.receipts));
+    let messages: Vec<(ShareMessage, &[u8])> = vec![
+        (ShareMessage::PassOn { request }, &order),
+        (
+            ShareMessage::Passing {
+                request,
+                have: vec![0, 1].into(),
+                failing: vec![2].into(),
+            },
+            &receipts,
+        ),
+        (
+            ShareMessage::PutToPass {
+                request,
+                id: ShareId([0x5a; 32]),
+                stored_bytes: 264_736,
+            },
+            b"",
+        ),
+    ];
+    frozen(include_bytes!("../../golden/wire/v1-steward.bin"), &messages);
+    assert_eq!(PassOrder::decode(&order), Ok(record.order));
+    assert_eq!(read_receipts(&receipts), Ok(record.receipts));
+}
+
+#[test]
+fn a_steward_s_record_of_version_1_does_not_change() {
+    let record = pass_record();
+    let golden = include_bytes!("../../golden/wire/v1-pass-record.bin");
+    assert_eq!(
+        data_encoding::HEXLOWER.encode(&record.encode()),
+        data_encoding::HEXLOWER.encode(golden)
+    );
+    assert_eq!(PassRecord::decode(golden), Ok(record.clone()));
+    let open: Vec<u8> = record.open().iter().map(|target| target.index).collect();
+    assert_eq!(open, [2]);
+    for at in 0..golden.len() {
+        let mut damaged = golden.to_vec();
+        damaged[at] ^= 1;
+        assert!(PassRecord::decode(&damaged).is_err(), "byte {at}");
+    }
+}
+
+#[test]
+fn an_order_that_names_a_share_twice_or_one_that_is_not_there_is_none() {
+    let mut order = pass_record().order;
+    order.targets[1].index = 1;
+    assert!(matches!(
+        PassOrder::decode(&order.encode()),
+        Err(PassError::Malformed { .. })
+    ));
+    order.targets[1].index = 3;
+    assert!(matches!(
+        PassOrder::decode(&order.encode()),
+        Err(PassError::Malformed { .. })
+    ));
 }
 
 #[test]

@@ -257,6 +257,40 @@ pub enum ShareMessage {
         #[n(1)]
         account: AccountId,
     },
+    /// The payload is a [`super::pass_on::PassOrder`]: bring a pack of mine to its holders. Answers: `Passing` or `Failed`.
+    #[n(24)]
+    PassOn {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+    },
+    /// The order is durable; this is how far it is. The payload is the receipts of those who have their share
+    /// ([`super::pass_on::read_receipts`]).
+    #[n(25)]
+    Passing {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// Numbers of the shares that are here.
+        #[n(1)]
+        have: ByteVec,
+        /// Numbers of the shares that could not be brought to their target when that was last tried.
+        #[n(2)]
+        failing: ByteVec,
+    },
+    /// A share of a pack that is to be passed on, not kept. Answers: `PutFrom`, `Done` or `Failed`.
+    #[n(26)]
+    PutToPass {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// The share.
+        #[n(1)]
+        id: ShareId,
+        /// Bytes of its stored form.
+        #[n(2)]
+        stored_bytes: u32,
+    },
     /// Answer at once, without looking at anything. Answer: `Done`.
     #[n(32)]
     Ping {
@@ -325,6 +359,9 @@ impl ShareMessage {
             | Self::Trash { request, .. }
             | Self::Recall { request }
             | Self::OldHeads { request, .. }
+            | Self::PassOn { request }
+            | Self::Passing { request, .. }
+            | Self::PutToPass { request, .. }
             | Self::Ping { request }
             | Self::Challenge { request, .. }
             | Self::Commitment { request, .. }

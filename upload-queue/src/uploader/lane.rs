@@ -73,7 +73,7 @@ async fn send(shared: &Arc<Shared>, peer: &Peer, ticket: Ticket) {
     }
 }
 
-async fn load(shared: &Arc<Shared>, ticket: &Ticket) -> Result<Option<Share>, UploadError> {
+pub(super) async fn load(shared: &Arc<Shared>, ticket: &Ticket) -> Result<Option<Share>, UploadError> {
     let (spool, id) = (shared.spool.clone(), ticket.id);
     Ok(blocking(move || spool.read(id)).await??)
 }

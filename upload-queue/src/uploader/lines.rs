@@ -14,6 +14,7 @@ use crate::packs::{PackRow, Purpose};
 use crate::peers::{Peer, PeerKey};
 use crate::placement::{Candidate, shuffled};
 use crate::planner::Uptime;
+use crate::uploader::held::Held;
 
 /// First wait after a failure; doubles with each further one, up to the longest.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(250);
@@ -34,6 +35,13 @@ pub(super) struct Ticket {
     pub(super) index: u8,
     pub(super) id: ShareId,
     pub(super) stored_bytes: u64,
+}
+
+impl Ticket {
+    /// What packs are sorted by.
+    pub(super) fn pack_order(&self) -> (bool, PackRow) {
+        (self.not_urgent, self.pack)
+    }
 }
 
 impl From<&SpooledShare> for Ticket {
@@ -95,6 +103,8 @@ pub(super) struct Lines {
     uptimes: HashMap<PeerKey, Uptime>,
     /// These are given nothing new.
     shunned: HashSet<PeerKey>,
+    /// What the steward is to bring.
+    pub(super) held: Held,
     /// Bytes that deliveries are about to put into the spool.
     pub(super) incoming_bytes: u64,
 }
@@ -102,6 +112,14 @@ pub(super) struct Lines {
 impl Lines {
     fn line(&mut self, peer: &PeerKey) -> &mut Line {
         self.lines.entry(peer.clone()).or_default()
+    }
+
+    /// Holds a share back for the steward to bring, or puts it in line for `peer`.
+    pub(super) fn add_new(&mut self, peer: Option<&PeerKey>, ticket: Ticket, now: Instant) {
+        match peer.filter(|peer| self.held.takes(peer, now)) {
+            Some(peer) => self.held.hold(peer.clone(), ticket, now),
+            None => self.add(peer, ticket),
+        }
     }
 
     /// Puts a share in line for `peer`.
@@ -147,7 +165,11 @@ impl Lines {
 
     /// A share is recorded as delivered, or lost: forget it.
     pub(super) fn finished(&mut self, peer: &PeerKey, ticket: &Ticket) {
-        self.line(peer).in_flight.remove(ticket);
+        let line = self.line(peer);
+        line.in_flight.remove(ticket);
+        // The steward may have brought what was in line here.
+        line.waiting.remove(ticket);
+        self.held.finished(ticket);
     }
 
     /// Back into the line: it was not sent.
@@ -210,6 +232,7 @@ impl Lines {
         for line in self.lines.values_mut() {
             line.aside = false;
         }
+        self.held.wake();
         self.unblock();
     }
 
@@ -302,6 +325,7 @@ impl Lines {
         let bytes: u64 = tickets
             .chain(&self.unplaced)
             .chain(&self.moving)
+            .chain(self.held.tickets())
             .map(|ticket| ticket.stored_bytes)
             .sum();
         bytes + self.incoming_bytes
@@ -310,6 +334,7 @@ impl Lines {
     /// Somebody begins to wait: every peer gets its chance at once.
     pub(super) fn mark(&mut self, now: Instant) -> Mark {
         self.unblock();
+        self.held.hurry(now);
         let failures = |(key, line): (&PeerKey, &Line)| (key.clone(), line.failures_total);
         Mark {
             at: now,
@@ -321,7 +346,7 @@ impl Lines {
     pub(super) fn is_quiet(&self, mark: &Mark, which: impl Fn(&Ticket) -> bool, now: Instant) -> bool {
         let has_work = |line: &Line| line.waiting.iter().chain(&line.in_flight).any(&which);
         let mut busy = self.lines.iter().filter(|(_, line)| has_work(line));
-        busy.all(|(key, line)| is_stuck(key, line, mark, now)) && !self.moving.iter().any(&which)
+        busy.all(|(key, line)| is_stuck(key, line, mark, now)) && !self.moving.iter().chain(self.held.tickets()).any(&which)
     }
 
     /// The last error of each peer that has not taken a share since.

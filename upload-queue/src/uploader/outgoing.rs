@@ -39,9 +39,9 @@ where
     let of_disk = shared.clone();
     let (row, safe, tickets) = blocking(move || spool_and_record(&of_disk, &pack, &places, with_pack)).await??;
     {
-        let mut lines = shared.lines();
+        let (mut lines, now) = (shared.lines(), Instant::now());
         for (peer, ticket) in tickets {
-            lines.add(peer.as_ref(), ticket);
+            lines.add_new(peer.as_ref(), ticket, now);
         }
     }
     shared.changed.notify_waiters();

@@ -64,8 +64,10 @@ impl Shared {
             );
         }
         let mut lines = Lines::default();
+        lines.held.set_steward(config.steward.clone());
+        let now = Instant::now();
         for share in &waiting {
-            lines.add(share.planned.as_ref(), Ticket::from(share));
+            lines.add_new(share.planned.as_ref(), Ticket::from(share), now);
         }
         let (delivered, deliveries) = mpsc::channel(UNRECORDED_MAX);
         let shared = Self {

@@ -100,6 +100,7 @@ impl Grid {
             spool_bytes_max: self.spool_bytes_max,
             puts_per_peer: 2,
             tolerate,
+            steward: None,
         };
         (
             Uploader::start(self.db.clone(), self.peers.clone(), config, events).unwrap(),

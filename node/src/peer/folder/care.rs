@@ -32,6 +32,16 @@ impl FolderStore {
         Ok(written.elapsed().unwrap_or_default())
     }
 
+    /// Whether there is a file of this share, sound or not. Blocks.
+    pub fn has(&self, id: ShareId) -> bool {
+        self.inner.layout.share(id).exists()
+    }
+
+    /// Removes a share for good, without the trash: for shares that are not kept here, but passed on. Blocks.
+    pub fn drop_share(&self, id: ShareId) -> Result<(), StoreError> {
+        self.inner.remove(id)
+    }
+
     /// Moves a damaged share aside, durably: it is listed and served no longer, so that its owner and whoever repairs for
     /// it learn that it is gone. The file stays for whoever wants to look at the disk. Blocks.
     pub fn set_aside(&self, id: ShareId) -> Result<(), StoreError> {

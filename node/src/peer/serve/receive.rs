@@ -12,16 +12,27 @@ use tokio::sync::mpsc;
 
 use super::Handlers;
 use crate::friendnet::roster::Roster;
+use crate::peer::kept::Shelf;
 use crate::peer::partial::{Partial, Turn};
 
 /// A put that sends nothing for this long gives up its place; its bytes stay.
 const QUIET_TIME: Duration = Duration::from_secs(60);
+
+/// What becomes of a share that is put here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// It is kept, and signed for.
+    Keep,
+    /// It goes on to another peer.
+    PassOn,
+}
 
 /// A put that the other side asked for.
 pub(super) struct Incoming {
     pub request: u32,
     pub id: ShareId,
     pub stored_bytes: u32,
+    pub purpose: Purpose,
     /// Taken when the request was read: handlers may start in another order.
     pub turn: Turn,
     /// Its frames, as they come.
@@ -32,8 +43,14 @@ impl Handlers {
     /// Receives one share and answers for it.
     pub(super) async fn receive(&self, incoming: Incoming) {
         let (request, id, stored_bytes) = (incoming.request, incoming.id, incoming.stored_bytes);
+        let purpose = incoming.purpose;
         match self.received(incoming).await {
+            Ok(true) if purpose == Purpose::PassOn => {
+                self.core.kept.passing.changed.notify_one();
+                self.say(&ShareMessage::Done { request }, Bytes::new()).await;
+            }
             Ok(true) => {
+                self.core.kept.passing.changed.notify_one();
                 let receipt = self.receipt(id, stored_bytes).encode().into();
                 self.say(&ShareMessage::PutAck { request, receipt }, Bytes::new()).await;
             }
@@ -52,7 +69,11 @@ impl Handlers {
         }
         let receiving = self.core.kept.receiving.acquire().await;
         let _receiving = receiving.expect("the turns are never closed");
-        let Some(mut partial) = self.open(&incoming).await? else {
+        let shelf = match incoming.purpose {
+            Purpose::Keep => self.shelf.clone(),
+            Purpose::PassOn => self.passing_shelf(incoming.id, stored_bytes).await?,
+        };
+        let Some(mut partial) = self.open(&incoming, shelf.clone()).await? else {
             return Ok(true);
         };
         let core = self.core.clone();
@@ -66,16 +87,15 @@ impl Handlers {
             };
             partial = self.append(partial, offset, piece).await?;
         }
-        self.finish(partial).await?;
+        self.finish(partial, shelf).await?;
         self.core.counters.kept();
         Ok(true)
     }
 
     /// `None` when the share is here already.
-    async fn open(&self, incoming: &Incoming) -> Result<Option<Partial>, StoreError> {
+    async fn open(&self, incoming: &Incoming, shelf: Shelf) -> Result<Option<Partial>, StoreError> {
         let checking = self.core.kept.checking.acquire().await;
         let _checking = checking.expect("the turns are never closed");
-        let shelf = self.shelf.clone();
         let (id, stored_bytes, turn) = (incoming.id, incoming.stored_bytes, incoming.turn);
         blocking(move || shelf.partials.open(id, stored_bytes, turn, &shelf.store)).await
     }
@@ -84,7 +104,7 @@ impl Handlers {
         blocking(move || partial.append(offset, &bytes).map(|()| partial)).await
     }
 
-    async fn finish(&self, partial: Partial) -> Result<(), StoreError> {
+    async fn finish(&self, partial: Partial, shelf: Shelf) -> Result<(), StoreError> {
         let memory = self
             .core
             .kept
@@ -93,7 +113,7 @@ impl Handlers {
             .acquire_owned()
             .await
             .expect("the turns are never closed");
-        let store = self.shelf.store.clone();
+        let store = shelf.store;
         if self.only_owner().is_ok() {
             return blocking(move || partial.finish(&store, memory)).await;
         }
