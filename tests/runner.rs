@@ -25,6 +25,8 @@ mod main_job;
 mod one_lan;
 #[path = "e2e/priority.rs"]
 mod priority;
+#[path = "e2e/steward.rs"]
+mod steward;
 #[path = "e2e/two_nats.rs"]
 mod two_nats;
 #[path = "e2e/unchanged.rs"]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use proto::id::{DeviceId, PackId};
+use proto::id::{DeviceId, PackId, ShareId};
 use proto::share::Share;
 use proto::share_store::{PeerStore, ShareStore, StoreError};
 use proto::wire::pass_on::{PassOrder, Target};
@@ -16,8 +16,6 @@ use proto::wire::receipt::Receipt;
 
 use crate::care::rebuild::{Source, build};
 use crate::net::NetHandle;
-use crate::peer::folder::FolderStore;
-use crate::peer::kept::Shelf;
 use crate::peer::passing::Order;
 
 /// How long a target that did not take its share is left alone, the first time; doubles up to the longest.
@@ -28,22 +26,36 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a put may take. Chosen: a large share at 64 kbit/s.
 const PUT_TIME: Duration = Duration::from_secs(600);
 
-/// Targets that failed, and until when they are left alone.
+/// How long a pack that cannot be built is left alone: its owner brings other shares, or does without us.
+const BUILD_AGAIN: Duration = Duration::from_secs(60);
+
+/// What failed, and until when it is left alone.
 #[derive(Default)]
-struct Resting(HashMap<DeviceId, (Instant, Duration)>);
+struct Resting {
+    targets: HashMap<DeviceId, (Instant, Duration)>,
+    packs: HashMap<PackId, Instant>,
+}
 
 impl Resting {
-    fn rests(&self, device: DeviceId) -> bool {
-        self.0.get(&device).is_some_and(|(until, _)| *until > Instant::now())
+    fn has(&self, device: DeviceId) -> bool {
+        self.targets
+            .get(&device)
+            .is_some_and(|(until, _)| *until > Instant::now())
     }
 
     fn failed(&mut self, device: DeviceId) {
-        let wait = self.0.get(&device).map_or(BACK_OFF_FIRST, |(_, last)| (*last * 2).min(BACK_OFF_LONGEST));
-        self.0.insert(device, (Instant::now() + wait, wait));
+        let last = self.targets.get(&device).map(|(_, wait)| *wait);
+        let wait = last.map_or(BACK_OFF_FIRST, |wait| (wait * 2).min(BACK_OFF_LONGEST));
+        self.targets.insert(device, (Instant::now() + wait, wait));
     }
 
     fn succeeded(&mut self, device: DeviceId) {
-        self.0.remove(&device);
+        self.targets.remove(&device);
+    }
+
+    fn has_pack(&mut self, pack: PackId) -> bool {
+        self.packs.retain(|_, until| *until > Instant::now());
+        self.packs.contains_key(&pack)
     }
 }
 
@@ -51,85 +63,92 @@ impl Resting {
 pub async fn for_ever(net: NetHandle) {
     let mut resting = Resting::default();
     loop {
-        let passing = net.passing();
         let of_list = net.clone();
-        let packs = tokio::task::spawn_blocking(move || of_list.passing().packs()).await;
+        let packs = blocking(move || Ok(of_list.passing().packs(of_list.now_secs()))).await;
         for pack in packs.unwrap_or_default() {
+            if resting.has_pack(pack) {
+                continue;
+            }
             if let Err(error) = carry_out(&net, pack, &mut resting).await {
                 tracing::warn!(pack = %pack.short(), %error, "a pack cannot be passed on now");
             }
         }
-        let _ = tokio::time::timeout(LOOK_EVERY, passing.changed.notified()).await;
+        let _ = tokio::time::timeout(LOOK_EVERY, net.passing().changed.notified()).await;
     }
 }
 
 async fn carry_out(net: &NetHandle, pack: PackId, resting: &mut Resting) -> Result<(), StoreError> {
-    let Some(order) = net.passing().order(pack) else { return Ok(()) };
-    let (owner, of_shelves) = (order.owner(), net.clone());
-    let shelves = tokio::task::spawn_blocking(move || {
-        Ok::<_, StoreError>((of_shelves.shelf(owner)?, of_shelves.passing().shelf(owner)?))
-    });
-    let (kept, passing) = shelves.await.map_err(stopped)??;
-    let (open, asleep): (Vec<Target>, Vec<Target>) =
-        order.record.open().into_iter().partition(|target| !resting.rests(target.device));
-    if !open.is_empty() {
-        bring(net, &order, &open, &asleep, &[&kept, &passing], resting).await?;
-    }
-    let of_end = net.clone();
-    let ended = tokio::task::spawn_blocking(move || of_end.passing().end(pack, of_end.now_secs()));
-    ended.await.map_err(stopped)?
+    let Some(order) = net.passing().order(pack) else {
+        return Ok(());
+    };
+    let open = order.record.open();
+    let (asleep, awake): (Vec<Target>, Vec<Target>) = open.into_iter().partition(|target| resting.has(target.device));
+    let mut failing: BTreeSet<u8> = asleep.iter().map(|target| target.index).collect();
+    let receipts = match awake.is_empty() {
+        true => Vec::new(),
+        false => bring(net, &order, &awake, &mut failing, resting).await?,
+    };
+    let of_note = net.clone();
+    blocking(move || {
+        let passing = of_note.passing();
+        passing.note(pack, receipts, failing)?;
+        passing.end(pack, of_note.now_secs())
+    })
+    .await
 }
 
-/// Builds and puts what is open. Nothing happens while fewer shares are here than it takes: the owner is still sending.
+/// Builds and puts what is open; returns what was signed for. Nothing happens while fewer shares are here than it takes: the
+/// owner is still sending.
 async fn bring(
     net: &NetHandle,
     order: &Order,
     open: &[Target],
-    asleep: &[Target],
-    shelves: &[&Shelf],
+    failing: &mut BTreeSet<u8>,
     resting: &mut Resting,
-) -> Result<(), StoreError> {
-    let (record, manifest) = (&order.record, &order.record.order.manifest);
-    let wanted: Vec<u8> = open.iter().map(|target| target.index).collect();
-    let sources = sources(&record.order, shelves);
+) -> Result<Vec<Receipt>, StoreError> {
+    let (of_order, manifest) = (&order.record.order, &order.record.order.manifest);
+    let (of_sources, asked) = (net.clone(), of_order.clone());
+    let sources = blocking(move || sources(&of_sources, &asked)).await?;
     if sources.len() < usize::from(manifest.shape.k) {
-        return Ok(());
+        return Ok(Vec::new());
     }
+    let wanted: Vec<u8> = open.iter().map(|target| target.index).collect();
     let built = match build(manifest, &sources, &wanted).await {
         Ok(built) => built,
         Err(error) => {
             tracing::warn!(pack = %manifest.pack.short(), %error, "a pack to be passed on cannot be built");
-            return Ok(());
+            failing.extend(wanted);
+            resting.packs.insert(manifest.pack, Instant::now() + BUILD_AGAIN);
+            return Ok(Vec::new());
         }
     };
-    let puts = built.shares.into_iter().zip(open).map(|((_, id, share), target)| async move {
-        let store = net.peer_of(target.device, order.owner());
-        (target, put(&store, id, share).await)
-    });
-    let (mut receipts, mut failing) = (Vec::new(), asleep.iter().map(|target| target.index).collect::<BTreeSet<u8>>());
+    let puts = built
+        .shares
+        .into_iter()
+        .zip(open)
+        .map(|((_, id, share), target)| async move {
+            let store = net.peer_of(target.device, order.owner());
+            (target, put(&store, id, share).await)
+        });
+    let mut receipts = Vec::new();
     for (target, result) in join_all(puts).await {
-        let signed = result.map(|receipt| receipt.filter(|receipt| record.order.is_for(receipt, target)));
-        match signed {
-            Ok(Some(receipt)) => {
+        let reason = match result {
+            Ok(Some(receipt)) if of_order.is_for(&receipt, target) => {
                 resting.succeeded(target.device);
                 receipts.push(receipt);
+                continue;
             }
-            Ok(None) => fail(resting, target, &mut failing, "it did not sign for it"),
-            Err(error) => fail(resting, target, &mut failing, &error.to_string()),
-        }
+            Ok(_) => "it did not sign for it".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        tracing::info!(to = %target.device.short(), reason, "a share was not taken; it is tried again");
+        resting.failed(target.device);
+        failing.insert(target.index);
     }
-    let (of_note, pack) = (net.clone(), manifest.pack);
-    let noted = tokio::task::spawn_blocking(move || of_note.passing().note(pack, receipts, failing));
-    noted.await.map_err(stopped)?
+    Ok(receipts)
 }
 
-fn fail(resting: &mut Resting, target: &Target, failing: &mut BTreeSet<u8>, reason: &str) {
-    tracing::info!(to = %target.device.short(), reason, "a share was not taken; it is tried again");
-    resting.failed(target.device);
-    failing.insert(target.index);
-}
-
-async fn put(store: &impl ShareStore, id: proto::id::ShareId, share: Share) -> Result<Option<Receipt>, StoreError> {
+async fn put(store: &impl ShareStore, id: ShareId, share: Share) -> Result<Option<Receipt>, StoreError> {
     let put = tokio::time::timeout(PUT_TIME, store.put(id, share)).await;
     let ack = put.map_err(|_| StoreError::Unreachable {
         reason: "it took too long".to_owned(),
@@ -137,24 +156,24 @@ async fn put(store: &impl ShareStore, id: proto::id::ShareId, share: Share) -> R
     Ok(ack.receipt.and_then(|receipt| Receipt::decode(&receipt).ok()))
 }
 
-/// The shares of the pack that are here, kept or to be passed on.
-fn sources(order: &PassOrder, shelves: &[&Shelf]) -> Vec<Source> {
-    let store = |id| {
-        let mut stores = shelves.iter().map(|shelf| &shelf.store);
-        stores.find(|store| store.has(id)).cloned()
-    };
-    let as_source = |index, store: FolderStore| Source {
-        index,
-        store: Arc::new(store) as Arc<dyn PeerStore>,
-    };
+/// The shares of the pack that are here, kept or to be passed on. Blocks.
+fn sources(net: &NetHandle, order: &PassOrder) -> Result<Vec<Source>, StoreError> {
+    let owner = order.manifest.account;
+    let stores = [net.shelf(owner)?.store, net.passing().shelf(owner)?.store];
     let shares = (0..).zip(&order.manifest.shares);
-    shares
-        .filter_map(|(index, id)| Some(as_source(index, store(*id)?)))
-        .collect()
+    let here = shares.filter_map(|(index, id)| {
+        let store = stores.iter().find(|store| store.has(*id))?;
+        let store: Arc<dyn PeerStore> = Arc::new(store.clone());
+        Some(Source { index, store })
+    });
+    Ok(here.collect())
 }
 
-fn stopped(error: tokio::task::JoinError) -> StoreError {
-    StoreError::Unreachable {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| StoreError::Unreachable {
         reason: format!("The store's thread stopped: {error}"),
-    }
+    })?
 }

@@ -109,7 +109,9 @@ impl Kept {
         };
         shelves
             .iter()
-            .try_fold(unopened + self.passing.used_bytes()?, |sum, shelf| Ok(sum + shelf.store.used_bytes()?))
+            .try_fold(unopened + self.passing.used_bytes()?, |sum, shelf| {
+                Ok(sum + shelf.store.used_bytes()?)
+            })
     }
 
     /// Ends what was in the trash of these accounts for long enough. Blocks.

@@ -48,12 +48,18 @@ pub struct Order {
     pub record: PassRecord,
     /// Shares that their target did not take when that was last tried.
     pub failing: BTreeSet<u8>,
+    /// Carried out, and its shares are removed.
+    has_ended: bool,
 }
 
 impl Order {
     /// Whose pack it is.
     pub fn owner(&self) -> AccountId {
         self.record.order.manifest.account
+    }
+
+    fn is_old(&self, now_secs: u64) -> bool {
+        now_secs.saturating_sub(self.record.since_secs) >= REMEMBER_SECS
     }
 }
 
@@ -115,6 +121,7 @@ impl Passing {
                 since_secs,
             },
             failing: BTreeSet::new(),
+            has_ended: false,
         };
         self.write(&taken.record)?;
         orders.insert(pack, taken.clone());
@@ -130,11 +137,12 @@ impl Passing {
         manifests.any(|manifest| manifest.account == owner && manifest.shares.contains(&id))
     }
 
-    /// The packs of all orders, oldest first.
-    pub fn packs(&self) -> Vec<PackId> {
+    /// The packs of the orders that there is something to do for, oldest first.
+    pub fn packs(&self, now_secs: u64) -> Vec<PackId> {
         let orders = self.orders();
         let mut packs: Vec<_> = orders
             .values()
+            .filter(|order| !order.has_ended || order.is_old(now_secs))
             .map(|order| (order.record.since_secs, order.record.order.manifest.pack))
             .collect();
         packs.sort_unstable_by_key(|(since, pack)| (*since, pack.0));
@@ -149,7 +157,9 @@ impl Passing {
     /// Notes what a round has brought, durably, and what it has not.
     pub fn note(&self, pack: PackId, receipts: Vec<Receipt>, failing: BTreeSet<u8>) -> Result<(), StoreError> {
         let mut orders = self.orders();
-        let Some(order) = orders.get_mut(&pack) else { return Ok(()) };
+        let Some(order) = orders.get_mut(&pack) else {
+            return Ok(());
+        };
         order.failing = failing;
         if receipts.is_empty() {
             return Ok(());
@@ -169,16 +179,24 @@ impl Passing {
             return Ok(());
         }
         self.remove_shares(&order.record.order)?;
-        match now_secs.saturating_sub(order.record.since_secs) >= REMEMBER_SECS {
-            true => self.remove_record(pack),
-            false => Ok(()),
+        if order.is_old(now_secs) {
+            return self.remove_record(pack);
         }
+        if let Some(order) = self.orders().get_mut(&pack) {
+            order.has_ended = true;
+        }
+        Ok(())
     }
 
     /// Forgets everything of an account; how many bytes that was.
     pub fn evict(&self, owner: AccountId) -> Result<u64, StoreError> {
         let of_owner = |order: &Order| order.owner() == owner;
-        let orders: Vec<Order> = self.orders().values().filter(|order| of_owner(order)).cloned().collect();
+        let orders: Vec<Order> = self
+            .orders()
+            .values()
+            .filter(|order| of_owner(order))
+            .cloned()
+            .collect();
         if orders.is_empty() {
             return Ok(0);
         }
@@ -202,7 +220,9 @@ impl Passing {
 
     fn forget(&self, order: &PassOrder) -> Result<(), StoreError> {
         let pack = order.manifest.pack;
-        let is_known = self.order(pack).is_some_and(|known| known.owner() == order.manifest.account);
+        let is_known = self
+            .order(pack)
+            .is_some_and(|known| known.owner() == order.manifest.account);
         if is_known {
             self.remove_shares(order)?;
             self.remove_record(pack)?;
@@ -244,7 +264,9 @@ impl Passing {
     }
 
     fn orders(&self) -> MutexGuard<'_, Orders> {
-        let orders = self.orders.get_or_init(|| Mutex::new(read_all(&self.root.join("orders"))));
+        let orders = self
+            .orders
+            .get_or_init(|| Mutex::new(read_all(&self.root.join("orders"))));
         orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -252,12 +274,18 @@ impl Passing {
 /// What is in the folder. A damaged record is removed: its owner, who still has everything, gives the order again.
 fn read_all(folder: &Path) -> Orders {
     let mut orders = Orders::new();
-    let Ok(entries) = fs::read_dir(folder) else { return orders };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return orders;
+    };
     for path in entries.flatten().map(|entry| entry.path()) {
         match read(&path) {
             Ok(record) => {
-                let failing = BTreeSet::new();
-                orders.insert(record.order.manifest.pack, Order { record, failing });
+                let order = Order {
+                    record,
+                    failing: BTreeSet::new(),
+                    has_ended: false,
+                };
+                orders.insert(order.record.order.manifest.pack, order);
             }
             Err(reason) => {
                 tracing::warn!(path = %path.display(), reason, "an order to pass a pack on cannot be read; it is dropped");

@@ -138,7 +138,9 @@ impl Held {
 
     /// What is to be sent without the steward, because it does nothing: everything, or nothing yet.
     pub(super) fn give_up_if_idle(&mut self, now: Instant) -> Vec<HeldShare> {
-        let is_silent = self.failing_since.is_some_and(|since| now.duration_since(since) >= SILENT_MAX);
+        let is_silent = self
+            .failing_since
+            .is_some_and(|since| now.duration_since(since) >= SILENT_MAX);
         let is_idle = self.moved_last.is_some_and(|last| now.duration_since(last) >= IDLE_MAX);
         let waits = self.packs.values().any(|pack| !pack.tickets.is_empty());
         match waits && (is_silent || is_idle) {
@@ -169,7 +171,10 @@ impl Held {
     }
 
     fn release_all(&mut self) -> Vec<HeldShare> {
-        std::mem::take(&mut self.packs).into_values().flat_map(of_pack).collect()
+        std::mem::take(&mut self.packs)
+            .into_values()
+            .flat_map(of_pack)
+            .collect()
     }
 
     /// A share is recorded as delivered.

@@ -346,7 +346,8 @@ impl Lines {
     pub(super) fn is_quiet(&self, mark: &Mark, which: impl Fn(&Ticket) -> bool, now: Instant) -> bool {
         let has_work = |line: &Line| line.waiting.iter().chain(&line.in_flight).any(&which);
         let mut busy = self.lines.iter().filter(|(_, line)| has_work(line));
-        busy.all(|(key, line)| is_stuck(key, line, mark, now)) && !self.moving.iter().chain(self.held.tickets()).any(&which)
+        busy.all(|(key, line)| is_stuck(key, line, mark, now))
+            && !self.moving.iter().chain(self.held.tickets()).any(&which)
     }
 
     /// The last error of each peer that has not taken a share since.

@@ -149,7 +149,9 @@ async fn standing(shared: &Arc<Shared>, steward: &StewardPeer, row: PackRow) -> 
             }))
         })
     });
-    read.await.map_err(|error| local(&error))?.map_err(|error| local(&error))
+    read.await
+        .map_err(|error| local(&error))?
+        .map_err(|error| local(&error))
 }
 
 /// Hands on what peers have signed for; returns how many shares that were.

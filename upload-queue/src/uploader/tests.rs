@@ -11,6 +11,8 @@ use crate::fixture;
 use crate::packs::{KnownPack, Purpose};
 use crate::peers::{Peer, Reach};
 
+mod steward;
+
 /// Counts the puts that pass, in order, on their way to a store with faults.
 struct TestStore {
     inner: Faulty<MemoryStore>,
@@ -94,13 +96,17 @@ impl Grid {
     }
 
     fn start(&self, tolerate: u8) -> (Uploader, mpsc::Receiver<UploadEvent>) {
+        self.start_with(tolerate, None)
+    }
+
+    fn start_with(&self, tolerate: u8, steward: Option<StewardPeer>) -> (Uploader, mpsc::Receiver<UploadEvent>) {
         let (events, told) = mpsc::channel(1000);
         let config = UploaderConfig {
             spool: self.folder.path().join("spool"),
             spool_bytes_max: self.spool_bytes_max,
             puts_per_peer: 2,
             tolerate,
-            steward: None,
+            steward,
         };
         (
             Uploader::start(self.db.clone(), self.peers.clone(), config, events).unwrap(),

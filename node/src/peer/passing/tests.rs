@@ -65,7 +65,11 @@ async fn an_order_and_its_receipts_survive_a_restart_and_its_shares_go_with_the_
     assert_eq!(passing.used_bytes().unwrap(), 2 * stored);
     passing.note(pack, vec![receipt(&order, 1)], [2].into()).unwrap();
     passing.end(pack, 200).unwrap();
-    assert_eq!(passing.used_bytes().unwrap(), 2 * stored, "nothing goes before all have signed");
+    assert_eq!(
+        passing.used_bytes().unwrap(),
+        2 * stored,
+        "nothing goes before all have signed"
+    );
 
     let passing = Passing::new(root.path());
     let open = passing.order(pack).unwrap().record.open();
@@ -80,7 +84,7 @@ async fn an_order_and_its_receipts_survive_a_restart_and_its_shares_go_with_the_
     // Who signed is remembered for an owner that was away.
     assert_eq!(passing.order(pack).unwrap().record.receipts.len(), 2);
     passing.end(pack, 100 + REMEMBER_SECS).unwrap();
-    assert!(passing.order(pack).is_none() && Passing::new(root.path()).packs().is_empty());
+    assert!(passing.order(pack).is_none() && Passing::new(root.path()).packs(0).is_empty());
 }
 
 #[tokio::test]
@@ -95,13 +99,16 @@ async fn the_last_order_counts_and_one_without_targets_ends_it() {
     // Planned anew: share 2 goes elsewhere. The receipt for share 1 still counts.
     order.targets[1].device = DeviceId([9; 32]);
     let taken = passing.take(order.clone(), 200).unwrap().unwrap();
-    assert_eq!((taken.record.since_secs, taken.record.open()), (100, vec![order.targets[1]]));
+    assert_eq!(
+        (taken.record.since_secs, taken.record.open()),
+        (100, vec![order.targets[1]])
+    );
     order.targets.clear();
     assert!(passing.take(order.clone(), 300).unwrap().is_none());
     assert!(passing.take(order, 300).unwrap().is_none(), "again");
     assert!(passing.order(pack).is_none() && !passing.expects(OWNER, shares[1].0));
     assert_eq!(passing.used_by(OWNER).unwrap(), 0);
-    assert!(Passing::new(root.path()).packs().is_empty());
+    assert!(Passing::new(root.path()).packs(0).is_empty());
 }
 
 #[test]
@@ -111,13 +118,13 @@ fn a_damaged_record_is_dropped_and_the_others_stay() {
     let (first, second) = (order(7).0, order(8).0);
     passing.take(first.clone(), 1).unwrap();
     passing.take(second.clone(), 2).unwrap();
-    assert_eq!(passing.packs(), [first.manifest.pack, second.manifest.pack]);
+    assert_eq!(passing.packs(0), [first.manifest.pack, second.manifest.pack]);
     let path = passing.path(first.manifest.pack);
     let mut bytes = fs::read(&path).unwrap();
     bytes[40] ^= 1;
     fs::write(&path, bytes).unwrap();
     // A write that a power cut ended early, too.
     fs::write(path.with_extension("new"), b"gbpass").unwrap();
-    assert_eq!(Passing::new(root.path()).packs(), [second.manifest.pack]);
+    assert_eq!(Passing::new(root.path()).packs(0), [second.manifest.pack]);
     assert_eq!(fs::read_dir(root.path().join("passing/orders")).unwrap().count(), 1);
 }

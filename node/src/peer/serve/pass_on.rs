@@ -52,7 +52,8 @@ impl Handlers {
                     reason: "There is no order to pass this share on".to_owned(),
                 });
             }
-            kept.store.check_room(passing.used_by(owner)? + u64::from(stored_bytes))?;
+            kept.store
+                .check_room(passing.used_by(owner)? + u64::from(stored_bytes))?;
             passing.shelf(owner)
         });
         shelf.await.map_err(stopped)?
