@@ -132,7 +132,9 @@ fn is_long(request: &Request) -> bool {
 
 /// Needs config.toml and nothing else: no database is opened and no port bound for it.
 fn is_config_only(request: &Request) -> bool {
-    matches!(
+    // Whether a steward is a member, the roster says.
+    let needs_roster = matches!(request, Request::ConfigSet { key, .. } if key == "steward");
+    let reads_config = matches!(
         request,
         Request::FolderAdd { .. }
             | Request::FolderList
@@ -142,7 +144,8 @@ fn is_config_only(request: &Request) -> bool {
             | Request::ExcludeRemove { .. }
             | Request::ConfigGet { .. }
             | Request::ConfigSet { .. }
-    )
+    );
+    reads_config && !needs_roster
 }
 
 /// Shows outputs until there are no more; an error if whoever reads this process's stdout went away.

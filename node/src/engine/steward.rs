@@ -14,6 +14,7 @@ use crate::care::pass_on;
 use crate::engine::Engine;
 use crate::engine::peers::FRIEND;
 use crate::failure::{Exit, Failure};
+use crate::friendnet::roster::Roster;
 use crate::peer::remote::RemoteStore;
 
 impl Engine {
@@ -37,9 +38,11 @@ impl Engine {
         self.steward().is_some_and(|steward| steward.key == *key)
     }
 
-    /// Refuses the name of nobody in the grid.
+    /// Refuses the name of nobody in the grid; no name means no steward.
     pub(super) fn check_steward(&self, name: &str) -> Result<(), Failure> {
-        if name.is_empty() || self.member_named(name)?.is_some() {
+        let roster = Roster::load(&self.0.home.paths.roster()).map_err(|error| Failure::from_error(&error))?;
+        let is_friend = |roster: Roster| self.friends(&roster).iter().any(|friend| friend.name == name);
+        if name.is_empty() || roster.is_some_and(is_friend) {
             return Ok(());
         }
         Err(Failure::new(

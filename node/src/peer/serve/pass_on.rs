@@ -34,7 +34,7 @@ impl Handlers {
             Ok::<_, StoreError>((taken, have.map(|(index, _)| index).collect::<Vec<u8>>()))
         });
         let (taken, have) = taken.await.map_err(stopped)??;
-        let (failing, receipts) = taken.map_or_else(Default::default, |taken| progress(&taken));
+        let (failing, receipts) = progress(taken.as_ref());
         let (have, failing) = (have.into(), failing.into());
         self.say(&ShareMessage::Passing { request, have, failing }, receipts)
             .await;
@@ -60,10 +60,11 @@ impl Handlers {
     }
 }
 
-/// What did not arrive, and the signatures of those that have their share.
-fn progress(order: &Order) -> (Vec<u8>, Bytes) {
-    let failing = order.failing.iter().copied().collect();
-    (failing, write_receipts(&order.record.receipts).into())
+/// What did not arrive, and the signatures of those that have their share; nothing of an order that is void.
+fn progress(order: Option<&Order>) -> (Vec<u8>, Bytes) {
+    let failing = order.into_iter().flat_map(|order| order.failing.iter().copied());
+    let receipts = order.map_or(&[][..], |order| &order.record.receipts);
+    (failing.collect(), write_receipts(receipts).into())
 }
 
 fn stopped(error: tokio::task::JoinError) -> StoreError {
