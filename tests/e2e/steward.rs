@@ -113,7 +113,8 @@ fn a_laptop_sends_each_pack_once_though_its_steward_dies_meanwhile_and_everybody
         "sent {} bytes, {ratio:.2} of k shares of each pack",
         said.number("bytes_sent")
     );
-    ensure!((0.9..1.3).contains(&ratio), "{ratio}");
+    // What was under way when the steward died is not counted: the next put goes on behind it.
+    ensure!((0.6..1.3).contains(&ratio), "{ratio}");
     let checked = grid.owner.ok(["check"])?;
     assert_eq!(checked.last()["ok"], true, "{}", checked.last());
 
