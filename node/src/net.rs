@@ -212,7 +212,12 @@ impl Net {
         let (dials, dial_queue) = mpsc::channel(DIALS_MAX);
         let core = Arc::new(start::make_core(config, members, control, dials)?);
         let driver = Driver::new(swarm, core.links.clone(), core.members.subscribe(), reaching);
-        tokio::spawn(driver.run(dial_queue, core.stop.clone()));
+        let (stop, driven) = (core.stop.clone(), core.stop.clone().drop_guard());
+        tokio::spawn(async move {
+            // A driver that ends, even by a panic, ends everything: nobody goes on deaf.
+            let _driven = driven;
+            driver.run(dial_queue, stop).await;
+        });
         tokio::spawn(acceptor::run(core.clone(), shares, exchanges));
         tokio::spawn(keeper::run(core.clone()));
         start::await_addresses(&core).await?;
@@ -424,6 +429,11 @@ impl NetHandle {
     /// What went over the network so far.
     pub fn counters(&self) -> Counted {
         self.shared.core.counters.read()
+    }
+
+    /// Waits until everything has stopped, whoever wanted it.
+    pub async fn stopped(&self) {
+        self.shared.core.stop.cancelled().await;
     }
 
     /// Stops everything, also for other clones.

@@ -50,7 +50,7 @@ fn a_friend_that_drops_shares_and_one_that_corrupts_them_are_found_by_audits_and
         Ok(passed < done || dropped.exists())
     })?;
     eprintln!("what node2 dropped was missed after {:.1} s", took.as_secs_f64());
-    // Unless that repair read it as one of its k shares.
+    // Unless that repair reads it as one of its k shares, and makes up for it at once.
     let took = wait_until("a failed audit, or the share sent again", || {
         let (passed, done) = audits(&grid.owner, "node3")?;
         Ok(passed < done || fs::read(&corrupted).is_ok_and(|now| now != bytes))

@@ -25,12 +25,13 @@ struct Audit {
 }
 
 impl Engine {
-    /// Challenges every peer whose time has come.
-    pub(super) async fn audit_due(&self, sink: &Sink) -> Result<(), Failure> {
+    /// Challenges every peer whose time has come. Whether one of them failed.
+    pub(super) async fn audit_due(&self, sink: &Sink) -> Result<bool, Failure> {
         let pace = Pace {
             every_secs: self.config().audit_interval.0.as_secs().max(1),
             ..Pace::default()
         };
+        let mut failed = false;
         for peer in self.0.peers.all() {
             sink.go_on()?;
             let Some(audit) = self.due(&peer, &pace)? else { continue };
@@ -44,9 +45,10 @@ impl Engine {
                     damaged.len()
                 );
                 self.tell("audit_failed", text, sink).await;
+                failed = true;
             }
         }
-        Ok(())
+        Ok(failed)
     }
 
     fn due(&self, peer: &Peer, pace: &Pace) -> Result<Option<Audit>, Failure> {

@@ -78,8 +78,8 @@ impl Engine {
             tokio::time::sleep(look).await;
             let looked = async {
                 self.look_at_peers().await?;
-                self.audit_due(sink).await?;
-                if Instant::now() >= next_repair {
+                let failed = self.audit_due(sink).await?;
+                if failed || Instant::now() >= next_repair {
                     next_repair = Instant::now() + config.repair_interval.0.max(INTERVAL_MIN);
                     self.repair_in_background(sink).await?;
                     self.help_others(sink).await?;

@@ -39,6 +39,10 @@ impl Engine {
                 () = self.keep_bandwidth() => break,
                 () = &mut care => break,
                 () = &mut passing => break,
+                () = net.stopped() => {
+                    let error = "The network failed, and nothing goes in or out without it";
+                    return Err(Failure::new(Exit::Failed, error).hint("start again; the log above says what happened"));
+                }
                 changed = roster.changed() => match changed {
                     Ok(()) => self.refresh_peers(),
                     Err(_closed) => break,

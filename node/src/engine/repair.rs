@@ -23,7 +23,7 @@ use crate::failure::{Exit, Failure};
 use crate::message::{Problem, RepairSummary, Summary};
 use crate::output::Sink;
 
-/// Rounds of one command: the second makes up for sources that turned out bad, the third for targets.
+/// Rounds of one repair: the second makes up for sources that turned out bad, the third for targets.
 const ROUNDS_MAX: usize = 3;
 /// How long a peer may take to say how much space it has.
 const SPACE_WAIT: Duration = Duration::from_secs(10);
@@ -67,7 +67,13 @@ impl Engine {
         }
         let uploader = self.uploader(&self.config()).await?;
         let mut summary = RepairSummary::default();
-        self.repair_round(&uploader, &mut summary, sink).await?;
+        for _ in 0..ROUNDS_MAX {
+            let missing = summary.shares_missing;
+            self.repair_round(&uploader, &mut summary, sink).await?;
+            if summary.shares_missing == missing {
+                break;
+            }
+        }
         if summary.shares_missing + summary.shares_rebuilt > 0 {
             let text = format!(
                 "{} shares were missing at peers, {} were built anew",
@@ -236,6 +242,7 @@ impl Engine {
             })
         })?;
         summary.bytes_fetched += built.bytes_fetched;
+        summary.shares_missing += built.bad.len() as u64;
         let shares = built.shares.into_iter().zip(&plan.puts);
         let shares = shares.map(|((index, id, share), put)| Rebuilt {
             index,

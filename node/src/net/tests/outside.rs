@@ -1,5 +1,8 @@
 //! Nodes that others cannot dial, on loopback: they listen nowhere, or take places at relays although they need not.
 
+use futures::StreamExt;
+use libp2p::swarm::SwarmEvent;
+
 use super::*;
 
 /// A node that only dials, and is reached through relays.
@@ -124,4 +127,43 @@ async fn quic_carries_shares_where_tcp_does_not_lead() {
     let (id, share) = bob.fixture.share(0);
     bob.net.peer(ada.net.device()).put(id, share).await.unwrap();
     assert_eq!(bob.net.route(ada.net.device()), Some(Route::Direct));
+}
+
+/// libp2p-relay as published panics when a relay says yes to a place that was given up meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_is_given_up_before_the_relay_says_yes_can_be_taken_again() {
+    let ada = node(1).await;
+    let bob = hidden(2, &ada).await;
+    has_place(&bob, &ada).await;
+    bob.net.stop();
+    let at = ada.net.listen_addresses()[0].clone();
+    let mut swarm = swarm::build(SwarmConfig {
+        identity: identity::keypair(&SigningKey::from_bytes(&[2; 32])),
+        discovery: LocalDiscovery::Off,
+        members: ada.net.roster_changes(),
+        forwards: false,
+        upnp: false,
+    })
+    .unwrap();
+    swarm.dial(at.clone()).unwrap();
+    let place = at.with(libp2p::multiaddr::Protocol::P2pCircuit);
+    let poll_for = async |swarm: &mut libp2p::Swarm<swarm::Behaviour>, micros| {
+        let mut placed = false;
+        let polling = async {
+            loop {
+                placed |= matches!(swarm.select_next_some().await, SwarmEvent::NewListenAddr { .. });
+            }
+        };
+        let _: Result<(), _> = tokio::time::timeout(Duration::from_micros(micros), polling).await;
+        placed
+    };
+    poll_for(&mut swarm, 500_000).await;
+    for round in 0..200 {
+        let listener = swarm.listen_on(place.clone()).unwrap();
+        poll_for(&mut swarm, round * 20).await;
+        swarm.remove_listener(listener);
+        poll_for(&mut swarm, 5_000).await;
+    }
+    swarm.listen_on(place).unwrap();
+    assert!(poll_for(&mut swarm, 2_000_000).await);
 }
