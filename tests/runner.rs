@@ -17,6 +17,8 @@ mod faults;
 mod healing;
 #[path = "e2e/keep.rs"]
 mod keep;
+#[path = "e2e/late.rs"]
+mod late;
 #[path = "e2e/liars.rs"]
 mod liars;
 #[path = "e2e/main_job.rs"]

@@ -1,5 +1,6 @@
 //! From a snapshot back to files: plan by pack, fetch, open, write out of order, set metadata last.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -173,11 +174,12 @@ pub struct RestoreProgress {
 }
 
 impl Reader {
-    /// Restores. Blocking: run it on its own thread.
+    /// Restores. Blocking: run it on its own thread. Once `progress` says `Break`, what was begun is finished and the rest left
+    /// for another time (`Stopped`).
     pub fn restore(
         &self,
         options: &RestoreOptions,
-        progress: &(dyn Fn(RestoreProgress) + Sync),
+        progress: &(dyn Fn(RestoreProgress) -> ControlFlow<()> + Sync),
     ) -> Result<RestoreSummary, RestoreError> {
         run::restore(self, options, progress)
     }

@@ -33,6 +33,8 @@ pub struct Config {
     pub one_file_system: bool,
     /// Multiaddrs to listen on.
     pub listen: Vec<String>,
+    /// Multiaddrs that friends are told instead of those found: a forwarded port, a dynamic name.
+    pub announce: Vec<String>,
     /// Find friends on the local network.
     pub mdns: bool,
     /// Ask the router to forward the ports of `listen`.
@@ -141,6 +143,7 @@ impl Default for Config {
             ]
             .map(str::to_owned)
             .into(),
+            announce: Vec::new(),
             mdns: true,
             upnp: true,
             relay: true,
@@ -191,14 +194,16 @@ impl Config {
                 folder.display()
             ));
         }
-        if let Some(address) = self
-            .listen
-            .iter()
-            .find(|address| address.parse::<libp2p::Multiaddr>().is_err())
-        {
-            return Err(format!(
-                "`listen` has `{address}`, which is no multiaddr such as /ip4/0.0.0.0/tcp/4250"
-            ));
+        let is_no_address = |address: &&String| address.parse::<libp2p::Multiaddr>().is_err();
+        for (key, addresses, such_as) in [
+            ("listen", &self.listen, "/ip4/0.0.0.0/tcp/4250"),
+            ("announce", &self.announce, "/dns4/home.example.org/tcp/4250"),
+        ] {
+            if let Some(address) = addresses.iter().find(is_no_address) {
+                return Err(format!(
+                    "`{key}` has `{address}`, which is no multiaddr such as {such_as}"
+                ));
+            }
         }
         if let Some(entry) = self.schedule.iter().find(|entry| entry.hours().is_none()) {
             return Err(format!(

@@ -138,6 +138,9 @@ pub struct Status {
     /// Bytes of friends' shares received since this node started.
     #[serde(default)]
     pub bytes_received: u64,
+    /// Bytes of shares sent since this node started.
+    #[serde(default)]
+    pub bytes_sent: u64,
     /// Bytes kept for friends.
     #[serde(default)]
     pub bytes_for_friends: u64,

@@ -1,8 +1,9 @@
 //! The test kit: fixture trees, real `gridbackup` processes, comparison of trees, a
-//! small internet of namespaces.
+//! small internet of namespaces, a proxy that is late.
 
 pub mod compare;
 pub mod fixture;
 pub mod grid;
 pub mod home;
 pub mod netns;
+pub mod proxy;

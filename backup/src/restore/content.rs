@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -110,8 +111,43 @@ impl Work {
         Ok(())
     }
 
-    /// Fetches and writes everything; `after_each` is called after each batch.
-    pub(super) fn run(mut self, reader: &Reader, job: &Arc<Job>, after_each: &dyn Fn()) {
+    /// Takes over what an interrupted restore left of the file added last: pieces that are there are not fetched again. Not
+    /// of a file with holes, which could be filled with old bytes.
+    pub(super) fn resume(&mut self, reader: &Reader, sink: &Sink) {
+        let (number, Some(file)) = ((self.files.len() as u32).saturating_sub(1), self.files.last_mut()) else {
+            return;
+        };
+        let first = self.pieces.partition_point(|piece| piece.file < number);
+        let whole: u64 = self.pieces[first..]
+            .iter()
+            .map(|piece| u64::from(piece.slot.raw_len))
+            .sum();
+        if whole != file.bytes {
+            return;
+        }
+        let Some(partial) = sink.left_over(&file.relative) else {
+            return;
+        };
+        let before = self.pieces.len();
+        let mut read = Vec::new();
+        let mut is_there = |piece: &Piece| {
+            read.resize(piece.slot.raw_len as usize, 0);
+            partial.read_exact_at(&mut read, piece.file_offset).is_ok()
+                && reader.keys.put.chunk_id(&read) == piece.slot.id
+        };
+        let missing: Vec<Piece> = self.pieces.drain(first..).filter(|piece| !is_there(piece)).collect();
+        self.pieces.extend(missing);
+        if self.pieces.len() < before {
+            *file.pieces_left.get_mut() = (self.pieces.len() - first) as u32;
+            file.state
+                .get_mut()
+                .expect("no panic while a file's state is locked")
+                .created = true;
+        }
+    }
+
+    /// Fetches and writes everything. `after_each` is called after each batch; once it says stop, no batch is begun.
+    pub(super) fn run(mut self, reader: &Reader, job: &Arc<Job>, after_each: &dyn Fn() -> ControlFlow<()>) {
         self.pieces
             .sort_unstable_by_key(|piece| (piece.pack, piece.slot.offset));
         let batches = batches(&self.pieces);
@@ -120,23 +156,27 @@ impl Work {
             .iter()
             .filter(|file| file.pieces_left.load(Ordering::Relaxed) == 0)
         {
-            let made = job.sink.create_partial(&file.relative);
-            job.finish(file, made.map_err(|error| error.to_string()));
+            let whole = job.open(file);
+            job.finish(file, whole.map_err(|error| error.to_string()));
         }
         let budget = Semaphore::new((reader.bytes_in_flight_max / KIB).max(1));
         let total = budget.available_permits() as u32;
+        let stopped = AtomicBool::new(false);
         reader.runtime.block_on(async {
             let mut done = futures::stream::iter(batches.into_iter().map(|range| {
-                let (batch, files, budget) = (self.pieces[range].to_vec(), files.clone(), &budget);
+                let (batch, files, budget, stopped) = (self.pieces[range].to_vec(), files.clone(), &budget, &stopped);
                 async move {
                     let cost = (batch_bytes(&batch) / KIB as u64 * 2 + 1024).min(u64::from(total)) as u32;
                     let _permit = budget.acquire_many(cost).await;
+                    if stopped.load(Ordering::Relaxed) {
+                        return;
+                    }
                     job.clone().run_batch(reader, files, batch).await;
                 }
             }))
             .buffer_unordered(BATCHES_IN_FLIGHT);
             while done.next().await.is_some() {
-                after_each();
+                stopped.fetch_or(after_each().is_break(), Ordering::Relaxed);
             }
         });
     }

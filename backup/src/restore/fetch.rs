@@ -3,12 +3,14 @@
 //! Nothing is trusted: every segment is opened with its pack's key, and when one does not open, the leaf tables tell
 //! which peer's share is damaged.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::future::{BoxFuture, Shared};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use proto::cap_index::PackRecord;
 use proto::erasure;
 use proto::pack::{self, PackError, PackKey, PackShape, SEGMENT_BYTES, SEGMENT_PLAIN_BYTES};
@@ -54,6 +56,7 @@ impl Reader {
                 stats,
             },
             key,
+            gets: Mutex::default(),
         };
         let wants = segments::wants(shape, ranges);
         let opened = futures::future::try_join_all(wants.iter().map(|want| shares.read(want))).await?;
@@ -76,10 +79,15 @@ impl Reader {
     }
 }
 
+/// Gets that several wait for, by share and runs.
+type SharedGets<'a> = HashMap<(u8, Vec<Range<u32>>), Shared<BoxFuture<'a, Option<ShareGot>>>>;
+
 /// Reads data shares of one pack, whatever it takes.
 struct SharesReader<'a> {
     holders: Holders<'a>,
     key: &'a PackKey,
+    /// What was asked of the holders of shares: two shares that are rebuilt need the same others.
+    gets: Mutex<SharedGets<'a>>,
 }
 
 impl SharesReader<'_> {
@@ -87,8 +95,28 @@ impl SharesReader<'_> {
         self.holders.pack.manifest.shape
     }
 
-    /// The share's runs, opened: from its holder, or else rebuilt. A holder that takes long is raced by the others.
+    /// Ranges of a share from whoever is known to hold it, fetched once however often they are asked for.
+    async fn get(&self, index: u8, runs: &[Range<u32>]) -> Option<ShareGot> {
+        let get = {
+            let mut gets = self.gets.lock().expect("no panic while the gets are locked");
+            let entry = gets.entry((index, runs.to_vec()));
+            let (holders, runs) = (self.holders, runs.to_vec());
+            let fresh = || {
+                async move { holders.get(index, &runs, Ask::Holder).await }
+                    .boxed()
+                    .shared()
+            };
+            entry.or_insert_with(fresh).clone()
+        };
+        get.await
+    }
+
+    /// The share's runs, opened: from its holder, or else rebuilt. A holder that takes long is raced by the others, and not
+    /// asked at all for a while.
     async fn read(&self, want: &ShareWant) -> Result<Vec<PlainRun>, RestoreError> {
+        if self.holders.is_better_rebuilt(want.index) {
+            return self.rebuild(want).await;
+        }
         let direct = self.direct(want);
         tokio::pin!(direct);
         tokio::select! {
@@ -96,7 +124,7 @@ impl SharesReader<'_> {
                 Some(runs) => return Ok(runs),
                 None => return self.rebuild(want).await,
             },
-            () = tokio::time::sleep(self.holders.hedge_after()) => {}
+            () = self.holders.doubt(&want.runs) => self.holders.note_slow(want.index),
         }
         let rebuilt = self.rebuild(want);
         tokio::pin!(rebuilt);
@@ -114,7 +142,7 @@ impl SharesReader<'_> {
 
     /// From the share itself; `None` if it cannot be had or is damaged.
     async fn direct(&self, want: &ShareWant) -> Result<Option<Vec<PlainRun>>, RestoreError> {
-        let Some(got) = self.holders.get(want.index, &want.runs, Ask::Holder).await else {
+        let Some(got) = self.get(want.index, &want.runs).await else {
             return Ok(None);
         };
         match self.open(want, got.runs.clone()).await? {
@@ -124,8 +152,8 @@ impl SharesReader<'_> {
         }
     }
 
-    /// From k other shares. As many as needed and one to spare are asked for at a time, another for each that fails or
-    /// takes long; when all have failed, everyone is asked for everything.
+    /// From k other shares. As many as needed are asked for at a time, another for each that fails or takes long; when all
+    /// have failed, everyone is asked for everything.
     async fn rebuild(&self, want: &ShareWant) -> Result<Vec<PlainRun>, RestoreError> {
         let k = usize::from(self.shape().k);
         let mut gathered = Gathered::default();
@@ -133,9 +161,9 @@ impl SharesReader<'_> {
         for ask in [Ask::Holder, Ask::Everyone] {
             let mut left = self.others(want.index, ask, &gathered);
             loop {
-                while asked.len() + gathered.shares.len() < k + 1 {
+                while asked.len() + gathered.shares.len() < k {
                     let Some(index) = left.pop() else { break };
-                    asked.push(self.holders.get(index, &want.runs, ask));
+                    asked.push(self.ask(index, want, ask));
                 }
                 tokio::select! {
                     answer = asked.next() => match answer {
@@ -147,14 +175,21 @@ impl SharesReader<'_> {
                             }
                         }
                     },
-                    () = tokio::time::sleep(self.holders.hedge_after()), if !left.is_empty() => {
+                    () = self.holders.doubt(&want.runs), if !left.is_empty() => {
                         let index = left.pop().expect("checked by the branch's condition");
-                        asked.push(self.holders.get(index, &want.runs, ask));
+                        asked.push(self.ask(index, want, ask));
                     }
                 }
             }
         }
         Err(self.too_few(&gathered))
+    }
+
+    async fn ask(&self, index: u8, want: &ShareWant, ask: Ask) -> Option<ShareGot> {
+        match ask {
+            Ask::Holder => self.get(index, &want.runs).await,
+            Ask::Everyone => self.holders.get(index, &want.runs, ask).await,
+        }
     }
 
     /// Shares to ask for, the best last: those whose holder is known and answers. The wanted share itself has failed
@@ -165,7 +200,7 @@ impl SharesReader<'_> {
             .filter(|index| *index != want || ask == Ask::Everyone)
             .filter(|index| gathered.shares.iter().all(|got| got.index != *index))
             .collect();
-        others.sort_by_key(|index| self.holders.looks_reachable(*index));
+        others.sort_by_key(|index| self.holders.promise(*index));
         others
     }
 

@@ -1,6 +1,6 @@
 //! Ranges of one share from the peer that holds it, or from whichever peer turns out to hold it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -19,10 +19,22 @@ use crate::restore::Reader;
 use crate::restore::fetch::FetchStats;
 use crate::restore::segments::byte_range;
 
-/// A slow peer is never doubted earlier (DESIGN.md §9).
-const HEDGE_SECS_MIN: Duration = Duration::from_secs(3);
-/// Gets that the median is taken of. Chosen: a few packs' worth.
+/// A peer is doubted after this time while nothing is known of how fast peers are.
+const HEDGE_FIRST: Duration = Duration::from_secs(3);
+/// And when it takes so many times the median, but never earlier than this. Chosen: half a second is nothing beside a
+/// restore, and longer than a disk needs to wake up a line.
+const HEDGE_MEDIANS: u32 = 3;
+const HEDGE_MIN: Duration = Duration::from_millis(500);
+/// Gets that the median is taken of, at least and at most. Chosen: a pack's worth, and a few packs' worth.
+const LATENCIES_MIN: usize = 4;
 const LATENCIES_KEPT: usize = 64;
+/// Gets longer than this are compared with one another only. Chosen: on a home uplink the round trip counts up to here, the
+/// transfer beyond.
+const LONG_BYTES: u32 = 512 << 10;
+/// How often a wait is looked at again: the others may have answered meanwhile, and show how long it should take.
+const DOUBT_STEP: Duration = Duration::from_millis(100);
+/// A peer that took too long is asked last for so long. Chosen: then it has another chance.
+const SLOW: Duration = Duration::from_secs(60);
 /// A peer that did not answer is left alone for so long, unless nothing else helps. Chosen.
 const DOWN: Duration = Duration::from_secs(60);
 /// Tries of a get that a peer is too busy for, and the longest wait between them. Chosen.
@@ -32,31 +44,41 @@ const BUSY_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How peers have answered in this run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answers {
-    latencies: VecDeque<Duration>,
-    down_since: std::collections::BTreeMap<PeerKey, Instant>,
+    /// Of short gets and of long ones.
+    latencies: [VecDeque<Duration>; 2],
+    down_since: BTreeMap<PeerKey, Instant>,
+    slow_since: BTreeMap<PeerKey, Instant>,
 }
 
 impl Answers {
-    fn answered(&mut self, peer: &PeerKey, took: Duration) {
+    fn answered(&mut self, peer: &PeerKey, bytes: u32, took: Duration) {
         self.down_since.remove(peer);
-        if self.latencies.len() == LATENCIES_KEPT {
-            self.latencies.pop_front();
+        let latencies = &mut self.latencies[usize::from(bytes > LONG_BYTES)];
+        if latencies.len() == LATENCIES_KEPT {
+            latencies.pop_front();
         }
-        self.latencies.push_back(took);
+        latencies.push_back(took);
     }
     fn is_down(&self, peer: &PeerKey) -> bool {
         self.down_since.get(peer).is_some_and(|since| since.elapsed() < DOWN)
     }
-    /// How long to wait for a peer before others are asked too.
-    fn hedge_after(&self) -> Duration {
-        let mut sorted: Vec<Duration> = self.latencies.iter().copied().collect();
+    fn is_slow(&self, peer: &PeerKey) -> bool {
+        self.slow_since.get(peer).is_some_and(|since| since.elapsed() < SLOW)
+    }
+    /// How long to wait for so many bytes before others are asked too.
+    fn hedge_after(&self, bytes: u32) -> Duration {
+        let latencies = &self.latencies[usize::from(bytes > LONG_BYTES)];
+        if latencies.len() < LATENCIES_MIN {
+            return HEDGE_FIRST;
+        }
+        let mut sorted: Vec<Duration> = latencies.iter().copied().collect();
         sorted.sort_unstable();
-        let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
-        HEDGE_SECS_MIN.max(2 * median)
+        HEDGE_MIN.max(HEDGE_MEDIANS * sorted[sorted.len() / 2])
     }
 }
 
 /// Ranges of a share, as one peer served them.
+#[derive(Clone)]
 pub(super) struct ShareGot {
     pub(super) index: u8,
     pub(super) peer: Peer,
@@ -85,8 +107,32 @@ impl Holders<'_> {
     pub(super) fn stats(&self) -> std::sync::MutexGuard<'_, FetchStats> {
         self.stats.lock().expect("no panic while the counts are locked")
     }
-    pub(super) fn hedge_after(&self) -> Duration {
-        self.stats().answers.hedge_after()
+    /// Waits for as long as getting these runs should take at most.
+    pub(super) async fn doubt(&self, runs: &[Range<u32>]) {
+        let (began, longest) = (
+            Instant::now(),
+            runs.iter().map(|run| byte_range(run).len() as u32).max(),
+        );
+        loop {
+            let limit = self.stats().answers.hedge_after(longest.unwrap_or_default());
+            match limit.checked_sub(began.elapsed()) {
+                None | Some(Duration::ZERO) => return,
+                Some(left) => tokio::time::sleep(left.min(DOUBT_STEP)).await,
+            }
+        }
+    }
+    /// The holder of this share takes longer than others.
+    pub(super) fn note_slow(&self, index: u8) {
+        if let Some(holder) = self.holder(index) {
+            self.stats().answers.slow_since.insert(holder.clone(), Instant::now());
+        }
+    }
+    /// Whether the share is rather built from others: its holder takes long, and enough of them are quick.
+    pub(super) fn is_better_rebuilt(&self, index: u8) -> bool {
+        let is_slow = |index| self.holder(index).is_some_and(|key| self.stats().answers.is_slow(key));
+        let is_quick = |other: &u8| *other != index && self.looks_reachable(*other) && !is_slow(*other);
+        let shape = self.pack.manifest.shape;
+        is_slow(index) && (0..shape.n).filter(is_quick).count() >= usize::from(shape.k)
     }
     pub(super) fn id(&self, index: u8) -> ShareId {
         self.pack.manifest.shares[usize::from(index)]
@@ -94,8 +140,16 @@ impl Holders<'_> {
     fn holder(&self, index: u8) -> Option<&PeerKey> {
         self.pack.holders.get(usize::from(index))?.as_ref()
     }
+    /// How well a share's holder does: not known or not answering, slow, or well.
+    pub(super) fn promise(&self, index: u8) -> u8 {
+        let is_slow = || self.holder(index).is_some_and(|key| self.stats().answers.is_slow(key));
+        match self.looks_reachable(index) {
+            false => 0,
+            true => 2 - u8::from(is_slow()),
+        }
+    }
     /// Whether the share's holder is known and has not just failed to answer.
-    pub(super) fn looks_reachable(&self, index: u8) -> bool {
+    fn looks_reachable(&self, index: u8) -> bool {
         self.holder(index)
             .is_some_and(|key| !self.stats().answers.is_down(key) && self.reader.peers.get(key).is_some())
     }
@@ -170,7 +224,9 @@ impl Holders<'_> {
             return Err(StoreError::Corrupt { reason });
         }
         let mut stats = self.stats();
-        stats.answers.answered(&peer.key, asked.elapsed());
+        stats
+            .answers
+            .answered(&peer.key, range.end - range.start, asked.elapsed());
         stats.bytes_fetched += bytes.len() as u64;
         stats.peers_used.insert(peer.name.clone());
         Ok(bytes)

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -31,7 +32,7 @@ const SECTIONS_AHEAD: usize = 4;
 pub(super) fn restore(
     reader: &Reader,
     options: &RestoreOptions,
-    progress: &(dyn Fn(RestoreProgress) + Sync),
+    progress: &(dyn Fn(RestoreProgress) -> ControlFlow<()> + Sync),
 ) -> Result<RestoreSummary, RestoreError> {
     let base = base_path(options);
     let entry = reader.db.read(|conn| tree::entry(conn, options.snapshot, &base))?;
@@ -128,7 +129,7 @@ struct Run<'a> {
     broken: Option<Vec<u8>>,
     bytes_kept: AtomicU64,
     total: RestoreProgress,
-    progress: &'a (dyn Fn(RestoreProgress) + Sync),
+    progress: &'a (dyn Fn(RestoreProgress) -> ControlFlow<()> + Sync),
 }
 
 impl Run<'_> {
@@ -139,10 +140,10 @@ impl Run<'_> {
             for item in items {
                 self.take(item)?;
                 if self.work.pieces() >= PIECES_MAX {
-                    self.flush();
+                    self.flush()?;
                 }
             }
-            self.flush();
+            self.flush()?;
             match last {
                 Some(last) => after = Some(last),
                 None => break,
@@ -242,21 +243,23 @@ impl Run<'_> {
                 relative: relative.to_vec(),
                 meta: entry.meta.clone(),
             }),
-            Some(Place::Extents(extents)) => {
-                if let Err(error) = self.work.add(self.reader, relative, &entry.meta, &extents) {
-                    self.sink().failed(relative, error.to_string());
-                }
-            }
+            Some(Place::Extents(extents)) => match self.work.add(self.reader, relative, &entry.meta, &extents) {
+                Ok(()) => self.work.resume(self.reader, &self.job.sink),
+                Err(error) => self.sink().failed(relative, error.to_string()),
+            },
         }
         Ok(())
     }
 
-    /// Fetches and writes what was planned.
-    fn flush(&mut self) {
+    /// Fetches and writes what was planned. `Stopped` once whoever follows the progress says so.
+    fn flush(&mut self) -> Result<(), RestoreError> {
         self.write_inlines();
         let work = std::mem::replace(&mut self.work, Work::new(self.options));
         work.run(self.reader, &self.job, &|| self.report());
-        self.report();
+        match self.report() {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(RestoreError::Stopped),
+        }
     }
 
     fn write_inlines(&mut self) {
@@ -282,7 +285,9 @@ impl Run<'_> {
                         content.and_then(|content| self.sink().write_file(&file.relative, &file.meta, &content));
                     self.count(&file.relative, bytes, written);
                 }
-                self.report();
+                if self.report().is_break() {
+                    break;
+                }
             }
         });
     }
@@ -353,14 +358,14 @@ impl Run<'_> {
         }
     }
 
-    fn report(&self) {
+    fn report(&self) -> ControlFlow<()> {
         let mut now = self.total;
         {
             let summary = self.sink().summary();
             now.files.0 = summary.files_restored + summary.files_unchanged + summary.failed.len() as u64;
             now.bytes.0 = summary.bytes_restored + self.bytes_kept.load(Ordering::Relaxed);
         }
-        (self.progress)(now);
+        (self.progress)(now)
     }
 
     fn summary(&self) -> RestoreSummary {

@@ -26,6 +26,8 @@ use super::*;
 use crate::catalog::{MIGRATIONS, tree};
 use crate::recover::{RecoverError, Recovered, recover};
 
+mod again;
+
 const K: u8 = 3;
 const N: u8 = 5;
 
@@ -310,7 +312,7 @@ fn options(target: &Path) -> RestoreOptions {
 }
 
 fn restore(reader: &Reader, options: &RestoreOptions) -> RestoreSummary {
-    reader.restore(options, &|_| {}).unwrap()
+    reader.restore(options, &|_| ControlFlow::Continue(())).unwrap()
 }
 
 fn big_content() -> Vec<u8> {

@@ -136,7 +136,20 @@ impl Sink {
         self.finish_file(relative, meta, &partial, content.len() as u64)
     }
 
-    /// Begins a file. What an interrupted restore left of it is removed: its holes could be filled with old bytes.
+    /// What an interrupted restore left of a file, if it is ours alone.
+    pub(super) fn left_over(&self, relative: &[u8]) -> Option<File> {
+        if self.target.created {
+            return None;
+        }
+        let partial = self.open_partial(relative).ok()?;
+        let stat = rustix::fs::fstat(&partial).ok()?;
+        let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_nlink == 1
+            && stat.st_uid == rustix::process::geteuid().as_raw();
+        is_ours.then_some(partial)
+    }
+
+    /// Begins a file. What is left of an earlier one is removed: its holes could be filled with old bytes.
     pub(super) fn create_partial(&self, relative: &[u8]) -> io::Result<File> {
         let place = self.target.place(relative)?;
         let name = partial_name(place.name);

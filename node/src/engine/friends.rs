@@ -9,6 +9,7 @@ use crate::engine::{Engine, Mode, clock, listen};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::join::JoinError;
 use crate::message;
+use crate::net::counters::Counted;
 use crate::net::relays::RelayUse;
 use crate::net::swarm::LocalDiscovery;
 use crate::net::{Net, NetConfig, NetHandle};
@@ -43,7 +44,11 @@ impl Engine {
                 account_key: Some(home.account.signing.clone()),
                 account_name: config.name.clone(),
                 listen: listen::addresses(listen, home.paths.state_dir())?,
-                announce: Vec::new(),
+                announce: config
+                    .announce
+                    .iter()
+                    .filter_map(|address| address.parse().ok())
+                    .collect(),
                 bandwidth: self.0.bandwidth.clone(),
                 discovery: if config.mdns {
                     LocalDiscovery::On
@@ -130,14 +135,16 @@ impl Engine {
         counted.ok().and_then(Result::ok).unwrap_or(0)
     }
 
-    /// Bytes received on share streams since the start, and bytes kept for all friends.
-    pub(super) async fn kept_for_friends(&self) -> (u64, u64) {
-        let Some(net) = self.0.net.get() else { return (0, 0) };
+    /// What went over share streams since the start, and bytes kept for all friends.
+    pub(super) async fn kept_for_friends(&self) -> (Counted, u64) {
+        let Some(net) = self.0.net.get() else {
+            return Default::default();
+        };
         let mut kept = 0;
         for friend in self.friends(&net.roster()) {
             kept += self.bytes_kept_for(friend.account).await;
         }
-        (net.counters().bytes_received, kept)
+        (net.counters(), kept)
     }
 }
 

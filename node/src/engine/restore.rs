@@ -1,14 +1,18 @@
 //! Restoring: from the request to the read side and back to a summary.
 
-use std::time::Instant;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
-use backup::restore::{self, RestoreOptions, RestoreProgress};
+use backup::restore::{self, RestoreError, RestoreOptions, RestoreProgress};
 
 use crate::engine::{Engine, failures};
 use crate::failure::{Exit, Failure};
 use crate::message::{PathName, Problem, Progress, RestoreSummary, Summary};
 use crate::output::Sink;
 use crate::request::{Overwrite, Restore};
+
+/// How long an interrupted restore may write what it has fetched. Chosen: nobody waits longer for a ctrl-c.
+const FINISH_TIME: Duration = Duration::from_secs(2);
 
 impl Engine {
     pub(super) async fn restore(&self, request: Restore, sink: &Sink) -> Result<Exit, Failure> {
@@ -20,9 +24,16 @@ impl Engine {
         let (dry_run, progress) = (options.dry_run, sink.clone());
         let restoring = move || reader.restore(&options, &|done| say(&progress, done));
         let stop = sink.stop().clone();
+        let given_up = async {
+            stop.cancelled().await;
+            tokio::time::sleep(FINISH_TIME).await;
+        };
         let restored = tokio::select! {
-            done = tokio::task::spawn_blocking(restoring) => done.map_err(failures::worker)?.map_err(failures::read)?,
-            () = stop.cancelled() => return Err(Failure::interrupted()),
+            done = tokio::task::spawn_blocking(restoring) => match done.map_err(failures::worker)? {
+                Err(RestoreError::Stopped) => return Err(Failure::interrupted()),
+                restored => restored.map_err(failures::read)?,
+            },
+            () = given_up => return Err(Failure::interrupted()),
         };
         for (path, reason) in &restored.failed {
             let path = Some(PathName::from(path.as_path()));
@@ -85,7 +96,7 @@ fn options(request: Restore, snapshot: u64) -> RestoreOptions {
     }
 }
 
-fn say(sink: &Sink, done: RestoreProgress) {
+fn say(sink: &Sink, done: RestoreProgress) -> ControlFlow<()> {
     sink.progress(Progress {
         phase: "restore".to_owned(),
         files_done: done.files.0,
@@ -94,4 +105,8 @@ fn say(sink: &Sink, done: RestoreProgress) {
         bytes_total: Some(done.bytes.1),
         current: None,
     });
+    match sink.stop().is_cancelled() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
 }

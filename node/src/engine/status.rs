@@ -52,7 +52,9 @@ impl Engine {
         status.peers_online = online.len() as u32;
         status.peers_total = self.0.peers.all().len() as u32;
         status.tolerate = tolerate.into();
-        (status.bytes_received, status.bytes_for_friends) = self.kept_for_friends().await;
+        let (counts, kept) = self.kept_for_friends().await;
+        (status.bytes_received, status.bytes_sent, status.bytes_for_friends) =
+            (counts.bytes_received, counts.bytes_sent, kept);
         status.alarms = self.alarms().await;
         self.set_outlook(&mut status, &online)?;
         sink.send(status).await?;

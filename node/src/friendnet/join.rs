@@ -184,7 +184,7 @@ pub async fn answer(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, caller:
 
 async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, caller: &Caller) -> Result<(), Refusal> {
     let (message, payload) = read(stream).await.map_err(|_| Refusal::Malformed)?;
-    let is_member = || core.members.roster().member(caller.cert.account).is_some();
+    let is_member = || core.members.roster().admits(&caller.cert);
     let their_digest = match message {
         MemberMessage::Join {
             ticket,
@@ -192,6 +192,13 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
             name,
             acceptance,
         } => {
+            if core
+                .members
+                .roster()
+                .is_device_removed(caller.cert.account, caller.cert.device)
+            {
+                return Err(Refusal::CannotAdmit);
+            }
             let presented = Presented {
                 ticket,
                 proof,
@@ -213,7 +220,6 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
         MemberMessage::Digest { .. } => return Err(Refusal::Stranger),
         MemberMessage::Same => return Err(Refusal::Malformed),
     };
-    core.links.welcome(peer);
     // From here on a failure is the other side's to notice: a refusal would come after the welcome.
     if let Err(error) = tell_roster(core, stream, their_digest).await {
         tracing::debug!(%peer, "An exchange of rosters ended early: {error}");

@@ -93,7 +93,7 @@ impl Roster {
 
     /// Devices of all members, in order of device.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
-        self.devices.values().filter(|device| self.is_welcome(device))
+        self.devices.values().filter(|device| self.admits(&device.cert))
     }
 
     /// One member.
@@ -103,7 +103,7 @@ impl Roster {
 
     /// One device.
     pub fn device(&self, device: DeviceId) -> Option<&Device> {
-        self.devices.get(&device).filter(|device| self.is_welcome(device))
+        self.devices.get(&device).filter(|device| self.admits(&device.cert))
     }
 
     /// Whether another member fits.
@@ -225,11 +225,6 @@ impl Roster {
             path: path.display().to_string(),
             source,
         })
-    }
-
-    fn is_welcome(&self, device: &Device) -> bool {
-        let account = device.cert.account;
-        self.member(account).is_some() && !self.is_device_removed(account, device.cert.device)
     }
 
     /// A member with too many devices keeps the newest, so that recovering an account works however often it was done.

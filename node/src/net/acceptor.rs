@@ -99,13 +99,12 @@ impl Entrance {
                 .map(|()| Admitted::Served),
             Protocol::Share => {
                 let roster = self.core.members.roster();
-                if roster.member(caller.cert.account).is_none() || roster.member(caller.owner).is_none() {
+                if !roster.admits(&caller.cert) || roster.member(caller.owner).is_none() {
                     return Err(Refusal::Stranger);
                 }
                 let (core, account, now_secs) = (self.core.clone(), caller.cert.account, self.core.now_secs());
                 tokio::task::spawn_blocking(move || core.kept.heard.note(account, now_secs));
                 let permit = self.served.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
-                self.core.links.welcome(self.peer);
                 let welcome = self.core.welcome();
                 frames::say(stream, &welcome, Bytes::new())
                     .await

@@ -161,10 +161,11 @@ impl Core {
 
     /// Where this node can be reached, as others should be told.
     pub fn announced_addresses(&self) -> Vec<Multiaddr> {
-        let mut addresses = self.announce.clone();
+        if !self.announce.is_empty() {
+            return self.announce.clone();
+        }
         let external = self.links.reachability().external;
-        addresses.extend(announced(&self.listen, &self.links.listening(), &external));
-        addresses
+        announced(&self.listen, &self.links.listening(), &external)
     }
 
     /// Seconds since 1970 by this machine's clock.

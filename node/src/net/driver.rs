@@ -25,7 +25,7 @@ use crate::friendnet::roster::Roster;
 
 mod outside;
 
-/// A stranger that has not been welcomed within this time is disconnected.
+/// A stranger that has not become a member within this time is disconnected.
 const STRANGER_TIME: Duration = Duration::from_secs(20);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// How often dials are looked after while some wait for their turn.
@@ -305,7 +305,6 @@ impl Driver {
         trusted.iter().for_each(|peer| limits.bypass_peer_id(peer));
         for removed in std::mem::replace(&mut self.trusted, trusted.clone()).difference(&trusted) {
             self.swarm.behaviour_mut().limits.remove_peer_id(removed);
-            self.links.unwelcome(*removed);
             let of_removed = self.connections.iter().filter(|(_, known)| known.peer == *removed);
             for connection in of_removed.map(|(id, _)| *id).collect::<Vec<_>>() {
                 self.close(connection);
@@ -331,7 +330,6 @@ impl Driver {
             .filter(|(_, connection)| {
                 connection.dialed.is_none()
                     && connection.since.elapsed() > STRANGER_TIME
-                    && !self.links.is_welcome(connection.peer)
                     && !self.is_friend(connection.peer)
             })
             .map(|(id, _)| *id)

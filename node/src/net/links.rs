@@ -2,7 +2,7 @@
 //!
 //! Written by the swarm's driver, read by everybody; nothing here waits.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
 use libp2p::swarm::ConnectionId;
@@ -27,7 +27,6 @@ pub struct Links {
 #[derive(Default)]
 struct State {
     connections: HashMap<PeerId, HashMap<ConnectionId, Route>>,
-    welcome: HashSet<PeerId>,
     found: HashMap<PeerId, Vec<Multiaddr>>,
     hints: HashMap<PeerId, Vec<Multiaddr>>,
     listening: Vec<Multiaddr>,
@@ -77,7 +76,6 @@ impl Links {
             connections.remove(&connection);
             if connections.is_empty() {
                 state.connections.remove(&peer);
-                state.welcome.remove(&peer);
             }
         }
         drop(state);
@@ -96,21 +94,6 @@ impl Links {
         }
         let relayed = connections.iter().filter(|(_, route)| is_relayed(route));
         relayed.map(|(connection, _)| *connection).collect()
-    }
-
-    /// A greeting of this peer was welcome: it is no stranger for as long as it is connected.
-    pub fn welcome(&self, peer: PeerId) {
-        self.lock().welcome.insert(peer);
-    }
-
-    /// This peer is a stranger again.
-    pub fn unwelcome(&self, peer: PeerId) {
-        self.lock().welcome.remove(&peer);
-    }
-
-    /// Whether a greeting of this peer was welcome.
-    pub fn is_welcome(&self, peer: PeerId) -> bool {
-        self.lock().welcome.contains(&peer)
     }
 
     /// Somebody was discovered on the local network.

@@ -440,6 +440,34 @@ async fn what_is_offered_to_all_is_a_limit_on_the_sum() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_removed_device_gets_nothing_more_and_cannot_join_again_while_its_account_stays() {
+    let (ada, bob) = friends().await;
+    let home = tempfile::tempdir().unwrap();
+    let lost = start(home.path(), &bob.fixture, 4).await;
+    lost.join(&bob.net.invite("second device", LATER).await.unwrap())
+        .await
+        .unwrap();
+    let (id, share) = bob.fixture.share(0);
+    lost.peer(ada.net.device()).put(id, share.clone()).await.unwrap();
+    assert!(bob.net.remove_device(lost.device()).unwrap());
+    eventually("Ada hears of it", || ada.net.roster().device(lost.device()).is_none()).await;
+    let refused = async {
+        while !matches!(
+            lost.peer(ada.net.device()).get(id, 0..100).await,
+            Err(StoreError::Refused { .. })
+        ) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), refused)
+        .await
+        .expect("refused");
+    assert!(lost.join(&ada.net.invite("again", LATER).await.unwrap()).await.is_err());
+    let got = bob.net.peer(ada.net.device()).get(id, 0..100).await;
+    assert_eq!(got.unwrap(), share.data[..100], "the account's other device is served");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_removed_member_gets_nothing_more_from_anybody() {
     let (ada, bob) = friends().await;
     let cleo = node(3).await;

@@ -5,6 +5,7 @@
 
 use ed25519_dalek::SigningKey;
 use proto::id::{AccountId, DeviceId};
+use proto::keys::DeviceCert;
 use proto::wire::removal::{REMOVALS_BYTES_MAX, REMOVALS_MAX, Removal};
 use proto::wire::roster::{MEMBERS_MAX, MemberRecord};
 
@@ -90,6 +91,11 @@ impl Roster {
         self.removals_of(account).all(|removal| removal.remover == remover)
     }
 
+    /// Whether a device may ask for anything: its account is a member and has not removed it.
+    pub fn admits(&self, cert: &DeviceCert) -> bool {
+        self.member(cert.account).is_some() && !self.is_device_removed(cert.account, cert.device)
+    }
+
     /// Whether a removal of this account counts.
     pub fn is_removed(&self, account: AccountId) -> bool {
         self.removals_of(account).next().is_some()
@@ -122,7 +128,8 @@ impl Roster {
         false
     }
 
-    pub(super) fn is_device_removed(&self, account: AccountId, device: DeviceId) -> bool {
+    /// Whether the account has removed this device of its own.
+    pub fn is_device_removed(&self, account: AccountId, device: DeviceId) -> bool {
         let removal = self.removals.get(&(account, account, Some(device)));
         removal.is_some_and(|removal| removal.is_removed)
     }
