@@ -1,7 +1,8 @@
-//! How long keeping many shares takes: counting, listing, the exchange of what is to go, the expiry scan.
+//! How long keeping many shares takes: counting, listing, the exchange of what is to go, the expiry scan, a scrub.
 //!
 //! `cargo run --release -p node --example keeping -- 30000 100000` prints a line a step and size. Two nodes talk over loopback; the
-//! owner's catalog knows a pack for each share. Shares are sparse files of the right length: none of these steps reads them.
+//! owner's catalog knows a pack for each share. Shares are sparse files of the right length: only the scrub reads
+//! them, and has real ones, a hundredth as many, which is what it reads in as many bytes at full speed.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use ed25519_dalek::SigningKey;
+use node::care::scrub::{self, Found};
 use node::net::relays::RelayUse;
 use node::net::swarm::LocalDiscovery;
 use node::net::{Bandwidth, Net, NetConfig, NetHandle};
@@ -21,6 +23,7 @@ use proto::pack::PackShape;
 use proto::phrase::Seed;
 use proto::share::ShareSize;
 use proto::share_store::ShareStore;
+use proto::share_store::contract::Fixture;
 use upload_queue::db::Db;
 use upload_queue::packs::{self, Purpose};
 use upload_queue::peers::{Peer, PeerKey, Reach};
@@ -109,6 +112,28 @@ async fn measure(count: u32) -> Result<()> {
     let expired = tokio::task::spawn_blocking(move || folder.expire()).await??;
     ensure!(expired.shares == u64::from(count), "{expired:?}");
     say("expiry scan, all due", began);
+    measure_scrub(&dir.path().join("scrubbed"), account, count / 100).await
+}
+
+/// Without the limit of speed that the daemon sets.
+async fn measure_scrub(root: &Path, account: AccountId, count: u32) -> Result<()> {
+    let store = FolderStore::open(root, account, None)?;
+    let fixture = Fixture::new(1);
+    for number in 0..count {
+        let (id, share) = fixture.share(number);
+        store.put(id, share).await?;
+    }
+    let (began, mut found) = (Instant::now(), Found::default());
+    scrub::account(&store, None, u64::MAX, &mut found, &mut |_| {}).await?;
+    ensure!(
+        found.shares == u64::from(count) && found.damaged.is_empty(),
+        "{found:?}"
+    );
+    let secs = began.elapsed().as_secs_f64();
+    println!(
+        "{count:>8} shares  scrub of {:>5} MB at full speed {secs:>30.2} s",
+        found.bytes / 1_000_000
+    );
     Ok(())
 }
 

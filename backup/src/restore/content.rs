@@ -166,7 +166,7 @@ impl Work {
             let mut done = futures::stream::iter(batches.into_iter().map(|range| {
                 let (batch, files, budget, stopped) = (self.pieces[range].to_vec(), files.clone(), &budget, &stopped);
                 async move {
-                    let cost = (batch_bytes(&batch) / KIB as u64 * 2 + 1024).min(u64::from(total)) as u32;
+                    let cost = (batch_bytes(&batch) / KIB as u64).min(u64::from(total)) as u32;
                     let _permit = budget.acquire_many(cost).await;
                     if stopped.load(Ordering::Relaxed) {
                         return;
@@ -182,11 +182,11 @@ impl Work {
     }
 }
 
+/// Memory for a batch: its bytes sealed and opened, and one chunk unpacked at a time.
 fn batch_bytes(batch: &[Piece]) -> u64 {
-    batch
-        .iter()
-        .map(|piece| u64::from(piece.slot.stored_len) + u64::from(piece.slot.raw_len))
-        .sum()
+    let stored: u64 = batch.iter().map(|piece| u64::from(piece.slot.stored_len)).sum();
+    let longest = batch.iter().map(|piece| piece.slot.raw_len).max();
+    2 * stored + u64::from(longest.unwrap_or_default())
 }
 
 /// Ranges of sorted pieces that are fetched as one.

@@ -19,14 +19,15 @@ use crate::restore::Reader;
 use crate::restore::fetch::FetchStats;
 use crate::restore::segments::byte_range;
 
-/// A peer is doubted after this time while nothing is known of how fast peers are.
-const HEDGE_FIRST: Duration = Duration::from_secs(3);
+/// A peer is doubted after this time while nothing is known of how fast peers are. Chosen: a slow uplink costs a few shares
+/// fetched twice until its pace is known, a peer that hangs one second.
+const HEDGE_FIRST: Duration = Duration::from_secs(1);
 /// And when it takes so many times the median, but never earlier than this. Chosen: half a second is nothing beside a
 /// restore, and longer than a disk needs to wake up a line.
 const HEDGE_MEDIANS: u32 = 3;
 const HEDGE_MIN: Duration = Duration::from_millis(500);
 /// Gets that the median is taken of, at least and at most. Chosen: a pack's worth, and a few packs' worth.
-const LATENCIES_MIN: usize = 4;
+const LATENCIES_MIN: usize = 3;
 const LATENCIES_KEPT: usize = 64;
 /// Gets longer than this are compared with one another only. Chosen: on a home uplink the round trip counts up to here, the
 /// transfer beyond.
