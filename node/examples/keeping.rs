@@ -19,11 +19,10 @@ use proto::cap_index::PackRecord;
 use proto::id::{AccountId, DeviceId, PackId, ShareId};
 use proto::keys::{AccountKeys, DeviceCert, WRAPPED_KEY_BYTES, power};
 use proto::manifest::Manifest;
-use proto::pack::PackShape;
+use proto::pack::{self, PackKey, PackShape};
 use proto::phrase::Seed;
 use proto::share::ShareSize;
 use proto::share_store::ShareStore;
-use proto::share_store::contract::Fixture;
 use upload_queue::db::Db;
 use upload_queue::packs::{self, Purpose};
 use upload_queue::peers::{Peer, PeerKey, Reach};
@@ -118,10 +117,19 @@ async fn measure(count: u32) -> Result<()> {
 /// Without the limit of speed that the daemon sets.
 async fn measure_scrub(root: &Path, account: AccountId, count: u32) -> Result<()> {
     let store = FolderStore::open(root, account, None)?;
-    let fixture = Fixture::new(1);
-    for number in 0..count {
-        let (id, share) = fixture.share(number);
-        store.put(id, share).await?;
+    let device = SigningKey::from_bytes(&[2; 32]);
+    let mut kept = 0;
+    for number in 0.. {
+        let key = PackKey(blake3::hash(&u32::to_le_bytes(number)).into());
+        let sealed = pack::seal(&key, SHAPE, &vec![number as u8; SHAPE.plain_bytes()]);
+        let manifest = Manifest::sign(key.pack_id(), SHAPE, sealed.ids.clone(), account, &device);
+        for (id, share) in sealed.shares(&manifest).into_iter().take((count - kept) as usize) {
+            store.put(id, share).await?;
+            kept += 1;
+        }
+        if kept == count {
+            break;
+        }
     }
     let (began, mut found) = (Instant::now(), Found::default());
     scrub::account(&store, None, u64::MAX, &mut found, &mut |_| {}).await?;
