@@ -9,12 +9,16 @@ mod layers;
 
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
+#[path = "e2e/coming.rs"]
+mod coming;
 #[path = "e2e/crash.rs"]
 mod crash;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/healing.rs"]
 mod healing;
+#[path = "e2e/history.rs"]
+mod history;
 #[path = "e2e/keep.rs"]
 mod keep;
 #[path = "e2e/late.rs"]

@@ -7,7 +7,11 @@ use std::path::Path;
 
 use upload_queue::db::{Db, DbError, Migration};
 
+pub mod changes;
 pub mod content;
+pub mod find;
+mod shown;
+pub mod stats;
 pub mod tree;
 
 /// Schema of this crate, oldest first.
@@ -26,6 +30,11 @@ pub const MIGRATIONS: &[Migration] = &[
         component: "forgotten",
         version: 1,
         sql: include_str!("../migrations/forgotten-0001.sql"),
+    },
+    Migration {
+        component: "marks",
+        version: 1,
+        sql: include_str!("../migrations/marks-0001.sql"),
     },
 ];
 

@@ -2,6 +2,7 @@
 //!
 //! Never opens a socket and never prints: peers come in as `PeerSet`, progress goes out as events.
 
+pub mod archive;
 pub mod catalog;
 pub mod exclude;
 pub mod scan;

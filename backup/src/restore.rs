@@ -11,6 +11,8 @@ use upload_queue::peers::PeerSet;
 
 mod cat;
 mod content;
+mod drill;
+mod export;
 pub mod fetch;
 mod holders;
 mod metadata;
@@ -22,6 +24,9 @@ mod target;
 mod verify;
 mod window;
 mod write;
+
+pub use drill::{Compared, Picked};
+pub use export::Exported;
 
 /// Everything the read side works with.
 #[derive(Clone)]
@@ -182,6 +187,15 @@ impl Reader {
         progress: &(dyn Fn(RestoreProgress) -> ControlFlow<()> + Sync),
     ) -> Result<RestoreSummary, RestoreError> {
         run::restore(self, options, progress)
+    }
+    /// Writes everything at and below `path` (none: everything) into an archive. Blocking.
+    pub fn export(
+        &self,
+        snapshot: u64,
+        path: Option<&[u8]>,
+        archive: &mut dyn crate::archive::Archive,
+    ) -> Result<Exported, RestoreError> {
+        export::export(self, snapshot, path, archive)
     }
     /// Writes a file's content to `out`; returns its length. Blocking.
     pub fn cat(&self, snapshot: u64, path: &[u8], out: &mut dyn std::io::Write) -> Result<u64, RestoreError> {

@@ -12,8 +12,11 @@ mod completions;
 mod config;
 mod context;
 mod demo;
+mod diff;
+mod dump;
 mod exclude;
 mod execute;
+mod find;
 mod folder;
 mod init;
 mod invite;
@@ -32,7 +35,9 @@ mod signals;
 mod simulate;
 mod snapshot_path;
 mod snapshots;
+mod stats;
 mod status;
+mod verify;
 
 use self::context::Context;
 use crate::failure::{Exit, Failure};
@@ -103,13 +108,25 @@ enum Command {
     /// What goes up next, and why
     Queue(queue::Args),
     /// List the snapshots
-    Snapshots,
+    Snapshots(snapshots::Args),
+    /// Add, remove or set the tags of snapshots
+    Tag(snapshots::TagArgs),
+    /// Keep snapshots from being forgotten by a policy
+    Pin(snapshots::PinArgs),
+    /// Let policies forget them again
+    Unpin(snapshots::PinArgs),
     /// List a folder of a snapshot
     Ls(ls::Args),
-    /// Find entries of a snapshot by name
-    Find(ls::FindArgs),
+    /// Find entries by name, in all snapshots or in one
+    Find(find::Args),
     /// Write a file of a snapshot to stdout
     Cat(cat::Args),
+    /// What changed between two snapshots
+    Diff(diff::Args),
+    /// What snapshots take: by length, deduplicated, compressed, on peers
+    Stats(stats::Args),
+    /// Write a snapshot or a folder of it to stdout as an archive
+    Dump(dump::Args),
     /// Restore files
     Restore(restore::Args),
     /// Forget snapshots, by name or all that a policy does not keep
@@ -120,6 +137,8 @@ enum Command {
     Undelete(retention::UndeleteArgs),
     /// Is every share where it should be, and intact
     Check(check::Args),
+    /// Read random files from the grid and compare them with the disk; the daemon does it by itself
+    Verify(verify::Args),
     /// What stands between this node and its friends, and what to do about it
     Doctor,
     /// How long would a grid like this keep my data: simulated years beside the formula
@@ -217,7 +236,6 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
         Command::Recover(args) => recover::run(context, args).await,
         Command::Run(args) => run::run(context, args).await,
         Command::Node(args) => run::node(context, args).await,
-        Command::Find(args) => ls::find(context, args).await,
         Command::Config(command) => config::run(context, command).await,
         Command::Folder(command) => context.execute(command.request()?).await,
         Command::Exclude(command) => context.execute(command.request()).await,
@@ -226,9 +244,17 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
         Command::Peer(command) => context.execute(command.request()?).await,
         Command::Status(args) => context.execute(args.request()?).await,
         Command::Queue(args) => context.execute(args.request()).await,
-        Command::Snapshots => context.execute(snapshots::request()).await,
+        Command::Snapshots(args) => context.execute(args.request()?).await,
+        Command::Tag(args) => context.execute(args.request()).await,
+        Command::Pin(args) => context.execute(args.pin()).await,
+        Command::Unpin(args) => context.execute(args.unpin()).await,
         Command::Ls(args) => context.execute(args.request()).await,
         Command::Cat(args) => context.execute(args.request()?).await,
+        Command::Diff(args) => context.execute(args.request()).await,
+        Command::Stats(args) => context.execute(args.request()).await,
+        Command::Dump(args) => context.execute(args.request()).await,
+        Command::Verify(args) => context.execute(args.request()).await,
+        Command::Find(args) => context.execute(args.request()).await,
         Command::Check(args) => context.execute(args.request()).await,
         Command::Repair(args) => context.execute(args.request()).await,
         Command::Restore(args) => context.execute(args.request()?).await,

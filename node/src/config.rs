@@ -73,6 +73,11 @@ pub struct Config {
     pub audit_interval: Period,
     /// How often everything kept for friends is read again.
     pub scrub_interval: Period,
+    /// How often the daemon reads random files from the grid and compares them with the disk; empty: never.
+    #[serde(deserialize_with = "period_unless_empty")]
+    pub verify_interval: Option<Period>,
+    /// How many files such a drill reads.
+    pub verify_files: u32,
     /// What goes first; none: built in.
     pub priority: Option<Weights>,
 }
@@ -168,6 +173,9 @@ impl Default for Config {
             repair_interval: Period(Duration::from_secs(3600)),
             audit_interval: Period(Duration::from_secs(24 * 3600)),
             scrub_interval: Period(Duration::from_secs(30 * 24 * 3600)),
+            // Chosen: a broken backup is known within a week, for the price of a few files.
+            verify_interval: Some(Period(Duration::from_secs(7 * 86_400))),
+            verify_files: 20,
             priority: None,
         }
     }
@@ -222,6 +230,16 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// A length of time, or an empty text for none.
+fn period_unless_empty<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Option<Period>, D::Error> {
+    let value = serde_json::Value::deserialize(source)?;
+    if value.is_null() || value == "" {
+        return Ok(None);
+    }
+    let period: Period = serde_json::from_value(value).map_err(serde::de::Error::custom)?;
+    Ok(Some(period).filter(|period| !period.0.is_zero()))
 }
 
 /// What is wrong with a peer's URL.

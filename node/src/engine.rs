@@ -27,14 +27,18 @@ mod care;
 mod check;
 mod clock;
 mod daemon;
+mod diff;
 mod dir_peer;
 mod doctor;
+mod dump;
 mod failures;
+mod find;
 mod friends;
 mod help;
 mod keeping;
 mod listen;
 mod look;
+mod marks;
 mod membership;
 mod outlook;
 mod peers;
@@ -43,8 +47,11 @@ mod repair;
 mod restore;
 mod retention;
 mod run;
+mod snapshots;
+mod stats;
 mod status;
 mod steward;
+mod verify;
 
 /// What the engine is opened for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,13 +149,20 @@ impl Engine {
             Request::Status { paths } if paths.is_empty() => self.status(&sink).await,
             Request::Status { paths } => self.file_status(&paths, &sink).await,
             Request::Queue { limit } => self.list_queue(limit, &sink).await,
-            Request::Snapshots => self.list_snapshots(&sink).await,
+            Request::Snapshots(filter) => self.list_snapshots(&filter, &sink).await,
+            Request::Tag(request) => self.tag(&request, &sink).await,
+            Request::Pin { snapshots, pinned } => self.pin(&snapshots, pinned, &sink).await,
             Request::List {
                 snapshot,
                 path,
                 recursive,
             } => self.list(&snapshot, path, recursive, &sink).await,
             Request::Cat { snapshot, path } => self.cat(&snapshot, &path, &sink).await,
+            Request::Diff { before, after, path } => self.diff(&before, &after, path, &sink).await,
+            Request::Stats { snapshot } => self.stats(snapshot.as_deref(), &sink).await,
+            Request::Dump { snapshot, path, format } => self.dump(&snapshot, path, format, &sink).await,
+            Request::Verify { files } => self.verify(files, &sink).await,
+            Request::Find(request) => self.find(request, &sink).await,
             Request::Restore(options) => self.restore(options, &sink).await,
             Request::Forget(options) => self.forget(options, &sink).await,
             Request::Prune { dry_run } => self.prune(dry_run, &sink).await,

@@ -5,10 +5,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 mod finding;
+mod history;
 mod path;
 mod summary;
 
 pub use finding::{Finding, Level};
+pub use history::{Change, DiffSummary, Group, Retention, Snapshot, StatsSummary, VerifySummary};
 pub use path::PathName;
 pub use summary::{
     CheckSummary, DemoSummary, ForgetSummary, PruneSummary, RecoverSummary, RepairSummary, RestoreSummary, RunSummary,
@@ -37,10 +39,14 @@ pub enum Message {
     Job(Job),
     /// A snapshot.
     Snapshot(Snapshot),
+    /// What snapshots that follow have in common.
+    Group(Group),
     /// What becomes of a snapshot.
     Retention(Retention),
     /// An entry of a snapshot.
     Entry(Entry),
+    /// A path that differs between snapshots.
+    Change(Change),
     /// A peer.
     Peer(Peer),
     /// Something `doctor` looked at.
@@ -243,38 +249,6 @@ pub struct Job {
     pub state: String,
 }
 
-/// A snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Its id.
-    pub id: String,
-    /// Name or id of the device that made it.
-    pub device: String,
-    /// When.
-    pub time: Timestamp,
-    /// All its content is on the grid.
-    pub complete: bool,
-    /// Files in it.
-    pub files: u64,
-    /// Bytes in it, by length.
-    pub bytes: u64,
-    /// The snapshot before.
-    pub parent: Option<String>,
-}
-
-/// What becomes of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retention {
-    /// Its id.
-    pub id: String,
-    /// When it was made.
-    pub time: Timestamp,
-    /// `keep`, `forget` or `undelete`.
-    pub action: String,
-    /// What keeps it: `last`, `within`, `hourly`, `daily`, `weekly`, `monthly`, `yearly`.
-    pub reasons: Vec<String>,
-}
-
 /// An entry of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -298,6 +272,12 @@ pub struct Entry {
     /// Where a symlink points.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_target: Option<String>,
+    /// `find`: the oldest snapshot that shows it so; `snapshot` is the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_snapshot: Option<String>,
+    /// `find`: how many snapshots show it so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<u64>,
 }
 
 /// A peer: what it gives and takes.
@@ -456,8 +436,10 @@ messages!(
     File(FileStatus),
     Job(Job),
     Snapshot(Snapshot),
+    Group(Group),
     Retention(Retention),
     Entry(Entry),
+    Change(Change),
     Peer(Peer),
     Finding(Finding),
     Folder(Folder),

@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+mod history;
 mod progress;
 mod qr;
 mod summary;

@@ -94,7 +94,16 @@ pub enum Request {
         limit: u64,
     },
     /// Lists the snapshots.
-    Snapshots,
+    Snapshots(SnapshotFilter),
+    /// Changes the tags of snapshots.
+    Tag(Tag),
+    /// Keeps snapshots from being forgotten by a policy, or lets them go.
+    Pin {
+        /// Which.
+        snapshots: Vec<String>,
+        /// Keep them.
+        pinned: bool,
+    },
     /// Lists a folder of a snapshot.
     List {
         /// Which snapshot.
@@ -106,12 +115,47 @@ pub enum Request {
         #[serde(default)]
         recursive: bool,
     },
+    /// Entries by name, in one snapshot or in all.
+    Find(Find),
     /// A file's content, as bytes.
     Cat {
         /// Which snapshot.
         snapshot: String,
         /// Which file.
         path: PathName,
+    },
+    /// What changed between two snapshots.
+    Diff {
+        /// The first.
+        before: String,
+        /// The second.
+        after: String,
+        /// At and below which path; none: everywhere.
+        #[serde(default)]
+        path: Option<PathName>,
+    },
+    /// A snapshot, or a part of it, as an archive, in bytes.
+    Dump {
+        /// Which snapshot.
+        snapshot: String,
+        /// Which folder or file; none: everything.
+        #[serde(default)]
+        path: Option<PathName>,
+        /// What archive.
+        #[serde(default)]
+        format: DumpFormat,
+    },
+    /// A drill: reads random files from the grid and compares them with the disk.
+    Verify {
+        /// How many; none: as the config says.
+        #[serde(default)]
+        files: Option<u64>,
+    },
+    /// What snapshots take; which one, or all.
+    Stats {
+        /// Which; none: all.
+        #[serde(default)]
+        snapshot: Option<String>,
     },
     /// Restores.
     Restore(Restore),
@@ -190,6 +234,93 @@ pub struct PeerAdd {
     pub shares: Option<u16>,
 }
 
+/// Which snapshots to list, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SnapshotFilter {
+    /// Only those of this device, by the beginning of its id.
+    pub device: Option<String>,
+    /// Only those that cover this path.
+    pub path: Option<PathName>,
+    /// Only those with all of these tags.
+    pub tags: Vec<String>,
+    /// Only the newest so many of each group.
+    pub last: Option<u64>,
+    /// What the snapshots of a group have in common; none: one group.
+    pub group_by: Vec<GroupBy>,
+}
+
+/// What the snapshots of a group have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupBy {
+    /// The device that made them.
+    Device,
+    /// The folders backed up.
+    Path,
+    /// Their tags.
+    Tag,
+}
+
+impl GroupBy {
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Path => "path",
+            Self::Tag => "tag",
+        }
+    }
+}
+
+/// What is looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Find {
+    /// Glob on the name, or on the path if it has a slash; without `*` or `?` any part.
+    pub pattern: String,
+    /// In which snapshot; none: in all.
+    #[serde(default)]
+    pub snapshot: Option<String>,
+    /// At and below which path.
+    #[serde(default)]
+    pub path: Option<PathName>,
+    /// Modified after.
+    #[serde(default)]
+    pub newer: Option<Timestamp>,
+    /// Modified before.
+    #[serde(default)]
+    pub older: Option<Timestamp>,
+    /// `file`, `directory`, …, as in `entry`.
+    #[serde(default)]
+    pub kind: Option<String>,
+}
+
+/// What archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum DumpFormat {
+    /// POSIX tar, with extended attributes.
+    #[default]
+    Tar,
+    /// zip.
+    Zip,
+}
+
+/// A change of tags: first set, then added, then removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tag {
+    /// Of which snapshots.
+    pub snapshots: Vec<String>,
+    /// Tags that they get.
+    pub add: Vec<String>,
+    /// Tags that they lose.
+    pub remove: Vec<String>,
+    /// All that they have; none: as before.
+    pub set: Option<Vec<String>>,
+}
+
 /// Which snapshots to forget: those named, and those that no `keep` keeps, if any is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -210,6 +341,8 @@ pub struct Forget {
     pub keep_yearly: u32,
     /// Keep all that are at most so much older than the newest.
     pub keep_within_secs: Option<u64>,
+    /// Keep all with one of these tags.
+    pub keep_tags: Vec<String>,
     /// Then give up what nobody wants.
     pub prune: bool,
     /// Only say what would be done.

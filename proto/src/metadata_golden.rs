@@ -145,7 +145,7 @@ fn the_root_is_frozen() {
                 offset: 9,
                 len: 500,
             }),
-            forgotten: None,
+            ..Root::default()
         }],
     );
 }

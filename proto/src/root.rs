@@ -11,6 +11,11 @@ use crate::section::{self, SECTION_HEADER_BYTES, SectionError, SectionKind};
 /// Sections a root lists itself before the older part moves out.
 pub const ROOT_SECTIONS_MAX: usize = 1024;
 
+/// Longest tag, in bytes. Chosen: a short sentence.
+pub const TAG_BYTES_MAX: usize = 128;
+/// Most different tags. Chosen: far more than anyone has names for, and a root stays small.
+pub const TAGS_MAX: usize = 1024;
+
 /// Everything a device has published, newest last.
 #[derive(Clone, PartialEq, Eq, Debug, Default, minicbor::Encode, minicbor::Decode)]
 pub struct Root {
@@ -30,6 +35,23 @@ pub struct Root {
     /// Snapshots, of this root and all older ones, that were forgotten: ascending, apart, and `None` rather than empty.
     #[n(4)]
     pub forgotten: Option<Vec<SnapshotRange>>,
+    /// Tags of snapshots of this root and all older ones: ascending by their bytes, and `None` rather than empty.
+    #[n(5)]
+    pub tags: Option<Vec<TaggedSnapshots>>,
+    /// Snapshots that no policy forgets; as `forgotten`.
+    #[n(6)]
+    pub pinned: Option<Vec<SnapshotRange>>,
+}
+
+/// Snapshots that have a tag.
+#[derive(Clone, PartialEq, Eq, Debug, minicbor::Encode, minicbor::Decode)]
+pub struct TaggedSnapshots {
+    /// The tag: 1 to `TAG_BYTES_MAX` bytes without control characters.
+    #[n(0)]
+    pub tag: String,
+    /// Which have it; as `Root::forgotten`.
+    #[n(1)]
+    pub snapshots: Vec<SnapshotRange>,
 }
 
 /// Snapshots by sequence number.
@@ -132,7 +154,9 @@ impl Record for Root {
             return Err("snapshots are not in order".to_owned());
         }
         self.snapshots.iter().try_for_each(SnapshotRecord::check)?;
-        self.forgotten.iter().try_for_each(|ranges| check_ranges(ranges))?;
+        let mut ranges = self.forgotten.iter().chain(&self.pinned);
+        ranges.try_for_each(|ranges| check_ranges(ranges))?;
+        self.tags.iter().try_for_each(|tags| check_tags(tags))?;
         self.older.iter().try_for_each(RootRef::check)
     }
 }
@@ -158,10 +182,33 @@ impl RootRef {
     }
 }
 
+/// Whether it can be a tag; else why not.
+pub fn check_tag(tag: &str) -> Result<(), String> {
+    let len_fits = (1..=TAG_BYTES_MAX).contains(&tag.len());
+    if len_fits && !tag.contains(char::is_control) {
+        return Ok(());
+    }
+    Err(format!(
+        "`{}` is no tag: 1 to {TAG_BYTES_MAX} bytes without control characters are",
+        tag.escape_debug()
+    ))
+}
+
+fn check_tags(tags: &[TaggedSnapshots]) -> Result<(), String> {
+    let count_fits = (1..=TAGS_MAX).contains(&tags.len());
+    if !count_fits || !tags.is_sorted_by(|a, b| a.tag < b.tag) {
+        return Err("tags are not in order, or too many".to_owned());
+    }
+    tags.iter().try_for_each(|tagged| {
+        check_tag(&tagged.tag)?;
+        check_ranges(&tagged.snapshots)
+    })
+}
+
 fn check_ranges(ranges: &[SnapshotRange]) -> Result<(), String> {
     let forwards = ranges.iter().all(|range| range.first <= range.last);
     if ranges.is_empty() || !forwards || !ranges.is_sorted_by(|a, b| a.last < b.first) {
-        return Err("forgotten snapshots are not in order".to_owned());
+        return Err("ranges of snapshots are not in order".to_owned());
     }
     Ok(())
 }
@@ -192,6 +239,42 @@ mod tests {
         let root = root(&[(1, 3), (5, 5), (7, 1_000)]);
         assert_eq!(record::to_cbor(&root), golden);
         assert_eq!(record::first_from_cbor(golden), Ok((root, golden.len())));
+    }
+
+    fn marked() -> Root {
+        let range = |first, last| SnapshotRange { first, last };
+        let tagged = |tag: &str, snapshots| TaggedSnapshots {
+            tag: tag.to_owned(),
+            snapshots,
+        };
+        Root {
+            tags: Some(vec![
+                tagged("holiday", vec![range(2, 2), range(4, 9)]),
+                tagged("é trip", vec![range(1, 1)]),
+            ]),
+            pinned: Some(vec![range(5, 5), range(7, 8)]),
+            ..Root::default()
+        }
+    }
+
+    #[test]
+    fn a_root_with_marks_is_frozen() {
+        let golden = include_bytes!("../golden/root/v1-marks.bin");
+        assert_eq!(record::to_cbor(&marked()), golden);
+        assert_eq!(record::first_from_cbor(golden), Ok((marked(), golden.len())));
+        assert_eq!(marked().check(), Ok(()));
+    }
+
+    #[test]
+    fn tags_are_short_in_order_and_printable() {
+        for wrong in ["", "a\nb", &"x".repeat(TAG_BYTES_MAX + 1)] {
+            assert!(check_tag(wrong).is_err(), "{wrong:?}");
+        }
+        let mut root = marked();
+        root.tags.as_mut().unwrap().reverse();
+        assert!(root.check().is_err());
+        root.tags = Some(Vec::new());
+        assert!(root.check().is_err());
     }
 
     #[test]

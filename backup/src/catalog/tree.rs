@@ -5,8 +5,10 @@
 
 mod amend;
 mod complete;
+mod diff;
 mod forget;
 mod log;
+mod marks;
 mod replay;
 pub(crate) mod rows;
 mod snapshots;
@@ -18,17 +20,20 @@ use upload_queue::db::DbError;
 
 pub use amend::{amend, withdraw};
 pub use complete::snapshot_complete;
+pub use diff::{Pair, VisitPair, diff};
 pub use forget::{find_forgotten, forget, forgotten, forgotten_ranges, kept, unforget};
 pub use log::{AmendmentMark, amendment_mark, log, published, published_until, unpublished};
+pub use marks::{Marks, mark, marks, pin, set_tags, unpin};
 pub use replay::Replay;
 pub use snapshots::{find_snapshot, latest, snapshot, snapshot_id, snapshots};
-pub use walk::{Visit, children, entry, newest, walk};
+pub use walk::{Visit, children, covers, entry, newest, walk};
 
 pub(crate) use amend::note as note_amendment;
 pub(crate) use forget::replay_forgotten;
+pub(crate) use marks::replay_marks;
 pub(crate) use replay::close_below;
 pub(crate) use snapshots::insert as insert_snapshot;
-pub(crate) use walk::covers;
+pub(crate) use walk::{Scope, scope};
 
 /// A snapshot as the catalog knows it.
 #[derive(Clone, Debug, PartialEq)]

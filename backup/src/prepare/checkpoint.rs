@@ -64,6 +64,11 @@ impl Run<'_> {
         let forgotten = Some(db.read(tree::forgotten_ranges)?).filter(|ranges| !ranges.is_empty());
         let said = previous.as_ref().and_then(|previous| previous.root.forgotten.as_ref());
         changes += u64::from(said != forgotten.as_ref());
+        let mut marked = previous
+            .as_ref()
+            .map(|previous| previous.root.clone())
+            .unwrap_or_default();
+        changes += u64::from(db.read(|conn| tree::mark(conn, &mut marked))?);
         let newest = db
             .read(|conn| self.own_snapshots(conn))?
             .pop()
@@ -86,6 +91,7 @@ impl Run<'_> {
                 let mut root = next_root(previous.as_ref(), !logs.new.is_empty());
                 root.snapshots.extend(logs.new);
                 root.forgotten = forgotten;
+                (root.tags, root.pinned) = (marked.tags, marked.pinned);
                 outbox.publish(root, |root, root_ref| {
                     self.writer.sign(previous.as_ref(), root, Some(root_ref), newest)
                 })

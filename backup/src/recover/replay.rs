@@ -21,7 +21,7 @@ const CLEAR: &str = "
     DELETE FROM published; DELETE FROM section; DELETE FROM content; DELETE FROM unlisted_pack; DELETE FROM chunk;
     DELETE FROM alias; DELETE FROM amendment; DELETE FROM change; DELETE FROM entry; DELETE FROM snapshot;
     DELETE FROM directory WHERE id > 1; DELETE FROM share; DELETE FROM pack; DELETE FROM forgotten;
-    DELETE FROM chunk_twin; DELETE FROM dead_pack;
+    DELETE FROM chunk_twin; DELETE FROM dead_pack; DELETE FROM tag; DELETE FROM pinned;
 ";
 
 /// Shares that one peer listed.
@@ -138,6 +138,7 @@ pub(super) fn finish(
     for record in unchanged.filter(|record| record.parent.is_some()) {
         add_snapshot(tx, device, record)?;
     }
+    tree::replay_marks(tx, &adopted.root)?;
     tree::replay_forgotten(tx, adopted.root.forgotten.as_deref().unwrap_or_default())?;
     content::set_published(tx, &adopted)?;
     content::choose_twins(tx)?;

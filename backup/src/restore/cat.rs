@@ -45,11 +45,12 @@ pub(super) fn cat(reader: &Reader, snapshot: u64, path: &[u8], out: &mut dyn Wri
             let content = take_inline(&mut loaded?, version)?;
             write(out, &content).map(|()| content.len() as u64)
         }
-        Some(Place::Extents(extents)) => cat_extents(reader, &extents, &stats, out),
+        Some(Place::Extents(extents)) => reader.runtime.block_on(cat_extents(reader, &extents, &stats, out)),
     }
 }
 
-fn cat_extents(
+/// Writes the content made of `extents`, a few packs ahead; returns its length.
+pub(super) async fn cat_extents(
     reader: &Reader,
     extents: &[Extent],
     stats: &Mutex<FetchStats>,
@@ -68,28 +69,26 @@ fn cat_extents(
             }
         }
     })?;
-    reader.runtime.block_on(async {
-        let mut fetched = futures::stream::iter(runs)
-            .map(|run| async move {
-                let slots: Vec<ChunkSlot> = run.chunks.iter().map(|(slot, _)| *slot).collect();
-                reader
-                    .read_slots(run.pack, &slots, stats)
-                    .await
-                    .map(|stored| (run, stored))
-            })
-            .buffered(RUNS_AHEAD);
-        let mut position = 0;
-        while let Some(fetched) = fetched.next().await {
-            let (run, stored) = fetched?;
-            for ((slot, offset), stored) in run.chunks.iter().zip(&stored) {
-                write_zeros(out, offset - position)?;
-                write(out, &open_chunk(reader, slot, stored)?)?;
-                position = offset + u64::from(slot.raw_len);
-            }
+    let mut fetched = futures::stream::iter(runs)
+        .map(|run| async move {
+            let slots: Vec<ChunkSlot> = run.chunks.iter().map(|(slot, _)| *slot).collect();
+            reader
+                .read_slots(run.pack, &slots, stats)
+                .await
+                .map(|stored| (run, stored))
+        })
+        .buffered(RUNS_AHEAD);
+    let mut position = 0;
+    while let Some(fetched) = fetched.next().await {
+        let (run, stored) = fetched?;
+        for ((slot, offset), stored) in run.chunks.iter().zip(&stored) {
+            write_zeros(out, offset - position)?;
+            write(out, &open_chunk(reader, slot, stored)?)?;
+            position = offset + u64::from(slot.raw_len);
         }
-        write_zeros(out, end - position)?;
-        Ok(end)
-    })
+    }
+    write_zeros(out, end - position)?;
+    Ok(end)
 }
 
 fn write(out: &mut dyn Write, bytes: &[u8]) -> Result<(), RestoreError> {

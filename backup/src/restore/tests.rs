@@ -100,8 +100,7 @@ impl Grid {
                 section(SectionKind::Index, 1, &index),
             ],
             snapshots: vec![backup.snapshot(seq)],
-            older: None,
-            forgotten: None,
+            ..Root::default()
         };
         let root = root.encode();
         let at = RootRef {

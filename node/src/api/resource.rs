@@ -62,7 +62,35 @@ pub const RESOURCES: &[Resource] = &[
     row("status", "GET", "/status{?paths*}", &[("paths", Kind::Paths)]),
     row("queue", "GET", "/queue{?limit}", &[("limit", Kind::Integer)]),
     row("run_once", "POST", "/runs", &[("paths", Kind::Paths)]),
-    row("snapshots", "GET", "/snapshots", &[]),
+    row(
+        "snapshots",
+        "GET",
+        "/snapshots{?device,path,tags*,last,group_by*}",
+        &[
+            ("device", Kind::Text),
+            ("path", Kind::Path),
+            ("tags", Kind::Texts),
+            ("last", Kind::Integer),
+            ("group_by", Kind::Texts),
+        ],
+    ),
+    row(
+        "tag",
+        "PATCH",
+        "/snapshots",
+        &[
+            ("snapshots", Kind::Texts),
+            ("add", Kind::Texts),
+            ("remove", Kind::Texts),
+            ("set", Kind::Texts),
+        ],
+    ),
+    row(
+        "pin",
+        "POST",
+        "/pins",
+        &[("snapshots", Kind::Texts), ("pinned", Kind::Boolean)],
+    ),
     row(
         "list",
         "GET",
@@ -74,11 +102,38 @@ pub const RESOURCES: &[Resource] = &[
         ],
     ),
     row(
+        "find",
+        "GET",
+        "/entries{?pattern,snapshot,path,newer,older,kind}",
+        &[
+            ("pattern", Kind::Text),
+            ("snapshot", Kind::Text),
+            ("path", Kind::Path),
+            ("newer", Kind::Text),
+            ("older", Kind::Text),
+            ("kind", Kind::Text),
+        ],
+    ),
+    row(
         "cat",
         "GET",
         "/snapshots/{snapshot}/content{?path}",
         &[("snapshot", Kind::Text), ("path", Kind::Path)],
     ),
+    row(
+        "diff",
+        "GET",
+        "/snapshots/{before}/changes{?after,path}",
+        &[("before", Kind::Text), ("after", Kind::Text), ("path", Kind::Path)],
+    ),
+    row(
+        "dump",
+        "GET",
+        "/snapshots/{snapshot}/archive{?path,format}",
+        &[("snapshot", Kind::Text), ("path", Kind::Path), ("format", Kind::Text)],
+    ),
+    row("verify", "POST", "/verifications", &[("files", Kind::Integer)]),
+    row("stats", "GET", "/statistics{?snapshot}", &[("snapshot", Kind::Text)]),
     row(
         "restore",
         "POST",
@@ -108,6 +163,7 @@ pub const RESOURCES: &[Resource] = &[
             ("keep_monthly", Kind::Integer),
             ("keep_yearly", Kind::Integer),
             ("keep_within_secs", Kind::Integer),
+            ("keep_tags", Kind::Texts),
             ("prune", Kind::Boolean),
             ("dry_run", Kind::Boolean),
         ],
@@ -338,7 +394,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::message::PathName;
-    use crate::request::{Forget, Overwrite, PeerAdd, Restore};
+    use crate::request::{DumpFormat, Find, Forget, GroupBy, Overwrite, PeerAdd, Restore, SnapshotFilter, Tag};
 
     /// One of each request, with values that are hard on URIs.
     pub fn every_request() -> Vec<Request> {
@@ -388,7 +444,23 @@ pub(super) mod tests {
                 paths: vec![path.clone(), odd.clone()],
             },
             Request::Queue { limit: 20 },
-            Request::Snapshots,
+            Request::Snapshots(SnapshotFilter {
+                device: Some("ab12".into()),
+                path: Some(odd.clone()),
+                tags: vec!["a b".into(), "ä".into()],
+                last: Some(3),
+                group_by: vec![GroupBy::Path, GroupBy::Tag],
+            }),
+            Request::Tag(Tag {
+                snapshots: vec!["latest".into()],
+                add: vec!["x".into()],
+                remove: Vec::new(),
+                set: Some(Vec::new()),
+            }),
+            Request::Pin {
+                snapshots: vec!["latest".into()],
+                pinned: true,
+            },
             Request::List {
                 snapshot: "latest".into(),
                 path: Some(odd.clone()),
@@ -397,6 +469,26 @@ pub(super) mod tests {
             Request::Cat {
                 snapshot: "2026-11-21 08:00".into(),
                 path: path.clone(),
+            },
+            Request::Diff {
+                before: "latest~1".into(),
+                after: "2026-11-21".into(),
+                path: Some(odd.clone()),
+            },
+            Request::Find(Find {
+                pattern: "*.ä?".into(),
+                newer: Some(jiff::Timestamp::UNIX_EPOCH),
+                path: Some(odd.clone()),
+                ..Find::default()
+            }),
+            Request::Dump {
+                snapshot: "latest".into(),
+                path: Some(odd.clone()),
+                format: DumpFormat::Zip,
+            },
+            Request::Verify { files: Some(5) },
+            Request::Stats {
+                snapshot: Some("latest".into()),
             },
             Request::Restore(Restore {
                 snapshot: "latest".into(),

@@ -37,7 +37,7 @@ impl Executor for Fake {
             self.executed.fetch_add(1, Ordering::SeqCst);
             match &request {
                 Request::Cat { .. } => sink.send(bytes::Bytes::from_static(b"\0content\xff")).await?,
-                Request::Snapshots => {
+                Request::Snapshots(_) => {
                     return Err(Failure::new(Exit::TooFewShares, "No").hint("wait"));
                 }
                 Request::Join { .. } => {
@@ -101,7 +101,10 @@ async fn ask(served: &Served, request: Request) -> (Vec<Output>, Result<Exit, Fa
 async fn every_request_reaches_the_executor_as_it_was_asked() {
     let served = serve().await;
     for request in resource::tests::every_request() {
-        if matches!(request, Request::Cat { .. } | Request::Snapshots | Request::Join { .. }) {
+        if matches!(
+            request,
+            Request::Cat { .. } | Request::Snapshots(_) | Request::Join { .. }
+        ) {
             continue;
         }
         let (outputs, ending) = ask(&served, request.clone()).await;
@@ -127,7 +130,7 @@ async fn content_and_failures_come_back_as_they_were() {
     .await;
     assert_eq!(outputs, [Output::Bytes(bytes::Bytes::from_static(b"\0content\xff"))]);
     assert_eq!(ending, Ok(Exit::Done));
-    let (outputs, ending) = ask(&served, Request::Snapshots).await;
+    let (outputs, ending) = ask(&served, Request::Snapshots(Default::default())).await;
     assert_eq!(outputs, []);
     assert_eq!(ending, Err(Failure::new(Exit::TooFewShares, "No").hint("wait")));
 }

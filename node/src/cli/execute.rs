@@ -124,6 +124,8 @@ fn is_long(request: &Request) -> bool {
             | Request::Restore(_)
             | Request::Recover { .. }
             | Request::Check { .. }
+            | Request::Verify { .. }
+            | Request::Dump { .. }
             | Request::Forget(_)
             | Request::Prune { .. }
             | Request::Undelete { .. }

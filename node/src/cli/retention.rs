@@ -30,6 +30,9 @@ pub struct ForgetArgs {
     /// Keep all that are so much older than the newest, at most
     #[arg(long, value_name = "DURATION")]
     keep_within: Option<Period>,
+    /// Keep all with this tag; may be given several times
+    #[arg(long, value_name = "TAG")]
+    keep_tag: Vec<String>,
     /// Then give up what no snapshot wants any more
     #[arg(long)]
     prune: bool,
@@ -50,6 +53,7 @@ impl ForgetArgs {
             keep_monthly: self.keep_monthly,
             keep_yearly: self.keep_yearly,
             keep_within_secs: self.keep_within.map(|within| within.0.as_secs()),
+            keep_tags: self.keep_tag,
             prune: self.prune,
             dry_run: self.dry_run,
         })

@@ -63,7 +63,11 @@ pub(super) fn measured_uptimes(watch: &Watch) -> HashMap<PeerKey, Uptime> {
 impl Engine {
     /// Until it is dropped.
     pub(super) async fn care_for_ever(&self, sink: &Sink) {
-        tokio::join!(self.rounds_for_ever(sink), self.scrub_for_ever(sink));
+        tokio::join!(
+            self.rounds_for_ever(sink),
+            self.scrub_for_ever(sink),
+            self.drill_for_ever(sink)
+        );
     }
 
     async fn rounds_for_ever(&self, sink: &Sink) {

@@ -6,7 +6,6 @@ use backup::catalog::tree::{self, Snapshot};
 use backup::restore::Reader;
 use bytes::Bytes;
 use proto::log_record::{self, Content, EntryKind};
-use upload_queue::db::DbError;
 
 use crate::engine::{Engine, clock, failures};
 use crate::failure::{Exit, Failure};
@@ -31,38 +30,6 @@ impl Engine {
                 class_name: job.class,
                 ageing: job.score.ageing,
                 state,
-            };
-            sink.send(message).await?;
-        }
-        Ok(Exit::Done)
-    }
-
-    pub(super) async fn list_snapshots(&self, sink: &Sink) -> Result<Exit, Failure> {
-        let known = self.0.db.read(|conn| {
-            let snapshots = tree::kept(conn)?;
-            let complete = snapshots
-                .iter()
-                .map(|snapshot| tree::snapshot_complete(conn, snapshot.record.seq));
-            let complete = complete.collect::<Result<Vec<_>, DbError>>()?;
-            Ok::<_, DbError>(snapshots.into_iter().zip(complete).collect::<Vec<_>>())
-        });
-        let known = known?;
-        let id_of = |seq: u64| {
-            known
-                .iter()
-                .find(|(known, _)| known.record.seq == seq)
-                .map(|(known, _)| known.record.id)
-        };
-        for (snapshot, complete) in &known {
-            let record = &snapshot.record;
-            let message = message::Snapshot {
-                id: record.id.to_string(),
-                device: snapshot.device.short(),
-                time: clock::timestamp(record.time_ns),
-                complete: *complete,
-                files: record.files,
-                bytes: record.bytes,
-                parent: record.parent.and_then(id_of).map(|id| id.to_string()),
             };
             sink.send(message).await?;
         }
@@ -158,8 +125,9 @@ fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     [folder, name].join(&b'/')
 }
 
-fn entry_message(path: &[u8], entry: &log_record::Entry, snapshot: &str) -> message::Entry {
-    let kind = match entry.kind {
+/// What an entry is, as messages say it.
+pub(super) fn kind_name(kind: EntryKind) -> &'static str {
+    match kind {
         EntryKind::File => "file",
         EntryKind::Directory => "directory",
         EntryKind::Symlink => "symlink",
@@ -167,14 +135,17 @@ fn entry_message(path: &[u8], entry: &log_record::Entry, snapshot: &str) -> mess
         EntryKind::CharDevice => "char_device",
         EntryKind::BlockDevice => "block_device",
         EntryKind::Socket => "socket",
-    };
+    }
+}
+
+pub(super) fn entry_message(path: &[u8], entry: &log_record::Entry, snapshot: &str) -> message::Entry {
     let link_target = match (&entry.content, entry.kind) {
         (Content::Inline(target), EntryKind::Symlink) => Some(String::from_utf8_lossy(target).into_owned()),
         _ => None,
     };
     message::Entry {
         path: PathName(path.to_vec()),
-        kind: kind.to_owned(),
+        kind: kind_name(entry.kind).to_owned(),
         bytes: entry.meta.size,
         mode: entry.meta.mode,
         uid: entry.meta.uid,
@@ -182,11 +153,13 @@ fn entry_message(path: &[u8], entry: &log_record::Entry, snapshot: &str) -> mess
         mtime: clock::timestamp(entry.meta.mtime_ns),
         snapshot: snapshot.to_owned(),
         link_target,
+        first_snapshot: None,
+        snapshots: None,
     }
 }
 
 /// Content on its way to the reader of a sink.
-struct SinkWriter(Sink);
+pub(super) struct SinkWriter(pub(super) Sink);
 
 impl Write for SinkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -3,16 +3,17 @@
 //! The order is what makes it safe to be cut off anywhere: the catalog forgets, a head that says so survives the loss of
 //! friends, and only then are peers told to give shares up. Each step is found undone and done again by the next `prune`.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
 
 use backup::catalog::content::live::{self, Wanted};
 use backup::catalog::content::{self, publish};
-use backup::catalog::tree::{self, Snapshot};
+use backup::catalog::tree::{self, Marks, Snapshot};
 use backup::prepare::WriteError;
 use backup::prune::{self, Exchange};
 use backup::retention::{self, Policy};
 use proto::log_record::SnapshotRecord;
+use proto::root::Root;
 use upload_queue::db::DbError;
 use upload_queue::packs::{self, PackRow};
 
@@ -27,7 +28,8 @@ impl Engine {
         let _busy = self.0.busy.lock().await;
         let kept = self.0.db.read(tree::kept)?;
         let named = self.named(&request.snapshots)?;
-        let (staying, going) = judge(kept, &named, &request)?;
+        let marks = self.0.db.read(tree::marks)?;
+        let (staying, going) = judge(kept, &named, &marks, &request)?;
         for (snapshot, reasons) in &staying {
             sink.send(retention(snapshot, "keep", reasons.clone())).await?;
         }
@@ -186,20 +188,7 @@ impl Engine {
 
     /// Puts a head on the peers that says what is forgotten; whether it survives the loss of friends now.
     async fn publish(&self, sink: &Sink) -> Result<bool, Failure> {
-        let config = self.config();
-        self.connect().await?;
-        let uploader = self.uploader(&config).await?;
-        let writer = self.writer(uploader, &config);
-        let publishing = tokio::task::spawn_blocking(move || writer.publish(&|_| {}));
-        match publishing.await.map_err(failures::worker)? {
-            Ok(_) | Err(WriteError::NoPeers) => {}
-            Err(error) => return Err(failures::write(error)),
-        }
-        let done = self.0.db.read(|conn| {
-            let root = content::published(conn)?.map(|published| published.root);
-            let said = root.and_then(|root| root.forgotten).unwrap_or_default();
-            Ok::<_, DbError>(said == tree::forgotten_ranges(conn)? && publish::is_acknowledged(conn)?)
-        })?;
+        let done = self.publish_head().await?;
         if !done {
             let error = "Too few peers took the new head: nothing was given up, the next `gridbackup prune` goes on";
             sink.send(Problem {
@@ -211,6 +200,25 @@ impl Engine {
         }
         Ok(done)
     }
+
+    /// Puts a head on the peers that says what is forgotten, tagged and pinned; whether it survives the loss of friends now.
+    pub(super) async fn publish_head(&self) -> Result<bool, Failure> {
+        let config = self.config();
+        self.connect().await?;
+        let uploader = self.uploader(&config).await?;
+        let writer = self.writer(uploader, &config);
+        let publishing = tokio::task::spawn_blocking(move || writer.publish(&|_| {}));
+        match publishing.await.map_err(failures::worker)? {
+            Ok(_) | Err(WriteError::NoPeers) => {}
+            Err(error) => return Err(failures::write(error)),
+        }
+        let done = self.0.db.read(|conn| {
+            let mut root = content::published(conn)?.map_or_else(Root::default, |published| published.root);
+            let said = root.forgotten.take().unwrap_or_default() == tree::forgotten_ranges(conn)?;
+            Ok::<_, DbError>(said && !tree::mark(conn, &mut root)? && publish::is_acknowledged(conn)?)
+        })?;
+        Ok(done)
+    }
 }
 
 fn seq(snapshot: &Snapshot) -> u64 {
@@ -220,9 +228,15 @@ fn seq(snapshot: &Snapshot) -> u64 {
 type Judged = (Vec<(Snapshot, Vec<String>)>, Vec<Snapshot>);
 
 /// Which snapshots stay, with the reasons, and which go.
-fn judge(kept: Vec<Snapshot>, named: &BTreeSet<u64>, request: &Forget) -> Result<Judged, Failure> {
+fn judge(
+    kept: Vec<Snapshot>,
+    named: &BTreeSet<u64>,
+    marks: &BTreeMap<u64, Marks>,
+    request: &Forget,
+) -> Result<Judged, Failure> {
     let policy = policy(request);
-    if policy == Policy::default() && named.is_empty() {
+    let has_policy = policy != Policy::default() || !request.keep_tags.is_empty();
+    if !has_policy && named.is_empty() {
         return Err(
             Failure::new(Exit::Usage, "There is nothing that says which snapshots to keep")
                 .hint("say what to keep (--keep-daily 7 --keep-monthly 12) or name the snapshots to forget"),
@@ -232,17 +246,33 @@ fn judge(kept: Vec<Snapshot>, named: &BTreeSet<u64>, request: &Forget) -> Result
     let reasons = retention::judge(&records, &policy, clock::utc_offset_secs());
     let (mut staying, mut going) = (Vec::new(), Vec::new());
     for (snapshot, reasons) in kept.into_iter().zip(reasons) {
-        let is_kept = policy == Policy::default() || !reasons.is_empty();
-        if is_kept && !named.contains(&snapshot.record.seq) {
-            staying.push((
-                snapshot,
-                reasons.iter().map(|reason| reason.name().to_owned()).collect(),
-            ));
+        let seq = snapshot.record.seq;
+        let mut reasons: Vec<String> = reasons.iter().map(|reason| reason.name().to_owned()).collect();
+        reasons.extend(marks.get(&seq).into_iter().flat_map(|marks| reasons_of(marks, request)));
+        let is_pinned = marks.get(&seq).is_some_and(|marks| marks.pinned);
+        if is_pinned && named.contains(&seq) {
+            let id = snapshot.record.id.short();
+            return Err(Failure::new(Exit::Failed, format!("Snapshot {id} is pinned"))
+                .hint(format!("`gridbackup unpin {id}` first")));
+        }
+        let is_kept = !has_policy || !reasons.is_empty();
+        if is_kept && !named.contains(&seq) {
+            staying.push((snapshot, reasons));
         } else {
             going.push(snapshot);
         }
     }
     Ok((staying, going))
+}
+
+/// What else than its age keeps a snapshot.
+fn reasons_of(marks: &Marks, request: &Forget) -> Vec<String> {
+    let tagged = request.keep_tags.iter().any(|tag| marks.tags.contains(tag));
+    let reasons = [("tag", tagged), ("pinned", marks.pinned)];
+    reasons
+        .into_iter()
+        .filter_map(|(reason, holds)| holds.then(|| reason.to_owned()))
+        .collect()
 }
 
 fn policy(request: &Forget) -> Policy {

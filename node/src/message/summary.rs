@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::history::{DiffSummary, StatsSummary, VerifySummary};
+
 /// A command's last word; `command` names the variant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
@@ -26,6 +28,12 @@ pub enum Summary {
     Prune(PruneSummary),
     /// `undelete`.
     Undelete(UndeleteSummary),
+    /// `diff`.
+    Diff(DiffSummary),
+    /// `stats`.
+    Stats(StatsSummary),
+    /// `verify`.
+    Verify(VerifySummary),
 }
 
 /// `run --once`.

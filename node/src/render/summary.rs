@@ -1,5 +1,6 @@
 //! The last word of each command, as one line.
 
+use super::history;
 use super::text::{count, percent, seconds, short};
 use crate::human::ByteSize;
 use crate::message::{
@@ -20,6 +21,9 @@ pub fn text(summary: &Summary) -> String {
         Summary::Forget(forget) => forget_text(forget),
         Summary::Prune(prune) => prune_text(prune),
         Summary::Undelete(undelete) => undelete_text(undelete),
+        Summary::Diff(diff) => history::diff_text(diff),
+        Summary::Stats(stats) => history::stats_text(stats),
+        Summary::Verify(verify) => history::verify_text(verify),
     }
 }
 

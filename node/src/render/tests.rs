@@ -101,6 +101,9 @@ fn every_message() -> Vec<Message> {
             files: 10,
             bytes: 5 << 30,
             parent: None,
+            paths: vec!["/home".into()],
+            tags: vec!["trip".into()],
+            pinned: true,
         }
         .into(),
         Entry {
@@ -113,6 +116,8 @@ fn every_message() -> Vec<Message> {
             mtime: at(0),
             snapshot: "ab".into(),
             link_target: None,
+            first_snapshot: None,
+            snapshots: None,
         }
         .into(),
         Peer {

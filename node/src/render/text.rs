@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::table::Row;
-use super::{Style, qr, summary};
+use super::{Style, history, qr, summary};
 use crate::human::{ByteSize, Period};
 use crate::message::{
     Advice, Entry, FileState, Finding, Initialized, Job, Level, Message, Peer, PeerKind, Problem, Snapshot, Status,
@@ -28,10 +28,10 @@ pub fn clean(text: &str) -> String {
 
 /// Not what was asked for, only that it was done.
 pub fn is_chatter(message: &Message) -> bool {
-    matches!(
-        message,
-        Message::Changed(_) | Message::Summary(_) | Message::Event(_) | Message::Joined(_)
-    )
+    match message {
+        Message::Summary(summary) => !matches!(summary, Summary::Stats(_)),
+        other => matches!(other, Message::Changed(_) | Message::Event(_) | Message::Joined(_)),
+    }
 }
 
 /// The row of a message that belongs in a table.
@@ -51,6 +51,7 @@ pub fn text(message: &Message, style: &Style) -> String {
         Message::Status(status) => return status_text(status, style),
         // A table of numbers: its line breaks stay.
         Message::Summary(Summary::Simulate(simulate)) => return summary::simulate_text(simulate) + "\n",
+        Message::Summary(Summary::Stats(stats)) => return history::stats_text(stats) + "\n",
         Message::Summary(summary) => summary::text(summary),
         Message::Ticket(ticket) if style.screen => {
             return qr::qr(&ticket.ticket, style.color) + &clean(&ticket.ticket) + "\n";
@@ -75,6 +76,8 @@ pub fn text(message: &Message, style: &Style) -> String {
         }
         Message::Finding(finding) => return finding_text(finding, style),
         Message::Entry(entry) => entry_text(entry, style),
+        Message::Group(group) => return history::group_text(group, style) + "\n",
+        Message::Change(change) => return history::change_text(change, style) + "\n",
         Message::Folder(folder) => folder.path.display(),
         Message::Rule(rule) => rule.pattern.clone(),
         Message::Setting(setting) if style.bare_setting => setting_value(&setting.value),
@@ -294,7 +297,7 @@ fn peer_row(peer: &Peer, style: &Style) -> Row {
 
 fn snapshot_row(snapshot: &Snapshot, style: &Style) -> Row {
     Row {
-        head: &["ID", "TIME", "DEVICE", ">FILES", ">SIZE", "COMPLETE"],
+        head: &["ID", "TIME", "DEVICE", ">FILES", ">SIZE", "COMPLETE", "MARKS"],
         cells: vec![
             short(&snapshot.id),
             time(snapshot.time, style),
@@ -302,6 +305,7 @@ fn snapshot_row(snapshot: &Snapshot, style: &Style) -> Row {
             snapshot.files.to_string(),
             ByteSize(snapshot.bytes).to_string(),
             if snapshot.complete { "yes" } else { "no" }.to_owned(),
+            history::marks_text(snapshot),
         ],
     }
 }
@@ -345,8 +349,12 @@ fn entry_text(entry: &Entry, style: &Style) -> String {
         .as_deref()
         .map(|target| format!(" -> {target}"))
         .unwrap_or_default();
+    let shown = entry.snapshots.map_or_else(String::new, |snapshots| {
+        let number = count(snapshots, "snapshot", "snapshots");
+        format!("  (in {number}, up to {})", short(&entry.snapshot))
+    });
     format!(
-        "{kind}{} {:>5} {:>5} {:>11} {} {}{target}",
+        "{kind}{} {:>5} {:>5} {:>11} {} {}{target}{shown}",
         permissions(entry.mode),
         entry.uid,
         entry.gid,
@@ -392,11 +400,11 @@ fn setting_value(value: &serde_json::Value) -> String {
     }
 }
 
-const RED: u8 = 31;
-const GREEN: u8 = 32;
-const YELLOW: u8 = 33;
+pub(super) const RED: u8 = 31;
+pub(super) const GREEN: u8 = 32;
+pub(super) const YELLOW: u8 = 33;
 
-fn paint(text: &str, color: u8, style: &Style) -> String {
+pub(super) fn paint(text: &str, color: u8, style: &Style) -> String {
     if style.color {
         format!("\x1b[1;{color}m{text}\x1b[0m")
     } else {

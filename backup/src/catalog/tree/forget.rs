@@ -6,6 +6,7 @@ use proto::root::SnapshotRange;
 use rusqlite::{Connection, Transaction};
 use upload_queue::db::DbError;
 
+use super::marks::ranges;
 use super::{FindError, Snapshot, snapshots};
 
 /// Forgotten snapshots by sequence number, with the time of forgetting in nanoseconds since 1970 (0: learned by recovery).
@@ -45,19 +46,11 @@ pub fn unforget(tx: &Transaction<'_>, seqs: &[u64]) -> Result<(), DbError> {
 /// between many that go, so that there are few ranges, however many snapshots there were.
 pub fn forgotten_ranges(conn: &Connection) -> Result<Vec<SnapshotRange>, DbError> {
     let forgotten = forgotten(conn)?;
-    let all = snapshots::snapshots(conn)?;
-    let mut ranges: Vec<SnapshotRange> = Vec::new();
-    let mut open = false;
-    for seq in all.iter().map(|snapshot| snapshot.record.seq) {
-        let gone = forgotten.contains_key(&seq);
-        match ranges.last_mut() {
-            Some(last) if gone && open => last.last = seq,
-            _ if gone => ranges.push(SnapshotRange { first: seq, last: seq }),
-            _ => {}
-        }
-        open = gone;
-    }
-    Ok(ranges)
+    let all: Vec<u64> = snapshots::snapshots(conn)?
+        .iter()
+        .map(|known| known.record.seq)
+        .collect();
+    Ok(ranges(&all, |seq| forgotten.contains_key(&seq)))
 }
 
 /// Takes over what a root says is forgotten.

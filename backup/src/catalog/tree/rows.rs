@@ -150,9 +150,9 @@ pub(crate) fn ensure_directory(tx: &Transaction<'_>, path: &[u8]) -> Result<i64,
     Ok(directory)
 }
 
-/// Every directory ever seen in `parent`.
+/// Every directory ever seen in `parent`, by name.
 pub(crate) fn child_directories(conn: &Connection, parent: i64) -> Result<Vec<i64>, DbError> {
-    let mut query = conn.prepare_cached("SELECT id FROM directory WHERE parent = ?")?;
+    let mut query = conn.prepare_cached("SELECT id FROM directory WHERE parent = ? ORDER BY name")?;
     let ids = query.query_map([parent], |row| row.get(0))?;
     Ok(ids.collect::<Result<_, _>>()?)
 }

@@ -36,7 +36,7 @@ pub(crate) fn scope(roots: &[PathBytes], path: &[u8]) -> Scope {
 }
 
 /// Whether `path` is `above` or below it.
-pub(crate) fn covers(above: &[u8], path: &[u8]) -> bool {
+pub fn covers(above: &[u8], path: &[u8]) -> bool {
     above == b"/"
         || path
             .strip_prefix(above)
@@ -44,7 +44,7 @@ pub(crate) fn covers(above: &[u8], path: &[u8]) -> bool {
 }
 
 /// `path` without doubled or trailing slashes.
-fn normal(path: &[u8]) -> Vec<u8> {
+pub(super) fn normal(path: &[u8]) -> Vec<u8> {
     let names = super::rows::components(path);
     let path = names.fold(Vec::new(), |path: Vec<u8>, name| {
         [&path, b"/".as_slice(), name].concat()

@@ -1,0 +1,26 @@
+//! `dump`: a snapshot or a part of it as an archive, to stdout.
+
+use super::snapshot_path::SnapshotPath;
+use crate::request::{DumpFormat, Request};
+
+/// Arguments of `dump`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A snapshot, and a folder or file in it; names are below the folder, or absolute without their first slash
+    #[arg(value_name = "SNAPSHOT[:PATH]")]
+    what: SnapshotPath,
+    /// tar keeps everything but sockets and holes; zip keeps names, contents, permissions and whole seconds
+    #[arg(long, default_value = "tar")]
+    format: DumpFormat,
+}
+
+impl Args {
+    /// As a request.
+    pub fn request(self) -> Request {
+        Request::Dump {
+            snapshot: self.what.snapshot,
+            path: self.what.path,
+            format: self.format,
+        }
+    }
+}

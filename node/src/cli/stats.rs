@@ -1,0 +1,19 @@
+//! `stats`: what snapshots take.
+
+use crate::request::Request;
+
+/// Arguments of `stats`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only this one, and what no other snapshot refers to
+    snapshot: Option<String>,
+}
+
+impl Args {
+    /// As a request.
+    pub fn request(self) -> Request {
+        Request::Stats {
+            snapshot: self.snapshot,
+        }
+    }
+}

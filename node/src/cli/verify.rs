@@ -1,0 +1,18 @@
+//! `verify`: a drill.
+
+use crate::request::Request;
+
+/// Arguments of `verify`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How many files [default: `verify_files` of the config]
+    #[arg(long, value_name = "N")]
+    files: Option<u64>,
+}
+
+impl Args {
+    /// As a request.
+    pub fn request(self) -> Request {
+        Request::Verify { files: self.files }
+    }
+}

@@ -1,0 +1,220 @@
+//! Drills: random files of the newest complete snapshot are read from the grid and compared with the disk; when asked, and by
+//! the daemon now and then, so that the first restore is not the one that matters.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use backup::catalog::tree::{self, Snapshot};
+use backup::restore::{Compared, Reader, RestoreError};
+use upload_queue::db::DbError;
+
+use crate::engine::{Engine, clock, failures};
+use crate::failure::{Exit, Failure};
+use crate::home::fill_random;
+use crate::message::{Event, PathName, Problem, Progress, Summary, VerifySummary};
+use crate::output::Sink;
+
+/// Longest file that is picked: a drill must not take a friend's evening. `check --read-data` reads everything.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+/// Most files of one drill.
+const FILES_MAX: u64 = 10_000;
+/// How often the daemon looks whether a drill is due.
+const LOOK: Duration = Duration::from_secs(600);
+
+impl Engine {
+    /// `files`: how many; none: as the config says.
+    pub(super) async fn verify(&self, files: Option<u64>, sink: &Sink) -> Result<Exit, Failure> {
+        let summary = self.drill(files, sink).await?;
+        let exit = if summary.ok { Exit::Done } else { Exit::Failed };
+        sink.send(Summary::Verify(summary)).await?;
+        Ok(exit)
+    }
+
+    async fn drill(&self, files: Option<u64>, sink: &Sink) -> Result<VerifySummary, Failure> {
+        let started = Instant::now();
+        let snapshot = self.0.db.read(newest_complete)?.ok_or_else(|| {
+            Failure::new(Exit::Failed, "No snapshot is complete on the grid yet")
+                .hint("`gridbackup status` says what waits; `gridbackup run --once` sends it")
+        })?;
+        let count = files
+            .unwrap_or_else(|| u64::from(self.config().verify_files))
+            .min(FILES_MAX);
+        let reader = self.reader().await?;
+        let to = sink.clone();
+        let drilling = move || drill_files(&reader, &snapshot, count as usize, &to);
+        let mut summary = tokio::task::spawn_blocking(drilling)
+            .await
+            .map_err(failures::worker)??;
+        summary.seconds = started.elapsed().as_secs_f64();
+        Ok(summary)
+    }
+
+    /// The daemon's drills. Until it is dropped.
+    pub(super) async fn drill_for_ever(&self, sink: &Sink) {
+        let last = LastDrill::new(self.0.home.paths.state_dir());
+        loop {
+            let every = self.config().verify_interval.map(|every| every.0);
+            if let Some(every) = every
+                && last.is_due(clock::now_secs(), every)
+                && self.0.db.read(newest_complete).is_ok_and(|found| found.is_some())
+            {
+                self.drill_in_background(sink).await;
+                last.note(clock::now_secs());
+            }
+            tokio::time::sleep(every.map_or(LOOK, |every| every.clamp(Duration::from_secs(1), LOOK))).await;
+        }
+    }
+
+    async fn drill_in_background(&self, sink: &Sink) {
+        let (event, text) = match self.drill(None, sink).await {
+            Ok(summary) if summary.ok => (
+                "verified",
+                format!(
+                    "{} files were read from the grid and are as they were; {} of them have changed here since",
+                    summary.files, summary.changed_since
+                ),
+            ),
+            Ok(summary) => (
+                "verify_failed",
+                format!(
+                    "Of {} files read from the grid, {} could not be read and {} differ from the disk: run `gridbackup verify`",
+                    summary.files, summary.unreadable, summary.differing
+                ),
+            ),
+            Err(failure) => ("verify_failed", failure.to_string()),
+        };
+        match event {
+            "verified" => tracing::info!("{text}"),
+            _ => tracing::error!("{text}"),
+        }
+        let event = Event {
+            time: clock::timestamp(clock::now_ns()),
+            event: event.to_owned(),
+            text,
+        };
+        let _nobody_reads = sink.send(event).await;
+    }
+}
+
+fn newest_complete(conn: &rusqlite::Connection) -> Result<Option<Snapshot>, DbError> {
+    for snapshot in tree::kept(conn)?.into_iter().rev() {
+        if tree::snapshot_complete(conn, snapshot.record.seq)? {
+            return Ok(Some(snapshot));
+        }
+    }
+    Ok(None)
+}
+
+fn drill_files(reader: &Reader, snapshot: &Snapshot, count: usize, sink: &Sink) -> Result<VerifySummary, Failure> {
+    let seq = snapshot.record.seq;
+    let mut failed = None;
+    let picked = reader.pick(seq, count, FILE_BYTES_MAX, &mut |below| match random_below(below) {
+        Ok(number) => number,
+        Err(failure) => {
+            failed = Some(failure);
+            below
+        }
+    });
+    let picked = picked.map_err(failures::read)?;
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    let mut summary = VerifySummary {
+        snapshot: snapshot.record.id.to_string(),
+        files: picked.len() as u64,
+        ..VerifySummary::default()
+    };
+    for (number, file) in picked.iter().enumerate() {
+        sink.go_on()?;
+        let problem = match reader.drill(seq, file) {
+            Ok((compared, bytes)) => {
+                summary.bytes += bytes;
+                count_compared(&mut summary, compared)
+            }
+            Err(error @ RestoreError::Stopped) => return Err(failures::read(error)),
+            Err(error) => {
+                summary.unreadable += 1;
+                Some(error.to_string())
+            }
+        };
+        if let Some(error) = problem {
+            sink.send_blocking(Problem {
+                path: Some(PathName(file.path.clone())),
+                peer: None,
+                error,
+            })?;
+        }
+        sink.progress(Progress {
+            phase: "verify".to_owned(),
+            files_done: number as u64 + 1,
+            files_total: Some(picked.len() as u64),
+            bytes_done: summary.bytes,
+            ..Progress::default()
+        });
+    }
+    summary.ok = summary.unreadable + summary.differing == 0;
+    Ok(summary)
+}
+
+/// Counts a file that could be read; what is wrong with it, if anything.
+fn count_compared(summary: &mut VerifySummary, compared: Compared) -> Option<String> {
+    match compared {
+        Compared::Identical => summary.identical += 1,
+        Compared::ChangedSince => summary.changed_since += 1,
+        Compared::Differs => {
+            summary.differing += 1;
+            let error = "The file here differs from its backup though its length and time are the same: one of them is \
+                         damaged; restore it beside and compare";
+            return Some(error.to_owned());
+        }
+    }
+    None
+}
+
+/// A random number below `limit`; the bias of the remainder is below one in 2^40 for any count of files.
+fn random_below(limit: u64) -> Result<u64, Failure> {
+    let mut bytes = [0; 8];
+    fill_random(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes) % limit.max(1))
+}
+
+/// When the last drill of the daemon was, in a file of its own: seconds since 1970.
+struct LastDrill(PathBuf);
+
+impl LastDrill {
+    fn new(state_dir: &Path) -> Self {
+        Self(state_dir.join("verified"))
+    }
+
+    fn is_due(&self, now_secs: u64, every: Duration) -> bool {
+        let last = std::fs::read_to_string(&self.0).ok();
+        let last = last.and_then(|text| text.trim().parse::<u64>().ok());
+        // A clock that was ahead must not put drills off for years.
+        last.is_none_or(|last| now_secs >= last.saturating_add(every.as_secs()) || last > now_secs)
+    }
+
+    fn note(&self, now_secs: u64) {
+        let new = self.0.with_extension("new");
+        let written = std::fs::write(&new, now_secs.to_string()).and_then(|()| std::fs::rename(&new, &self.0));
+        if let Err(error) = written {
+            tracing::warn!(%error, "the time of the drill could not be noted");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drill_is_due_at_first_and_then_once_in_its_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let last = LastDrill::new(dir.path());
+        let week = Duration::from_secs(7 * 86_400);
+        assert!(last.is_due(1_000, week));
+        last.note(1_000);
+        assert!(!last.is_due(1_000 + 86_400, week));
+        assert!(last.is_due(1_000 + 7 * 86_400, week));
+        assert!(last.is_due(999, week), "the clock was set back");
+    }
+}
