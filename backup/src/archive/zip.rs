@@ -278,7 +278,7 @@ fn dos_time(secs: i64) -> (u16, u16) {
     };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     let date = (year - 1980) << 9 | month << 5 | day;
-    let time = (second / 3_600) << 11 | (second / 60 % 60) << 5 | second % 60 / 2;
+    let time = (second / 3_600) << 11 | (second / 60 % 60) << 5 | (second % 60 / 2);
     (date as u16, time as u16)
 }
 
