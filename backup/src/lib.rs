@@ -11,6 +11,7 @@ pub mod prepare;
 
 pub mod recover;
 pub mod restore;
+pub mod view;
 
 pub mod prune;
 pub mod retention;

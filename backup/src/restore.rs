@@ -14,6 +14,7 @@ mod content;
 mod drill;
 mod export;
 pub mod fetch;
+pub mod file;
 mod holders;
 mod metadata;
 mod run;

@@ -25,6 +25,8 @@ use crate::restore::{Reader, RestoreError};
 pub struct FetchStats {
     /// Bytes fetched from peers.
     pub bytes_fetched: u64,
+    /// Ranges of shares asked for and served: each is a round trip to a peer.
+    pub ranges_fetched: u64,
     /// Names of the peers that served.
     pub peers_used: std::collections::BTreeSet<String>,
     /// Names of the peers that served damaged shares, with what was wrong.

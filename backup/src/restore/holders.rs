@@ -229,6 +229,7 @@ impl Holders<'_> {
             .answers
             .answered(&peer.key, range.end - range.start, asked.elapsed());
         stats.bytes_fetched += bytes.len() as u64;
+        stats.ranges_fetched += 1;
         stats.peers_used.insert(peer.name.clone());
         Ok(bytes)
     }

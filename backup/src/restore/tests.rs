@@ -631,3 +631,6 @@ fn a_section_that_is_damaged_is_an_error_and_no_panic() {
     assert!(section::decode(&[0; 40]).is_err());
     assert!(sections::records::<LogRecord>(&[1, 2, 3]).is_err());
 }
+
+mod file;
+mod view;
