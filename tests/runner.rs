@@ -27,6 +27,8 @@ mod late;
 mod liars;
 #[path = "e2e/main_job.rs"]
 mod main_job;
+#[path = "e2e/mount.rs"]
+mod mount;
 #[path = "e2e/one_lan.rs"]
 mod one_lan;
 #[path = "e2e/priority.rs"]

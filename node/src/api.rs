@@ -13,7 +13,7 @@ mod replay;
 mod resource;
 mod server;
 mod stream;
-mod template;
+pub(crate) mod template;
 #[cfg(test)]
 mod tests;
 

@@ -23,6 +23,7 @@ mod invite;
 mod join;
 mod ls;
 mod man;
+mod mount;
 mod peer;
 mod queue;
 mod recover;
@@ -129,6 +130,8 @@ enum Command {
     Dump(dump::Args),
     /// Restore files
     Restore(restore::Args),
+    /// Show every snapshot as a read-only folder tree
+    Mount(mount::Args),
     /// Forget snapshots, by name or all that a policy does not keep
     Forget(retention::ForgetArgs),
     /// Have peers give up what no snapshot wants: to their trash, for 30 days
@@ -236,6 +239,7 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
         Command::Recover(args) => recover::run(context, args).await,
         Command::Run(args) => run::run(context, args).await,
         Command::Node(args) => run::node(context, args).await,
+        Command::Mount(args) => mount::run(context, args).await,
         Command::Config(command) => config::run(context, command).await,
         Command::Folder(command) => context.execute(command.request()?).await,
         Command::Exclude(command) => context.execute(command.request()).await,

@@ -40,6 +40,7 @@ mod listen;
 mod look;
 mod marks;
 mod membership;
+mod mount;
 mod outlook;
 mod peers;
 mod recover;
@@ -164,6 +165,7 @@ impl Engine {
             Request::Verify { files } => self.verify(files, &sink).await,
             Request::Find(request) => self.find(request, &sink).await,
             Request::Restore(options) => self.restore(options, &sink).await,
+            Request::Mount(options) => self.mount(options, &sink).await,
             Request::Forget(options) => self.forget(options, &sink).await,
             Request::Prune { dry_run } => self.prune(dry_run, &sink).await,
             Request::Undelete { snapshots } => self.undelete(&snapshots, &sink).await,

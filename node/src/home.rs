@@ -18,7 +18,7 @@ use proto::keys::{AccountKeys, DeviceCert};
 mod identity;
 mod lock;
 
-pub use identity::{DEVICE_NAME_BYTES_MAX, Identity, fill_random, peer_id, write_private};
+pub use identity::{DEVICE_NAME_BYTES_MAX, Identity, fill_random, peer_id, secret, write_private};
 pub use lock::{HomeLock, busy};
 
 use crate::config::{Config, ConfigFile};
@@ -129,6 +129,11 @@ impl HomePaths {
     /// The bearer token of the API on TCP.
     pub fn api_token(&self) -> PathBuf {
         self.state_dir.join("api.token")
+    }
+
+    /// The password of the WebDAV server.
+    pub fn webdav_password(&self) -> PathBuf {
+        self.state_dir.join("webdav.password")
     }
 
     /// Where anything else lies that belongs to this home's state.

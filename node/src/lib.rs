@@ -14,6 +14,7 @@ pub mod failure;
 pub mod home;
 pub mod human;
 pub mod message;
+pub mod mount;
 pub mod output;
 mod render;
 pub mod request;

@@ -6,15 +6,17 @@ use serde::{Deserialize, Serialize};
 
 mod finding;
 mod history;
+mod mounted;
 mod path;
 mod summary;
 
 pub use finding::{Finding, Level};
 pub use history::{Change, DiffSummary, Group, Retention, Snapshot, StatsSummary, VerifySummary};
+pub use mounted::Mounted;
 pub use path::PathName;
 pub use summary::{
-    CheckSummary, DemoSummary, ForgetSummary, PruneSummary, RecoverSummary, RepairSummary, RestoreSummary, RunSummary,
-    SimulateSummary, Summary, UndeleteSummary,
+    CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, RecoverSummary, RepairSummary,
+    RestoreSummary, RunSummary, SimulateSummary, Summary, UndeleteSummary,
 };
 
 use crate::failure::Failure;
@@ -29,6 +31,8 @@ pub enum Message {
     Ticket(Ticket),
     /// The daemon serves.
     Ready(Ready),
+    /// The snapshots are shown as folders.
+    Mounted(Mounted),
     /// A command's last word.
     Summary(Summary),
     /// Is my data safe.
@@ -431,6 +435,7 @@ messages!(
     Initialized(Initialized),
     Ticket(Ticket),
     Ready(Ready),
+    Mounted(Mounted),
     Summary(Summary),
     Status(Status),
     File(FileStatus),

@@ -159,6 +159,8 @@ pub enum Request {
     },
     /// Restores.
     Restore(Restore),
+    /// Shows the snapshots as folders until the answer is no longer read.
+    Mount(Mount),
     /// Forgets snapshots.
     Forget(Forget),
     /// Gives up what no snapshot wants.
@@ -347,6 +349,18 @@ pub struct Forget {
     pub prune: bool,
     /// Only say what would be done.
     pub dry_run: bool,
+}
+
+/// Where to show the snapshots: at one of these places at least.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mount {
+    /// Absolute folder to mount on.
+    pub at: Option<PathName>,
+    /// Loopback address and port for WebDAV.
+    pub webdav: Option<String>,
+    /// Other users may look, as far as the files' modes let them.
+    pub allow_other: bool,
 }
 
 /// What to restore, and how.

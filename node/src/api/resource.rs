@@ -151,6 +151,16 @@ pub const RESOURCES: &[Resource] = &[
         ],
     ),
     row(
+        "mount",
+        "POST",
+        "/mounts",
+        &[
+            ("at", Kind::Path),
+            ("webdav", Kind::Text),
+            ("allow_other", Kind::Boolean),
+        ],
+    ),
+    row(
         "forget",
         "POST",
         "/retentions",
@@ -394,7 +404,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::message::PathName;
-    use crate::request::{DumpFormat, Find, Forget, GroupBy, Overwrite, PeerAdd, Restore, SnapshotFilter, Tag};
+    use crate::request::{DumpFormat, Find, Forget, GroupBy, Mount, Overwrite, PeerAdd, Restore, SnapshotFilter, Tag};
 
     /// One of each request, with values that are hard on URIs.
     pub fn every_request() -> Vec<Request> {
@@ -505,6 +515,11 @@ pub(super) mod tests {
                 via: vec!["dir:/mnt".into()],
                 before: Some(jiff::Timestamp::UNIX_EPOCH),
             },
+            Request::Mount(Mount {
+                at: Some(PathName(b"/mnt/\xff".to_vec())),
+                webdav: Some("127.0.0.1:0".into()),
+                allow_other: true,
+            }),
             Request::Forget(Forget {
                 snapshots: vec!["latest~1".into()],
                 keep_last: 3,

@@ -25,7 +25,7 @@ use super::resource::{RESOURCES, Resource, entry};
 use super::stream::Format;
 use super::template;
 use crate::failure::{Exit, Failure};
-use crate::home::{HomePaths, create_private_dir, fill_random, write_private};
+use crate::home::{HomePaths, create_private_dir, secret};
 use crate::output::Output;
 
 /// Longest body that is read.
@@ -133,23 +133,7 @@ fn bind_socket(socket: &Path) -> Result<UnixListener, Failure> {
 impl LoopbackToken {
     /// The home's token, made when it is first asked for.
     fn of(paths: &HomePaths) -> Result<Self, Failure> {
-        let path = paths.api_token();
-        if !path.exists() {
-            let mut random = Zeroizing::new([0; 32]);
-            fill_random(random.as_mut())?;
-            let token = Zeroizing::new(data_encoding::HEXLOWER.encode(random.as_ref()));
-            write_private(&path, token.as_bytes())?;
-        }
-        let text = fs::read_to_string(&path)
-            .map_err(|error| Failure::context(format!("`{}` cannot be read: {error}", path.display()), &error))?;
-        let token = Zeroizing::new(text.trim().to_owned());
-        if token.len() < 32 {
-            return Err(
-                Failure::new(Exit::Failed, format!("`{}` holds no token", path.display()))
-                    .hint("remove the file: a new one is made"),
-            );
-        }
-        Ok(Self(Arc::new(token)))
+        Ok(Self(Arc::new(secret(&paths.api_token())?)))
     }
 }
 

@@ -122,6 +122,7 @@ fn is_long(request: &Request) -> bool {
         request,
         Request::RunOnce { .. }
             | Request::Restore(_)
+            | Request::Mount(_)
             | Request::Recover { .. }
             | Request::Check { .. }
             | Request::Verify { .. }

@@ -146,6 +146,29 @@ fn damaged(path: &Path, reason: &str) -> Failure {
     .hint("restore the file, or take the account over in another home with `gridbackup recover`")
 }
 
+/// The random password in a file, in hexadecimal; made when it is first asked for.
+pub fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    if !path.exists() {
+        let mut random = Zeroizing::new([0; 32]);
+        fill_random(random.as_mut())?;
+        let secret = Zeroizing::new(data_encoding::HEXLOWER.encode(random.as_ref()));
+        write_private(path, secret.as_bytes())?;
+    }
+    let text = fs::read_to_string(path)
+        .map_err(|error| Failure::context(format!("`{}` cannot be read: {error}", path.display()), &error))?;
+    let secret = Zeroizing::new(text.trim().to_owned());
+    if secret.len() < SECRET_DIGITS_MIN {
+        return Err(
+            Failure::new(Exit::Failed, format!("`{}` holds no secret", path.display()))
+                .hint("remove the file: a new one is made"),
+        );
+    }
+    Ok(secret)
+}
+
+/// A shorter secret was not made by us, and could be guessed.
+const SECRET_DIGITS_MIN: usize = 32;
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;

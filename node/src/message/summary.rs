@@ -22,6 +22,8 @@ pub enum Summary {
     Demo(DemoSummary),
     /// `simulate`.
     Simulate(SimulateSummary),
+    /// `mount`.
+    Mount(MountSummary),
     /// `forget`.
     Forget(ForgetSummary),
     /// `prune`, `forget --prune`.
@@ -92,6 +94,21 @@ pub struct RestoreSummary {
     /// Nothing was written: it was asked what would be.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// `mount`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MountSummary {
+    /// Bytes fetched from peers.
+    pub bytes_fetched: u64,
+    /// Ranges of shares fetched: round trips to peers.
+    pub ranges_fetched: u64,
+    /// Names of the peers that served.
+    pub peers_used: Vec<String>,
+    /// Names of the peers that served damaged shares.
+    pub peers_bad: Vec<String>,
+    /// Time mounted.
+    pub seconds: f64,
 }
 
 /// `recover`.

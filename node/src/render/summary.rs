@@ -4,8 +4,8 @@ use super::history;
 use super::text::{count, percent, seconds, short};
 use crate::human::ByteSize;
 use crate::message::{
-    CheckSummary, DemoSummary, ForgetSummary, PruneSummary, RecoverSummary, RepairSummary, RestoreSummary, RunSummary,
-    SimulateSummary, Summary, UndeleteSummary,
+    CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, RecoverSummary, RepairSummary,
+    RestoreSummary, RunSummary, SimulateSummary, Summary, UndeleteSummary,
 };
 
 /// A summary in one line.
@@ -18,6 +18,7 @@ pub fn text(summary: &Summary) -> String {
         Summary::Repair(repair) => repair_text(repair),
         Summary::Demo(demo) => demo_text(demo),
         Summary::Simulate(simulate) => simulate_text(simulate),
+        Summary::Mount(mount) => mount_text(mount),
         Summary::Forget(forget) => forget_text(forget),
         Summary::Prune(prune) => prune_text(prune),
         Summary::Undelete(undelete) => undelete_text(undelete),
@@ -194,6 +195,16 @@ fn forget_text(forget: &ForgetSummary) -> String {
         "{verb} {}, {} stay",
         count(forget.snapshots_forgotten, "snapshot", "snapshots"),
         forget.snapshots_kept
+    )
+}
+
+fn mount_text(mount: &MountSummary) -> String {
+    let peers = count(mount.peers_used.len() as u64, "peer", "peers");
+    let ranges = count(mount.ranges_fetched, "range", "ranges");
+    format!(
+        "Unmounted after {}: {} fetched from {peers} in {ranges}",
+        seconds(mount.seconds),
+        ByteSize(mount.bytes_fetched)
     )
 }
 

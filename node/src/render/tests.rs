@@ -51,6 +51,13 @@ fn every_message() -> Vec<Message> {
             api: "unix:/x".into(),
         }
         .into(),
+        Mounted {
+            at: Some("/mnt".into()),
+            webdav: Some("http://127.0.0.1:1/".into()),
+            password: Some("secret".into()),
+        }
+        .into(),
+        Summary::Mount(MountSummary::default()).into(),
         Summary::Run(RunSummary {
             snapshot: Some("abcdef0123456789".into()),
             complete: true,
@@ -218,6 +225,7 @@ fn the_fields_that_scripts_read_are_there() {
         ("initialized", &["account", "device", "peer_id", "phrase"]),
         ("ticket", &["ticket", "expires"]),
         ("ready", &["peer_id", "addresses", "api"]),
+        ("mounted", &["at", "webdav", "password"]),
         (
             "status",
             &[

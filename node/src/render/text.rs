@@ -6,8 +6,8 @@ use super::table::Row;
 use super::{Style, history, qr, summary};
 use crate::human::{ByteSize, Period};
 use crate::message::{
-    Advice, Entry, FileState, Finding, Initialized, Job, Level, Message, Peer, PeerKind, Problem, Snapshot, Status,
-    Summary,
+    Advice, Entry, FileState, Finding, Initialized, Job, Level, Message, Mounted, Peer, PeerKind, Problem, Snapshot,
+    Status, Summary,
 };
 
 /// Hexadecimal digits of an id that people see: enough to name one snapshot of a lifetime.
@@ -65,6 +65,7 @@ pub fn text(message: &Message, style: &Style) -> String {
                 ready.api
             )
         }
+        Message::Mounted(mounted) => mounted_text(mounted),
         Message::File(file) => {
             let state = file_state(file.state);
             format!(
@@ -108,6 +109,14 @@ pub fn text(message: &Message, style: &Style) -> String {
         Message::Progress(_) | Message::Peer(_) | Message::Snapshot(_) | Message::Job(_) => return String::new(),
     };
     clean(&line) + "\n"
+}
+
+fn mounted_text(mounted: &Mounted) -> String {
+    let mut places: Vec<String> = mounted.at.iter().cloned().collect();
+    if let (Some(url), Some(password)) = (&mounted.webdav, &mounted.password) {
+        places.push(format!("{url} (WebDAV, any user name, password {password})"));
+    }
+    format!("Snapshots are at {}; Ctrl-C to end", places.join(" and "))
 }
 
 fn finding_text(finding: &Finding, style: &Style) -> String {
