@@ -218,7 +218,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let kept = timed("judge by a policy and forget", || {
         let kept = db.read(tree::kept)?;
         let records: Vec<SnapshotRecord> = kept.into_iter().map(|known| known.record).collect();
-        let reasons = retention::judge(&records, &policy, 0);
+        let reasons = retention::judge(&records, &policy, i64::MAX, 0);
         let going = records.iter().zip(&reasons).filter(|(_, why)| why.is_empty());
         let going: Vec<u64> = going.map(|(record, _)| record.seq).collect();
         db.write_durable(|tx| tree::forget(tx, &going, 1))?;

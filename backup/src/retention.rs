@@ -1,7 +1,8 @@
 //! Which snapshots a policy keeps, and why. Pure: no catalog, no clock.
 //!
 //! Snapshots of different roots are judged apart: a policy that kept the last one of all would forget everything that was
-//! backed up by another command.
+//! backed up by another command. A snapshot whose time cannot be right, later than now or earlier than one made before it, neither goes
+//! nor takes the place of another: whoever got hold of a client must not push good snapshots out by forged dates.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -46,6 +47,8 @@ pub enum Reason {
     Monthly,
     /// The newest of its year.
     Yearly,
+    /// Its time cannot be right: look at it.
+    Clock,
 }
 
 impl Reason {
@@ -59,16 +62,30 @@ impl Reason {
             Self::Weekly => "weekly",
             Self::Monthly => "monthly",
             Self::Yearly => "yearly",
+            Self::Clock => "clock",
         }
     }
 }
 
-/// For each snapshot, in the order given, why it is kept; no reason: it may go. `utc_offset_secs` says where days begin.
-pub fn judge(snapshots: &[SnapshotRecord], policy: &Policy, utc_offset_secs: i32) -> Vec<Vec<Reason>> {
+/// For each snapshot, in the order given, why it is kept; no reason: it may go. `utc_offset_secs` says where days begin. A policy
+/// that keeps nothing keeps nothing.
+pub fn judge(snapshots: &[SnapshotRecord], policy: &Policy, now_ns: i64, utc_offset_secs: i32) -> Vec<Vec<Reason>> {
     let mut reasons = vec![Vec::new(); snapshots.len()];
+    if *policy == Policy::default() {
+        return reasons;
+    }
     let mut groups: BTreeMap<&[PathBytes], Vec<usize>> = BTreeMap::new();
-    for (index, snapshot) in snapshots.iter().enumerate() {
-        groups.entry(&snapshot.roots).or_default().push(index);
+    let mut as_made: Vec<usize> = (0..snapshots.len()).collect();
+    as_made.sort_by_key(|index| snapshots[*index].seq);
+    let mut newest_ns = i64::MIN;
+    for index in as_made {
+        let snapshot = &snapshots[index];
+        if (newest_ns..=now_ns).contains(&snapshot.time_ns) {
+            newest_ns = snapshot.time_ns;
+            groups.entry(&snapshot.roots).or_default().push(index);
+        } else {
+            reasons[index].push(Reason::Clock);
+        }
     }
     for mut group in groups.into_values() {
         group.sort_by_key(|index| std::cmp::Reverse((snapshots[*index].time_ns, snapshots[*index].seq)));
@@ -158,7 +175,7 @@ mod tests {
         let all: Vec<_> = (0..hours)
             .map(|hour| snapshot(1 + (hours - hour) as u64, NOON_NS - hour * HOUR_NS, "/home"))
             .collect();
-        let judged = judge(&all, &policy, 0);
+        let judged = judge(&all, &policy, NOON_NS, 0);
         (0..hours).filter(|hour| !judged[*hour as usize].is_empty()).collect()
     }
 
@@ -193,9 +210,13 @@ mod tests {
             ..Policy::default()
         };
         let all: Vec<_> = (0..24)
-            .map(|hour| snapshot(hour + 1, NOON_NS - hour as i64 * HOUR_NS, "/"))
+            .map(|hour| snapshot(24 - hour, NOON_NS - hour as i64 * HOUR_NS, "/"))
             .collect();
-        let kept = |offset| judge(&all, &daily, offset).iter().rposition(|why| !why.is_empty());
+        let kept = |offset| {
+            judge(&all, &daily, NOON_NS, offset)
+                .iter()
+                .rposition(|why| !why.is_empty())
+        };
         assert_eq!((kept(0), kept(2 * 3_600)), (Some(13), Some(15)));
     }
 
@@ -210,10 +231,37 @@ mod tests {
             snapshot(2, NOON_NS, "/b"),
             snapshot(3, NOON_NS, "/b"),
         ];
-        assert_eq!(judge(&all, &last, 0), [vec![Reason::Last], vec![], vec![Reason::Last]]);
+        assert_eq!(
+            judge(&all, &last, NOON_NS, 0),
+            [vec![Reason::Last], vec![], vec![Reason::Last]]
+        );
+    }
+
+    /// Snapshots so many hours before noon.
+    fn made_in_order(mut hours: Vec<i64>) -> Vec<SnapshotRecord> {
+        hours.sort_unstable_by_key(|hour| std::cmp::Reverse(*hour));
+        let all = hours.iter().enumerate();
+        all.map(|(at, hour)| snapshot(at as u64, NOON_NS - hour * HOUR_NS, "/"))
+            .collect()
     }
 
     proptest! {
+        #[test]
+        fn forged_dates_push_no_good_snapshot_out(
+            times in prop::collection::vec(1i64..400 * 24, 1..40),
+            forged in prop::collection::vec(any::<i64>(), 0..40),
+            daily in 0u32..4, weekly in 0u32..4, yearly in 0u32..4, within_secs in prop::option::of(0u64..40_000_000),
+        ) {
+            let policy = Policy { daily, weekly, yearly, within_secs, ..Policy::default() };
+            let good = made_in_order(times);
+            let newest_ns = good.last().expect("there is one").time_ns;
+            let forged = forged.into_iter().filter(|time_ns| !(newest_ns..=NOON_NS).contains(time_ns));
+            let mut all = good.clone();
+            all.extend(forged.zip(1_000..).map(|(time_ns, seq)| snapshot(seq, time_ns, "/")));
+            let (alone, among) = (judge(&good, &policy, NOON_NS, 0), judge(&all, &policy, NOON_NS, 0));
+            assert_eq!(alone[..], among[..good.len()]);
+        }
+
         #[test]
         fn a_policy_keeps_the_newest_and_no_more_than_it_says(
             times in prop::collection::vec(0i64..400 * 24, 1..60),
@@ -221,14 +269,14 @@ mod tests {
             offset in any::<i8>(),
         ) {
             let policy = Policy { last, hourly, daily, weekly, monthly, yearly, within_secs: None };
-            let all: Vec<_> = times.iter().enumerate().map(|(at, hour)| snapshot(at as u64, NOON_NS - hour * HOUR_NS, "/")).collect();
-            let judged = judge(&all, &policy, i32::from(offset) * 600);
+            let all = made_in_order(times);
+            let judged = judge(&all, &policy, NOON_NS, i32::from(offset) * 600);
             let kept = judged.iter().filter(|why| !why.is_empty()).count() as u32;
             assert!(kept <= last + hourly + daily + weekly + monthly + yearly);
             let newest = (0..all.len()).max_by_key(|at| (all[*at].time_ns, all[*at].seq)).unwrap();
             assert_eq!(judged[newest].is_empty(), policy == Policy::default());
             let again: Vec<_> = all.iter().zip(&judged).filter(|(_, why)| !why.is_empty()).map(|(snapshot, _)| snapshot.clone()).collect();
-            assert!(judge(&again, &policy, i32::from(offset) * 600).iter().all(|why| !why.is_empty()), "what was kept stays");
+            assert!(judge(&again, &policy, NOON_NS, i32::from(offset) * 600).iter().all(|why| !why.is_empty()), "what was kept stays");
         }
     }
 }

@@ -19,6 +19,7 @@ use proto::log_record::SnapshotRecord;
 use upload_queue::db::DbError;
 
 pub use amend::{amend, withdraw};
+pub(crate) use complete::mark_complete;
 pub use complete::snapshot_complete;
 pub use diff::{Pair, VisitPair, diff};
 pub use forget::{find_forgotten, forget, forgotten, forgotten_ranges, kept, unforget};

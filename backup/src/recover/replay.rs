@@ -142,6 +142,7 @@ pub(super) fn finish(
     tree::replay_forgotten(tx, adopted.root.forgotten.as_deref().unwrap_or_default())?;
     content::set_published(tx, &adopted)?;
     content::choose_twins(tx)?;
+    tree::mark_complete(tx)?;
     let kept: Vec<u64> = tree::kept(tx)?.iter().map(|snapshot| snapshot.record.seq).collect();
     live::record(tx, &live::wanted(tx, &kept)?, 0)?;
     Ok(())

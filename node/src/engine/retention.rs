@@ -243,7 +243,7 @@ fn judge(
         );
     }
     let records: Vec<SnapshotRecord> = kept.iter().map(|snapshot| snapshot.record.clone()).collect();
-    let reasons = retention::judge(&records, &policy, clock::utc_offset_secs());
+    let reasons = retention::judge(&records, &policy, clock::now_ns(), clock::utc_offset_secs());
     let (mut staying, mut going) = (Vec::new(), Vec::new());
     for (snapshot, reasons) in kept.into_iter().zip(reasons) {
         let seq = snapshot.record.seq;
@@ -271,7 +271,8 @@ fn reasons_of(marks: &Marks, request: &Forget) -> Vec<String> {
     let reasons = [("tag", tagged), ("pinned", marks.pinned)];
     reasons
         .into_iter()
-        .filter_map(|(reason, holds)| holds.then(|| reason.to_owned()))
+        .filter(|(_, holds)| *holds)
+        .map(|(reason, _)| reason.to_owned())
         .collect()
 }
 
