@@ -33,6 +33,8 @@ mod mount;
 mod one_lan;
 #[path = "e2e/priority.rs"]
 mod priority;
+#[path = "e2e/pruned.rs"]
+mod pruned;
 #[path = "e2e/steward.rs"]
 mod steward;
 #[path = "e2e/two_nats.rs"]

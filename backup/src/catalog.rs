@@ -36,6 +36,11 @@ pub const MIGRATIONS: &[Migration] = &[
         version: 1,
         sql: include_str!("../migrations/marks-0001.sql"),
     },
+    Migration {
+        component: "moves",
+        version: 1,
+        sql: include_str!("../migrations/moves-0001.sql"),
+    },
 ];
 
 /// Opens `catalog.db`, creating it if it is not there.

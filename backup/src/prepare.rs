@@ -33,6 +33,8 @@ mod metadata;
 mod outbox;
 mod settle;
 
+pub mod repack;
+
 /// Everything the write side works with.
 #[derive(Clone)]
 pub struct Writer {

@@ -44,6 +44,7 @@ mod mount;
 mod outlook;
 mod peers;
 mod recover;
+mod repack;
 mod repair;
 mod restore;
 mod retention;

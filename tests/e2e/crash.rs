@@ -14,7 +14,7 @@ use tests::home::{Home, path_str};
 use crate::main_job::{back_up, make_source, recover_and_restore};
 
 /// How often a process is killed: enough to hit every stage at full scale, a taste of it in CI.
-fn kills() -> u32 {
+pub fn kills() -> u32 {
     if std::env::var("GRIDBACKUP_TEST_SCALE").as_deref() == Ok("full") {
         25
     } else {

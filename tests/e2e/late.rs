@@ -13,8 +13,25 @@ use crate::healing::wait_until;
 use crate::main_job::make_source;
 
 const LATE: Duration = Duration::from_secs(5);
+/// What a kill may cost: two packs that were on their way.
+const IN_FLIGHT_BYTES: u64 = 32 << 20;
 /// What finding out that two friends are late may take: the first wait for them.
-const FINDING_OUT: Duration = Duration::from_secs(4);
+const FINDING_OUT: Duration = Duration::from_secs(2);
+/// And what the rest may take longer: shares are built from others.
+const TIMES_MAX: f64 = 1.3;
+
+fn is_full_scale() -> bool {
+    std::env::var("GRIDBACKUP_TEST_SCALE").as_deref() == Ok("full")
+}
+
+/// In memory when seconds are compared: how long a disk takes to write the same bytes varies more than what is to be seen.
+fn folder() -> Result<tempfile::TempDir> {
+    let in_memory = Path::new("/dev/shm");
+    if is_full_scale() && in_memory.is_dir() {
+        return Ok(tempfile::tempdir_in(in_memory)?);
+    }
+    Ok(tempfile::tempdir()?)
+}
 
 /// Five friends; the last two are reached through proxies.
 fn grid_with_bad_lines(dir: &Path) -> Result<(Grid, Vec<Proxy>)> {
@@ -43,7 +60,7 @@ fn grid_with_bad_lines(dir: &Path) -> Result<(Grid, Vec<Proxy>)> {
 
 #[test]
 fn two_friends_whose_answers_come_late_hardly_slow_a_restore_down() -> Result<()> {
-    let dir = tempfile::tempdir()?;
+    let dir = folder()?;
     let source = dir.path().join("source");
     make_source(&source)?;
     let (grid, proxies) = grid_with_bad_lines(dir.path())?;
@@ -55,32 +72,33 @@ fn two_friends_whose_answers_come_late_hardly_slow_a_restore_down() -> Result<()
         Ok(peers.len() == 5 && peers.iter().all(|peer| peer["reach"] == "direct"))
     })?;
     grid.owner.ok(["run", "--once", path_str(&source)?])?;
-    let restore = |name: &str| -> Result<(Duration, Said)> {
-        let target = dir.path().join(name);
+    let restore = |late: Duration| -> Result<(f64, Said)> {
+        proxies.iter().for_each(|proxy| proxy.answer_late(late));
+        let target = dir.path().join("target");
         let start = Instant::now();
         let said = grid.owner.ok(["restore", "latest", "--target", path_str(&target)?])?;
-        let took = start.elapsed();
+        let took = start.elapsed().as_secs_f64();
         assert_same(&source, &target.join(source.strip_prefix("/")?))?;
         std::fs::remove_dir_all(&target)?;
         Ok((took, said))
     };
-    let behind_proxies = |said: &Said| {
-        let used = said.last()["peers_used"].to_string();
-        used.contains("node4") || used.contains("node5")
-    };
-    let (fast, said_fast) = restore("fast")?;
-    ensure!(behind_proxies(&said_fast), "{}", said_fast.last());
-    proxies.iter().for_each(|proxy| proxy.answer_late(LATE));
-    let (late, said_late) = restore("late")?;
+    let (first, said_first) = restore(Duration::ZERO)?;
+    let used = said_first.last()["peers_used"].to_string();
+    ensure!(used.contains("node4") && used.contains("node5"), "{used}");
+    let (second, _) = restore(Duration::ZERO)?;
+    let (late, said_late) = restore(LATE)?;
+    let fast = first.min(second);
     eprintln!(
-        "restore: {:.2} s, with two of five friends {} s late {:.2} s; fetched {} and {} bytes",
-        fast.as_secs_f64(),
+        "restore: {first:.2} and {second:.2} s, with two of five friends {} s late {late:.2} s: {:.2}; fetched {} and {} bytes",
         LATE.as_secs(),
-        late.as_secs_f64(),
-        said_fast.number("bytes_fetched"),
+        late / fast,
+        said_first.number("bytes_fetched"),
         said_late.number("bytes_fetched")
     );
-    ensure!(late < 2 * fast + FINDING_OUT, "{late:?} instead of {fast:?}");
+    ensure!(
+        late < TIMES_MAX * fast + FINDING_OUT.as_secs_f64(),
+        "{late} instead of {fast} s"
+    );
     drop(daemon);
     Ok(())
 }
@@ -121,5 +139,9 @@ fn a_restore_killed_ten_times_ends_identical_and_fetches_little_twice() -> Resul
         "fetched {fetched} bytes in eleven runs, {} undisturbed",
         undisturbed.number("bytes_fetched")
     );
+    // What was on its way at a kill is fetched again: batches of 16 MiB, which are much of a small source.
+    let slack = if is_full_scale() { 0 } else { 10 * IN_FLIGHT_BYTES };
+    let limit = undisturbed.number("bytes_fetched") * 11 / 10 + slack;
+    ensure!(fetched <= limit, "{fetched} bytes of {limit}");
     assert_same(&source, &target.join(source.strip_prefix("/")?))
 }

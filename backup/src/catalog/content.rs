@@ -13,6 +13,7 @@ use upload_queue::db::DbError;
 use upload_queue::packs::PackRow;
 
 pub mod live;
+pub mod moves;
 pub mod publish;
 
 /// A catalog's version ids start somewhere in the lower half of what SQLite can count, and never come to its end.
@@ -87,6 +88,11 @@ pub fn add_chunks(tx: &Transaction<'_>, pack: PackRow, slots: &[ChunkSlot]) -> R
     )
 }
 
+/// As `add_chunks`, but whatever their places were so far.
+fn put_chunks(tx: &Transaction<'_>, pack: PackRow, slots: &[ChunkSlot]) -> Result<(), DbError> {
+    insert_chunks(tx, "INSERT OR REPLACE INTO chunk VALUES (?1, ?2, ?3)", pack, slots)
+}
+
 /// As `add_chunks`, in a catalog that is being rebuilt: until all packs and their holders are known, chunks that several
 /// packs have keep all their places. `choose_twins` ends that.
 pub fn replay_chunks(tx: &Transaction<'_>, pack: PackRow, slots: &[ChunkSlot]) -> Result<(), DbError> {
@@ -143,6 +149,16 @@ fn insert_chunks(tx: &Transaction<'_>, statement: &str, pack: PackRow, slots: &[
             pack.0 << OFFSET_BITS | i64::from(slot.offset),
             lens
         ])?;
+    }
+    Ok(())
+}
+
+/// Calls `visit` with the place of every chunk.
+pub fn for_each_chunk(conn: &Connection, visit: &mut dyn FnMut(ChunkPlace)) -> Result<(), DbError> {
+    let mut query = conn.prepare_cached("SELECT id, place, lens FROM chunk")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        visit(chunk_place(ChunkId(row.get(0)?), row.get(1)?, row.get(2)?));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use proto::cap_index::ChunkSlot;
 use proto::id::VersionId;
 use proto::log_record::Meta;
 use rusqlite::Transaction;
@@ -22,9 +23,12 @@ use super::pipeline::Run;
 use super::read_file::path_buf;
 use super::{WriteError, WriteEvent};
 
+/// Records the chunks of a pack in the transaction that records the pack.
+pub type RecordChunks = fn(&Transaction<'_>, PackRow, &[ChunkSlot]) -> Result<(), DbError>;
+
 impl Run<'_> {
-    /// Seals and delivers a pack of chunks. The files that it completes are recorded with it.
-    pub fn deliver_data(&self, pack: FullPack) -> Result<(), WriteError> {
+    /// Seals and delivers a pack of chunks, recorded by `record`. The files that it completes are recorded with it.
+    pub fn deliver_data(&self, pack: FullPack, record: RecordChunks) -> Result<(), WriteError> {
         let FullPack {
             number,
             shape,
@@ -40,7 +44,7 @@ impl Run<'_> {
             let (completed, ledger, queue) = (completed.clone(), self.ledger.clone(), self.writer.queue.clone());
             let slots = slots.clone();
             move |tx: &Transaction<'_>, row: PackRow| {
-                content::add_chunks(tx, row, &slots)?;
+                record(tx, row, &slots)?;
                 publish::add_unlisted(tx, row, &slots)?;
                 let files = ledger.recording(number);
                 record_files(tx, &queue, &files)?;

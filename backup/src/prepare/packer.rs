@@ -145,14 +145,34 @@ pub fn pack_memory_bytes(k: u8, n: u8) -> usize {
     usize::from(k + n) * ShareSize::Large.stored_bytes()
 }
 
+/// So many packs of small shares take half of the bytes of one of large shares.
+const SMALL_PACKS_MAX: usize = ShareSize::Large.data_bytes() / ShareSize::Small.data_bytes() / 2;
+
+/// Bytes of all shares of the packs that so many bytes of chunks go into, if they are cut evenly.
+pub fn shares_bytes((k, n): (u8, u8), chunk_bytes: u64) -> u64 {
+    let shape = |share| PackShape { k, n, share };
+    let plain = |share| shape(share).plain_bytes() as u64;
+    let stored = |share: ShareSize| u64::from(n) * share.stored_bytes() as u64;
+    let (full, rest) = (
+        chunk_bytes / plain(ShareSize::Large),
+        chunk_bytes % plain(ShareSize::Large),
+    );
+    let small = rest.div_ceil(plain(ShareSize::Small));
+    let last = match small {
+        0 => 0,
+        _ if small <= SMALL_PACKS_MAX as u64 => small * stored(ShareSize::Small),
+        _ => stored(ShareSize::Large),
+    };
+    full * stored(ShareSize::Large) + last
+}
+
 /// The last pack as packs of small shares, if all of its chunks fit and that takes at most half of the bytes.
 fn split(pack: FullPack) -> Vec<FullPack> {
     let shape = PackShape {
         share: ShareSize::Small,
         ..pack.shape
     };
-    let packs_max = ShareSize::Large.data_bytes() / ShareSize::Small.data_bytes() / 2;
-    let Some(groups) = groups(&pack.slots, shape.plain_bytes(), packs_max) else {
+    let Some(groups) = groups(&pack.slots, shape.plain_bytes(), SMALL_PACKS_MAX) else {
         return vec![pack];
     };
     groups
@@ -277,6 +297,21 @@ mod tests {
             panic!("a pack was finished")
         };
         assert_eq!(pack.slots.len(), 1);
+    }
+
+    #[test]
+    fn chunks_cut_evenly_take_the_bytes_that_are_foretold() {
+        for lens in [&[][..], &[100 * KIB; 3], &[400 * KIB; 5], &[3 * MIB; 2], &[MIB; 20]] {
+            let taken: usize = pack(lens)
+                .iter()
+                .map(|pack| usize::from(pack.shape.n) * pack.shape.share.stored_bytes())
+                .sum();
+            assert_eq!(
+                shares_bytes((2, 3), lens.iter().sum::<usize>() as u64),
+                taken as u64,
+                "{lens:?}"
+            );
+        }
     }
 
     #[test]

@@ -16,10 +16,11 @@ use upload_queue::job::Job;
 use upload_queue::queue::BatchLimits;
 use upload_queue::uploader::{DrainReport, UploadError};
 
-use crate::catalog::tree;
+use crate::catalog::{content, tree};
 
 use super::budget::Budget;
 use super::chunk::Chunker;
+use super::commit::RecordChunks;
 use super::ledger::Ledger;
 use super::metadata::InlineSections;
 use super::packer::{Packer, Parcel, pack_memory_bytes};
@@ -94,7 +95,8 @@ pub fn publish(writer: &Writer, events: &(dyn Fn(WriteEvent) + Sync)) -> Result<
 }
 
 impl<'a> Run<'a> {
-    fn new(
+    /// A run that has not begun.
+    pub fn new(
         writer: &'a Writer,
         stop: &'a AtomicBool,
         events: &'a (dyn Fn(WriteEvent) + Sync),
@@ -145,7 +147,7 @@ impl<'a> Run<'a> {
             let sealers: Vec<_> = (0..threads)
                 .map(|_| {
                     let full = full.clone();
-                    scope.spawn(move || self.watched(|| self.seal_parcels(&full)))
+                    scope.spawn(move || self.watched(|| self.seal_parcels(&full, content::add_chunks)))
                 })
                 .collect();
             drop(full);
@@ -170,7 +172,7 @@ impl<'a> Run<'a> {
     }
 
     /// Runs a thread's work; the others stop when it fails or panics.
-    fn watched<T>(&self, work: impl FnOnce() -> Result<T, WriteError>) -> Result<T, WriteError> {
+    pub fn watched<T>(&self, work: impl FnOnce() -> Result<T, WriteError>) -> Result<T, WriteError> {
         struct Flag<'f>(&'f AtomicBool, bool);
         impl Drop for Flag<'_> {
             fn drop(&mut self) {
@@ -183,12 +185,13 @@ impl<'a> Run<'a> {
         worked
     }
 
-    fn seal_parcels(&self, full: &Receiver<Parcel>) -> Result<(), WriteError> {
+    /// Seals and delivers what comes; `record` records the chunks of a pack.
+    pub fn seal_parcels(&self, full: &Receiver<Parcel>, record: RecordChunks) -> Result<(), WriteError> {
         for parcel in full {
             match parcel {
                 Parcel::End => break,
                 _ if self.failed.load(Ordering::Relaxed) || self.stalled.load(Ordering::Relaxed) => {}
-                Parcel::Data(pack) => self.unless_stalled(self.deliver_data(pack))?,
+                Parcel::Data(pack) => self.unless_stalled(self.deliver_data(pack, record))?,
                 Parcel::Inline(sections) => {
                     let _not_while_publishing = self.gate.read().unwrap_or_else(PoisonError::into_inner);
                     self.unless_stalled(self.deliver_inline(sections))?;
@@ -224,7 +227,7 @@ impl<'a> Run<'a> {
     }
 
     /// Waits for what is on its way, publishing meanwhile.
-    fn drain(&self) -> Result<DrainReport, WriteError> {
+    pub fn drain(&self) -> Result<DrainReport, WriteError> {
         let runtime = &self.writer.runtime;
         let uploader = self.writer.uploader.clone();
         let mut drained = runtime.spawn(async move { uploader.drain().await });
@@ -342,7 +345,7 @@ impl<'a> Run<'a> {
 }
 
 /// Waits for all threads; the first failure is the answer.
-fn join_all(threads: Vec<ScopedJoinHandle<'_, Result<(), WriteError>>>) -> Result<(), WriteError> {
+pub fn join_all(threads: Vec<ScopedJoinHandle<'_, Result<(), WriteError>>>) -> Result<(), WriteError> {
     let mut all = Ok(());
     for thread in threads {
         let worked = thread

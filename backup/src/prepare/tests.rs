@@ -29,6 +29,7 @@ use crate::restore::Reader;
 use crate::scan::{ScanOptions, ScanSummary, scan};
 
 mod forgetting;
+mod repacking;
 
 const PEERS: usize = 4;
 

@@ -380,6 +380,15 @@ impl Reader {
         self.read_row(row, &ranges, stats).await
     }
 
+    /// The same, each checked against its id.
+    pub(crate) async fn read_checked(&self, row: PackRow, slots: &[ChunkSlot]) -> Result<Vec<Bytes>, RestoreError> {
+        let chunks = self.read_slots(row, slots, &Mutex::default()).await?;
+        for (slot, stored) in slots.iter().zip(&chunks) {
+            open_chunk(self, slot, stored)?;
+        }
+        Ok(chunks)
+    }
+
     /// Ranges of a pack that the catalog knows.
     pub(crate) async fn read_row(
         &self,

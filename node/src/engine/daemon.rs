@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::engine::{Engine, Mode, clock};
+use crate::engine::{Engine, Mode};
 use crate::failure::{Exit, Failure};
 use crate::home::peer_id;
-use crate::message::{Event, Message, Ready};
+use crate::message::{Message, Ready};
 use crate::output::{Output, Sink, channel};
 
 /// Shortest time between two backups, whatever the config says.
@@ -84,12 +84,7 @@ impl Engine {
         };
         if let (Err(failure), ()) = tokio::join!(run, listen) {
             tracing::error!(%failure, "backup failed");
-            let event = Event {
-                time: clock::timestamp(clock::now_ns()),
-                event: "backup_failed".to_owned(),
-                text: failure.to_string(),
-            };
-            let _nobody_reads = sink.send(event).await;
+            self.tell("backup_failed", failure.to_string(), sink).await;
         }
     }
 

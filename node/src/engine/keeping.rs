@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::engine::Engine;
 use crate::engine::dir_peer::DirPeer;
-use crate::engine::{Engine, clock};
-use crate::message::Event;
 use crate::output::Sink;
 
 /// Time between two rounds. Chosen: days are what counts, and a round over an empty trash costs next to nothing.
@@ -67,12 +66,7 @@ impl Engine {
                 continue;
             }
             tracing::warn!("{}", alarm.text);
-            let event = Event {
-                time: clock::timestamp(clock::now_ns()),
-                event: "alarm".to_owned(),
-                text: alarm.text,
-            };
-            let _nobody_reads = sink.send(event).await;
+            self.tell("alarm", alarm.text, sink).await;
         }
         *told = now;
     }

@@ -4,6 +4,7 @@
 //! friends, and only then are peers told to give shares up. Each step is found undone and done again by the next `prune`.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use backup::catalog::content::live::{self, Wanted};
@@ -76,10 +77,21 @@ impl Engine {
     /// Gives up what the snapshots `kept`, ascending, do not want.
     async fn prune_to(&self, kept: Vec<u64>, dry_run: bool, sink: &Sink) -> Result<Exit, Failure> {
         let started = Instant::now();
-        let wanted = self.wanted(kept).await?;
+        if !dry_run {
+            self.finish_repacking()?;
+        }
+        let mut wanted = Arc::new(self.wanted(kept.clone()).await?);
+        let plan = self.plan_repacking(&wanted).await?;
+        let (packs_repacked, bytes_repacked) = (plan.packs.len() as u64, plan.copied_bytes);
+        if !dry_run && packs_repacked > 0 {
+            self.repack(plan, sink).await?;
+            wanted = self.wanted(kept).await?.into();
+        }
         let mut summary = PruneSummary {
             packs_wanted: wanted.live.len() as u64,
             packs_dropped: wanted.dying.len() as u64,
+            packs_repacked,
+            bytes_repacked,
             dry_run,
             ..PruneSummary::default()
         };

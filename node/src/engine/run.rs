@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use backup::catalog::tree;
@@ -15,6 +15,7 @@ use upload_queue::db::DbError;
 use upload_queue::uploader::{UploadEvent, Uploader, UploaderConfig};
 
 use crate::config::Config;
+use crate::engine::repack::stop_flag;
 use crate::engine::{Engine, clock, failures};
 use crate::failure::{Exit, Failure};
 use crate::message::{PathName, Problem, Progress, RunSummary, Summary};
@@ -169,17 +170,11 @@ impl Engine {
 
     async fn write(&self, uploader: Uploader, config: &Config, sink: &Sink) -> Result<WriteSummary, Failure> {
         let writer = self.writer(uploader, config);
-        let stop = Arc::new(AtomicBool::new(false));
-        let (asked, flag) = (sink.stop().clone(), stop.clone());
-        let watch = tokio::spawn(async move {
-            asked.cancelled().await;
-            flag.store(true, Ordering::Relaxed);
-        });
+        let (stop, _watch) = stop_flag(sink);
         let total = self.0.queue.counts()?;
         let (to, done) = (sink.clone(), AtomicU64::new(0));
         let say = move |event| tell(&to, &done, event, (total.jobs, total.bytes));
         let written = tokio::task::spawn_blocking(move || writer.run(&stop, &say)).await;
-        watch.abort();
         written.map_err(failures::worker)?.map_err(failures::write)
     }
 

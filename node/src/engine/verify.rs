@@ -11,7 +11,7 @@ use upload_queue::db::DbError;
 use crate::engine::{Engine, clock, failures};
 use crate::failure::{Exit, Failure};
 use crate::home::fill_random;
-use crate::message::{Event, PathName, Problem, Progress, Summary, VerifySummary};
+use crate::message::{PathName, Problem, Progress, Summary, VerifySummary};
 use crate::output::Sink;
 
 /// Longest file that is picked: a drill must not take a friend's evening. `check --read-data` reads everything.
@@ -87,12 +87,7 @@ impl Engine {
             "verified" => tracing::info!("{text}"),
             _ => tracing::error!("{text}"),
         }
-        let event = Event {
-            time: clock::timestamp(clock::now_ns()),
-            event: event.to_owned(),
-            text,
-        };
-        let _nobody_reads = sink.send(event).await;
+        self.tell(event, text, sink).await;
     }
 }
 

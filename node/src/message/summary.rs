@@ -159,7 +159,7 @@ pub struct RepairSummary {
     pub packs: u64,
     /// Packs that now survive fewer losses than the policy asks for.
     pub packs_unsafe: u64,
-    /// Shares that were not where they should be.
+    /// Shares that were not where they should be, and those that were found damaged.
     pub shares_missing: u64,
     /// Shares that were found where nobody knew them to be.
     pub shares_found: u64,
@@ -216,6 +216,10 @@ pub struct PruneSummary {
     pub packs_wanted: u64,
     /// Data packs that no snapshot wants any more since this run.
     pub packs_dropped: u64,
+    /// Mostly unwanted data packs whose wanted chunks were copied into new ones; they are dropped too, once those are safe.
+    pub packs_repacked: u64,
+    /// Bytes of these chunks.
+    pub bytes_repacked: u64,
     /// Shares that peers moved to their trash.
     pub shares_discarded: u64,
     /// Their bytes; they count for thirty more days.

@@ -210,11 +210,20 @@ fn mount_text(mount: &MountSummary) -> String {
 
 fn prune_text(prune: &PruneSummary) -> String {
     let dropped = count(prune.packs_dropped, "pack", "packs");
+    let repacked = match prune.packs_repacked {
+        0 => String::new(),
+        packs => format!(
+            " and copy {} out of {} mostly unwanted",
+            ByteSize(prune.bytes_repacked),
+            count(packs, "pack", "packs")
+        ),
+    };
     if prune.dry_run {
-        return format!("Would give up {dropped}, {} are wanted", prune.packs_wanted);
+        return format!("Would give up {dropped}{repacked}, {} are wanted", prune.packs_wanted);
     }
     format!(
-        "Gave up {dropped}, {} are wanted; {} ({}) went to the trash of peers, for 30 days, in {}",
+        "Gave up {dropped}{}, {} are wanted; {} ({}) went to the trash of peers, for 30 days, in {}",
+        repacked.replacen("copy", "copied", 1),
         prune.packs_wanted,
         count(prune.shares_discarded, "share", "shares"),
         ByteSize(prune.bytes_discarded),

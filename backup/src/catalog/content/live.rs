@@ -4,15 +4,19 @@
 //! their rows, so that a forgotten snapshot can come back with what the trash of peers still has; but nothing new refers to
 //! them. Metadata packs are always live. Leaves out whom to tell: that is `crate::prune`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
+use proto::cap_index::Extent;
 use proto::id::VersionId;
 use rusqlite::{Connection, Transaction};
 use upload_queue::db::DbError;
 use upload_queue::packs::{self, PackRow};
 
-use super::packs_of;
+use super::{Place, chunk, moves, packs_of, place};
 use crate::catalog::tree;
+
+/// Places are sorted when there are twice as many as after the last time, but not fewer than twice these.
+const SORT_FROM: usize = 64;
 
 /// What a change of the kept snapshots means for packs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,28 +27,54 @@ pub struct Wanted {
     pub dying: Vec<PackRow>,
     /// Data packs that are wanted again.
     pub reviving: Vec<PackRow>,
+    /// What of the packs that are not on their way the snapshots want.
+    pub chunks: BTreeMap<PackRow, WantedChunks>,
+}
+
+/// The chunks of a pack that are wanted, each by its offset and stored length: 8 bytes a chunk, however many files have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WantedChunks {
+    places: Vec<(u32, u32)>,
+    /// Places up to here are sorted and differ.
+    sorted: usize,
+}
+
+impl WantedChunks {
+    fn add(&mut self, offset: u32, stored_len: u32) {
+        self.places.push((offset, stored_len));
+        if self.places.len() >= 2 * self.sorted.max(SORT_FROM) {
+            self.sort();
+        }
+    }
+    fn sort(&mut self) {
+        self.places.sort_unstable();
+        self.places.dedup();
+        self.sorted = self.places.len();
+    }
+    /// Their bytes in the pack.
+    pub fn bytes(&self) -> u64 {
+        self.places.iter().map(|(_, stored_len)| u64::from(*stored_len)).sum()
+    }
+    /// Whether the chunk at this offset is among them.
+    pub fn contains(&self, offset: u32) -> bool {
+        self.places.binary_search_by_key(&offset, |(start, _)| *start).is_ok()
+    }
 }
 
 /// What packs the snapshots `kept` (sequence numbers, ascending) want. Reads every file version once.
 pub fn wanted(conn: &Connection, kept: &[u64]) -> Result<Wanted, DbError> {
-    let mut live: HashSet<PackRow> = HashSet::new();
+    let mut chunks: BTreeMap<PackRow, WantedChunks> = BTreeMap::new();
     let mut query = conn.prepare_cached("SELECT version, since, until FROM entry WHERE version IS NOT NULL")?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         if is_shown(kept, row.get(1)?, row.get(2)?) {
-            live.extend(packs_of(conn, VersionId(row.get::<_, i64>(0)?.cast_unsigned()))?);
+            add_chunks_of(conn, VersionId(row.get::<_, i64>(0)?.cast_unsigned()), &mut chunks)?;
         }
     }
-    // On their way: a job that is not settled, a pack that no index lists yet or that the spool still has.
-    let mut query = conn.prepare_cached("SELECT version FROM content WHERE settled = 0")?;
-    let unsettled = query.query_map([], |row| Ok(VersionId(row.get::<_, i64>(0)?.cast_unsigned())))?;
-    for version in unsettled {
-        live.extend(packs_of(conn, version?)?);
-    }
-    let mut query =
-        conn.prepare_cached("SELECT pack FROM unlisted_pack UNION SELECT pack FROM share WHERE spooled = 1")?;
-    let on_their_way = query.query_map([], |row| row.get(0).map(PackRow))?;
-    live.extend(on_their_way.collect::<Result<Vec<_>, _>>()?);
+    let on_their_way = on_their_way(conn)?;
+    let live: HashSet<PackRow> = chunks.keys().chain(&on_their_way).copied().collect();
+    chunks.retain(|pack, _| !on_their_way.contains(pack));
+    chunks.values_mut().for_each(WantedChunks::sort);
 
     let dead: HashSet<PackRow> = packs::dead(conn)?.into_iter().collect();
     let data = packs::data_rows(conn)?;
@@ -60,7 +90,42 @@ pub fn wanted(conn: &Connection, kept: &[u64]) -> Result<Wanted, DbError> {
             .filter(|row| live.contains(row) && dead.contains(row))
             .collect(),
         live,
+        chunks,
     })
+}
+
+fn add_chunks_of(
+    conn: &Connection,
+    version: VersionId,
+    chunks: &mut BTreeMap<PackRow, WantedChunks>,
+) -> Result<(), DbError> {
+    let Some(Place::Extents(extents)) = place(conn, version)? else {
+        return Ok(()); // waits, or lies in a metadata pack
+    };
+    for extent in extents {
+        let Extent::Chunk(id, _) = extent else { continue };
+        if let Some(place) = chunk(conn, id)? {
+            let wanted = chunks.entry(place.pack).or_default();
+            wanted.add(place.slot.offset, place.slot.stored_len);
+        }
+    }
+    Ok(())
+}
+
+/// Packs that are needed before any snapshot can show it: those of a job that is not settled, those that no index lists yet
+/// or that the spool still has, and those that chunks are being moved into.
+fn on_their_way(conn: &Connection) -> Result<HashSet<PackRow>, DbError> {
+    let mut packs: HashSet<PackRow> = moves::under_way(conn)?.into_iter().collect();
+    let mut query = conn.prepare_cached("SELECT version FROM content WHERE settled = 0")?;
+    let unsettled = query.query_map([], |row| Ok(VersionId(row.get::<_, i64>(0)?.cast_unsigned())))?;
+    for version in unsettled {
+        packs.extend(packs_of(conn, version?)?);
+    }
+    let mut query =
+        conn.prepare_cached("SELECT pack FROM unlisted_pack UNION SELECT pack FROM share WHERE spooled = 1")?;
+    let undelivered = query.query_map([], |row| row.get(0).map(PackRow))?;
+    packs.extend(undelivered.collect::<Result<Vec<_>, _>>()?);
+    Ok(packs)
 }
 
 /// Whether any of the kept snapshots is from `since` on and before `until`.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::catalog::content::live;
+use crate::catalog::content::{live, moves};
 use crate::prune;
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -79,14 +79,32 @@ impl Life {
 
     fn prune(&mut self) {
         let db = &self.bench.db;
+        let writer = self.bench.writer();
+        db.write(|tx| moves::finish(tx, 1)).unwrap();
+        self.repack(&writer);
         let wanted = db.read(|conn| live::wanted(conn, &self.kept())).unwrap();
         db.write(|tx| live::record(tx, &wanted, 1)).unwrap();
-        self.bench.writer().publish(&|_| {}).unwrap();
+        writer.publish(&|_| {}).unwrap();
         let peers = self.bench.peers.all();
         let exchanges = prune::discard_dead(db, &peers);
         for exchange in self.bench.runtime.block_on(exchanges).unwrap() {
             assert_eq!(exchange.failed, None);
         }
+    }
+
+    fn repack(&self, writer: &Writer) {
+        let db = &self.bench.db;
+        let wanted = db.read(|conn| live::wanted(conn, &self.kept())).unwrap();
+        let plan = db.read(|conn| repack::plan(conn, &wanted)).unwrap();
+        let reader = self.bench.reader(db);
+        let repacked = writer.repack(&reader, &plan, &AtomicBool::new(false), &|_| {}).unwrap();
+        assert!(repacked.failed.is_empty(), "{:?}", repacked.failed);
+        assert_eq!(repacked.copied_bytes, plan.copied_bytes);
+        eprintln!("{} packs repacked", plan.packs.len());
+        assert!(
+            db.read(moves::under_way).unwrap().is_empty(),
+            "all peers take what they are given"
+        );
     }
 
     fn undelete(&mut self) {
