@@ -6,7 +6,7 @@ use rusqlite::{Connection, Transaction, params};
 use upload_queue::db::DbError;
 use upload_queue::packs::{self, PackRow};
 
-use super::{cbor, decoded, put_chunks};
+use super::{cbor, decoded, publish, put_chunks};
 
 /// Records a pack that such chunks were copied into.
 pub fn begin(tx: &Transaction<'_>, pack: PackRow, slots: &[ChunkSlot]) -> Result<(), DbError> {
@@ -23,23 +23,37 @@ pub fn under_way(conn: &Connection) -> Result<Vec<PackRow>, DbError> {
 }
 
 /// Has chunks read from the packs that they were copied into, of all such packs that are safe and listed; returns how many
-/// were.
+/// were. A pack that was lost on its way is forgotten: its chunks are still where they were.
 pub fn finish(tx: &Transaction<'_>, tolerate: u8) -> Result<usize, DbError> {
     let mut finished = 0;
+    let unlisted = publish::unlisted_packs(tx)?;
     for pack in under_way(tx)? {
-        let is_listed = !super::publish::unlisted_packs(tx)?.contains(&pack);
-        if !is_listed || !packs::is_safe(tx, pack, tolerate)? {
+        if is_lost(tx, pack)? {
+            publish::list_pack(tx, pack)?; // never, so that it is not waited for
+        } else if packs::is_safe(tx, pack, tolerate)? && !unlisted.contains(&pack) {
+            put_chunks(tx, pack, &slots(tx, pack)?)?;
+            finished += 1;
+        } else {
             continue;
         }
-        let slots: Vec<ChunkSlot> = tx
-            .prepare_cached("SELECT slots FROM moving_pack WHERE pack = ?1")?
-            .query_row([pack.0], |row| decoded(0, &row.get::<_, Vec<u8>>(0)?))?;
-        put_chunks(tx, pack, &slots)?;
         tx.prepare_cached("DELETE FROM moving_pack WHERE pack = ?1")?
             .execute([pack.0])?;
-        finished += 1;
     }
     Ok(finished)
+}
+
+fn slots(conn: &Connection, pack: PackRow) -> Result<Vec<ChunkSlot>, DbError> {
+    let mut query = conn.prepare_cached("SELECT slots FROM moving_pack WHERE pack = ?1")?;
+    Ok(query.query_row([pack.0], |row| decoded(0, &row.get::<_, Vec<u8>>(0)?))?)
+}
+
+/// Whether neither peers nor the spool have enough of a pack to read it.
+fn is_lost(conn: &Connection, pack: PackRow) -> Result<bool, DbError> {
+    let mut query = conn.prepare_cached(
+        "SELECT held < k AND NOT EXISTS (SELECT 1 FROM share WHERE share.pack = ?1 AND spooled = 1)
+         FROM pack WHERE id = ?1",
+    )?;
+    Ok(query.query_row([pack.0], |row| row.get(0))?)
 }
 
 #[cfg(test)]
@@ -49,7 +63,7 @@ mod tests {
 
     use super::*;
     use crate::catalog::MIGRATIONS;
-    use crate::catalog::content::{add_chunks, chunk, publish};
+    use crate::catalog::content::{add_chunks, chunk};
 
     fn slot(offset: u32) -> ChunkSlot {
         ChunkSlot {
@@ -60,35 +74,58 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_chunk_is_read_where_it_was_until_the_new_pack_is_safe_and_listed() {
+    const OLD: PackRow = PackRow(1);
+    const NEW: PackRow = PackRow(2);
+
+    /// A catalog with a chunk on its way from the old pack to the new one, of which peers hold so many shares.
+    fn catalog(held: u8) -> Db {
         let db = Db::in_memory(MIGRATIONS).unwrap();
-        let (old, new) = (PackRow(1), PackRow(2));
-        let pack = || db.read(|conn| chunk(conn, slot(0).id)).unwrap().unwrap().pack;
-        let held = |held: u8| {
-            let insert = "INSERT OR REPLACE INTO pack VALUES (2, 3, ?1, 0, 0, 2, x'', x'')";
-            db.write(|tx| tx.execute(insert, [held]).map_err(DbError::from))
-                .unwrap()
-        };
-        let finish = || db.write(|tx| finish(tx, 2)).unwrap();
         db.write(|tx| {
-            add_chunks(tx, old, &[slot(0)])?;
-            publish::add_unlisted(tx, new, &[slot(500)])?;
-            begin(tx, new, &[slot(500)])
+            add_chunks(tx, OLD, &[slot(0)])?;
+            publish::add_unlisted(tx, NEW, &[slot(500)])?;
+            begin(tx, NEW, &[slot(500)])
         })
         .unwrap();
-        held(5);
-        assert_eq!((finish(), pack()), (0, old), "no index lists it");
-        db.write(|tx| publish::list_pack(tx, new)).unwrap();
-        held(4);
-        assert_eq!(
-            (finish(), pack()),
-            (0, old),
-            "the loss of two friends could be too much"
-        );
-        assert_eq!(db.read(under_way).unwrap(), [new]);
-        held(5);
-        assert_eq!((finish(), pack()), (1, new));
+        hold(&db, held);
+        db
+    }
+
+    fn hold(db: &Db, held: u8) {
+        let insert = "INSERT OR REPLACE INTO pack VALUES (2, 3, ?1, 0, 0, 2, x'', x'')";
+        db.write(|tx| tx.execute(insert, [held]).map_err(DbError::from))
+            .unwrap();
+    }
+
+    /// How many packs were finished, and where the chunk is read now.
+    fn finished(db: &Db) -> (usize, PackRow) {
+        let finished = db.write(|tx| finish(tx, 2)).unwrap();
+        (finished, db.read(|conn| chunk(conn, slot(0).id)).unwrap().unwrap().pack)
+    }
+
+    #[test]
+    fn a_chunk_is_read_where_it_was_until_the_new_pack_is_safe_and_listed() {
+        let db = catalog(5);
+        assert_eq!(finished(&db), (0, OLD), "no index lists it");
+        db.write(|tx| publish::list_pack(tx, NEW)).unwrap();
+        hold(&db, 4);
+        assert_eq!(finished(&db), (0, OLD), "the loss of two friends could be too much");
+        assert_eq!(db.read(under_way).unwrap(), [NEW]);
+        hold(&db, 5);
+        assert_eq!(finished(&db), (1, NEW));
         assert_eq!(db.read(under_way).unwrap(), []);
+    }
+
+    #[test]
+    fn a_pack_that_is_lost_on_its_way_is_not_waited_for() {
+        let db = catalog(2);
+        let spool = "INSERT INTO share VALUES (2, 4, x'', NULL, NULL, ?1)";
+        db.write(|tx| tx.execute(spool, [1]).map_err(DbError::from)).unwrap();
+        assert_eq!(finished(&db), (0, OLD));
+        assert_eq!(db.read(under_way).unwrap(), [NEW], "the spool has it");
+        db.write(|tx| tx.execute("DELETE FROM share", []).map_err(DbError::from))
+            .unwrap();
+        assert_eq!(finished(&db), (0, OLD));
+        assert_eq!(db.read(under_way).unwrap(), []);
+        assert_eq!(db.read(publish::unlisted_packs).unwrap(), []);
     }
 }
