@@ -21,6 +21,8 @@ mod healing;
 mod history;
 #[path = "e2e/keep.rs"]
 mod keep;
+#[path = "e2e/large_mount.rs"]
+mod large_mount;
 #[path = "e2e/late.rs"]
 mod late;
 #[path = "e2e/liars.rs"]
@@ -37,6 +39,8 @@ mod priority;
 mod pruned;
 #[path = "e2e/steward.rs"]
 mod steward;
+#[path = "e2e/torture.rs"]
+mod torture;
 #[path = "e2e/two_nats.rs"]
 mod two_nats;
 #[path = "e2e/unchanged.rs"]

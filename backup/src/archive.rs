@@ -5,6 +5,7 @@ use std::io;
 
 use proto::log_record::Entry;
 
+mod acl;
 mod tar;
 mod zip;
 

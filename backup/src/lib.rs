@@ -5,6 +5,7 @@
 pub mod archive;
 pub mod catalog;
 pub mod exclude;
+mod long_path;
 pub mod scan;
 
 pub mod prepare;

@@ -21,15 +21,15 @@ use crate::main_job::make_source;
 use crate::unchanged::owner_with_folders;
 
 /// A mount that a process of its own holds.
-struct Mount {
+pub struct Mount {
     child: Child,
     stdout: BufReader<ChildStdout>,
     /// What it said when it was ready.
-    said: Value,
+    pub said: Value,
 }
 
 impl Mount {
-    fn start(home: &Home, args: &[&str]) -> Result<Self> {
+    pub fn start(home: &Home, args: &[&str]) -> Result<Self> {
         let log = File::create(home.dir.with_extension("mount.log"))?;
         let mut command = home.command([&["mount"], args].concat());
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn()?;
@@ -45,8 +45,13 @@ impl Mount {
         Ok(mount)
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end; returns its last line.
-    fn end(mut self, signal: Signal) -> Result<Value> {
+    pub fn end(mut self, signal: Signal) -> Result<Value> {
         kill_process(Pid::from_child(&self.child), signal)?;
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest)?;
@@ -69,7 +74,7 @@ impl Drop for Mount {
 }
 
 /// Whether this system has FUSE; says so if not.
-fn has_fuse() -> bool {
+pub fn has_fuse() -> bool {
     let has = Path::new("/dev/fuse").exists();
     if !has {
         eprintln!("skipped: /dev/fuse is not there");
@@ -77,7 +82,7 @@ fn has_fuse() -> bool {
     has
 }
 
-fn make_dir(path: PathBuf) -> Result<PathBuf> {
+pub fn make_dir(path: PathBuf) -> Result<PathBuf> {
     fs::create_dir_all(&path)?;
     Ok(path)
 }

@@ -7,3 +7,5 @@ pub mod grid;
 pub mod home;
 pub mod netns;
 pub mod proxy;
+pub mod torture;
+pub mod tree;

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use proto::log_record::{Content, EntryKind, Meta};
 
-use super::{Archive, Member};
+use super::{Archive, Member, acl};
 
 const BLOCK: usize = 512;
 /// Longest name or link target in a header (POSIX ustar).
@@ -145,13 +145,19 @@ impl Header {
             push(&mut records, b"mtime", decimal(meta.mtime_ns).as_bytes());
         }
         for xattr in &meta.xattrs {
-            // `=` ends a key; no name in use has one.
-            if !xattr.name.contains(&b'=') {
-                push(
-                    &mut records,
-                    &[b"SCHILY.xattr.", &xattr.name[..]].concat(),
-                    &xattr.value,
-                );
+            push(
+                &mut records,
+                &[b"SCHILY.xattr.", &escaped(&xattr.name)[..]].concat(),
+                &xattr.value,
+            );
+            // Who unpacks with `--acls` takes only these; GNU tar makes an ACL from the mode if there are none.
+            let key = match &xattr.name[..] {
+                b"system.posix_acl_access" => "SCHILY.acl.access",
+                b"system.posix_acl_default" => "SCHILY.acl.default",
+                _ => continue,
+            };
+            if let Some(text) = acl::text(&xattr.value) {
+                push(&mut records, key.as_bytes(), text.as_bytes());
             }
         }
         records
@@ -189,6 +195,19 @@ fn octal(field: &mut [u8], value: u64, max: u64) {
     let value = if value > max { 0 } else { value };
     let width = field.len() - 1;
     put(field, format!("{value:0width$o}\0").as_bytes());
+}
+
+/// The name of an attribute as GNU tar writes it: `=` would end the key.
+fn escaped(name: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(name.len());
+    for byte in name {
+        match byte {
+            b'%' => key.extend_from_slice(b"%25"),
+            b'=' => key.extend_from_slice(b"%3D"),
+            byte => key.push(*byte),
+        }
+    }
+    key
 }
 
 /// Nanoseconds as decimal seconds.

@@ -8,12 +8,14 @@ use std::fs::File;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use proto::log_record::{Meta, Xattr};
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::fs::{FileType, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 use xattr::FileExt as _;
+
+use crate::long_path;
 
 /// Bytes of one block of `st_blocks`.
 const STAT_BLOCK_BYTES: u64 = 512;
@@ -52,9 +54,8 @@ pub struct SourceFile {
 impl SourceFile {
     /// Opens the regular file at `path`, never through a link at its end and never waiting for a pipe's writer.
     pub fn open(path: &[u8]) -> Result<Self, ReadError> {
-        let path = Path::new(OsStr::from_bytes(path));
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let open = |flags| rustix::fs::open(path, flags, Mode::empty());
+        let open = |flags| long_path::open(path, flags);
         let opened = match open(flags | OFlags::NOATIME) {
             Err(Errno::PERM) => open(flags), // only the owner may leave the access time alone
             other => other,
@@ -200,6 +201,7 @@ pub fn path_buf(path: &[u8]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use std::io::{Seek, Write};
+    use std::path::Path;
 
     use super::*;
 

@@ -1,18 +1,16 @@
 //! A drill: files of a snapshot are read from the grid, as after a loss, and compared with those on the disk. Nothing is
 //! written. Which files is for the caller's randomness to say.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
 
 use proto::log_record::{Content, Entry, EntryKind, Meta};
 use proto::size::KIB;
 use rustix::fs::OFlags;
 
 use crate::catalog::tree;
+use crate::long_path;
 use crate::restore::{Reader, RestoreError};
 
 /// A file to be read.
@@ -96,10 +94,9 @@ struct Beside {
 
 impl Beside {
     fn open(picked: &Picked) -> Self {
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-        let path = Path::new(OsStr::from_bytes(&picked.path));
-        let live = File::options().read(true).custom_flags(flags as i32).open(path);
-        let live = live.ok().filter(|file| is_same(file, &picked.meta));
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let live = long_path::open(&picked.path, flags).ok().map(File::from);
+        let live = live.filter(|file| is_same(file, &picked.meta));
         Self {
             live,
             buffer: vec![0; 64 * KIB],
@@ -148,6 +145,9 @@ impl Write for Beside {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+
     use super::*;
 
     fn beside(path: &Path, meta: &Meta, content: &[u8]) -> Compared {

@@ -159,15 +159,15 @@ fn plan(
     first_names: &mut HashMap<(u64, u64), Vec<u8>>,
 ) -> Result<Planned, RestoreError> {
     let meta = &item.entry.meta;
-    if links && meta.links > 1 && item.entry.kind != EntryKind::Directory {
-        if let Some(first) = first_names.get(&(meta.device, meta.inode)) {
-            return Ok(Planned {
-                first_name: Some(first.clone()),
-                source: Source::None,
-                item,
-            });
-        }
-        first_names.insert((meta.device, meta.inode), item.relative.clone());
+    // No archive has sockets: what is left out has no other name either.
+    let has_place = !matches!(item.entry.kind, EntryKind::Directory | EntryKind::Socket);
+    let link = (links && meta.links > 1 && has_place).then_some((meta.device, meta.inode));
+    if let Some(first) = link.and_then(|link| first_names.get(&link)) {
+        return Ok(Planned {
+            first_name: Some(first.clone()),
+            source: Source::None,
+            item,
+        });
     }
     let source = match (item.entry.kind, &item.entry.content) {
         (EntryKind::File, Content::Inline(content)) => Source::Here(content.clone()),
@@ -178,6 +178,9 @@ fn plan(
         },
         _ => Source::None,
     };
+    if let Some(link) = link.filter(|_| !matches!(source, Source::Waiting)) {
+        first_names.insert(link, item.relative.clone());
+    }
     Ok(Planned {
         item,
         source,

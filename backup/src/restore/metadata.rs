@@ -1,6 +1,6 @@
 //! Owner, extended attributes, mode and times of what was restored, in the order in which they do not undo each other.
 //!
-//! What only root may set is left out quietly for everybody else, once with a warning: the content is there.
+//! What only root may set is left out quietly for everybody else, once each with a warning: the content is there.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -16,7 +16,8 @@ const XATTR_BYTES_MAX: usize = 65_536;
 /// Sets metadata; remembers whether it has warned of what it may not set.
 pub(super) struct MetadataWriter {
     root: bool,
-    warned: AtomicBool,
+    warned_of_owners: AtomicBool,
+    warned_of_xattrs: AtomicBool,
 }
 
 /// What metadata is set on.
@@ -77,7 +78,8 @@ impl MetadataWriter {
     pub(super) fn new() -> Self {
         Self {
             root: rustix::process::geteuid().is_root(),
-            warned: AtomicBool::new(false),
+            warned_of_owners: AtomicBool::new(false),
+            warned_of_xattrs: AtomicBool::new(false),
         }
     }
 
@@ -113,7 +115,7 @@ impl MetadataWriter {
         match rustix::fs::chownat(subject.fd(), c"", uid, gid, AtFlags::EMPTY_PATH) {
             Ok(()) => Ok(true),
             Err(Errno::PERM | Errno::INVAL) if !self.root => {
-                self.warn("owners");
+                warn(&self.warned_of_owners, "owners");
                 Ok(false)
             }
             Err(error) => Err(error.into()),
@@ -131,18 +133,18 @@ impl MetadataWriter {
         for xattr in &meta.xattrs {
             match subject.set_xattr(&xattr.name, &xattr.value) {
                 Ok(()) => {}
-                Err(Errno::OPNOTSUPP) => self.warn("extended attributes"),
-                Err(Errno::PERM | Errno::ACCESS) if !self.root => self.warn("extended attributes"),
+                Err(Errno::OPNOTSUPP) => warn(&self.warned_of_xattrs, "extended attributes"),
+                Err(Errno::PERM | Errno::ACCESS) if !self.root => warn(&self.warned_of_xattrs, "extended attributes"),
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(())
     }
+}
 
-    fn warn(&self, what: &str) {
-        if !self.warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!("Some {what} cannot be set here: no permission, or not supported by the file system");
-        }
+fn warn(warned: &AtomicBool, what: &str) {
+    if !warned.swap(true, Ordering::Relaxed) {
+        tracing::warn!("Some {what} cannot be set here: no permission, or not supported by the file system");
     }
 }
 

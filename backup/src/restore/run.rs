@@ -153,11 +153,13 @@ impl Run<'_> {
         if self.options.delete {
             self.delete()?;
         }
-        self.finish_dirs();
-        self.sink().target.sync().map_err(|source| RestoreError::Target {
+        let failed = |source| RestoreError::Target {
             path: self.options.target.clone(),
             source,
-        })?;
+        };
+        let disk = self.sink().target.disk().map_err(failed)?;
+        self.finish_dirs();
+        disk.sync().map_err(failed)?;
         Ok(self.summary())
     }
 

@@ -84,11 +84,10 @@ impl Target {
         })
     }
 
-    /// Writes everything to the disk: once at the end, for a sync per file takes longer than the files.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    /// The target as something to sync: opened before it gets its mode, which may forbid that.
+    pub(super) fn disk(&self) -> io::Result<Disk> {
         let readable = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(&self.root, c".", readable, Mode::empty())?;
-        Ok(rustix::fs::syncfs(&root)?)
+        Ok(Disk(rustix::fs::openat(&self.root, c".", readable, Mode::empty())?))
     }
 
     /// Forgets open folders: something other than a file is about to be removed or replaced.
@@ -118,6 +117,16 @@ impl Target {
             open.pop_front();
         }
         open.push_back((relative.to_vec(), dir.clone()));
+    }
+}
+
+/// What the target lies on.
+pub(super) struct Disk(OwnedFd);
+
+impl Disk {
+    /// Writes everything to the disk: once at the end, for a sync per file takes longer than the files.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.0)?)
     }
 }
 

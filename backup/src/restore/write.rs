@@ -208,7 +208,8 @@ impl Sink {
                 make()
             }
             made => made,
-        }?;
+        }
+        .map_err(|error| not_made(entry.kind, error))?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&place.dir, name.as_str(), flags, Mode::empty())?;
         let set = self.metadata.apply(Subject::Path(fd.as_fd()), entry.kind, &entry.meta);
@@ -266,6 +267,15 @@ fn metadata_failed(error: io::Error) -> io::Error {
         error.kind(),
         format!("Restored, but its metadata could not be set: {error}"),
     )
+}
+
+fn not_made(kind: EntryKind, error: Errno) -> io::Error {
+    match (kind, error) {
+        (EntryKind::CharDevice | EntryKind::BlockDevice, Errno::PERM) => {
+            io::Error::new(io::ErrorKind::PermissionDenied, "Only root can make devices")
+        }
+        (_, error) => error.into(),
+    }
 }
 
 /// Names may be as long as the file system allows, so the partial name is made from a hash.

@@ -2,15 +2,14 @@
 //! or from an upload job that will read it.
 
 use std::collections::HashMap;
-use std::ffi::CString;
 
 use proto::id::VersionId;
 use proto::log_record::{Content, EntryKind};
-use rustix::fs::CWD;
 
 use super::compare::Staged;
 use super::details;
 use super::outcome::{Delta, FileKey, Outcome, Source};
+use crate::long_path;
 
 /// A file whose content is known under a name that ended.
 #[derive(Debug)]
@@ -102,9 +101,9 @@ fn settle(deltas: &mut [Delta]) {
             let wants = staged.entry.content == Content::None && details::is_tiny(&staged.entry.meta);
             if wants && !staged.suspect {
                 let path = crate::catalog::tree::rows::join(&delta.path, &staged.entry.name);
-                let bytes = CString::new(path)
-                    .ok()
-                    .and_then(|path| details::read_tiny(CWD, &path, &staged.entry.meta));
+                let reached = long_path::reach(&path).ok();
+                let bytes =
+                    reached.and_then(|reached| details::read_tiny(reached.above(), &reached.rest, &staged.entry.meta));
                 staged.entry.content = bytes.map_or(Content::None, Content::Inline);
             }
         }

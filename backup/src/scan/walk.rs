@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use proto::log_record::{Entry, EntryKind};
-use rustix::fs::CWD;
 use rustix::io::Errno;
 use upload_queue::db::{Db, DbError};
 
@@ -19,6 +18,7 @@ use super::outcome::{Delta, Outcome};
 use super::{ScanFailure, ScanOptions, details, filter};
 use crate::catalog::tree::rows;
 use crate::exclude::FolderRules;
+use crate::long_path;
 
 /// Threads. Measured: getdents and statx on a warm cache scale to two, then wait for each other's directory locks.
 const THREADS: usize = 2;
@@ -356,7 +356,10 @@ fn open(task: &Task) -> Result<OwnedFd, Errno> {
     let name = task.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let fd = match &task.above {
         Some(above) => open_directory(&above.fd, name)?,
-        None => open_directory(CWD, task.path.as_slice())?,
+        None => {
+            let reached = long_path::reach(&task.path)?;
+            open_directory(reached.above(), reached.rest.as_c_str())?
+        }
     };
     let (_, meta) = examine_open(&fd)?;
     if (meta.inode, meta.device) == task.identity {
