@@ -162,6 +162,11 @@ fn dump_and_unpack(home: &Home, source: &Path, source_tree: &Tree, dir: &Path) -
     let mut expected = below(source_tree, SET);
     expected.retain(|_, facts| facts.kind() != FileType::Socket);
     expected.values_mut().for_each(|facts| facts.runs.clear());
+    // GNU tar sets attributes by way of /proc/self/fd/N/PATH, which is too long for the longest: it says so, and goes on.
+    let longest = expected.iter_mut().filter(|(path, _)| path.len() > 4_060);
+    longest
+        .filter(|(_, facts)| facts.first_name.is_none())
+        .for_each(|(_, facts)| facts.xattrs.clear());
     let own = [
         "--same-owner",
         "--numeric-owner",

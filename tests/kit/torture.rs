@@ -146,7 +146,8 @@ fn links(set: &Path) -> io::Result<()> {
 fn long(set: &Path) -> io::Result<()> {
     let (mut path, name) = (b"long".to_vec(), "l".repeat(200));
     let mut at = make_dir(&open(CWD, set.as_os_str().as_bytes())?, "long")?;
-    while path.len() + 2 * (name.len() + 1) < CALL_BYTES_MAX {
+    // The last names are 50 to 250 bytes long.
+    while path.len() + 1 + name.len() + 51 <= CALL_BYTES_MAX {
         at = make_dir(&at, &name)?;
         path.extend_from_slice(&[b"/", name.as_bytes()].concat());
     }

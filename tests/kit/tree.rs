@@ -48,6 +48,8 @@ pub type Tree = BTreeMap<Vec<u8>, Facts>;
 /// Longest piece of a path that is opened in one call.
 const PIECE_BYTES_MAX: usize = 4000;
 const BUFFER_BYTES: usize = 1 << 20;
+/// The end of a path that differences show.
+const SHOWN_BYTES: usize = 100;
 
 /// Reads everything below `root`. Folders that may not be listed are taken for empty.
 pub fn read(root: &Path) -> Result<Tree> {
@@ -203,7 +205,8 @@ pub fn differences(here: &Tree, there: &Tree) -> Vec<String> {
             (Some(_), None) => "missing".to_owned(),
             (None, _) => "not there before".to_owned(),
         };
-        found.push(format!("{}: {said}", path.escape_ascii()));
+        let end = &path[path.len().saturating_sub(SHOWN_BYTES)..];
+        found.push(format!("{}: {said}", end.escape_ascii()));
     }
     found.truncate(50);
     found

@@ -256,6 +256,30 @@ mod tests {
     }
 
     #[test]
+    fn attributes_are_escaped_and_acls_are_said_once_more_as_text() {
+        let xattr = |name: &[u8], value: &[u8]| proto::log_record::Xattr {
+            name: name.to_vec(),
+            value: value.to_vec(),
+        };
+        let acl = b"\x02\x00\x00\x00\x01\x00\x06\x00\xff\xff\xff\xff\x20\x00\x00\x00\xff\xff\xff\xff";
+        let header = Header {
+            meta: Meta {
+                xattrs: vec![xattr(b"user.a=1%", b"x"), xattr(b"system.posix_acl_default", acl)],
+                ..Meta::default()
+            },
+            ..Header::default()
+        };
+        let records = header.records();
+        assert!(
+            records.starts_with(b"33 SCHILY.xattr.user.a%3D1%25=x\n"),
+            "{}",
+            records.escape_ascii()
+        );
+        let text = b"\n47 SCHILY.acl.default=user::rw-,other::---\n";
+        assert!(records.ends_with(text), "{}", records.escape_ascii());
+    }
+
+    #[test]
     fn sizes_and_ids_that_do_not_fit_are_said_in_records() {
         let header = Header {
             path: b"big".to_vec(),
