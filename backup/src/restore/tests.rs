@@ -27,6 +27,7 @@ use crate::catalog::{MIGRATIONS, tree};
 use crate::recover::{RecoverError, Recovered, recover};
 
 mod again;
+mod export;
 
 const K: u8 = 3;
 const N: u8 = 5;
