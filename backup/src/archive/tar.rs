@@ -271,11 +271,11 @@ mod tests {
         };
         let records = header.records();
         assert!(
-            records.starts_with(b"33 SCHILY.xattr.user.a%3D1%25=x\n"),
+            records.starts_with(b"32 SCHILY.xattr.user.a%3D1%25=x\n"),
             "{}",
             records.escape_ascii()
         );
-        let text = b"\n47 SCHILY.acl.default=user::rw-,other::---\n";
+        let text = b"\n43 SCHILY.acl.default=user::rw-,other::---\n";
         assert!(records.ends_with(text), "{}", records.escape_ascii());
     }
 
