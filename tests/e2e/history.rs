@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::compare::rsync_differences;
 use tests::fixture::{self, noise};
+use tests::grid::Node;
 use tests::home::{Home, path_str};
 
 use crate::main_job::make_source;
 use crate::unchanged::owner_with_folders;
+
+/// How long a daemon may take to say something.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn recover(owner: &Home, dir: &Path) -> Result<Home> {
     let home = Home::new(dir.join("second"));
@@ -297,5 +301,25 @@ fn a_drill_finds_what_cannot_be_restored_and_what_rots_here() -> Result<()> {
     let gone = owner.exits(1, ["verify", "--files", "50"])?;
     let unreadable = gone.number("unreadable");
     ensure!(unreadable > 0 && gone.last()["ok"] == false, "{}", gone.last());
+    Ok(())
+}
+
+#[test]
+fn the_daemon_drills_by_itself_and_says_what_it_found() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = dir.path().join("source");
+    fs::create_dir(&source)?;
+    let file = source.join("file");
+    fs::write(&file, noise(50_000, 1))?;
+    let owner = owner_with_folders(dir.path(), 1)?;
+    owner.ok(["config", "set", "verify_interval", "1s"])?;
+    owner.ok(["run", "--once", path_str(&source)?])?;
+    let daemon = Node::start_as(&owner, "run")?;
+    daemon.event("verified", PATIENCE)?;
+    let time = fs::metadata(&file)?.modified()?;
+    fixture::flip_byte(&file)?;
+    fs::File::options().write(true).open(&file)?.set_modified(time)?;
+    let failed = daemon.event("verify_failed", PATIENCE)?;
+    ensure!(failed["text"].to_string().contains("1 differ"), "{failed}");
     Ok(())
 }

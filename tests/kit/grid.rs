@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -16,8 +18,8 @@ pub struct Node {
     /// Its first line: peer id and addresses.
     pub ready: Value,
     child: Child,
-    // Held open: a node whose standard output is gone would be told so by a signal.
-    _stdout: BufReader<ChildStdout>,
+    /// What it says after that, read all the time: a node whose standard output is gone would be told so by a signal.
+    said: mpsc::Receiver<String>,
 }
 
 impl Node {
@@ -47,8 +49,24 @@ impl Node {
             home: home.clone(),
             ready,
             child,
-            _stdout: stdout,
+            said: lines(stdout),
         })
+    }
+
+    /// Waits for the next event of this name.
+    pub fn event(&self, name: &str, patience: Duration) -> Result<Value> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self
+                .said
+                .recv_timeout(left)
+                .with_context(|| format!("no `{name}` in {patience:?}"))?;
+            let message: Value = serde_json::from_str(&line)?;
+            if message["message_type"] == "event" && message["event"] == name {
+                return Ok(message);
+            }
+        }
     }
 
     /// Its first address, with its peer id.
@@ -80,6 +98,16 @@ impl Drop for Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn lines(stdout: BufReader<ChildStdout>) -> mpsc::Receiver<String> {
+    let (say, said) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            let _nobody_listens = say.send(line);
+        }
+    });
+    said
 }
 
 /// An owner and nodes that joined one grid.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crossbeam_channel::Sender;
 use proto::cap_index::{ChunkSlot, LIST_MAX};
 use proto::id::ChunkId;
-use proto::pack::PackShape;
+use proto::pack::{PackShape, SEGMENT_PLAIN_BYTES};
 use proto::share::ShareSize;
 
 use super::budget::{Budget, Permit};
@@ -26,6 +26,36 @@ pub struct FullPack {
     pub slots: Vec<ChunkSlot>,
     /// The memory that it and its sealed form take; shared by the parts of a filling.
     pub permit: Arc<Permit>,
+}
+
+impl FullPack {
+    /// Appends a chunk; false, and nothing done, if it does not fit any more.
+    fn push(&mut self, id: ChunkId, stored: &[u8], raw_len: u32) -> bool {
+        let offset = place(self.shape, self.plain.len(), stored.len());
+        if offset + stored.len() > self.shape.plain_bytes() || self.slots.len() == LIST_MAX {
+            return false;
+        }
+        self.plain.resize(offset, 0);
+        self.plain.extend_from_slice(stored);
+        self.slots.push(ChunkSlot {
+            id,
+            offset: offset as u32,
+            stored_len: stored.len() as u32,
+            raw_len,
+        });
+        true
+    }
+}
+
+/// Where a chunk goes behind `end` bytes of plaintext. A short one never across the end of a share: it is to be had from one peer.
+fn place(shape: PackShape, end: usize, len: usize) -> usize {
+    let share_plain = shape.segments_per_share() as usize * SEGMENT_PLAIN_BYTES;
+    let left = share_plain - end % share_plain;
+    if len > left && len <= SEGMENT_PLAIN_BYTES {
+        end + left
+    } else {
+        end
+    }
 }
 
 /// What goes to the sealers.
@@ -82,27 +112,19 @@ impl Packer {
         if let Some(number) = self.ledger.chunk(id) {
             return Ok(number);
         }
-        let full = state.open.as_ref().is_some_and(|pack| {
-            pack.plain.len() + stored.len() > pack.shape.plain_bytes() || pack.slots.len() == LIST_MAX
-        });
-        if full && let Some(pack) = state.open.take() {
-            self.out.send(Parcel::Data(pack)).map_err(|_| Closed)?;
+        if let Some(pack) = state.open.as_mut()
+            && pack.push(id, stored, raw_len)
+        {
+            self.ledger.add_chunk(id, pack.number);
+            return Ok(pack.number);
         }
-        if state.open.is_none() {
-            state.packs_opened += 1;
-            state.open = Some(self.open(PackNumber(state.packs_opened)));
+        if let Some(full) = state.open.take() {
+            self.out.send(Parcel::Data(full)).map_err(|_| Closed)?;
         }
-        let pack = state
-            .open
-            .as_mut()
-            .expect("a pack was opened just now if there was none");
-        pack.slots.push(ChunkSlot {
-            id,
-            offset: pack.plain.len() as u32,
-            stored_len: stored.len() as u32,
-            raw_len,
-        });
-        pack.plain.extend_from_slice(stored);
+        state.packs_opened += 1;
+        let opened = self.open(PackNumber(state.packs_opened));
+        let pack = state.open.insert(opened);
+        assert!(pack.push(id, stored, raw_len), "a chunk is shorter than any large pack");
         self.ledger.add_chunk(id, pack.number);
         Ok(pack.number)
     }
@@ -172,44 +194,26 @@ fn split(pack: FullPack) -> Vec<FullPack> {
         share: ShareSize::Small,
         ..pack.shape
     };
-    let Some(groups) = groups(&pack.slots, shape.plain_bytes(), SMALL_PACKS_MAX) else {
-        return vec![pack];
-    };
-    groups
-        .into_iter()
-        .map(|slots| {
-            let begin = slots.first().map_or(0, |slot| slot.offset);
-            let end = slots.last().map_or(0, |slot| slot.offset + slot.stored_len);
-            FullPack {
-                number: pack.number,
-                shape,
-                plain: pack.plain[begin as usize..end as usize].to_vec(),
-                slots: slots
-                    .iter()
-                    .map(|slot| ChunkSlot {
-                        offset: slot.offset - begin,
-                        ..*slot
-                    })
-                    .collect(),
-                permit: pack.permit.clone(),
-            }
-        })
-        .collect()
-}
-
-/// Cuts slots into at most `groups_max` runs of at most `bytes_max` each.
-fn groups(mut slots: &[ChunkSlot], bytes_max: usize, groups_max: usize) -> Option<Vec<&[ChunkSlot]>> {
-    let mut groups = Vec::new();
-    while let Some(first) = slots.first() {
-        let fits = slots.partition_point(|slot| (slot.offset - first.offset + slot.stored_len) as usize <= bytes_max);
-        if fits == 0 || groups.len() == groups_max {
-            return None;
+    let mut parts: Vec<FullPack> = Vec::new();
+    for slot in &pack.slots {
+        let stored = &pack.plain[slot.offset as usize..][..slot.stored_len as usize];
+        let mut push = |part: &mut FullPack| part.push(slot.id, stored, slot.raw_len);
+        if parts.last_mut().is_some_and(&mut push) {
+            continue;
         }
-        let (group, rest) = slots.split_at(fits);
-        groups.push(group);
-        slots = rest;
+        let mut part = FullPack {
+            number: pack.number,
+            shape,
+            plain: Vec::new(),
+            slots: Vec::new(),
+            permit: pack.permit.clone(),
+        };
+        if parts.len() == SMALL_PACKS_MAX || !push(&mut part) {
+            return vec![pack];
+        }
+        parts.push(part);
     }
-    Some(groups)
+    parts
 }
 
 #[cfg(test)]
@@ -300,8 +304,32 @@ mod tests {
     }
 
     #[test]
+    fn a_short_chunk_lies_in_one_share() {
+        for lens in [
+            vec![20_000; 30],
+            vec![50_000; 400],
+            vec![3 * MIB, 60_000, 60_000, 2 * MIB],
+        ] {
+            let packs = pack(&lens);
+            check(&packs);
+            let chunks: usize = packs.iter().map(|pack| pack.slots.len()).sum();
+            assert_eq!(chunks, lens.len());
+            for pack in packs {
+                let share = pack.shape.segments_per_share() * SEGMENT_PLAIN_BYTES as u32;
+                for slot in pack.slots.iter().filter(|slot| slot.stored_len < 64_000) {
+                    assert_eq!(
+                        slot.offset / share,
+                        (slot.offset + slot.stored_len - 1) / share,
+                        "{slot:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
     fn chunks_cut_evenly_take_the_bytes_that_are_foretold() {
-        for lens in [&[][..], &[100 * KIB; 3], &[400 * KIB; 5], &[3 * MIB; 2], &[MIB; 20]] {
+        for lens in [&[][..], &[100 * KIB; 3], &[100 * KIB; 12], &[3 * MIB; 2], &[MIB; 20]] {
             let taken: usize = pack(lens)
                 .iter()
                 .map(|pack| usize::from(pack.shape.n) * pack.shape.share.stored_bytes())

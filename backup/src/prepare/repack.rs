@@ -65,7 +65,7 @@ pub fn plan(conn: &Connection, wanted: &Wanted) -> Result<Plan, DbError> {
         plan.copied_bytes += chunks.bytes();
         plan.freed_bytes += u64::from(shape.n) * shape.share.stored_bytes() as u64;
     }
-    if 2 * shares_bytes(code, plan.copied_bytes) > plan.freed_bytes {
+    if plan.packs.is_empty() || 2 * shares_bytes(code, plan.copied_bytes) > plan.freed_bytes {
         return Ok(Plan::default());
     }
     content::for_each_chunk(conn, &mut |place| {
