@@ -8,8 +8,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("upload-queue", &["proto"]),
     ("backup", &["proto", "upload-queue"]),
-    ("node", &["proto", "upload-queue", "backup"]),
-    ("tests", &["proto", "upload-queue", "backup", "node"]),
+    ("s3", &[]),
+    ("node", &["proto", "upload-queue", "backup", "s3"]),
+    ("tests", &["proto", "upload-queue", "backup", "s3", "node"]),
 ];
 
 /// Crates that `proto` must never see: it does no IO, draws no randomness, runs no tasks.

