@@ -165,8 +165,9 @@ fn beyond(root: &Path) -> io::Result<()> {
     fill(&at, 200, root)?;
     let mut at = make_dir(&root_fd, "levels")?;
     for _ in 0..300 {
-        for beside in ["a", "b", "c", "d"] {
-            make_dir(&at, beside)?;
+        // So many that a scan cannot keep all above open, and goes on by path.
+        for beside in "abcdefghijkl".chars() {
+            make_dir(&at, &beside.to_string())?;
         }
         at = make_dir(&at, "level-0123456789")?;
     }

@@ -8,7 +8,7 @@ const ENTRY_BYTES: usize = 8;
 /// may mean somebody else where it is unpacked.
 pub(super) fn text(kernel: &[u8]) -> Option<String> {
     let (version, entries) = kernel.split_first_chunk::<4>()?;
-    if u32::from_le_bytes(*version) != VERSION || entries.len() % ENTRY_BYTES != 0 {
+    if u32::from_le_bytes(*version) != VERSION || !entries.len().is_multiple_of(ENTRY_BYTES) {
         return None;
     }
     let lines: Option<Vec<String>> = entries.chunks_exact(ENTRY_BYTES).map(line).collect();
