@@ -21,7 +21,7 @@ const PRUNE: [&str; 4] = ["forget", "--keep-last", "1", "--prune"];
 /// Writes three of four files anew, others each round: what was packed before is mostly unwanted then.
 fn next_round(source: &Path, round: u64) -> Result<()> {
     fs::create_dir_all(source)?;
-    for number in (0..FILES).filter(|number| round == 0 || (number + round) % 4 != 0) {
+    for number in (0..FILES).filter(|number| round == 0 || !(number + round).is_multiple_of(4)) {
         let path = source.join(format!("file {number}"));
         fs::write(path, noise(FILE_BYTES, round * FILES + number))?;
     }
