@@ -9,8 +9,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("upload-queue", &["proto"]),
     ("backup", &["proto", "upload-queue"]),
     ("s3", &[]),
-    ("node", &["proto", "upload-queue", "backup", "s3"]),
-    ("tests", &["proto", "upload-queue", "backup", "s3", "node"]),
+    ("publish", &["s3"]),
+    ("node", &["proto", "upload-queue", "backup", "s3", "publish"]),
+    ("tests", &["proto", "upload-queue", "backup", "s3", "publish", "node"]),
 ];
 
 /// Crates that `proto` must never see: it does no IO, draws no randomness, runs no tasks.

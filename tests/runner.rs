@@ -37,6 +37,8 @@ mod one_lan;
 mod priority;
 #[path = "e2e/pruned.rs"]
 mod pruned;
+#[path = "e2e/publish.rs"]
+mod publish_site;
 #[path = "e2e/s3.rs"]
 mod s3_client;
 #[path = "e2e/steward.rs"]

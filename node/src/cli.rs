@@ -25,6 +25,7 @@ mod ls;
 mod man;
 mod mount;
 mod peer;
+mod publish;
 mod queue;
 mod recover;
 mod repair;
@@ -146,6 +147,8 @@ enum Command {
     Doctor,
     /// How long would a grid like this keep my data: simulated years beside the formula
     Simulate(simulate::Args),
+    /// Publish a folder as a web site or media library in an S3 bucket; needs no account
+    Publish(publish::Args),
     /// Build shares anew that are lost; the daemon does it by itself
     Repair(repair::Args),
     /// Stop the daemon cleanly
@@ -222,6 +225,7 @@ fn run(cli: Cli, options: RenderOptions) -> Result<Exit, Failure> {
         Command::Man => return man::run(),
         Command::Demo(args) => return context::block_on(demo::run(args, options))?,
         Command::Simulate(args) => return simulate::run(&args, paths().ok().as_ref(), options),
+        Command::Publish(args) => return context::block_on(publish::run(args, paths()?, options))?,
         _ => {}
     }
     let context = Context {
@@ -267,8 +271,13 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
         Command::Prune(args) => context.execute(args.request()).await,
         Command::Undelete(args) => context.execute(args.request()).await,
         Command::Stop => context.execute(Request::Stop).await,
-        Command::Demo(_) | Command::Simulate(_) | Command::Init(_) | Command::Completions(_) | Command::Man => {
-            unreachable!("these were answered without a runtime")
+        Command::Demo(_)
+        | Command::Simulate(_)
+        | Command::Publish(_)
+        | Command::Init(_)
+        | Command::Completions(_)
+        | Command::Man => {
+            unreachable!("these were answered before a context was made")
         }
     }
 }

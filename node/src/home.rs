@@ -106,6 +106,11 @@ impl HomePaths {
         self.state_dir.join("catalog.db")
     }
 
+    /// The index of what `publish` put into a bucket; needs no account.
+    pub fn publish_index(&self, name: &str) -> PathBuf {
+        self.state_dir.join("publish").join(name)
+    }
+
     /// Sealed shares on their way.
     pub fn spool(&self) -> PathBuf {
         self.state_dir.join("spool")

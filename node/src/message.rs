@@ -15,8 +15,8 @@ pub use history::{Change, DiffSummary, Group, Retention, Snapshot, StatsSummary,
 pub use mounted::Mounted;
 pub use path::PathName;
 pub use summary::{
-    CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, RecoverSummary, RepairSummary,
-    RestoreSummary, RunSummary, SimulateSummary, Summary, UndeleteSummary,
+    CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishSummary, RecoverSummary,
+    RepairSummary, RestoreSummary, RunSummary, SimulateSummary, Summary, UndeleteSummary,
 };
 
 use crate::failure::Failure;
@@ -366,9 +366,9 @@ pub struct Joined {
 /// Something was added, changed or removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed {
-    /// `added`, `changed`, `removed`, `unchanged`.
+    /// `added`, `changed`, `removed`, `unchanged`; of objects also what `publish` or others did.
     pub action: String,
-    /// `folder`, `rule`, `peer`, `setting`, `daemon`.
+    /// `folder`, `rule`, `peer`, `setting`, `daemon`, `object`.
     pub what: String,
     /// Its name, path, pattern or key.
     pub name: String,

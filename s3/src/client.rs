@@ -121,59 +121,67 @@ impl Client {
 
     /// Asks until there is an answer, and reads it: `bytes_max` of it, or it is an error. May be dropped.
     pub(crate) async fn ask(&self, ask: &Ask<'_>, bytes_max: u64) -> Result<Answer, Error> {
-        self.retried(async || {
-            let target = self.target(ask);
-            let (parts, body) = self.once(ask, &target).await?.into_parts();
-            let body = body.all(bytes_max).await?;
-            if ask.may_fail_late
-                && let Some(refusal) = xml::refusal(&body)
-            {
-                return Err(Refusal {
-                    target,
-                    status: 200,
-                    ..refusal
-                }
-                .into_error());
+        let mut attempts = 0;
+        loop {
+            match self.read(ask, bytes_max).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => self.pause(&mut attempts, error).await?,
             }
-            Ok(Answer {
-                headers: parts.headers,
-                body,
-                target,
-            })
-        })
-        .await
+        }
     }
 
     /// Asks until there is an answer, and leaves its body to be read. May be dropped.
     pub(crate) async fn open(&self, ask: &Ask<'_>) -> Result<Response<Body>, Error> {
-        self.retried(async || self.once(ask, &self.target(ask)).await).await
-    }
-
-    async fn retried<T>(&self, work: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
         let mut attempts = 0;
         loop {
-            attempts += 1;
-            let error = match work().await {
-                Ok(answer) => {
-                    self.0.budget.earn();
-                    return Ok(answer);
-                }
-                Err(error) if error.is_retryable() => error,
-                Err(error) => return Err(error),
-            };
-            if error.code() == Some("ExpiredToken") {
-                self.0.credentials.forget().await;
+            match self.once(ask, &self.target(ask)).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => self.pause(&mut attempts, error).await?,
             }
-            // Without randomness all pauses are the longest: worse for the endpoint, and no reason to fail.
-            let random = getrandom::u32().unwrap_or(u32::MAX);
-            let pause = self.0.patience.pause(attempts, error.retry_after(), random);
-            let Some(pause) = pause.filter(|_| self.0.budget.pay(&error)) else {
-                return Err(error);
-            };
-            self.0.retries.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(attempts, ?pause, %error, "a request is made again");
-            tokio::time::sleep(pause).await;
         }
+    }
+
+    /// Waits until it is time to ask again, or gives the error back.
+    async fn pause(&self, attempts: &mut u32, error: Error) -> Result<(), Error> {
+        *attempts += 1;
+        if !error.is_retryable() {
+            return Err(error);
+        }
+        if error.code() == Some("ExpiredToken") {
+            self.0.credentials.forget().await;
+        }
+        // Without randomness all pauses are the longest: worse for the endpoint, and no reason to fail.
+        let random = getrandom::u32().unwrap_or(u32::MAX);
+        let pause = self.0.patience.pause(*attempts, error.retry_after(), random);
+        let Some(pause) = pause.filter(|_| self.0.budget.pay(&error)) else {
+            return Err(error);
+        };
+        self.0.retries.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(attempts, ?pause, %error, "a request is made again");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    async fn read(&self, ask: &Ask<'_>, bytes_max: u64) -> Result<Answer, Error> {
+        let target = self.target(ask);
+        let (parts, body) = self.once(ask, &target).await?.into_parts();
+        let body = body.all(bytes_max).await?;
+        if ask.may_fail_late
+            && let Some(refusal) = xml::refusal(&body)
+        {
+            let late = Refusal {
+                target,
+                status: 200,
+                ..refusal
+            };
+            return Err(late.into_error());
+        }
+        self.0.budget.earn();
+        Ok(Answer {
+            headers: parts.headers,
+            body,
+            target,
+        })
     }
 
     async fn once(&self, ask: &Ask<'_>, target: &str) -> Result<Response<Body>, Error> {

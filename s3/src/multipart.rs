@@ -1,7 +1,7 @@
 //! Large objects in parts, each checked by the endpoint, several at once; memory is bounded by the parts on their way.
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use hyper::Method;
 use hyper::header::HeaderMap;
 
@@ -68,9 +68,12 @@ impl Client {
             target: shown(&parts.key),
             source,
         };
-        let sent = bytes.map_err(unread).enumerate().map(async |(index, part)| {
-            let number = index as u64 + 1;
-            Ok::<_, Error>((number, self.put_part(parts, number, part?).await?))
+        let sent = bytes.map_err(unread).enumerate().map(|(index, part)| {
+            let sending = async move {
+                let number = index as u64 + 1;
+                Ok::<_, Error>((number, self.put_part(parts, number, part?).await?))
+            };
+            sending.boxed()
         });
         let etags: Vec<(u64, String)> = sent.buffered(parallel.max(1)).try_collect().await?;
         self.complete_parts(parts, &etags, condition).await

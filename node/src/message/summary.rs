@@ -22,6 +22,8 @@ pub enum Summary {
     Demo(DemoSummary),
     /// `simulate`.
     Simulate(SimulateSummary),
+    /// `publish`.
+    Publish(PublishSummary),
     /// `mount`.
     Mount(MountSummary),
     /// `forget`.
@@ -241,6 +243,37 @@ pub struct UndeleteSummary {
     pub shares_recalled: u64,
     /// Their bytes.
     pub bytes_recalled: u64,
+}
+
+/// `publish`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PublishSummary {
+    /// Nothing was done, only found out.
+    pub dry_run: bool,
+    /// Files in the folder.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files as they were.
+    pub files_unchanged: u64,
+    /// Objects put.
+    pub objects_uploaded: u64,
+    /// Bytes sent for them.
+    pub bytes_sent: u64,
+    /// Objects whose headers alone were changed.
+    pub headers_changed: u64,
+    /// Objects deleted.
+    pub objects_deleted: u64,
+    /// Objects without a file that were left.
+    pub objects_kept: u64,
+    /// Differences that others made in the bucket.
+    pub drifted: u64,
+    /// Files and folders that cannot be published.
+    pub files_broken: u64,
+    /// Objects that the endpoint refused.
+    pub objects_failed: u64,
+    /// Requests sent.
+    pub requests: u64,
 }
 
 /// `simulate`.

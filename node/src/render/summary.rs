@@ -4,8 +4,8 @@ use super::history;
 use super::text::{count, percent, seconds, short};
 use crate::human::ByteSize;
 use crate::message::{
-    CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, RecoverSummary, RepairSummary,
-    RestoreSummary, RunSummary, SimulateSummary, Summary, UndeleteSummary,
+    CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishSummary, RecoverSummary,
+    RepairSummary, RestoreSummary, RunSummary, SimulateSummary, Summary, UndeleteSummary,
 };
 
 /// A summary in one line.
@@ -18,6 +18,7 @@ pub fn text(summary: &Summary) -> String {
         Summary::Repair(repair) => repair_text(repair),
         Summary::Demo(demo) => demo_text(demo),
         Summary::Simulate(simulate) => simulate_text(simulate),
+        Summary::Publish(publish) => publish_text(publish),
         Summary::Mount(mount) => mount_text(mount),
         Summary::Forget(forget) => forget_text(forget),
         Summary::Prune(prune) => prune_text(prune),
@@ -52,6 +53,30 @@ fn run_text(run: &RunSummary) -> String {
         ByteSize(run.bytes_added),
         ByteSize(run.bytes_sent),
         seconds(run.seconds),
+    )
+}
+
+fn publish_text(publish: &PublishSummary) -> String {
+    let verb = if publish.dry_run { "Would publish" } else { "Published" };
+    let part = |number: u64, what: &str| match number {
+        0 => String::new(),
+        number => format!(", {number} {what}"),
+    };
+    format!(
+        "{verb} {} of {} ({}): {} uploaded, {} unchanged, {} deleted{}{}{}{}{}; sent {} in {}",
+        count(publish.objects_uploaded + publish.headers_changed, "object", "objects"),
+        count(publish.files, "file", "files"),
+        ByteSize(publish.bytes),
+        publish.objects_uploaded,
+        publish.files_unchanged,
+        publish.objects_deleted,
+        part(publish.headers_changed, "given other headers"),
+        part(publish.objects_kept, "left without a file"),
+        part(publish.drifted, "changed by others"),
+        part(publish.files_broken, "unreadable"),
+        part(publish.objects_failed, "refused"),
+        ByteSize(publish.bytes_sent),
+        count(publish.requests, "request", "requests"),
     )
 }
 

@@ -73,6 +73,7 @@ fn every_message() -> Vec<Message> {
         Summary::Recover(RecoverSummary::default()).into(),
         Summary::Check(CheckSummary::default()).into(),
         Summary::Demo(DemoSummary::default()).into(),
+        Summary::Publish(PublishSummary::default()).into(),
         Summary::Simulate(SimulateSummary::default()).into(),
         Status {
             files_total: 2,

@@ -1,0 +1,229 @@
+//! `publish`: a folder as objects of an S3 bucket. Needs no account and no daemon; its index lies beside the home's state.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use publish::{Deletes, Drift, Event, Links, Options, PublishError, Routes, Trust};
+use s3::{Client, Location};
+
+use super::signals::Signals;
+use crate::failure::{Exit, Failure};
+use crate::home::HomePaths;
+use crate::message::{Changed, Message, PathName, Problem, Progress, PublishSummary, Summary};
+use crate::output::{Outputs, Sink, channel};
+use crate::render::{RenderOptions, Renderer};
+
+/// Longest file of routes, in bytes.
+const ROUTES_BYTES_MAX: u64 = 1 << 20;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The folder
+    #[arg(value_name = "DIR")]
+    source: PathBuf,
+    /// s3://BUCKET[/PREFIX][?endpoint=URL&region=NAME&path-style=BOOL]
+    #[arg(value_name = "s3://BUCKET[/PREFIX]")]
+    location: String,
+    /// TOML file of headers, compression and exceptions by name (docs/publish.md)
+    #[arg(long, value_name = "FILE")]
+    routes: Option<PathBuf>,
+    /// Say what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Leave objects whose file is gone
+    #[arg(long, conflicts_with = "max_delete")]
+    no_delete: bool,
+    /// Delete nothing if it would be more than N objects
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_delete: u64,
+    /// Publish a folder without files: delete everything that was published
+    #[arg(long)]
+    allow_empty: bool,
+    /// List the bucket, and repair what others changed in it
+    #[arg(long, conflicts_with = "trust")]
+    verify: bool,
+    /// Believe the index (the default: where nothing changed, nothing is asked)
+    #[arg(long)]
+    trust: bool,
+    /// Read all files, whatever their times say
+    #[arg(long)]
+    checksum: bool,
+    /// What becomes of symbolic links
+    #[arg(long, value_enum, default_value_t = LinkPolicy::Inside)]
+    links: LinkPolicy,
+    /// Keys are whole paths: for several folders below one prefix, as in a backup
+    #[arg(long)]
+    whole_paths: bool,
+    /// Most objects on their way at once
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    workers: u16,
+    /// Where the index is kept [default: in the state folder, one for each folder and location]
+    #[arg(long, value_name = "FILE")]
+    index: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum LinkPolicy {
+    /// Publish what they lead to if it lies in the folder, too
+    Inside,
+    /// Publish what they lead to, wherever it lies
+    Follow,
+    /// Leave them out
+    Skip,
+}
+
+/// Publishes, and shows what came of it.
+pub async fn run(args: Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {
+    let location = Location::parse(&args.location).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))?;
+    let client = Client::new(location, &s3::Options::default()).map_err(|error| Failure::from_error(&error))?;
+    let wanted = args.options(&client, &paths)?;
+    let signals = Signals::listen()?;
+    let (sink, outputs) = channel(signals.stop.clone());
+    let is_told_all = options.json || options.verbose || args.dry_run;
+    let work = tokio::spawn(async move {
+        let tell = |event| tell(&sink, event, is_told_all);
+        let ended = publish::publish(&wanted, &client, &tell, sink.stop()).await;
+        if let Ok(summary) = &ended {
+            let summary = Summary::Publish(summarized(summary, wanted.dry_run));
+            // Whoever does not read it any more has the exit code.
+            let _closed = sink.send(Message::from(summary)).await;
+        }
+        ended
+    });
+    let shown = show(Renderer::stdout(options), outputs).await;
+    let ended = work
+        .await
+        .map_err(|error| Failure::context("The command failed inside", &error))?;
+    match (ended, shown) {
+        (Err(PublishError::Stopped), _) => Err(Failure::interrupted()),
+        (Err(error), _) => Err(Failure::from_error(&error)),
+        (_, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::context(
+            format!("The answer cannot be written: {error}"),
+            &error,
+        )),
+        (Ok(summary), _) if summary.failed > 0 => Ok(Exit::Failed),
+        (Ok(summary), _) if summary.broken > 0 => Ok(Exit::SourceUnreadable),
+        _ => Ok(Exit::Done),
+    }
+}
+
+impl Args {
+    fn options(&self, client: &Client, paths: &HomePaths) -> Result<Options, Failure> {
+        let source = std::path::absolute(&self.source)
+            .map_err(|error| Failure::context(format!("`{}` is no path", self.source.display()), &error))?;
+        let index = match &self.index {
+            Some(index) => index.clone(),
+            None => paths.publish_index(&index_name(&source, client)),
+        };
+        let routes = self.routes.as_deref().map(routes).transpose()?;
+        Ok(Options {
+            routes: routes.unwrap_or_default(),
+            trust: if self.verify { Trust::Bucket } else { Trust::Index },
+            checksum: self.checksum,
+            deletes: if self.no_delete {
+                Deletes::Never
+            } else {
+                Deletes::UpTo(self.max_delete)
+            },
+            allow_empty: self.allow_empty,
+            links: match self.links {
+                LinkPolicy::Inside => Links::Inside,
+                LinkPolicy::Follow => Links::Follow,
+                LinkPolicy::Skip => Links::Skip,
+            },
+            whole_paths: self.whole_paths,
+            dry_run: self.dry_run,
+            workers_max: self.workers.into(),
+            ..Options::new(source, index)
+        })
+    }
+}
+
+/// The bucket's name, for people, and what tells folders and locations apart.
+fn index_name(source: &Path, client: &Client) -> String {
+    let text = format!("{}\n{}\n{}", source.display(), client.url(), client.location().prefix);
+    let hash = blake3::hash(text.as_bytes()).to_hex();
+    format!("{}-{}.db", client.location().bucket, &hash[..16])
+}
+
+fn routes(path: &Path) -> Result<Routes, Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(Exit::Usage, format!("`{}` cannot be used: {error}", path.display()))
+    };
+    let bytes = std::fs::metadata(path).map_err(|error| failed(&error))?.len();
+    if bytes > ROUTES_BYTES_MAX {
+        return Err(failed(&"it is too long for a file of routes"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    Routes::parse(&text).map_err(|error| failed(&error))
+}
+
+/// Problems always; each object only to who wants to know.
+fn tell(sink: &Sink, event: Event, is_told_all: bool) {
+    let object = |action: &str, name: String| Changed {
+        action: action.to_owned(),
+        what: "object".to_owned(),
+        name,
+    };
+    let problem = |path: Option<PathName>, error: String| Problem {
+        path,
+        peer: None,
+        error,
+    };
+    let message = match event {
+        Event::Progress { files, done, needed } => {
+            return sink.progress(Progress {
+                phase: "publish".to_owned(),
+                files_done: done,
+                files_total: Some(needed),
+                current: Some(format!("{files} files looked at")),
+                ..Progress::default()
+            });
+        }
+        Event::Broken { path, why } => Message::from(problem(Some(PathName::from(Path::new(&path))), why)),
+        Event::Failed { key, why } => Message::from(problem(None, format!("{key}: {why}"))),
+        _ if !is_told_all => return,
+        Event::Uploaded { key, .. } => Message::from(object("uploaded", key)),
+        Event::Headers { key } => Message::from(object("given other headers", key)),
+        Event::Deleted { key } => Message::from(object("removed", key)),
+        Event::Drifted { key, drift } => {
+            let action = match drift {
+                Drift::Missing => "removed by others",
+                Drift::Changed => "changed by others",
+                Drift::Unknown => "added by others",
+            };
+            Message::from(object(action, key))
+        }
+    };
+    // Nobody reads: the run is stopped by the same channel.
+    let _closed = sink.send_blocking(message);
+}
+
+async fn show<W: io::Write>(mut renderer: Renderer<W>, mut outputs: Outputs) -> io::Result<()> {
+    while let Some(output) = outputs.next().await {
+        renderer.show(&output)?;
+        if outputs.is_empty() {
+            renderer.flush()?;
+        }
+    }
+    renderer.finish()
+}
+
+fn summarized(summary: &publish::Summary, dry_run: bool) -> PublishSummary {
+    PublishSummary {
+        dry_run,
+        files: summary.files,
+        bytes: summary.bytes,
+        files_unchanged: summary.unchanged,
+        objects_uploaded: summary.uploaded,
+        bytes_sent: summary.sent_bytes,
+        headers_changed: summary.headers_changed,
+        objects_deleted: summary.deleted,
+        objects_kept: summary.kept,
+        drifted: summary.drifted,
+        files_broken: summary.broken,
+        objects_failed: summary.failed,
+        requests: summary.requests,
+    }
+}

@@ -1,0 +1,168 @@
+//! The index against a plain map, and what it refuses.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn open(dir: &Path) -> Index {
+    Index::open(&dir.join("site.db"), "http://s3/site").unwrap()
+}
+
+fn row(key: &[u8], number: u8) -> Row {
+    Row {
+        key: key.to_vec(),
+        state: if number.is_multiple_of(2) {
+            State::Sure
+        } else {
+            State::Racy
+        },
+        stat: Stat {
+            bytes: number.into(),
+            mtime_ns: -5,
+            ctime_ns: i64::MAX,
+            inode: u64::MAX,
+        },
+        hash: [number; 32],
+        etag: format!("e{number}"),
+        version: (number > 9).then(|| "v".to_owned()),
+        headers: [number; 16],
+        compress: [Compress::None, Compress::Gzip, Compress::Brotli][usize::from(number % 3)],
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Doubt(Vec<u8>),
+    Store(Vec<u8>, u8),
+    Forget(Vec<u8>),
+    Reopen,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let key = || prop::collection::vec(any::<u8>(), 0..2);
+    prop::collection::vec(
+        prop_oneof![
+            key().prop_map(Act::Doubt),
+            (key(), 0..20u8).prop_map(|(key, number)| Act::Store(key, number)),
+            key().prop_map(Act::Forget),
+            Just(Act::Reopen),
+        ],
+        0..20,
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(30))]
+    #[test]
+    fn the_index_is_a_map_that_survives_being_closed(acts in acts()) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut index = open(dir.path());
+        let mut model: BTreeMap<Vec<u8>, Option<Row>> = BTreeMap::new();
+        for act in acts {
+            match act {
+                Act::Doubt(key) => {
+                    index.doubt(&key, model.contains_key(&key)).unwrap();
+                    model.insert(key, None);
+                }
+                Act::Store(key, number) => {
+                    index.store(&[row(&key, number)]).unwrap();
+                    model.insert(key.clone(), Some(row(&key, number)));
+                }
+                Act::Forget(key) => {
+                    index.forget(std::slice::from_ref(&key)).unwrap();
+                    model.remove(&key);
+                }
+                Act::Reopen => {
+                    drop(index);
+                    index = open(dir.path());
+                    prop_assert_eq!(index.is_empty, model.is_empty());
+                }
+            }
+        }
+        let rows: Vec<Row> = index.rows().map(Result::unwrap).collect();
+        prop_assert!(rows.iter().map(|row| &row.key).eq(model.keys()));
+        for (found, expected) in rows.iter().zip(model.values()) {
+            match expected {
+                Some(expected) => prop_assert_eq!(found, expected),
+                None => prop_assert_eq!(found.state, State::Doubt),
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_come_in_order_over_many_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    let rows: Vec<_> = (0..2 * PAGE_ROWS + 1)
+        .rev()
+        .map(|number| row(format!("{number:05}").as_bytes(), 1))
+        .collect();
+    index.store(&rows).unwrap();
+    assert!(
+        index
+            .rows()
+            .map(|row| row.unwrap().key)
+            .eq(rows.iter().rev().map(|row| row.key.clone()))
+    );
+}
+
+#[test]
+fn an_index_is_bound_to_its_bucket_and_to_one_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    let path = dir.path().join("site.db");
+    assert!(matches!(
+        Index::open(&path, "http://s3/site").err(),
+        Some(IndexError::Busy(_))
+    ));
+    drop(index);
+    let other = Index::open(&path, "http://s3/other").err().unwrap();
+    assert!(
+        matches!(&other, IndexError::Bound { bound, .. } if bound == "http://s3/site"),
+        "{other}"
+    );
+    std::fs::write(
+        dir.path().join("text"),
+        "not a database, but longer than a header of one would be, by far; really",
+    )
+    .unwrap();
+    let error = Index::open(&dir.path().join("text"), "http://s3/site").err().unwrap();
+    assert!(matches!(error, IndexError::Foreign(_)), "{error}");
+}
+
+#[test]
+fn what_was_listed_and_put_off_lives_for_one_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    let listed = |key: &[u8]| s3::Listed {
+        key: key.to_vec(),
+        bytes: 1,
+        etag: "e".into(),
+    };
+    index.see(&[listed(b"b"), listed(b"a")]).unwrap();
+    assert!(
+        index
+            .all_seen()
+            .map(|seen| seen.unwrap().key)
+            .eq([b"a".to_vec(), b"b".to_vec()])
+    );
+    assert_eq!(
+        (index.seen(b"a").unwrap().is_some(), index.seen(b"c").unwrap()),
+        (true, None)
+    );
+    index.put_off(b"p", b"/p").unwrap();
+    assert_eq!(
+        index.put_off_until_now().map(Result::unwrap).collect::<Vec<_>>(),
+        [(b"p".to_vec(), b"/p".to_vec())]
+    );
+    index.mark_dead(b"d").unwrap();
+    index.mark_dead(b"d").unwrap();
+    assert_eq!(index.dead().unwrap(), (vec![b"d".to_vec()], 1));
+    index.bury(&[b"d".to_vec()]).unwrap();
+    assert_eq!(index.dead().unwrap().1, 0);
+    drop(index);
+    assert_eq!(open(dir.path()).all_seen().count(), 0);
+}

@@ -1,0 +1,26 @@
+//! A folder as objects of an S3 bucket: what changed is found without asking the bucket, and sent in an order that never
+//! leaves a page without what it shows.
+//!
+//! Leaves out: how S3 is spoken to (crate `s3`), printing, the command line. docs/publish.md says what the user sees.
+
+mod compress;
+mod error;
+mod event;
+mod index;
+mod merge;
+mod options;
+mod plan;
+mod planner;
+mod pool;
+mod routes;
+mod run;
+mod source;
+mod types;
+mod walk;
+mod worker;
+
+pub use error::PublishError;
+pub use event::{Drift, Event, Summary};
+pub use options::{Deletes, Links, Options, Trust};
+pub use routes::{Routes, RoutesError};
+pub use run::publish;

@@ -1,0 +1,87 @@
+//! What a run may be told.
+
+use std::path::PathBuf;
+
+use crate::routes::Routes;
+
+/// Most objects that a run deletes when nobody says how many. Chosen as in s3deploy: a folder of pictures, not a site.
+pub const DELETES_MAX: u64 = 256;
+/// Most objects on their way at once when nobody says how many; fewer while the endpoint asks for patience.
+pub const WORKERS_MAX: usize = 64;
+
+/// How much is believed without asking.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// The index says what is in the bucket; where nothing changed nothing is asked. A run without an index lists once.
+    #[default]
+    Index,
+    /// The bucket is listed, and what differs from the index or the folder is repaired.
+    Bucket,
+}
+
+/// What becomes of objects whose file is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletes {
+    /// They stay.
+    Never,
+    /// They are deleted if they are at most so many; else none is.
+    UpTo(u64),
+}
+
+/// What becomes of symbolic links.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Links {
+    /// What they lead to is published if it lies in the folder, too; others are named as broken.
+    #[default]
+    Inside,
+    /// What they lead to is published, wherever it lies.
+    Follow,
+    /// They are left out.
+    Skip,
+}
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The folder.
+    pub source: PathBuf,
+    /// Where the index of this folder and bucket is kept; `.lock` is added for its lock.
+    pub index: PathBuf,
+    /// Headers and more, by name.
+    pub routes: Routes,
+    /// What is believed.
+    pub trust: Trust,
+    /// Files are read even where their times say that they did not change.
+    pub checksum: bool,
+    /// What becomes of objects whose file is gone.
+    pub deletes: Deletes,
+    /// A folder without files is published, that is: everything is deleted.
+    pub allow_empty: bool,
+    /// What becomes of links.
+    pub links: Links,
+    /// Keys are whole paths: several folders share a prefix, as backups do.
+    pub whole_paths: bool,
+    /// Nothing is sent, deleted or recorded.
+    pub dry_run: bool,
+    /// Most objects on their way at once.
+    pub workers_max: usize,
+}
+
+impl Options {
+    /// A usual run.
+    pub fn new(source: PathBuf, index: PathBuf) -> Self {
+        Self {
+            source,
+            index,
+            routes: Routes::default(),
+            trust: Trust::default(),
+            checksum: false,
+            deletes: Deletes::UpTo(DELETES_MAX),
+            allow_empty: false,
+            links: Links::default(),
+            whole_paths: false,
+            dry_run: false,
+            workers_max: WORKERS_MAX,
+        }
+    }
+}

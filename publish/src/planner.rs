@@ -1,0 +1,227 @@
+//! The first pass: folder, index and listing are merged, and what needs something is handed on, put off or marked dead.
+//!
+//! Runs on a thread of its own and keeps nothing but what is next.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use s3::shown;
+use tokio::sync::mpsc::Sender;
+
+use crate::error::PublishError;
+use crate::event::{Drift, Event};
+use crate::index::{Index, Row, Seen};
+use crate::merge::{Joined, Keyed, Merge};
+use crate::plan::{Rules, Step, Work, step};
+use crate::routes::Routes;
+use crate::types::is_page;
+use crate::walk::{Found, Stat, Walk};
+
+/// What the planner found.
+#[derive(Debug)]
+pub(crate) enum Planned {
+    /// To be done now.
+    Work(Box<Work>),
+    /// To be told.
+    Event(Event),
+    /// So many files were looked at.
+    Looked(Looked),
+}
+
+/// What was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Looked {
+    pub files: u64,
+    pub bytes: u64,
+    pub unchanged: u64,
+}
+
+/// Files between two words about how far it is.
+const LOOKED_EVERY: u64 = 1000;
+
+/// What the first pass needs.
+pub(crate) struct Planner {
+    pub index: Arc<Index>,
+    pub routes: Routes,
+    /// What all keys begin with; names for routes are without it.
+    pub prefix: Vec<u8>,
+    pub rules: Rules,
+    /// Objects that nobody here put there are deleted, too.
+    pub owns_all: bool,
+    pub planned: Sender<Planned>,
+    pub looked: Looked,
+    /// Keys that stay, because what they come from cannot be looked at.
+    pub hidden: Hidden,
+}
+
+/// What keys of folders begin with that cannot be read now, or of links that lead to no folder now.
+#[derive(Debug, Default)]
+pub(crate) struct Hidden(Vec<Vec<u8>>);
+
+impl Hidden {
+    /// All keys below `key` stay. Keys come in order: what later ones cannot begin with any more is dropped.
+    fn hide(&mut self, key: &[u8]) {
+        self.0.retain(|prefix| prefix.as_slice() > key);
+        let mut prefix = key.to_vec();
+        if !prefix.ends_with(b"/") {
+            prefix.push(b'/');
+        }
+        self.0.push(prefix);
+    }
+
+    fn has(&self, key: &[u8]) -> bool {
+        self.0.iter().any(|prefix| key.starts_with(prefix))
+    }
+}
+
+impl Keyed for Found {
+    fn key(&self) -> &[u8] {
+        Found::key(self)
+    }
+}
+
+impl Planner {
+    /// Goes through everything; blocks.
+    pub fn run(mut self, walk: Walk) -> Result<Looked, PublishError> {
+        let index = self.index.clone();
+        for joined in Merge::new(walk, index.rows(), index.all_seen()) {
+            self.plan(joined?)?;
+        }
+        self.send(Planned::Looked(self.looked))?;
+        Ok(self.looked)
+    }
+
+    fn plan(&mut self, joined: Joined<Found, Row, Seen>) -> Result<(), PublishError> {
+        let Joined { found, row, seen } = joined;
+        match found {
+            Some(Found::Broken { key, path, why }) => {
+                self.hidden.hide(&key);
+                self.send(Planned::Event(Event::Broken {
+                    path: path.display().to_string(),
+                    why,
+                }))
+            }
+            Some(Found::File { key, path, stat }) => self.file(key, path, stat, row, seen),
+            None => self.gone(row, seen),
+        }
+    }
+
+    fn file(
+        &mut self,
+        key: Vec<u8>,
+        path: PathBuf,
+        stat: Stat,
+        row: Option<Row>,
+        seen: Option<Seen>,
+    ) -> Result<(), PublishError> {
+        let name = key.strip_prefix(self.prefix.as_slice()).unwrap_or(&key);
+        let Some(wish) = self.routes.wish(name) else {
+            return self.gone(row, seen);
+        };
+        self.looked.files += 1;
+        self.looked.bytes += stat.bytes;
+        if self.looked.files.is_multiple_of(LOOKED_EVERY) {
+            self.send(Planned::Looked(self.looked))?;
+        }
+        let (step, drift) = step(self.rules, &stat, &wish, row.as_ref(), seen.as_ref());
+        if let Some(drift) = drift {
+            self.send(Planned::Event(Event::Drifted {
+                key: shown(&key),
+                drift,
+            }))?;
+        }
+        if step == Step::Keep {
+            self.looked.unchanged += 1;
+            return Ok(());
+        }
+        if is_page(wish.headers.content_type.as_deref().unwrap_or_default()) {
+            return Ok(self.index.put_off(&key, path.as_os_str().as_bytes())?);
+        }
+        self.send(Planned::Work(Box::new(Work {
+            key,
+            path,
+            stat,
+            wish,
+            step,
+            row,
+        })))
+    }
+
+    fn gone(&mut self, row: Option<Row>, seen: Option<Seen>) -> Result<(), PublishError> {
+        let Some(key) = row.as_ref().map(Keyed::key).or(seen.as_ref().map(Keyed::key)) else {
+            return Ok(());
+        };
+        if self.hidden.has(key) {
+            return Ok(());
+        }
+        if row.is_none() {
+            if !self.owns_all {
+                return Ok(());
+            }
+            self.send(Planned::Event(Event::Drifted {
+                key: shown(key),
+                drift: Drift::Unknown,
+            }))?;
+        }
+        Ok(self.index.mark_dead(key)?)
+    }
+
+    fn send(&self, planned: Planned) -> Result<(), PublishError> {
+        // Whoever reads has stopped, so do we.
+        self.planned.blocking_send(planned).map_err(|_| PublishError::Stopped)
+    }
+}
+
+/// A page that was put off, looked at again: time has passed.
+pub(crate) fn page(
+    index: &Index,
+    routes: &Routes,
+    prefix: &[u8],
+    rules: Rules,
+    (key, path): (Vec<u8>, Vec<u8>),
+) -> Result<Result<Work, Event>, PublishError> {
+    let path = PathBuf::from(OsString::from_vec(path));
+    let broken = |why: String| {
+        Ok(Err(Event::Broken {
+            path: path.display().to_string(),
+            why,
+        }))
+    };
+    let stat = match rustix::fs::stat(&path) {
+        Ok(stat) => Stat::from(&stat),
+        Err(error) => return broken(error.to_string()),
+    };
+    let name = key.strip_prefix(prefix).unwrap_or(&key);
+    let Some(wish) = routes.wish(name) else {
+        return broken("its route does not publish it".to_owned());
+    };
+    let (row, seen) = (index.get(&key)?, index.seen(&key)?);
+    let (step, _) = step(rules, &stat, &wish, row.as_ref(), seen.as_ref());
+    Ok(Ok(Work {
+        key,
+        path,
+        stat,
+        wish,
+        step,
+        row,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_below_something_broken_stays() {
+        let mut hidden = Hidden::default();
+        // A link to a folder that is not there now, then something broken whose key comes before what lay below the link.
+        hidden.hide(b"dead");
+        hidden.hide(b"dead-too");
+        assert!(hidden.has(b"dead/x") && hidden.has(b"dead-too/x"));
+        assert!(!hidden.has(b"dead-end") && !hidden.has(b"deadly/x"));
+        hidden.hide(b"e/");
+        assert!(hidden.has(b"e/x") && hidden.0.len() == 1);
+    }
+}
