@@ -170,22 +170,38 @@ pub fn pack_memory_bytes(k: u8, n: u8) -> usize {
 /// So many packs of small shares take half of the bytes of one of large shares.
 const SMALL_PACKS_MAX: usize = ShareSize::Large.data_bytes() / ShareSize::Small.data_bytes() / 2;
 
-/// Bytes of all shares of the packs that so many bytes of chunks go into, if they are cut evenly.
-pub fn shares_bytes((k, n): (u8, u8), chunk_bytes: u64) -> u64 {
+/// Bytes of all shares of the packs that chunks of these lengths go into, in this order.
+pub fn shares_bytes((k, n): (u8, u8), lens: impl Iterator<Item = u32>) -> u64 {
     let shape = |share| PackShape { k, n, share };
-    let plain = |share| shape(share).plain_bytes() as u64;
-    let stored = |share: ShareSize| u64::from(n) * share.stored_bytes() as u64;
-    let (full, rest) = (
-        chunk_bytes / plain(ShareSize::Large),
-        chunk_bytes % plain(ShareSize::Large),
-    );
-    let small = rest.div_ceil(plain(ShareSize::Small));
-    let last = match small {
-        0 => 0,
-        _ if small <= SMALL_PACKS_MAX as u64 => small * stored(ShareSize::Small),
-        _ => stored(ShareSize::Large),
+    let bytes = |share: ShareSize, packs: usize| packs as u64 * u64::from(n) * share.stored_bytes() as u64;
+    let lens: Vec<usize> = lens.map(|len| len as usize).collect();
+    let Some((large, last)) = fill(shape(ShareSize::Large), &lens) else {
+        return 0;
     };
-    full * stored(ShareSize::Large) + last
+    match fill(shape(ShareSize::Small), &lens[last..]) {
+        Some((small, _)) if small <= SMALL_PACKS_MAX => {
+            bytes(ShareSize::Large, large - 1) + bytes(ShareSize::Small, small)
+        }
+        _ => bytes(ShareSize::Large, large),
+    }
+}
+
+/// How many packs of a shape chunks of these lengths fill, and which chunk is the first of the last; none for no chunks, or for one
+/// that does not fit at all.
+fn fill(shape: PackShape, lens: &[usize]) -> Option<(usize, usize)> {
+    let (mut packs, mut first, mut end) = (0, 0, usize::MAX);
+    for (number, &len) in lens.iter().enumerate() {
+        let fits = |offset: usize| offset.saturating_add(len) <= shape.plain_bytes();
+        let offset = if packs == 0 { usize::MAX } else { place(shape, end, len) };
+        if packs > 0 && fits(offset) && number - first < LIST_MAX {
+            end = offset + len;
+        } else if fits(0) {
+            (packs, first, end) = (packs + 1, number, len);
+        } else {
+            return None;
+        }
+    }
+    (packs > 0).then_some((packs, first))
 }
 
 /// The last pack as packs of small shares, if all of its chunks fit and that takes at most half of the bytes.
@@ -328,17 +344,23 @@ mod tests {
     }
 
     #[test]
-    fn chunks_cut_evenly_take_the_bytes_that_are_foretold() {
-        for lens in [&[][..], &[100 * KIB; 3], &[100 * KIB; 12], &[3 * MIB; 2], &[MIB; 20]] {
+    fn chunks_take_the_bytes_that_are_foretold() {
+        let odd = [300 * KIB, 20_000, 50_000, 500 * KIB, 60_000, 60_000];
+        for lens in [
+            &[][..],
+            &[100 * KIB; 12],
+            &[400 * KIB; 5],
+            &[3 * MIB; 2],
+            &[MIB; 20],
+            &[600 * KIB; 5],
+            &odd,
+        ] {
             let taken: usize = pack(lens)
                 .iter()
                 .map(|pack| usize::from(pack.shape.n) * pack.shape.share.stored_bytes())
                 .sum();
-            assert_eq!(
-                shares_bytes((2, 3), lens.iter().sum::<usize>() as u64),
-                taken as u64,
-                "{lens:?}"
-            );
+            let foretold = shares_bytes((2, 3), lens.iter().map(|len| *len as u32));
+            assert_eq!(foretold, taken as u64, "{lens:?}");
         }
     }
 

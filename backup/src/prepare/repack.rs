@@ -65,7 +65,8 @@ pub fn plan(conn: &Connection, wanted: &Wanted) -> Result<Plan, DbError> {
         plan.copied_bytes += chunks.bytes();
         plan.freed_bytes += u64::from(shape.n) * shape.share.stored_bytes() as u64;
     }
-    if plan.packs.is_empty() || 2 * shares_bytes(code, plan.copied_bytes) > plan.freed_bytes {
+    let lens = plan.packs.keys().flat_map(|row| wanted.chunks[row].lens());
+    if plan.packs.is_empty() || 2 * shares_bytes(code, lens) > plan.freed_bytes {
         return Ok(Plan::default());
     }
     content::for_each_chunk(conn, &mut |place| {

@@ -51,9 +51,13 @@ impl WantedChunks {
         self.places.dedup();
         self.sorted = self.places.len();
     }
+    /// Their lengths in the pack, by offset.
+    pub fn lens(&self) -> impl Iterator<Item = u32> + '_ {
+        self.places.iter().map(|(_, stored_len)| *stored_len)
+    }
     /// Their bytes in the pack.
     pub fn bytes(&self) -> u64 {
-        self.places.iter().map(|(_, stored_len)| u64::from(*stored_len)).sum()
+        self.lens().map(u64::from).sum()
     }
     /// Whether the chunk at this offset is among them.
     pub fn contains(&self, offset: u32) -> bool {
