@@ -9,6 +9,8 @@ mod layers;
 
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
+#[path = "e2e/bucket.rs"]
+mod bucket;
 #[path = "e2e/coming.rs"]
 mod coming;
 #[path = "e2e/crash.rs"]

@@ -16,6 +16,7 @@ pub use edit::ConfigFile;
 pub use requests::answer;
 
 use crate::human::{ByteSize, Period};
+use crate::peer::bucket::SHARES_MAX;
 
 /// Everything in config.toml.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,7 +84,7 @@ pub struct Config {
 }
 
 /// A peer in config.toml.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PeerConfig {
     /// `dir:/PATH` or `s3://BUCKET[/PREFIX]`; none: a friend, known from the roster.
@@ -95,6 +96,12 @@ pub struct PeerConfig {
     /// S3 region.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// Storage class of shares in a bucket, such as `STANDARD_IA`; none: the bucket's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+    /// Dollars for a gigabyte (10⁹ bytes) and month in a bucket; none: Amazon's list price, if it is Amazon's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<f64>,
     /// Folder or bucket: bytes that it may hold for us. Friend: bytes that we hold for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<ByteSize>,
@@ -227,6 +234,12 @@ impl Config {
             if let Some(url) = &peer.url {
                 check_peer_url(url).map_err(|reason| format!("`peers.{name}.url`: {reason}"))?;
             }
+            if peer
+                .shares
+                .is_some_and(|shares| !(1..=u16::from(SHARES_MAX)).contains(&shares))
+            {
+                return Err(format!("`peers.{name}.shares` must be from 1 to {SHARES_MAX}"));
+            }
         }
         Ok(())
     }
@@ -251,8 +264,8 @@ pub fn check_peer_url(url: &str) -> Result<(), String> {
             Err(format!("`{path}` is no absolute path"))
         };
     }
-    match url.strip_prefix("s3://") {
-        Some(bucket) if !bucket.is_empty() && !bucket.starts_with('/') => Ok(()),
-        _ => Err(format!("`{url}` is neither dir:PATH nor s3://BUCKET[/PREFIX]")),
+    if !url.starts_with("s3://") {
+        return Err(format!("`{url}` is neither dir:PATH nor s3://BUCKET[/PREFIX]"));
     }
+    s3::Location::parse(url).map(drop).map_err(|error| error.to_string())
 }

@@ -23,9 +23,11 @@ use crate::request::Request;
 mod alarms;
 mod audit;
 pub mod bandwidth;
+mod buckets;
 mod care;
 mod check;
-mod clock;
+pub(crate) mod clock;
+mod costs;
 mod daemon;
 mod diff;
 mod dir_peer;
@@ -43,6 +45,7 @@ mod membership;
 mod mount;
 mod outlook;
 mod peers;
+mod policy;
 mod recover;
 mod repack;
 mod repair;
@@ -97,6 +100,7 @@ struct Inner {
     db: Db,
     queue: Queue,
     peers: PeerSet,
+    buckets: buckets::Buckets,
     net: OnceCell<NetHandle>,
     uploader: OnceCell<Uploader>,
     bandwidth: Bandwidth,
@@ -120,6 +124,7 @@ impl Engine {
             db,
             queue,
             peers: PeerSet::default(),
+            buckets: buckets::Buckets::default(),
             net: OnceCell::new(),
             uploader: OnceCell::new(),
             bandwidth: Bandwidth::default(),
@@ -139,6 +144,15 @@ impl Engine {
             && let Some(whom) = self.member_named(name)?
         {
             return self.remove_member(name, whom, &sink).await;
+        }
+        match &request {
+            Request::PeerAdd(peer) => self.prepare_peer(peer).await?,
+            Request::PeerSet {
+                name,
+                shares: Some(shares),
+                ..
+            } => self.resize_bucket(name, *shares).await?,
+            _ => {}
         }
         if let Some(answer) = self.configure(&request)? {
             for message in answer {
@@ -190,9 +204,6 @@ impl Engine {
 
     /// Answers the requests that only read or edit config.toml; a changed config is in force for the next run.
     fn configure(&self, request: &Request) -> Result<Option<Vec<crate::message::Message>>, Failure> {
-        if let Request::PeerAdd(peer) = request {
-            self.prepare_peer(peer)?;
-        }
         if let Request::ConfigSet { key, value } = request
             && key == "steward"
         {

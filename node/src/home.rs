@@ -126,6 +126,12 @@ impl HomePaths {
         self.state_dir.join("roster")
     }
 
+    /// Digest of the roster that was last left in the bucket at `url`.
+    pub fn told_roster(&self, url: &str) -> PathBuf {
+        let name = &blake3::hash(url.as_bytes()).to_hex()[..16];
+        self.state_dir.join(format!("roster-told-{name}"))
+    }
+
     /// Held by the owning process.
     pub fn lock(&self) -> PathBuf {
         self.state_dir.join("lock")

@@ -157,6 +157,9 @@ pub struct Status {
     /// What this node noticed about other members.
     #[serde(default)]
     pub alarms: Vec<Alarm>,
+    /// What buckets cost, as far as prices are known.
+    #[serde(default)]
+    pub costs: Vec<Cost>,
     /// Probability that what is on the grid can be read at once, at a random moment; none while nothing is there.
     #[serde(default)]
     pub p_restorable_now: Option<f64>,
@@ -282,6 +285,19 @@ pub struct Entry {
     /// `find`: how many snapshots show it so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<u64>,
+}
+
+/// What a bucket costs, by its price for what it holds now; requests come to little beside that.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// The peer.
+    pub peer: String,
+    /// Bytes that it holds.
+    pub bytes: u64,
+    /// Dollars a month for keeping them.
+    pub dollars_a_month: f64,
+    /// Dollars for reading all of it once, where that is known.
+    pub dollars_to_read: Option<f64>,
 }
 
 /// A peer: what it gives and takes.

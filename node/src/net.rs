@@ -24,6 +24,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, StreamProtocol};
 use proto::id::{AccountId, DeviceId};
 use proto::keys::DeviceCert;
+use proto::wire::roster::RosterRecords;
 use proto::wire::ticket::{ADDRESSES_MAX, Ticket};
 use proto::wire::{MEMBER_PROTOCOL, SHARE_PROTOCOL};
 use tokio::sync::{mpsc, watch};
@@ -353,6 +354,11 @@ impl NetHandle {
         join::hint(&self.shared.core, device, std::iter::once(address));
         persist(|| join::exchange(&self.shared.core, device)).await?;
         Ok(device)
+    }
+
+    /// Takes in a roster that was found somewhere, as if its writer had been met.
+    pub async fn learn(&self, records: RosterRecords) -> Result<(), JoinError> {
+        join::learn(&self.shared.core, records).await
     }
 
     /// Remembers one more address of a device, until the node stops.

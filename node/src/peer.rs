@@ -1,5 +1,6 @@
 //! Peers, seen from both sides: where our shares go, and what we keep for friends.
 
+pub mod bucket;
 pub mod folder;
 
 pub mod lane;

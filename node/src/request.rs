@@ -228,10 +228,13 @@ pub struct PeerAdd {
     /// S3 region.
     #[serde(default)]
     pub region: Option<String>,
+    /// Storage class of shares in a bucket.
+    #[serde(default)]
+    pub storage_class: Option<String>,
     /// Bytes that it may hold.
     #[serde(default)]
     pub quota: Option<u64>,
-    /// Shares of a pack that it may hold.
+    /// Shares of each pack that a bucket holds.
     #[serde(default)]
     pub shares: Option<u16>,
 }

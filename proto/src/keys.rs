@@ -237,7 +237,7 @@ impl ReadKey {
     }
 
     /// The public half, which pack keys are wrapped to.
-    fn wrap_public(&self) -> [u8; 32] {
+    pub fn wrap_public(&self) -> [u8; 32] {
         PublicKey::from(&StaticSecret::from(self.0)).to_bytes()
     }
 }

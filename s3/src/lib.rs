@@ -31,4 +31,4 @@ pub use key::{decode, encode, shown};
 pub use list::{ListOptions, Listed, Page};
 pub use location::Location;
 pub use multipart::{PART_BYTES_MIN, Parts, part_bytes};
-pub use object::{Condition, Object, Stored};
+pub use object::{Condition, Object, Stored, etag_of};

@@ -1,8 +1,10 @@
 //! Listing keys, page by page (`ListObjectsV2`).
 
 use hyper::Method;
+use hyper::header::DATE;
+use jiff::Timestamp;
 
-use crate::client::{Ask, Client};
+use crate::client::{Ask, Client, time};
 use crate::error::Error;
 use crate::headers::unquoted;
 use crate::key::decode_listed;
@@ -33,6 +35,8 @@ pub struct Listed {
     pub bytes: u64,
     /// Without quotes.
     pub etag: String,
+    /// When it was put, by the endpoint's clock.
+    pub modified: Option<Timestamp>,
 }
 
 /// Up to 1,000 objects.
@@ -42,6 +46,8 @@ pub struct Page {
     pub objects: Vec<Listed>,
     /// For the next page; none: this is the last.
     pub next: Option<String>,
+    /// When the endpoint answered, by its clock.
+    pub now: Option<Timestamp>,
 }
 
 impl Client {
@@ -86,7 +92,8 @@ impl Client {
         if found.is_truncated && next.is_none() {
             return Err(wrong("there are more pages, and no token for them"));
         }
-        Ok(Page { objects, next })
+        let now = time(&answer.headers, DATE);
+        Ok(Page { objects, next, now })
     }
 }
 
@@ -99,6 +106,7 @@ fn listed(entry: xml::Entry, is_encoded: bool) -> Listed {
         },
         bytes: entry.size,
         etag: unquoted(&entry.etag).to_owned(),
+        modified: entry.last_modified.parse().ok(),
     }
 }
 
@@ -110,7 +118,7 @@ mod tests {
     fn page(keys: &[&str], tail: &str) -> String {
         let entries: String = keys
             .iter()
-            .map(|key| format!("<Contents><Key>{key}</Key><Size>3</Size><ETag>&quot;e&quot;</ETag></Contents>"))
+            .map(|key| format!("<Contents><Key>{key}</Key><Size>3</Size><LastModified>2026-01-02T03:04:05.000Z</LastModified><ETag>&quot;e&quot;</ETag></Contents>"))
             .collect();
         let body = format!(
             "<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
@@ -139,7 +147,8 @@ mod tests {
             [Listed {
                 key: b"p/a b\xff".to_vec(),
                 bytes: 3,
-                etag: "e".into()
+                etag: "e".into(),
+                modified: "2026-01-02T03:04:05Z".parse().ok(),
             }]
         );
         options.token = first.next;

@@ -3,8 +3,10 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, RANGE};
+use md5::{Digest, Md5};
 
 use crate::client::{Ask, Client};
 use crate::error::Error;
@@ -50,6 +52,12 @@ pub struct Stored {
     pub etag: String,
     /// In buckets with versions.
     pub version: Option<String>,
+}
+
+/// The ETag that an endpoint gives to these bytes when they are put in one request, unless it encrypts them with other keys than
+/// its own.
+pub fn etag_of(bytes: &[u8]) -> String {
+    HEXLOWER.encode(&Md5::digest(bytes))
 }
 
 impl Stored {

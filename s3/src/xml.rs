@@ -25,6 +25,8 @@ pub(crate) struct Entry {
     pub size: u64,
     #[serde(rename = "ETag", default)]
     pub etag: String,
+    #[serde(default)]
+    pub last_modified: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,6 +7,8 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::s3::KEYS;
+
 /// The program under test: `$GRIDBACKUP`, or the one that cargo built beside this test.
 pub fn program() -> PathBuf {
     if let Some(path) = std::env::var_os("GRIDBACKUP") {
@@ -99,7 +101,7 @@ impl Home {
         self.dir.with_extension("words")
     }
 
-    /// The program, told to work in this home and to speak JSON.
+    /// The program, told to work in this home and to speak JSON; it has the keys of the kit's S3 servers.
     pub fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Command {
         let mut command = match &self.space {
             None => Command::new(program()),
@@ -111,6 +113,8 @@ impl Home {
         };
         command
             .env("GRIDBACKUP_HOME", &self.dir)
+            .env("AWS_ACCESS_KEY_ID", KEYS.0)
+            .env("AWS_SECRET_ACCESS_KEY", KEYS.1)
             .args(args)
             .arg("--json")
             .stdin(Stdio::null());

@@ -48,7 +48,7 @@ pub struct UploaderConfig {
     pub spool_bytes_max: u64,
     /// Puts in flight to one peer.
     pub puts_per_peer: usize,
-    /// Friends that may vanish.
+    /// Shares of a pack that may be lost: friends that may vanish, more where one peer has several shares.
     pub tolerate: u8,
     /// Who brings shares to the others, if anybody does.
     pub steward: Option<StewardPeer>,
@@ -207,7 +207,7 @@ impl Uploader {
     /// The code (k, n) that a pack made now should have.
     pub fn code(&self) -> (u8, u8) {
         let peers = self.shared.peers.all();
-        let tolerate = self.shared.config.tolerate;
+        let tolerate = self.shared.tolerate();
         let domains = self.shared.lines().domains(&peers, tolerate, Instant::now());
         plan_code(tolerate, &domains)
     }
@@ -217,9 +217,14 @@ impl Uploader {
         self.shared.lines().set_uptimes(uptimes);
     }
 
-    /// Friends that may vanish, as configured.
+    /// Shares of a pack that may be lost, as configured.
     pub fn tolerate(&self) -> u8 {
-        self.shared.config.tolerate
+        self.shared.tolerate()
+    }
+
+    /// Changes how many that are, for what is sent and counted from now on.
+    pub fn set_tolerate(&self, tolerate: u8) {
+        self.shared.set_tolerate(tolerate);
     }
 
     /// Plans the shares onto peers, puts local ones, spools the others, then records pack and plan and runs `with_pack`,
@@ -266,7 +271,7 @@ impl Uploader {
         let shared = self.shared.clone();
         let (health, shares_waiting) = blocking(move || {
             shared.db.read::<_, DbError>(|conn| {
-                let health = packs::health(conn, shared.config.tolerate)?;
+                let health = packs::health(conn, shared.tolerate())?;
                 Ok((health, packs::shares::spooled_count(conn)?))
             })
         })
@@ -290,7 +295,7 @@ impl Uploader {
                 .is_quiet(&mark, |ticket| ticket.pack == pack, Instant::now());
             let shared = self.shared.clone();
             let safe = blocking(move || {
-                let tolerate = shared.config.tolerate;
+                let tolerate = shared.tolerate();
                 shared
                     .db
                     .read::<_, DbError>(|conn| packs::is_safe(conn, pack, tolerate))

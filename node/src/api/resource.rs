@@ -440,6 +440,7 @@ pub(super) mod tests {
                 url: "dir:/mnt".into(),
                 endpoint: None,
                 region: None,
+                storage_class: None,
                 quota: Some(5),
                 shares: None,
             }),

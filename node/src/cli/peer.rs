@@ -50,10 +50,13 @@ pub struct AddArgs {
     /// S3 region
     #[arg(long)]
     region: Option<String>,
+    /// S3 storage class of shares, such as STANDARD_IA
+    #[arg(long, value_name = "CLASS")]
+    storage_class: Option<String>,
     /// Bytes that it may hold
     #[arg(long, value_name = "SIZE")]
     quota: Option<ByteSize>,
-    /// Shares of a pack that it may hold
+    /// Shares of each pack that a bucket holds
     #[arg(long, value_name = "N")]
     shares: Option<u16>,
 }
@@ -68,6 +71,7 @@ impl Command {
                 name: args.name,
                 endpoint: args.endpoint,
                 region: args.region,
+                storage_class: args.storage_class,
                 quota: args.quota.map(|size| size.0),
                 shares: args.shares,
             }),

@@ -170,7 +170,12 @@ fn peer_add(file: &mut ConfigFile, peer: &PeerAdd) -> Result<Vec<Message>, Failu
     }
     let key = |field: &str| format!("peers.{}.{field}", peer.name);
     file.set(&key("url"), &peer.url)?;
-    for (field, value) in [("endpoint", &peer.endpoint), ("region", &peer.region)] {
+    let texts = [
+        ("endpoint", &peer.endpoint),
+        ("region", &peer.region),
+        ("storage_class", &peer.storage_class),
+    ];
+    for (field, value) in texts {
         if let Some(value) = value {
             file.set(&key(field), value)?;
         }

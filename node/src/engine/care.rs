@@ -16,6 +16,7 @@ use upload_queue::planner::Uptime;
 
 use crate::care::scrub::{self, Found, Progress, ProgressFile};
 use crate::config::Config;
+use crate::engine::repair::Looks;
 use crate::engine::{Engine, clock};
 use crate::failure::Failure;
 use crate::message::Event;
@@ -85,7 +86,8 @@ impl Engine {
                 let failed = self.audit_due(sink).await?;
                 if failed || Instant::now() >= next_repair {
                     next_repair = Instant::now() + config.repair_interval.0.max(INTERVAL_MIN);
-                    self.repair_in_background(sink).await?;
+                    let looks = if failed { Looks::Everywhere } else { Looks::WhereFree };
+                    self.repair_in_background(looks, sink).await?;
                     self.help_others(sink).await?;
                 }
                 Ok::<_, Failure>(())

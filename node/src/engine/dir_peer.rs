@@ -5,24 +5,14 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use ed25519_dalek::SigningKey;
 use proto::discard::{Discard, NO_HOLDER, Order};
 use proto::id::{AccountId, ShareId};
-use proto::keys::{DeviceCert, power};
 use proto::share::Share;
 use proto::share_store::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
 
 use crate::engine::clock;
+use crate::peer::bucket::Signer;
 use crate::peer::folder::FolderStore;
-
-/// Who gives shares in a folder up: a folder has no node of its own, so the owner's carries out its own discards.
-#[derive(Clone)]
-pub struct Signer {
-    /// The device's key.
-    pub device: SigningKey,
-    /// Its certificate.
-    pub cert: DeviceCert,
-}
 
 /// The folder of one account's shares at `root`, if it is there now.
 pub struct DirPeer {
@@ -58,12 +48,8 @@ impl DirPeer {
     }
 
     async fn give_up(&self, ids: Vec<ShareId>) -> Result<u32, StoreError> {
+        self.signer.check()?;
         let Signer { device, cert } = &self.signer;
-        if cert.powers & power::PRUNE == 0 {
-            return Err(StoreError::Refused {
-                reason: "this device may not give up shares".to_owned(),
-            });
-        }
         if ids.is_empty() {
             return Ok(0);
         }

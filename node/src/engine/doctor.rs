@@ -10,6 +10,7 @@ use libp2p::multiaddr::Protocol;
 use proto::id::DeviceId;
 use upload_queue::peers::Peer;
 
+use crate::engine::buckets::{is_further_slot, slot_of};
 use crate::engine::peers::{FRIEND, PROBE_WAIT};
 use crate::engine::{Engine, Mode, clock};
 use crate::failure::{Exit, Failure};
@@ -52,7 +53,8 @@ impl Engine {
                 lonely.remedy("invite a friend with `gridbackup invite`, or add a folder with `gridbackup peer add`"),
             ];
         }
-        join_all(peers.iter().map(|peer| self.one_peer(peer))).await
+        let counted = peers.iter().filter(|peer| !is_further_slot(&peer.key));
+        join_all(counted.map(|peer| self.one_peer(peer))).await
     }
 
     async fn one_peer(&self, peer: &Peer) -> Finding {
@@ -70,6 +72,10 @@ impl Engine {
         let route = device.and_then(|device| self.0.net.get()?.route(device));
         let name = &peer.name;
         let mut finding = match (failure, device, route) {
+            (Some(reason), None, _) if slot_of(&peer.key).is_some() => {
+                found("peer", Level::Problem, format!("{name} cannot be used: {reason}"))
+                    .remedy("look at the bucket's name, its endpoint and the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID, …) of this process")
+            }
             (Some(reason), None, _) => found("peer", Level::Problem, format!("{name} cannot be used: {reason}"))
                 .remedy("mount the disk or the share, or remove it with `gridbackup peer rm`"),
             (None, None, _) => found("peer", Level::Ok, format!("{name} is there")),

@@ -11,13 +11,22 @@ use crate::output::Sink;
 /// Time between two rounds. Chosen: days are what counts, and a round over an empty trash costs next to nothing.
 const ROUND: Duration = Duration::from_secs(3_600);
 
+/// Rounds between two looks at the trash of buckets, each of which costs a request.
+const BUCKET_ROUNDS: u32 = 24;
+
 impl Engine {
     /// Never returns.
     pub(super) async fn keep_for_ever(&self, sink: &Sink) {
-        let mut told = BTreeSet::new();
+        let (mut told, mut rounds) = (BTreeSet::new(), 0_u32);
         loop {
             self.expire().await;
             self.expire_folders().await;
+            if rounds % BUCKET_ROUNDS == 0 {
+                self.expire_buckets().await;
+            }
+            rounds = rounds.wrapping_add(1);
+            self.tell_buckets().await;
+            self.look_in_buckets().await;
             self.tell_alarms(&mut told, sink).await;
             tokio::time::sleep(ROUND).await;
         }

@@ -10,7 +10,7 @@ use upload_queue::planner::{self, Losses, Uptime, forecast};
 
 use crate::engine::Engine;
 use crate::engine::care::measured_uptimes;
-use crate::engine::run::tolerate;
+use crate::engine::policy::tolerate;
 use crate::failure::Failure;
 use crate::message::{Advice, Status};
 

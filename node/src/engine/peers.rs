@@ -11,8 +11,10 @@ use upload_queue::care::standing::{Patience, PeerRecord, Standing, Tally};
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey, Reach};
 
-use crate::config::{Config, ConfigFile};
-use crate::engine::dir_peer::{DirPeer, Signer};
+use crate::config::{Config, ConfigFile, check_peer_url};
+use crate::engine::buckets::{is_further_slot, slot_of};
+use crate::engine::dir_peer::DirPeer;
+use crate::engine::policy::tolerate;
 use crate::engine::{Engine, care, clock};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::roster::Roster;
@@ -21,6 +23,7 @@ use crate::message::{self, PeerKind};
 use crate::net::NetHandle;
 use crate::net::reach::Route;
 use crate::output::Sink;
+use crate::peer::bucket::Signer;
 use crate::peer::folder::FolderStore;
 use crate::request::PeerAdd;
 
@@ -48,6 +51,7 @@ impl Engine {
             ))
         });
         let mut peers: Vec<_> = folders.collect();
+        peers.extend(self.bucket_peers(&config));
         if let Some(net) = self.0.net.get() {
             self.set_quotas(net, &config);
             peers.extend(self.friends(&net.roster()).into_iter().map(|friend| Peer {
@@ -61,6 +65,7 @@ impl Engine {
         self.0.peers.set(peers);
         if let Some(uploader) = self.0.uploader.get() {
             uploader.set_steward(self.steward());
+            uploader.set_tolerate(tolerate(&config));
             uploader.wake();
         }
     }
@@ -139,13 +144,11 @@ impl Engine {
         join_all(probes).await.into_iter().flatten().collect()
     }
 
-    /// Makes the folder of a new `dir:` peer a store, so that later an unmounted disk is told from an empty one.
-    pub(super) fn prepare_peer(&self, peer: &PeerAdd) -> Result<(), Failure> {
+    /// Makes the folder or bucket of a new peer a store, so that later an unmounted disk is told from an empty one.
+    pub(super) async fn prepare_peer(&self, peer: &PeerAdd) -> Result<(), Failure> {
+        check_peer_url(&peer.url).map_err(|reason| Failure::new(Exit::Usage, reason))?;
         let Some(path) = peer.url.strip_prefix(DIR).map(Path::new) else {
-            return Err(Failure::new(
-                Exit::Failed,
-                format!("Peer `{}`: only dir:PATH is available in this version", peer.url),
-            ));
+            return self.prepare_bucket(peer).await;
         };
         if !path.is_dir() {
             return Err(
@@ -161,8 +164,15 @@ impl Engine {
         self.connect().await?;
         let config = self.config();
         let (watch, online) = self.look_at_peers().await?;
-        for peer in self.0.peers.all() {
-            let (bytes_for_me, _) = self.0.db.read(|conn| packs::held_by(conn, &peer.key))?;
+        let peers = self.0.peers.all();
+        for peer in peers.iter().filter(|peer| !is_further_slot(&peer.key)) {
+            let mut bytes_for_me = 0;
+            for part in peers
+                .iter()
+                .filter(|part| part.key == peer.key || is_same_bucket(part, peer))
+            {
+                bytes_for_me += self.0.db.read(|conn| packs::held_by(conn, &part.key))?.0;
+            }
             let device = peer
                 .key
                 .0
@@ -174,6 +184,7 @@ impl Engine {
             let reach = match (answers, device) {
                 (false, _) => "none",
                 (true, Some(_)) => route.map_or("none", Route::name),
+                (true, None) if slot_of(&peer.key).is_some() => "remote",
                 (true, None) => "local",
             };
             let account = peer
@@ -185,10 +196,10 @@ impl Engine {
                 None => 0,
             };
             let message = message::Peer {
-                kind: if device.is_some() {
-                    PeerKind::Friend
-                } else {
-                    PeerKind::Folder
+                kind: match slot_of(&peer.key) {
+                    _ if device.is_some() => PeerKind::Friend,
+                    Some(_) => PeerKind::S3,
+                    None => PeerKind::Folder,
                 },
                 peer_id: device.as_ref().map(peer_id),
                 online: answers,
@@ -205,12 +216,17 @@ impl Engine {
                 audits: known.map(|known| audits(&known.tally)).filter(|(_, done)| *done > 0),
                 standing: standing(known, &care::patience(&config)).to_owned(),
                 is_steward: self.is_steward(&peer.key),
-                name: peer.name,
+                name: peer.name.clone(),
             };
             sink.send(message).await?;
         }
         Ok(Exit::Done)
     }
+}
+
+/// Slots of a bucket are one peer for people.
+fn is_same_bucket(a: &Peer, b: &Peer) -> bool {
+    slot_of(&a.key).is_some() && slot_of(&b.key).is_some() && a.name == b.name
 }
 
 /// Audits passed, and done: those that found nobody, or failed here, say nothing.

@@ -7,7 +7,8 @@ use std::time::Instant;
 use jiff::Timestamp;
 use upload_queue::peers::Peer;
 
-use crate::config::ConfigFile;
+use crate::config::{ConfigFile, PeerConfig};
+use crate::engine::buckets::S3;
 use crate::engine::dir_peer::DirPeer;
 use crate::engine::peers::folder_peer;
 use crate::engine::{Engine, failures};
@@ -24,18 +25,28 @@ impl Engine {
     ) -> Result<Exit, Failure> {
         let _busy = self.0.busy.lock().await;
         let started = Instant::now();
-        let mut folders = Vec::new();
+        let (mut found, mut peers) = (Vec::new(), Vec::new());
         for place in via {
-            match place.strip_prefix("dir:") {
-                Some(path) => folders.push(self.existing_folder(Path::new(path))?),
-                None => self.meet(place).await?,
+            if let Some(path) = place.strip_prefix("dir:") {
+                let (peer, path) = self.existing_folder(Path::new(path))?;
+                found.push(Found::Folder(peer.name.clone(), path));
+                peers.push(peer);
+            } else if place.starts_with(S3) {
+                let bucket = self.existing_bucket(place).await?;
+                if let Some(roster) = bucket.roster {
+                    self.network().await?;
+                    self.learn(vec![roster]).await;
+                }
+                found.push(Found::Bucket(bucket.name, bucket.config));
+                peers.extend(bucket.peers);
+            } else {
+                self.meet(place).await?;
             }
         }
         let mut reader = self.reader().await?;
-        if !folders.is_empty() {
-            // Peers named on the command line come first; they enter the config only when recovery succeeded.
-            let mut peers = self.0.peers.all();
-            peers.extend(folders.iter().map(|(peer, _)| peer.clone()));
+        if !peers.is_empty() {
+            // Peers named on the command line enter the config only when recovery succeeded.
+            peers.splice(0..0, self.0.peers.all());
             reader.peers = upload_queue::peers::PeerSet::new(peers);
         }
         let progress = sink.clone();
@@ -48,19 +59,19 @@ impl Engine {
             });
         };
         let before_ns = before.map(|before| i64::try_from(before.as_nanosecond()).unwrap_or(i64::MAX));
-        let found = backup::recover::recover(&reader, &self.0.home.account, before_ns, &say)
+        let recovered = backup::recover::recover(&reader, &self.0.home.account, before_ns, &say)
             .await
             .map_err(failures::recover)?;
-        self.keep_folders(&folders)?;
+        self.keep_places(found)?;
         let summary = RecoverSummary {
             account: self.0.home.account.account_id().to_string(),
             device: self.device().to_string(),
-            recovered_device: found.device_name,
-            snapshots: found.snapshots,
-            snapshots_forgotten: found.forgotten,
-            files: found.files,
-            peers_answered: found.peers_answered as u64,
-            peers_bad: found
+            recovered_device: recovered.device_name,
+            snapshots: recovered.snapshots,
+            snapshots_forgotten: recovered.forgotten,
+            files: recovered.files,
+            peers_answered: recovered.peers_answered as u64,
+            peers_bad: recovered
                 .peers_bad
                 .into_iter()
                 .map(|(peer, reason)| format!("{peer}: {reason}"))
@@ -82,20 +93,47 @@ impl Engine {
         Ok((folder_peer(&name, path, Arc::new(store)), path.to_owned()))
     }
 
-    /// Folders that recovery was done from are peers from now on.
-    fn keep_folders(&self, folders: &[(Peer, PathBuf)]) -> Result<(), Failure> {
+    /// Folders and buckets that recovery was done from are peers from now on.
+    fn keep_places(&self, found: Vec<Found>) -> Result<(), Failure> {
         let mut file = ConfigFile::open(&self.0.home.paths.config())?;
-        for (peer, path) in folders {
-            let name: String = peer
-                .name
+        for place in found {
+            let (name, peer) = match place {
+                Found::Bucket(name, peer) => (name, peer),
+                Found::Folder(name, path) => {
+                    let url = Some(format!("dir:{}", path.display()));
+                    let peer = PeerConfig {
+                        url,
+                        ..PeerConfig::default()
+                    };
+                    (name, peer)
+                }
+            };
+            let name: String = name
                 .chars()
                 .map(|c| if c.is_alphanumeric() { c } else { '-' })
                 .collect();
-            file.set(&format!("peers.{name}.url"), &format!("dir:{}", path.display()))?;
+            let shares = peer.shares.map(|shares| shares.to_string());
+            let fields = [
+                ("url", peer.url),
+                ("endpoint", peer.endpoint),
+                ("region", peer.region),
+                ("shares", shares),
+            ];
+            for (field, value) in fields {
+                if let Some(value) = value {
+                    file.set(&format!("peers.{name}.{field}"), &value)?;
+                }
+            }
         }
         file.save()?;
         *self.0.config.write().expect("no panic while the config is locked") = file.config().clone();
         self.refresh_peers();
         Ok(())
     }
+}
+
+/// A place without a node that was recovered from: its name, and what leads to it.
+enum Found {
+    Folder(String, PathBuf),
+    Bucket(String, PeerConfig),
 }

@@ -8,7 +8,7 @@ use backup::catalog::content::moves;
 use backup::prepare::repack::{self, Plan, Repacked};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::engine::run::tolerate;
+use crate::engine::policy::tolerate;
 use crate::engine::{Engine, failures};
 use crate::failure::Failure;
 use crate::message::{Problem, Progress};

@@ -16,8 +16,9 @@ use upload_queue::peers::{Peer, PeerKey};
 use upload_queue::uploader::{Rebuilt, Uploader};
 
 use crate::care::rebuild::{Source, build};
+use crate::engine::buckets::slot_of;
 use crate::engine::check::listed;
-use crate::engine::run::tolerate;
+use crate::engine::policy::tolerate;
 use crate::engine::{Engine, care};
 use crate::failure::{Exit, Failure};
 use crate::message::{Problem, RepairSummary, Summary};
@@ -28,7 +29,16 @@ const ROUNDS_MAX: usize = 3;
 /// How long a peer may take to say how much space it has.
 const SPACE_WAIT: Duration = Duration::from_secs(10);
 
-/// What each peer that answers says it holds.
+/// Where a repair lists what is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Looks {
+    /// Not in buckets, where the catalog is believed: each thousand shares listed cost a request.
+    WhereFree,
+    /// At every peer: somebody asked for it, or there is doubt.
+    Everywhere,
+}
+
+/// What each peer that was looked at says it holds.
 type Listed = BTreeMap<PeerKey, Arc<HashSet<ShareId>>>;
 
 impl Engine {
@@ -42,7 +52,8 @@ impl Engine {
         let mut summary = RepairSummary::default();
         for _ in 0..if once { 1 } else { ROUNDS_MAX } {
             let rebuilt = summary.shares_rebuilt;
-            self.repair_round(&uploader, &mut summary, sink).await?;
+            self.repair_round(&uploader, Looks::Everywhere, &mut summary, sink)
+                .await?;
             uploader.drain().await.map_err(|error| Failure::from_error(&error))?;
             if summary.shares_rebuilt == rebuilt {
                 break;
@@ -60,7 +71,7 @@ impl Engine {
     }
 
     /// The daemon's round: nothing is waited for.
-    pub(super) async fn repair_in_background(&self, sink: &Sink) -> Result<(), Failure> {
+    pub(super) async fn repair_in_background(&self, looks: Looks, sink: &Sink) -> Result<(), Failure> {
         let known = self.0.db.read(packs::rows)?;
         if known.is_empty() {
             return Ok(());
@@ -69,7 +80,7 @@ impl Engine {
         let mut summary = RepairSummary::default();
         for _ in 0..ROUNDS_MAX {
             let missing = summary.shares_missing;
-            self.repair_round(&uploader, &mut summary, sink).await?;
+            self.repair_round(&uploader, looks, &mut summary, sink).await?;
             if summary.shares_missing == missing {
                 break;
             }
@@ -84,10 +95,16 @@ impl Engine {
         Ok(())
     }
 
-    async fn repair_round(&self, uploader: &Uploader, summary: &mut RepairSummary, sink: &Sink) -> Result<(), Failure> {
+    async fn repair_round(
+        &self,
+        uploader: &Uploader,
+        looks: Looks,
+        summary: &mut RepairSummary,
+        sink: &Sink,
+    ) -> Result<(), Failure> {
         let _caring = self.0.caring.lock().await;
         let (watch, online) = self.look_at_peers().await?;
-        let listed = self.reconcile(&watch, &online, summary, sink).await?;
+        let listed = self.reconcile(&watch, &online, looks, summary, sink).await?;
         let mut planner = Planner::new(self.places(&watch, &online).await);
         for row in self.0.db.read(packs::rows)? {
             sink.go_on()?;
@@ -109,6 +126,7 @@ impl Engine {
         &self,
         watch: &Watch,
         online: &BTreeSet<PeerKey>,
+        looks: Looks,
         summary: &mut RepairSummary,
         sink: &Sink,
     ) -> Result<Listed, Failure> {
@@ -119,7 +137,8 @@ impl Engine {
                 self.give_up(&peer, summary)?;
                 continue;
             }
-            if !online.contains(&peer.key) {
+            let is_looked_at = looks == Looks::Everywhere || slot_of(&peer.key).is_none();
+            if !online.contains(&peer.key) || !is_looked_at {
                 continue;
             }
             let (expected, bad) = self.0.db.read::<_, DbError>(|conn| {

@@ -15,6 +15,7 @@ use upload_queue::db::DbError;
 use upload_queue::uploader::{UploadEvent, Uploader, UploaderConfig};
 
 use crate::config::Config;
+use crate::engine::policy::tolerate;
 use crate::engine::repack::stop_flag;
 use crate::engine::{Engine, clock, failures};
 use crate::failure::{Exit, Failure};
@@ -56,6 +57,7 @@ impl Engine {
         let written = self.write(uploader.clone(), &config, sink).await?;
         let mut summary = self.summary(&scanned, &written)?;
         summary.bytes_sent = uploader.bytes_sent() - sent_before;
+        self.tell_buckets().await;
         summary.seconds = started.elapsed().as_secs_f64();
         let exit = exit(&summary, &written, sink.stop().is_cancelled());
         if exit == Exit::UnderProtected {
@@ -202,11 +204,6 @@ impl Engine {
             ..RunSummary::default()
         })
     }
-}
-
-/// The policy, as the crates below count it.
-pub(super) fn tolerate(config: &Config) -> u8 {
-    u8::try_from(config.tolerate).unwrap_or(u8::MAX)
 }
 
 fn roots(paths: &[PathName], config: &Config) -> Result<Vec<PathBuf>, Failure> {

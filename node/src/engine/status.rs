@@ -10,8 +10,10 @@ use rusqlite::Connection;
 use upload_queue::db::DbError;
 use upload_queue::job::JobState;
 use upload_queue::packs;
+use upload_queue::peers::PeerKey;
 
-use crate::engine::run::tolerate;
+use crate::engine::buckets::is_further_slot;
+use crate::engine::policy::{peers_within, tolerate};
 use crate::engine::{Engine, clock};
 use crate::failure::{Exit, Failure};
 use crate::message::{self, FileState, FileStatus, PathName};
@@ -49,9 +51,13 @@ impl Engine {
             Ok::<_, DbError>(status)
         });
         let mut status = read?;
-        status.peers_online = online.len() as u32;
-        status.peers_total = self.0.peers.all().len() as u32;
-        status.tolerate = tolerate.into();
+        let config = self.config();
+        let is_counted = |key: &PeerKey| !is_further_slot(key);
+        status.peers_online = online.iter().filter(|key| is_counted(key)).count() as u32;
+        status.peers_total = self.0.peers.all().iter().filter(|peer| is_counted(&peer.key)).count() as u32;
+        status.tolerate = config.tolerate.into();
+        status.tolerates = peers_within(&config, status.tolerates.into()) as u32;
+        status.costs = self.costs(&config)?;
         let (counts, kept) = self.kept_for_friends().await;
         (status.bytes_received, status.bytes_sent, status.bytes_for_friends) =
             (counts.bytes_received, counts.bytes_sent, kept);
@@ -106,7 +112,8 @@ impl Engine {
         }
         status.state = worst.state;
         if worst.held != u32::MAX {
-            (status.domains, status.tolerates) = (worst.held, worst.tolerates);
+            let tolerates = peers_within(&self.config(), worst.tolerates.into());
+            (status.domains, status.tolerates) = (worst.held, tolerates as u32);
         }
         Ok(status)
     }

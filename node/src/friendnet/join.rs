@@ -307,6 +307,14 @@ async fn adopt(core: &Arc<Core>, records: RosterRecords) -> Result<(), JoinError
     publish(core).await
 }
 
+/// Takes in what a member left for others to find.
+pub async fn learn(core: &Arc<Core>, records: RosterRecords) -> Result<(), JoinError> {
+    match records.grid == core.members.roster().grid() {
+        true => merge(core, records).await,
+        false => adopt(core, records).await,
+    }
+}
+
 async fn merge(core: &Arc<Core>, records: RosterRecords) -> Result<(), JoinError> {
     let merging = core.clone();
     blocking(move || merging.members.update(|roster| roster.merge(&records))).await?;

@@ -250,6 +250,18 @@ fn status_text(status: &Status, style: &Style) -> String {
     };
     text.push_str(&format!("Newest complete snapshot: {newest}\n"));
     text.push_str(&outlook_text(status));
+    for cost in &status.costs {
+        let to_read = cost
+            .dollars_to_read
+            .map(|dollars| format!(", about ${dollars:.2} to read it all once"));
+        text.push_str(&format!(
+            "{}: {} cost about ${:.2} a month{}\n",
+            clean(&cost.peer),
+            ByteSize(cost.bytes),
+            cost.dollars_a_month,
+            to_read.unwrap_or_default()
+        ));
+    }
     for alarm in &status.alarms {
         text.push_str(&paint(&clean(&alarm.text), YELLOW, style));
         text.push('\n');

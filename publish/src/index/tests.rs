@@ -141,6 +141,7 @@ fn what_was_listed_and_put_off_lives_for_one_run() {
         key: key.to_vec(),
         bytes: 1,
         etag: "e".into(),
+        modified: None,
     };
     index.see(&[listed(b"b"), listed(b"a")]).unwrap();
     assert!(

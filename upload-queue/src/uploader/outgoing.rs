@@ -69,7 +69,7 @@ async fn room(shared: &Shared, pack_bytes: u64) -> Result<(), UploadError> {
             let now = Instant::now();
             // What is under way is not on the disk yet; the catalog needs some, too: chosen, as much as a pack.
             let has_disk = free_bytes >= lines.incoming_bytes + 2 * pack_bytes;
-            if has_disk && lines.spool_bytes(&peers, shared.config.tolerate, now) < shared.config.spool_bytes_max {
+            if has_disk && lines.spool_bytes(&peers, shared.tolerate(), now) < shared.config.spool_bytes_max {
                 return Ok(());
             }
             let first = mark.is_none();
@@ -224,7 +224,7 @@ fn spool_and_record(
             }
         }
         with_pack(tx, row)?;
-        Ok((row, packs::is_safe(tx, row, shared.config.tolerate)?, tickets))
+        Ok((row, packs::is_safe(tx, row, shared.tolerate())?, tickets))
     });
     if recorded.is_err() {
         for (id, _) in &files {

@@ -42,7 +42,7 @@ pub(super) async fn record(shared: Arc<Shared>, mut deliveries: mpsc::Receiver<D
         let batch = std::mem::take(&mut batch);
         let (of_db, of_batch) = (shared.clone(), batch.clone());
         let recorded = blocking(move || {
-            let tolerate = of_db.config.tolerate;
+            let tolerate = of_db.tolerate();
             let recorded = of_db.db.write_durable(|tx| store(tx, &of_batch, tolerate))?;
             for id in &recorded.unnamed {
                 of_db.spool.remove(*id);

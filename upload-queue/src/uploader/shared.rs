@@ -1,7 +1,7 @@
 //! What the uploader's tasks have in common.
 
 use std::collections::HashSet;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -28,6 +28,7 @@ pub(super) struct Shared {
     pub(super) spool: Spool,
     events: mpsc::Sender<UploadEvent>,
     lines: Mutex<Lines>,
+    tolerate: AtomicU8,
     /// Something happened in `lines`.
     pub(super) changed: Notify,
     /// The supervisor should look now.
@@ -38,6 +39,15 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Shares of a pack that may be lost.
+    pub(super) fn tolerate(&self) -> u8 {
+        self.tolerate.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_tolerate(&self, tolerate: u8) {
+        self.tolerate.store(tolerate, Ordering::Relaxed);
+    }
+
     /// Opens the spool, brings it and the database to agree, and lines up what is in it.
     pub(super) fn open(
         db: Db,
@@ -70,6 +80,7 @@ impl Shared {
             lines.add_new(share.planned.as_ref(), Ticket::from(share), now);
         }
         let (delivered, deliveries) = mpsc::channel(UNRECORDED_MAX);
+        let tolerate = AtomicU8::new(config.tolerate);
         let shared = Self {
             db,
             peers,
@@ -77,6 +88,7 @@ impl Shared {
             spool,
             events,
             lines: Mutex::new(lines),
+            tolerate,
             changed: Notify::new(),
             woken: Notify::new(),
             delivered,

@@ -1,0 +1,280 @@
+//! Buckets as peers: from the config, found again by recovery, looked after by the hour.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use futures::future::join_all;
+use proto::wire::roster::RosterRecords;
+use s3::{Client, Location};
+use upload_queue::packs;
+use upload_queue::peers::{Peer, PeerKey, Reach};
+
+use crate::config::{Config, PeerConfig};
+use crate::engine::Engine;
+use crate::failure::{Exit, Failure};
+use crate::peer::bucket::{Bucket, SHARES_MAX, Slot, Terms};
+use crate::request::PeerAdd;
+
+/// What a bucket's URL begins with.
+pub(super) const S3: &str = "s3://";
+/// Where a peer's name in the database begins with this, the URL of a bucket follows, `#`, and the number of a slot.
+const SLOT: &str = "s3:";
+/// Storage classes whose objects must be asked for hours ahead: no audit and no restore could read them.
+const FROZEN: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+
+/// The buckets in use, and the part of the config that each was made from.
+pub(super) type Buckets = Mutex<BTreeMap<String, (PeerConfig, Bucket)>>;
+
+/// Number of the slot that a peer is; none if it is no bucket.
+pub(super) fn slot_of(key: &PeerKey) -> Option<u8> {
+    key.0.strip_prefix(SLOT)?.rsplit_once('#')?.1.parse().ok()
+}
+
+/// Whether a peer is not counted by itself: another slot of its bucket is.
+pub(super) fn is_further_slot(key: &PeerKey) -> bool {
+    slot_of(key).is_some_and(|slot| slot > 0)
+}
+
+impl Engine {
+    /// The slots of all buckets in the config, as peers.
+    pub(super) fn bucket_peers(&self, config: &Config) -> Vec<Peer> {
+        let mut peers = Vec::new();
+        for (name, peer) in &config.peers {
+            match self.bucket(name, peer) {
+                None => {}
+                Some(Ok(bucket)) => peers.extend(slots(name, &bucket, shares(peer))),
+                Some(Err(failure)) => tracing::error!("Peer {name} cannot be used: {failure}"),
+            }
+        }
+        peers
+    }
+
+    /// The bucket that a part of the config names, if it names one.
+    fn bucket(&self, name: &str, peer: &PeerConfig) -> Option<Result<Bucket, Failure>> {
+        peer.url.as_deref().filter(|url| url.starts_with(S3))?;
+        let mut buckets = self.0.buckets.lock().expect("no panic while the buckets are locked");
+        if let Some((_, bucket)) = buckets.get(name).filter(|(made_from, _)| made_from == peer) {
+            return Some(Ok(bucket.clone()));
+        }
+        let made = self.make_bucket(peer);
+        if let Ok(bucket) = &made {
+            buckets.insert(name.to_owned(), (peer.clone(), bucket.clone()));
+        }
+        Some(made)
+    }
+
+    fn make_bucket(&self, peer: &PeerConfig) -> Result<Bucket, Failure> {
+        let failure = |error: s3::Error| Failure::from_error(&error);
+        let mut location = Location::parse(peer.url.as_deref().unwrap_or_default()).map_err(failure)?;
+        location.endpoint = peer.endpoint.clone().or(location.endpoint);
+        location.region = peer.region.clone().or(location.region);
+        let client = Client::new(location, &s3::Options::default()).map_err(failure)?;
+        let terms = Terms {
+            signer: self.signer(),
+            storage_class: peer.storage_class.clone(),
+            quota: peer.quota.as_ref().map(|quota| quota.0),
+            bandwidth: self.0.bandwidth.clone(),
+        };
+        let bucket = Bucket::new(client, self.0.home.account.clone(), terms);
+        let used = self.0.db.read(|conn| {
+            (0..shares(peer)).try_fold(0, |used, slot| {
+                let (bytes, _) = packs::held_by(conn, &slot_key(&bucket, slot))?;
+                Ok::<_, upload_queue::db::DbError>(used + bytes)
+            })
+        })?;
+        bucket.set_used_bytes(used);
+        Ok(bucket)
+    }
+
+    /// Makes the store of a new bucket peer, or finds it; says what it lacks.
+    pub(super) async fn prepare_bucket(&self, peer: &PeerAdd) -> Result<(), Failure> {
+        if let Some(class) = &peer.storage_class
+            && FROZEN.contains(&class.as_str())
+        {
+            return Err(
+                Failure::new(Exit::Usage, format!("What lies in {class} cannot be read at once"))
+                    .hint("use STANDARD, STANDARD_IA, GLACIER_IR or INTELLIGENT_TIERING"),
+            );
+        }
+        let config = PeerConfig {
+            url: Some(peer.url.clone()),
+            endpoint: peer.endpoint.clone(),
+            region: peer.region.clone(),
+            shares: peer.shares,
+            ..PeerConfig::default()
+        };
+        check_shares(peer.shares)?;
+        let bucket = self.make_bucket(&config)?;
+        let there = bucket.shares().await.map_err(|error| failed(&peer.url, &error))?;
+        // Fewer than there are would hide what lies in the others.
+        let wanted = shares(&config).max(there.filter(|_| peer.shares.is_none()).unwrap_or(0));
+        bucket.create(wanted).await.map_err(|error| failed(&peer.url, &error))
+    }
+
+    /// Tells a bucket how many shares it takes from now on.
+    pub(super) async fn resize_bucket(&self, name: &str, wanted: u16) -> Result<(), Failure> {
+        check_shares(Some(wanted))?;
+        let config = self.config();
+        let Some(bucket) = config.peers.get(name).and_then(|peer| self.bucket(name, peer)) else {
+            return Ok(());
+        };
+        let bucket = bucket?;
+        bucket.create(wanted as u8).await.map_err(|error| failed(name, &error))
+    }
+
+    /// A bucket with a store of this account: its slots, what the config is to say of it, and what it knows of the grid.
+    pub(super) async fn existing_bucket(&self, place: &str) -> Result<FoundBucket, Failure> {
+        let location = Location::parse(place).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))?;
+        let mut config = PeerConfig {
+            url: Some(location.to_string()),
+            endpoint: location.endpoint.clone(),
+            region: location.region.clone(),
+            ..PeerConfig::default()
+        };
+        let bucket = self.make_bucket(&config)?;
+        let there = bucket.shares().await.map_err(|error| failed(place, &error))?;
+        let Some(there) = there else {
+            return Err(
+                Failure::new(Exit::Failed, format!("{location} has no store of this account"))
+                    .hint("name the bucket and prefix that were added as a peer, with their endpoint (?endpoint=URL)"),
+            );
+        };
+        config.shares = Some(there.into()).filter(|there| *there > 1);
+        let roster = bucket.own_roster().await.map_err(|error| failed(place, &error))?;
+        let name: String = location
+            .bucket
+            .chars()
+            .map(|c| if c == '.' { '-' } else { c })
+            .collect();
+        Ok(FoundBucket {
+            peers: slots(&name, &bucket, there),
+            name,
+            config,
+            roster,
+        })
+    }
+
+    fn buckets(&self) -> Vec<(String, Bucket, u8)> {
+        let config = self.config();
+        let buckets = config.peers.iter().filter_map(|(name, peer)| {
+            let bucket = self.bucket(name, peer)?.ok()?;
+            Some((name.clone(), bucket, shares(peer)))
+        });
+        buckets.collect()
+    }
+
+    /// Ends the trash of buckets, which have no node of their own.
+    pub(super) async fn expire_buckets(&self) {
+        for (name, bucket, shares) in self.buckets() {
+            for slot in 0..shares {
+                match bucket.slot(slot).expire().await {
+                    Ok(expired) if expired.shares > 0 => tracing::info!(name, ?expired, "trash of a bucket"),
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!("The trash in {name} was not looked through: {error}"),
+                }
+            }
+        }
+    }
+
+    /// Leaves the roster in every bucket where this device has not left this one yet. What fails is tried again the next time.
+    pub(super) async fn tell_buckets(&self) {
+        let Some(net) = self.0.net.get() else { return };
+        let records = net.roster().records();
+        if records.devices.is_empty() {
+            return;
+        }
+        let digest = blake3::hash(&records.encode()).to_hex().to_string();
+        let device = self.device();
+        let told = self.buckets().into_iter().map(|(name, bucket, _)| {
+            let (records, digest) = (&records, &digest);
+            async move {
+                let note = self.0.home.paths.told_roster(&bucket.url());
+                if std::fs::read_to_string(&note).is_ok_and(|told| told == *digest) {
+                    return;
+                }
+                let told = bucket.tell(device, records).await.map_err(|error| error.to_string());
+                if let Err(error) = told.and_then(|()| std::fs::write(&note, digest).map_err(|error| error.to_string()))
+                {
+                    tracing::warn!("The roster was not left in {name}: {error}");
+                }
+            }
+        });
+        join_all(told).await;
+    }
+
+    /// Looks in the buckets for where friends are who are not connected.
+    pub(super) async fn look_in_buckets(&self) {
+        let Some(net) = self.0.net.get() else { return };
+        let roster = net.roster();
+        if self.friends(&roster).iter().all(|friend| net.connected(friend.device)) {
+            return;
+        }
+        for (name, bucket, _) in self.buckets() {
+            match bucket.meet(roster.grid()).await {
+                Ok(found) => self.learn(found).await,
+                Err(error) => tracing::warn!("Nobody was looked for in {name}: {error}"),
+            }
+        }
+    }
+
+    pub(super) async fn learn(&self, found: Vec<RosterRecords>) {
+        let Some(net) = self.0.net.get() else { return };
+        for records in found {
+            if let Err(error) = net.learn(records).await {
+                tracing::debug!("A roster in a bucket is of no use: {error}");
+            }
+        }
+    }
+}
+
+/// A bucket that recovery can read from.
+pub(super) struct FoundBucket {
+    /// Its slots.
+    pub peers: Vec<Peer>,
+    /// A name for it.
+    pub name: String,
+    /// What the config is to say.
+    pub config: PeerConfig,
+    /// The grid as one of the account's devices knew it.
+    pub roster: Option<RosterRecords>,
+}
+
+fn shares(peer: &PeerConfig) -> u8 {
+    u8::try_from(peer.shares.unwrap_or(1))
+        .unwrap_or(SHARES_MAX)
+        .clamp(1, SHARES_MAX)
+}
+
+fn check_shares(shares: Option<u16>) -> Result<(), Failure> {
+    match shares {
+        Some(shares) if !(1..=u16::from(SHARES_MAX)).contains(&shares) => Err(Failure::new(
+            Exit::Usage,
+            format!("A bucket takes from 1 to {SHARES_MAX} shares of a pack, not {shares}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn slot_key(bucket: &Bucket, slot: u8) -> PeerKey {
+    PeerKey(format!("{SLOT}{}#{slot}", bucket.url()))
+}
+
+/// Each slot takes a share of each pack, as if it were a domain of its own: what their common loss means is the policy's concern.
+fn slots(name: &str, bucket: &Bucket, shares: u8) -> Vec<Peer> {
+    let slots = (0..shares).map(|slot| {
+        let key = slot_key(bucket, slot);
+        let store: Arc<Slot> = Arc::new(bucket.slot(slot));
+        Peer {
+            domain: key.0.clone(),
+            key,
+            name: name.to_owned(),
+            reach: Reach::Remote,
+            store,
+        }
+    });
+    slots.collect()
+}
+
+fn failed(place: &str, error: &proto::share_store::StoreError) -> Failure {
+    Failure::new(Exit::Failed, format!("{place} cannot be used: {error}"))
+}

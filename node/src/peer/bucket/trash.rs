@@ -1,0 +1,341 @@
+//! Giving shares up: numbered notes say which, the objects stay until [`TRASH_DAYS`] have passed by the endpoint's clock.
+//!
+//! The last note that names a share decides: a discard puts it into the trash, a recall takes it out. An object that was put after
+//! its discard is not in the trash. Notes are only ever added, each by a conditional put under the next number, and removed from
+//! the oldest on, with what they gave up: so every step may be cut off and repeated.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use ed25519_dalek::SigningKey;
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+use proto::discard::{DISCARD_BYTES_MAX, Discard, NO_HOLDER, Order, read_ids, write_ids};
+use proto::id::ShareId;
+use proto::keys::{DeviceCert, power};
+use proto::share_store::StoreError;
+use proto::wire::share::IDS_MAX;
+use s3::{Condition, Listed};
+
+use super::{Slot, keys};
+use crate::engine::clock;
+use crate::peer::folder::{Expired, TRASH_DAYS};
+
+/// Bytes in front of a discard in its note: its length; zero in a recall.
+const LENGTH_BYTES: usize = 2;
+/// Longest note, in bytes.
+const NOTE_BYTES_MAX: u64 = (LENGTH_BYTES + DISCARD_BYTES_MAX + IDS_MAX as usize * ShareId::LEN) as u64;
+/// Notes that are read, and shares asked about, at once.
+const ASKS_MAX: usize = 16;
+/// Attempts against other devices that write notes at the same time.
+const ATTEMPTS_MAX: u32 = 5;
+/// Whole days, and one more: a day's beginning is nobody's loss.
+const TRASH_TIME: SignedDuration = SignedDuration::from_hours(24 * (TRASH_DAYS as i64 + 1));
+
+/// Who gives shares up in a place that has no node of its own: the owner's device.
+#[derive(Clone)]
+pub struct Signer {
+    /// The device's key.
+    pub device: SigningKey,
+    /// Its certificate.
+    pub cert: DeviceCert,
+}
+
+impl Signer {
+    /// That this device may give up shares.
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self.cert.powers & power::PRUNE {
+            0 => Err(StoreError::Refused {
+                reason: "this device may not give up shares".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The notes of a slot, as far as they were read.
+#[derive(Default)]
+pub(super) struct Trash {
+    is_known: bool,
+    notes: BTreeMap<u64, Note>,
+    /// What the notes amount to: shares in the trash, and the note that put them there.
+    trashed: BTreeMap<ShareId, u64>,
+}
+
+struct Note {
+    modified: Option<Timestamp>,
+    /// None: a recall.
+    discard: Option<[u8; 32]>,
+    ids: Vec<ShareId>,
+}
+
+impl Trash {
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    /// Whether a share whose object was put then is in the trash.
+    pub(super) fn has(&self, id: ShareId, put: Option<Timestamp>) -> bool {
+        let Some(note) = self.trashed.get(&id).and_then(|number| self.notes.get(number)) else {
+            return false;
+        };
+        match (put, note.modified) {
+            (Some(put), Some(given_up)) => put <= given_up,
+            _ => true,
+        }
+    }
+
+    fn next(&self) -> u64 {
+        self.notes
+            .keys()
+            .next_back()
+            .map_or(1, |number| number.saturating_add(1))
+    }
+
+    fn add(&mut self, number: u64, note: Note) {
+        for id in &note.ids {
+            match note.discard {
+                Some(_) => self.trashed.insert(*id, number),
+                None => self.trashed.remove(id),
+            };
+        }
+        self.notes.insert(number, note);
+    }
+
+    /// Keeps the notes that are still there.
+    fn retain(&mut self, there: &BTreeSet<u64>) {
+        let notes = std::mem::take(&mut self.notes);
+        self.trashed.clear();
+        for (number, note) in notes {
+            if there.contains(&number) {
+                self.add(number, note);
+            }
+        }
+    }
+
+    /// Hash of the last discard; zeros if there is none.
+    fn previous(&self) -> [u8; 32] {
+        self.notes
+            .values()
+            .rev()
+            .find_map(|note| note.discard)
+            .unwrap_or_default()
+    }
+}
+
+impl Slot {
+    /// Reads the notes that are not known yet. The endpoint's time.
+    pub(super) async fn load_trash(&self) -> Result<Option<Timestamp>, StoreError> {
+        let prefix = self.bucket.0.keys.notes(self.number);
+        let (listed, now) = self.bucket.list(prefix, Vec::new(), usize::MAX).await?;
+        let numbered = listed
+            .into_iter()
+            .filter_map(|object| Some((keys::last(&object.key)?.parse::<u64>().ok()?, object)));
+        let there: BTreeMap<u64, _> = numbered.collect();
+        let mut trash = self.trash.lock().await;
+        let known: BTreeSet<u64> = trash.notes.keys().copied().collect();
+        let unknown = there.iter().filter(|(number, _)| !known.contains(number));
+        let unknown: Vec<_> = unknown.map(|(number, object)| (*number, object.clone())).collect();
+        let reads = unknown
+            .into_iter()
+            .map(|(number, object)| self.read_note(number, object));
+        let read: Vec<(u64, Option<Note>)> = stream::iter(reads).buffered(ASKS_MAX).try_collect().await?;
+        for (number, note) in read {
+            match note {
+                Some(note) => drop(trash.notes.insert(number, note)),
+                None => tracing::error!(number, "A note about given up shares is damaged: what it names stays"),
+            }
+        }
+        trash.retain(&there.into_keys().collect());
+        trash.is_known = true;
+        Ok(now)
+    }
+
+    async fn read_note(&self, number: u64, object: Listed) -> Result<(u64, Option<Note>), StoreError> {
+        let read = self.bucket.read(&object.key, NOTE_BYTES_MAX).await?;
+        Ok((number, read.and_then(|read| parse(&read.bytes, object.modified))))
+    }
+
+    /// Puts shares into the trash; how many were not there already.
+    pub(super) async fn give_up(&self, ids: Vec<ShareId>) -> Result<u32, StoreError> {
+        let signer = &self.bucket.0.terms.signer;
+        signer.check()?;
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        self.load_trash().await?;
+        let before = self.trash.lock().await.trashed.len();
+        self.write(&ids, |trash| {
+            let order = Order {
+                holder: NO_HOLDER,
+                number: trash.next(),
+                previous: trash.previous(),
+                issued_secs: clock::now_secs(),
+            };
+            Some(Discard::sign(&signer.device, &signer.cert, order, &ids))
+        })
+        .await?;
+        Ok((self.trash.lock().await.trashed.len() - before) as u32)
+    }
+
+    /// Takes those of `ids` out of the trash that are in it.
+    pub(super) async fn take_out(&self, ids: &[ShareId]) -> Result<(), StoreError> {
+        if !self.trash.lock().await.is_known {
+            self.load_trash().await?;
+        }
+        let trash = self.trash.lock().await;
+        let back: Vec<ShareId> = ids
+            .iter()
+            .copied()
+            .filter(|id| trash.trashed.contains_key(id))
+            .collect();
+        drop(trash);
+        match back.is_empty() {
+            true => Ok(()),
+            false => self.write(&back, |_| None).await,
+        }
+    }
+
+    /// As `take_out`, of shares that may be gone; those that are kept now.
+    pub(super) async fn recall_shares(&self, ids: &[ShareId]) -> Result<Vec<ShareId>, StoreError> {
+        let asks: Vec<_> = ids.iter().map(|id| self.is_there(*id)).collect();
+        let held: Vec<Option<ShareId>> = stream::iter(asks).buffered(ASKS_MAX).try_collect().await?;
+        let held: Vec<ShareId> = held.into_iter().flatten().collect();
+        self.take_out(&held).await?;
+        Ok(held)
+    }
+
+    async fn is_there(&self, id: ShareId) -> Result<Option<ShareId>, StoreError> {
+        let head = self.bucket.0.client.head(&self.share_key(id)).await;
+        match self.bucket.heard(head) {
+            Ok(_) => Ok(Some(id)),
+            Err(StoreError::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As `list`, of the shares in the trash.
+    pub(super) async fn list_given_up(&self, after: Option<ShareId>, limit: u32) -> Result<Vec<ShareId>, StoreError> {
+        if after.is_none() {
+            self.load_trash().await?;
+        }
+        let trash = self.trash.lock().await;
+        let ids = trash.trashed.keys().filter(|id| after.is_none_or(|after| **id > after));
+        Ok(ids.copied().take(limit as usize).collect())
+    }
+
+    /// Removes for good what was given up long enough ago.
+    pub async fn expire(&self) -> Result<Expired, StoreError> {
+        self.bucket.0.terms.signer.check()?;
+        let mut expired = Expired::default();
+        let Some(now) = self.load_trash().await? else {
+            return Ok(expired);
+        };
+        loop {
+            let trash = self.trash.lock().await;
+            // The newest note stays: the next one counts on from it.
+            let oldest = (trash.notes.len() > 1).then(|| trash.notes.first_key_value()).flatten();
+            let due = oldest.filter(|(_, note)| {
+                note.modified
+                    .is_some_and(|modified| now.duration_since(modified) > TRASH_TIME)
+            });
+            let Some((&number, note)) = due else { return Ok(expired) };
+            let ids = note.ids.iter().copied();
+            let gone: Vec<ShareId> = ids.filter(|id| trash.trashed.get(id) == Some(&number)).collect();
+            let given_up = note.modified;
+            drop(trash);
+            self.remove_for_good(&gone, given_up, &mut expired).await?;
+            let key = self.bucket.0.keys.note(self.number, number);
+            self.bucket.heard(self.bucket.0.client.delete_one(&key).await)?;
+            let mut trash = self.trash.lock().await;
+            let left = trash.notes.keys().copied().filter(|left| *left != number).collect();
+            trash.retain(&left);
+        }
+    }
+
+    /// Deletes those of `ids`, ascending, whose objects are no younger than that.
+    async fn remove_for_good(
+        &self,
+        ids: &[ShareId],
+        given_up: Option<Timestamp>,
+        expired: &mut Expired,
+    ) -> Result<(), StoreError> {
+        let (Some(first), Some(given_up)) = (ids.first(), given_up) else {
+            return Ok(());
+        };
+        let wanted: BTreeSet<&ShareId> = ids.iter().collect();
+        let mut start_after = self.share_key(*first);
+        // The first one itself, too: nothing lies between it without its last digit and it but shares.
+        start_after.pop();
+        let prefix = self.bucket.0.keys.shares(self.number);
+        loop {
+            let page = self.bucket.list(prefix.clone(), start_after, 1000).await?.0;
+            let Some(last) = page.last().map(|last| last.key.clone()) else {
+                return Ok(());
+            };
+            let doomed = page.iter().filter(|object| {
+                keys::id_of(&object.key).is_some_and(|id| wanted.contains(&id))
+                    && object.modified.is_some_and(|put| put <= given_up)
+            });
+            let (keys, bytes): (Vec<_>, Vec<_>) = doomed.map(|object| (object.key.clone(), object.bytes)).unzip();
+            let failed = self.bucket.heard(self.bucket.0.client.delete(&keys).await)?;
+            if let Some(failed) = failed.into_iter().next() {
+                return Err(super::store_error(failed.error));
+            }
+            let bytes: u64 = bytes.iter().sum();
+            expired.shares += keys.len() as u64;
+            expired.bytes += bytes;
+            self.bucket.count(|used| used.saturating_sub(bytes));
+            if ids.last().is_none_or(|last_id| self.share_key(*last_id) <= last) || page.len() < 1000 {
+                return Ok(());
+            }
+            start_after = last;
+        }
+    }
+
+    /// Adds a note; another device may take the number first.
+    async fn write(&self, ids: &[ShareId], sign: impl Fn(&Trash) -> Option<Discard>) -> Result<(), StoreError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let trash = self.trash.lock().await;
+            let (number, discard) = (trash.next(), sign(&trash));
+            drop(trash);
+            let encoded = discard.as_ref().map(Discard::encode).unwrap_or_default();
+            let length = (encoded.len() as u16).to_le_bytes();
+            let body = Bytes::from([&length[..], &encoded, &write_ids(ids)].concat());
+            let key = self.bucket.0.keys.note(self.number, number);
+            let client = &self.bucket.0.client;
+            let put = client
+                .put(&key, body.clone(), &Default::default(), &Condition::Absent)
+                .await;
+            let is_ours = match put {
+                Err(s3::Error::Changed(_)) => {
+                    // An earlier attempt whose answer was lost counts.
+                    let there = self.bucket.read(&key, NOTE_BYTES_MAX).await?;
+                    there.is_some_and(|there| there.bytes == body)
+                }
+                put => self.bucket.heard(put).map(|_| true)?,
+            };
+            self.load_trash().await?;
+            if is_ours {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Busy {
+            retry_after: std::time::Duration::from_secs(1),
+        })
+    }
+}
+
+/// A note, unless it is damaged.
+fn parse(bytes: &[u8], modified: Option<Timestamp>) -> Option<Note> {
+    let (length, rest) = bytes.split_first_chunk::<LENGTH_BYTES>()?;
+    let (discard, ids) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
+    let (discard, ids) = match discard {
+        [] => (None, read_ids(ids).ok()?),
+        discard => {
+            let discard = Discard::decode(discard).ok()?;
+            (Some(discard.hash()), discard.ids(ids).ok()?)
+        }
+    };
+    Some(Note { modified, discard, ids })
+}

@@ -1,0 +1,262 @@
+//! A bucket as a peer: it keeps shares like any store, several of each pack, and leads back to the grid.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use node::net::Bandwidth;
+use node::peer::bucket::{Bucket, Signer, Terms};
+use proto::id::DeviceId;
+use proto::keys::{DeviceCert, power};
+use proto::share_store::contract::{self, Fixture};
+use proto::share_store::{HeadStore, ShareStore, StoreError};
+use tests::compare::assert_same;
+use tests::fixture::noise;
+use tests::grid::{Grid, Node};
+use tests::home::{Home, path_str};
+use tests::s3::{Kind, Server};
+
+use crate::main_job::recover_and_restore;
+use crate::s3_client::client;
+
+fn bucket(server: &Server, fixture: &Fixture, quota: Option<u64>) -> Result<Bucket> {
+    let device = fixture.keys().signing.clone();
+    let id = DeviceId(device.verifying_key().to_bytes());
+    let cert = DeviceCert::sign(&fixture.keys().signing, id, power::ALL, "device", 0);
+    let terms = Terms {
+        signer: Signer { device, cert },
+        storage_class: None,
+        quota,
+        bandwidth: Bandwidth::default(),
+    };
+    Ok(Bucket::new(client(server)?, fixture.keys().clone(), terms))
+}
+
+#[tokio::test]
+async fn a_bucket_keeps_the_contract_of_every_store() -> Result<()> {
+    for kind in [Kind::Moto, Kind::Rclone] {
+        let (dir, fixture) = (tempfile::tempdir()?, Fixture::new(1));
+        let server = Server::start(kind, dir.path())?;
+        let bucket = bucket(&server, &fixture, Some(1 << 30))?;
+        bucket.create(2).await?;
+        contract::check_share_store(&bucket.slot(0), &fixture).await;
+        assert_eq!(
+            bucket.slot(1).list(None, 9).await,
+            Ok(Vec::new()),
+            "{kind:?}: slots are stores of their own"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_given_up_waits_in_the_trash_and_comes_back() -> Result<()> {
+    let (dir, fixture) = (tempfile::tempdir()?, Fixture::new(1));
+    let server = Server::start(Kind::Moto, dir.path())?;
+    let bucket = bucket(&server, &fixture, None)?;
+    bucket.create(1).await?;
+    let slot = bucket.slot(0);
+    let mut ids = Vec::new();
+    for number in 0..4 {
+        let (id, share) = fixture.share(number);
+        slot.put(id, share).await?;
+        ids.push(id);
+    }
+    ids.sort();
+    assert_eq!(slot.discard(ids[..3].to_vec()).await, Ok(3));
+    assert_eq!(
+        slot.discard(ids[..3].to_vec()).await,
+        Ok(0),
+        "a repeated discard moves nothing"
+    );
+    assert_eq!(slot.list(None, 9).await, Ok(ids[3..].to_vec()));
+    // Another process of the same account finds the same.
+    let other = self::bucket(&server, &fixture, None)?.slot(0);
+    assert_eq!(other.list_trash(None, 9).await, Ok(ids[..3].to_vec()));
+    assert_eq!(other.list_trash(Some(ids[0]), 1).await, Ok(vec![ids[1]]));
+    assert_eq!(other.recall(vec![ids[1]]).await, Ok(vec![ids[1]]));
+    assert_eq!(slot.list(None, 9).await, Ok(vec![ids[1], ids[3]]));
+    assert_eq!(slot.expire().await?.shares, 0, "nothing is old enough");
+    assert!(
+        slot.get(ids[0], 0..16).await.is_ok(),
+        "what is in the trash can be read"
+    );
+    // Put again, it is kept again, and costs nothing.
+    let number = (0..4)
+        .find(|number| fixture.share(*number).0 == ids[0])
+        .context("it is one of them")?;
+    assert_eq!(slot.put(ids[0], fixture.share(number).1).await?.bytes_sent, 0);
+    assert_eq!(other.list(None, 9).await, Ok(vec![ids[0], ids[1], ids[3]]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_damaged_object_is_replaced_and_an_emptied_bucket_is_missed() -> Result<()> {
+    let (dir, fixture) = (tempfile::tempdir()?, Fixture::new(1));
+    let server = Server::start(Kind::Moto, dir.path())?;
+    let bucket = bucket(&server, &fixture, None)?;
+    bucket.create(1).await?;
+    let (slot, client) = (bucket.slot(0), client(&server)?);
+    let (id, share) = fixture.share(0);
+    slot.put(id, share.clone()).await?;
+    slot.put_head(fixture.head(1)).await?;
+    slot.put_head(fixture.head(2)).await?;
+    assert_eq!(slot.old_heads(fixture.account()).await, Ok(vec![fixture.head(1)]));
+
+    let keys: Vec<Vec<u8>> = client
+        .list(&Default::default())
+        .await?
+        .objects
+        .into_iter()
+        .map(|object| object.key)
+        .collect();
+    let object = keys
+        .iter()
+        .find(|key| key.ends_with(id.to_string().as_bytes()))
+        .context("it lies there")?;
+    let mut bytes = client.get(object, None, 8 << 20).await?.bytes.to_vec();
+    bytes[1000] ^= 1;
+    client
+        .put(object, bytes.into(), &Default::default(), &Default::default())
+        .await?;
+    assert!(slot.put(id, share.clone()).await?.bytes_sent > 0);
+    assert_eq!(slot.get(id, 1000..1001).await.as_deref(), Ok(&share.data[1000..1001]));
+
+    ensure!(client.delete(&keys).await?.is_empty());
+    for answer in [
+        slot.get(id, 0..1).await.map(drop),
+        slot.list(None, 9).await.map(drop),
+        bucket.slot(0).space().await.map(drop),
+    ] {
+        assert!(
+            answer.is_ok() || matches!(&answer, Err(StoreError::Unreachable { reason }) if reason.contains("emptied")),
+            "{answer:?}"
+        );
+        assert_ne!(answer, Err(StoreError::NotFound));
+    }
+    Ok(())
+}
+
+fn make_source(source: &Path) -> Result<()> {
+    for (folder, count, size) in [("small", 200, 3_000), ("photos", 12, 1_500_000)] {
+        let folder = source.join(folder);
+        std::fs::create_dir_all(&folder)?;
+        for number in 0..count {
+            std::fs::write(folder.join(format!("{number}")), noise(size, number as u64))?;
+        }
+    }
+    Ok(())
+}
+
+/// Requests of a kind since line `from` of moto's log: `HEAD `, or `list-type=2` of listings.
+fn asked(server: &Server, from: usize, what: &str) -> Result<usize> {
+    let log = server.log()?;
+    Ok(log
+        .lines()
+        .skip(from)
+        .filter(|line| line.contains(" HTTP/1.1\"") && line.contains(what))
+        .count())
+}
+
+#[test]
+fn both_friends_or_the_bucket_may_be_lost() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = dir.path().join("source");
+    make_source(&source)?;
+    let server = Server::start(Kind::Moto, dir.path())?;
+    let mut grid = Grid::start(dir.path(), 2, 1)?;
+    let owner = grid.owner.clone();
+    let place = server.location("backups");
+    owner.ok([
+        "peer",
+        "add",
+        "cloud",
+        &place,
+        "--shares",
+        "2",
+        "--storage-class",
+        "STANDARD_IA",
+    ])?;
+    let again = owner.ok(["peer", "add", "cloud", &place, "--shares", "2"])?;
+    assert_eq!(again.text("action"), "unchanged");
+    let from = server.log()?.lines().count();
+    let backup = owner.ok(["run", "--once", path_str(&source)?])?;
+    assert_eq!(backup.last()["complete"], true, "{}", backup.last());
+    eprintln!("backup: {}; requests {}", backup.last(), asked(&server, from, "")?);
+    let from_nothing = server.log()?.lines().count();
+    owner.ok(["run", "--once", path_str(&source)?])?;
+    assert_eq!(
+        (asked(&server, from, "HEAD ")?, asked(&server, from, "list-type")?),
+        (0, 0),
+        "a backup asks nothing that the catalog knows"
+    );
+    eprintln!("nothing changed: requests {}", asked(&server, from_nothing, "")?);
+    let status = owner.ok(["status"])?;
+    assert_eq!(status.last()["safe"], true, "{}", status.last());
+    assert_eq!(status.number("tolerates"), 1, "{}", status.last());
+    assert_eq!(status.number("peers_total"), 3, "{}", status.last());
+    owner.ok(["config", "set", "peers.cloud.price", "0.5"])?;
+    let status = owner.ok(["status"])?;
+    assert!(
+        status.last()["costs"][0]["dollars_a_month"].as_f64() > Some(0.0),
+        "{}",
+        status.last()
+    );
+    owner.ok(["check", "--read-data"])?;
+
+    // The owner and both friends are gone: the bucket and 24 words are left.
+    let friends: Vec<Home> = grid.nodes.drain(..).map(Node::kill_9).collect();
+    let words = owner.words();
+    std::fs::remove_dir_all(&owner.dir)?;
+    let target = dir.path().join("from-bucket");
+    recover_and_restore(&dir.path().join("blank1"), &words, &place, &target)?;
+    assert_same(&source, &target.join(source.strip_prefix("/")?))?;
+    let blank = Home::new(dir.path().join("blank1"));
+    let peers = blank.ok(["peer", "ls"])?;
+    let mut kinds: Vec<_> = peers.lines.iter().filter_map(|peer| peer["kind"].as_str()).collect();
+    kinds.sort_unstable();
+    assert_eq!(
+        kinds,
+        ["friend", "friend", "s3"],
+        "the bucket leads to the friends: {:?}",
+        peers.lines
+    );
+
+    // The bucket is gone: the friends are left.
+    drop(server);
+    let friends: Vec<Node> = friends.iter().map(Node::start).collect::<Result<_>>()?;
+    let target = dir.path().join("from-friends");
+    recover_and_restore(&dir.path().join("blank2"), &words, &friends[0].address()?, &target)?;
+    assert_same(&source, &target.join(source.strip_prefix("/")?))
+}
+
+/// How long a node may take to look into the bucket.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn friends_who_moved_find_each_other_in_the_bucket() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let server = Server::start(Kind::Moto, dir.path())?;
+    let mut grid = Grid::start(dir.path(), 1, 1)?;
+    let (owner, place) = (grid.owner.clone(), server.location("grid"));
+    let friend = grid.nodes.pop().context("there is one")?.kill_9();
+    for home in [&owner, &friend] {
+        home.ok(["peer", "add", "cloud", &place])?;
+    }
+    // Where it was known to be, somebody else lives now.
+    let moved = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    friend.ok(["config", "set", "listen", &format!("/ip4/127.0.0.1/tcp/{moved}")])?;
+    let _friend = Node::start(&friend)?;
+    // The friend knows where the owner was, and that is nowhere: only the bucket can help.
+    let started = Instant::now();
+    let _owner = Node::start_as(&owner, "run")?;
+    loop {
+        let peers = owner.ok(["peer", "ls"])?;
+        let is_there = |peer: &&serde_json::Value| peer["kind"] == "friend" && peer["online"] == true;
+        if peers.lines.iter().any(|peer| is_there(&peer)) {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < PATIENCE, "{:?}", peers.lines);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
