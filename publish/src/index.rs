@@ -18,7 +18,7 @@ use crate::walk::Stat;
 
 mod listing;
 
-pub(crate) use listing::Seen;
+pub(crate) use listing::{Later, Seen};
 
 /// `application_id`: "gbpb".
 const APPLICATION_ID: i32 = 0x6762_7062;
@@ -147,6 +147,12 @@ impl Index {
         })
     }
 
+    /// Where it lies: there is room for what must not be in memory.
+    pub fn folder(&self) -> &Path {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        folder.unwrap_or(Path::new("."))
+    }
+
     /// A key's row.
     pub fn get(&self, key: &[u8]) -> Result<Option<Row>, IndexError> {
         self.with(|connection| {
@@ -158,13 +164,25 @@ impl Index {
     /// All rows by key, read in pages: what is written meanwhile is seen if it is further on.
     pub fn rows(&self) -> impl Iterator<Item = Result<Row, IndexError>> + Send + '_ {
         pages(move |after: Option<&Row>| {
-            self.with(|connection| {
-                let sql = "SELECT * FROM objects WHERE key > ?1 OR ?2 ORDER BY key LIMIT ?3";
-                let after = after.map(|row| row.key.as_slice());
-                let mut query = connection.prepare_cached(sql)?;
-                let rows = query.query_map(params![after.unwrap_or_default(), after.is_none(), PAGE_ROWS], read)?;
-                rows.collect()
-            })
+            let after = after.map(|row| row.key.as_slice());
+            self.page("SELECT * FROM objects", after, read)
+        })
+    }
+
+    /// Rows of a table by key, from after a key on.
+    fn page<T>(
+        &self,
+        select: &str,
+        after: Option<&[u8]>,
+        read: impl Fn(&SqlRow<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, IndexError> {
+        // A key can be empty, and one comparison alone is a search; `OR` would read the table from its beginning.
+        let than = if after.is_some() { ">" } else { ">=" };
+        let sql = format!("{select} WHERE key {than} ?1 ORDER BY key LIMIT ?2");
+        self.with(|connection| {
+            let mut query = connection.prepare_cached(&sql)?;
+            let rows = query.query_map(params![after.unwrap_or_default(), PAGE_ROWS], read)?;
+            rows.collect()
         })
     }
 

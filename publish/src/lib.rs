@@ -3,15 +3,18 @@
 //!
 //! Leaves out: how S3 is spoken to (crate `s3`), printing, the command line. docs/publish.md says what the user sees.
 
+mod adopt;
 mod compress;
 mod error;
 mod event;
+mod folder_page;
 mod index;
 mod merge;
 mod options;
 mod plan;
 mod planner;
 mod pool;
+mod redirects;
 mod routes;
 mod run;
 mod source;
@@ -19,8 +22,10 @@ mod types;
 mod walk;
 mod worker;
 
+pub use adopt::adopt;
 pub use error::PublishError;
 pub use event::{Drift, Event, Summary};
+pub use folder_page::TemplateError;
 pub use options::{Deletes, Links, Options, Trust};
 pub use routes::{Routes, RoutesError};
 pub use run::publish;

@@ -61,6 +61,8 @@ pub struct Options {
     pub links: Links,
     /// Keys are whole paths: several folders share a prefix, as backups do.
     pub whole_paths: bool,
+    /// Folders without `index.html` get one that lists what is in them, even if the routes say nothing of it.
+    pub index_pages: bool,
     /// Nothing is sent, deleted or recorded.
     pub dry_run: bool,
     /// Most objects on their way at once.
@@ -80,6 +82,7 @@ impl Options {
             allow_empty: false,
             links: Links::default(),
             whole_paths: false,
+            index_pages: false,
             dry_run: false,
             workers_max: WORKERS_MAX,
         }

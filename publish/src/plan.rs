@@ -41,11 +41,20 @@ pub(crate) enum Step {
     Read(Known),
 }
 
-/// A file that needs something.
+/// Where an object's bytes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A file.
+    File(PathBuf),
+    /// They were made by this run, and wait in the index.
+    Made,
+}
+
+/// An object that needs something.
 #[derive(Clone, Debug)]
 pub(crate) struct Work {
     pub key: Vec<u8>,
-    pub path: PathBuf,
+    pub source: Source,
     pub stat: Stat,
     pub wish: Wish,
     pub step: Step,

@@ -12,10 +12,11 @@ use tokio::sync::mpsc::Sender;
 
 use crate::error::PublishError;
 use crate::event::{Drift, Event};
-use crate::index::{Index, Row, Seen};
+use crate::index::{Index, Later, Row, Seen};
 use crate::merge::{Joined, Keyed, Merge};
-use crate::plan::{Rules, Step, Work, step};
-use crate::routes::Routes;
+use crate::plan::{Known, Rules, Source, Step, Work, step};
+use crate::redirects::WithRedirects;
+use crate::routes::{Routes, Wish};
 use crate::types::is_page;
 use crate::walk::{Found, Stat, Walk};
 
@@ -86,7 +87,10 @@ impl Planner {
     /// Goes through everything; blocks.
     pub fn run(mut self, walk: Walk) -> Result<Looked, PublishError> {
         let index = self.index.clone();
-        for joined in Merge::new(walk, index.rows(), index.all_seen()) {
+        let redirects = self.routes.redirects();
+        let redirects = redirects.map(|name| [self.prefix.as_slice(), name].concat()).collect();
+        let found = WithRedirects::new(walk, redirects);
+        for joined in Merge::new(found, index.rows(), index.all_seen()) {
             self.plan(joined?)?;
         }
         self.send(Planned::Looked(self.looked))?;
@@ -103,9 +107,43 @@ impl Planner {
                     why,
                 }))
             }
-            Some(Found::File { key, path, stat }) => self.file(key, path, stat, row, seen),
+            Some(Found::File { key, path, stat }) => {
+                let Some(wish) = self.routes.wish(self.name(&key)) else {
+                    return self.gone(row, seen);
+                };
+                self.file(key, path, stat, wish, row, seen)
+            }
+            Some(Found::Made { key, contents }) => {
+                let Some(wish) = self.routes.wish_for_made(self.name(&key)) else {
+                    return self.gone(row, seen);
+                };
+                let stat = Stat::of_made(&contents);
+                match self.step(&key, &stat, &wish, row.as_ref(), seen.as_ref())? {
+                    Step::Keep => Ok(()),
+                    _ => Ok(self.index.put_off_made(&key, &contents)?),
+                }
+            }
             None => self.gone(row, seen),
         }
+    }
+
+    fn name<'a>(&self, key: &'a [u8]) -> &'a [u8] {
+        key.strip_prefix(self.prefix.as_slice()).unwrap_or(key)
+    }
+
+    fn step(
+        &self,
+        key: &[u8],
+        stat: &Stat,
+        wish: &Wish,
+        row: Option<&Row>,
+        seen: Option<&Seen>,
+    ) -> Result<Step, PublishError> {
+        let (step, drift) = step(self.rules, stat, wish, row, seen);
+        if let Some(drift) = drift {
+            self.send(Planned::Event(Event::Drifted { key: shown(key), drift }))?;
+        }
+        Ok(step)
     }
 
     fn file(
@@ -113,25 +151,16 @@ impl Planner {
         key: Vec<u8>,
         path: PathBuf,
         stat: Stat,
+        wish: Wish,
         row: Option<Row>,
         seen: Option<Seen>,
     ) -> Result<(), PublishError> {
-        let name = key.strip_prefix(self.prefix.as_slice()).unwrap_or(&key);
-        let Some(wish) = self.routes.wish(name) else {
-            return self.gone(row, seen);
-        };
         self.looked.files += 1;
         self.looked.bytes += stat.bytes;
         if self.looked.files.is_multiple_of(LOOKED_EVERY) {
             self.send(Planned::Looked(self.looked))?;
         }
-        let (step, drift) = step(self.rules, &stat, &wish, row.as_ref(), seen.as_ref());
-        if let Some(drift) = drift {
-            self.send(Planned::Event(Event::Drifted {
-                key: shown(&key),
-                drift,
-            }))?;
-        }
+        let step = self.step(&key, &stat, &wish, row.as_ref(), seen.as_ref())?;
         if step == Step::Keep {
             self.looked.unchanged += 1;
             return Ok(());
@@ -139,9 +168,10 @@ impl Planner {
         if is_page(wish.headers.content_type.as_deref().unwrap_or_default()) {
             return Ok(self.index.put_off(&key, path.as_os_str().as_bytes())?);
         }
+        let source = Source::File(path);
         self.send(Planned::Work(Box::new(Work {
             key,
-            path,
+            source,
             stat,
             wish,
             step,
@@ -180,28 +210,37 @@ pub(crate) fn page(
     routes: &Routes,
     prefix: &[u8],
     rules: Rules,
-    (key, path): (Vec<u8>, Vec<u8>),
+    (key, path): Later,
 ) -> Result<Result<Work, Event>, PublishError> {
-    let path = PathBuf::from(OsString::from_vec(path));
-    let broken = |why: String| {
-        Ok(Err(Event::Broken {
-            path: path.display().to_string(),
-            why,
-        }))
-    };
-    let stat = match rustix::fs::stat(&path) {
-        Ok(stat) => Stat::from(&stat),
-        Err(error) => return broken(error.to_string()),
-    };
     let name = key.strip_prefix(prefix).unwrap_or(&key);
-    let Some(wish) = routes.wish(name) else {
-        return broken("its route does not publish it".to_owned());
+    let found = match path.map(|path| PathBuf::from(OsString::from_vec(path))) {
+        None => {
+            let stat = Stat::of_made(&index.made(&key)?);
+            routes.wish_for_made(name).map(|wish| (stat, wish, Source::Made))
+        }
+        Some(path) => match rustix::fs::stat(&path) {
+            Ok(stat) => routes
+                .wish(name)
+                .map(|wish| (Stat::from(&stat), wish, Source::File(path))),
+            Err(error) => {
+                let (path, why) = (path.display().to_string(), error.to_string());
+                return Ok(Err(Event::Broken { path, why }));
+            }
+        },
+    };
+    let Some((stat, wish, source)) = found else {
+        let (path, why) = (shown(&key), "its route does not publish it".to_owned());
+        return Ok(Err(Event::Broken { path, why }));
     };
     let (row, seen) = (index.get(&key)?, index.seen(&key)?);
-    let (step, _) = step(rules, &stat, &wish, row.as_ref(), seen.as_ref());
+    let (mut step, _) = step(rules, &stat, &wish, row.as_ref(), seen.as_ref());
+    // A copy onto itself would keep where it leads to on some endpoints, and there are no bytes to spare.
+    if wish.headers.redirect.is_some() && source == Source::Made && step != Step::Keep {
+        step = Step::Read(Known::Nothing);
+    }
     Ok(Ok(Work {
         key,
-        path,
+        source,
         stat,
         wish,
         step,

@@ -1,10 +1,17 @@
-//! Routes: which names get which headers, compression, or are not published. A TOML file of the user.
+//! Routes: which names get which headers, compression, or are not published; redirects; how made pages look. A TOML file of the user.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 use regex::Regex;
 use s3::Headers;
 
+use crate::folder_page::{TEMPLATE_BYTES_MAX, Template, TemplateError};
 use crate::types;
+
+/// Longest file of routes, in bytes.
+const ROUTES_BYTES_MAX: u64 = 1 << 20;
 
 /// A file of routes that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +28,32 @@ pub enum RoutesError {
     /// A regular expression with a mistake.
     #[error("Route {0}: {1}")]
     Regex(usize, #[source] regex::Error),
+    /// A redirect that leads nowhere, or from nowhere.
+    #[error("The redirect from `{from}` to `{to}` cannot be used: {why}")]
+    Redirect {
+        /// What it is at.
+        from: String,
+        /// What it leads to.
+        to: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The template of made pages.
+    #[error("The template `{path}` cannot be used: {source}", path = .path.display())]
+    Template {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: TemplateError,
+    },
+    /// A file.
+    #[error("`{path}` cannot be read: {source}", path = .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }
 
 /// How bytes are stored.
@@ -37,10 +70,30 @@ pub enum Compress {
 }
 
 #[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
     #[serde(default)]
     route: Vec<Entry>,
+    #[serde(default)]
+    redirect: Vec<Redirect>,
+    index_pages: Option<IndexPages>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Redirect {
+    from: String,
+    to: String,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct IndexPages {
+    name: Option<String>,
+    template: Option<PathBuf>,
+    stylesheet: Option<String>,
+    #[serde(default)]
+    short_links: bool,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -70,7 +123,23 @@ struct Route {
 
 /// Routes, in the order of their file: all that match apply, later ones win.
 #[derive(Clone, Debug, Default)]
-pub struct Routes(Vec<Route>);
+pub struct Routes {
+    routes: Vec<Route>,
+    redirects: BTreeMap<Vec<u8>, String>,
+    /// How pages are made for folders without one; none: the file says nothing about them.
+    pub(crate) folder_pages: Option<FolderPageOptions>,
+}
+
+/// How pages are made.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FolderPageOptions {
+    /// Of the outermost folder.
+    pub name: Option<String>,
+    pub template: Option<Template>,
+    /// What is linked to instead of the built-in style.
+    pub stylesheet: Option<String>,
+    pub short_links: bool,
+}
 
 /// How one object is to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,9 +180,24 @@ impl Wish {
 }
 
 impl Routes {
-    /// Reads a file's text.
+    /// Reads a file, and the template that it names beside it.
+    pub fn read(path: &Path) -> Result<Self, RoutesError> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::parse_in(&text(path, ROUTES_BYTES_MAX)?, folder)
+    }
+
+    /// Reads a file's text; a template lies in the current folder.
     pub fn parse(text: &str) -> Result<Self, RoutesError> {
+        Self::parse_in(text, Path::new(""))
+    }
+
+    fn parse_in(text: &str, folder: &Path) -> Result<Self, RoutesError> {
         let file: File = toml_edit::de::from_str(text)?;
+        let folder_pages = file.index_pages.map(|pages| pages.read(folder)).transpose()?;
+        let mut redirects = BTreeMap::new();
+        for redirect in file.redirect {
+            redirect.add_to(&mut redirects)?;
+        }
         let routes = file.route.into_iter().enumerate().map(|(index, entry)| {
             let number = index + 1;
             let pattern = match (&entry.r#match, &entry.regex) {
@@ -142,7 +226,29 @@ impl Routes {
                 headers: entry.headers,
             })
         });
-        routes.collect::<Result<_, _>>().map(Self)
+        Ok(Self {
+            routes: routes.collect::<Result<_, _>>()?,
+            redirects,
+            folder_pages,
+        })
+    }
+
+    /// Names that lead elsewhere, in order.
+    pub(crate) fn redirects(&self) -> impl Iterator<Item = &[u8]> {
+        self.redirects.keys().map(Vec::as_slice)
+    }
+
+    /// How what has no file is stored: redirects and made pages.
+    pub(crate) fn wish_for_made(&self, name: &[u8]) -> Option<Wish> {
+        let mut wish = self.wish(name)?;
+        match self.redirects.get(name) {
+            Some(to) => (wish.headers.redirect, wish.compress) = (Some(to.clone()), Compress::None),
+            None => {
+                let generated = ("generated".to_owned(), "true".to_owned());
+                wish.headers.metadata.extend([generated]);
+            }
+        }
+        Some(wish)
     }
 
     /// How `name`, a key below the prefix, is stored; none: it is not published.
@@ -153,7 +259,7 @@ impl Routes {
             compress: Compress::None,
         };
         let mut is_published = true;
-        for route in self.0.iter().filter(|route| route.matches(&text)) {
+        for route in self.routes.iter().filter(|route| route.matches(&text)) {
             is_published = route.publish.unwrap_or(is_published);
             wish.compress = route.compress.unwrap_or(wish.compress);
             overlay(&mut wish.headers, &route.headers);
@@ -165,6 +271,59 @@ impl Routes {
         debug_assert!(!content_type.is_empty());
         is_published.then_some(wish)
     }
+}
+
+impl Redirect {
+    fn add_to(self, redirects: &mut BTreeMap<Vec<u8>, String>) -> Result<(), RoutesError> {
+        // https://docs.aws.amazon.com/AmazonS3/latest/userguide/how-to-page-redirect.html
+        let is_target = ["/", "http://", "https://"]
+            .iter()
+            .any(|start| self.to.starts_with(start));
+        let from = self.from.trim_start_matches('/').as_bytes().to_vec();
+        let why = match () {
+            () if from.is_empty() => "`from` is a name below the folder",
+            () if !is_target => "`to` begins with / or is a URL",
+            () if !self.to.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                "`to` is percent-encoded where it is not ASCII"
+            }
+            () if redirects.contains_key(&from) => "another one has the same `from`",
+            () => {
+                redirects.insert(from, self.to);
+                return Ok(());
+            }
+        };
+        let (from, to) = (self.from, self.to);
+        Err(RoutesError::Redirect { from, to, why })
+    }
+}
+
+impl IndexPages {
+    fn read(self, folder: &Path) -> Result<FolderPageOptions, RoutesError> {
+        let template = self.template.map(|name| {
+            let path = folder.join(name);
+            let text = text(&path, TEMPLATE_BYTES_MAX)?;
+            Template::parse(&text).map_err(|source| RoutesError::Template { path, source })
+        });
+        Ok(FolderPageOptions {
+            name: self.name,
+            template: template.transpose()?,
+            stylesheet: self.stylesheet,
+            short_links: self.short_links,
+        })
+    }
+}
+
+fn text(path: &Path, bytes_max: u64) -> Result<String, RoutesError> {
+    let read = || {
+        if std::fs::metadata(path)?.len() > bytes_max {
+            return Err(std::io::Error::other("it is too long"));
+        }
+        std::fs::read_to_string(path)
+    };
+    read().map_err(|source| RoutesError::Io {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 impl Route {
@@ -226,6 +385,53 @@ mod tests {
         assert_eq!(routes.wish(b"drafts/x/y.html"), None);
         assert_ne!(page.headers_hash(), style.headers_hash());
         assert_eq!(page.headers_hash(), routes.wish(b"other.html").unwrap().headers_hash());
+    }
+
+    #[test]
+    fn redirects_are_headers_of_names_without_files() {
+        let routes = Routes::parse(
+            "[[redirect]]\nfrom = '/old/page.html'\nto = '/new/page.html'\n[[redirect]]\nfrom = 'a'\nto = 'https://x.org/'\n\
+             [[route]]\nmatch = '*'\ncompress = 'gzip'\nheaders = { cache-control = 'no-cache' }",
+        );
+        let routes = routes.unwrap();
+        assert!(routes.redirects().eq([&b"a"[..], b"old/page.html"]));
+        let wish = routes.wish_for_made(b"old/page.html").unwrap();
+        assert_eq!(
+            (wish.headers.redirect.as_deref(), wish.compress),
+            (Some("/new/page.html"), Compress::None)
+        );
+        assert_eq!(wish.headers.cache_control.as_deref(), Some("no-cache"));
+        let page = routes.wish_for_made(b"index.html").unwrap();
+        assert_eq!(
+            (page.headers.metadata["generated"].as_str(), page.compress),
+            ("true", Compress::Gzip)
+        );
+        let wrong = [
+            "from = ''\nto = '/x'",
+            "from = 'a'\nto = 'x'",
+            "from = 'a'\nto = '/ü'",
+            "from = '/'\nto = '/x'",
+        ];
+        for wrong in wrong {
+            let parsed = Routes::parse(&format!("[[redirect]]\n{wrong}"));
+            assert!(matches!(parsed, Err(RoutesError::Redirect { .. })), "{wrong}");
+        }
+        let twice = "[[redirect]]\nfrom = 'a'\nto = '/x'\n".repeat(2);
+        assert!(Routes::parse(&twice).unwrap_err().to_string().contains("same `from`"));
+    }
+
+    #[test]
+    fn a_template_lies_beside_the_routes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("routes.toml");
+        std::fs::write(&path, "[index-pages]\ntemplate = 'list.html'").unwrap();
+        assert!(
+            matches!(Routes::read(&path), Err(RoutesError::Io { path, .. }) if path == dir.path().join("list.html"))
+        );
+        std::fs::write(dir.path().join("list.html"), "no rows").unwrap();
+        assert!(matches!(Routes::read(&path), Err(RoutesError::Template { .. })));
+        std::fs::write(dir.path().join("list.html"), "{{rows}}").unwrap();
+        assert!(Routes::read(&path).unwrap().folder_pages.unwrap().template.is_some());
     }
 
     #[test]

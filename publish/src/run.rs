@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::PublishError;
 use crate::event::{Event, Summary};
+use crate::folder_page::FolderPages;
 use crate::index::Index;
 use crate::options::{Deletes, Options, Trust};
-use crate::plan::{Rules, Step, Work};
+use crate::plan::{Rules, Source, Step, Work};
 use crate::planner::{Hidden, Looked, Planned, Planner, page};
 use crate::pool::Pool;
 use crate::walk::{Walk, whole_path_key};
@@ -118,6 +119,18 @@ impl Run<'_> {
         }
     }
 
+    fn folder_pages(&self) -> Option<FolderPages> {
+        let routes = &self.options.routes;
+        let asked = routes.folder_pages.as_ref();
+        let asked = asked
+            .cloned()
+            .or_else(|| self.options.index_pages.then(Default::default))?;
+        let location = self.client.location();
+        let name = location.prefix.trim_end_matches('/').rsplit('/').next();
+        let name = name.filter(|name| !name.is_empty()).unwrap_or(&location.bucket);
+        Some(FolderPages::new(&asked, routes.clone(), &self.prefix, name))
+    }
+
     async fn assets(&mut self, rules: Rules) -> Result<(), PublishError> {
         let unreadable = |source| PublishError::Source {
             path: self.options.source.clone(),
@@ -127,7 +140,8 @@ impl Run<'_> {
         if self.options.whole_paths {
             key.extend(whole_path_key(&self.options.source).map_err(unreadable)?);
         }
-        let walk = Walk::open(&self.options.source, &key, self.options.links).map_err(unreadable)?;
+        let walk =
+            Walk::open(&self.options.source, &key, self.options.links, self.folder_pages()).map_err(unreadable)?;
         let (sender, mut planned) = mpsc::channel(PLANNED_MAX);
         let planner = Planner {
             index: self.index.clone(),
@@ -217,7 +231,10 @@ impl Run<'_> {
                 }
                 Err(WorkError::Source(error)) => {
                     self.tell(Event::Broken {
-                        path: work.path.display().to_string(),
+                        path: match &work.source {
+                            Source::File(path) => path.display().to_string(),
+                            Source::Made => shown(&work.key),
+                        },
                         why: error.to_string(),
                     });
                 }
@@ -237,7 +254,7 @@ impl Run<'_> {
     }
 
     async fn deletes(&mut self) -> Result<(), PublishError> {
-        let (_, count) = self.index.dead()?;
+        let count = self.index.dead_count()?;
         if count == 0 {
             return Ok(());
         }
@@ -261,7 +278,7 @@ impl Run<'_> {
             return Ok(());
         }
         loop {
-            let (keys, _) = self.index.dead()?;
+            let keys = self.index.dead()?;
             if keys.is_empty() {
                 return Ok(());
             }

@@ -1,7 +1,7 @@
 //! Reading a file so that what is sent is what was there at one moment, or not at all.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,6 +11,8 @@ use data_encoding::HEXLOWER;
 use futures::{Stream, stream};
 use md5::{Digest, Md5};
 
+use crate::compress::{Encoder, is_shorter};
+use crate::routes::Compress;
 use crate::walk::Stat;
 
 /// Times this close to the reading prove nothing: file systems round them, to two seconds at worst (FAT).
@@ -59,6 +61,22 @@ impl Opened {
         Ok(Self { file, stat, is_racy })
     }
 
+    /// A file of ours, from its beginning.
+    fn own(mut file: File) -> std::io::Result<Self> {
+        file.rewind()?;
+        Ok(Self {
+            stat: (&rustix::fs::fstat(&file)?).into(),
+            file,
+            is_racy: false,
+        })
+    }
+
+    /// All of it.
+    pub fn all(mut self) -> Result<Bytes, SourceError> {
+        let bytes = self.stat.bytes as usize;
+        Ok(self.read(bytes)?.into())
+    }
+
     /// Up to `max` bytes, fewer only at the end.
     fn read(&mut self, max: usize) -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(max);
@@ -103,6 +121,14 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Contents, SourceError>
 /// A large file: what it was like, its hash, and the ETag that it has in parts of so many bytes.
 pub(crate) fn hash(path: &Path, part_bytes: u64) -> Result<(Opened, [u8; 32], String), SourceError> {
     let mut opened = Opened::new(path)?;
+    let (hash, etag) = hash_parts(&mut opened, part_bytes)?;
+    if !opened.is_same()? {
+        return Err(SourceError::Changing);
+    }
+    Ok((opened, hash, etag))
+}
+
+fn hash_parts(opened: &mut Opened, part_bytes: u64) -> std::io::Result<([u8; 32], String)> {
     let (mut whole, mut parts, mut part) = (blake3::Hasher::new(), Md5::new(), Md5::new());
     let (mut in_part, mut count) = (0, 0);
     loop {
@@ -119,11 +145,72 @@ pub(crate) fn hash(path: &Path, part_bytes: u64) -> Result<(Opened, [u8; 32], St
             break;
         }
     }
-    if !opened.is_same()? {
+    let etag = format!("{}-{count}", HEXLOWER.encode(&parts.finalize()));
+    Ok((*whole.finalize().as_bytes(), etag))
+}
+
+/// A large file, compressed into a temporary one.
+pub(crate) struct Squeezed {
+    /// The temporary file; nobody else sees it, and it is gone when this is.
+    pub opened: Opened,
+    /// What its object has for an ETag.
+    pub etag: String,
+    /// `Content-Encoding`.
+    pub encoding: &'static str,
+    /// What the file itself was like.
+    pub stat: Stat,
+    pub is_racy: bool,
+    /// Of the file itself.
+    pub hash: [u8; 32],
+}
+
+/// Compresses a large file into one in `folder`; none: it does not get shorter. What gets no longer than `whole_bytes_max` will
+/// be put in one piece, which its ETag tells.
+pub(crate) fn squeeze(
+    path: &Path,
+    folder: &Path,
+    how: Compress,
+    whole_bytes_max: u64,
+) -> Result<Option<Squeezed>, SourceError> {
+    let mut opened = Opened::new(path)?;
+    let temporary = |source: std::io::Error| {
+        let why = format!("it cannot be compressed in `{}`: {source}", folder.display());
+        SourceError::Io(std::io::Error::new(source.kind(), why))
+    };
+    let mut encoder = Encoder::new(tempfile::tempfile_in(folder).map_err(temporary)?, how);
+    let (mut hasher, mut read) = (blake3::Hasher::new(), 0);
+    loop {
+        let bytes = opened.read(BUFFER_BYTES)?;
+        if bytes.is_empty() {
+            break;
+        }
+        hasher.update(&bytes);
+        read += bytes.len() as u64;
+        encoder.write(&bytes).map_err(temporary)?;
+    }
+    if read != opened.stat.bytes || !opened.is_same()? {
         return Err(SourceError::Changing);
     }
-    let etag = format!("{}-{count}", HEXLOWER.encode(&parts.finalize()));
-    Ok((opened, *whole.finalize().as_bytes(), etag))
+    let encoding = encoder.encoding();
+    let mut shorter = Opened::own(encoder.finish().map_err(temporary)?)?;
+    if !is_shorter(shorter.stat.bytes, read) {
+        return Ok(None);
+    }
+    let etag = if shorter.stat.bytes > whole_bytes_max {
+        let length = s3::part_bytes(shorter.stat.bytes);
+        hash_parts(&mut shorter, length)?.1
+    } else {
+        let length = usize::try_from(whole_bytes_max).unwrap_or(usize::MAX);
+        etag(&shorter.read(length)?)
+    };
+    Ok(Some(Squeezed {
+        opened: Opened::own(shorter.file)?,
+        etag,
+        encoding,
+        stat: opened.stat,
+        is_racy: opened.is_racy,
+        hash: *hasher.finalize().as_bytes(),
+    }))
 }
 
 /// The MD5 that is the ETag of an object put in one piece.
@@ -207,5 +294,41 @@ mod tests {
         assert_eq!(changed.unwrap_err().to_string(), "it changes while it is read");
         assert!(matches!(read(&path, 3), Err(SourceError::Changing)));
         assert_eq!(read(&path, 9).unwrap().bytes, &b"0123456"[..]);
+    }
+
+    #[test]
+    fn large_files_are_compressed_and_leave_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let text = "all work and no play ".repeat(50_000);
+        std::fs::write(&path, &text).unwrap();
+        for how in [Compress::Gzip, Compress::Brotli] {
+            let squeezed = squeeze(&path, dir.path(), how, 1 << 20).unwrap().unwrap();
+            assert_eq!(squeezed.hash, *blake3::hash(text.as_bytes()).as_bytes());
+            let small = squeezed.opened.all().unwrap();
+            assert_eq!(squeezed.etag, etag(&small));
+            let mut back = String::new();
+            match squeezed.encoding {
+                "gzip" => flate2::read::GzDecoder::new(&small[..])
+                    .read_to_string(&mut back)
+                    .unwrap(),
+                _ => brotli::Decompressor::new(&small[..], 4096)
+                    .read_to_string(&mut back)
+                    .unwrap(),
+            };
+            assert_eq!((back == text, small.len() < 2000), (true, true));
+            let in_parts = squeeze(&path, dir.path(), how, 0).unwrap().unwrap();
+            assert!(in_parts.etag.ends_with("-1"), "{}", in_parts.etag);
+        }
+        let noise: Vec<u8> = (0..100_000u64)
+            .flat_map(|seed| *blake3::hash(&seed.to_le_bytes()).as_bytes())
+            .collect();
+        std::fs::write(&path, noise).unwrap();
+        assert!(squeeze(&path, dir.path(), Compress::Gzip, 0).unwrap().is_none());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let error = squeeze(&path, &dir.path().join("nowhere"), Compress::Gzip, 0)
+            .err()
+            .unwrap();
+        assert!(error.to_string().starts_with("it cannot be compressed in "), "{error}");
     }
 }

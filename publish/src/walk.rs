@@ -11,7 +11,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
 
+use crate::folder_page::FolderPages;
 use crate::options::Links;
+
+mod entries;
+
+use entries::{Entries, Entry, Kind, PAGE, Why, key_part};
 
 /// Longest key, in bytes (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>).
 const KEY_BYTES_MAX: usize = 1024;
@@ -43,6 +48,13 @@ pub(crate) enum Found {
         /// What it was like when the walk passed.
         stat: Stat,
     },
+    /// A page or redirect that has no file.
+    Made {
+        /// Its key.
+        key: Vec<u8>,
+        /// Its bytes.
+        contents: Vec<u8>,
+    },
     /// Something that cannot be published; what was published of it stays. A key that ends in `/` stands for all below.
     Broken {
         /// Key, or what the keys of a folder begin with.
@@ -58,7 +70,7 @@ impl Found {
     /// What it is sorted by.
     pub fn key(&self) -> &[u8] {
         match self {
-            Self::File { key, .. } | Self::Broken { key, .. } => key,
+            Self::File { key, .. } | Self::Made { key, .. } | Self::Broken { key, .. } => key,
         }
     }
 }
@@ -67,6 +79,7 @@ impl Found {
 pub(crate) struct Walk {
     root: PathBuf,
     links: Links,
+    pages: Option<FolderPages>,
     open: Vec<Folder>,
 }
 
@@ -76,52 +89,18 @@ struct Folder {
     id: (u64, u64),
     key: Vec<u8>,
     path: PathBuf,
-    entries: std::vec::IntoIter<Entry>,
-}
-
-struct Entry {
-    /// Part of the key, with `/` for folders.
-    part: Box<[u8]>,
-    /// The name on disk, where it is not the same.
-    name: Option<Box<[u8]>>,
-    kind: Kind,
-}
-
-enum Kind {
-    File,
-    Folder,
-    Broken(&'static str),
-}
-
-impl Entry {
-    fn name(&self) -> &[u8] {
-        let part = self.part.strip_suffix(b"/").unwrap_or(&self.part);
-        self.name.as_deref().unwrap_or(part)
-    }
-}
-
-/// Names are UTF-8 in keys: S3 takes no others. What is not UTF-8 is read as Latin-1, as old names mostly are.
-fn key_part(name: &[u8]) -> (Vec<u8>, Option<Box<[u8]>>) {
-    match std::str::from_utf8(name) {
-        Ok(_) => (name.to_vec(), None),
-        Err(_) => (
-            name.iter()
-                .map(|&byte| char::from(byte))
-                .collect::<String>()
-                .into_bytes(),
-            Some(name.into()),
-        ),
-    }
+    entries: Entries,
 }
 
 impl Walk {
-    /// Opens the folder; its keys begin with `key`.
-    pub fn open(root: &Path, key: &[u8], links: Links) -> std::io::Result<Self> {
+    /// Opens the folder; its keys begin with `key`. With `pages`, folders without a page get one.
+    pub fn open(root: &Path, key: &[u8], links: Links, pages: Option<FolderPages>) -> std::io::Result<Self> {
         let root = root.canonicalize()?;
         let fd = OwnedFd::from(StdFile::open(&root)?);
         let mut walk = Self {
             root: root.clone(),
             links,
+            pages,
             open: Vec::new(),
         };
         let folder = walk.enter(fd, key.to_vec(), root)?;
@@ -131,7 +110,8 @@ impl Walk {
 
     fn enter(&self, fd: OwnedFd, key: Vec<u8>, path: PathBuf) -> std::io::Result<Folder> {
         let stat = rustix::fs::fstat(&fd)?;
-        let mut entries = Vec::new();
+        let mut entries = Entries::default();
+        let mut has_page = false;
         for entry in Dir::read_from(&fd)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
@@ -141,29 +121,21 @@ impl Walk {
             let Some(kind) = self.kind(&fd, &path, name, entry.file_type()) else {
                 continue;
             };
-            let (mut part, name) = key_part(name);
-            if matches!(kind, Kind::Folder) {
-                part.push(b'/');
-            }
-            entries.push(Entry {
-                part: part.into(),
-                name,
-                kind,
-            });
-        }
-        // Names that are the same key, one as it is and one as Latin-1: the first is the one that is UTF-8.
-        entries.sort_unstable_by(|left, right| (&left.part, &left.name).cmp(&(&right.part, &right.name)));
-        for index in 1..entries.len() {
-            if entries[index - 1].part == entries[index].part {
-                entries[index].kind = Kind::Broken("another name has the same key");
+            has_page |= name == PAGE && kind != Kind::Folder;
+            if !entries.push(name, kind) {
+                return Err(std::io::Error::other("it has more names than fit into 4 GiB"));
             }
         }
+        if !has_page && self.pages.as_ref().is_some_and(|pages| pages.has(&key)) {
+            entries.push(PAGE, Kind::Page);
+        }
+        entries.sort();
         Ok(Folder {
             fd,
             id: (stat.st_dev, stat.st_ino),
             key,
             path,
-            entries: entries.into_iter(),
+            entries,
         })
     }
 
@@ -172,13 +144,13 @@ impl Walk {
         let kind = |found: FileType| match found {
             FileType::RegularFile => Kind::File,
             FileType::Directory => Kind::Folder,
-            _ => Kind::Broken("it is neither a file nor a folder"),
+            _ => Kind::Broken(Why::Strange),
         };
         let stat = |flags| statat(fd, name, flags).ok();
         let seen = match seen {
             FileType::Unknown => match stat(AtFlags::SYMLINK_NOFOLLOW) {
                 Some(stat) => FileType::from_raw_mode(stat.st_mode),
-                None => return Some(Kind::Broken("it cannot be looked at")),
+                None => return Some(Kind::Broken(Why::Unseen)),
             },
             seen => seen,
         };
@@ -189,21 +161,19 @@ impl Walk {
             return None;
         }
         let Some(stat) = stat(AtFlags::empty()) else {
-            return Some(Kind::Broken("a link to nothing"));
+            return Some(Kind::Broken(Why::Dangling));
         };
         let is_inside = || {
             let full = path.join(OsString::from_vec(name.to_vec()));
             full.canonicalize().is_ok_and(|target| target.starts_with(&self.root))
         };
         if self.links == Links::Inside && !is_inside() {
-            return Some(Kind::Broken(
-                "a link to the outside of the folder (--links follow publishes what it leads to)",
-            ));
+            return Some(Kind::Broken(Why::Outside));
         }
         Some(kind(FileType::from_raw_mode(stat.st_mode)))
     }
 
-    fn folder(&self, outer: &Folder, entry: &Entry, key: Vec<u8>, path: PathBuf) -> Result<Folder, String> {
+    fn folder(&self, outer: &Folder, entry: Entry<'_>, key: Vec<u8>, path: PathBuf) -> Result<Folder, String> {
         if self.open.len() >= DEPTH_MAX {
             return Err(format!("it lies deeper than {DEPTH_MAX} folders"));
         }
@@ -217,16 +187,30 @@ impl Walk {
         Ok(folder)
     }
 
+    /// The page of a folder, unless its route does not publish it.
+    fn page(&self, folder: &Folder, key: Vec<u8>) -> Option<Found> {
+        let pages = self.pages.as_ref()?;
+        let of_kind = |wanted: Kind| folder.entries.iter().filter(move |entry| entry.kind == wanted);
+        let folders = of_kind(Kind::Folder).map(|entry| entry.text());
+        let files = of_kind(Kind::File).filter_map(|entry| {
+            let stat = statat(folder.fd.as_fd(), entry.name(), AtFlags::empty()).ok()?;
+            Some((entry.text(), Stat::from(&stat)))
+        });
+        let contents = pages.render(&folder.key, folders, files)?;
+        Some(Found::Made { key, contents })
+    }
+
     /// What becomes of an entry; none: a folder was entered.
-    fn visit(&mut self, folder: &Folder, entry: &Entry) -> (Option<Found>, Option<Folder>) {
+    fn visit(&mut self, folder: &Folder, entry: Entry<'_>) -> (Option<Found>, Option<Folder>) {
         let path = folder.path.join(OsString::from_vec(entry.name().to_vec()));
-        let key = [folder.key.as_slice(), &entry.part].concat();
+        let key = [folder.key.as_slice(), entry.part].concat();
         let broken = |key, path, why: String| (Some(Found::Broken { key, path, why }), None);
         if key.len() > KEY_BYTES_MAX {
             return broken(key, path, format!("its key is longer than {KEY_BYTES_MAX} bytes"));
         }
         match entry.kind {
-            Kind::Broken(why) => broken(key, path, why.to_owned()),
+            Kind::Broken(why) => broken(key, path, why.text().to_owned()),
+            Kind::Page => (self.page(folder, key), None),
             Kind::Folder => match self.folder(folder, entry, key.clone(), path.clone()) {
                 Ok(inner) => (None, Some(inner)),
                 Err(why) => broken(key, path, why),
@@ -242,6 +226,20 @@ impl Walk {
                 ),
                 Err(error) => broken(key, path, error.to_string()),
             },
+        }
+    }
+}
+
+impl Stat {
+    /// Of something that has no file: made of its bytes, so that it is another when they are.
+    pub fn of_made(contents: &[u8]) -> Self {
+        let hash = blake3::hash(contents);
+        let part = |index: usize| hash.as_bytes()[8 * index..].first_chunk().copied().unwrap_or_default();
+        Self {
+            bytes: contents.len() as u64,
+            mtime_ns: i64::from_le_bytes(part(0)),
+            ctime_ns: i64::from_le_bytes(part(1)),
+            inode: u64::from_le_bytes(part(2)),
         }
     }
 }
@@ -264,8 +262,10 @@ impl Iterator for Walk {
     fn next(&mut self) -> Option<Found> {
         loop {
             let mut folder = self.open.pop()?;
-            let Some(entry) = folder.entries.next() else { continue };
-            let (found, inner) = self.visit(&folder, &entry);
+            let Some(index) = folder.entries.advance() else {
+                continue;
+            };
+            let (found, inner) = self.visit(&folder, folder.entries.get(index));
             self.open.push(folder);
             self.open.extend(inner);
             if found.is_some() {
@@ -280,7 +280,8 @@ pub(crate) fn whole_path_key(root: &Path) -> std::io::Result<Vec<u8>> {
     let root = root.canonicalize()?;
     let mut key: Vec<u8> = Vec::new();
     for part in root.iter().filter(|part| *part != "/") {
-        key.extend(key_part(part.as_bytes()).0);
+        let part = part.as_bytes();
+        key.extend(key_part(part).as_deref().unwrap_or(part));
         key.push(b'/');
     }
     Ok(key)
@@ -296,7 +297,7 @@ mod tests {
     use super::*;
 
     fn keys(root: &Path, links: Links) -> Vec<(Vec<u8>, bool)> {
-        let walk = Walk::open(root, b"", links).unwrap();
+        let walk = Walk::open(root, b"", links, None).unwrap();
         walk.map(|found| (found.key().to_vec(), matches!(found, Found::File { .. })))
             .collect()
     }
@@ -352,7 +353,7 @@ mod tests {
         write(dir.path(), b"x");
         let key = whole_path_key(dir.path()).unwrap();
         assert!(!key.starts_with(b"/") && key.ends_with(b"/"));
-        let found = Walk::open(dir.path(), &key, Links::Skip).unwrap().next().unwrap();
+        let found = Walk::open(dir.path(), &key, Links::Skip, None).unwrap().next().unwrap();
         assert_eq!(found.key(), [key.as_slice(), b"x"].concat());
     }
 

@@ -1,23 +1,23 @@
 //! One file: read, compared with what is known, compressed, sent.
 //!
-//! Leaves out: recording it; the pool does that, for all that ended together.
+//! Leaves out: recording it; the run does that, for all that ended together.
 
 use std::sync::Arc;
 
-use s3::{Client, Condition, Headers, part_bytes};
+use s3::{Client, Condition, Headers};
 use tokio::sync::Semaphore;
 
 use crate::compress::compress;
 use crate::event::Event;
 use crate::index::{Index, IndexError, Row, State};
-use crate::plan::{Known, Step, Work};
-use crate::source::{self, Opened, SourceError, StreamHash};
+use crate::plan::{Known, Source, Step, Work};
+use crate::source::{self, Contents, SourceError};
 use crate::walk::Stat;
+
+mod large;
 
 /// Files up to this length are read whole, compressed if that is asked for, and put in one request. In bytes.
 const WHOLE_BYTES_MAX: u64 = 8 << 20;
-/// Parts of one file on their way at once.
-const PARTS_PARALLEL: usize = 4;
 /// Memory for bytes on their way, over all workers, in KiB.
 const MEMORY_KIB: u32 = 48 << 10;
 
@@ -83,16 +83,17 @@ impl Workshop {
                 };
                 self.change_headers(&work, read, etag).await
             }
-            _ if work.stat.bytes <= WHOLE_BYTES_MAX => self.whole(&work).await,
-            _ => self.in_parts(&work).await,
+            _ => match &work.source {
+                Source::File(path) if work.stat.bytes > WHOLE_BYTES_MAX => self.large(&work, path).await,
+                _ => self.whole(&work).await,
+            },
         }
     }
 
     async fn whole(&self, work: &Work) -> Result<Done, WorkError> {
         // Twice: what was read, and what it is compressed to.
-        let kib = u32::try_from(2 * work.stat.bytes / 1024 + 16).unwrap_or(MEMORY_KIB);
-        let _memory = self.memory.acquire_many(kib.min(MEMORY_KIB)).await;
-        let path = work.path.clone();
+        let _memory = self.memory(2 * work.stat.bytes / 1024 + 16).await;
+        let contents = self.contents(work);
         let how = work.wish.compress;
         let known = match &work.step {
             Step::Read(Known::Content { hash, .. }) => Some(*hash),
@@ -103,13 +104,13 @@ impl Workshop {
             .as_ref()
             .is_some_and(|row| row.headers == work.wish.headers_hash());
         let reading = move || {
-            let contents = source::read(&path, WHOLE_BYTES_MAX)?;
+            let contents = contents()?;
             let hash = *blake3::hash(&contents.bytes).as_bytes();
             if known == Some(hash) && are_headers_same {
                 return Ok((contents, hash, None, None));
             }
             let (body, encoding) = compress(contents.bytes.clone(), how);
-            Ok((contents, hash, Some(body), encoding))
+            Ok::<_, WorkError>((contents, hash, Some(body), encoding))
         };
         let (contents, hash, body, encoding) = blocking(reading).await?;
         let headers = headers(work, &contents.stat, encoding);
@@ -143,85 +144,19 @@ impl Workshop {
         Ok(uploaded(work, read, stored, sent_bytes))
     }
 
-    async fn in_parts(&self, work: &Work) -> Result<Done, WorkError> {
-        let part_bytes = part_bytes(work.stat.bytes);
-        let path = work.path.clone();
-        if let Step::Read(Known::Content { .. } | Known::Etag(_)) = &work.step {
-            let (opened, hash, found) = blocking(move || source::hash(&path, part_bytes)).await?;
-            let headers = headers(work, &opened.stat, None);
-            let read = Read {
-                stat: opened.stat,
-                is_racy: opened.is_racy,
-                hash,
-                headers,
-            };
-            match &work.step {
-                Step::Read(Known::Content { hash: old, etag }) if *old == hash => {
-                    return match &work.row {
-                        Some(row) if row.headers == work.wish.headers_hash() => Ok(done(work, read, Some(row))),
-                        _ => self.change_headers(work, read, etag).await,
-                    };
-                }
-                Step::Read(Known::Etag(etag)) if *etag == found => return self.change_headers(work, read, etag).await,
-                _ => {}
+    /// How the bytes of an object up to [`WHOLE_BYTES_MAX`] are read; blocks.
+    fn contents(&self, work: &Work) -> impl FnOnce() -> Result<Contents, WorkError> + Send + 'static {
+        let (source, key, index) = (work.source.clone(), work.key.clone(), self.index.clone());
+        move || match source {
+            Source::File(path) => Ok(source::read(&path, WHOLE_BYTES_MAX)?),
+            Source::Made => {
+                let bytes = index.made(&key)?;
+                Ok(Contents {
+                    stat: Stat::of_made(&bytes),
+                    bytes: bytes.into(),
+                    is_racy: false,
+                })
             }
-        }
-        let kib = (PARTS_PARALLEL as u64 + 1) * part_bytes / 1024;
-        let _memory = self
-            .memory
-            .acquire_many(u32::try_from(kib).unwrap_or(MEMORY_KIB).min(MEMORY_KIB))
-            .await;
-        let path = work.path.clone();
-        let opened = blocking(move || Opened::new(&path)).await?;
-        let (stat, is_racy) = (opened.stat, opened.is_racy);
-        let (headers, hash) = (headers(work, &stat, None), StreamHash::default());
-        let stored = if self.dry_run {
-            s3::Stored::default()
-        } else {
-            self.in_doubt(work).await?;
-            self.send_parts(work, opened, &headers, hash.clone()).await?
-        };
-        let hash = *hash
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .finalize()
-            .as_bytes();
-        Ok(uploaded(
-            work,
-            Read {
-                stat,
-                is_racy,
-                hash,
-                headers,
-            },
-            stored,
-            stat.bytes,
-        ))
-    }
-
-    async fn send_parts(
-        &self,
-        work: &Work,
-        opened: Opened,
-        headers: &Headers,
-        hash: StreamHash,
-    ) -> Result<s3::Stored, WorkError> {
-        let length = part_bytes(opened.stat.bytes);
-        let begun = self.client.begin_parts(&work.key, headers).await?;
-        self.index.parts_begun(&begun)?;
-        let pieces = source::parts(opened, length, hash);
-        let sent = self
-            .client
-            .put_parts(&begun, pieces, PARTS_PARALLEL, &Condition::Always)
-            .await;
-        let Err(error) = sent else { return Ok(sent?) };
-        // If this fails too, the next run does it.
-        if self.client.abort_parts(&begun).await.is_ok() {
-            self.index.parts_ended(&begun)?;
-        }
-        match error {
-            s3::Error::Source { source, .. } => Err(SourceError::Io(source).into()),
-            error => Err(error.into()),
         }
     }
 
@@ -248,16 +183,13 @@ impl Workshop {
     async fn in_doubt(&self, work: &Work) -> Result<(), WorkError> {
         let (index, key) = (self.index.clone(), work.key.clone());
         let is_known = work.row.is_some();
-        let marking = tokio::task::spawn_blocking(move || index.doubt(&key, is_known));
-        Ok(marking
-            .await
-            .map_err(|error| SourceError::Io(std::io::Error::other(error)))??)
+        blocking(move || Ok(index.doubt(&key, is_known)?)).await
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
-) -> Result<T, SourceError> {
+async fn blocking<T: Send + 'static, E: From<SourceError> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| SourceError::Io(std::io::Error::other(error)))?
@@ -268,6 +200,9 @@ fn headers(work: &Work, stat: &Stat, encoding: Option<&str>) -> Headers {
     let mut headers = work.wish.headers.clone();
     if let Some(encoding) = encoding {
         headers.content_encoding = Some(encoding.to_owned());
+    }
+    if work.source == Source::Made {
+        return headers;
     }
     // As rclone writes and reads it: seconds, with a fraction.
     let (secs, nanos) = (

@@ -13,9 +13,6 @@ use crate::message::{Changed, Message, PathName, Problem, Progress, PublishSumma
 use crate::output::{Outputs, Sink, channel};
 use crate::render::{RenderOptions, Renderer};
 
-/// Longest file of routes, in bytes.
-const ROUTES_BYTES_MAX: u64 = 1 << 20;
-
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -52,6 +49,9 @@ pub struct Args {
     /// What becomes of symbolic links
     #[arg(long, value_enum, default_value_t = LinkPolicy::Inside)]
     links: LinkPolicy,
+    /// Make an index.html for folders without one
+    #[arg(long)]
+    index_pages: bool,
     /// Keys are whole paths: for several folders below one prefix, as in a backup
     #[arg(long)]
     whole_paths: bool,
@@ -116,7 +116,8 @@ impl Args {
             Some(index) => index.clone(),
             None => paths.publish_index(&index_name(&source, client)),
         };
-        let routes = self.routes.as_deref().map(routes).transpose()?;
+        let routes = self.routes.as_deref().map(Routes::read).transpose();
+        let routes = routes.map_err(|error| Failure::from_error(&error).exit(Exit::Usage))?;
         Ok(Options {
             routes: routes.unwrap_or_default(),
             trust: if self.verify { Trust::Bucket } else { Trust::Index },
@@ -133,6 +134,7 @@ impl Args {
                 LinkPolicy::Skip => Links::Skip,
             },
             whole_paths: self.whole_paths,
+            index_pages: self.index_pages,
             dry_run: self.dry_run,
             workers_max: self.workers.into(),
             ..Options::new(source, index)
@@ -145,18 +147,6 @@ fn index_name(source: &Path, client: &Client) -> String {
     let text = format!("{}\n{}\n{}", source.display(), client.url(), client.location().prefix);
     let hash = blake3::hash(text.as_bytes()).to_hex();
     format!("{}-{}.db", client.location().bucket, &hash[..16])
-}
-
-fn routes(path: &Path) -> Result<Routes, Failure> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(Exit::Usage, format!("`{}` cannot be used: {error}", path.display()))
-    };
-    let bytes = std::fs::metadata(path).map_err(|error| failed(&error))?.len();
-    if bytes > ROUTES_BYTES_MAX {
-        return Err(failed(&"it is too long for a file of routes"));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-    Routes::parse(&text).map_err(|error| failed(&error))
 }
 
 /// Problems always; each object only to who wants to know.

@@ -3,7 +3,7 @@
 //! In temporary tables, which SQLite moves to a file when they grow: a listing need not be in order, and millions of pages or
 //! deletions need no memory.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use s3::Listed;
 
 use super::{Index, IndexError, PAGE_ROWS, pages};
@@ -13,9 +13,12 @@ use crate::merge::Keyed;
 pub(super) const TABLES: &str = "
     PRAGMA temp_store = FILE;
     CREATE TEMP TABLE seen (key BLOB PRIMARY KEY, bytes INTEGER NOT NULL, etag TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TEMP TABLE later (key BLOB PRIMARY KEY, path BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TEMP TABLE later (key BLOB PRIMARY KEY, path BLOB, made BLOB);
     CREATE TEMP TABLE dead (key BLOB PRIMARY KEY) WITHOUT ROWID;
 ";
+
+/// What was put off: a key, and a path if it has one.
+pub(crate) type Later = (Vec<u8>, Option<Vec<u8>>);
 
 /// An object in the listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +48,6 @@ impl Index {
 
     /// The listing's object of a key.
     pub fn seen(&self, key: &[u8]) -> Result<Option<Seen>, IndexError> {
-        use rusqlite::OptionalExtension;
         self.with(|connection| {
             let mut query = connection.prepare_cached("SELECT etag FROM seen WHERE key = ?1")?;
             query
@@ -62,18 +64,12 @@ impl Index {
     /// The listing by key.
     pub fn all_seen(&self) -> impl Iterator<Item = Result<Seen, IndexError>> + Send + '_ {
         pages(move |after: Option<&Seen>| {
-            self.with(|connection| {
-                let sql = "SELECT key, etag FROM seen WHERE key > ?1 OR ?2 ORDER BY key LIMIT ?3";
-                let after = after.map(|seen| seen.key.as_slice());
-                let mut query = connection.prepare_cached(sql)?;
-                let found = params![after.unwrap_or_default(), after.is_none(), PAGE_ROWS];
-                let rows = query.query_map(found, |row| {
-                    Ok(Seen {
-                        key: row.get(0)?,
-                        etag: row.get(1)?,
-                    })
-                })?;
-                rows.collect()
+            let after = after.map(|seen| seen.key.as_slice());
+            self.page("SELECT key, etag FROM seen", after, |row| {
+                Ok(Seen {
+                    key: row.get(0)?,
+                    etag: row.get(1)?,
+                })
             })
         })
     }
@@ -82,22 +78,37 @@ impl Index {
     pub fn put_off(&self, key: &[u8], path: &[u8]) -> Result<(), IndexError> {
         self.with(|connection| {
             connection
-                .prepare_cached("REPLACE INTO later VALUES (?1, ?2)")?
+                .prepare_cached("REPLACE INTO later VALUES (?1, ?2, NULL)")?
                 .execute([key, path])
                 .map(drop)
         })
     }
 
-    /// Pages that were put off: keys and paths.
-    pub fn put_off_until_now(&self) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), IndexError>> + Send + '_ {
-        pages(move |after: Option<&(Vec<u8>, Vec<u8>)>| {
-            self.with(|connection| {
-                let sql = "SELECT key, path FROM later WHERE key > ?1 OR ?2 ORDER BY key LIMIT ?3";
-                let after = after.map(|(key, _)| key.as_slice());
-                let mut query = connection.prepare_cached(sql)?;
-                let found = params![after.unwrap_or_default(), after.is_none(), PAGE_ROWS];
-                let rows = query.query_map(found, |row| Ok((row.get(0)?, row.get(1)?)))?;
-                rows.collect()
+    /// So is this, which has no file but these contents.
+    pub fn put_off_made(&self, key: &[u8], contents: &[u8]) -> Result<(), IndexError> {
+        self.with(|connection| {
+            connection
+                .prepare_cached("REPLACE INTO later VALUES (?1, NULL, ?2)")?
+                .execute([key, contents])
+                .map(drop)
+        })
+    }
+
+    /// The contents of something without a file; empty if nothing is known of it.
+    pub fn made(&self, key: &[u8]) -> Result<Vec<u8>, IndexError> {
+        self.with(|connection| {
+            let mut query = connection.prepare_cached("SELECT made FROM later WHERE key = ?1")?;
+            let found: Option<Option<Vec<u8>>> = query.query_row([key], |row| row.get(0)).optional()?;
+            Ok(found.flatten().unwrap_or_default())
+        })
+    }
+
+    /// Pages that were put off: keys and paths; those that have no file have none.
+    pub fn put_off_until_now(&self) -> impl Iterator<Item = Result<Later, IndexError>> + Send + '_ {
+        pages(move |after: Option<&Later>| {
+            let after = after.map(|(key, _)| key.as_slice());
+            self.page("SELECT key, path FROM later", after, |row| {
+                Ok((row.get(0)?, row.get(1)?))
             })
         })
     }
@@ -112,16 +123,14 @@ impl Index {
         })
     }
 
-    /// Up to a thousand of these, and how many there are.
-    pub fn dead(&self) -> Result<(Vec<Vec<u8>>, u64), IndexError> {
-        self.with(|connection| {
-            let count = connection.query_row("SELECT count(*) FROM dead", [], |row| row.get(0))?;
-            let mut query = connection.prepare_cached("SELECT key FROM dead ORDER BY key LIMIT ?1")?;
-            let keys = query
-                .query_map([PAGE_ROWS], |row| row.get(0))?
-                .collect::<Result<_, _>>()?;
-            Ok((keys, count))
-        })
+    /// How many of these there are.
+    pub fn dead_count(&self) -> Result<u64, IndexError> {
+        self.with(|connection| connection.query_row("SELECT count(*) FROM dead", [], |row| row.get(0)))
+    }
+
+    /// Up to a thousand of them.
+    pub fn dead(&self) -> Result<Vec<Vec<u8>>, IndexError> {
+        self.page("SELECT key FROM dead", None, |row| row.get(0))
     }
 
     /// These were seen to.

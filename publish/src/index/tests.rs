@@ -155,15 +155,23 @@ fn what_was_listed_and_put_off_lives_for_one_run() {
         (true, None)
     );
     index.put_off(b"p", b"/p").unwrap();
+    index.put_off_made(b"q", b"<p>").unwrap();
     assert_eq!(
         index.put_off_until_now().map(Result::unwrap).collect::<Vec<_>>(),
-        [(b"p".to_vec(), b"/p".to_vec())]
+        [(b"p".to_vec(), Some(b"/p".to_vec())), (b"q".to_vec(), None)]
+    );
+    assert_eq!(
+        (index.made(b"q").unwrap(), index.made(b"p").unwrap()),
+        (b"<p>".to_vec(), Vec::new())
     );
     index.mark_dead(b"d").unwrap();
     index.mark_dead(b"d").unwrap();
-    assert_eq!(index.dead().unwrap(), (vec![b"d".to_vec()], 1));
+    assert_eq!(
+        (index.dead().unwrap(), index.dead_count().unwrap()),
+        (vec![b"d".to_vec()], 1)
+    );
     index.bury(&[b"d".to_vec()]).unwrap();
-    assert_eq!(index.dead().unwrap().1, 0);
+    assert_eq!(index.dead_count().unwrap(), 0);
     drop(index);
     assert_eq!(open(dir.path()).all_seen().count(), 0);
 }
