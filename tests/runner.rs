@@ -7,10 +7,16 @@ mod tidy;
 #[path = "layers.rs"]
 mod layers;
 
+#[path = "e2e/ancestors.rs"]
+mod ancestors;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
+#[path = "e2e/browser.rs"]
+mod browser;
 #[path = "e2e/bucket.rs"]
 mod bucket;
+#[path = "e2e/cdn.rs"]
+mod cdn;
 #[path = "e2e/coming.rs"]
 mod coming;
 #[path = "e2e/crash.rs"]
@@ -29,6 +35,8 @@ mod large_mount;
 mod late;
 #[path = "e2e/liars.rs"]
 mod liars;
+#[path = "e2e/made_pages.rs"]
+mod made_pages;
 #[path = "e2e/main_job.rs"]
 mod main_job;
 #[path = "e2e/mount.rs"]

@@ -33,6 +33,16 @@ pub enum Event {
         /// Its key.
         key: String,
     },
+    /// CloudFront was told not to serve a path from its caches any more; `*` at its end stands for anything.
+    Invalidated {
+        /// The path.
+        path: String,
+    },
+    /// The user's command was run.
+    HookRan {
+        /// The command.
+        command: String,
+    },
     /// Somebody else changed the bucket.
     Drifted {
         /// The key.

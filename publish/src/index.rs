@@ -17,8 +17,10 @@ use crate::routes::Compress;
 use crate::walk::Stat;
 
 mod listing;
+mod pending;
 
 pub(crate) use listing::{Later, Seen};
+pub(crate) use pending::{Audience, Change, Listener};
 
 /// `application_id`: "gbpb".
 const APPLICATION_ID: i32 = 0x6762_7062;
@@ -102,6 +104,8 @@ pub(crate) struct Index {
     connection: Mutex<Connection>,
     /// Nothing is known yet: it is new, or nothing was ever stored.
     pub is_empty: bool,
+    /// Who hears of changes: nobody until it is set.
+    pub audience: Audience,
     _lock: std::fs::File,
 }
 
@@ -135,6 +139,7 @@ impl Index {
             path: path.to_owned(),
             connection: Mutex::new(connection),
             is_empty,
+            audience: Audience::default(),
             _lock: lock,
         })
     }
@@ -193,14 +198,16 @@ impl Index {
             if is_known {
                 connection.pragma_update(None, "synchronous", "FULL")?;
             }
-            let marked = connection
-                .prepare_cached(
-                    "INSERT INTO objects VALUES (?1, 2, 0, 0, 0, 0, x'', '', NULL, x'', 0)
-                     ON CONFLICT (key) DO UPDATE SET state = 2",
-                )?
-                .execute([key]);
-            connection.pragma_update(None, "synchronous", "NORMAL")?;
-            marked.map(drop)
+            let tx = connection.transaction()?;
+            tx.prepare_cached(
+                "INSERT INTO objects VALUES (?1, 2, 0, 0, 0, 0, x'', '', NULL, x'', 0)
+                 ON CONFLICT (key) DO UPDATE SET state = 2",
+            )?
+            .execute([key])?;
+            let change = if is_known { Change::Updated } else { Change::Added };
+            pending::note(&tx, self.audience, key, change)?;
+            tx.commit()?;
+            connection.pragma_update(None, "synchronous", "NORMAL")
         })
     }
 
@@ -307,6 +314,7 @@ fn prepare(connection: &mut Connection, path: &Path, bucket: &str) -> Result<boo
             tx.commit()?;
         }
         connection.execute_batch(listing::TABLES)?;
+        connection.execute_batch(pending::TABLES)?;
         connection.query_row("SELECT bucket FROM bound", [], |row| row.get::<_, String>(0))
     };
     let bound = set_up(connection).map_err(failed)?;

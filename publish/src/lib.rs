@@ -4,11 +4,13 @@
 //! Leaves out: how S3 is spoken to (crate `s3`), printing, the command line. docs/publish.md says what the user sees.
 
 mod adopt;
+mod announce;
 mod compress;
 mod error;
 mod event;
 mod folder_page;
 mod index;
+mod invalidation;
 mod merge;
 mod options;
 mod plan;
@@ -26,6 +28,6 @@ pub use adopt::adopt;
 pub use error::PublishError;
 pub use event::{Drift, Event, Summary};
 pub use folder_page::TemplateError;
-pub use options::{Deletes, Links, Options, Trust};
+pub use options::{Cloudfront, Deletes, Hook, INVALIDATION_PATHS, KeyFormat, Links, Options, Trust};
 pub use routes::{Routes, RoutesError};
 pub use run::publish;

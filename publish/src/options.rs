@@ -9,6 +9,9 @@ pub const DELETES_MAX: u64 = 256;
 /// Most objects on their way at once when nobody says how many; fewer while the endpoint asks for patience.
 pub const WORKERS_MAX: usize = 64;
 
+/// Most paths of an invalidation when nobody says how many. Chosen: 1,000 a month are free.
+pub const INVALIDATION_PATHS: usize = 100;
+
 /// How much is believed without asking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
@@ -40,6 +43,38 @@ pub enum Links {
     Skip,
 }
 
+/// A CloudFront distribution that shows the bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cloudfront {
+    /// Its identifier.
+    pub distribution: String,
+    /// What it puts before paths to get keys; none: it is asked.
+    pub origin_path: Option<String>,
+    /// Most paths of an invalidation: more become folders.
+    pub paths_max: usize,
+}
+
+/// How a command gets the keys of what was changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyFormat {
+    /// One a line.
+    #[default]
+    Lines,
+    /// With a zero byte after each.
+    Nul,
+    /// A JSON object a line: `change` and `key`.
+    Json,
+}
+
+/// A command that hears of changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// For `sh -c`.
+    pub command: String,
+    /// On its standard input.
+    pub format: KeyFormat,
+}
+
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -63,6 +98,10 @@ pub struct Options {
     pub whole_paths: bool,
     /// Folders without `index.html` get one that lists what is in them, even if the routes say nothing of it.
     pub index_pages: bool,
+    /// Is told what it should not serve from its caches any more.
+    pub cloudfront: Option<Cloudfront>,
+    /// Runs after a run that changed something.
+    pub hook: Option<Hook>,
     /// Nothing is sent, deleted or recorded.
     pub dry_run: bool,
     /// Most objects on their way at once.
@@ -83,6 +122,8 @@ impl Options {
             links: Links::default(),
             whole_paths: false,
             index_pages: false,
+            cloudfront: None,
+            hook: None,
             dry_run: false,
             workers_max: WORKERS_MAX,
         }

@@ -7,10 +7,11 @@ use s3::{Client, ListOptions, shown};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::announce;
 use crate::error::PublishError;
 use crate::event::{Event, Summary};
 use crate::folder_page::FolderPages;
-use crate::index::Index;
+use crate::index::{Audience, Index};
 use crate::options::{Deletes, Options, Trust};
 use crate::plan::{Rules, Source, Step, Work};
 use crate::planner::{Hidden, Looked, Planned, Planner, page};
@@ -34,7 +35,16 @@ pub async fn publish(
     stop: &CancellationToken,
 ) -> Result<Summary, PublishError> {
     let bucket = format!("{}/{}", client.url(), client.location().prefix);
-    let index = Arc::new(Index::open(&options.index, &bucket)?);
+    if let Some(cloudfront) = &options.cloudfront {
+        // A mistake in its name is noticed before anything is sent.
+        s3::Distribution::new(&cloudfront.distribution, &s3::Options::default())?;
+    }
+    let mut index = Index::open(&options.index, &bucket)?;
+    index.audience = Audience {
+        cdn: options.cloudfront.is_some(),
+        hook: options.hook.is_some(),
+    };
+    let index = Arc::new(index);
     let mut run = Run {
         options,
         client,
@@ -90,7 +100,38 @@ impl Run<'_> {
         let looked = self.looked;
         (self.summary.files, self.summary.bytes, self.summary.unchanged) =
             (looked.files, looked.bytes, self.summary.unchanged + looked.unchanged);
-        self.deletes().await
+        let deleted = self.deletes().await;
+        self.announce().await;
+        deleted
+    }
+
+    /// Who could not be told is a failure, and not the end: the bucket is as it should be.
+    async fn announce(&mut self) {
+        if self.options.dry_run {
+            return;
+        }
+        if let Some(cloudfront) = &self.options.cloudfront {
+            match announce::tell_cloudfront(&self.index, self.client, cloudfront).await {
+                Ok(paths) => paths
+                    .into_iter()
+                    .for_each(|path| self.tell(Event::Invalidated { path })),
+                Err(error) => self.tell(Event::Failed {
+                    key: format!("CloudFront {}", cloudfront.distribution),
+                    why: format!("{error}; the next run tells it again"),
+                }),
+            }
+        }
+        if let Some(hook) = &self.options.hook {
+            let command = hook.command.clone();
+            match announce::run_hook(&self.index, self.client, hook).await {
+                Ok(true) => self.tell(Event::HookRan { command }),
+                Ok(false) => {}
+                Err(error) => self.tell(Event::Failed {
+                    key: format!("The command of --hook ({command})"),
+                    why: format!("{error}; the next run runs it again"),
+                }),
+            }
+        }
     }
 
     async fn give_up_parts(&self) -> Result<(), PublishError> {
@@ -285,6 +326,7 @@ impl Run<'_> {
             let failed = if self.options.dry_run {
                 Vec::new()
             } else {
+                self.index.doom(&keys)?;
                 self.client.delete(&keys).await?
             };
             self.index.bury(&keys)?;

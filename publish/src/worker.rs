@@ -182,7 +182,7 @@ impl Workshop {
 
     async fn in_doubt(&self, work: &Work) -> Result<(), WorkError> {
         let (index, key) = (self.index.clone(), work.key.clone());
-        let is_known = work.row.is_some();
+        let is_known = work.row.is_some() || matches!(work.step, Step::Read(Known::Etag(_)));
         blocking(move || Ok(index.doubt(&key, is_known)?)).await
     }
 }

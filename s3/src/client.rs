@@ -38,6 +38,7 @@ pub struct Client(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    service: &'static str,
     location: Location,
     endpoint: Endpoint,
     transport: Transport,
@@ -76,13 +77,24 @@ impl Client {
     /// A client for the location's bucket. Nothing is sent yet.
     pub fn new(location: Location, options: &Options) -> Result<Self, Error> {
         let endpoint = Endpoint::new(&location, &|name| std::env::var(name).ok())?;
+        Self::of_service("s3", location, endpoint, options, Patience::default())
+    }
+
+    /// A client for another service of Amazon's that speaks XML; `location` names what is asked about.
+    pub(crate) fn of_service(
+        service: &'static str,
+        location: Location,
+        endpoint: Endpoint,
+        options: &Options,
+        patience: Patience,
+    ) -> Result<Self, Error> {
         let transport = Transport::new(&endpoint.scheme)?;
         let credentials = match &options.keys {
             Some((access_key, secret_key)) => Credentials::given(access_key, secret_key),
             None => Credentials::chain(transport.clone()),
         };
-        let patience = Patience::default();
         Ok(Self(Arc::new(Inner {
+            service,
             location,
             endpoint,
             transport,
@@ -236,6 +248,7 @@ impl Client {
             access_key: &credential.access_key_id,
             secret_key: &credential.secret_access_key,
             region: &inner.endpoint.region,
+            service: inner.service,
             now,
         };
         let authorization = signer.authorization(&Signed {
@@ -287,7 +300,8 @@ impl Client {
 
     fn target(&self, ask: &Ask<'_>) -> String {
         let bucket = &self.0.location.bucket;
-        format!("{} s3://{bucket}/{}", ask.method, shown(ask.key.unwrap_or_default()))
+        let key = shown(ask.key.unwrap_or_default());
+        format!("{} {}://{bucket}/{key}", ask.method, self.0.service)
     }
 }
 

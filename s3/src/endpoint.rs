@@ -9,6 +9,9 @@ use crate::location::Location;
 /// The region where nobody names one: what endpoints without regions expect, too.
 const REGION: &str = "us-east-1";
 
+/// Where CloudFront is asked.
+const CLOUDFRONT: &str = "https://cloudfront.amazonaws.com";
+
 /// An endpoint and a bucket there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
@@ -38,38 +41,41 @@ impl Endpoint {
             .or_else(|| named(["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]));
         let is_amazon = own.is_none();
         let url = own.unwrap_or_else(|| format!("https://s3.{region}.{}", suffix(&region)));
-        let wrong = |why| Error::Endpoint {
-            endpoint: url.clone(),
-            why,
-        };
-        let uri: Uri = url.parse().map_err(|_| wrong("it is not a URL"))?;
-        let scheme = uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme));
-        let scheme = scheme.ok_or_else(|| wrong("it begins neither with https:// nor with http://"))?;
-        let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?.as_str();
-        if authority.contains('@') {
-            return Err(wrong("credentials do not belong into it"));
-        }
-        if uri.query().is_some() {
-            return Err(wrong("it has a query"));
-        }
+        let uri = parsed(&url)?;
+        let (scheme, authority) = (scheme(&uri), authority(&uri));
         let path = uri.path().trim_end_matches('/');
         // A dot in the bucket's name: no certificate of `*.HOST` covers it.
         let is_path_style = location
             .path_style
             .unwrap_or(!is_amazon || location.bucket.contains('.'));
         let (authority, base) = if is_path_style {
-            (
-                authority.to_owned(),
-                format!("{path}/{}/", encode(location.bucket.as_bytes())),
-            )
+            (authority, format!("{path}/{}/", encode(location.bucket.as_bytes())))
         } else {
             (format!("{}.{authority}", location.bucket), format!("{path}/"))
         };
         Ok(Self {
-            scheme: scheme.to_owned(),
+            scheme,
             authority,
             base,
             region,
+        })
+    }
+
+    /// CloudFront's for a distribution; `AWS_ENDPOINT_URL_CLOUDFRONT` and `AWS_ENDPOINT_URL` name others. It has one region.
+    pub fn cloudfront(distribution: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let own = ["AWS_ENDPOINT_URL_CLOUDFRONT", "AWS_ENDPOINT_URL"]
+            .into_iter()
+            .find_map(env);
+        let url = own
+            .filter(|url| !url.is_empty())
+            .unwrap_or_else(|| CLOUDFRONT.to_owned());
+        let uri = parsed(&url)?;
+        let path = uri.path().trim_end_matches('/');
+        Ok(Self {
+            scheme: scheme(&uri),
+            authority: authority(&uri),
+            base: format!("{path}/2020-05-31/distribution/{distribution}/"),
+            region: REGION.to_owned(),
         })
     }
 
@@ -82,6 +88,33 @@ impl Endpoint {
             None => self.base.clone(),
         }
     }
+}
+
+/// An endpoint's URL, with a host and without what does not belong there.
+fn parsed(url: &str) -> Result<Uri, Error> {
+    let wrong = |why| Error::Endpoint {
+        endpoint: url.to_owned(),
+        why,
+    };
+    let uri: Uri = url.parse().map_err(|_| wrong("it is not a URL"))?;
+    let why = match uri.authority() {
+        _ if !["http", "https"].contains(&scheme(&uri).as_str()) => "it begins neither with https:// nor with http://",
+        None => "it names no host",
+        Some(authority) if authority.as_str().contains('@') => "credentials do not belong into it",
+        _ if uri.query().is_some() => "it has a query",
+        _ => return Ok(uri),
+    };
+    Err(wrong(why))
+}
+
+fn scheme(uri: &Uri) -> String {
+    uri.scheme_str().unwrap_or_default().to_owned()
+}
+
+fn authority(uri: &Uri) -> String {
+    uri.authority()
+        .map(|authority| authority.as_str().to_owned())
+        .unwrap_or_default()
 }
 
 /// What Amazon's host names in a region end in.

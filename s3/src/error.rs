@@ -15,6 +15,9 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// Not a CloudFront distribution.
+    #[error("`{0}` is not the identifier of a CloudFront distribution: that has letters and digits alone")]
+    Distribution(String),
     /// Not an endpoint.
     #[error("The endpoint `{endpoint}` cannot be used: {why}")]
     Endpoint {
@@ -140,6 +143,7 @@ impl Refusal {
                 | "IncompleteBody"
                 | "Throttling"
                 | "TooManyRequests"
+                | "TooManyInvalidationsInProgress"
                 | "RequestTimeTooSkewed"
                 | "ExpiredToken",
                 _,

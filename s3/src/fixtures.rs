@@ -54,6 +54,11 @@ impl Server {
         Client::new(location, &Options { keys, attempts_max }).unwrap()
     }
 
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// The requests so far, heads and bodies.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()

@@ -1,9 +1,11 @@
-//! A small client for any S3-compatible endpoint: signed, pooled, retried within a budget, every answer bounded.
+//! A small client for any S3-compatible endpoint, and for CloudFront in front of it: signed, pooled, retried within a budget,
+//! every answer bounded.
 //!
 //! Leaves out: files, indexes, the grid, and what objects mean. Keys are bytes; what an endpoint makes of bytes that are not
 //! UTF-8 is its own affair. docs/decisions/0018-s3-client.md says why these libraries.
 
 mod client;
+mod cloudfront;
 mod credentials;
 mod delete;
 mod download;
@@ -23,6 +25,7 @@ mod transport;
 mod xml;
 
 pub use client::{Client, Options};
+pub use cloudfront::{Distribution, INVALIDATION_PATHS_MAX, INVALIDATION_WILDCARDS_MAX, Origin};
 pub use delete::NotDeleted;
 pub use download::Download;
 pub use error::{Error, Refusal};

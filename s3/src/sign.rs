@@ -16,6 +16,8 @@ pub(crate) struct Signer<'a> {
     pub access_key: &'a str,
     pub secret_key: &'a str,
     pub region: &'a str,
+    /// `s3`, or another service of Amazon's.
+    pub service: &'a str,
     pub now: Timestamp,
 }
 
@@ -65,10 +67,10 @@ impl Signer<'_> {
         }
         canonical += &format!("\n{signed}\n{}", request.body_hash);
         let (date, day) = (date(self.now), self.now.strftime("%Y%m%d").to_string());
-        let scope = format!("{day}/{}/s3/aws4_request", self.region);
+        let scope = format!("{day}/{}/{}/aws4_request", self.region, self.service);
         let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hash(canonical.as_bytes()));
         let mut key = mac(format!("AWS4{}", self.secret_key).as_bytes(), &day);
-        for part in [self.region, "s3", "aws4_request"] {
+        for part in [self.region, self.service, "aws4_request"] {
             key = mac(&key, part);
         }
         let signature = HEXLOWER.encode(&mac(&key, &text));
@@ -123,6 +125,7 @@ mod tests {
             access_key: "AKIAIOSFODNN7EXAMPLE",
             secret_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
             region: "us-east-1",
+            service: "s3",
             now: "2013-05-24T00:00:00Z".parse().unwrap(),
         };
         let text = signer.authorization(&Signed {

@@ -71,6 +71,45 @@ struct Refused {
     message: String,
 }
 
+/// How CloudFront and others wrap it.
+#[derive(Debug, Deserialize)]
+struct Wrapped {
+    #[serde(rename = "Error")]
+    error: Refused,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct DistributionConfig {
+    pub origins: Origins,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Origins {
+    pub items: OriginItems,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct OriginItems {
+    #[serde(rename = "Origin", default)]
+    pub origins: Vec<OriginEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct OriginEntry {
+    pub domain_name: String,
+    #[serde(default)]
+    pub origin_path: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Invalidation {
+    pub id: String,
+}
+
 /// Reads an answer.
 pub(crate) fn parse<T: DeserializeOwned>(answer: &Answer) -> Result<T, Error> {
     let wrong = |why: String| Error::Answer {
@@ -88,10 +127,14 @@ pub(crate) fn refusal(body: &[u8]) -> Option<Refusal> {
         .strip_prefix("<?xml")
         .and_then(|rest| rest.split_once("?>"))
         .map_or(text, |(_, rest)| rest);
-    if !root.trim_start().starts_with("<Error") {
+    let root = root.trim_start();
+    if !root.starts_with("<Error") {
         return None;
     }
-    let refused: Refused = quick_xml::de::from_str(text).ok()?;
+    let refused: Refused = match root.starts_with("<ErrorResponse") {
+        true => quick_xml::de::from_str::<Wrapped>(text).ok()?.error,
+        false => quick_xml::de::from_str(text).ok()?,
+    };
     Some(Refusal {
         code: refused.code,
         message: refused.message,
@@ -125,6 +168,19 @@ pub(crate) fn complete_request(etags: &[(u64, String)]) -> String {
     text + "</CompleteMultipartUpload>"
 }
 
+/// `CreateInvalidation`.
+pub(crate) fn invalidation_request(paths: &[String], reference: &str) -> String {
+    let mut text = String::from("<InvalidationBatch xmlns=\"http://cloudfront.amazonaws.com/doc/2020-05-31/\">");
+    text += &format!("<Paths><Quantity>{}</Quantity><Items>", paths.len());
+    for path in paths {
+        text += &format!("<Path>{}</Path>", escape(path.as_str()));
+    }
+    text + &format!(
+        "</Items></Paths><CallerReference>{}</CallerReference></InvalidationBatch>",
+        escape(reference)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +189,8 @@ mod tests {
     fn refusals_are_told_from_other_answers() {
         let text = b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>X</Code><Resource>/b</Resource></Error>";
         assert_eq!(refusal(text).unwrap().code, "X");
+        let wrapped = b"<ErrorResponse xmlns=\"x\"><Error><Type>Sender</Type><Code>Y</Code></Error></ErrorResponse>";
+        assert_eq!(refusal(wrapped).unwrap().code, "Y");
         assert_eq!(refusal(b"<html>502</html>"), None);
         assert_eq!(refusal(b"<Errors/>"), None);
         assert_eq!(refusal(b"\xff"), None);

@@ -16,12 +16,12 @@ use tests::s3::{KEYS, Kind, Server};
 use crate::s3_client::client;
 
 /// A site, its server, and a home for the index.
-struct Site {
-    server: Server,
-    client: Client,
-    home: Home,
-    root: PathBuf,
-    dir: tempfile::TempDir,
+pub struct Site {
+    pub server: Server,
+    pub client: Client,
+    pub home: Home,
+    pub root: PathBuf,
+    pub dir: tempfile::TempDir,
 }
 
 const PREFIX: &str = "www";
@@ -29,11 +29,12 @@ const PREFIX: &str = "www";
 const FILES: usize = 90;
 
 impl Site {
-    fn start(kind: Kind, files: usize) -> Result<Self> {
+    pub fn start(kind: Kind, files: usize) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let server = Server::start(kind, dir.path())?;
         let client = client(&server)?;
         let root = dir.path().join("site");
+        std::fs::create_dir(&root)?;
         for number in 0..files {
             let ending = ["css", "html", "bin"][number % 3];
             write(
@@ -52,7 +53,7 @@ impl Site {
         })
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let root = self.root.to_str().unwrap_or_default();
         let location = self.server.location(PREFIX);
         let mut command = self
@@ -64,7 +65,7 @@ impl Site {
         command
     }
 
-    fn publish(&self, code: i32, args: &[&str]) -> Result<Said> {
+    pub fn publish(&self, code: i32, args: &[&str]) -> Result<Said> {
         let said = said(self.command(args).output()?)?;
         ensure!(
             said.code == Some(code),
@@ -77,7 +78,7 @@ impl Site {
     }
 
     /// Contents of all objects by name.
-    async fn objects(&self) -> Result<BTreeMap<Vec<u8>, Bytes>> {
+    pub async fn objects(&self) -> Result<BTreeMap<Vec<u8>, Bytes>> {
         let mut options = ListOptions {
             prefix: b"www/".to_vec(),
             ..ListOptions::default()
@@ -114,7 +115,7 @@ impl Site {
         Ok(files)
     }
 
-    async fn assert_same(&self) -> Result<()> {
+    pub async fn assert_same(&self) -> Result<()> {
         let (objects, files) = (self.objects().await?, self.files()?);
         let differ: Vec<_> = files
             .iter()
@@ -129,7 +130,7 @@ impl Site {
     }
 }
 
-fn write(root: &Path, name: &[u8], number: usize) -> Result<()> {
+pub fn write(root: &Path, name: &[u8], number: usize) -> Result<()> {
     let path = root.join(OsStr::from_bytes(name));
     std::fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
     Ok(std::fs::write(path, format!("{number} ").repeat(number + 1))?)

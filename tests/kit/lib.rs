@@ -1,6 +1,7 @@
 //! The test kit: fixture trees, real `gridbackup` processes, comparison of trees, a
 //! small internet of namespaces, a proxy that is late, S3 servers.
 
+pub mod browser;
 pub mod compare;
 pub mod fixture;
 pub mod grid;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use publish::{Deletes, Drift, Event, Links, Options, PublishError, Routes, Trust};
+use publish::{Cloudfront, Deletes, Drift, Event, Hook, KeyFormat, Links, Options, PublishError, Routes, Trust};
 use s3::{Client, Location};
 
 use super::signals::Signals;
@@ -52,6 +52,18 @@ pub struct Args {
     /// Make an index.html for folders without one
     #[arg(long)]
     index_pages: bool,
+    /// Tell a CloudFront distribution which updated and deleted paths to forget; PATH is what it puts before paths, else it is asked
+    #[arg(long, value_name = "ID[:PATH]")]
+    cloudfront: Option<String>,
+    /// Tell it of whole folders when there would be more paths than this (1,000 a month are free)
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=3000), requires = "cloudfront")]
+    cloudfront_paths: u16,
+    /// Run a command (sh -c) after a run that changed something: keys on its standard input, GRIDBACKUP_BUCKET, _PREFIX and _URL
+    #[arg(long, value_name = "COMMAND")]
+    hook: Option<String>,
+    /// How the hook gets the keys
+    #[arg(long, value_enum, default_value_t = HookFormat::Lines, requires = "hook")]
+    hook_format: HookFormat,
     /// Keys are whole paths: for several folders below one prefix, as in a backup
     #[arg(long)]
     whole_paths: bool,
@@ -61,6 +73,16 @@ pub struct Args {
     /// Where the index is kept [default: in the state folder, one for each folder and location]
     #[arg(long, value_name = "FILE")]
     index: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum HookFormat {
+    /// One a line
+    Lines,
+    /// With a zero byte after each
+    Nul,
+    /// {"change":"added|updated|deleted","key":"…"} on a line each
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -135,9 +157,36 @@ impl Args {
             },
             whole_paths: self.whole_paths,
             index_pages: self.index_pages,
+            cloudfront: self.cloudfront(),
+            hook: self.hook(),
             dry_run: self.dry_run,
             workers_max: self.workers.into(),
             ..Options::new(source, index)
+        })
+    }
+}
+
+impl Args {
+    fn cloudfront(&self) -> Option<Cloudfront> {
+        let asked = self.cloudfront.as_deref()?;
+        let (distribution, path) = asked
+            .split_once(':')
+            .map_or((asked, None), |(id, path)| (id, Some(path)));
+        Some(Cloudfront {
+            distribution: distribution.to_owned(),
+            origin_path: path.map(str::to_owned),
+            paths_max: self.cloudfront_paths.into(),
+        })
+    }
+
+    fn hook(&self) -> Option<Hook> {
+        Some(Hook {
+            command: self.hook.clone()?,
+            format: match self.hook_format {
+                HookFormat::Lines => KeyFormat::Lines,
+                HookFormat::Nul => KeyFormat::Nul,
+                HookFormat::Json => KeyFormat::Json,
+            },
         })
     }
 }
@@ -151,11 +200,12 @@ fn index_name(source: &Path, client: &Client) -> String {
 
 /// Problems always; each object only to who wants to know.
 fn tell(sink: &Sink, event: Event, is_told_all: bool) {
-    let object = |action: &str, name: String| Changed {
+    let changed = |action: &str, what: &str, name: String| Changed {
         action: action.to_owned(),
-        what: "object".to_owned(),
+        what: what.to_owned(),
         name,
     };
+    let object = |action: &str, name: String| changed(action, "object", name);
     let problem = |path: Option<PathName>, error: String| Problem {
         path,
         peer: None,
@@ -177,6 +227,8 @@ fn tell(sink: &Sink, event: Event, is_told_all: bool) {
         Event::Uploaded { key, .. } => Message::from(object("uploaded", key)),
         Event::Headers { key } => Message::from(object("given other headers", key)),
         Event::Deleted { key } => Message::from(object("removed", key)),
+        Event::Invalidated { path } => Message::from(changed("invalidated", "path", path)),
+        Event::HookRan { command } => Message::from(changed("run", "hook", command)),
         Event::Drifted { key, drift } => {
             let action = match drift {
                 Drift::Missing => "removed by others",
