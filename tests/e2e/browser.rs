@@ -77,6 +77,9 @@ const ODD: [&str; 8] = [
     "&amp;.txt",
 ];
 
+/// Shown with a picture of the character that nobody would see.
+const TAB: &str = "tab\tinside.txt";
+
 /// A font that the system has.
 fn font() -> Result<Vec<u8>> {
     let mut folders = vec![Path::new("/usr/share/fonts").to_owned()];
@@ -111,10 +114,7 @@ fn make(site: &Site) -> Result<()> {
     for name in ODD {
         std::fs::write(site.root.join("odd").join(name), name)?;
     }
-    Ok(std::fs::write(
-        site.root.join("odd").join("line\nbreak"),
-        "line\nbreak",
-    )?)
+    Ok(std::fs::write(site.root.join("odd").join(TAB), TAB)?)
 }
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn a_browser_shows_the_site_and_follows_the_links_of_made_pages() -> Resul
         );
     }
     ensure!(
-        links.get("line\u{240a}break") == Some(&serde_json::json!([200, "line\nbreak"])),
+        links.get("tab\u{2409}inside.txt") == Some(&serde_json::json!([200, TAB])),
         "{links:?}"
     );
     ensure!(links["sub/"][0] == 200 && links["../"][0] == 200, "{links:?}");

@@ -7,8 +7,7 @@ use tests::s3::Kind;
 
 use crate::publish_site::{Site, write};
 
-fn html(site: &Site, bytes: bytes::Bytes) -> Result<String> {
-    let _site = site;
+fn html(bytes: &[u8]) -> Result<String> {
     Ok(String::from_utf8(bytes.to_vec())?)
 }
 
@@ -40,7 +39,7 @@ async fn folders_get_pages_that_follow_what_is_in_them() -> Result<()> {
         ensure!(
             kind == Kind::Rclone || page.meta.headers.metadata == [("generated".to_owned(), "true".to_owned())].into()
         );
-        let text = html(&site, page.bytes)?;
+        let text = html(&page.bytes)?;
         ensure!(
             text.contains("b/index.html") && text.contains("two.css") && text.contains("<title>www/a/</title>"),
             "{text}"
@@ -98,7 +97,7 @@ async fn pages_look_as_the_user_wants() -> Result<()> {
     let args = ["--routes", routes.to_str().context("UTF-8")?];
     site.publish(0, &args)?;
     let page = site.client.get(b"www/a/index.html", None, 1 << 20).await?.bytes;
-    let text = html(&site, page)?;
+    let text = html(&page)?;
     let start = "<ul><a href=\"../index.html\">Mine</a> / <b>a</b>|<link rel=\"stylesheet\" href=\"/s.css\">|<tr>";
     ensure!(
         text.starts_with(start) && text.ends_with("|0 folders, 1 file, 4 B</ul>"),
