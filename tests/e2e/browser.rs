@@ -57,6 +57,9 @@ name = "My <site>"
 from = "old.html"
 to = "/index.html"
 [[route]]
+match = "*"
+headers = { acl = "public-read" }
+[[route]]
 regex = '\.(html|css|js)$'
 compress = "gzip"
 headers = { cache-control = "max-age=60" }
