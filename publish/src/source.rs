@@ -316,7 +316,7 @@ mod tests {
                     .read_to_string(&mut back)
                     .unwrap(),
             };
-            assert_eq!((back == text, small.len() < 2000), (true, true));
+            assert_eq!((back == text, small.len() < 10_000), (true, true));
             let in_parts = squeeze(&path, dir.path(), how, 0).unwrap().unwrap();
             assert!(in_parts.etag.ends_with("-1"), "{}", in_parts.etag);
         }
