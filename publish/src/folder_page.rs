@@ -29,8 +29,10 @@ pub(crate) struct FolderPages(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     routes: Routes,
-    /// What keys of the whole publication begin with.
+    /// What names for routes are without.
     prefix: Vec<u8>,
+    /// The key of the outermost folder: longer than the prefix where keys are whole paths.
+    root: Vec<u8>,
     /// The name of its outermost folder.
     name: String,
     template: Template,
@@ -50,8 +52,8 @@ struct Rows {
 }
 
 impl FolderPages {
-    /// For keys below `prefix`; `name` is what the outermost folder is called if the options do not say.
-    pub fn new(options: &FolderPageOptions, routes: Routes, prefix: &[u8], name: &str) -> Self {
+    /// For keys below `prefix` and `root`, the outermost folder, which is called `name` if the options do not say otherwise.
+    pub fn new(options: &FolderPageOptions, routes: Routes, prefix: &[u8], root: &[u8], name: &str) -> Self {
         let built_in = || Template::parse(include_str!("folder_page/page.html"));
         let template = options.template.clone().map_or_else(built_in, Ok);
         let style = match &options.stylesheet {
@@ -61,6 +63,7 @@ impl FolderPages {
         Self(Arc::new(Inner {
             routes,
             prefix: prefix.to_vec(),
+            root: root.to_vec(),
             name: options.name.clone().unwrap_or_else(|| name.to_owned()),
             template: template.expect("the built-in template has no mistakes: a test uses it"),
             style,
@@ -70,12 +73,12 @@ impl FolderPages {
 
     /// Whether the folder with this key, which ends in `/` or is the prefix, may have a page: hidden ones have none.
     pub fn has(&self, key: &[u8]) -> bool {
-        let name = self.name(key);
-        !name.split(|&byte| byte == b'/').any(|part| part.starts_with(b"."))
+        let below = self.below_root(key);
+        !below.split(|&byte| byte == b'/').any(|part| part.starts_with(b"."))
     }
 
-    fn name<'a>(&self, key: &'a [u8]) -> &'a [u8] {
-        key.strip_prefix(self.0.prefix.as_slice()).unwrap_or(key)
+    fn below_root<'a>(&self, key: &'a [u8]) -> &'a [u8] {
+        key.strip_prefix(self.0.root.as_slice()).unwrap_or(key)
     }
 
     /// The page of the folder with this key; none: its route does not publish it. Folders and files come in the order in which they
@@ -86,8 +89,9 @@ impl FolderPages {
         folders: impl Iterator<Item = &'a [u8]>,
         files: impl Iterator<Item = (&'a [u8], Stat)>,
     ) -> Option<Vec<u8>> {
-        let (inner, folder) = (&*self.0, self.name(key));
-        let full = |parts: &[&[u8]]| [&[folder][..], parts].concat().concat();
+        let (inner, folder) = (&*self.0, self.below_root(key));
+        let name = key.strip_prefix(inner.prefix.as_slice()).unwrap_or(key);
+        let full = |parts: &[&[u8]]| [&[name][..], parts].concat().concat();
         inner.routes.wish(&full(&[PAGE.as_bytes()]))?;
         let is_shown = |part: &[u8], name: &[u8]| !part.starts_with(b".") && inner.routes.wish(name).is_some();
         let end = if inner.short_links { "/" } else { "/index.html" };
@@ -207,7 +211,7 @@ mod tests {
     fn pages(routes: &str) -> FolderPages {
         let routes = Routes::parse(routes).unwrap();
         let options = routes.folder_pages.clone().unwrap_or_default();
-        FolderPages::new(&options, routes, b"www/", "site")
+        FolderPages::new(&options, routes, b"www/", b"www/", "site")
     }
 
     fn stat(bytes: u64) -> Stat {
@@ -260,6 +264,19 @@ mod tests {
         let pages = pages("");
         let has = ["www/", "www/a/b/", "www/.well-known/", "www/a/.git/x/"].map(|key| pages.has(key.as_bytes()));
         assert_eq!(has, [true, true, false, false]);
+    }
+
+    #[test]
+    fn whole_paths_do_not_lead_out_of_the_folder() {
+        let routes = Routes::parse("[[route]]\nmatch = 'home/.ann/site/secret/**'\npublish = false").unwrap();
+        let pages = FolderPages::new(&Default::default(), routes, b"www/", b"www/home/.ann/site/", "site");
+        assert!(pages.has(b"www/home/.ann/site/a/") && !pages.has(b"www/home/.ann/site/.b/"));
+        let page = render(&pages, b"www/home/.ann/site/").unwrap();
+        assert!(
+            page.contains("<title>site/</title>") && page.contains("<nav><b>site</b></nav>") && !page.contains("../"),
+            "{page}"
+        );
+        assert_eq!(render(&pages, b"www/home/.ann/site/secret/"), None);
     }
 
     #[test]

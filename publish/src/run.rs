@@ -160,16 +160,18 @@ impl Run<'_> {
         }
     }
 
-    fn folder_pages(&self) -> Option<FolderPages> {
+    /// What makes pages for folders below `root`, a key.
+    fn folder_pages(&self, root: &[u8]) -> Option<FolderPages> {
         let routes = &self.options.routes;
         let asked = routes.folder_pages.as_ref();
         let asked = asked
             .cloned()
             .or_else(|| self.options.index_pages.then(Default::default))?;
-        let location = self.client.location();
-        let name = location.prefix.trim_end_matches('/').rsplit('/').next();
-        let name = name.filter(|name| !name.is_empty()).unwrap_or(&location.bucket);
-        Some(FolderPages::new(&asked, routes.clone(), &self.prefix, name))
+        let whole = String::from_utf8_lossy(root);
+        let name = whole.trim_end_matches('/').rsplit('/').next();
+        let name = name.filter(|name| !name.is_empty());
+        let name = name.unwrap_or(&self.client.location().bucket);
+        Some(FolderPages::new(&asked, routes.clone(), &self.prefix, root, name))
     }
 
     async fn assets(&mut self, rules: Rules) -> Result<(), PublishError> {
@@ -182,7 +184,7 @@ impl Run<'_> {
             key.extend(whole_path_key(&self.options.source).map_err(unreadable)?);
         }
         let walk =
-            Walk::open(&self.options.source, &key, self.options.links, self.folder_pages()).map_err(unreadable)?;
+            Walk::open(&self.options.source, &key, self.options.links, self.folder_pages(&key)).map_err(unreadable)?;
         let (sender, mut planned) = mpsc::channel(PLANNED_MAX);
         let planner = Planner {
             index: self.index.clone(),
