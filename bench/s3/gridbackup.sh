@@ -1,10 +1,9 @@
 #!/bin/bash
-# gridbackup publish (its own index; the usual guard of deletions raised, because the change deletes some)
+# gridbackup publish (trusting its index; --verify with GRIDBACKUP_ARGS; the guard of deletions raised, because the change deletes some)
 case $1 in
 version) "${GRIDBACKUP:-gridbackup}" --version ;;
 sync)
-    export GRIDBACKUP_HOME=${BENCH_DIR:-/tmp}/gridbackup-home
-    # A new server is a new bucket: what an earlier one had is forgotten.
-    [ -z "${SERVER_PID:-}" ] || { export GRIDBACKUP_HOME=$GRIDBACKUP_HOME-$SERVER_PID; }
+    # A folder that was made anew is published to a new server: an earlier one's index knows nothing of it.
+    export GRIDBACKUP_HOME=${BENCH_DIR:-/tmp}/gridbackup-$(stat -c %i-%W "$2")
     exec "${GRIDBACKUP:-gridbackup}" publish "$2" "s3://$S3_BUCKET/$3?endpoint=$S3_ENDPOINT" --max-delete 10000 ${GRIDBACKUP_ARGS:-} ;;
 esac
