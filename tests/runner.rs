@@ -47,6 +47,10 @@ mod one_lan;
 mod priority;
 #[path = "e2e/pruned.rs"]
 mod pruned;
+#[path = "e2e/publish_faults.rs"]
+mod publish_faults;
+#[path = "e2e/publish_lock.rs"]
+mod publish_lock;
 #[path = "e2e/publish.rs"]
 mod publish_site;
 #[path = "e2e/s3.rs"]

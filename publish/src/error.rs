@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::index::IndexError;
+use crate::lock::LockError;
 
 /// A run that did not reach its end. What was published is recorded, and the next run goes on from there.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,9 @@ pub enum PublishError {
     /// The index.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// The lock in the bucket.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The endpoint, about more than one object.
     #[error(transparent)]
     S3(#[from] s3::Error),

@@ -64,6 +64,11 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// Something to know that is no failure.
+    Warned {
+        /// What.
+        what: String,
+    },
     /// So many files were looked at, and so many of them wait to be sent.
     Progress {
         /// Looked at.

@@ -17,15 +17,17 @@ use crate::routes::Compress;
 use crate::walk::Stat;
 
 mod listing;
+mod memory;
 mod pending;
 
-pub(crate) use listing::{Later, Seen};
+pub(crate) use listing::{Dead, Later, Seen};
+pub(crate) use memory::Memory;
 pub(crate) use pending::{Audience, Change, Listener};
 
 /// `application_id`: "gbpb".
 const APPLICATION_ID: i32 = 0x6762_7062;
 /// Version of the schema.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 /// Rows read at once: few enough to be nothing, enough that a query a page costs nothing.
 const PAGE_ROWS: usize = 1000;
 /// Page cache, in KiB. Chosen: sequential reading needs none, and a run has 64 MiB for everything.
@@ -56,7 +58,7 @@ pub enum IndexError {
         asked: String,
     },
     /// Another run works with it.
-    #[error("Another run publishes with the index `{path}`; wait for its end", path = .0.display())]
+    #[error("Another run publishes with the index `{path}` (--wait waits)", path = .0.display())]
     Busy(PathBuf),
     /// Its folder or lock.
     #[error("`{path}` cannot be opened: {source}", path = .path.display())]
@@ -296,8 +298,9 @@ fn prepare(connection: &mut Connection, path: &Path, bucket: &str) -> Result<boo
     let number =
         |connection: &Connection, name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (id, version) = (number(connection, "application_id"), number(connection, "user_version"));
-    let is_new = match (id.map_err(foreign)?, version.map_err(failed)?) {
-        (APPLICATION_ID, VERSION) => false,
+    let (id, version) = (id.map_err(foreign)?, version.map_err(failed)?);
+    let is_new = match (id, version) {
+        (APPLICATION_ID, 1..=VERSION) => false,
         (0, 0) => true,
         _ => return Err(IndexError::Foreign(path.to_owned())),
     };
@@ -310,7 +313,13 @@ fn prepare(connection: &mut Connection, path: &Path, bucket: &str) -> Result<boo
             tx.execute_batch(include_str!("schema.sql"))?;
             tx.execute("INSERT INTO bound VALUES (?1)", [bucket])?;
             tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-            tx.pragma_update(None, "user_version", VERSION)?;
+            tx.pragma_update(None, "user_version", 1)?;
+            tx.commit()?;
+        }
+        if version < 2 {
+            let tx = connection.transaction()?;
+            tx.execute_batch(memory::TABLE)?;
+            tx.pragma_update(None, "user_version", 2)?;
             tx.commit()?;
         }
         connection.execute_batch(listing::TABLES)?;

@@ -6,11 +6,14 @@
 mod adopt;
 mod announce;
 mod compress;
+mod deletes;
 mod error;
 mod event;
 mod folder_page;
 mod index;
 mod invalidation;
+mod lock;
+mod mark;
 mod merge;
 mod options;
 mod plan;
@@ -19,6 +22,7 @@ mod pool;
 mod redirects;
 mod routes;
 mod run;
+mod send;
 mod source;
 mod types;
 mod walk;
@@ -28,6 +32,9 @@ pub use adopt::adopt;
 pub use error::PublishError;
 pub use event::{Drift, Event, Summary};
 pub use folder_page::TemplateError;
-pub use options::{Cloudfront, Deletes, Hook, INVALIDATION_PATHS, KeyFormat, Links, Options, Trust};
+pub use lock::LockError;
+pub use options::{
+    Cloudfront, Deletes, Hook, INVALIDATION_PATHS, KeyFormat, Links, LockMode, LockOptions, Options, Trust,
+};
 pub use routes::{Routes, RoutesError};
 pub use run::publish;

@@ -1,6 +1,7 @@
 //! What a run may be told.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::routes::Routes;
 
@@ -75,6 +76,43 @@ pub struct Hook {
     pub format: KeyFormat,
 }
 
+/// How much the lock in the bucket is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LockMode {
+    /// As well as the endpoint can.
+    #[default]
+    Auto,
+    /// Nothing is published where the endpoint ignores conditions.
+    Require,
+    /// No lock, and no request is conditional.
+    None,
+}
+
+/// How long a publisher is believed without a word when nobody says how long. Chosen: others do not wait long for a dead one, and
+/// a line that is gone for half a minute does not end a run.
+pub const LEASE: Duration = Duration::from_secs(60);
+
+/// The lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockOptions {
+    /// How much it is asked for.
+    pub mode: LockMode,
+    /// Another publisher, here or elsewhere, is waited for.
+    pub wait: bool,
+    /// How long this one is believed without a word.
+    pub lease: Duration,
+}
+
+impl Default for LockOptions {
+    fn default() -> Self {
+        Self {
+            mode: LockMode::Auto,
+            wait: false,
+            lease: LEASE,
+        }
+    }
+}
+
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -106,6 +144,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Most objects on their way at once.
     pub workers_max: usize,
+    /// The lock.
+    pub lock: LockOptions,
 }
 
 impl Options {
@@ -126,6 +166,7 @@ impl Options {
             hook: None,
             dry_run: false,
             workers_max: WORKERS_MAX,
+            lock: LockOptions::default(),
         }
     }
 }

@@ -50,6 +50,32 @@ pub(crate) enum Source {
     Made,
 }
 
+/// What is in an object's place, as far as is known: what a put relies on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// Somebody has to ask.
+    Unknown,
+    /// Nothing.
+    Absent,
+    /// An object with this ETag.
+    Etag(String),
+}
+
+/// What is expected where the index, or the listing if there is one, says this.
+pub(crate) fn expected(rules: Rules, row: Option<&Row>, seen: Option<&Seen>) -> Expected {
+    let etag = match (row, seen) {
+        (_, Some(seen)) => &seen.etag,
+        (_, None) if rules.is_listed => return Expected::Absent,
+        (None, None) => return Expected::Absent,
+        (Some(row), None) if row.state == State::Doubt => return Expected::Unknown,
+        (Some(row), None) => &row.etag,
+    };
+    if etag.is_empty() {
+        return Expected::Unknown;
+    }
+    Expected::Etag(etag.clone())
+}
+
 /// An object that needs something.
 #[derive(Clone, Debug)]
 pub(crate) struct Work {
@@ -59,6 +85,7 @@ pub(crate) struct Work {
     pub wish: Wish,
     pub step: Step,
     pub row: Option<Row>,
+    pub expected: Expected,
 }
 
 /// What a run relies on.
@@ -208,6 +235,22 @@ mod tests {
         );
         let found = step(LISTED, &doubt.stat, &wish(), Some(&doubt), Some(&seen("f")));
         assert_eq!(found, (Step::Read(Known::Etag("f".into())), None));
+    }
+
+    #[test]
+    fn a_put_relies_on_what_is_known_last() {
+        let row = row();
+        let doubt = Row {
+            state: State::Doubt,
+            ..row.clone()
+        };
+        let etag = |etag: &str| Expected::Etag(etag.to_owned());
+        assert_eq!(expected(TRUST, Some(&row), None), etag("e"));
+        assert_eq!(expected(TRUST, Some(&doubt), None), Expected::Unknown);
+        assert_eq!(expected(TRUST, None, None), Expected::Absent);
+        assert_eq!(expected(LISTED, Some(&row), None), Expected::Absent);
+        assert_eq!(expected(LISTED, Some(&doubt), Some(&seen("f"))), etag("f"));
+        assert_eq!(expected(LISTED, None, Some(&seen(""))), Expected::Unknown);
     }
 
     #[test]

@@ -12,9 +12,10 @@ use tokio::sync::mpsc::Sender;
 
 use crate::error::PublishError;
 use crate::event::{Drift, Event};
-use crate::index::{Index, Later, Row, Seen};
+use crate::index::{Dead, Index, Later, Row, Seen};
+use crate::lock::is_lock;
 use crate::merge::{Joined, Keyed, Merge};
-use crate::plan::{Known, Rules, Source, Step, Work, step};
+use crate::plan::{Expected, Known, Rules, Source, Step, Work, expected, step};
 use crate::redirects::WithRedirects;
 use crate::routes::{Routes, Wish};
 use crate::types::is_page;
@@ -49,7 +50,8 @@ pub(crate) struct Planner {
     /// What all keys begin with; names for routes are without it.
     pub prefix: Vec<u8>,
     pub rules: Rules,
-    /// Objects that nobody here put there are deleted, too.
+    /// Every object without a file is deleted, whoever put it there; else those that the index knows, and those that this program
+    /// put there from elsewhere.
     pub owns_all: bool,
     pub planned: Sender<Planned>,
     pub looked: Looked,
@@ -107,11 +109,15 @@ impl Planner {
                     why,
                 }))
             }
-            Some(Found::File { key, path, stat }) => {
+            Some(Found::File { key, path, .. }) if is_lock(&key) => self.send(Planned::Event(Event::Broken {
+                path: path.display().to_string(),
+                why: "it has the name of the lock in the bucket".to_owned(),
+            })),
+            Some(Found::File { key, path, stat, mode }) => {
                 let Some(wish) = self.routes.wish(self.name(&key)) else {
                     return self.gone(row, seen);
                 };
-                self.file(key, path, stat, wish, row, seen)
+                self.file(key, path, stat, wish.with_mode(mode), row, seen)
             }
             Some(Found::Made { key, contents }) => {
                 let Some(wish) = self.routes.wish_for_made(self.name(&key)) else {
@@ -170,6 +176,7 @@ impl Planner {
         }
         let source = Source::File(path);
         self.send(Planned::Work(Box::new(Work {
+            expected: expected(self.rules, row.as_ref(), seen.as_ref()),
             key,
             source,
             stat,
@@ -186,16 +193,22 @@ impl Planner {
         if self.hidden.has(key) {
             return Ok(());
         }
-        if row.is_none() {
-            if !self.owns_all {
-                return Ok(());
-            }
+        let is_strange = row.is_none() && !self.owns_all;
+        if row.is_none() && self.owns_all {
             self.send(Planned::Event(Event::Drifted {
                 key: shown(key),
                 drift: Drift::Unknown,
             }))?;
         }
-        Ok(self.index.mark_dead(key)?)
+        let etag = match expected(self.rules, row.as_ref(), seen.as_ref()) {
+            Expected::Etag(etag) => etag,
+            Expected::Absent | Expected::Unknown => String::new(),
+        };
+        Ok(self.index.mark_dead(&Dead {
+            key: key.to_vec(),
+            etag,
+            is_strange,
+        })?)
     }
 
     fn send(&self, planned: Planned) -> Result<(), PublishError> {
@@ -221,7 +234,7 @@ pub(crate) fn page(
         Some(path) => match rustix::fs::stat(&path) {
             Ok(stat) => routes
                 .wish(name)
-                .map(|wish| (Stat::from(&stat), wish, Source::File(path))),
+                .map(|wish| (Stat::from(&stat), wish.with_mode(stat.st_mode), Source::File(path))),
             Err(error) => {
                 let (path, why) = (path.display().to_string(), error.to_string());
                 return Ok(Err(Event::Broken { path, why }));
@@ -239,6 +252,7 @@ pub(crate) fn page(
         step = Step::Read(Known::Nothing);
     }
     Ok(Ok(Work {
+        expected: expected(rules, row.as_ref(), seen.as_ref()),
         key,
         source,
         stat,

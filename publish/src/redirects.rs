@@ -74,6 +74,7 @@ mod tests {
             key: key.to_vec(),
             path: PathBuf::new(),
             stat: crate::walk::Stat::default(),
+            mode: 0,
         };
         let found = [file(b"b"), file(b"c"), made(b"d/index.html", b"<p>")];
         let redirects = [&b"a"[..], b"c", b"d/index.html", b"z"].map(<[u8]>::to_vec);

@@ -149,6 +149,13 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
+    /// With the file's mode in the metadata, as rclone writes it: when it changes, so do the headers.
+    pub fn with_mode(mut self, mode: u32) -> Self {
+        let metadata = &mut self.headers.metadata;
+        metadata.entry("mode".to_owned()).or_insert_with(|| format!("{mode:o}"));
+        self
+    }
+
     /// For comparing with what was stored; any other headers have another.
     pub fn headers_hash(&self) -> [u8; 16] {
         let mut hasher = blake3::Hasher::new_derive_key("gridbackup 2026 publish headers");

@@ -1,7 +1,8 @@
-//! A run from its first request to its last: list, plan, send assets, then pages, then delete.
+//! A run from its first request to its last: list, plan, send assets, then pages; `deletes` is the last part.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use s3::{Client, ListOptions, shown};
 use tokio::sync::mpsc;
@@ -11,8 +12,9 @@ use crate::announce;
 use crate::error::PublishError;
 use crate::event::{Event, Summary};
 use crate::folder_page::FolderPages;
-use crate::index::{Audience, Index};
-use crate::options::{Deletes, Options, Trust};
+use crate::index::{Audience, Index, IndexError, Memory};
+use crate::lock::{Lock, LockError, is_lock};
+use crate::options::{LockMode, Options, Trust};
 use crate::plan::{Rules, Source, Step, Work};
 use crate::planner::{Hidden, Looked, Planned, Planner, page};
 use crate::pool::Pool;
@@ -25,6 +27,9 @@ const PLANNED_MAX: usize = 256;
 /// Where events go. Called from the run's own task; must not block for long.
 type Sink<'a> = &'a (dyn Fn(Event) + Send + Sync);
 
+/// How long another run on this machine is left alone before it is asked again for the index.
+const INDEX_WAIT: Duration = Duration::from_millis(250);
+
 /// Publishes a folder at the client's location. Files and objects that fail are events; the rest goes on.
 ///
 /// When `stop` is cancelled, or the future is dropped, what was recorded stays recorded, and the next run goes on from there.
@@ -34,59 +39,137 @@ pub async fn publish(
     sink: Sink<'_>,
     stop: &CancellationToken,
 ) -> Result<Summary, PublishError> {
-    let bucket = format!("{}/{}", client.url(), client.location().prefix);
     if let Some(cloudfront) = &options.cloudfront {
         // A mistake in its name is noticed before anything is sent.
         s3::Distribution::new(&cloudfront.distribution, &s3::Options::default())?;
     }
-    let mut index = Index::open(&options.index, &bucket)?;
-    index.audience = Audience {
-        cdn: options.cloudfront.is_some(),
-        hook: options.hook.is_some(),
-    };
-    let index = Arc::new(index);
-    let mut run = Run {
-        options,
-        client,
-        workshop: Workshop::new(client.clone(), index.clone(), options.dry_run),
-        index,
-        prefix: client.location().prefix.clone().into_bytes(),
-        sink,
-        summary: Summary::default(),
-        looked: Looked::default(),
-        needed: 0,
-        settled: 0,
-    };
     let requests = client.requests();
-    tokio::select! {
-        ended = run.all() => ended?,
+    let opening = open_index(options, client);
+    let index = tokio::select! {
+        index = opening => Arc::new(index?),
         () = stop.cancelled() => return Err(PublishError::Stopped),
+    };
+    let mut run = Run::new(options, client, index.clone(), sink)?;
+    let lock = run.workshop.lock.clone();
+    let ended = tokio::select! {
+        ended = run.all() => ended,
+        () = stop.cancelled() => Err(PublishError::Stopped),
+    };
+    let is_whole = ended.is_ok() && run.summary.failed == 0;
+    if lock.is_weak() {
+        run.tell(Event::Warned {
+            what: "The endpoint ignores conditions: the lock keeps others out only if they do not start at the same moment".to_owned(),
+        });
     }
+    if let Err(error) = lock.release(is_whole, run.listed_secs).await {
+        run.tell(Event::Warned {
+            what: format!("The lock was not given back: {error}"),
+        });
+    }
+    if let Err(PublishError::Lock(LockError::Lost(_))) = &ended {
+        lock.doubt()?;
+    }
+    ended?;
     run.summary.requests = client.requests() - requests;
     Ok(run.summary)
 }
 
-struct Run<'a> {
-    options: &'a Options,
-    client: &'a Client,
-    workshop: Workshop,
-    index: Arc<Index>,
+async fn open_index(options: &Options, client: &Client) -> Result<Index, PublishError> {
+    let bucket = format!("{}/{}", client.url(), client.location().prefix);
+    loop {
+        match Index::open(&options.index, &bucket) {
+            Err(IndexError::Busy(_)) if options.lock.wait => tokio::time::sleep(INDEX_WAIT).await,
+            opened => {
+                let mut index = opened?;
+                index.audience = Audience {
+                    cdn: options.cloudfront.is_some(),
+                    hook: options.hook.is_some(),
+                };
+                return Ok(index);
+            }
+        }
+    }
+}
+
+pub(crate) struct Run<'a> {
+    pub options: &'a Options,
+    pub client: &'a Client,
+    pub workshop: Workshop,
+    pub index: Arc<Index>,
+    /// What names for routes are without.
     prefix: Vec<u8>,
-    sink: Sink<'a>,
-    summary: Summary,
-    looked: Looked,
+    /// What all keys of the folder begin with.
+    root: Vec<u8>,
+    pub sink: Sink<'a>,
+    pub summary: Summary,
+    pub looked: Looked,
     needed: u64,
     settled: u64,
+    /// When the endpoint answered the first page of the listing, by its clock.
+    listed_secs: Option<i64>,
 }
 
 type Ended = (Work, Result<Done, WorkError>);
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(options: &'a Options, client: &'a Client, index: Arc<Index>, sink: Sink<'a>) -> Result<Self, PublishError> {
+        let prefix = client.location().prefix.clone().into_bytes();
+        let mut root = prefix.clone();
+        if options.whole_paths {
+            root.extend(whole_path_key(&options.source).map_err(|source| PublishError::Source {
+                path: options.source.clone(),
+                source,
+            })?);
+        }
+        let lock = Lock::new(client.clone(), index.clone(), &root, options.lock, options.dry_run);
+        Ok(Self {
+            options,
+            client,
+            workshop: Workshop::new(client.clone(), index.clone(), lock, options.dry_run),
+            index,
+            prefix,
+            root,
+            sink,
+            summary: Summary::default(),
+            looked: Looked::default(),
+            needed: 0,
+            settled: 0,
+            listed_secs: None,
+        })
+    }
+
     async fn all(&mut self) -> Result<(), PublishError> {
-        let is_listed = self.options.trust == Trust::Bucket || self.index.is_empty;
         self.give_up_parts().await?;
+        let memory = match self.options.lock.mode {
+            LockMode::None => Memory::default(),
+            LockMode::Auto | LockMode::Require => self.index.lock_memory()?,
+        };
+        // Not known what is there: nobody else is to change it while it is listed.
+        let is_unsettled = self.index.is_empty || memory.is_unsettled();
+        if is_unsettled {
+            match self.workshop.lock.enter().await {
+                Ok(()) | Err(LockError::Doubted) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let mut is_listed = is_unsettled || self.options.trust == Trust::Bucket || memory.doubt_until.is_some();
+        loop {
+            match self.once(is_listed).await {
+                // Nothing was sent yet.
+                Err(PublishError::Lock(LockError::Doubted)) => {
+                    self.index.clear()?;
+                    (self.summary, self.looked) = (Summary::default(), Looked::default());
+                    (self.needed, self.settled, is_listed) = (0, 0, true);
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn once(&mut self, is_listed: bool) -> Result<(), PublishError> {
         if is_listed {
             self.list().await?;
+            self.workshop.lock.listed().await;
         }
         let rules = Rules {
             is_listed,
@@ -101,7 +184,9 @@ impl Run<'_> {
         (self.summary.files, self.summary.bytes, self.summary.unchanged) =
             (looked.files, looked.bytes, self.summary.unchanged + looked.unchanged);
         let deleted = self.deletes().await;
-        self.announce().await;
+        if !matches!(deleted, Err(PublishError::Lock(LockError::Doubted))) {
+            self.announce().await;
+        }
         deleted
     }
 
@@ -147,12 +232,15 @@ impl Run<'_> {
 
     async fn list(&mut self) -> Result<(), PublishError> {
         let mut options = ListOptions {
-            prefix: self.prefix.clone(),
+            prefix: self.root.clone(),
             ..ListOptions::default()
         };
+        self.listed_secs = None;
         loop {
-            let page = self.client.list(&options).await?;
+            let mut page = self.client.list(&options).await?;
+            page.objects.retain(|object| !is_lock(&object.key));
             self.index.see(&page.objects)?;
+            self.listed_secs = self.listed_secs.or(page.now.map(|time| time.as_second()));
             options.token = page.next;
             if options.token.is_none() {
                 return Ok(());
@@ -179,26 +267,29 @@ impl Run<'_> {
             path: self.options.source.clone(),
             source,
         };
-        let mut key = self.prefix.clone();
-        if self.options.whole_paths {
-            key.extend(whole_path_key(&self.options.source).map_err(unreadable)?);
-        }
-        let walk =
-            Walk::open(&self.options.source, &key, self.options.links, self.folder_pages(&key)).map_err(unreadable)?;
+        let walk = Walk::open(&self.options.source, &self.root, self.options.links, self.folder_pages(&self.root));
+        let walk = walk.map_err(unreadable)?;
         let (sender, mut planned) = mpsc::channel(PLANNED_MAX);
         let planner = Planner {
             index: self.index.clone(),
             routes: self.options.routes.clone(),
             prefix: self.prefix.clone(),
             rules,
-            // Without an index nothing is known of who put what there: then it stays, unless the bucket was to be repaired.
-            // Other folders' objects, when keys are whole paths, are not ours either.
-            owns_all: self.options.trust == Trust::Bucket && !self.options.whole_paths,
+            owns_all: self.options.trust == Trust::Bucket,
             planned: sender,
             looked: Looked::default(),
             hidden: Hidden::default(),
         };
         let planning = tokio::task::spawn_blocking(move || planner.run(walk));
+        let working = self.work(&mut planned).await;
+        // A planner that nobody listens to stops.
+        drop(planned);
+        let planned = planning.await.unwrap_or(Err(PublishError::Stopped));
+        working?;
+        planned.map(drop)
+    }
+
+    async fn work(&mut self, planned: &mut mpsc::Receiver<Planned>) -> Result<(), PublishError> {
         let mut pool = Pool::new(self.options.workers_max);
         let mut waiting = VecDeque::new();
         let mut is_open = true;
@@ -222,7 +313,7 @@ impl Run<'_> {
                 ended = pool.ended(retries), if !pool.is_idle() => self.settle(ended)?,
             }
         }
-        planning.await.unwrap_or(Err(PublishError::Stopped)).map(drop)
+        Ok(())
     }
 
     async fn pages(&mut self, rules: Rules) -> Result<(), PublishError> {
@@ -270,6 +361,10 @@ impl Run<'_> {
                         None => self.summary.unchanged += 1,
                     }
                     rows.push(done.row);
+                    if let Some(drift) = done.drift {
+                        let key = shown(&work.key);
+                        self.tell(Event::Drifted { key, drift });
+                    }
                     done.event.into_iter().for_each(self.sink);
                 }
                 Err(WorkError::Source(error)) => {
@@ -282,6 +377,7 @@ impl Run<'_> {
                     });
                 }
                 Err(WorkError::Index(error)) => first_general = Some(PublishError::Index(error)),
+                Err(WorkError::Lock(error)) => first_general = Some(PublishError::Lock(error)),
                 Err(WorkError::S3(error)) if error.is_general() => first_general = Some(PublishError::S3(error)),
                 Err(WorkError::S3(error)) => self.tell(Event::Failed {
                     key: shown(&work.key),
@@ -296,61 +392,7 @@ impl Run<'_> {
         first_general.map_or(Ok(()), Err)
     }
 
-    async fn deletes(&mut self) -> Result<(), PublishError> {
-        let count = self.index.dead_count()?;
-        if count == 0 {
-            return Ok(());
-        }
-        let Deletes::UpTo(deletes_max) = self.options.deletes else {
-            self.summary.kept = count;
-            return Ok(());
-        };
-        if self.looked.files == 0 && !self.options.allow_empty {
-            return Err(PublishError::Empty {
-                path: self.options.source.clone(),
-            });
-        }
-        if count > deletes_max {
-            return Err(PublishError::TooManyDeletes {
-                deletes: count,
-                deletes_max,
-            });
-        }
-        if self.summary.failed > 0 {
-            self.summary.kept = count;
-            return Ok(());
-        }
-        loop {
-            let keys = self.index.dead()?;
-            if keys.is_empty() {
-                return Ok(());
-            }
-            let failed = if self.options.dry_run {
-                Vec::new()
-            } else {
-                self.index.doom(&keys)?;
-                self.client.delete(&keys).await?
-            };
-            self.index.bury(&keys)?;
-            let is_failed = |key: &[u8]| failed.iter().any(|failed| failed.key == key);
-            let deleted: Vec<_> = keys.into_iter().filter(|key| !is_failed(key)).collect();
-            if !self.options.dry_run {
-                self.index.forget(&deleted)?;
-            }
-            self.summary.deleted += deleted.len() as u64;
-            deleted
-                .iter()
-                .for_each(|key| (self.sink)(Event::Deleted { key: shown(key) }));
-            for failed in failed {
-                self.tell(Event::Failed {
-                    key: shown(&failed.key),
-                    why: failed.error.to_string(),
-                });
-            }
-        }
-    }
-
-    fn tell(&mut self, event: Event) {
+    pub(crate) fn tell(&mut self, event: Event) {
         match &event {
             Event::Broken { .. } => self.summary.broken += 1,
             Event::Failed { .. } => self.summary.failed += 1,

@@ -47,6 +47,8 @@ pub(crate) enum Found {
         path: PathBuf,
         /// What it was like when the walk passed.
         stat: Stat,
+        /// Kind and permissions, as in `st_mode`.
+        mode: u32,
     },
     /// A page or redirect that has no file.
     Made {
@@ -221,6 +223,7 @@ impl Walk {
                         key,
                         path,
                         stat: (&stat).into(),
+                        mode: stat.st_mode,
                     }),
                     None,
                 ),

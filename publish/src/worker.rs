@@ -1,15 +1,17 @@
 //! One file: read, compared with what is known, compressed, sent.
 //!
-//! Leaves out: recording it; the run does that, for all that ended together.
+//! Leaves out: what a request is conditional on (`send`); recording it: the run does that, for all that ended together.
 
 use std::sync::Arc;
 
-use s3::{Client, Condition, Headers};
+use s3::{Client, Headers};
 use tokio::sync::Semaphore;
 
 use crate::compress::compress;
-use crate::event::Event;
+use crate::event::{Drift, Event};
 use crate::index::{Index, IndexError, Row, State};
+use crate::lock::{Lock, LockError};
+use crate::mark::Mark;
 use crate::plan::{Known, Source, Step, Work};
 use crate::source::{self, Contents, SourceError};
 use crate::walk::Stat;
@@ -26,6 +28,7 @@ const MEMORY_KIB: u32 = 48 << 10;
 pub(crate) struct Workshop {
     pub client: Client,
     pub index: Arc<Index>,
+    pub lock: Lock,
     pub memory: Arc<Semaphore>,
     pub dry_run: bool,
 }
@@ -39,6 +42,8 @@ pub(crate) struct Done {
     pub sent_bytes: Option<u64>,
     /// What there is to tell; nothing if only times were looked at.
     pub event: Option<Event>,
+    /// Somebody else had changed the object meanwhile.
+    pub drift: Option<Drift>,
 }
 
 /// A file that was not published.
@@ -50,6 +55,18 @@ pub(crate) enum WorkError {
     S3(#[from] s3::Error),
     #[error(transparent)]
     Index(#[from] IndexError),
+    #[error(transparent)]
+    Lock(LockError),
+}
+
+impl From<LockError> for WorkError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::S3(error) => Self::S3(error),
+            LockError::Index(error) => Self::Index(error),
+            error => Self::Lock(error),
+        }
+    }
 }
 
 /// What is known of a file after it was read.
@@ -62,10 +79,11 @@ struct Read {
 
 impl Workshop {
     /// With memory for all workers.
-    pub fn new(client: Client, index: Arc<Index>, dry_run: bool) -> Self {
+    pub fn new(client: Client, index: Arc<Index>, lock: Lock, dry_run: bool) -> Self {
         Self {
             client,
             index,
+            lock,
             memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
             dry_run,
         }
@@ -79,7 +97,7 @@ impl Workshop {
                     stat: work.stat,
                     is_racy: row.state == State::Racy,
                     hash: row.hash,
-                    headers: headers(&work, &work.stat, None),
+                    headers: headers(&work, &work.stat, &Mark::whole(row.hash, None)),
                 };
                 self.change_headers(&work, read, etag).await
             }
@@ -113,7 +131,7 @@ impl Workshop {
             Ok::<_, WorkError>((contents, hash, Some(body), encoding))
         };
         let (contents, hash, body, encoding) = blocking(reading).await?;
-        let headers = headers(work, &contents.stat, encoding);
+        let headers = headers(work, &contents.stat, &Mark::whole(hash, encoding));
         let read = Read {
             stat: contents.stat,
             is_racy: contents.is_racy,
@@ -133,15 +151,22 @@ impl Workshop {
             _ => {}
         }
         let sent_bytes = body.len() as u64;
-        let stored = if self.dry_run {
-            s3::Stored::default()
-        } else {
-            self.in_doubt(work).await?;
-            self.client
-                .put(&work.key, body, &read.headers, &Condition::Always)
-                .await?
-        };
-        Ok(uploaded(work, read, stored, sent_bytes))
+        if self.dry_run {
+            return Ok(uploaded(work, read, s3::Stored::default(), sent_bytes));
+        }
+        let sent = self.put(work, body, &read.headers).await?;
+        if !sent.is_sent {
+            return Ok(Done {
+                row: row(work, &read, sent.stored),
+                sent_bytes: None,
+                event: None,
+                drift: None,
+            });
+        }
+        Ok(Done {
+            drift: sent.drift,
+            ..uploaded(work, read, sent.stored, sent_bytes)
+        })
     }
 
     /// How the bytes of an object up to [`WHOLE_BYTES_MAX`] are read; blocks.
@@ -165,10 +190,7 @@ impl Workshop {
         let stored = if self.dry_run {
             s3::Stored::default()
         } else {
-            self.in_doubt(work).await?;
-            self.client
-                .copy(&work.key, &work.key, &read.headers, Some(etag))
-                .await?
+            self.copy(work, &read.headers, etag).await?
         };
         let event = Event::Headers {
             key: s3::shown(&work.key),
@@ -177,13 +199,8 @@ impl Workshop {
             row: row(work, &read, stored),
             sent_bytes: None,
             event: Some(event),
+            drift: None,
         })
-    }
-
-    async fn in_doubt(&self, work: &Work) -> Result<(), WorkError> {
-        let (index, key) = (self.index.clone(), work.key.clone());
-        let is_known = work.row.is_some() || matches!(work.step, Step::Read(Known::Etag(_)));
-        blocking(move || Ok(index.doubt(&key, is_known)?)).await
     }
 }
 
@@ -196,10 +213,11 @@ async fn blocking<T: Send + 'static, E: From<SourceError> + Send + 'static>(
 }
 
 /// The wished headers, with what goes by the file.
-fn headers(work: &Work, stat: &Stat, encoding: Option<&str>) -> Headers {
+fn headers(work: &Work, stat: &Stat, mark: &Mark) -> Headers {
     let mut headers = work.wish.headers.clone();
-    if let Some(encoding) = encoding {
-        headers.content_encoding = Some(encoding.to_owned());
+    headers.metadata.insert(Mark::NAME.to_owned(), mark.to_string());
+    if let Some(encoding) = &mark.encoding {
+        headers.content_encoding = Some(encoding.clone());
     }
     if work.source == Source::Made {
         return headers;
@@ -239,6 +257,7 @@ fn uploaded(work: &Work, read: Read, stored: s3::Stored, sent_bytes: u64) -> Don
         row: row(work, &read, stored),
         sent_bytes: Some(sent_bytes),
         event: Some(event),
+        drift: None,
     }
 }
 
@@ -252,5 +271,6 @@ fn done(work: &Work, read: Read, old: Option<&Row>) -> Done {
         row: row(work, &read, stored.unwrap_or_default()),
         sent_bytes: None,
         event: None,
+        drift: None,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hyper::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, ETAG,
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG,
     EXPIRES, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED,
 };
 use jiff::Timestamp;
@@ -90,8 +90,10 @@ pub struct Meta {
     pub etag: String,
     /// In buckets with versions.
     pub version: Option<String>,
-    /// When it was put.
+    /// When it was put, by the endpoint's clock.
     pub modified: Option<Timestamp>,
+    /// What that clock said when it answered.
+    pub answered: Option<Timestamp>,
     /// What was put with it, except its ACL, which is never told.
     pub headers: Headers,
 }
@@ -116,6 +118,7 @@ impl Meta {
             etag: etag(map),
             version: amazon("x-amz-version-id").filter(|version| version != "null"),
             modified: time(map, LAST_MODIFIED),
+            answered: time(map, DATE),
             headers: Headers {
                 content_type: text(CONTENT_TYPE),
                 content_encoding: text(CONTENT_ENCODING),

@@ -26,7 +26,7 @@ mod xml;
 
 pub use client::{Client, Options};
 pub use cloudfront::{Distribution, INVALIDATION_PATHS_MAX, INVALIDATION_WILDCARDS_MAX, Origin};
-pub use delete::NotDeleted;
+pub use delete::{Doomed, NotDeleted};
 pub use download::Download;
 pub use error::{Error, Refusal};
 pub use headers::{Headers, Meta};

@@ -1,9 +1,11 @@
 //! Large objects in parts, each checked by the endpoint, several at once; memory is bounded by the parts on their way.
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use hyper::Method;
 use hyper::header::HeaderMap;
+use md5::{Digest, Md5};
 
 use crate::client::{Ask, Client};
 use crate::error::Error;
@@ -76,7 +78,19 @@ impl Client {
             sending.boxed()
         });
         let etags: Vec<(u64, String)> = sent.buffered(parallel.max(1)).try_collect().await?;
-        self.complete_parts(parts, &etags, condition).await
+        match self.complete_parts(parts, &etags, condition).await {
+            // The answer to an earlier attempt may have been lost: then the upload is not there any more, or the object is.
+            Err(error @ (Error::NotFound(_) | Error::Changed(_))) => {
+                let meta = self.head(&parts.key).await.ok();
+                let done = meta.filter(|meta| whole_etag(&etags).is_some_and(|etag| etag == meta.etag));
+                let done = done.ok_or(error)?;
+                Ok(Stored {
+                    etag: done.etag,
+                    version: done.version,
+                })
+            }
+            ended => ended,
+        }
     }
 
     /// Sends part `number`, from 1. May be dropped.
@@ -140,6 +154,15 @@ impl Client {
     }
 }
 
+/// The ETag of an object in parts (MD5 of their MD5s, and how many), where theirs are MD5s.
+fn whole_etag(etags: &[(u64, String)]) -> Option<String> {
+    let mut md5 = Md5::new();
+    for (_, etag) in etags {
+        md5.update(HEXLOWER.decode(etag.as_bytes()).ok()?);
+    }
+    Some(format!("{}-{}", HEXLOWER.encode(&md5.finalize()), etags.len()))
+}
+
 #[cfg(test)]
 mod tests {
     use futures::stream;
@@ -183,6 +206,27 @@ mod tests {
             asked[3].contains("<PartNumber>2</PartNumber><ETag>&quot;e2&quot;</ETag>")
                 && asked[3].contains("if-none-match")
         );
+    }
+
+    #[tokio::test]
+    async fn an_upload_whose_completion_was_not_heard_of_is_found() {
+        let md5 = "900150983cd24fb0d6963f7d28e17f72";
+        let whole = whole_etag(&[(1, md5.to_owned())]).unwrap();
+        for (etag, is_ours) in [(whole.as_str(), true), ("other", false)] {
+            let server = Server::start(vec![
+                answer(200, &format!("ETag: \"{md5}\"\r\n"), ""),
+                answer(404, "", "<Error><Code>NoSuchUpload</Code></Error>"),
+                answer(200, &format!("ETag: \"{etag}\"\r\n"), ""),
+            ])
+            .await;
+            let parts = Parts {
+                key: b"k".to_vec(),
+                upload_id: "u".into(),
+            };
+            let bytes = stream::iter([Ok(Bytes::from_static(b"abc"))]);
+            let stored = server.client().put_parts(&parts, bytes, 4, &Condition::Always).await;
+            assert_eq!(stored.is_ok_and(|stored| stored.etag == whole), is_ours);
+        }
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::client::Answer;
+use crate::delete::Doomed;
 use crate::error::{Error, Refusal};
 
 #[derive(Debug, Deserialize)]
@@ -149,11 +150,15 @@ pub(crate) fn can_say(key: &[u8]) -> bool {
 }
 
 /// `DeleteObjects`: only failures are answered.
-pub(crate) fn delete_request(keys: &[&Vec<u8>]) -> String {
+pub(crate) fn delete_request(doomed: &[&Doomed]) -> String {
     let mut text = String::from("<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>");
-    for key in keys {
+    for Doomed { key, etag } in doomed {
         let key = String::from_utf8_lossy(key);
-        text += &format!("<Object><Key>{}</Key></Object>", escape(key.as_ref()));
+        text += &format!("<Object><Key>{}</Key>", escape(key.as_ref()));
+        if let Some(etag) = etag {
+            text += &format!("<ETag>{}</ETag>", escape(format!("\"{etag}\"")));
+        }
+        text += "</Object>";
     }
     text + "</Delete>"
 }

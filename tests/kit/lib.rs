@@ -9,5 +9,6 @@ pub mod home;
 pub mod netns;
 pub mod proxy;
 pub mod s3;
+pub mod s3_proxy;
 pub mod torture;
 pub mod tree;

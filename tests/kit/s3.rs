@@ -79,7 +79,7 @@ impl Server {
 
     /// The location of `prefix` in the bucket.
     pub fn location(&self, prefix: &str) -> String {
-        format!("s3://site/{prefix}?endpoint=http://{}", self.at)
+        location(prefix, &self.at)
     }
 
     /// Lines of the log so far.
@@ -110,6 +110,11 @@ impl Server {
         ensure!(answer.starts_with("HTTP/1.1 20"), "{method} {path}: {answer}");
         Ok(answer)
     }
+}
+
+/// The location of `prefix` in the bucket, asked for at another address, such as a proxy's.
+pub fn location(prefix: &str, at: &str) -> String {
+    format!("s3://site/{prefix}?endpoint=http://{at}")
 }
 
 impl Drop for Server {

@@ -2,8 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use publish::{Cloudfront, Deletes, Drift, Event, Hook, KeyFormat, Links, Options, PublishError, Routes, Trust};
+use publish::{
+    Cloudfront, Deletes, Drift, Event, Hook, KeyFormat, Links, LockMode, LockOptions, Options, PublishError, Routes,
+    Trust,
+};
 use s3::{Client, Location};
 
 use super::signals::Signals;
@@ -70,6 +74,15 @@ pub struct Args {
     /// Most objects on their way at once
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1000))]
     workers: u16,
+    /// Wait while another publisher is at work, here or elsewhere
+    #[arg(long)]
+    wait: bool,
+    /// The lock in the bucket
+    #[arg(long, value_enum, default_value_t = LockPolicy::Auto)]
+    lock: LockPolicy,
+    /// Others believe that this publisher is at work for so many seconds after its last word
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(3..=3600))]
+    lease: u16,
     /// Where the index is kept [default: in the state folder, one for each folder and location]
     #[arg(long, value_name = "FILE")]
     index: Option<PathBuf>,
@@ -93,6 +106,16 @@ enum LinkPolicy {
     Follow,
     /// Leave them out
     Skip,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum LockPolicy {
+    /// As well as the endpoint can
+    Auto,
+    /// Publish nothing where the endpoint ignores conditions
+    Require,
+    /// No lock, and no conditions
+    None,
 }
 
 /// Publishes, and shows what came of it.
@@ -161,6 +184,15 @@ impl Args {
             hook: self.hook(),
             dry_run: self.dry_run,
             workers_max: self.workers.into(),
+            lock: LockOptions {
+                mode: match self.lock {
+                    LockPolicy::Auto => LockMode::Auto,
+                    LockPolicy::Require => LockMode::Require,
+                    LockPolicy::None => LockMode::None,
+                },
+                wait: self.wait,
+                lease: Duration::from_secs(self.lease.into()),
+            },
             ..Options::new(source, index)
         })
     }
@@ -223,6 +255,10 @@ fn tell(sink: &Sink, event: Event, is_told_all: bool) {
         }
         Event::Broken { path, why } => Message::from(problem(Some(PathName::from(Path::new(&path))), why)),
         Event::Failed { key, why } => Message::from(problem(None, format!("{key}: {why}"))),
+        Event::Warned { what } => {
+            tracing::warn!("{what}");
+            return;
+        }
         _ if !is_told_all => return,
         Event::Uploaded { key, .. } => Message::from(object("uploaded", key)),
         Event::Headers { key } => Message::from(object("given other headers", key)),

@@ -14,7 +14,7 @@ pub(super) const TABLES: &str = "
     PRAGMA temp_store = FILE;
     CREATE TEMP TABLE seen (key BLOB PRIMARY KEY, bytes INTEGER NOT NULL, etag TEXT NOT NULL) WITHOUT ROWID;
     CREATE TEMP TABLE later (key BLOB PRIMARY KEY, path BLOB, made BLOB);
-    CREATE TEMP TABLE dead (key BLOB PRIMARY KEY) WITHOUT ROWID;
+    CREATE TEMP TABLE dead (key BLOB PRIMARY KEY, etag TEXT NOT NULL, is_strange INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
 /// What was put off: a key, and a path if it has one.
@@ -25,6 +25,16 @@ pub(crate) type Later = (Vec<u8>, Option<Vec<u8>>);
 pub(crate) struct Seen {
     pub key: Vec<u8>,
     pub etag: String,
+}
+
+/// An object that has no file any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Dead {
+    pub key: Vec<u8>,
+    /// What it had when last heard of; empty: unknown.
+    pub etag: String,
+    /// The index knows nothing of it: it has yet to be asked who put it there.
+    pub is_strange: bool,
 }
 
 impl Keyed for Seen {
@@ -114,23 +124,36 @@ impl Index {
     }
 
     /// This object has no file any more.
-    pub fn mark_dead(&self, key: &[u8]) -> Result<(), IndexError> {
+    pub fn mark_dead(&self, dead: &Dead) -> Result<(), IndexError> {
         self.with(|connection| {
             connection
-                .prepare_cached("REPLACE INTO dead VALUES (?1)")?
-                .execute([key])
+                .prepare_cached("REPLACE INTO dead VALUES (?1, ?2, ?3)")?
+                .execute(params![dead.key, dead.etag, dead.is_strange])
                 .map(drop)
         })
     }
 
-    /// How many of these there are.
-    pub fn dead_count(&self) -> Result<u64, IndexError> {
-        self.with(|connection| connection.query_row("SELECT count(*) FROM dead", [], |row| row.get(0)))
+    /// Up to a thousand of these, strange ones or the others, and how many of them there are.
+    pub fn dead(&self, is_strange: bool) -> Result<(Vec<Dead>, u64), IndexError> {
+        self.with(|connection| {
+            let sql = "SELECT count(*) FROM dead WHERE is_strange = ?1";
+            let count = connection.query_row(sql, [is_strange], |row| row.get(0))?;
+            let sql = "SELECT key, etag FROM dead WHERE is_strange = ?1 ORDER BY key LIMIT ?2";
+            let mut query = connection.prepare_cached(sql)?;
+            let dead = query.query_map(params![is_strange, PAGE_ROWS], |row| {
+                Ok(Dead {
+                    key: row.get(0)?,
+                    etag: row.get(1)?,
+                    is_strange,
+                })
+            })?;
+            Ok((dead.collect::<Result<_, _>>()?, count))
+        })
     }
 
-    /// Up to a thousand of them.
-    pub fn dead(&self) -> Result<Vec<Vec<u8>>, IndexError> {
-        self.page("SELECT key FROM dead", None, |row| row.get(0))
+    /// The run begins anew.
+    pub fn clear(&self) -> Result<(), IndexError> {
+        self.with(|connection| connection.execute_batch("DELETE FROM seen; DELETE FROM later; DELETE FROM dead;"))
     }
 
     /// These were seen to.

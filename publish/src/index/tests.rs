@@ -164,14 +164,46 @@ fn what_was_listed_and_put_off_lives_for_one_run() {
         (index.made(b"q").unwrap(), index.made(b"p").unwrap()),
         (b"<p>".to_vec(), Vec::new())
     );
-    index.mark_dead(b"d").unwrap();
-    index.mark_dead(b"d").unwrap();
-    assert_eq!(
-        (index.dead().unwrap(), index.dead_count().unwrap()),
-        (vec![b"d".to_vec()], 1)
-    );
+    let dead = |key: &[u8], is_strange| Dead {
+        key: key.to_vec(),
+        etag: "e".to_owned(),
+        is_strange,
+    };
+    index.mark_dead(&dead(b"d", false)).unwrap();
+    index.mark_dead(&dead(b"s", true)).unwrap();
+    assert_eq!(index.dead(false).unwrap(), (vec![dead(b"d", false)], 1));
+    assert_eq!(index.dead(true).unwrap(), (vec![dead(b"s", true)], 1));
     index.bury(&[b"d".to_vec()]).unwrap();
-    assert_eq!(index.dead_count().unwrap(), 0);
+    assert_eq!((index.dead(false).unwrap().1, index.dead(true).unwrap().1), (0, 1));
+    index.clear().unwrap();
+    assert_eq!((index.dead(true).unwrap().1, index.all_seen().count()), (0, 0));
     drop(index);
     assert_eq!(open(dir.path()).all_seen().count(), 0);
+}
+
+#[test]
+fn what_is_known_of_the_lock_survives_and_older_indexes_know_nothing_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = open(dir.path());
+    assert_eq!(index.lock_memory().unwrap(), Memory::default());
+    let memory = Memory {
+        holder: "cafe".into(),
+        etag: "e".into(),
+        fence: 7,
+        generation: Some(3),
+        is_conditional: Some(false),
+        doubt_until: Some(-1),
+    };
+    index.remember_lock(&memory).unwrap();
+    drop(index);
+    let index = open(dir.path());
+    assert_eq!(index.lock_memory().unwrap(), memory);
+    drop(index);
+    // As the first version left it.
+    let connection = Connection::open(dir.path().join("site.db")).unwrap();
+    connection
+        .execute_batch("DROP TABLE lock; PRAGMA user_version = 1;")
+        .unwrap();
+    drop(connection);
+    assert_eq!(open(dir.path()).lock_memory().unwrap(), Memory::default());
 }

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use s3::{Condition, Headers, part_bytes};
+use s3::{Headers, part_bytes};
 use tokio::sync::SemaphorePermit;
 
 use super::{Done, MEMORY_KIB, Read, WHOLE_BYTES_MAX, WorkError, Workshop, blocking, done, headers, uploaded};
+use crate::lock::LockError;
+use crate::mark::Mark;
 use crate::plan::{Known, Step, Work};
 use crate::routes::Compress;
 use crate::source::{self, Opened, SourceError, Squeezed, StreamHash};
@@ -36,12 +38,13 @@ impl Workshop {
             (&work.step, plain_etag)
             && (is_there || *known == etag)
         {
-            let headers = headers(work, &opened.stat, None);
+            let headers = headers(work, &opened.stat, &Mark::whole(hash, None));
             return self.change_headers(work, read(&opened, hash, headers), known).await;
         }
         let path = path.to_owned();
         let opened = blocking(move || Opened::new(&path)).await?;
-        let read = read(&opened, [0; 32], headers(work, &opened.stat, None));
+        let mark = Mark::parts(part_bytes(opened.stat.bytes), None);
+        let read = read(&opened, [0; 32], headers(work, &opened.stat, &mark));
         let (stored, hash) = self.send(work, opened, &read.headers).await?;
         let sent_bytes = read.stat.bytes;
         Ok(uploaded(work, Read { hash, ..read }, stored, sent_bytes))
@@ -70,7 +73,7 @@ impl Workshop {
             stat,
             is_racy,
             hash: squeezed.hash,
-            headers: headers(work, &stat, Some(squeezed.encoding)),
+            headers: headers(work, &stat, &Mark::whole(squeezed.hash, Some(squeezed.encoding))),
         };
         match &work.step {
             Step::Read(Known::Content { etag, .. }) if is_there => return self.change_headers(work, read, etag).await,
@@ -85,10 +88,7 @@ impl Workshop {
         } else {
             let _memory = self.memory(sent_bytes / 1024 + 1).await;
             let body = blocking(move || opened.all()).await?;
-            self.in_doubt(work).await?;
-            self.client
-                .put(&work.key, body, &read.headers, &Condition::Always)
-                .await?
+            self.put(work, body, &read.headers).await?.stored
         };
         Ok(uploaded(work, read, stored, sent_bytes))
     }
@@ -100,20 +100,19 @@ impl Workshop {
         }
         let (length, hash) = (part_bytes(opened.stat.bytes), StreamHash::default());
         let _memory = self.memory((PARTS_PARALLEL as u64 + 1) * length / 1024).await;
-        self.in_doubt(work).await?;
-        let begun = self.client.begin_parts(&work.key, headers).await?;
+        let condition = self.begin(work).await?;
+        let begun = self.lock.guard(self.client.begin_parts(&work.key, headers)).await?;
         self.index.parts_begun(&begun)?;
         let pieces = source::parts(opened, length, hash.clone());
-        let sent = self
-            .client
-            .put_parts(&begun, pieces, PARTS_PARALLEL, &Condition::Always)
-            .await;
-        let error = match sent {
+        let sending = self.client.put_parts(&begun, pieces, PARTS_PARALLEL, &condition);
+        let error = match self.lock.guard(sending).await {
             Ok(stored) => {
                 let hash = hash.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 return Ok((stored, *hash.finalize().as_bytes()));
             }
-            Err(error) => error,
+            Err(LockError::S3(error)) => error,
+            // The lock was lost: nothing more is sent, the next run gives the parts up.
+            Err(error) => return Err(error.into()),
         };
         // If this fails too, the next run does it.
         if self.client.abort_parts(&begun).await.is_ok() {

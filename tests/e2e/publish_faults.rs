@@ -1,0 +1,140 @@
+//! `publish` over a line on which one request in twenty goes wrong.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tests::home::{Said, said};
+use tests::s3::{KEYS, Kind, location};
+use tests::s3_proxy::{Faults, Passed, S3Proxy};
+
+use crate::publish_site::{PREFIX, Site};
+
+/// Requests of 1,000 that something happens to.
+const PER_MILLE: u64 = 50;
+/// More than a request takes: two parts.
+const LARGE_BYTES: usize = 9 << 20;
+
+fn command(site: &Site, proxy: &S3Proxy, args: &[&str]) -> Command {
+    let location = location(PREFIX, &proxy.at);
+    let root = site.root.to_str().unwrap_or_default();
+    let mut command = site
+        .home
+        .command(["publish", root, location.as_str()].iter().chain(args));
+    command
+        .env("AWS_ACCESS_KEY_ID", KEYS.0)
+        .env("AWS_SECRET_ACCESS_KEY", KEYS.1);
+    command
+}
+
+fn publish(site: &Site, proxy: &S3Proxy, args: &[&str]) -> Result<Said> {
+    let said = said(command(site, proxy, args).output()?)?;
+    ensure!(said.code == Some(0), "{:?}: {} {}", said.code, said.last(), said.stderr);
+    Ok(said)
+}
+
+fn large(site: &Site, count: u8) -> Result<()> {
+    for number in 0..count {
+        std::fs::write(site.root.join(format!("film {number}.mp4")), vec![number; LARGE_BYTES])?;
+    }
+    Ok(())
+}
+
+/// How often each object was written.
+fn written(passed: &[Passed]) -> BTreeMap<String, usize> {
+    let mut written = BTreeMap::new();
+    for passed in passed.iter().filter(|passed| passed.status == 200) {
+        let (method, target) = passed.line.split_once(' ').unwrap_or_default();
+        let is_completed = method == "POST" && target.contains("uploadId=");
+        let is_put = method == "PUT" && !target.contains("partNumber=");
+        if (is_completed || is_put) && !target.contains(".gridbackup-lock") {
+            let key = target.split('?').next().unwrap_or_default();
+            *written.entry(key.to_owned()).or_default() += 1;
+        }
+    }
+    written
+}
+
+#[tokio::test]
+async fn on_a_bad_line_every_object_is_written_once() -> Result<()> {
+    let site = Site::start(Kind::Moto, 200)?;
+    large(&site, 3)?;
+    let proxy = S3Proxy::start(&site.server.at)?;
+    proxy.set(Faults {
+        latency: Duration::from_millis(5),
+        per_mille: PER_MILLE,
+        ..Faults::default()
+    });
+    publish(&site, &proxy, &[])?;
+    let written = written(&proxy.passed());
+    eprintln!(
+        "{} objects, {} requests, {} of them disturbed",
+        written.len(),
+        proxy.came().len(),
+        proxy.faulty()
+    );
+    ensure!(proxy.faulty() > 0 && written.len() == 203, "{}", written.len());
+    let twice: Vec<_> = written.iter().filter(|(_, times)| **times > 1).collect();
+    ensure!(twice.is_empty(), "{twice:?}");
+    site.assert_same().await
+}
+
+#[tokio::test]
+async fn ten_kills_on_a_bad_line_leave_the_bucket_as_the_folder() -> Result<()> {
+    let files = 300;
+    let site = Site::start(Kind::Moto, files)?;
+    large(&site, 4)?;
+    let proxy = S3Proxy::start(&site.server.at)?;
+    proxy.set(Faults {
+        latency: Duration::from_millis(10),
+        per_mille: PER_MILLE,
+        ..Faults::default()
+    });
+    let mut in_flight = 0;
+    for kill in 0..10u64 {
+        let mut child = command(&site, &proxy, &[])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        // Seven steps of different lengths: the start, the first files, their midst.
+        std::thread::sleep(Duration::from_millis(100 + kill * 377 % 700));
+        let (came, passed) = (proxy.came().len(), proxy.passed().len());
+        child.kill()?;
+        child.wait()?;
+        in_flight += (came - passed).min(64);
+    }
+    publish(&site, &proxy, &[])?;
+    site.assert_same().await?;
+    let written = written(&proxy.passed());
+    let writes: usize = written.values().sum();
+    eprintln!(
+        "{} objects, {writes} writes in eleven runs, {} requests, {} disturbed",
+        written.len(),
+        proxy.came().len(),
+        proxy.faulty()
+    );
+    ensure!(
+        written.len() == files + 4 && writes <= files + 4 + 10 * 64,
+        "{writes} ({in_flight})"
+    );
+    proxy.set(Faults::default());
+    ensure!(publish(&site, &proxy, &["--verify"])?.number("drifted") == 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_in_another_hour_is_published_to() -> Result<()> {
+    let site = Site::start(Kind::Moto, 12)?;
+    let proxy = S3Proxy::start(&site.server.at)?;
+    for skew_secs in [3600, -86_400] {
+        proxy.set(Faults {
+            skew_secs,
+            ..Faults::default()
+        });
+        std::fs::write(site.root.join("new.bin"), skew_secs.to_string())?;
+        publish(&site, &proxy, &[])?;
+        site.assert_same().await?;
+    }
+    Ok(())
+}
