@@ -47,6 +47,8 @@ mod one_lan;
 mod priority;
 #[path = "e2e/pruned.rs"]
 mod pruned;
+#[path = "e2e/publish_back.rs"]
+mod publish_back;
 #[path = "e2e/publish_faults.rs"]
 mod publish_faults;
 #[path = "e2e/publish_lock.rs"]

@@ -15,8 +15,8 @@ pub use history::{Change, DiffSummary, Group, Retention, Snapshot, StatsSummary,
 pub use mounted::Mounted;
 pub use path::PathName;
 pub use summary::{
-    CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishSummary, RecoverSummary,
-    RepairSummary, RestoreSummary, RunSummary, SimulateSummary, Summary, UndeleteSummary,
+    CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
+    RecoverSummary, RepairSummary, RestoreSummary, RunSummary, SimulateSummary, Summary, UndeleteSummary,
 };
 
 use crate::failure::Failure;

@@ -32,6 +32,24 @@ pub enum PublishError {
         /// How many may be.
         deletes_max: u64,
     },
+    /// The folder of a restore.
+    #[error("`{path}` cannot be written: {source}")]
+    Target {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// More local files would be removed than may be.
+    #[error(
+        "{deletes} files have no object, more than {deletes_max}; none was removed. If that is right: --max-delete {deletes}"
+    )]
+    TooManyFiles {
+        /// How many would be removed.
+        deletes: u64,
+        /// How many may be.
+        deletes_max: u64,
+    },
     /// The index.
     #[error(transparent)]
     Index(#[from] IndexError),

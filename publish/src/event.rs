@@ -11,6 +11,23 @@ pub enum Drift {
     Unknown,
 }
 
+/// Why an object was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It was not there.
+    New,
+    /// The file has other contents.
+    Content,
+    /// It is to be compressed otherwise.
+    Stored,
+    /// An earlier upload was not heard of.
+    Interrupted,
+    /// Others removed it.
+    Missing,
+    /// Others changed it.
+    Others,
+}
+
 /// Something happened, or would happen in a dry run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -22,6 +39,15 @@ pub enum Event {
         bytes: u64,
         /// Bytes that were sent: fewer when compressed.
         sent_bytes: u64,
+        /// What the matter was.
+        why: Why,
+    },
+    /// An object became a file.
+    Restored {
+        /// Its key.
+        key: String,
+        /// Bytes received.
+        bytes: u64,
     },
     /// Only its headers were changed; its bytes were there.
     Headers {

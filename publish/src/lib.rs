@@ -20,21 +20,25 @@ mod plan;
 mod planner;
 mod pool;
 mod redirects;
+mod restore;
 mod routes;
 mod run;
 mod send;
 mod source;
 mod types;
 mod walk;
+mod watch;
 mod worker;
 
 pub use adopt::adopt;
 pub use error::PublishError;
-pub use event::{Drift, Event, Summary};
+pub use event::{Drift, Event, Summary, Why};
 pub use folder_page::TemplateError;
 pub use lock::LockError;
 pub use options::{
     Cloudfront, Deletes, Hook, INVALIDATION_PATHS, KeyFormat, Links, LockMode, LockOptions, Options, Trust,
 };
+pub use restore::{RestoreOptions, Restored, restore};
 pub use routes::{Routes, RoutesError};
 pub use run::publish;
+pub use watch::Watch;

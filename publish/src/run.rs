@@ -267,7 +267,12 @@ impl<'a> Run<'a> {
             path: self.options.source.clone(),
             source,
         };
-        let walk = Walk::open(&self.options.source, &self.root, self.options.links, self.folder_pages(&self.root));
+        let walk = Walk::open(
+            &self.options.source,
+            &self.root,
+            self.options.links,
+            self.folder_pages(&self.root),
+        );
         let walk = walk.map_err(unreadable)?;
         let (sender, mut planned) = mpsc::channel(PLANNED_MAX);
         let planner = Planner {

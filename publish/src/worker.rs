@@ -8,11 +8,11 @@ use s3::{Client, Headers};
 use tokio::sync::Semaphore;
 
 use crate::compress::compress;
-use crate::event::{Drift, Event};
+use crate::event::{Drift, Event, Why};
 use crate::index::{Index, IndexError, Row, State};
 use crate::lock::{Lock, LockError};
 use crate::mark::Mark;
-use crate::plan::{Known, Source, Step, Work};
+use crate::plan::{Expected, Known, Source, Step, Work};
 use crate::source::{self, Contents, SourceError};
 use crate::walk::Stat;
 
@@ -247,11 +247,24 @@ fn row(work: &Work, read: &Read, stored: s3::Stored) -> Row {
     }
 }
 
+fn why(work: &Work) -> Why {
+    match (&work.row, &work.expected) {
+        (None, Expected::Etag(_)) => Why::Others,
+        (None, _) => Why::New,
+        (Some(row), _) if row.state == State::Doubt => Why::Interrupted,
+        (Some(_), Expected::Absent) => Why::Missing,
+        (Some(row), Expected::Etag(etag)) if *etag != row.etag => Why::Others,
+        (Some(row), _) if row.compress != work.wish.compress => Why::Stored,
+        (Some(_), _) => Why::Content,
+    }
+}
+
 fn uploaded(work: &Work, read: Read, stored: s3::Stored, sent_bytes: u64) -> Done {
     let event = Event::Uploaded {
         key: s3::shown(&work.key),
         bytes: read.stat.bytes,
         sent_bytes,
+        why: why(work),
     };
     Done {
         row: row(work, &read, stored),

@@ -37,7 +37,13 @@ async fn folders_get_pages_that_follow_what_is_in_them() -> Result<()> {
         ensure!(page.meta.headers.content_type.as_deref() == Some("text/html; charset=utf-8"));
         // rclone keeps no metadata but times.
         ensure!(
-            kind == Kind::Rclone || page.meta.headers.metadata == [("generated".to_owned(), "true".to_owned())].into()
+            kind == Kind::Rclone
+                || page
+                    .meta
+                    .headers
+                    .metadata
+                    .get("generated")
+                    .is_some_and(|text| text == "true")
         );
         let text = html(&page.bytes)?;
         ensure!(
@@ -142,7 +148,8 @@ async fn redirects_are_objects_of_their_own() -> Result<()> {
     ensure!(site.publish(0, &args)?.number("requests") == 0);
     ensure!(site.publish(0, &["--verify", args[0], args[1]])?.number("drifted") == 0);
     lead("https://example.org/", "")?;
-    ensure!(site.publish(0, &args)?.number("requests") == 1);
+    // Two for the lock.
+    ensure!(site.publish(0, &args)?.number("requests") == 3);
     ensure!(to().await?.as_deref() == Some("https://example.org/"));
     // A file of the same name wins, and the redirect is named.
     lead("/x", "[[redirect]]\nfrom = 'file'\nto = '/y'")?;

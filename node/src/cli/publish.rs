@@ -1,21 +1,19 @@
 //! `publish`: a folder as objects of an S3 bucket. Needs no account and no daemon; its index lies beside the home's state.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use publish::{
-    Cloudfront, Deletes, Drift, Event, Hook, KeyFormat, Links, LockMode, LockOptions, Options, PublishError, Routes,
-    Trust,
+    Cloudfront, Deletes, Drift, Event, Hook, KeyFormat, Links, LockMode, LockOptions, Options, Routes, Trust,
 };
-use s3::{Client, Location};
+use s3::Client;
 
-use super::signals::Signals;
+use super::publishing::{client, run_shown};
 use crate::failure::{Exit, Failure};
 use crate::home::HomePaths;
 use crate::message::{Changed, Message, PathName, Problem, Progress, PublishSummary, Summary};
-use crate::output::{Outputs, Sink, channel};
-use crate::render::{RenderOptions, Renderer};
+use crate::output::Sink;
+use crate::render::RenderOptions;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -119,42 +117,34 @@ enum LockPolicy {
 }
 
 /// Publishes, and shows what came of it.
-pub async fn run(args: Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {
-    let location = Location::parse(&args.location).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))?;
-    let client = Client::new(location, &s3::Options::default()).map_err(|error| Failure::from_error(&error))?;
+pub(super) async fn run(args: Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {
+    let client = client(&args.location)?;
     let wanted = args.options(&client, &paths)?;
-    let signals = Signals::listen()?;
-    let (sink, outputs) = channel(signals.stop.clone());
     let is_told_all = options.json || options.verbose || args.dry_run;
-    let work = tokio::spawn(async move {
+    run_shown(options, async move |sink| {
         let tell = |event| tell(&sink, event, is_told_all);
-        let ended = publish::publish(&wanted, &client, &tell, sink.stop()).await;
-        if let Ok(summary) = &ended {
-            let summary = Summary::Publish(summarized(summary, wanted.dry_run));
-            // Whoever does not read it any more has the exit code.
-            let _closed = sink.send(Message::from(summary)).await;
-        }
-        ended
-    });
-    let shown = show(Renderer::stdout(options), outputs).await;
-    let ended = work
-        .await
-        .map_err(|error| Failure::context("The command failed inside", &error))?;
-    match (ended, shown) {
-        (Err(PublishError::Stopped), _) => Err(Failure::interrupted()),
-        (Err(error), _) => Err(Failure::from_error(&error)),
-        (_, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::context(
-            format!("The answer cannot be written: {error}"),
-            &error,
-        )),
-        (Ok(summary), _) if summary.failed > 0 => Ok(Exit::Failed),
-        (Ok(summary), _) if summary.broken > 0 => Ok(Exit::SourceUnreadable),
-        _ => Ok(Exit::Done),
-    }
+        let summary = publish::publish(&wanted, &client, &tell, sink.stop()).await?;
+        let exit = match &summary {
+            summary if summary.failed > 0 => Exit::Failed,
+            summary if summary.broken > 0 => Exit::SourceUnreadable,
+            _ => Exit::Done,
+        };
+        Ok((Some(Summary::Publish(summarized(&summary, wanted.dry_run))), exit))
+    })
+    .await
 }
 
 impl Args {
-    fn options(&self, client: &Client, paths: &HomePaths) -> Result<Options, Failure> {
+    pub(super) fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Believe the index.
+    pub(super) fn is_trusting(&self) -> bool {
+        self.trust
+    }
+
+    pub(super) fn options(&self, client: &Client, paths: &HomePaths) -> Result<Options, Failure> {
         let source = std::path::absolute(&self.source)
             .map_err(|error| Failure::context(format!("`{}` is no path", self.source.display()), &error))?;
         let index = match &self.index {
@@ -231,7 +221,7 @@ fn index_name(source: &Path, client: &Client) -> String {
 }
 
 /// Problems always; each object only to who wants to know.
-fn tell(sink: &Sink, event: Event, is_told_all: bool) {
+pub(super) fn tell(sink: &Sink, event: Event, is_told_all: bool) {
     let changed = |action: &str, what: &str, name: String| Changed {
         action: action.to_owned(),
         what: what.to_owned(),
@@ -261,6 +251,7 @@ fn tell(sink: &Sink, event: Event, is_told_all: bool) {
         }
         _ if !is_told_all => return,
         Event::Uploaded { key, .. } => Message::from(object("uploaded", key)),
+        Event::Restored { key, .. } => Message::from(object("restored", key)),
         Event::Headers { key } => Message::from(object("given other headers", key)),
         Event::Deleted { key } => Message::from(object("removed", key)),
         Event::Invalidated { path } => Message::from(changed("invalidated", "path", path)),
@@ -278,17 +269,7 @@ fn tell(sink: &Sink, event: Event, is_told_all: bool) {
     let _closed = sink.send_blocking(message);
 }
 
-async fn show<W: io::Write>(mut renderer: Renderer<W>, mut outputs: Outputs) -> io::Result<()> {
-    while let Some(output) = outputs.next().await {
-        renderer.show(&output)?;
-        if outputs.is_empty() {
-            renderer.flush()?;
-        }
-    }
-    renderer.finish()
-}
-
-fn summarized(summary: &publish::Summary, dry_run: bool) -> PublishSummary {
+pub(super) fn summarized(summary: &publish::Summary, dry_run: bool) -> PublishSummary {
     PublishSummary {
         dry_run,
         files: summary.files,

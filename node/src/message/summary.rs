@@ -24,6 +24,8 @@ pub enum Summary {
     Simulate(SimulateSummary),
     /// `publish`.
     Publish(PublishSummary),
+    /// `publish restore`.
+    PublishRestore(PublishRestoreSummary),
     /// `mount`.
     Mount(MountSummary),
     /// `forget`.
@@ -272,6 +274,33 @@ pub struct PublishSummary {
     pub files_broken: u64,
     /// Objects that the endpoint refused.
     pub objects_failed: u64,
+    /// Requests sent.
+    pub requests: u64,
+}
+
+/// `publish restore`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PublishRestoreSummary {
+    /// Nothing was done, only found out.
+    pub dry_run: bool,
+    /// Objects that are files.
+    pub files: u64,
+    /// Files fetched.
+    pub files_restored: u64,
+    /// Files that were right already.
+    pub files_unchanged: u64,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Files of which only the length could be checked.
+    pub files_unverified: u64,
+    /// Objects that are no files: generated pages, redirects.
+    pub objects_skipped: u64,
+    /// Local files without an object that were removed.
+    pub files_removed: u64,
+    /// Keys that cannot be files here.
+    pub keys_refused: u64,
+    /// Files that could not be restored.
+    pub files_failed: u64,
     /// Requests sent.
     pub requests: u64,
 }

@@ -4,8 +4,8 @@ use super::history;
 use super::text::{count, percent, seconds, short};
 use crate::human::ByteSize;
 use crate::message::{
-    CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishSummary, RecoverSummary,
-    RepairSummary, RestoreSummary, RunSummary, SimulateSummary, Summary, UndeleteSummary,
+    CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
+    RecoverSummary, RepairSummary, RestoreSummary, RunSummary, SimulateSummary, Summary, UndeleteSummary,
 };
 
 /// A summary in one line.
@@ -19,6 +19,7 @@ pub fn text(summary: &Summary) -> String {
         Summary::Demo(demo) => demo_text(demo),
         Summary::Simulate(simulate) => simulate_text(simulate),
         Summary::Publish(publish) => publish_text(publish),
+        Summary::PublishRestore(restore) => publish_restore_text(restore),
         Summary::Mount(mount) => mount_text(mount),
         Summary::Forget(forget) => forget_text(forget),
         Summary::Prune(prune) => prune_text(prune),
@@ -77,6 +78,27 @@ fn publish_text(publish: &PublishSummary) -> String {
         part(publish.objects_failed, "refused"),
         ByteSize(publish.bytes_sent),
         count(publish.requests, "request", "requests"),
+    )
+}
+
+fn publish_restore_text(restore: &PublishRestoreSummary) -> String {
+    let verb = if restore.dry_run { "Would restore" } else { "Restored" };
+    let part = |number: u64, what: &str| match number {
+        0 => String::new(),
+        number => format!(", {number} {what}"),
+    };
+    format!(
+        "{verb} {} of {}, {} unchanged{}{}{}{}{}; received {} in {}",
+        restore.files_restored,
+        count(restore.files, "file", "files"),
+        restore.files_unchanged,
+        part(restore.files_unverified, "checked by length alone"),
+        part(restore.objects_skipped, "generated"),
+        part(restore.files_removed, "removed"),
+        part(restore.keys_refused, "refused"),
+        part(restore.files_failed, "failed"),
+        ByteSize(restore.bytes_received),
+        count(restore.requests, "request", "requests"),
     )
 }
 

@@ -74,6 +74,7 @@ fn every_message() -> Vec<Message> {
         Summary::Check(CheckSummary::default()).into(),
         Summary::Demo(DemoSummary::default()).into(),
         Summary::Publish(PublishSummary::default()).into(),
+        Summary::PublishRestore(PublishRestoreSummary::default()).into(),
         Summary::Simulate(SimulateSummary::default()).into(),
         Status {
             files_total: 2,

@@ -6,7 +6,7 @@
 use rusqlite::{OptionalExtension, params};
 use s3::Listed;
 
-use super::{Index, IndexError, pages};
+use super::{Index, IndexError, PAGE_ROWS, pages};
 use crate::merge::Keyed;
 
 /// The tables.

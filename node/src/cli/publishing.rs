@@ -1,0 +1,95 @@
+//! `publish` and its subcommands: which of them is meant, and what they share.
+
+use std::future::Future;
+use std::io;
+
+use ::publish::PublishError;
+use s3::{Client, Location};
+
+use super::signals::Signals;
+use super::{publish, publish_diff, publish_restore, publish_watch};
+use crate::failure::{Exit, Failure};
+use crate::home::HomePaths;
+use crate::message::{Message, Summary};
+use crate::output::{Outputs, Sink, channel};
+use crate::render::{RenderOptions, Renderer};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    publish: Option<publish::Args>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make files of the objects again: bytes, times, modes
+    Restore(publish_restore::Args),
+    /// Say what publishing would do, and why
+    Diff(publish::Args),
+    /// Publish whenever the folder has changed
+    Watch(publish_watch::Args),
+}
+
+/// Does what was asked for.
+pub async fn run(args: Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {
+    match (args.command, args.publish) {
+        (Some(Command::Restore(args)), _) => publish_restore::run(args, options).await,
+        (Some(Command::Diff(args)), _) => publish_diff::run(args, paths, options).await,
+        (Some(Command::Watch(args)), _) => publish_watch::run(args, paths, options).await,
+        (None, Some(args)) => publish::run(args, paths, options).await,
+        (None, None) => Err(Failure::new(Exit::Usage, "Name a folder and s3://BUCKET[/PREFIX]")),
+    }
+}
+
+/// A client for a location as typed.
+pub(super) fn client(location: &str) -> Result<Client, Failure> {
+    let location = Location::parse(location).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))?;
+    Client::new(location, &s3::Options::default()).map_err(|error| Failure::from_error(&error))
+}
+
+/// Works on a task of its own while its answers are shown; its last word is the summary.
+pub(super) async fn run_shown<F>(
+    options: RenderOptions,
+    work: impl FnOnce(Sink) -> F + Send + 'static,
+) -> Result<Exit, Failure>
+where
+    F: Future<Output = Result<(Option<Summary>, Exit), PublishError>> + Send + 'static,
+{
+    let signals = Signals::listen()?;
+    let (sink, outputs) = channel(signals.stop.clone());
+    let working = tokio::spawn(async move {
+        let (summary, exit) = work(sink.clone()).await?;
+        if let Some(summary) = summary {
+            // Whoever does not read it any more has the exit code.
+            let _closed = sink.send(Message::from(summary)).await;
+        }
+        Ok(exit)
+    });
+    let shown = show(Renderer::stdout(options), outputs).await;
+    let ended = working
+        .await
+        .map_err(|error| Failure::context("The command failed inside", &error))?;
+    match (ended, shown) {
+        (Err(PublishError::Stopped), _) => Err(Failure::interrupted()),
+        (Err(error), _) => Err(Failure::from_error(&error)),
+        (_, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::context(
+            format!("The answer cannot be written: {error}"),
+            &error,
+        )),
+        (Ok(exit), _) => Ok(exit),
+    }
+}
+
+async fn show<W: io::Write>(mut renderer: Renderer<W>, mut outputs: Outputs) -> io::Result<()> {
+    while let Some(output) = outputs.next().await {
+        renderer.show(&output)?;
+        if outputs.is_empty() {
+            renderer.flush()?;
+        }
+    }
+    renderer.finish()
+}
