@@ -2,7 +2,7 @@
 //!
 //! It is taken right before the first request that changes something, renewed meanwhile, and given back. A holder whose lease
 //! has run out, by a clock that also counts while the machine sleeps, sends nothing more: [`Lock::guard`] looks before every
-//! step of a request. What is on its way by then loses because it is conditional. docs/decisions/0019-publish-lock.md goes
+//! step of a request. What is on its way by then loses because it is conditional. docs/decisions/0020-publish-lock.md goes
 //! through the interleavings.
 //!
 //! Leaves out: which request has which condition (`worker`, `plan`).
