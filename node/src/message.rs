@@ -36,7 +36,7 @@ pub enum Message {
     /// A command's last word.
     Summary(Summary),
     /// Is my data safe.
-    Status(Status),
+    Status(Box<Status>),
     /// Is this file safe.
     File(FileStatus),
     /// A job in the queue.
@@ -453,7 +453,6 @@ messages!(
     Ready(Ready),
     Mounted(Mounted),
     Summary(Summary),
-    Status(Status),
     File(FileStatus),
     Job(Job),
     Snapshot(Snapshot),
@@ -473,3 +472,15 @@ messages!(
     Event(Event),
     Error(Failure),
 );
+
+impl From<Status> for Message {
+    fn from(status: Status) -> Self {
+        Self::Status(Box::new(status))
+    }
+}
+
+impl From<Status> for crate::output::Output {
+    fn from(status: Status) -> Self {
+        Self::Message(status.into())
+    }
+}

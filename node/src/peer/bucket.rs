@@ -58,6 +58,8 @@ struct Inner {
     /// Bytes of shares in all slots, as far as is known.
     used_bytes: std::sync::Mutex<u64>,
     answered: std::sync::Mutex<Option<Instant>>,
+    /// As the marker says, once it was read.
+    honours_conditions: std::sync::Mutex<Option<bool>>,
     /// What was met under the grid's keys last: key and ETag.
     met: Mutex<BTreeSet<(Vec<u8>, String)>>,
 }
@@ -73,6 +75,7 @@ impl Bucket {
             terms,
             used_bytes: std::sync::Mutex::default(),
             answered: std::sync::Mutex::default(),
+            honours_conditions: std::sync::Mutex::default(),
             met: Mutex::default(),
         }))
     }
@@ -161,7 +164,12 @@ impl Bucket {
         let (mut found, mut now) = (Vec::new(), None);
         loop {
             let page = self.heard(self.0.client.list(&options).await)?;
-            found.extend(page.objects);
+            // Not every endpoint knows `start-after`.
+            let after = page
+                .objects
+                .into_iter()
+                .filter(|object| object.key > options.start_after);
+            found.extend(after);
             now = now.or(page.now);
             options.token = page.next;
             if options.token.is_none() || found.len() >= limit {
@@ -195,7 +203,11 @@ impl Slot {
         terms.bandwidth.upload.acquire(Class::Backup, bytes).await;
         let body = Bytes::from([&share.data[..], &share.tail].concat());
         let (client, headers) = (&bucket.0.client, bucket.headers());
-        let put = client.put(&key, body.clone(), &headers, &Condition::Absent).await;
+        let put = match bucket.honours_conditions().await? {
+            true => client.put(&key, body.clone(), &headers, &Condition::Absent).await,
+            false if self.holds(&key, &body).await? => Err(s3::Error::Changed(String::new())),
+            false => client.put(&key, body.clone(), &headers, &Condition::Always).await,
+        };
         let bytes_sent = match put {
             // It is there, or an earlier attempt of this put arrived and its answer did not.
             Err(s3::Error::Changed(_)) if self.holds(&key, &body).await? => 0,
@@ -346,7 +358,7 @@ pub fn store_error(error: s3::Error) -> StoreError {
         s3::Error::Refused(refusal) if refusal.status == 507 || refusal.code.contains("Quota") => {
             StoreError::Full { reason }
         }
-        s3::Error::Refused(_) | s3::Error::Header { .. } => StoreError::Refused { reason },
+        s3::Error::Refused(_) | s3::Error::Header { .. } | s3::Error::Changed(_) => StoreError::Refused { reason },
         s3::Error::TooLong { .. } => StoreError::Corrupt { reason },
         // Denied, too: credentials expire and are mended, and what is there already stays there.
         _ => StoreError::Unreachable { reason },

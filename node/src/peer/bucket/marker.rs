@@ -1,4 +1,5 @@
-//! The object that tells an account's part of a bucket from an empty bucket, and how many slots it has.
+//! The object that tells an account's part of a bucket from an empty bucket, and says how many slots it has, and whether the endpoint
+//! honours conditions.
 
 use bytes::Bytes;
 use proto::share_store::StoreError;
@@ -10,20 +11,47 @@ use super::Bucket;
 pub const SHARES_MAX: u8 = 16;
 
 const START: &str = "gridbackup bucket 1\nshares ";
+/// Last line of the marker where a conditional put overwrites what is there.
+const UNCONDITIONAL: &str = "conditions ignored\n";
 /// Longest marker that is read, in bytes.
 const BYTES_MAX: u64 = 256;
 
 impl Bucket {
     /// Makes the store, or changes how many shares of a pack it takes. Repeating it succeeds.
     pub async fn create(&self, shares: u8) -> Result<(), StoreError> {
-        let body = Bytes::from(format!("{START}{shares}\n"));
-        let (client, key) = (&self.0.client, self.0.keys.marker());
-        self.heard(client.put(&key, body, &Default::default(), &Condition::Always).await)
-            .map(drop)
-            .map_err(|error| match error {
-                StoreError::NotFound => missing("there is no such bucket"),
-                error => error,
-            })
+        let text = format!("{START}{shares}\n");
+        self.put_marker(&text, &Condition::Always).await?;
+        match self.put_marker(&text, &Condition::Absent).await {
+            Err(StoreError::Refused { .. }) => Ok(()),
+            Ok(()) => self.put_marker(&(text + UNCONDITIONAL), &Condition::Always).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn put_marker(&self, text: &str, condition: &Condition) -> Result<(), StoreError> {
+        let (body, key) = (Bytes::copy_from_slice(text.as_bytes()), self.0.keys.marker());
+        let put = self.0.client.put(&key, body, &Default::default(), condition).await;
+        match self.heard(put) {
+            Ok(_) => Ok(()),
+            Err(StoreError::NotFound) => Err(missing("there is no such bucket")),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a conditional put spares what is there.
+    pub(super) async fn honours_conditions(&self) -> Result<bool, StoreError> {
+        if self.known_to_honour().is_none() {
+            self.check_here().await?;
+        }
+        Ok(self.known_to_honour().unwrap_or(true))
+    }
+
+    fn known_to_honour(&self) -> Option<bool> {
+        *self
+            .0
+            .honours_conditions
+            .lock()
+            .expect("nothing panics while it is locked")
     }
 
     /// How many slots there are; none: the account has no store here.
@@ -32,9 +60,15 @@ impl Bucket {
             return Ok(None);
         };
         let text = std::str::from_utf8(&marker.bytes).unwrap_or_default();
+        let is_honoured = !text.ends_with(UNCONDITIONAL);
+        *self
+            .0
+            .honours_conditions
+            .lock()
+            .expect("nothing panics while it is locked") = Some(is_honoured);
         let shares = text
             .strip_prefix(START)
-            .and_then(|rest| rest.strip_suffix('\n'))
+            .and_then(|rest| rest.lines().next())
             .and_then(|shares| shares.parse().ok())
             .filter(|shares| (1..=SHARES_MAX).contains(shares));
         match shares {
