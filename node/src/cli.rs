@@ -152,7 +152,7 @@ enum Command {
     /// How long would a grid like this keep my data: simulated years beside the formula
     Simulate(simulate::Args),
     /// Publish a folder as a web site or media library in an S3 bucket; needs no account
-    Publish(publishing::Args),
+    Publish(Box<publishing::Args>),
     /// Build shares anew that are lost; the daemon does it by itself
     Repair(repair::Args),
     /// Stop the daemon cleanly
@@ -229,7 +229,7 @@ fn run(cli: Cli, options: RenderOptions) -> Result<Exit, Failure> {
         Command::Man => return man::run(),
         Command::Demo(args) => return context::block_on(demo::run(args, options))?,
         Command::Simulate(args) => return simulate::run(&args, paths().ok().as_ref(), options),
-        Command::Publish(args) => return context::block_on(publishing::run(args, paths()?, options))?,
+        Command::Publish(args) => return context::block_on(publishing::run(*args, paths()?, options))?,
         _ => {}
     }
     let context = Context {

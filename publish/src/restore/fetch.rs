@@ -294,7 +294,7 @@ impl Write for Sink {
 }
 
 enum Decoder {
-    None(Sink),
+    None(Box<Sink>),
     Gzip(Box<flate2::write::MultiGzDecoder<Sink>>),
     Brotli(Box<brotli::DecompressorWriter<Sink>>),
 }
@@ -304,7 +304,7 @@ impl Decoder {
         match mark.and_then(|mark| mark.encoding.as_deref()) {
             Some("gzip") => Self::Gzip(Box::new(flate2::write::MultiGzDecoder::new(sink))),
             Some(_) => Self::Brotli(Box::new(brotli::DecompressorWriter::new(sink, BUFFER_BYTES))),
-            None => Self::None(sink),
+            None => Self::None(Box::new(sink)),
         }
     }
 
@@ -318,7 +318,7 @@ impl Decoder {
 
     fn finish(self) -> Result<Sink, FetchError> {
         match self {
-            Self::None(sink) => Ok(sink),
+            Self::None(sink) => Ok(*sink),
             Self::Gzip(decoder) => Ok(decoder.finish()?),
             Self::Brotli(mut decoder) => {
                 decoder.close()?;
