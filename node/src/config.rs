@@ -234,6 +234,9 @@ impl Config {
             if let Some(url) = &peer.url {
                 check_peer_url(url).map_err(|reason| format!("`peers.{name}.url`: {reason}"))?;
             }
+            if let Some(class) = &peer.storage_class {
+                check_storage_class(class).map_err(|reason| format!("`peers.{name}.storage_class`: {reason}"))?;
+            }
             if peer
                 .shares
                 .is_some_and(|shares| !(1..=u16::from(SHARES_MAX)).contains(&shares))
@@ -268,4 +271,14 @@ pub fn check_peer_url(url: &str) -> Result<(), String> {
         return Err(format!("`{url}` is neither dir:PATH nor s3://BUCKET[/PREFIX]"));
     }
     s3::Location::parse(url).map(drop).map_err(|error| error.to_string())
+}
+
+/// What is wrong with a storage class: from some, objects must be asked for hours ahead, so that no audit and no restore can read them.
+pub fn check_storage_class(class: &str) -> Result<(), String> {
+    match class {
+        "GLACIER" | "DEEP_ARCHIVE" => Err(format!(
+            "what lies in {class} cannot be read at once; use STANDARD, STANDARD_IA, GLACIER_IR or INTELLIGENT_TIERING"
+        )),
+        _ => Ok(()),
+    }
 }

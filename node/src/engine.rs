@@ -145,14 +145,17 @@ impl Engine {
         {
             return self.remove_member(name, whom, &sink).await;
         }
-        match &request {
-            Request::PeerAdd(peer) => self.prepare_peer(peer).await?,
-            Request::PeerSet {
-                name,
-                shares: Some(shares),
-                ..
-            } => self.resize_bucket(name, *shares).await?,
-            _ => {}
+        let request = match request {
+            Request::PeerAdd(peer) => Request::PeerAdd(self.prepare_peer(&peer).await?),
+            request => request,
+        };
+        if let Request::PeerSet {
+            name,
+            shares: Some(shares),
+            ..
+        } = &request
+        {
+            self.resize_bucket(name, *shares).await?;
         }
         if let Some(answer) = self.configure(&request)? {
             for message in answer {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use crate::client::time;
 use crate::error::Error;
+use crate::object_lock::Lock;
 
 /// What metadata's names begin with on the wire.
 const METADATA: &str = "x-amz-meta-";
@@ -36,6 +37,9 @@ pub struct Headers {
     pub storage_class: Option<String>,
     /// Where a web site endpoint sends browsers instead: a key with `/` in front, or a URL.
     pub redirect: Option<String>,
+    /// In buckets that have Object Lock.
+    #[serde(skip)]
+    pub lock: Option<Lock>,
     /// Names, without `x-amz-meta-` and in small letters, and their values: printable ASCII, 2 KiB together.
     pub metadata: BTreeMap<String, String>,
 }
@@ -72,6 +76,9 @@ impl Headers {
             let Some(value) = value else { continue };
             let value = HeaderValue::from_str(value).map_err(|_| wrong(name.as_str()))?;
             map.insert(name, value);
+        }
+        if let Some(lock) = self.lock {
+            lock.add_to(&mut map);
         }
         for (name, value) in &self.metadata {
             let full = HeaderName::from_bytes(format!("{METADATA}{name}").as_bytes()).map_err(|_| wrong(name))?;
@@ -129,6 +136,7 @@ impl Meta {
                 acl: None,
                 storage_class: amazon("x-amz-storage-class"),
                 redirect: amazon("x-amz-website-redirect-location"),
+                lock: Lock::from_map(map),
                 metadata: metadata.collect(),
             },
         }
@@ -149,6 +157,7 @@ pub(crate) fn unquoted(etag: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object_lock::LockMode;
 
     #[test]
     fn headers_come_back_as_they_were_sent() {
@@ -156,6 +165,10 @@ mod tests {
             content_type: Some("text/html; charset=utf-8".into()),
             cache_control: Some("max-age=60".into()),
             redirect: Some("/new.html".into()),
+            lock: Some(Lock {
+                mode: LockMode::Compliance,
+                until: "2026-11-22T01:02:03Z".parse().unwrap(),
+            }),
             metadata: [("mtime".to_owned(), "12.5".to_owned())].into(),
             ..Headers::default()
         };

@@ -111,6 +111,52 @@ pub(crate) struct Invalidation {
     pub id: String,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename = "ObjectLockConfiguration", rename_all = "PascalCase")]
+pub(crate) struct LockConfiguration {
+    pub object_lock_enabled: String,
+    rule: Option<LockRule>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct LockRule {
+    default_retention: Option<DefaultRetention>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DefaultRetention {
+    mode: Option<String>,
+}
+
+impl LockConfiguration {
+    /// Of the default rule.
+    pub fn mode(&self) -> Option<&str> {
+        self.rule.as_ref()?.default_retention.as_ref()?.mode.as_deref()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Versions {
+    #[serde(default)]
+    pub is_truncated: bool,
+    pub next_key_marker: Option<String>,
+    pub next_version_id_marker: Option<String>,
+    #[serde(rename = "DeleteMarker", default)]
+    pub delete_markers: Vec<VersionEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct VersionEntry {
+    pub key: String,
+    pub version_id: String,
+    #[serde(default)]
+    pub is_latest: bool,
+}
+
 /// Reads an answer.
 pub(crate) fn parse<T: DeserializeOwned>(answer: &Answer) -> Result<T, Error> {
     let wrong = |why: String| Error::Answer {

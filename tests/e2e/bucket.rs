@@ -10,16 +10,24 @@ use proto::id::DeviceId;
 use proto::keys::{DeviceCert, power};
 use proto::share_store::contract::{self, Fixture};
 use proto::share_store::{HeadStore, ShareStore, StoreError};
+use s3::Client;
 use tests::compare::assert_same;
 use tests::fixture::noise;
 use tests::grid::{Grid, Node};
 use tests::home::{Home, path_str};
 use tests::s3::{Kind, Server};
+use tests::s3_proxy::{Faults, S3Proxy};
 
+use crate::healing::{HASTY, small_source, wait_until};
+use crate::liars::audits;
 use crate::main_job::recover_and_restore;
-use crate::s3_client::client;
+use crate::s3_client::{client, client_at};
 
 fn bucket(server: &Server, fixture: &Fixture, quota: Option<u64>) -> Result<Bucket> {
+    bucket_at(&server.location(""), fixture, quota)
+}
+
+fn bucket_at(location: &str, fixture: &Fixture, quota: Option<u64>) -> Result<Bucket> {
     let device = fixture.keys().signing.clone();
     let id = DeviceId(device.verifying_key().to_bytes());
     let cert = DeviceCert::sign(&fixture.keys().signing, id, power::ALL, "device", 0);
@@ -28,8 +36,9 @@ fn bucket(server: &Server, fixture: &Fixture, quota: Option<u64>) -> Result<Buck
         storage_class: None,
         quota,
         bandwidth: Bandwidth::default(),
+        slots: 1,
     };
-    Ok(Bucket::new(client(server)?, fixture.keys().clone(), terms))
+    Ok(Bucket::new(client_at(location)?, fixture.keys().clone(), terms))
 }
 
 #[tokio::test]
@@ -137,6 +146,120 @@ async fn a_damaged_object_is_replaced_and_an_emptied_bucket_is_missed() -> Resul
     Ok(())
 }
 
+/// Keys of all objects whose keys contain this.
+async fn keys_with(client: &Client, part: &str) -> Result<Vec<Vec<u8>>> {
+    let objects = client.list(&Default::default()).await?.objects.into_iter();
+    let keys = objects.map(|object| object.key);
+    Ok(keys.filter(|key| String::from_utf8_lossy(key).contains(part)).collect())
+}
+
+#[tokio::test]
+async fn a_month_later_the_trash_is_gone_and_nothing_else() -> Result<()> {
+    let (dir, fixture) = (tempfile::tempdir()?, Fixture::new(1));
+    let server = Server::start(Kind::Moto, dir.path())?;
+    let proxy = S3Proxy::start(&server.at)?;
+    let bucket = bucket_at(&tests::s3::location("", &proxy.at), &fixture, None)?;
+    bucket.create(1).await?;
+    let slot = bucket.slot(0);
+    let mut ids = Vec::new();
+    for number in 0..3 {
+        let (id, share) = fixture.share(number);
+        slot.put(id, share).await?;
+        ids.push(id);
+    }
+    ids.sort();
+    slot.put_head(fixture.head(1)).await?;
+    slot.put_head(fixture.head(2)).await?;
+    // A note that nobody can read takes up its number and does no harm.
+    let client = client(&server)?;
+    slot.discard(vec![ids[0]]).await?;
+    let notes = keys_with(&client, "/t/").await?;
+    let damaged = String::from_utf8(notes[0].clone())?.replace("/t/00000000000000000001", "/t/00000000000000000002");
+    client
+        .put(
+            damaged.as_bytes(),
+            "damaged".into(),
+            &Default::default(),
+            &Default::default(),
+        )
+        .await?;
+    assert_eq!(slot.discard(vec![ids[1], ids[2]]).await, Ok(2));
+    assert_eq!(slot.recall(vec![ids[2]]).await, Ok(vec![ids[2]]));
+    assert_eq!(keys_with(&client, "/t/").await?.len(), 4);
+
+    const DAY_SECS: i64 = 86_400;
+    for (days, shares, notes, old_heads) in [(30, 3, 4, 1), (33, 1, 1, 0), (66, 1, 1, 0)] {
+        proxy.set(Faults {
+            later_secs: days * DAY_SECS,
+            ..Faults::default()
+        });
+        let expired = bucket.slot(0).expire().await?;
+        assert_eq!(
+            keys_with(&client, "/s/").await?.len(),
+            shares,
+            "day {days}: {expired:?}"
+        );
+        assert_eq!(keys_with(&client, "/t/").await?.len(), notes, "day {days}");
+        assert_eq!(keys_with(&client, "/o/").await?.len(), old_heads, "day {days}");
+    }
+    assert_eq!(bucket.slot(0).list(None, 9).await, Ok(vec![ids[2]]));
+    assert_eq!(slot.heads(fixture.account()).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_locked_is_found_again_when_it_was_deleted() -> Result<()> {
+    let (dir, fixture) = (tempfile::tempdir()?, Fixture::new(1));
+    let server = Server::start(Kind::Moto, dir.path())?;
+    let location = server.locked_location("")?;
+    let bucket = bucket_at(&location, &fixture, None)?;
+    bucket.create(1).await?;
+    let slot = bucket.slot(0);
+    let (id, share) = fixture.share(0);
+    slot.put(id, share.clone()).await?;
+    slot.put_head(fixture.head(1)).await?;
+    let client = client_at(&location)?;
+    let keys = keys_with(&client, "").await?;
+    let mut first = Vec::new();
+    for key in &keys {
+        let lock = client.head(key).await?.headers.lock.context("all is locked")?;
+        let days = lock.until.duration_since(jiff::Timestamp::now()).as_hours() / 24;
+        assert!((60..=61).contains(&days), "{} for {days} days", s3::shown(key));
+        first.push((key, lock));
+    }
+    // Somebody with this machine's credentials: nothing is destroyed, and all seems gone.
+    ensure!(client.delete(&keys).await?.is_empty());
+    let emptied = bucket_at(&location, &fixture, None)?;
+    assert_eq!(emptied.shares().await, Ok(None));
+    assert_eq!(emptied.reveal().await, Ok(keys.len() as u64));
+    assert_eq!(emptied.shares().await, Ok(Some(1)));
+    assert_eq!(emptied.slot(0).list(None, 9).await, Ok(vec![id]));
+    assert_eq!(emptied.slot(0).get(id, 0..9).await.as_deref(), Ok(&share.data[..9]));
+    assert_eq!(
+        emptied.slot(0).heads(fixture.account()).await,
+        Ok(vec![fixture.head(1)])
+    );
+
+    // A month later all is locked for longer, once.
+    let proxy = S3Proxy::start(&server.at)?;
+    let later = bucket_at(&location.replace(&server.at, &proxy.at), &fixture, None)?;
+    proxy.set(Faults {
+        later_secs: 31 * 86_400,
+        ..Faults::default()
+    });
+    assert_eq!(later.renew_locks(1).await, Ok(3), "marker, head and share");
+    assert_eq!(later.renew_locks(1).await, Ok(0));
+    for (key, before) in first {
+        let lock = client.head(key).await?.headers.lock.context("still locked")?;
+        assert!(
+            lock.until.duration_since(before.until).as_hours() / 24 >= 30,
+            "{}",
+            s3::shown(key)
+        );
+    }
+    Ok(())
+}
+
 fn make_source(source: &Path) -> Result<()> {
     for (folder, count, size) in [("small", 200, 3_000), ("photos", 12, 1_500_000)] {
         let folder = source.join(folder);
@@ -179,6 +302,8 @@ fn both_friends_or_the_bucket_may_be_lost() -> Result<()> {
     ])?;
     let again = owner.ok(["peer", "add", "cloud", &place, "--shares", "2"])?;
     assert_eq!(again.text("action"), "unchanged");
+    let fewer = owner.exits(2, ["peer", "add", "smaller", &place, "--shares", "1"])?;
+    assert!(fewer.stderr.contains("takes 2 shares"), "{}", fewer.stderr);
     let from = server.log()?.lines().count();
     let backup = owner.ok(["run", "--once", path_str(&source)?])?;
     assert_eq!(backup.last()["complete"], true, "{}", backup.last());
@@ -228,6 +353,50 @@ fn both_friends_or_the_bucket_may_be_lost() -> Result<()> {
     let target = dir.path().join("from-friends");
     recover_and_restore(&dir.path().join("blank2"), &words, &friends[0].address()?, &target)?;
     assert_same(&source, &target.join(source.strip_prefix("/")?))
+}
+
+#[tokio::test]
+async fn a_bucket_that_loses_and_corrupts_shares_is_found_by_audits_and_made_up_for() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = dir.path().join("source");
+    small_source(&source)?;
+    let server = Server::start(Kind::Moto, dir.path())?;
+    let settings: Vec<_> = HASTY
+        .iter()
+        .filter(|(key, _)| *key != "repair_interval")
+        .copied()
+        .collect();
+    let grid = Grid::start_with(dir.path(), 2, 1, &settings)?;
+    grid.owner.ok(["peer", "add", "cloud", &server.location("")])?;
+    grid.owner.ok(["run", "--once", path_str(&source)?])?;
+    // What happens after its first repair only audits find.
+    let _daemon = Node::start_as(&grid.owner, "run")?;
+    wait_until("a passed audit of the bucket", || {
+        audits(&grid.owner, "cloud").map(|(passed, _)| passed > 0)
+    })?;
+    let client = client(&server)?;
+    let shares = keys_with(&client, "/0/s/").await?;
+    let (dropped, corrupted) = (&shares[0], &shares[1]);
+    client.delete_one(dropped).await?;
+    let right = client.get(corrupted, None, 16 << 20).await?.bytes;
+    let mut wrong = right.to_vec();
+    wrong.iter_mut().step_by(4096).for_each(|byte| *byte ^= 1);
+    client
+        .put(corrupted, wrong.into(), &Default::default(), &Default::default())
+        .await?;
+    let took = wait_until("a failed audit of the bucket", || {
+        let (passed, done) = audits(&grid.owner, "cloud")?;
+        Ok(passed < done)
+    })?;
+    eprintln!(
+        "the bucket was found out after {:.1} s, audited every 3 s",
+        took.as_secs_f64()
+    );
+    wait_until("all is repaired", || Ok(grid.owner.say(["repair"])?.code == Some(0)))?;
+    grid.owner.ok(["check", "--read-data"])?;
+    assert_eq!(client.get(corrupted, None, 16 << 20).await?.bytes, right);
+    client.head(dropped).await?;
+    Ok(())
 }
 
 /// How long a node may take to look into the bucket.

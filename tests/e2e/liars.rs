@@ -12,7 +12,7 @@ use crate::healing::{HASTY, small_source, wait_until};
 use crate::main_job::recover_and_restore;
 
 /// Audits passed and done, of one peer.
-fn audits(owner: &Home, name: &str) -> Result<(u64, u64)> {
+pub fn audits(owner: &Home, name: &str) -> Result<(u64, u64)> {
     let said = owner.ok(["peer", "ls"])?;
     let peer = said.lines.iter().find(|line| line["name"] == name).context("a peer")?;
     let number = |value: &Value| value.as_u64().unwrap_or(0);

@@ -21,9 +21,13 @@ const KEYS_OF_KINDS: [&str; 8] = [
 ];
 
 pub fn client(server: &Server) -> Result<Client> {
+    client_at(&server.location(""))
+}
+
+pub fn client_at(location: &str) -> Result<Client> {
     let keys = Some((KEYS.0.to_owned(), KEYS.1.to_owned()));
     Ok(Client::new(
-        Location::parse(&server.location(""))?,
+        Location::parse(location)?,
         &Options {
             keys,
             ..Options::default()

@@ -94,11 +94,21 @@ impl Server {
 
     /// Asks moto something that our clients do not ask; answers head and body.
     pub fn raw(&self, method: &str, path: &str, service: &str, body: &str) -> Result<String> {
+        self.raw_with("", method, path, service, body)
+    }
+
+    /// Makes the bucket `locked` of moto's, which has Object Lock; answers the location of `prefix` in it.
+    pub fn locked_location(&self, prefix: &str) -> Result<String> {
+        self.raw_with("x-amz-bucket-object-lock-enabled: true\r\n", "PUT", "/locked", "s3", "")?;
+        Ok(location(prefix, &self.at).replacen("site", "locked", 1))
+    }
+
+    fn raw_with(&self, headers: &str, method: &str, path: &str, service: &str, body: &str) -> Result<String> {
         use std::io::{Read, Write};
         let mut stream = TcpStream::connect(&self.at)?;
         // By the scope of the signature moto tells services apart; it checks no signature.
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\nConnection: close\r\nAuthorization: AWS4-HMAC-SHA256 \
+            "{method} {path} HTTP/1.1\r\n{headers}Host: {}\r\nContent-Length: {}\r\nConnection: close\r\nAuthorization: AWS4-HMAC-SHA256 \
              Credential={}/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0\r\n\r\n{body}",
             self.at,
             body.len(),

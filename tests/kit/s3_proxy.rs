@@ -17,6 +17,8 @@ pub struct Faults {
     pub per_mille: u64,
     /// The server's clock is so far ahead; requests signed by another are refused as Amazon does.
     pub skew_secs: i64,
+    /// It is so much later there than when objects were put.
+    pub later_secs: i64,
     /// Requests whose first line contains this wait until it is taken away.
     pub hold: Option<String>,
 }
@@ -127,7 +129,7 @@ impl S3Proxy {
         let line = head.lines().next().unwrap_or_default().replace(" HTTP/1.1", "");
         let (faults, fate) = self.fate(&line);
         std::thread::sleep(faults.latency);
-        if let Some(refusal) = refused_clock(&head, faults.skew_secs) {
+        if let Some(refusal) = refused_clock(&head, faults.skew_secs + faults.later_secs) {
             return Ok(client.write_all(refusal.as_bytes())?);
         }
         match fate {
@@ -143,7 +145,7 @@ impl S3Proxy {
         server.read_to_end(&mut answer)?;
         let status = std::str::from_utf8(answer.get(9..12).unwrap_or_default())?.parse()?;
         self.lock().passed.push(Passed { line, status });
-        let answer = with_clock(answer, faults.skew_secs)?;
+        let answer = with_clock(answer, &faults)?;
         // Whoever is not there any more does not hear it.
         let _gone = match fate {
             Fate::CutAfter => Ok(()),
@@ -271,8 +273,8 @@ fn refused_clock(head: &str, skew_secs: i64) -> Option<String> {
 }
 
 /// The times of an answer, by the other clock.
-fn with_clock(answer: Vec<u8>, skew_secs: i64) -> Result<Vec<u8>> {
-    if skew_secs == 0 {
+fn with_clock(answer: Vec<u8>, faults: &Faults) -> Result<Vec<u8>> {
+    if faults.skew_secs == 0 && faults.later_secs == 0 {
         return Ok(answer);
     }
     let end = answer
@@ -283,15 +285,19 @@ fn with_clock(answer: Vec<u8>, skew_secs: i64) -> Result<Vec<u8>> {
     let mut lines = Vec::new();
     for line in head.split("\r\n") {
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
-        if ["date", "last-modified"].contains(&name.to_ascii_lowercase().as_str()) {
-            let time = jiff::fmt::rfc2822::parse(value.trim())?.timestamp();
-            lines.push(format!(
-                "{name}: {}",
-                http_date(time + jiff::SignedDuration::from_secs(skew_secs))?
-            ));
-        } else {
-            lines.push(line.to_owned());
-        }
+        let ahead = match name.to_ascii_lowercase().as_str() {
+            "date" => faults.skew_secs + faults.later_secs,
+            "last-modified" => faults.skew_secs,
+            _ => {
+                lines.push(line.to_owned());
+                continue;
+            }
+        };
+        let time = jiff::fmt::rfc2822::parse(value.trim())?.timestamp();
+        lines.push(format!(
+            "{name}: {}",
+            http_date(time + jiff::SignedDuration::from_secs(ahead))?
+        ));
     }
     ensure!(!lines.is_empty(), "an answer has lines");
     Ok([lines.join("\r\n").as_bytes(), &answer[end..]].concat())

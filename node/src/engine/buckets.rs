@@ -9,7 +9,7 @@ use s3::{Client, Location};
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey, Reach};
 
-use crate::config::{Config, PeerConfig};
+use crate::config::{Config, PeerConfig, check_storage_class};
 use crate::engine::Engine;
 use crate::failure::{Exit, Failure};
 use crate::peer::bucket::{Bucket, SHARES_MAX, Slot, Terms};
@@ -19,8 +19,6 @@ use crate::request::PeerAdd;
 pub(super) const S3: &str = "s3://";
 /// Where a peer's name in the database begins with this, the URL of a bucket follows, `#`, and the number of a slot.
 const SLOT: &str = "s3:";
-/// Storage classes whose objects must be asked for hours ahead: no audit and no restore could read them.
-const FROZEN: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
 /// The buckets in use, and the part of the config that each was made from.
 pub(super) type Buckets = Mutex<BTreeMap<String, (PeerConfig, Bucket)>>;
@@ -74,6 +72,7 @@ impl Engine {
             storage_class: peer.storage_class.clone(),
             quota: peer.quota.as_ref().map(|quota| quota.0),
             bandwidth: self.0.bandwidth.clone(),
+            slots: shares(peer),
         };
         let bucket = Bucket::new(client, self.0.home.account.clone(), terms);
         let used = self.0.db.read(|conn| {
@@ -86,40 +85,70 @@ impl Engine {
         Ok(bucket)
     }
 
-    /// Makes the store of a new bucket peer, or finds it; says what it lacks.
-    pub(super) async fn prepare_bucket(&self, peer: &PeerAdd) -> Result<(), Failure> {
-        if let Some(class) = &peer.storage_class
-            && FROZEN.contains(&class.as_str())
-        {
-            return Err(
-                Failure::new(Exit::Usage, format!("What lies in {class} cannot be read at once"))
-                    .hint("use STANDARD, STANDARD_IA, GLACIER_IR or INTELLIGENT_TIERING"),
-            );
+    /// Makes the store of a new bucket peer, or finds it: the request with as many shares as it takes.
+    pub(super) async fn prepare_bucket(&self, peer: &PeerAdd) -> Result<PeerAdd, Failure> {
+        if let Some(class) = &peer.storage_class {
+            check_storage_class(class).map_err(|reason| Failure::new(Exit::Usage, reason))?;
         }
-        let config = PeerConfig {
+        check_shares(peer.shares)?;
+        let asked = PeerConfig {
             url: Some(peer.url.clone()),
             endpoint: peer.endpoint.clone(),
             region: peer.region.clone(),
-            shares: peer.shares,
             ..PeerConfig::default()
         };
-        check_shares(peer.shares)?;
-        let bucket = self.make_bucket(&config)?;
-        let there = bucket.shares().await.map_err(|error| failed(&peer.url, &error))?;
-        // Fewer than there are would hide what lies in the others.
-        let wanted = shares(&config).max(there.filter(|_| peer.shares.is_none()).unwrap_or(0));
-        bucket.create(wanted).await.map_err(|error| failed(&peer.url, &error))
+        let known = self.config().peers.get(&peer.name).cloned();
+        let known = known.filter(|known| known.url == asked.url);
+        let bucket = self.make_bucket(known.as_ref().unwrap_or(&asked))?;
+        let there = self.slots_there(&peer.url, &bucket).await?;
+        let wanted = match &known {
+            // What the config says of it already stays.
+            Some(known) => u16::from(shares(known).max(there.unwrap_or(1))),
+            None => peer.shares.or(there.map(u16::from)).unwrap_or(1),
+        };
+        // A new one is asked again what it can do.
+        let there = there.filter(|there| known.is_some() || wanted < u16::from(*there));
+        self.grow(&peer.url, &bucket, there, wanted).await?;
+        Ok(PeerAdd {
+            shares: Some(wanted).filter(|wanted: &u16| *wanted > 1),
+            ..peer.clone()
+        })
     }
 
     /// Tells a bucket how many shares it takes from now on.
     pub(super) async fn resize_bucket(&self, name: &str, wanted: u16) -> Result<(), Failure> {
         check_shares(Some(wanted))?;
-        let config = self.config();
-        let Some(bucket) = config.peers.get(name).and_then(|peer| self.bucket(name, peer)) else {
-            return Ok(());
-        };
-        let bucket = bucket?;
-        bucket.create(wanted as u8).await.map_err(|error| failed(name, &error))
+        match self.buckets().into_iter().find(|(bucket, ..)| bucket == name) {
+            Some((_, bucket, there)) => self.grow(name, &bucket, Some(there), wanted).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn grow(&self, place: &str, bucket: &Bucket, there: Option<u8>, wanted: u16) -> Result<(), Failure> {
+        match there {
+            Some(there) if wanted < u16::from(there) => Err(Failure::new(
+                Exit::Usage,
+                format!("{place} takes {there} shares of a pack, and what lies there cannot be put into {wanted}"),
+            )
+            .hint(format!(
+                "say --shares {there} or more, or use another prefix of the bucket"
+            ))),
+            Some(there) if wanted == u16::from(there) => Ok(()),
+            _ => {
+                let shares = u8::try_from(wanted).unwrap_or(SHARES_MAX);
+                bucket.create(shares).await.map_err(|error| failed(place, &error))
+            }
+        }
+    }
+
+    /// How many slots a bucket has. What somebody hid in spite of its locks is brought back first.
+    async fn slots_there(&self, place: &str, bucket: &Bucket) -> Result<Option<u8>, Failure> {
+        let failed = |error| failed(place, &error);
+        let revealed = bucket.reveal().await.map_err(failed)?;
+        if revealed > 0 {
+            tracing::warn!("{revealed} objects in {place} had been deleted, and their locks brought them back");
+        }
+        bucket.shares().await.map_err(failed)
     }
 
     /// A bucket with a store of this account: its slots, what the config is to say of it, and what it knows of the grid.
@@ -132,8 +161,7 @@ impl Engine {
             ..PeerConfig::default()
         };
         let bucket = self.make_bucket(&config)?;
-        let there = bucket.shares().await.map_err(|error| failed(place, &error))?;
-        let Some(there) = there else {
+        let Some(there) = self.slots_there(place, &bucket).await? else {
             return Err(
                 Failure::new(Exit::Failed, format!("{location} has no store of this account"))
                     .hint("name the bucket and prefix that were added as a peer, with their endpoint (?endpoint=URL)"),
@@ -163,9 +191,14 @@ impl Engine {
         buckets.collect()
     }
 
-    /// Ends the trash of buckets, which have no node of their own.
-    pub(super) async fn expire_buckets(&self) {
+    /// Ends the trash of buckets, which have no node of their own, and locks anew what they keep.
+    pub(super) async fn keep_buckets(&self) {
         for (name, bucket, shares) in self.buckets() {
+            match bucket.renew_locks(shares).await {
+                Ok(0) => {}
+                Ok(locked) => tracing::info!(name, locked, "objects of a bucket were locked anew"),
+                Err(error) => tracing::warn!("The locks in {name} were not renewed: {error}"),
+            }
             for slot in 0..shares {
                 match bucket.slot(slot).expire().await {
                     Ok(expired) if expired.shares > 0 => tracing::info!(name, ?expired, "trash of a bucket"),

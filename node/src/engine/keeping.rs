@@ -11,7 +11,7 @@ use crate::output::Sink;
 /// Time between two rounds. Chosen: days are what counts, and a round over an empty trash costs next to nothing.
 const ROUND: Duration = Duration::from_secs(3_600);
 
-/// Rounds between two looks at the trash of buckets, each of which costs a request.
+/// Rounds between two looks at the trash and the locks of buckets, each of which costs requests.
 const BUCKET_ROUNDS: u32 = 24;
 
 impl Engine {
@@ -22,7 +22,7 @@ impl Engine {
             self.expire().await;
             self.expire_folders().await;
             if rounds % BUCKET_ROUNDS == 0 {
-                self.expire_buckets().await;
+                self.keep_buckets().await;
             }
             rounds = rounds.wrapping_add(1);
             self.tell_buckets().await;

@@ -144,8 +144,9 @@ impl Engine {
         join_all(probes).await.into_iter().flatten().collect()
     }
 
-    /// Makes the folder or bucket of a new peer a store, so that later an unmounted disk is told from an empty one.
-    pub(super) async fn prepare_peer(&self, peer: &PeerAdd) -> Result<(), Failure> {
+    /// Makes the folder or bucket of a new peer a store, so that later an unmounted disk is told from an empty one; the request as it
+    /// is to be carried out then.
+    pub(super) async fn prepare_peer(&self, peer: &PeerAdd) -> Result<PeerAdd, Failure> {
         check_peer_url(&peer.url).map_err(|reason| Failure::new(Exit::Usage, reason))?;
         let Some(path) = peer.url.strip_prefix(DIR).map(Path::new) else {
             return self.prepare_bucket(peer).await;
@@ -157,7 +158,8 @@ impl Engine {
             );
         }
         let opened = FolderStore::open(path, self.0.home.account.account_id(), peer.quota);
-        opened.map(drop).map_err(|error| Failure::from_error(&error))
+        opened.map_err(|error| Failure::from_error(&error))?;
+        Ok(peer.clone())
     }
 
     pub(super) async fn list_peers(&self, sink: &Sink) -> Result<Exit, Failure> {

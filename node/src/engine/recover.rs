@@ -108,10 +108,14 @@ impl Engine {
                     (name, peer)
                 }
             };
-            let name: String = name
+            let mut name: String = name
                 .chars()
                 .map(|c| if c.is_alphanumeric() { c } else { '-' })
                 .collect();
+            let peers = &file.config().peers;
+            while peers.get(&name).is_some_and(|there| there.url != peer.url) {
+                name.push('-');
+            }
             let shares = peer.shares.map(|shares| shares.to_string());
             let fields = [
                 ("url", peer.url),

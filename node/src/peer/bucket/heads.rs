@@ -6,7 +6,7 @@ use proto::id::{AccountId, DeviceId};
 use proto::share_store::StoreError;
 use s3::{Condition, Listed};
 
-use super::{Slot, keys};
+use super::{Bucket, Slot, keys};
 use crate::engine::clock;
 
 /// Most heads that are read at once.
@@ -25,6 +25,7 @@ impl Slot {
             return Err(refused("The head belongs to another account".into()));
         }
         let key = self.bucket.0.keys.head(self.number, head.device());
+        let headers = Bucket::headers(&self.bucket.ready().await?);
         for _ in 0..ATTEMPTS_MAX {
             let held = self.bucket.read(&key, HEAD_BYTES as u64 + 1).await?;
             let condition = match &held {
@@ -44,7 +45,7 @@ impl Slot {
                 None => Condition::Absent,
             };
             let client = &self.bucket.0.client;
-            let put = client.put(&key, encoded.clone(), &Default::default(), &condition).await;
+            let put = client.put(&key, encoded.clone(), &headers, &condition).await;
             if !matches!(put, Err(s3::Error::Changed(_))) {
                 return self.bucket.heard(put).map(drop);
             }
@@ -61,8 +62,8 @@ impl Slot {
             .0
             .keys
             .old_head(self.number, clock::now_secs() / DAY_SECS, device);
-        let client = &self.bucket.0.client;
-        match client.put(&key, head, &Default::default(), &Condition::Absent).await {
+        let headers = Bucket::headers(&self.bucket.ready().await?);
+        match self.bucket.0.client.put(&key, head, &headers, &Condition::Absent).await {
             Err(s3::Error::Changed(_)) => Ok(()),
             put => self.bucket.heard(put).map(drop),
         }

@@ -32,6 +32,16 @@ impl Keys {
         self.own("roster")
     }
 
+    /// When locks were renewed.
+    pub(super) fn renewed(&self) -> Vec<u8> {
+        self.own("locked")
+    }
+
+    /// What all of them begin with, but those of the grid.
+    pub(super) fn all(&self) -> Vec<u8> {
+        self.own("")
+    }
+
     /// What all keys of a slot's shares begin with.
     pub(super) fn shares(&self, slot: u8) -> Vec<u8> {
         self.own(&format!("{slot}/s/"))

@@ -31,12 +31,8 @@ impl Bucket {
                 reason: format!("the system gives no randomness: {error}"),
             })?;
             let sealed = Bytes::from(keys.seal_to_reader(CONTEXT, &records.encode(), ephemeral));
-            let put = self
-                .0
-                .client
-                .put(&key, sealed, &Default::default(), &Condition::Always)
-                .await;
-            self.heard(put)?;
+            let headers = Self::headers(&self.nature().await?);
+            self.heard(self.0.client.put(&key, sealed, &headers, &Condition::Always).await)?;
         }
         Ok(())
     }

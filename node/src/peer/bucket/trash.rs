@@ -4,7 +4,7 @@
 //! its discard is not in the trash. Notes are only ever added, each by a conditional put under the next number, and removed from
 //! the oldest on, with what they gave up: so every step may be cut off and repeated.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
@@ -15,7 +15,7 @@ use proto::id::ShareId;
 use proto::keys::{DeviceCert, power};
 use proto::share_store::StoreError;
 use proto::wire::share::IDS_MAX;
-use s3::{Condition, Listed};
+use s3::{Condition, Headers, Listed, Meta};
 
 use super::{Slot, keys};
 use crate::engine::clock;
@@ -69,6 +69,17 @@ struct Note {
     ids: Vec<ShareId>,
 }
 
+impl Note {
+    /// A note that says nothing. Its number is taken all the same.
+    fn nothing(modified: Option<Timestamp>) -> Self {
+        Self {
+            modified,
+            discard: None,
+            ids: Vec::new(),
+        }
+    }
+}
+
 impl Trash {
     pub(super) fn is_known(&self) -> bool {
         self.is_known
@@ -102,15 +113,21 @@ impl Trash {
         self.notes.insert(number, note);
     }
 
-    /// Keeps the notes that are still there.
-    fn retain(&mut self, there: &BTreeSet<u64>) {
+    /// Keeps the notes with numbers that are wanted, and counts anew.
+    fn retain(&mut self, is_wanted: impl Fn(u64) -> bool) {
         let notes = std::mem::take(&mut self.notes);
         self.trashed.clear();
         for (number, note) in notes {
-            if there.contains(&number) {
+            if is_wanted(number) {
                 self.add(number, note);
             }
         }
+    }
+
+    /// The oldest note but the newest: the next one counts on from that.
+    fn oldest(&self) -> Option<(u64, &Note)> {
+        let (number, note) = self.notes.first_key_value().filter(|_| self.notes.len() > 1)?;
+        Some((*number, note))
     }
 
     /// Hash of the last discard; zeros if there is none.
@@ -125,35 +142,34 @@ impl Trash {
 
 impl Slot {
     /// Reads the notes that are not known yet. The endpoint's time.
-    pub(super) async fn load_trash(&self) -> Result<Option<Timestamp>, StoreError> {
+    async fn load_trash(&self, trash: &mut Trash) -> Result<Option<Timestamp>, StoreError> {
         let prefix = self.bucket.0.keys.notes(self.number);
         let (listed, now) = self.bucket.list(prefix, Vec::new(), usize::MAX).await?;
         let numbered = listed
             .into_iter()
             .filter_map(|object| Some((keys::last(&object.key)?.parse::<u64>().ok()?, object)));
         let there: BTreeMap<u64, _> = numbered.collect();
-        let mut trash = self.trash.lock().await;
-        let known: BTreeSet<u64> = trash.notes.keys().copied().collect();
-        let unknown = there.iter().filter(|(number, _)| !known.contains(number));
-        let unknown: Vec<_> = unknown.map(|(number, object)| (*number, object.clone())).collect();
-        let reads = unknown
-            .into_iter()
-            .map(|(number, object)| self.read_note(number, object));
-        let read: Vec<(u64, Option<Note>)> = stream::iter(reads).buffered(ASKS_MAX).try_collect().await?;
+        let unknown = there.iter().filter(|(number, _)| !trash.notes.contains_key(number));
+        let reads = unknown.map(|(number, object)| self.read_note(*number, object));
+        let reads: Vec<_> = reads.collect();
+        let read: Vec<_> = stream::iter(reads).buffered(ASKS_MAX).try_collect().await?;
         for (number, note) in read {
-            match note {
-                Some(note) => drop(trash.notes.insert(number, note)),
-                None => tracing::error!(number, "A note about given up shares is damaged: what it names stays"),
-            }
+            trash.notes.extend(note.map(|note| (number, note)));
         }
-        trash.retain(&there.into_keys().collect());
+        trash.retain(|number| there.contains_key(&number));
         trash.is_known = true;
         Ok(now)
     }
 
-    async fn read_note(&self, number: u64, object: Listed) -> Result<(u64, Option<Note>), StoreError> {
+    async fn read_note(&self, number: u64, object: &Listed) -> Result<(u64, Option<Note>), StoreError> {
         let read = self.bucket.read(&object.key, NOTE_BYTES_MAX).await?;
-        Ok((number, read.and_then(|read| parse(&read.bytes, object.modified))))
+        let note = read.map(|read| {
+            parse(&read.bytes, object.modified).unwrap_or_else(|| {
+                tracing::error!(number, "A note about given up shares is damaged: what it names stays");
+                Note::nothing(object.modified)
+            })
+        });
+        Ok((number, note))
     }
 
     /// Puts shares into the trash; how many were not there already.
@@ -163,9 +179,10 @@ impl Slot {
         if ids.is_empty() {
             return Ok(0);
         }
-        self.load_trash().await?;
-        let before = self.trash.lock().await.trashed.len();
-        self.write(&ids, |trash| {
+        let mut trash = self.trash.lock().await;
+        self.load_trash(&mut trash).await?;
+        let before = trash.trashed.len();
+        self.write(&mut trash, &ids, |trash| {
             let order = Order {
                 holder: NO_HOLDER,
                 number: trash.next(),
@@ -175,137 +192,129 @@ impl Slot {
             Some(Discard::sign(&signer.device, &signer.cert, order, &ids))
         })
         .await?;
-        Ok((self.trash.lock().await.trashed.len() - before) as u32)
+        Ok((trash.trashed.len().saturating_sub(before)) as u32)
     }
 
     /// Takes those of `ids` out of the trash that are in it.
     pub(super) async fn take_out(&self, ids: &[ShareId]) -> Result<(), StoreError> {
-        if !self.trash.lock().await.is_known {
-            self.load_trash().await?;
+        let mut trash = self.trash.lock().await;
+        if !trash.is_known {
+            self.load_trash(&mut trash).await?;
         }
-        let trash = self.trash.lock().await;
-        let back: Vec<ShareId> = ids
-            .iter()
-            .copied()
-            .filter(|id| trash.trashed.contains_key(id))
-            .collect();
-        drop(trash);
+        let back = ids.iter().copied().filter(|id| trash.trashed.contains_key(id));
+        let back: Vec<ShareId> = back.collect();
         match back.is_empty() {
             true => Ok(()),
-            false => self.write(&back, |_| None).await,
+            false => self.write(&mut trash, &back, |_| None).await,
         }
     }
 
     /// As `take_out`, of shares that may be gone; those that are kept now.
     pub(super) async fn recall_shares(&self, ids: &[ShareId]) -> Result<Vec<ShareId>, StoreError> {
-        let asks: Vec<_> = ids.iter().map(|id| self.is_there(*id)).collect();
-        let held: Vec<Option<ShareId>> = stream::iter(asks).buffered(ASKS_MAX).try_collect().await?;
-        let held: Vec<ShareId> = held.into_iter().flatten().collect();
+        let held: Vec<ShareId> = self.look_at(ids).await?.into_iter().map(|(id, _)| id).collect();
         self.take_out(&held).await?;
         Ok(held)
     }
 
-    async fn is_there(&self, id: ShareId) -> Result<Option<ShareId>, StoreError> {
-        let head = self.bucket.0.client.head(&self.share_key(id)).await;
-        match self.bucket.heard(head) {
-            Ok(_) => Ok(Some(id)),
-            Err(StoreError::NotFound) => Ok(None),
-            Err(error) => Err(error),
-        }
+    /// Those of the shares that are there, whether in the trash or not.
+    async fn look_at(&self, ids: &[ShareId]) -> Result<Vec<(ShareId, Meta)>, StoreError> {
+        let bucket = &self.bucket;
+        let ask = |id: ShareId| async move {
+            match bucket.heard(bucket.0.client.head(&self.share_key(id)).await) {
+                Ok(meta) => Ok(Some((id, meta))),
+                Err(StoreError::NotFound) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let asks: Vec<_> = ids.iter().map(|id| ask(*id)).collect();
+        let there: Vec<_> = stream::iter(asks).buffered(ASKS_MAX).try_collect().await?;
+        Ok(there.into_iter().flatten().collect())
+    }
+
+    /// Learns what other devices gave up or took back.
+    pub(super) async fn refresh_trash(&self) -> Result<(), StoreError> {
+        let mut trash = self.trash.lock().await;
+        self.load_trash(&mut trash).await.map(drop)
     }
 
     /// As `list`, of the shares in the trash.
     pub(super) async fn list_given_up(&self, after: Option<ShareId>, limit: u32) -> Result<Vec<ShareId>, StoreError> {
         if after.is_none() {
-            self.load_trash().await?;
+            self.refresh_trash().await?;
         }
         let trash = self.trash.lock().await;
         let ids = trash.trashed.keys().filter(|id| after.is_none_or(|after| **id > after));
         Ok(ids.copied().take(limit as usize).collect())
     }
 
-    /// Removes for good what was given up long enough ago.
+    /// Removes for good what was given up long enough ago, and heads that were replaced by then.
     pub async fn expire(&self) -> Result<Expired, StoreError> {
         self.bucket.0.terms.signer.check()?;
         let mut expired = Expired::default();
-        let Some(now) = self.load_trash().await? else {
+        // Nothing is recalled meanwhile, at least not from here.
+        let mut trash = self.trash.lock().await;
+        let Some(now) = self.load_trash(&mut trash).await? else {
             return Ok(expired);
         };
-        loop {
-            let trash = self.trash.lock().await;
-            // The newest note stays: the next one counts on from it.
-            let oldest = (trash.notes.len() > 1).then(|| trash.notes.first_key_value()).flatten();
-            let due = oldest.filter(|(_, note)| {
-                note.modified
-                    .is_some_and(|modified| now.duration_since(modified) > TRASH_TIME)
-            });
-            let Some((&number, note)) = due else { return Ok(expired) };
-            let ids = note.ids.iter().copied();
-            let gone: Vec<ShareId> = ids.filter(|id| trash.trashed.get(id) == Some(&number)).collect();
-            let given_up = note.modified;
-            drop(trash);
-            self.remove_for_good(&gone, given_up, &mut expired).await?;
+        while let Some((number, note)) = trash.oldest().filter(|(_, note)| is_over(note.modified, now)) {
+            let gone = note.ids.iter().copied();
+            let gone: Vec<ShareId> = gone.filter(|id| trash.trashed.get(id) == Some(&number)).collect();
+            self.remove_for_good(&gone, note.modified, &mut expired).await?;
             let key = self.bucket.0.keys.note(self.number, number);
             self.bucket.heard(self.bucket.0.client.delete_one(&key).await)?;
-            let mut trash = self.trash.lock().await;
-            let left = trash.notes.keys().copied().filter(|left| *left != number).collect();
-            trash.retain(&left);
+            trash.retain(|left| left != number);
         }
+        drop(trash);
+        let old = self
+            .bucket
+            .list(self.bucket.0.keys.old_heads(self.number), Vec::new(), usize::MAX);
+        let old = old.await?.0.into_iter().filter(|head| is_over(head.modified, now));
+        self.delete(&old.map(|head| head.key).collect::<Vec<_>>()).await?;
+        Ok(expired)
     }
 
-    /// Deletes those of `ids`, ascending, whose objects are no younger than that.
+    /// Deletes those of `ids` whose objects are no younger than that.
     async fn remove_for_good(
         &self,
         ids: &[ShareId],
         given_up: Option<Timestamp>,
         expired: &mut Expired,
     ) -> Result<(), StoreError> {
-        let (Some(first), Some(given_up)) = (ids.first(), given_up) else {
-            return Ok(());
-        };
-        let wanted: BTreeSet<&ShareId> = ids.iter().collect();
-        let mut start_after = self.share_key(*first);
-        // The first one itself, too: nothing lies between it without its last digit and it but shares.
-        start_after.pop();
-        let prefix = self.bucket.0.keys.shares(self.number);
-        loop {
-            let page = self.bucket.list(prefix.clone(), start_after, 1000).await?.0;
-            let Some(last) = page.last().map(|last| last.key.clone()) else {
-                return Ok(());
-            };
-            let doomed = page.iter().filter(|object| {
-                keys::id_of(&object.key).is_some_and(|id| wanted.contains(&id))
-                    && object.modified.is_some_and(|put| put <= given_up)
-            });
-            let (keys, bytes): (Vec<_>, Vec<_>) = doomed.map(|object| (object.key.clone(), object.bytes)).unzip();
-            let failed = self.bucket.heard(self.bucket.0.client.delete(&keys).await)?;
-            if let Some(failed) = failed.into_iter().next() {
-                return Err(super::store_error(failed.error));
-            }
-            let bytes: u64 = bytes.iter().sum();
-            expired.shares += keys.len() as u64;
-            expired.bytes += bytes;
-            self.bucket.count(|used| used.saturating_sub(bytes));
-            if ids.last().is_none_or(|last_id| self.share_key(*last_id) <= last) || page.len() < 1000 {
-                return Ok(());
-            }
-            start_after = last;
+        let doomed = self.look_at(ids).await?.into_iter();
+        let doomed = doomed.filter(|(_, meta)| meta.modified.is_some_and(|put| Some(put) <= given_up));
+        let (keys, bytes): (Vec<_>, Vec<_>) = doomed.map(|(id, meta)| (self.share_key(id), meta.bytes)).unzip();
+        self.delete(&keys).await?;
+        let bytes: u64 = bytes.iter().sum();
+        expired.shares += keys.len() as u64;
+        expired.bytes += bytes;
+        self.bucket.count(|used| used.saturating_sub(bytes));
+        Ok(())
+    }
+
+    async fn delete(&self, keys: &[Vec<u8>]) -> Result<(), StoreError> {
+        let failed = self.bucket.heard(self.bucket.0.client.delete(keys).await)?;
+        match failed.into_iter().next() {
+            Some(failed) => Err(super::store_error(failed.error)),
+            None => Ok(()),
         }
     }
 
     /// Adds a note; another device may take the number first.
-    async fn write(&self, ids: &[ShareId], sign: impl Fn(&Trash) -> Option<Discard>) -> Result<(), StoreError> {
+    async fn write(
+        &self,
+        trash: &mut Trash,
+        ids: &[ShareId],
+        sign: impl Fn(&Trash) -> Option<Discard>,
+    ) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS_MAX {
-            let trash = self.trash.lock().await;
-            let (number, discard) = (trash.next(), sign(&trash));
-            drop(trash);
+            let (number, discard) = (trash.next(), sign(trash));
             let encoded = discard.as_ref().map(Discard::encode).unwrap_or_default();
             let length = (encoded.len() as u16).to_le_bytes();
             let body = Bytes::from([&length[..], &encoded, &write_ids(ids)].concat());
             let key = self.bucket.0.keys.note(self.number, number);
             let client = &self.bucket.0.client;
             let put = client
-                .put(&key, body.clone(), &Default::default(), &Condition::Absent)
+                .put(&key, body.clone(), &Headers::default(), &Condition::Absent)
                 .await;
             let is_ours = match put {
                 Err(s3::Error::Changed(_)) => {
@@ -315,7 +324,7 @@ impl Slot {
                 }
                 put => self.bucket.heard(put).map(|_| true)?,
             };
-            self.load_trash().await?;
+            self.load_trash(trash).await?;
             if is_ours {
                 return Ok(());
             }
@@ -324,6 +333,11 @@ impl Slot {
             retry_after: std::time::Duration::from_secs(1),
         })
     }
+}
+
+/// Whether what was put then has waited long enough.
+fn is_over(put: Option<Timestamp>, now: Timestamp) -> bool {
+    put.is_some_and(|put| now.duration_since(put) > TRASH_TIME)
 }
 
 /// A note, unless it is damaged.
