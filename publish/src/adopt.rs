@@ -37,7 +37,7 @@ pub fn adopt(options: &Options, client: &s3::Client) -> Result<u64, PublishError
             state: State::Sure,
             stat: contents.stat,
             hash: *blake3::hash(&contents.bytes).as_bytes(),
-            etag: source::etag(&contents.bytes),
+            etag: s3::etag_of(&contents.bytes),
             version: None,
             headers: wish.headers_hash(),
             compress: wish.compress,

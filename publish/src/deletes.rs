@@ -1,7 +1,7 @@
 //! The last part of a run: objects without a file are deleted, if they are ours and not too many.
 
 use futures::{StreamExt, TryStreamExt, stream};
-use s3::{Doomed, Error, shown};
+use s3::{Client, Doomed, Error, shown};
 
 use crate::error::PublishError;
 use crate::event::{Drift, Event};
@@ -62,7 +62,9 @@ impl Run<'_> {
                 etag: Some(dead.etag).filter(|etag| is_conditional && !etag.is_empty()),
             });
             let doomed: Vec<_> = doomed.collect();
-            lock.guard(self.client.delete_these(&doomed)).await?
+            let doomed = &doomed;
+            lock.write(|client: Client| async move { client.delete_these(doomed).await })
+                .await?
         };
         self.index.bury(&keys)?;
         let is_failed = |key: &[u8]| failed.iter().any(|failed| failed.key == key);

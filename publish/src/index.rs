@@ -27,7 +27,7 @@ pub(crate) use pending::{Audience, Change, Listener};
 /// `application_id`: "gbpb".
 const APPLICATION_ID: i32 = 0x6762_7062;
 /// Version of the schema.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 /// Rows read at once: few enough to be nothing, enough that a query a page costs nothing.
 const PAGE_ROWS: usize = 1000;
 /// Page cache, in KiB. Chosen: sequential reading needs none, and a run has 64 MiB for everything.
@@ -316,11 +316,13 @@ fn prepare(connection: &mut Connection, path: &Path, bucket: &str) -> Result<boo
             tx.pragma_update(None, "user_version", 1)?;
             tx.commit()?;
         }
-        if version < 2 {
-            let tx = connection.transaction()?;
-            tx.execute_batch(memory::TABLE)?;
-            tx.pragma_update(None, "user_version", 2)?;
-            tx.commit()?;
+        for (next, sql) in [(2, memory::TABLE), (3, memory::IS_TIMED)] {
+            if version < next {
+                let tx = connection.transaction()?;
+                tx.execute_batch(sql)?;
+                tx.pragma_update(None, "user_version", next)?;
+                tx.commit()?;
+            }
         }
         connection.execute_batch(listing::TABLES)?;
         connection.execute_batch(pending::TABLES)?;

@@ -2,15 +2,15 @@
 //!
 //! It is taken right before the first request that changes something, renewed meanwhile, and given back. A holder whose lease
 //! has run out, by a clock that also counts while the machine sleeps, sends nothing more: [`Lock::guard`] looks before every
-//! step of a request. What is on its way by then loses because it is conditional. docs/decisions/0020-publish-lock.md goes
-//! through the interleavings.
+//! step of a request. What is on its way by then is refused by the endpoint because it comes after the lease
+//! ([`Lock::write`]), or loses because it is conditional. docs/decisions/0020-publish-lock.md goes through the interleavings.
 //!
 //! Leaves out: which request has which condition (`worker`, `plan`).
 
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -23,15 +23,14 @@ use crate::index::{Index, IndexError, Memory};
 use crate::options::{LockMode, LockOptions};
 
 mod document;
+mod lease;
 mod take;
 
 pub(crate) use document::{Document, NAME, is_lock};
+use lease::{Lease, now_ms};
 
 /// Renewals in a lease: two may fail.
 const BEATS_PER_LEASE: u32 = 3;
-/// A request that was signed while a lease ran is refused by the endpoint when it arrives so much later: 15 minutes
-/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html>), and one for clocks. In seconds.
-const LATE_SECS: i64 = 16 * 60;
 /// Longest wait for giving the lock back.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
 
@@ -56,6 +55,9 @@ pub enum LockError {
     /// Another publisher has it now, or may have it.
     #[error("The lock in the bucket was lost ({0}); nothing more was sent, and the next run lists and repairs")]
     Lost(&'static str),
+    /// A request came too late, was made once more after the lock was renewed, and came too late again.
+    #[error("{0} twice; a longer --lease helps slow lines")]
+    Late(Error),
     /// `--lock require`, and the endpoint cannot.
     #[error("The endpoint ignores conditions, so that no lock is safe there (--lock auto makes do with what it has)")]
     Unconditional,
@@ -107,28 +109,14 @@ struct Inner {
     /// Not needed: a dry run, or nobody wants it.
     is_off: bool,
     state: Mutex<State>,
-    /// Requests may be sent until then, in milliseconds of [`now_ms`].
-    until_ms: AtomicI64,
+    lease: Arc<Lease>,
     is_open: AtomicBool,
     is_conditional: AtomicBool,
+    /// The endpoint refuses what comes after the time that it was signed for.
+    is_timed: AtomicBool,
     /// The bucket was listed since the lock was taken.
     is_listed: AtomicBool,
     lost: CancellationToken,
-}
-
-/// Milliseconds of a clock that goes on while the machine sleeps.
-fn now_ms() -> i64 {
-    #[cfg(target_os = "linux")]
-    let clock = rustix::time::ClockId::Boottime;
-    // On macOS this one goes on in sleep.
-    #[cfg(not(target_os = "linux"))]
-    let clock = rustix::time::ClockId::Monotonic;
-    let now = rustix::time::clock_gettime(clock);
-    now.tv_sec * 1000 + now.tv_nsec / 1_000_000
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Lock {
@@ -141,9 +129,10 @@ impl Lock {
             is_off: dry_run || options.mode == LockMode::None,
             options,
             state: Mutex::new(State::Free),
-            until_ms: AtomicI64::new(i64::MAX),
+            lease: Arc::new(Lease::new()),
             is_open: AtomicBool::new(false),
             is_conditional: AtomicBool::new(false),
+            is_timed: AtomicBool::new(false),
             is_listed: AtomicBool::new(false),
             lost: CancellationToken::new(),
         }))
@@ -197,12 +186,29 @@ impl Lock {
         let mut lost = pin!(self.0.lost.cancelled());
         std::future::poll_fn(|context| {
             // First the clock: this process may have stood still since it last looked.
-            if now_ms() >= self.0.until_ms.load(Ordering::Acquire) || lost.as_mut().poll(context).is_ready() {
+            if self.0.lease.left().is_none() || lost.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Err(LockError::Lost("its lease ran out")));
             }
             request.as_mut().poll(context).map_err(LockError::S3)
         })
         .await
+    }
+
+    /// Makes a request that changes objects while the lease runs; if that came too late nevertheless (a slow line, a clock that was
+    /// set), once more after the lock was renewed. May be dropped.
+    pub async fn write<T, F: Future<Output = Result<T, Error>> + Send>(
+        &self,
+        request: impl Fn(Client) -> F,
+    ) -> Result<T, LockError> {
+        match self.guard(request(self.0.writer())).await {
+            Err(LockError::S3(error @ Error::Late(_))) => tracing::debug!(%error, "it is made again"),
+            ended => return ended,
+        }
+        self.confirm().await?;
+        match self.guard(request(self.0.writer())).await {
+            Err(LockError::S3(error @ Error::Late(_))) => Err(LockError::Late(error)),
+            ended => ended,
+        }
     }
 
     /// Renews at once: whoever finds other people's writes asks whether the lock is still held.
@@ -226,7 +232,7 @@ impl Lock {
                 Ok(()) => usual,
                 Err(LockError::Lost(why)) => {
                     tracing::warn!(why, "the lock was lost");
-                    inner.until_ms.store(i64::MIN, Ordering::Release);
+                    inner.lease.end();
                     inner.lost.cancel();
                     *state = State::Over;
                     return;
@@ -304,10 +310,25 @@ impl Drop for Inner {
 }
 
 impl Inner {
-    /// No ACL is asked for: what has none is private everywhere, and buckets without ACLs refuse them.
+    /// The lock itself has no window: it relies on its ETag. No ACL is asked for: what has none is private everywhere, and buckets
+    /// without ACLs refuse them.
     async fn write(&self, document: &Document, condition: &Condition) -> Result<Stored, Error> {
+        self.write_by(&self.client, document, condition).await
+    }
+
+    async fn write_by(&self, client: &Client, document: &Document, condition: &Condition) -> Result<Stored, Error> {
         let (bytes, headers) = (document.bytes(), Headers::default());
-        self.client.put(&self.key, bytes, &headers, condition).await
+        let stored = client.put(&self.key, bytes, &headers, condition).await?;
+        self.lease.hear(stored.answered);
+        Ok(stored)
+    }
+
+    /// Who makes requests that change objects.
+    fn writer(&self) -> Client {
+        match self.is_timed.load(Ordering::Relaxed) {
+            true => self.client.within(self.lease.clone()),
+            false => self.client.clone(),
+        }
     }
 
     fn condition(&self, condition: Condition) -> Condition {
@@ -320,20 +341,18 @@ impl Inner {
 
     /// One renewal. Its lease counts from before it was sent.
     async fn beat(&self, held: &mut Held) -> Result<(), LockError> {
-        let sent_ms = now_ms();
-        let left = self.until_ms.load(Ordering::Acquire).saturating_sub(sent_ms);
-        let Some(left) = u64::try_from(left).ok().filter(|left| *left > 0) else {
-            return Err(LockError::Lost("its lease ran out"));
+        let (sent_ms, over) = (now_ms(), LockError::Lost("its lease ran out"));
+        let Some(left) = self.lease.left() else {
+            return Err(over);
         };
         let document = Document {
             beat: held.document.beat + 1,
             ..held.document.clone()
         };
-        let beating = tokio::time::timeout(Duration::from_millis(left), self.send_beat(held, &document));
-        held.etag = beating.await.map_err(|_| LockError::Lost("its lease ran out"))??;
+        let beating = tokio::time::timeout(left, self.send_beat(held, &document));
+        held.etag = beating.await.map_err(|_| over)??;
         held.document = document;
-        let until = sent_ms.saturating_add(millis(self.options.lease));
-        self.until_ms.store(until, Ordering::Release);
+        self.lease.extend(sent_ms, self.options.lease);
         Ok(())
     }
 

@@ -382,6 +382,10 @@ impl<'a> Run<'a> {
                     });
                 }
                 Err(WorkError::Index(error)) => first_general = Some(PublishError::Index(error)),
+                Err(WorkError::Lock(error @ LockError::Late(_))) => self.tell(Event::Failed {
+                    key: shown(&work.key),
+                    why: error.to_string(),
+                }),
                 Err(WorkError::Lock(error)) => first_general = Some(PublishError::Lock(error)),
                 Err(WorkError::S3(error)) if error.is_general() => first_general = Some(PublishError::S3(error)),
                 Err(WorkError::S3(error)) => self.tell(Event::Failed {

@@ -3,12 +3,12 @@
 //! So a publisher that has lost the lock cannot overwrite what its successor wrote, however late its request arrives.
 
 use bytes::Bytes;
-use s3::{Condition, Error, Headers, Meta, Stored};
+use s3::{Client, Condition, Error, Headers, Meta, Stored};
 
 use crate::event::Drift;
 use crate::lock::LockError;
 use crate::plan::{Expected, Work};
-use crate::source::{self, SourceError};
+use crate::source::SourceError;
 use crate::worker::{WorkError, Workshop};
 
 /// Attempts to put an object that others keep changing.
@@ -49,12 +49,14 @@ impl Workshop {
 
     /// Puts an object whole. What others wrote in its place is overwritten, after the lock was renewed: then they had none.
     pub(crate) async fn put(&self, work: &Work, body: Bytes, headers: &Headers) -> Result<Sent, WorkError> {
+        let (key, body) = (&work.key, &body);
         let mut condition = self.begin(work).await?;
         let sent = |stored, is_sent, drift| Sent { stored, is_sent, drift };
         let mut drift = None;
         for left in (0..TRIES_MAX).rev() {
-            let putting = self.client.put(&work.key, body.clone(), headers, &condition);
-            match self.lock.guard(putting).await {
+            let relies_on = &condition;
+            let put = |client: Client| async move { client.put(key, body.clone(), headers, relies_on).await };
+            match self.lock.write(put).await {
                 Ok(stored) => return Ok(sent(stored, true, drift)),
                 Err(LockError::S3(Error::Changed(_) | Error::NotFound(_)))
                     if left > 0 && condition != Condition::Always => {}
@@ -62,7 +64,7 @@ impl Workshop {
             }
             let there = self.there(work).await?;
             if let Some(meta) = &there
-                && is_ours(meta, &body, headers)
+                && is_ours(meta, body, headers)
             {
                 // An attempt of ours whose answer was lost.
                 return Ok(sent(stored(meta), true, drift));
@@ -82,8 +84,9 @@ impl Workshop {
     pub(crate) async fn copy(&self, work: &Work, headers: &Headers, etag: &str) -> Result<Stored, WorkError> {
         self.lock.enter().await?;
         self.in_doubt(work).await?;
-        let copying = self.client.copy(&work.key, &work.key, headers, Some(etag));
-        match self.lock.guard(copying).await {
+        let key = &work.key;
+        let copy = |client: Client| async move { client.copy(key, key, headers, Some(etag)).await };
+        match self.lock.write(copy).await {
             Err(LockError::S3(error @ Error::Changed(_))) => match self.there(work).await? {
                 // A copy of an object in parts has another ETag, and the answer to the first attempt was lost.
                 Some(meta) if are_same(&meta.headers, headers) => Ok(stored(&meta)),
@@ -110,11 +113,12 @@ fn stored(meta: &Meta) -> Stored {
     Stored {
         etag: meta.etag.clone(),
         version: meta.version.clone(),
+        answered: meta.answered,
     }
 }
 
 fn is_ours(meta: &Meta, body: &Bytes, headers: &Headers) -> bool {
-    meta.etag == source::etag(body) && are_same(&meta.headers, headers)
+    meta.etag == s3::etag_of(body) && are_same(&meta.headers, headers)
 }
 
 /// As far as endpoints tell.

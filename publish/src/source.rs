@@ -10,6 +10,7 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use futures::{Stream, stream};
 use md5::{Digest, Md5};
+use s3::etag_of;
 
 use crate::compress::{Encoder, is_shorter};
 use crate::routes::Compress;
@@ -201,7 +202,7 @@ pub(crate) fn squeeze(
         hash_parts(&mut shorter, length)?.1
     } else {
         let length = usize::try_from(whole_bytes_max).unwrap_or(usize::MAX);
-        etag(&shorter.read(length)?)
+        etag_of(&shorter.read(length)?)
     };
     Ok(Some(Squeezed {
         opened: Opened::own(shorter.file)?,
@@ -211,11 +212,6 @@ pub(crate) fn squeeze(
         is_racy: opened.is_racy,
         hash: *hasher.finalize().as_bytes(),
     }))
-}
-
-/// The MD5 that is the ETag of an object put in one piece.
-pub(crate) fn etag(bytes: &[u8]) -> String {
-    HEXLOWER.encode(&Md5::digest(bytes))
 }
 
 /// A hash that is complete when its stream has ended.
@@ -306,7 +302,7 @@ mod tests {
             let squeezed = squeeze(&path, dir.path(), how, 1 << 20).unwrap().unwrap();
             assert_eq!(squeezed.hash, *blake3::hash(text.as_bytes()).as_bytes());
             let small = squeezed.opened.all().unwrap();
-            assert_eq!(squeezed.etag, etag(&small));
+            assert_eq!(squeezed.etag, etag_of(&small));
             let mut back = String::new();
             match squeezed.encoding {
                 "gzip" => flate2::read::GzDecoder::new(&small[..])

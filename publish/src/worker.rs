@@ -145,7 +145,7 @@ impl Workshop {
             Step::Read(Known::Content { hash: old, etag }) if *old == hash => {
                 return self.change_headers(work, read, etag).await;
             }
-            Step::Read(Known::Etag(etag)) if *etag == source::etag(&body) => {
+            Step::Read(Known::Etag(etag)) if *etag == s3::etag_of(&body) => {
                 return self.change_headers(work, read, etag).await;
             }
             _ => {}
@@ -279,6 +279,7 @@ fn done(work: &Work, read: Read, old: Option<&Row>) -> Done {
     let stored = old.map(|old| s3::Stored {
         etag: old.etag.clone(),
         version: old.version.clone(),
+        answered: None,
     });
     Done {
         row: row(work, &read, stored.unwrap_or_default()),

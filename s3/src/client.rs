@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use data_encoding::BASE64;
-use hyper::header::{CONTENT_LENGTH, DATE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_LENGTH, DATE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
 use hyper::{Method, Response, StatusCode, Uri};
 use jiff::{SignedDuration, Timestamp};
 use md5::{Digest, Md5};
@@ -23,6 +25,9 @@ use crate::xml;
 /// Longest refusal that is read, in bytes.
 const REFUSAL_BYTES_MAX: u64 = 64 << 10;
 
+/// What we call ourselves.
+const AGENT: &str = concat!("gridbackup/", env!("CARGO_PKG_VERSION"));
+
 /// What a client may be told beyond its location.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -32,9 +37,27 @@ pub struct Options {
     pub attempts_max: Option<u32>,
 }
 
+/// When a request may be admitted, by the endpoint's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// From when on. The endpoint's time now, or earlier.
+    pub from: Timestamp,
+    /// How long, in seconds; from one to a week.
+    pub secs: u64,
+}
+
+/// Says for each request when it may be admitted; none: not any more.
+pub trait Windows: std::fmt::Debug + Send + Sync {
+    /// For a request that is sent now.
+    fn window(&self) -> Option<Window>;
+}
+
 /// A bucket, through pooled connections; clones share them, the credentials and the budget for retries.
 #[derive(Clone, Debug)]
-pub struct Client(Arc<Inner>);
+pub struct Client {
+    shared: Arc<Inner>,
+    windows: Option<Arc<dyn Windows>>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -93,7 +116,7 @@ impl Client {
             Some((access_key, secret_key)) => Credentials::given(access_key, secret_key),
             None => Credentials::chain(transport.clone()),
         };
-        Ok(Self(Arc::new(Inner {
+        let shared = Arc::new(Inner {
             service,
             location,
             endpoint,
@@ -107,28 +130,39 @@ impl Client {
             skew_secs: AtomicI64::new(0),
             requests: AtomicU64::new(0),
             retries: AtomicU64::new(0),
-        })))
+        });
+        Ok(Self { shared, windows: None })
+    }
+
+    /// The same client, whose requests endpoints refuse when they come outside of their windows ([`Error::Late`]), however long they
+    /// were on their way. The signature is in the query and covers headers, not bodies; those have a `Content-MD5`. Not all
+    /// endpoints that take such signatures look at the time.
+    pub fn within(&self, windows: Arc<dyn Windows>) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            windows: Some(windows),
+        }
     }
 
     /// Where it works. Keys of its methods are whole keys: the prefix is not added to them.
     pub fn location(&self) -> &Location {
-        &self.0.location
+        &self.shared.location
     }
 
     /// The endpoint as `http(s)://HOST[:PORT]/PATH-OF-THE-BUCKET`: what the same bucket elsewhere differs in.
     pub fn url(&self) -> String {
-        let endpoint = &self.0.endpoint;
+        let endpoint = &self.shared.endpoint;
         format!("{}://{}{}", endpoint.scheme, endpoint.authority, endpoint.path(None))
     }
 
     /// Requests for objects sent so far by this client and its clones, repeated ones included.
     pub fn requests(&self) -> u64 {
-        self.0.requests.load(Ordering::Relaxed)
+        self.shared.requests.load(Ordering::Relaxed)
     }
 
     /// How many of them were repeated because the endpoint was busy, slow or away: a reason to ask for less at once.
     pub fn retries(&self) -> u64 {
-        self.0.retries.load(Ordering::Relaxed)
+        self.shared.retries.load(Ordering::Relaxed)
     }
 
     /// Asks until there is an answer, and reads it: `bytes_max` of it, or it is an error. May be dropped.
@@ -160,15 +194,15 @@ impl Client {
             return Err(error);
         }
         if error.code() == Some("ExpiredToken") {
-            self.0.credentials.forget().await;
+            self.shared.credentials.forget().await;
         }
         // Without randomness all pauses are the longest: worse for the endpoint, and no reason to fail.
         let random = getrandom::u32().unwrap_or(u32::MAX);
-        let pause = self.0.patience.pause(*attempts, error.retry_after(), random);
-        let Some(pause) = pause.filter(|_| self.0.budget.pay(&error)) else {
+        let pause = self.shared.patience.pause(*attempts, error.retry_after(), random);
+        let Some(pause) = pause.filter(|_| self.shared.budget.pay(&error)) else {
             return Err(error);
         };
-        self.0.retries.fetch_add(1, Ordering::Relaxed);
+        self.shared.retries.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(attempts, ?pause, %error, "a request is made again");
         tokio::time::sleep(pause).await;
         Ok(())
@@ -188,7 +222,7 @@ impl Client {
             };
             return Err(late.into_error());
         }
-        self.0.budget.earn();
+        self.shared.budget.earn();
         Ok(Answer {
             headers: parts.headers,
             body,
@@ -197,9 +231,14 @@ impl Client {
     }
 
     async fn once(&self, ask: &Ask<'_>, target: &str) -> Result<Response<Body>, Error> {
-        let request = self.request(ask, target).await?;
-        self.0.requests.fetch_add(1, Ordering::Relaxed);
-        let answer = self.0.transport.send(request, target).await?;
+        let late = || Error::Late(target.to_owned());
+        let window = match &self.windows {
+            Some(windows) => Some(windows.window().ok_or_else(late)?),
+            None => None,
+        };
+        let request = self.request(ask, target, window).await?;
+        self.shared.requests.fetch_add(1, Ordering::Relaxed);
+        let answer = self.shared.transport.send(request, target).await?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
@@ -217,74 +256,90 @@ impl Client {
         refusal.status = status.as_u16();
         refusal.retry_after = retry_after(&parts.headers);
         target.clone_into(&mut refusal.target);
-        Err(refusal.into_error())
+        let error = refusal.into_error();
+        // Endpoints do not agree on how they call it; their clock tells.
+        let is_over = window.is_some_and(|window| window.is_over_at(&parts.headers));
+        match error {
+            Error::Denied(_) | Error::Refused(_) if is_over => Err(late()),
+            error => Err(error),
+        }
     }
 
-    async fn request(&self, ask: &Ask<'_>, target: &str) -> Result<hyper::Request<Bytes>, Error> {
-        let inner = &self.0;
+    async fn request(
+        &self,
+        ask: &Ask<'_>,
+        target: &str,
+        window: Option<Window>,
+    ) -> Result<hyper::Request<Bytes>, Error> {
+        let inner = &self.shared;
         let credential = inner.credentials.current().await?;
-        let now = Timestamp::now() + SignedDuration::from_secs(inner.skew_secs.load(Ordering::Relaxed));
-        let (path, query) = (inner.endpoint.path(ask.key), canonical_query(&ask.query));
-        let body_hash = hash(&ask.body);
-        let mut headers = ask.headers.clone();
-        let mut set = |name: &'static str, value: &str| -> Result<(), Error> {
-            let value = HeaderValue::from_str(value).map_err(|_| Error::Header {
-                name: name.to_owned(),
-                target: target.to_owned(),
-            })?;
-            headers.insert(HeaderName::from_static(name), value);
-            Ok(())
-        };
-        set(HOST.as_str(), &inner.endpoint.authority)?;
-        set("x-amz-content-sha256", &body_hash)?;
-        set("x-amz-date", &date(now))?;
-        if let Some(token) = &credential.session_token {
-            set("x-amz-security-token", token)?;
-        }
-        if !ask.body.is_empty() {
-            set("content-md5", &BASE64.encode(&Md5::digest(&ask.body)))?;
-        }
+        let skew = SignedDuration::from_secs(inner.skew_secs.load(Ordering::Relaxed));
+        let token = credential.session_token.as_deref();
         let signer = Signer {
             access_key: &credential.access_key_id,
             secret_key: &credential.secret_access_key,
             region: &inner.endpoint.region,
             service: inner.service,
-            now,
+            now: window.map_or_else(|| Timestamp::now() + skew, |window| window.from),
         };
-        let authorization = signer.authorization(&Signed {
-            method: ask.method.as_str(),
-            path: &path,
-            query: &query,
-            headers: &headers,
-            body_hash: &body_hash,
-        });
-        let mut set = |name: HeaderName, value: &str| {
-            // Signed headers passed above; the rest is ours.
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(name, value);
-            }
-        };
-        set(hyper::header::AUTHORIZATION, &authorization);
-        set(USER_AGENT, concat!("gridbackup/", env!("CARGO_PKG_VERSION")));
-        if ask.method == Method::PUT || ask.method == Method::POST {
-            set(CONTENT_LENGTH, &ask.body.len().to_string());
+        let path = inner.endpoint.path(ask.key);
+        let mut headers = ask.headers.clone();
+        set(&mut headers, HOST, &inner.endpoint.authority, target)?;
+        if !ask.body.is_empty() {
+            let md5 = BASE64.encode(&Md5::digest(&ask.body));
+            set(&mut headers, HeaderName::from_static("content-md5"), &md5, target)?;
         }
+        let query = if let Some(window) = window {
+            let request = Signed {
+                method: ask.method.as_str(),
+                path: &path,
+                query: "",
+                headers: &headers,
+                body_hash: "",
+            };
+            signer.query(&request, &ask.query, token, window.secs)
+        } else {
+            let (query, body_hash) = (canonical_query(&ask.query), hash(&ask.body));
+            let own = [
+                ("x-amz-content-sha256", body_hash.as_str()),
+                ("x-amz-date", &date(signer.now)),
+            ];
+            let token = token.map(|token| ("x-amz-security-token", token));
+            for (name, value) in own.into_iter().chain(token) {
+                set(&mut headers, HeaderName::from_static(name), value, target)?;
+            }
+            let authorization = signer.authorization(&Signed {
+                method: ask.method.as_str(),
+                path: &path,
+                query: &query,
+                headers: &headers,
+                body_hash: &body_hash,
+            });
+            set(&mut headers, AUTHORIZATION, &authorization, target)?;
+            query
+        };
+        set(&mut headers, USER_AGENT, AGENT, target)?;
+        if ask.method == Method::PUT || ask.method == Method::POST {
+            set(&mut headers, CONTENT_LENGTH, &ask.body.len().to_string(), target)?;
+        }
+        let mut request = hyper::Request::new(ask.body.clone());
+        *request.uri_mut() = self.uri(&path, &query, target)?;
+        (*request.method_mut(), *request.headers_mut()) = (ask.method.clone(), headers);
+        Ok(request)
+    }
+
+    fn uri(&self, path: &str, query: &str, target: &str) -> Result<Uri, Error> {
+        let Endpoint { scheme, authority, .. } = &self.shared.endpoint;
         let mark = if query.is_empty() { "" } else { "?" };
-        let uri = format!(
-            "{}://{}{path}{mark}{query}",
-            inner.endpoint.scheme, inner.endpoint.authority
-        );
-        let uri: Uri = uri.parse().map_err(|_| {
+        let uri = format!("{scheme}://{authority}{path}{mark}{query}");
+        uri.parse().map_err(|_| {
             Error::Refused(Refusal {
                 target: target.to_owned(),
                 message: "the key is too long for a URL".to_owned(),
                 code: "KeyTooLong".to_owned(),
                 ..Refusal::default()
             })
-        })?;
-        let mut request = hyper::Request::new(ask.body.clone());
-        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (ask.method.clone(), uri, headers);
-        Ok(request)
+        })
     }
 
     /// Signs by the endpoint's time from now on.
@@ -295,14 +350,31 @@ impl Client {
             secs = skew.as_secs(),
             "This machine's clock is wrong; requests are signed by the endpoint's"
         );
-        self.0.skew_secs.store(skew.as_secs(), Ordering::Relaxed);
+        self.shared.skew_secs.store(skew.as_secs(), Ordering::Relaxed);
     }
 
     fn target(&self, ask: &Ask<'_>) -> String {
-        let bucket = &self.0.location.bucket;
+        let bucket = &self.shared.location.bucket;
         let key = shown(ask.key.unwrap_or_default());
-        format!("{} {}://{bucket}/{key}", ask.method, self.0.service)
+        format!("{} {}://{bucket}/{key}", ask.method, self.shared.service)
     }
+}
+
+impl Window {
+    /// By the clock of an answer.
+    fn is_over_at(&self, headers: &HeaderMap) -> bool {
+        let secs = i64::try_from(self.secs).unwrap_or(i64::MAX);
+        time(headers, DATE).is_some_and(|now| now.as_second() >= self.from.as_second().saturating_add(secs))
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str, target: &str) -> Result<(), Error> {
+    let value = HeaderValue::from_str(value).map_err(|_| Error::Header {
+        name: name.to_string(),
+        target: target.to_owned(),
+    })?;
+    headers.insert(name, value);
+    Ok(())
 }
 
 /// A time in a header (RFC 9110 §5.6.7).
@@ -367,6 +439,62 @@ mod tests {
             "{}",
             server.asked()[1]
         );
+    }
+
+    #[derive(Debug)]
+    struct Fixed(Option<Window>);
+
+    impl Windows for Fixed {
+        fn window(&self) -> Option<Window> {
+            self.0
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_with_a_window_is_refused_when_it_comes_after_it() {
+        // By two endpoints that say so differently, and by one that has another reason.
+        let (before, after) = (
+            "Date: Fri, 24 May 2024 00:00:29 GMT\r\n",
+            "Date: Fri, 24 May 2024 00:00:31 GMT\r\n",
+        );
+        let expired = "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>";
+        let old = "<Error><Code>InvalidRequest</Code><Message>Date is too old</Message></Error>";
+        let server = Server::start(vec![
+            answer(403, after, expired),
+            answer(400, after, old),
+            answer(403, before, expired),
+            answer(503, after, ""),
+            answer(200, "", ""),
+        ])
+        .await;
+        let window = Window {
+            from: "2024-05-24T00:00:01Z".parse().unwrap(),
+            secs: 30,
+        };
+        let client = server.client().within(Arc::new(Fixed(Some(window))));
+        let (headers, condition) = (Default::default(), Default::default());
+        let put = async || client.put(b"k", Bytes::from_static(b"abc"), &headers, &condition).await;
+        assert!(matches!(put().await, Err(Error::Late(target)) if target == "PUT s3://site/k"));
+        assert!(matches!(put().await, Err(Error::Late(_))));
+        assert!(matches!(put().await, Err(Error::Denied(_))));
+        put().await.unwrap();
+        let (asked, head) = (
+            server.asked(),
+            "PUT /site/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=key%2F20240524%2F",
+        );
+        assert!(asked[0].starts_with(head), "{}", asked[0]);
+        assert!(
+            asked[0].contains("&X-Amz-Date=20240524T000001Z&X-Amz-Expires=30&X-Amz-SignedHeaders=content-md5%3Bhost&")
+        );
+        let lower = asked[0].to_lowercase();
+        assert!(
+            !lower.contains("\r\nx-amz-") && !lower.contains("\r\nauthorization"),
+            "{lower}"
+        );
+        // Nothing is sent when there is no time left.
+        let over = client.within(Arc::new(Fixed(None)));
+        assert!(matches!(over.delete_one(b"k").await, Err(Error::Late(_))));
+        assert_eq!(server.asked().len(), 5);
     }
 
     #[tokio::test]

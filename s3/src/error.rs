@@ -52,6 +52,9 @@ pub enum Error {
     /// The condition of a put, get or copy does not hold.
     #[error("{0} was changed by somebody else")]
     Changed(String),
+    /// It came, or would have come, after the time that it was signed for.
+    #[error("{0} was refused because it came too late")]
+    Late(String),
     /// Credentials are fine, or not, but this they may not do.
     #[error("{} refused: {}; look at the credentials and the bucket's policy", .0.target, .0.reason())]
     Denied(Refusal),

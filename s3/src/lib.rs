@@ -25,7 +25,7 @@ mod sign;
 mod transport;
 mod xml;
 
-pub use client::{Client, Options};
+pub use client::{Client, Options, Window, Windows};
 pub use cloudfront::{Distribution, INVALIDATION_PATHS_MAX, INVALIDATION_WILDCARDS_MAX, Origin};
 pub use delete::{Doomed, NotDeleted};
 pub use download::Download;
@@ -34,6 +34,6 @@ pub use headers::{Headers, Meta};
 pub use key::{decode, encode, shown};
 pub use list::{ListOptions, Listed, Page};
 pub use location::Location;
-pub use multipart::{PART_BYTES_MIN, Parts, part_bytes};
+pub use multipart::{PART_BYTES_MIN, Parts, SentParts, part_bytes};
 pub use object::{Condition, Object, Stored, etag_of};
 pub use object_lock::{DeleteMarker, Lock, LockMode, MarkersAfter};

@@ -38,6 +38,10 @@ pub struct Parts {
     pub upload_id: String,
 }
 
+/// Parts that arrived: their numbers and ETags, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SentParts(Vec<(u64, String)>);
+
 impl Client {
     /// Begins an upload in parts. Until it is completed or given up its parts take (paid) room. May be dropped.
     pub async fn begin_parts(&self, key: &[u8], headers: &Headers) -> Result<Parts, Error> {
@@ -58,14 +62,13 @@ impl Client {
         })
     }
 
-    /// Sends the parts of `bytes`, `parallel` at once, and completes the upload; what fails leaves it as it is. May be dropped.
+    /// Sends the parts of `bytes`, `parallel` at once; what fails leaves the upload as it is. May be dropped.
     pub async fn put_parts(
         &self,
         parts: &Parts,
         bytes: impl Stream<Item = std::io::Result<Bytes>> + Send,
         parallel: usize,
-        condition: &Condition,
-    ) -> Result<Stored, Error> {
+    ) -> Result<SentParts, Error> {
         let unread = |source| Error::Source {
             target: shown(&parts.key),
             source,
@@ -77,16 +80,26 @@ impl Client {
             };
             sending.boxed()
         });
-        let etags: Vec<(u64, String)> = sent.buffered(parallel.max(1)).try_collect().await?;
-        match self.complete_parts(parts, &etags, condition).await {
+        sent.buffered(parallel.max(1)).try_collect().await.map(SentParts)
+    }
+
+    /// Makes the object of its parts. May be dropped: it is then there or not.
+    pub async fn complete_parts(
+        &self,
+        parts: &Parts,
+        sent: &SentParts,
+        condition: &Condition,
+    ) -> Result<Stored, Error> {
+        match self.complete(parts, sent, condition).await {
             // The answer to an earlier attempt may have been lost: then the upload is not there any more, or the object is.
             Err(error @ (Error::NotFound(_) | Error::Changed(_))) => {
                 let meta = self.head(&parts.key).await.ok();
-                let done = meta.filter(|meta| whole_etag(&etags).is_some_and(|etag| etag == meta.etag));
+                let done = meta.filter(|meta| sent.whole_etag().is_some_and(|etag| etag == meta.etag));
                 let done = done.ok_or(error)?;
                 Ok(Stored {
                     etag: done.etag,
                     version: done.version,
+                    answered: done.answered,
                 })
             }
             ended => ended,
@@ -111,16 +124,11 @@ impl Client {
         Ok(Stored::from_map(&answer.headers).etag)
     }
 
-    async fn complete_parts(
-        &self,
-        parts: &Parts,
-        etags: &[(u64, String)],
-        condition: &Condition,
-    ) -> Result<Stored, Error> {
+    async fn complete(&self, parts: &Parts, sent: &SentParts, condition: &Condition) -> Result<Stored, Error> {
         let mut headers = HeaderMap::new();
         condition.add_to(&mut headers);
         let query = vec![("uploadId", parts.upload_id.as_bytes())];
-        let body = Bytes::from(xml::complete_request(etags));
+        let body = Bytes::from(xml::complete_request(&sent.0));
         let key = Some(parts.key.as_slice());
         let ask = Ask {
             method: Method::POST,
@@ -154,13 +162,15 @@ impl Client {
     }
 }
 
-/// The ETag of an object in parts (MD5 of their MD5s, and how many), where theirs are MD5s.
-fn whole_etag(etags: &[(u64, String)]) -> Option<String> {
-    let mut md5 = Md5::new();
-    for (_, etag) in etags {
-        md5.update(HEXLOWER.decode(etag.as_bytes()).ok()?);
+impl SentParts {
+    /// The ETag of an object in parts (MD5 of their MD5s, and how many), where theirs are MD5s.
+    fn whole_etag(&self) -> Option<String> {
+        let mut md5 = Md5::new();
+        for (_, etag) in &self.0 {
+            md5.update(HEXLOWER.decode(etag.as_bytes()).ok()?);
+        }
+        Some(format!("{}-{}", HEXLOWER.encode(&md5.finalize()), self.0.len()))
     }
-    Some(format!("{}-{}", HEXLOWER.encode(&md5.finalize()), etags.len()))
 }
 
 #[cfg(test)]
@@ -193,7 +203,8 @@ mod tests {
         let client = server.client();
         let parts = client.begin_parts(b"big", &Headers::default()).await.unwrap();
         let bytes = stream::iter([Ok(Bytes::from_static(b"one")), Ok(Bytes::from_static(b"two"))]);
-        let stored = client.put_parts(&parts, bytes, 1, &Condition::Absent).await.unwrap();
+        let sent = client.put_parts(&parts, bytes, 1).await.unwrap();
+        let stored = client.complete_parts(&parts, &sent, &Condition::Absent).await.unwrap();
         assert_eq!(stored.etag, "all-2");
         let asked = server.asked();
         assert!(asked[0].starts_with("POST /site/big?uploads= "));
@@ -211,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn an_upload_whose_completion_was_not_heard_of_is_found() {
         let md5 = "900150983cd24fb0d6963f7d28e17f72";
-        let whole = whole_etag(&[(1, md5.to_owned())]).unwrap();
+        let whole = SentParts(vec![(1, md5.to_owned())]).whole_etag().unwrap();
         for (etag, is_ours) in [(whole.as_str(), true), ("other", false)] {
             let server = Server::start(vec![
                 answer(200, &format!("ETag: \"{md5}\"\r\n"), ""),
@@ -224,7 +235,9 @@ mod tests {
                 upload_id: "u".into(),
             };
             let bytes = stream::iter([Ok(Bytes::from_static(b"abc"))]);
-            let stored = server.client().put_parts(&parts, bytes, 4, &Condition::Always).await;
+            let client = server.client();
+            let sent = client.put_parts(&parts, bytes, 4).await.unwrap();
+            let stored = client.complete_parts(&parts, &sent, &Condition::Always).await;
             assert_eq!(stored.is_ok_and(|stored| stored.etag == whole), is_ours);
         }
     }
@@ -237,11 +250,7 @@ mod tests {
             upload_id: "u".into(),
         };
         let bytes = stream::iter([Err(std::io::Error::other("bad sector"))]);
-        let error = server
-            .client()
-            .put_parts(&parts, bytes, 4, &Condition::Always)
-            .await
-            .unwrap_err();
+        let error = server.client().put_parts(&parts, bytes, 4).await.unwrap_err();
         assert_eq!(error.to_string(), "What should become k cannot be read: bad sector");
     }
 }

@@ -5,10 +5,11 @@ use std::ops::Range;
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use hyper::Method;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, RANGE};
+use hyper::header::{DATE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, RANGE};
+use jiff::Timestamp;
 use md5::{Digest, Md5};
 
-use crate::client::{Ask, Client};
+use crate::client::{Ask, Client, time};
 use crate::error::Error;
 use crate::headers::{Headers, Meta, etag, unquoted};
 use crate::key::encode;
@@ -52,6 +53,8 @@ pub struct Stored {
     pub etag: String,
     /// In buckets with versions.
     pub version: Option<String>,
+    /// What the endpoint's clock said when it answered.
+    pub answered: Option<Timestamp>,
 }
 
 /// The ETag that an endpoint gives to these bytes when they are put in one request, unless it encrypts them with other keys than
@@ -66,6 +69,7 @@ impl Stored {
         Self {
             etag: etag(map),
             version: version.filter(|version| *version != "null").map(str::to_owned),
+            answered: time(map, DATE),
         }
     }
 }
@@ -203,7 +207,7 @@ mod tests {
             stored,
             Stored {
                 etag: "e2".into(),
-                version: None
+                ..Stored::default()
             }
         );
         let asked = server.asked();

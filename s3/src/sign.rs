@@ -1,5 +1,6 @@
-//! Signature Version 4 in the `Authorization` header
-//! (<https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>).
+//! Signature Version 4, in the `Authorization` header
+//! (<https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>) or in the query, which can say how long it
+//! is good for (<https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>).
 //!
 //! Ours, because the time has to come from us: a client whose clock is wrong signs by the server's.
 
@@ -10,6 +11,9 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::key::encode_with;
+
+/// What stands for the hash of a body that is not signed: it never is with a signature in the query.
+const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
 /// With what and for when a request is signed.
 pub(crate) struct Signer<'a> {
@@ -22,6 +26,7 @@ pub(crate) struct Signer<'a> {
 }
 
 /// A request, as far as it is signed. All headers are.
+#[derive(Clone, Copy)]
 pub(crate) struct Signed<'a> {
     pub method: &'a str,
     /// Percent-encoded.
@@ -57,31 +62,74 @@ pub(crate) fn canonical_query(pairs: &[(&str, &[u8])]) -> String {
 impl Signer<'_> {
     /// The `Authorization` header.
     pub fn authorization(&self, request: &Signed<'_>) -> String {
+        let (credential, signed) = (self.credential(), signed_names(request.headers).join(";"));
+        let signature = self.signature(request);
+        format!("AWS4-HMAC-SHA256 Credential={credential},SignedHeaders={signed},Signature={signature}")
+    }
+
+    /// The query `pairs`, which takes the place of the request's, with a signature that is good for `secs` from [`Self::now`] on.
+    /// It does not cover the body.
+    pub fn query(
+        &self,
+        request: &Signed<'_>,
+        pairs: &[(&str, &[u8])],
+        session_token: Option<&str>,
+        secs: u64,
+    ) -> String {
+        let signed = signed_names(request.headers).join(";");
+        let (credential, date, secs) = (self.credential(), date(self.now), secs.to_string());
+        let own = [
+            ("X-Amz-Algorithm", "AWS4-HMAC-SHA256"),
+            ("X-Amz-Credential", &credential),
+            ("X-Amz-Date", &date),
+            ("X-Amz-Expires", &secs),
+            ("X-Amz-SignedHeaders", &signed),
+        ];
+        let token = session_token.map(|token| ("X-Amz-Security-Token", token));
+        let own = own
+            .into_iter()
+            .chain(token)
+            .map(|(name, value)| (name, value.as_bytes()));
+        let query = canonical_query(&pairs.iter().copied().chain(own).collect::<Vec<_>>());
+        let signature = self.signature(&Signed {
+            query: &query,
+            body_hash: UNSIGNED,
+            ..*request
+        });
+        format!("{query}&X-Amz-Signature={signature}")
+    }
+
+    fn credential(&self) -> String {
+        format!("{}/{}", self.access_key, self.scope())
+    }
+
+    fn scope(&self) -> String {
+        let day = self.now.strftime("%Y%m%d");
+        format!("{day}/{}/{}/aws4_request", self.region, self.service)
+    }
+
+    fn signature(&self, request: &Signed<'_>) -> String {
         let names = signed_names(request.headers);
-        let signed: Vec<_> = names.iter().map(HeaderName::as_str).collect();
-        let signed = signed.join(";");
         let mut canonical = format!("{}\n{}\n{}\n", request.method, request.path, request.query);
         for name in &names {
-            let values: Vec<_> = request.headers.get_all(name).iter().map(trimmed).collect();
+            let values: Vec<_> = request.headers.get_all(*name).iter().map(trimmed).collect();
             canonical += &format!("{name}:{}\n", values.join(","));
         }
-        canonical += &format!("\n{signed}\n{}", request.body_hash);
-        let (date, day) = (date(self.now), self.now.strftime("%Y%m%d").to_string());
-        let scope = format!("{day}/{}/{}/aws4_request", self.region, self.service);
+        canonical += &format!("\n{}\n{}", names.join(";"), request.body_hash);
+        let (date, scope) = (date(self.now), self.scope());
         let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hash(canonical.as_bytes()));
+        let day = self.now.strftime("%Y%m%d").to_string();
         let mut key = mac(format!("AWS4{}", self.secret_key).as_bytes(), &day);
         for part in [self.region, self.service, "aws4_request"] {
             key = mac(&key, part);
         }
-        let signature = HEXLOWER.encode(&mac(&key, &text));
-        let who = self.access_key;
-        format!("AWS4-HMAC-SHA256 Credential={who}/{scope},SignedHeaders={signed},Signature={signature}")
+        HEXLOWER.encode(&mac(&key, &text))
     }
 }
 
-fn signed_names(headers: &HeaderMap) -> Vec<HeaderName> {
-    let mut names: Vec<_> = headers.keys().cloned().collect();
-    names.sort_by(|left, right| left.as_str().cmp(right.as_str()));
+fn signed_names(headers: &HeaderMap) -> Vec<&str> {
+    let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
     names
 }
 
@@ -104,7 +152,17 @@ fn mac(key: &[u8], text: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Amazon's published examples: key, time and bucket of all of them.
+    /// Amazon's published examples: key and time of all of them.
+    fn signer() -> Signer<'static> {
+        Signer {
+            access_key: "AKIAIOSFODNN7EXAMPLE",
+            secret_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            region: "us-east-1",
+            service: "s3",
+            now: "2013-05-24T00:00:00Z".parse().unwrap(),
+        }
+    }
+
     fn signature(method: &str, path: &str, query: &str, headers: &[(&str, &str)], body_hash: &str) -> String {
         let mut map = HeaderMap::new();
         let common = [
@@ -121,14 +179,7 @@ mod tests {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        let signer = Signer {
-            access_key: "AKIAIOSFODNN7EXAMPLE",
-            secret_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-            region: "us-east-1",
-            service: "s3",
-            now: "2013-05-24T00:00:00Z".parse().unwrap(),
-        };
-        let text = signer.authorization(&Signed {
+        let text = signer().authorization(&Signed {
             method,
             path,
             query,
@@ -162,6 +213,27 @@ mod tests {
         assert_eq!(
             signature("GET", "/", &canonical_query(&[("lifecycle", b"")]), &[], &empty),
             "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"
+        );
+    }
+
+    #[test]
+    fn a_query_is_signed_as_in_the_published_example() {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", HeaderValue::from_static("examplebucket.s3.amazonaws.com"));
+        let request = Signed {
+            method: "GET",
+            path: "/test.txt",
+            query: "",
+            headers: &headers,
+            body_hash: "",
+        };
+        let query = signer().query(&request, &[], None, 86_400);
+        assert_eq!(
+            query,
+            "X-Amz-Algorithm=AWS4-HMAC-SHA256\
+             &X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request\
+             &X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host\
+             &X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
         );
     }
 

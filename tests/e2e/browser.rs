@@ -6,8 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::browser::{rendered, text_of};
 use tests::s3::Kind;
-
-use crate::publish_site::{Site, write};
+use tests::site::{Site, write};
 
 /// One black pixel.
 const PNG: [u8; 70] = *b"\x89PNG\x0d\x0a\x1a\x0a\x00\x00\x00\x0dIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89\x00\x00\x00\x0dIDATx\xdacd\xf8\xcfP\x0f\x00\x03\x86\x01\x80Z4}k\x00\x00\x00\x00IEND\xaeB`\x82";
@@ -124,9 +123,7 @@ fn make(site: &Site) -> Result<()> {
 async fn a_browser_shows_the_site_and_follows_the_links_of_made_pages() -> Result<()> {
     let site = Site::start(Kind::Moto, 0)?;
     make(&site)?;
-    let routes = site.dir.path().join("routes.toml");
-    std::fs::write(&routes, ROUTES)?;
-    site.publish(0, &["--routes", routes.to_str().context("UTF-8")?])?;
+    site.publish(0, &["--routes", &site.routes(ROUTES)?])?;
     let html = rendered(
         &format!("http://{}/site/www/index.html", site.server.at),
         site.dir.path(),

@@ -3,13 +3,12 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::home::{Said, said};
 use tests::s3::Kind;
-
-use crate::publish_site::{Site, write};
+use tests::site::{Site, name, wait_until, write};
 
 /// What stands between two marks, as often as it does.
 fn between(text: &str, start: &str, end: &str) -> Vec<String> {
@@ -52,25 +51,16 @@ fn invalidated(site: &Site, id: &str) -> Result<Vec<Vec<String>>> {
     Ok(all)
 }
 
-fn command(site: &Site, cloudfront: &str, args: &[&str]) -> Command {
-    let mut command = site.command(args);
+fn command(site: &Site, cloudfront: &str, args: &[&str]) -> Result<Command> {
+    let mut command = site.command("", args)?;
     command.env("AWS_ENDPOINT_URL_CLOUDFRONT", cloudfront);
-    command
+    Ok(command)
 }
 
 fn publish(site: &Site, args: &[&str]) -> Result<Said> {
-    let said = said(command(site, &format!("http://{}", site.server.at), args).output()?)?;
+    let said = said(command(site, &format!("http://{}", site.server.at), args)?.output()?)?;
     ensure!(said.code == Some(0), "{:?}: {} {}", said.code, said.last(), said.stderr);
     Ok(said)
-}
-
-fn wait_for(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
-    let started = Instant::now();
-    while !is_so()? {
-        ensure!(started.elapsed() < Duration::from_secs(30), "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
 
 #[tokio::test]
@@ -94,11 +84,7 @@ async fn updated_and_deleted_paths_are_forgotten_and_added_ones_are_not() -> Res
 
     // Many changes become folders; a page stands for its folder; the origin's path can be said instead of asked for.
     for number in 0..30 {
-        write(
-            &site.root,
-            format!("d{}/file {number}.{}", number % 7, ["css", "html", "bin"][number % 3]).as_bytes(),
-            99,
-        )?;
+        write(&site.root, name(number).as_bytes(), 99)?;
     }
     write(&site.root, b"d1/index.html", 3)?;
     publish(&site, &["--cloudfront", &id, "--cloudfront-paths", "7"])?;
@@ -128,7 +114,7 @@ async fn a_kill_between_sending_and_telling_loses_no_path() -> Result<()> {
     std::fs::remove_file(site.root.join("d1/file 1.html"))?;
     // Takes requests and answers none.
     let deaf = TcpListener::bind(("127.0.0.1", 0))?;
-    let mut child = command(&site, &format!("http://{}", deaf.local_addr()?), &["--cloudfront", &id])
+    let mut child = command(&site, &format!("http://{}", deaf.local_addr()?), &["--cloudfront", &id])?
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
@@ -195,11 +181,11 @@ async fn a_command_hears_of_every_change_until_it_succeeds() -> Result<()> {
     write(&site.root, b"new", 8)?;
     let begun = site.dir.path().join("begun");
     let mut child = site
-        .command(&["--hook", &format!("touch {}; exec sleep 3", begun.display())])
+        .command("", &["--hook", &format!("touch {}; exec sleep 3", begun.display())])?
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    wait_for("the hook begins", || Ok(begun.exists()))?;
+    wait_until("the hook begins", || Ok(begun.exists()))?;
     child.kill()?;
     child.wait()?;
     site.publish(0, &["--hook", &hook, "--hook-format", "nul"])?;

@@ -2,10 +2,9 @@
 
 use std::io::Read;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tests::s3::Kind;
-
-use crate::publish_site::{Site, write};
+use tests::site::{Site, write};
 
 fn html(bytes: &[u8]) -> Result<String> {
     Ok(String::from_utf8(bytes.to_vec())?)
@@ -13,7 +12,7 @@ fn html(bytes: &[u8]) -> Result<String> {
 
 #[tokio::test]
 async fn folders_get_pages_that_follow_what_is_in_them() -> Result<()> {
-    for kind in [Kind::Moto, Kind::Rclone] {
+    for kind in Kind::all() {
         let site = Site::start(kind, 0)?;
         for (number, name) in ["a/b/one.bin", "a/two.css", "three.bin", ".git/x", "real/index.html"]
             .into_iter()
@@ -94,13 +93,10 @@ async fn folders_get_pages_that_follow_what_is_in_them() -> Result<()> {
 async fn pages_look_as_the_user_wants() -> Result<()> {
     let site = Site::start(Kind::Moto, 0)?;
     write(&site.root, b"a/x.bin", 1)?;
-    let (routes, template) = (site.dir.path().join("routes.toml"), site.dir.path().join("list.html"));
-    std::fs::write(
-        &routes,
-        "[index-pages]\nname = 'Mine'\ntemplate = 'list.html'\nstylesheet = '/s.css'",
-    )?;
+    let template = site.dir.path().join("list.html");
+    let routes = site.routes("[index-pages]\nname = 'Mine'\ntemplate = 'list.html'\nstylesheet = '/s.css'")?;
     std::fs::write(&template, "<ul>{{breadcrumbs}}|{{style}}|{{rows}}|{{count}}</ul>")?;
-    let args = ["--routes", routes.to_str().context("UTF-8")?];
+    let args = ["--routes", &routes];
     site.publish(0, &args)?;
     let page = site.client.get(b"www/a/index.html", None, 1 << 20).await?.bytes;
     let text = html(&page)?;
@@ -122,15 +118,9 @@ async fn pages_look_as_the_user_wants() -> Result<()> {
 #[tokio::test]
 async fn redirects_are_objects_of_their_own() -> Result<()> {
     let site = Site::start(Kind::Moto, 3)?;
-    let routes = site.dir.path().join("routes.toml");
-    let lead = |to: &str, also: &str| {
-        std::fs::write(
-            &routes,
-            format!("[[redirect]]\nfrom = 'old/page.html'\nto = '{to}'\n{also}"),
-        )
-    };
-    let args = ["--routes", routes.to_str().context("UTF-8")?];
-    lead("/new.html", "")?;
+    let lead =
+        |to: &str, also: &str| site.routes(&format!("[[redirect]]\nfrom = 'old/page.html'\nto = '{to}'\n{also}"));
+    let args = ["--routes", &lead("/new.html", "")?];
     let first = site.publish(0, &args)?;
     ensure!(
         (first.number("files"), first.number("objects_uploaded")) == (3, 4),
@@ -161,7 +151,7 @@ async fn redirects_are_objects_of_their_own() -> Result<()> {
         double.lines
     );
     ensure!(site.client.head(b"www/file").await?.bytes > 0);
-    std::fs::write(&routes, "")?;
+    site.routes("")?;
     ensure!(site.publish(0, &args)?.number("objects_deleted") == 1);
     site.assert_same().await
 }
@@ -169,12 +159,9 @@ async fn redirects_are_objects_of_their_own() -> Result<()> {
 #[tokio::test]
 async fn large_text_is_sent_compressed_and_large_noise_as_it_is() -> Result<()> {
     let site = Site::start(Kind::Moto, 0)?;
-    let routes = site.dir.path().join("routes.toml");
-    std::fs::write(
-        &routes,
-        "[[route]]\nmatch = '*.csv'\ncompress = 'gzip'\n[[route]]\nmatch = '*.json'\ncompress = 'brotli'\n",
-    )?;
-    let args = ["--routes", routes.to_str().context("UTF-8")?];
+    let routes = site
+        .routes("[[route]]\nmatch = '*.csv'\ncompress = 'gzip'\n[[route]]\nmatch = '*.json'\ncompress = 'brotli'\n")?;
+    let args = ["--routes", &routes];
     let line = |number: u64| {
         format!(
             "{number},{},some text that repeats\n",

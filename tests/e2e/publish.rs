@@ -1,150 +1,14 @@
 //! `gridbackup publish` against real servers: the bucket equals the folder, and what that costs.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
-use s3::{Client, Condition, Headers, ListOptions};
-use tests::home::{Home, Said, said};
-use tests::s3::{KEYS, Kind, Server};
-
-use crate::s3_client::client;
-
-/// A site, its server, and a home for the index.
-pub struct Site {
-    pub server: Server,
-    pub client: Client,
-    pub home: Home,
-    pub root: PathBuf,
-    pub dir: tempfile::TempDir,
-}
-
-pub const PREFIX: &str = "www";
-pub const LOCK: &[u8] = b"www/.gridbackup-lock";
-/// Two of three are assets, one is a page.
-pub const FILES: usize = 90;
-
-impl Site {
-    pub fn start(kind: Kind, files: usize) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let server = Server::start(kind, dir.path())?;
-        let client = client(&server)?;
-        let root = dir.path().join("site");
-        std::fs::create_dir(&root)?;
-        for number in 0..files {
-            let ending = ["css", "html", "bin"][number % 3];
-            write(
-                &root,
-                format!("d{}/file {number}.{ending}", number % 7).as_bytes(),
-                number,
-            )?;
-        }
-        let home = Home::new(dir.path().join("home"));
-        Ok(Self {
-            server,
-            client,
-            home,
-            root,
-            dir,
-        })
-    }
-
-    pub fn command(&self, args: &[&str]) -> Command {
-        let root = self.root.to_str().unwrap_or_default();
-        let location = self.server.location(PREFIX);
-        let mut command = self
-            .home
-            .command(["publish", root, location.as_str()].iter().chain(args));
-        command
-            .env("AWS_ACCESS_KEY_ID", KEYS.0)
-            .env("AWS_SECRET_ACCESS_KEY", KEYS.1);
-        command
-    }
-
-    pub fn publish(&self, code: i32, args: &[&str]) -> Result<Said> {
-        let said = said(self.command(args).output()?)?;
-        ensure!(
-            said.code == Some(code),
-            "{:?}: {} {}",
-            said.code,
-            said.last(),
-            said.stderr
-        );
-        Ok(said)
-    }
-
-    /// Contents of all objects by name.
-    pub async fn objects(&self) -> Result<BTreeMap<Vec<u8>, Bytes>> {
-        let mut options = ListOptions {
-            prefix: b"www/".to_vec(),
-            ..ListOptions::default()
-        };
-        let mut objects = BTreeMap::new();
-        loop {
-            let page = self.client.list(&options).await?;
-            for object in page.objects.into_iter().filter(|object| object.key != LOCK) {
-                let got = self.client.get(&object.key, None, 64 << 20).await?;
-                objects.insert(object.key[b"www/".len()..].to_vec(), got.bytes);
-            }
-            match page.next {
-                Some(token) => options.token = Some(token),
-                None => return Ok(objects),
-            }
-        }
-    }
-
-    pub async fn assert_same(&self) -> Result<()> {
-        self.assert_is(&self.root).await
-    }
-
-    /// The bucket has exactly the files of `root`.
-    pub async fn assert_is(&self, root: &Path) -> Result<()> {
-        let (objects, files) = (self.objects().await?, files(root)?);
-        let differ: Vec<_> = files
-            .iter()
-            .filter(|(name, bytes)| objects.get(*name) != Some(bytes))
-            .collect();
-        ensure!(
-            differ.is_empty() && objects.len() == files.len(),
-            "{} objects, differing: {differ:?}",
-            objects.len()
-        );
-        Ok(())
-    }
-}
-
-/// Contents of all files by name.
-pub fn files(root: &Path) -> Result<BTreeMap<Vec<u8>, Bytes>> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path.strip_prefix(root)?.as_os_str().as_bytes().to_vec();
-                files.insert(name, std::fs::read(path)?.into());
-            }
-        }
-    }
-    Ok(files)
-}
-
-pub fn write(root: &Path, name: &[u8], number: usize) -> Result<()> {
-    let path = root.join(OsStr::from_bytes(name));
-    std::fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
-    Ok(std::fs::write(path, format!("{number} ").repeat(number + 1))?)
-}
+use anyhow::{Result, ensure};
+use tests::s3::Kind;
+use tests::site::{FILES, Site, write};
 
 #[tokio::test]
 async fn the_bucket_follows_the_folder_and_only_changes_are_sent() -> Result<()> {
-    for kind in [Kind::Moto, Kind::Rclone] {
+    for kind in Kind::all() {
         let site = Site::start(kind, FILES)?;
         let first = site.publish(0, &[])?;
         ensure!(first.number("objects_uploaded") == FILES as u64, "{}", first.last());
@@ -190,11 +54,8 @@ async fn what_others_changed_is_found_by_listing_and_repaired() -> Result<()> {
         "one page says it all: {}",
         whole.last()
     );
-    let other = Bytes::from("other");
     for key in ["www/d0/file 0.css", "www/stranger.txt"] {
-        site.client
-            .put(key.as_bytes(), other.clone(), &Headers::default(), &Condition::Always)
-            .await?;
+        site.put(key, "other").await?;
     }
     site.client.delete_one(b"www/d1/file 1.html").await?;
     ensure!(site.publish(0, &["--trust"])?.number("requests") == 0);
@@ -207,9 +68,7 @@ async fn what_others_changed_is_found_by_listing_and_repaired() -> Result<()> {
     site.assert_same().await?;
 
     std::fs::remove_dir_all(site.home.dir.join("publish"))?;
-    site.client
-        .put(b"www/stranger.txt", other, &Headers::default(), &Condition::Always)
-        .await?;
+    site.put("www/stranger.txt", "other").await?;
     let again = site.publish(0, &[])?;
     ensure!(
         (again.number("objects_uploaded"), again.number("bytes_sent")) == (0, 0),
@@ -259,24 +118,19 @@ async fn nothing_is_deleted_by_mistake() -> Result<()> {
 #[tokio::test]
 async fn routes_decide_on_headers_and_other_headers_send_no_bytes() -> Result<()> {
     let site = Site::start(Kind::Moto, FILES)?;
-    let routes = site.dir.path().join("routes.toml");
-    let write_routes = |age: u32| {
-        let text = format!(
+    let routes = |age: u32| {
+        site.routes(&format!(
             "[[route]]\nmatch = '*.css'\ncompress = 'gzip'\n[[route]]\nmatch = '*.bin'\nheaders = {{ cache-control = 'max-age={age}' }}\n\
              [[route]]\nmatch = 'd6/**'\npublish = false\n"
-        );
-        std::fs::write(&routes, text)
+        ))
     };
-    write_routes(60)?;
-    let args = ["--routes", routes.to_str().context("UTF-8")?];
-    site.publish(0, &args)?;
+    site.publish(0, &["--routes", &routes(60)?])?;
     let page = site.client.head(b"www/d1/file 1.html").await?;
     ensure!(page.headers.content_type.as_deref() == Some("text/html; charset=utf-8"));
     let style = site.client.get(b"www/d4/file 81.css", None, 1 << 20).await?;
     ensure!(style.meta.headers.content_encoding.as_deref() == Some("gzip") && style.bytes.starts_with(&[0x1f, 0x8b]));
     ensure!(site.client.head(b"www/d6/file 6.css").await.is_err());
-    write_routes(120)?;
-    let other = site.publish(0, &args)?;
+    let other = site.publish(0, &["--routes", &routes(120)?])?;
     ensure!(
         other.number("objects_uploaded") == 0 && other.number("headers_changed") > 20,
         "{}",
@@ -318,7 +172,7 @@ async fn pages_come_after_what_they_show_and_deletions_last() -> Result<()> {
 
 #[tokio::test]
 async fn large_files_go_in_parts_and_one_more_byte_is_noticed() -> Result<()> {
-    for kind in [Kind::Moto, Kind::Rclone] {
+    for kind in Kind::all() {
         let site = Site::start(kind, 1)?;
         let large = site.root.join("film.mp4");
         std::fs::write(&large, vec![7; 20 << 20])?;
@@ -337,7 +191,7 @@ async fn ten_kills_send_nothing_twice_but_what_was_on_its_way() -> Result<()> {
     let files = 600;
     let site = Site::start(Kind::Moto, files)?;
     for kill in 1..=10 {
-        let mut child = site.command(&[]).stdout(std::process::Stdio::null()).spawn()?;
+        let mut child = site.begin("", &[])?;
         std::thread::sleep(Duration::from_millis(60 + 40 * kill % 150));
         child.kill()?;
         child.wait()?;

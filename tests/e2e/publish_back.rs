@@ -2,45 +2,20 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use bytes::Bytes;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use s3::{Condition, Headers};
-use tests::home::{Said, said};
-use tests::s3::{KEYS, Kind, location};
+use tests::home::said;
+use tests::s3::Kind;
 use tests::s3_proxy::{Faults, S3Proxy};
-
-use crate::publish_site::{FILES, PREFIX, Site, files};
+use tests::site::{FILES, Site, files, signal};
 
 /// More than a request takes: two parts.
 const LARGE_BYTES: usize = 9 << 20;
-
-fn command(site: &Site, at: &str, target: &Path, args: &[&str]) -> Command {
-    let location = location(PREFIX, at);
-    let target = target.to_str().unwrap_or_default();
-    let mut command = site
-        .home
-        .command(["publish", "restore", location.as_str(), target].iter().chain(args));
-    command
-        .env("AWS_ACCESS_KEY_ID", KEYS.0)
-        .env("AWS_SECRET_ACCESS_KEY", KEYS.1);
-    command
-}
-
-fn restore(site: &Site, target: &Path, code: i32, args: &[&str]) -> Result<Said> {
-    let said = said(command(site, &site.server.at, target, args).output()?)?;
-    ensure!(
-        said.code == Some(code),
-        "{:?}: {} {}",
-        said.code,
-        said.last(),
-        said.stderr
-    );
-    Ok(said)
-}
 
 /// Files that are there, as far as they can be looked at while others write.
 fn count(target: &Path) -> usize {
@@ -74,50 +49,48 @@ fn old(path: &Path, secs: u64) -> Result<()> {
 
 #[tokio::test]
 async fn a_restore_brings_bytes_times_and_modes_back() -> Result<()> {
-    for kind in [Kind::Moto, Kind::Rclone] {
+    for kind in Kind::all() {
         let site = Site::start(kind, FILES)?;
         std::fs::write(site.root.join("film.mp4"), vec![7; LARGE_BYTES])?;
         std::fs::write(site.root.join("empty"), "")?;
         std::fs::set_permissions(site.root.join("empty"), PermissionsExt::from_mode(0o750))?;
         old(&site.root.join("d0/file 0.css"), 1_000_000_000)?;
-        let routes = site.dir.path().join("routes.toml");
-        std::fs::write(
-            &routes,
+        let routes = site.routes(
             "[[route]]\nmatch = '*.css'\ncompress = 'gzip'\n[[route]]\nmatch = '*.html'\ncompress = 'brotli'\n",
         )?;
-        site.publish(0, &["--routes", routes.to_str().context("UTF-8")?])?;
+        site.publish(0, &["--routes", &routes])?;
         let target = site.dir.path().join("back");
-        let dry = restore(&site, &target, 0, &["--dry-run"])?;
+        let dry = site.restore(&target, 0, &["--dry-run"])?;
         ensure!(
             dry.number("files_restored") == FILES as u64 + 2 && !target.exists(),
             "{}",
             dry.last()
         );
-        let first = restore(&site, &target, 0, &[])?;
+        let first = site.restore(&target, 0, &[])?;
         ensure!(first.number("files_restored") == FILES as u64 + 2, "{}", first.last());
         eprintln!("{kind:?}: {}", first.last());
-        if kind == Kind::Moto {
+        if kind != Kind::Rclone {
             ensure!(first.number("files_unverified") == 0, "{}", first.last());
         }
         assert_same(&site.root, &target)?;
         // What is right stays, what is not is mended, what is too much goes when that is asked for.
         std::fs::write(target.join("d1/file 1.html"), "damaged")?;
         std::fs::write(target.join("mine.txt"), "mine")?;
-        let second = restore(&site, &target, 0, &[])?;
+        let second = site.restore(&target, 0, &[])?;
         ensure!(second.number("files_restored") == 1, "{}", second.last());
         ensure!(target.join("mine.txt").exists());
-        let removed = restore(&site, &target, 0, &["--delete"])?;
+        let removed = site.restore(&target, 0, &["--delete"])?;
         ensure!(removed.number("files_removed") == 1, "{}", removed.last());
         assert_same(&site.root, &target)?;
         let part = site.dir.path().join("part");
-        restore(&site, &part, 0, &["d3", "empty"])?;
+        site.restore(&part, 0, &["d3", "empty"])?;
         ensure!(
             files(&part)?
                 .keys()
                 .all(|name| name.starts_with(b"d3/") || name == b"empty")
         );
         std::fs::write(part.join("d3/mine.txt"), "mine")?;
-        let guarded = restore(&site, &part, 1, &["--delete", "--max-delete", "0", "d3"])?;
+        let guarded = site.restore(&part, 1, &["--delete", "--max-delete", "0", "d3"])?;
         ensure!(guarded.stderr.contains("--max-delete 1") && part.join("d3/mine.txt").exists());
     }
     Ok(())
@@ -128,10 +101,7 @@ async fn keys_that_would_lead_out_are_refused_and_the_rest_goes_on() -> Result<(
     let site = Site::start(Kind::Moto, 3)?;
     site.publish(0, &[])?;
     for key in ["www/../out", "www//abs", "www/folder/", "www/a/../../../out"] {
-        let (body, headers) = (Bytes::from("evil"), Headers::default());
-        site.client
-            .put(key.as_bytes(), body, &headers, &Condition::Always)
-            .await?;
+        site.put(key, "evil").await?;
     }
     let redirect = Headers {
         redirect: Some("/new.html".into()),
@@ -141,7 +111,7 @@ async fn keys_that_would_lead_out_are_refused_and_the_rest_goes_on() -> Result<(
         .put(b"www/old.html", Bytes::new(), &redirect, &Condition::Always)
         .await?;
     let target = site.dir.path().join("a/b/back");
-    let said = restore(&site, &target, 3, &[])?;
+    let said = site.restore(&target, 3, &[])?;
     ensure!(
         said.number("keys_refused") == 4 && said.number("files_restored") == 3,
         "{}",
@@ -153,7 +123,7 @@ async fn keys_that_would_lead_out_are_refused_and_the_rest_goes_on() -> Result<(
     // A link on the way leads out, too.
     std::fs::remove_dir_all(target.join("d0"))?;
     std::os::unix::fs::symlink(site.dir.path(), target.join("d0"))?;
-    let linked = restore(&site, &target, 1, &[])?;
+    let linked = site.restore(&target, 1, &[])?;
     ensure!(linked.number("files_failed") == 1, "{}", linked.last());
     Ok(())
 }
@@ -168,9 +138,9 @@ async fn damage_is_noticed_and_a_killed_restore_goes_on() -> Result<()> {
         per_mille: 50,
         ..Faults::default()
     });
-    let target = site.dir.path().join("back");
+    let (target, slow) = (site.dir.path().join("back"), site.through(&proxy.at));
     for _ in 0..3 {
-        let mut child = command(&site, &proxy.at, &target, &[]).stdout(Stdio::null()).spawn()?;
+        let mut child = slow.restoring(&target, &[])?.stdout(Stdio::null()).spawn()?;
         let (started, before) = (Instant::now(), count(&target));
         while count(&target) < before + 10 && started.elapsed() < Duration::from_secs(60) {
             std::thread::sleep(Duration::from_millis(10));
@@ -178,14 +148,9 @@ async fn damage_is_noticed_and_a_killed_restore_goes_on() -> Result<()> {
         child.kill()?;
         child.wait()?;
     }
-    let whole = said(command(&site, &proxy.at, &target, &[]).output()?)?;
-    ensure!(
-        whole.code == Some(0) && whole.number("files_unchanged") > 0,
-        "{} {}",
-        whole.last(),
-        whole.stderr
-    );
-    restore(&site, &target, 0, &["--delete"])?;
+    let whole = slow.restore(&target, 0, &[])?;
+    ensure!(whole.number("files_unchanged") > 0, "{}", whole.last());
+    site.restore(&target, 0, &["--delete"])?;
     assert_same(&site.root, &target)?;
 
     // Somebody put other bytes with the metadata of a file.
@@ -195,7 +160,7 @@ async fn damage_is_noticed_and_a_killed_restore_goes_on() -> Result<()> {
         .put(key, Bytes::from("forged"), &headers, &Condition::Always)
         .await?;
     std::fs::remove_file(target.join("d0/file 0.css"))?;
-    let forged = restore(&site, &target, 1, &[])?;
+    let forged = site.restore(&target, 1, &[])?;
     ensure!(
         forged.number("files_failed") == 1 && !target.join("d0/file 0.css").exists(),
         "{}",
@@ -208,21 +173,7 @@ async fn damage_is_noticed_and_a_killed_restore_goes_on() -> Result<()> {
 async fn diff_says_what_a_run_would_do_and_why() -> Result<()> {
     let site = Site::start(Kind::Moto, 6)?;
     site.publish(0, &[])?;
-    let root = site.root.to_str().context("UTF-8")?;
-    let location = site.server.location(PREFIX);
-    let diff = |args: &[&str]| -> Result<Said> {
-        let mut command = site
-            .home
-            .command(["publish", "diff", root, location.as_str()].iter().chain(args));
-        let said = said(
-            command
-                .env("AWS_ACCESS_KEY_ID", KEYS.0)
-                .env("AWS_SECRET_ACCESS_KEY", KEYS.1)
-                .output()?,
-        )?;
-        ensure!(said.code == Some(0), "{:?}: {} {}", said.code, said.last(), said.stderr);
-        Ok(said)
-    };
+    let diff = |args: &[&str]| site.run("diff", 0, args);
     ensure!(diff(&[])?.lines.len() == 1, "nothing but the summary");
     std::fs::write(site.root.join("new.bin"), "new")?;
     std::fs::write(site.root.join("d0/file 0.css"), "other")?;
@@ -230,13 +181,8 @@ async fn diff_says_what_a_run_would_do_and_why() -> Result<()> {
     let trusted = diff(&["--trust"])?;
     ensure!(trusted.number("requests") == 0, "{}", trusted.last());
     site.client.delete_one(b"www/d2/file 2.bin").await?;
-    let (body, headers) = (Bytes::from("x"), Headers::default());
-    site.client
-        .put(b"www/stranger", body.clone(), &headers, &Condition::Always)
-        .await?;
-    site.client
-        .put(b"www/d3/file 3.css", body, &headers, &Condition::Always)
-        .await?;
+    site.put("www/stranger", "x").await?;
+    site.put("www/d3/file 3.css", "x").await?;
     let whole = diff(&[])?;
     let mut told: Vec<_> = whole
         .lines
@@ -269,13 +215,7 @@ async fn diff_says_what_a_run_would_do_and_why() -> Result<()> {
 #[tokio::test]
 async fn watch_publishes_what_changes_and_ends_cleanly() -> Result<()> {
     let site = Site::start(Kind::Moto, 3)?;
-    let root = site.root.to_str().context("UTF-8")?;
-    let location = site.server.location(PREFIX);
-    let mut command = site.home.command(["publish", "watch", root, location.as_str()]);
-    command
-        .env("AWS_ACCESS_KEY_ID", KEYS.0)
-        .env("AWS_SECRET_ACCESS_KEY", KEYS.1);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let child = site.begin("watch", &[])?;
     let is_there = async |key: &str| -> Result<()> {
         let started = Instant::now();
         while site.client.head(key.as_bytes()).await.is_err() {
@@ -290,10 +230,9 @@ async fn watch_publishes_what_changes_and_ends_cleanly() -> Result<()> {
     is_there("www/new/one.txt").await?;
     std::fs::write(site.root.join("new/two.txt"), "two")?;
     is_there("www/new/two.txt").await?;
-    let pid = Pid::from_raw(child.id().try_into()?).context("a child has a number")?;
     // The lock of the last publication may just be given back.
     std::thread::sleep(Duration::from_millis(500));
-    kill_process(pid, Signal::TERM)?;
+    signal(&child, Signal::TERM)?;
     let ended = said(child.wait_with_output()?)?;
     ensure!(ended.code == Some(0), "{:?} {}", ended.code, ended.stderr);
     let published = ended.lines.iter().filter(|line| line["objects_uploaded"].is_u64());

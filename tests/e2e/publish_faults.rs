@@ -1,38 +1,18 @@
 //! `publish` over a line on which one request in twenty goes wrong.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use tests::home::{Said, said};
-use tests::s3::{KEYS, Kind, location};
+use tests::s3::Kind;
 use tests::s3_proxy::{Faults, Passed, S3Proxy};
-
-use crate::publish_site::{PREFIX, Site};
+use tests::site::Site;
 
 /// Requests of 1,000 that something happens to.
 const PER_MILLE: u64 = 50;
 /// More than a request takes: two parts.
 const LARGE_BYTES: usize = 9 << 20;
-
-fn command(site: &Site, proxy: &S3Proxy, args: &[&str]) -> Command {
-    let location = location(PREFIX, &proxy.at);
-    let root = site.root.to_str().unwrap_or_default();
-    let mut command = site
-        .home
-        .command(["publish", root, location.as_str()].iter().chain(args));
-    command
-        .env("AWS_ACCESS_KEY_ID", KEYS.0)
-        .env("AWS_SECRET_ACCESS_KEY", KEYS.1);
-    command
-}
-
-fn publish(site: &Site, proxy: &S3Proxy, args: &[&str]) -> Result<Said> {
-    let said = said(command(site, proxy, args).output()?)?;
-    ensure!(said.code == Some(0), "{:?}: {} {}", said.code, said.last(), said.stderr);
-    Ok(said)
-}
 
 fn large(site: &Site, count: u8) -> Result<()> {
     for number in 0..count {
@@ -61,12 +41,13 @@ async fn on_a_bad_line_every_object_is_written_once() -> Result<()> {
     let site = Site::start(Kind::Moto, 200)?;
     large(&site, 3)?;
     let proxy = S3Proxy::start(&site.server.at)?;
+    let bad = site.through(&proxy.at);
     proxy.set(Faults {
         latency: Duration::from_millis(5),
         per_mille: PER_MILLE,
         ..Faults::default()
     });
-    publish(&site, &proxy, &[])?;
+    bad.publish(0, &[])?;
     let written = written(&proxy.passed());
     eprintln!(
         "{} objects, {} requests, {} of them disturbed",
@@ -86,6 +67,7 @@ async fn ten_kills_on_a_bad_line_leave_the_bucket_as_the_folder() -> Result<()> 
     let site = Site::start(Kind::Moto, files)?;
     large(&site, 4)?;
     let proxy = S3Proxy::start(&site.server.at)?;
+    let bad = site.through(&proxy.at);
     proxy.set(Faults {
         latency: Duration::from_millis(10),
         per_mille: PER_MILLE,
@@ -93,7 +75,8 @@ async fn ten_kills_on_a_bad_line_leave_the_bucket_as_the_folder() -> Result<()> 
     });
     let mut in_flight = 0;
     for kill in 0..10u64 {
-        let mut child = command(&site, &proxy, &[])
+        let mut child = bad
+            .command("", &[])?
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
@@ -104,7 +87,7 @@ async fn ten_kills_on_a_bad_line_leave_the_bucket_as_the_folder() -> Result<()> 
         child.wait()?;
         in_flight += (came - passed).min(64);
     }
-    publish(&site, &proxy, &[])?;
+    bad.publish(0, &[])?;
     site.assert_same().await?;
     let written = written(&proxy.passed());
     let writes: usize = written.values().sum();
@@ -119,7 +102,7 @@ async fn ten_kills_on_a_bad_line_leave_the_bucket_as_the_folder() -> Result<()> 
         "{writes} ({in_flight})"
     );
     proxy.set(Faults::default());
-    ensure!(publish(&site, &proxy, &["--verify"])?.number("drifted") == 0);
+    ensure!(bad.publish(0, &["--verify"])?.number("drifted") == 0);
     Ok(())
 }
 
@@ -127,13 +110,14 @@ async fn ten_kills_on_a_bad_line_leave_the_bucket_as_the_folder() -> Result<()> 
 async fn a_server_in_another_hour_is_published_to() -> Result<()> {
     let site = Site::start(Kind::Moto, 12)?;
     let proxy = S3Proxy::start(&site.server.at)?;
+    let bad = site.through(&proxy.at);
     for skew_secs in [3600, -86_400] {
         proxy.set(Faults {
             skew_secs,
             ..Faults::default()
         });
         std::fs::write(site.root.join("new.bin"), skew_secs.to_string())?;
-        publish(&site, &proxy, &[])?;
+        bad.publish(0, &[])?;
         site.assert_same().await?;
     }
     Ok(())

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use futures::stream;
-use s3::{Client, Condition, Error, Headers, ListOptions, Location, Options};
-use tests::s3::{KEYS, Kind, Server};
+use s3::{Client, Condition, Error, Headers, ListOptions};
+use tests::s3::{Kind, Server};
 
 /// Characters that URLs, XML, shells and forms mean something by, one key outside of the first plane, and deep ones.
 const KEYS_OF_KINDS: [&str; 8] = [
@@ -21,18 +21,11 @@ const KEYS_OF_KINDS: [&str; 8] = [
 ];
 
 pub fn client(server: &Server) -> Result<Client> {
-    client_at(&server.location(""))
+    server.client()
 }
 
 pub fn client_at(location: &str) -> Result<Client> {
-    let keys = Some((KEYS.0.to_owned(), KEYS.1.to_owned()));
-    Ok(Client::new(
-        Location::parse(location)?,
-        &Options {
-            keys,
-            ..Options::default()
-        },
-    )?)
+    tests::s3::client_at(location)
 }
 
 async fn list_all(client: &Client, prefix: &str) -> Result<BTreeMap<Vec<u8>, (u64, String)>> {
@@ -57,7 +50,7 @@ async fn list_all(client: &Client, prefix: &str) -> Result<BTreeMap<Vec<u8>, (u6
 
 #[tokio::test]
 async fn objects_go_there_and_back_on_every_server() -> Result<()> {
-    for kind in [Kind::Moto, Kind::Rclone] {
+    for kind in Kind::all() {
         let dir = tempfile::tempdir()?;
         let server = Server::start(kind, dir.path())?;
         let client = client(&server)?;
@@ -104,7 +97,8 @@ async fn parts(client: &Client) -> Result<()> {
     let piece = Bytes::from(vec![7; s3::PART_BYTES_MIN as usize]);
     let begun = client.begin_parts(b"big", &Headers::default()).await?;
     let pieces = stream::iter([Ok(piece.clone()), Ok(piece.clone()), Ok(Bytes::from_static(b"end"))]);
-    let stored = client.put_parts(&begun, pieces, 3, &Condition::Always).await?;
+    let sent = client.put_parts(&begun, pieces, 3).await?;
+    let stored = client.complete_parts(&begun, &sent, &Condition::Always).await?;
     let mut download = client.download(b"big").await?;
     let (mut bytes, mut last) = (0, 0);
     while let Some(some) = download.next().await? {

@@ -10,5 +10,6 @@ pub mod netns;
 pub mod proxy;
 pub mod s3;
 pub mod s3_proxy;
+pub mod site;
 pub mod torture;
 pub mod tree;

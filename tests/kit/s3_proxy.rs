@@ -19,6 +19,8 @@ pub struct Faults {
     pub skew_secs: i64,
     /// It is so much later there than when objects were put.
     pub later_secs: i64,
+    /// By that clock it refuses, too, what comes after the time for which its query was signed: moto does not.
+    pub checks_windows: bool,
     /// Requests whose first line contains this wait until it is taken away.
     pub hold: Option<String>,
 }
@@ -129,7 +131,13 @@ impl S3Proxy {
         let line = head.lines().next().unwrap_or_default().replace(" HTTP/1.1", "");
         let (faults, fate) = self.fate(&line);
         std::thread::sleep(faults.latency);
-        if let Some(refusal) = refused_clock(&head, faults.skew_secs + faults.later_secs) {
+        let ahead_secs = faults.skew_secs + faults.later_secs;
+        let refusal = refused_clock(&head, ahead_secs);
+        let refusal = refusal.or_else(|| {
+            let is_checked = faults.checks_windows;
+            refused_window(&line, ahead_secs).filter(|_| is_checked)
+        });
+        if let Some(refusal) = refusal {
             return Ok(client.write_all(refusal.as_bytes())?);
         }
         match fate {
@@ -255,21 +263,34 @@ fn http_date(time: jiff::Timestamp) -> Result<String> {
 }
 
 fn refused_clock(head: &str, skew_secs: i64) -> Option<String> {
-    let signed = header(head, "x-amz-date")?;
-    let signed = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", signed).ok()?;
-    let signed = signed
-        .to_datetime()
-        .ok()?
-        .to_zoned(jiff::tz::TimeZone::UTC)
-        .ok()?
-        .timestamp();
+    let signed = amazon_time(header(head, "x-amz-date")?)?;
     let apart = now(skew_secs).duration_since(signed).as_secs().abs();
-    let date = http_date(now(skew_secs)).ok()?;
-    (apart > SKEW_SECS_MAX).then(|| {
-        let body = "<Error><Code>RequestTimeTooSkewed</Code></Error>";
-        let length = body.len();
-        format!("HTTP/1.1 403 Forbidden\r\nDate: {date}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
-    })
+    (apart > SKEW_SECS_MAX).then(|| refusal("RequestTimeTooSkewed", skew_secs))
+}
+
+fn refused_window(line: &str, ahead_secs: i64) -> Option<String> {
+    let value = |name: &str| {
+        let (_, rest) = line.split_once(name)?;
+        rest.split('&').next()
+    };
+    let begin = amazon_time(value("X-Amz-Date=")?)?;
+    let secs: i64 = value("X-Amz-Expires=")?.parse().ok()?;
+    let age_secs = now(ahead_secs).duration_since(begin).as_secs();
+    let is_admitted = (-SKEW_SECS_MAX..=secs).contains(&age_secs);
+    (!is_admitted).then(|| refusal("AccessDenied", ahead_secs))
+}
+
+fn amazon_time(text: &str) -> Option<jiff::Timestamp> {
+    let time = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", text).ok()?;
+    let zoned = time.to_datetime().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    Some(zoned.timestamp())
+}
+
+fn refusal(code: &str, skew_secs: i64) -> String {
+    let date = http_date(now(skew_secs)).unwrap_or_default();
+    let body = format!("<Error><Code>{code}</Code></Error>");
+    let length = body.len();
+    format!("HTTP/1.1 403 Forbidden\r\nDate: {date}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
 }
 
 /// The times of an answer, by the other clock.

@@ -21,6 +21,9 @@ CREATE TABLE lock (
 );
 ";
 
+/// Since version 3: whether the endpoint refuses requests that come after the time that they were signed for; NULL: not known yet.
+pub(super) const IS_TIMED: &str = "ALTER TABLE lock ADD COLUMN is_timed INTEGER";
+
 /// What was last known of the lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Memory {
@@ -29,6 +32,7 @@ pub(crate) struct Memory {
     pub fence: u64,
     pub generation: Option<u64>,
     pub is_conditional: Option<bool>,
+    pub is_timed: Option<bool>,
     pub doubt_until: Option<i64>,
 }
 
@@ -43,7 +47,7 @@ impl Index {
     /// What is known; at first nothing.
     pub fn lock_memory(&self) -> Result<Memory, IndexError> {
         self.with(|connection| {
-            let sql = "SELECT holder, etag, fence, generation, is_conditional, doubt_until FROM lock";
+            let sql = "SELECT holder, etag, fence, generation, is_conditional, is_timed, doubt_until FROM lock";
             let read = |row: &rusqlite::Row<'_>| {
                 Ok(Memory {
                     holder: row.get(0)?,
@@ -51,7 +55,8 @@ impl Index {
                     fence: row.get(2)?,
                     generation: row.get(3)?,
                     is_conditional: row.get(4)?,
-                    doubt_until: row.get(5)?,
+                    is_timed: row.get(5)?,
+                    doubt_until: row.get(6)?,
                 })
             };
             Ok(connection.query_row(sql, [], read).optional()?.unwrap_or_default())
@@ -65,13 +70,15 @@ impl Index {
             let tx = connection.transaction()?;
             tx.execute("DELETE FROM lock", [])?;
             tx.execute(
-                "INSERT INTO lock VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO lock (holder, etag, fence, generation, is_conditional, is_timed, doubt_until)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![
                     memory.holder,
                     memory.etag,
                     memory.fence,
                     memory.generation,
                     memory.is_conditional,
+                    memory.is_timed,
                     memory.doubt_until,
                 ],
             )?;

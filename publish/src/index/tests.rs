@@ -191,6 +191,7 @@ fn what_is_known_of_the_lock_survives_and_older_indexes_know_nothing_of_it() {
         etag: "e".into(),
         fence: 7,
         generation: Some(3),
+        is_timed: Some(true),
         is_conditional: Some(false),
         doubt_until: Some(-1),
     };

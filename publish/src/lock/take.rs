@@ -1,18 +1,29 @@
 //! Taking the lock: from nobody, from who gave it back, or from who has not renewed it for longer than it said.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use s3::{Condition, Error};
+use jiff::SignedDuration;
+use s3::{Condition, Error, Window, Windows};
 
 use super::document::{BYTES_MAX, host};
-use super::{Document, Held, Inner, LATE_SECS, LockError, millis, now_ms};
+use super::lease::now_ms;
+use super::{Document, Held, Inner, LockError};
 use crate::index::Memory;
 use crate::options::LockMode;
 
 /// Both times of an answer are whole seconds, and an endpoint's machines do not have quite the same. In seconds.
 const CLOCK_SECS: i64 = 2;
+/// A request that was signed without a window while a lease ran is refused by the endpoint when it arrives so much later: 15 minutes
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html>), and one for clocks. In seconds.
+const LATE_SECS: i64 = 16 * 60;
+/// One with a window has arrived by then, but for its body: so long may that take. Chosen: what a killed machine's kernel still sends is
+/// at most 4 MiB (Linux's `tcp_wmem`), and goes through a line of 300 kbit/s in that time. In seconds.
+const BODY_SECS: i64 = 2 * 60;
+/// How long ago the window was by which endpoints are tested. Far more than any clocks are apart; in seconds.
+const PAST_SECS: i64 = 60 * 60;
 /// Between two looks at a lock that somebody holds.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Attempts to be first where others are, too, without `--wait`.
@@ -28,11 +39,32 @@ pub(super) struct Look {
 }
 
 impl Look {
+    /// Until when writes of its holder may still come after it was taken from him, in seconds by the endpoint's clock.
+    fn late_until(&self, is_timed: bool) -> Option<i64> {
+        let lease_secs = i64::try_from(self.document.lease_secs).unwrap_or(i64::MAX);
+        let late_secs = match is_timed {
+            // His lease may still run: if he is this index's own run that was killed.
+            true => lease_secs.saturating_add(CLOCK_SECS + BODY_SECS),
+            false => LATE_SECS,
+        };
+        self.now_secs.map(|now_secs| now_secs.saturating_add(late_secs))
+    }
+
     /// Its holder has not renewed it for longer than it said.
     fn is_expired(&self) -> bool {
         let lease_secs = i64::try_from(self.document.lease_secs).unwrap_or(i64::MAX);
         self.age_secs
             .is_some_and(|age_secs| age_secs >= lease_secs.saturating_add(CLOCK_SECS))
+    }
+}
+
+/// A window that was over long ago.
+#[derive(Debug)]
+struct Past(Window);
+
+impl Windows for Past {
+    fn window(&self) -> Option<Window> {
+        Some(self.0)
     }
 }
 
@@ -42,6 +74,7 @@ impl Inner {
         let memory = self.index.lock_memory()?;
         self.is_conditional
             .store(memory.is_conditional.unwrap_or(true), Ordering::Relaxed);
+        self.is_timed.store(memory.is_timed.unwrap_or(false), Ordering::Relaxed);
         if memory.is_conditional == Some(false) && self.options.mode == LockMode::Require {
             return Err(LockError::Unconditional);
         }
@@ -145,6 +178,12 @@ impl Inner {
                 return Err(LockError::Unconditional);
             }
         }
+        self.lease.extend(sent_ms, self.options.lease);
+        let is_timed = match memory.is_timed {
+            None => self.minds_windows(&document, &mut etag).await?,
+            known => known,
+        };
+        self.is_timed.store(is_timed.unwrap_or(false), Ordering::Relaxed);
         if !self.is_conditional.load(Ordering::Relaxed) {
             // Who wrote last has it; the probes may have written, too.
             match self.look().await? {
@@ -152,23 +191,23 @@ impl Inner {
                 _ => return Ok(None),
             }
         }
-        self.until_ms
-            .store(sent_ms.saturating_add(millis(self.options.lease)), Ordering::Release);
-        self.held(document, etag, look, memory).map(Some)
+        let old = Memory {
+            is_timed,
+            ..memory.clone()
+        };
+        self.held(document, etag, look, &old).map(Some)
     }
 
     /// Holds it; durably before anything else is sent.
     fn held(&self, document: Document, etag: String, look: Option<&Look>, old: &Memory) -> Result<Held, LockError> {
-        let is_taken_over = look.is_some_and(|look| look.document.held);
         let is_doubtful = match look {
             Some(look) => look.document.held || old.generation != Some(look.document.generation),
             // It was there once. Where it never was nobody published with it.
             None => old.generation.is_some(),
         };
-        let now_secs = look.and_then(|look| look.now_secs);
-        let doubt_until = match now_secs.filter(|_| is_taken_over) {
-            Some(now_secs) => Some(now_secs.saturating_add(LATE_SECS)),
-            None => old.doubt_until,
+        let doubt_until = match look {
+            Some(look) if look.document.held => look.late_until(old.is_timed == Some(true)),
+            _ => None,
         };
         let memory = Memory {
             holder: document.holder.clone(),
@@ -177,7 +216,8 @@ impl Inner {
             // Until a whole run has seen to it.
             generation: old.generation.filter(|_| !is_doubtful),
             is_conditional: Some(self.is_conditional.load(Ordering::Relaxed)),
-            doubt_until,
+            is_timed: old.is_timed,
+            doubt_until: doubt_until.or(old.doubt_until),
         };
         self.index.remember_lock(&memory)?;
         Ok(Held {
@@ -202,6 +242,40 @@ impl Inner {
         Ok(true)
     }
 
+    /// Whether the endpoint refuses what comes after its window, and understands what comes in time; none: it is not known yet. Puts of
+    /// what lies there anyway; `etag` is its, then as before.
+    async fn minds_windows(&self, document: &Document, etag: &mut String) -> Result<Option<bool>, LockError> {
+        let Some(window) = self.lease.window() else {
+            // No clock to go by.
+            return Ok(None);
+        };
+        let from = window.from - SignedDuration::from_secs(PAST_SECS);
+        let past = Arc::new(Past(Window { from, secs: 1 }));
+        for (client, is_late) in [
+            (self.client.within(past), true),
+            (self.client.within(self.lease.clone()), false),
+        ] {
+            let condition = self.condition(Condition::Is(etag.clone()));
+            match self.write_by(&client, document, &condition).await {
+                Ok(stored) => {
+                    *etag = stored.etag;
+                    if is_late {
+                        return Ok(Some(false));
+                    }
+                }
+                Err(Error::Late(_)) if is_late => {}
+                Err(Error::Late(_)) => return Ok(None),
+                // A policy may forbid such signatures, or the endpoint does not know them.
+                Err(Error::Denied(_) | Error::Refused(_)) => return Ok(Some(false)),
+                Err(Error::Changed(_) | Error::NotFound(_)) => {
+                    return Err(LockError::Lost("another publisher took it"));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Some(true))
+    }
+
     /// The lock as it lies there, if there is one.
     pub(super) async fn look(&self) -> Result<Option<Look>, LockError> {
         let object = match self.client.get(&self.key, None, BYTES_MAX).await {
@@ -211,6 +285,7 @@ impl Inner {
             Err(error) => return Err(error.into()),
         };
         let document = Document::parse(&object.bytes).ok_or_else(|| LockError::Foreign(s3::shown(&self.key)))?;
+        self.lease.hear(object.meta.answered);
         let modified = object.meta.modified.map(|time| time.as_second());
         let answered = object.meta.answered.map(|time| time.as_second());
         Ok(Some(Look {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use s3::{Headers, part_bytes};
+use s3::{Client, Headers, part_bytes};
 use tokio::sync::SemaphorePermit;
 
 use super::{Done, MEMORY_KIB, Read, WHOLE_BYTES_MAX, WorkError, Workshop, blocking, done, headers, uploaded};
@@ -104,8 +104,16 @@ impl Workshop {
         let begun = self.lock.guard(self.client.begin_parts(&work.key, headers)).await?;
         self.index.parts_begun(&begun)?;
         let pieces = source::parts(opened, length, hash.clone());
-        let sending = self.client.put_parts(&begun, pieces, PARTS_PARALLEL, &condition);
-        let error = match self.lock.guard(sending).await {
+        let sending = self.client.put_parts(&begun, pieces, PARTS_PARALLEL);
+        let ended = match self.lock.guard(sending).await {
+            Ok(sent) => {
+                let (parts, sent, condition) = (&begun, &sent, &condition);
+                let complete = |client: Client| async move { client.complete_parts(parts, sent, condition).await };
+                self.lock.write(complete).await
+            }
+            Err(error) => Err(error),
+        };
+        let error = match ended {
             Ok(stored) => {
                 let hash = hash.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 return Ok((stored, *hash.finalize().as_bytes()));
