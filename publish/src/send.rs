@@ -92,6 +92,11 @@ impl Workshop {
                 Some(meta) if are_same(&meta.headers, headers) => Ok(stored(&meta)),
                 _ => Err(error.into()),
             },
+            // rclone gives copies no ETag, and these have the bytes of before.
+            Ok(stored) if stored.etag.is_empty() => Ok(Stored {
+                etag: etag.to_owned(),
+                ..stored
+            }),
             ended => Ok(ended?),
         }
     }
