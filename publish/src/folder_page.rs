@@ -111,13 +111,13 @@ impl FolderPages {
             rows.add(&encode(part), &visible(part), Some(stat));
         }
         let path = visible(folder);
-        let page = inner.template.fill(&Filling {
+        let filling = Filling {
             title: &format!("{}/{path}", escape(&inner.name)),
             style: &inner.style,
             breadcrumbs: &self.breadcrumbs(folder),
-            rows: &rows.html,
             count: &rows.count(),
-        });
+        };
+        let page = inner.template.fill(&filling, std::mem::take(&mut rows.html));
         Some(page.into_bytes())
     }
 

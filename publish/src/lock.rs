@@ -382,3 +382,29 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_sent_after_the_lease() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(&dir.path().join("index.db"), "b").unwrap();
+        let location = s3::Location::parse("s3://b?endpoint=http://127.0.0.1:1").unwrap();
+        let client = Client::new(location, &s3::Options::default()).unwrap();
+        let lock = Lock::new(client, Arc::new(index), b"", LockOptions::default(), false);
+        let sent = AtomicBool::new(false);
+        let request = async || {
+            sent.store(true, Ordering::Relaxed);
+            Ok(())
+        };
+        lock.0.lease.extend(now_ms() - 60_001, Duration::from_secs(60));
+        assert!(matches!(lock.guard(request()).await, Err(LockError::Lost(_))));
+        assert!(!sent.load(Ordering::Relaxed));
+        lock.0.lease.extend(now_ms(), Duration::from_secs(60));
+        lock.guard(request()).await.unwrap();
+        lock.0.lost.cancel();
+        assert!(matches!(lock.guard(request()).await, Err(LockError::Lost(_))));
+    }
+}

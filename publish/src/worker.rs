@@ -288,3 +288,37 @@ fn done(work: &Work, read: Read, old: Option<&Row>) -> Done {
         drift: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes::{Compress, Wish};
+
+    #[test]
+    fn a_file_that_was_just_written_is_read_once_more() {
+        let stat = Stat::of_made(b"");
+        let work = Work {
+            key: b"k".to_vec(),
+            source: Source::Made,
+            stat,
+            wish: Wish {
+                headers: Headers::default(),
+                compress: Compress::None,
+            },
+            step: Step::Read(Known::Nothing),
+            row: None,
+            expected: Expected::Absent,
+        };
+        let row = |is_racy| {
+            let (hash, headers) = ([0; 32], Headers::default());
+            let read = Read {
+                stat,
+                is_racy,
+                hash,
+                headers,
+            };
+            row(&work, &read, s3::Stored::default())
+        };
+        assert_eq!((row(true).state, row(false).state), (State::Racy, State::Sure));
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tests::s3::Kind;
 use tests::s3_proxy::{Faults, Passed, S3Proxy};
-use tests::site::Site;
+use tests::site::{Site, let_go};
 
 /// Requests of 1,000 that something happens to.
 const PER_MILLE: u64 = 50;
@@ -121,4 +121,35 @@ async fn a_server_in_another_hour_is_published_to() -> Result<()> {
         site.assert_same().await?;
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn what_a_killed_run_may_have_sent_is_sent_again() -> Result<()> {
+    let site = Site::start(Kind::Moto, 3)?;
+    let proxy = S3Proxy::start(&site.server.at)?;
+    let (bad, args) = (site.through(&proxy.at), ["--lock", "none"]);
+    bad.touch("x.bin", "old")?;
+    bad.publish(0, &args)?;
+    bad.touch("x.bin", "new")?;
+    bad.killed_at(&proxy, "PUT /site/www/x.bin", &args)?;
+    ensure!(let_go(&proxy)?.status == 200);
+    // The file is again what the index last heard of, and the object is not.
+    bad.touch("x.bin", "old")?;
+    bad.publish(0, &args)?;
+    site.assert_same().await
+}
+
+#[tokio::test]
+async fn parts_of_a_killed_run_are_given_up() -> Result<()> {
+    let site = Site::start(Kind::Moto, 3)?;
+    large(&site, 1)?;
+    let proxy = S3Proxy::start(&site.server.at)?;
+    let bad = site.through(&proxy.at);
+    bad.killed_at(&proxy, "partNumber=2", &[])?;
+    let_go(&proxy)?;
+    let uploads = || site.server.raw("GET", "/site?uploads", "s3", "");
+    ensure!(uploads()?.contains("<UploadId>"));
+    bad.publish(0, &[])?;
+    ensure!(!uploads()?.contains("<UploadId>"));
+    site.assert_same().await
 }

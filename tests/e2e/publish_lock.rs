@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tests::home::said;
 use tests::s3::Kind;
 use tests::s3_proxy::{Faults, S3Proxy};
-use tests::site::{FILES, LOCK, Publisher, Site, name, signal, wait_until, write};
+use tests::site::{FILES, LOCK, Publisher, Site, let_go, name, signal, wait_until, write};
 
 /// Shortest lease that the program takes: tests wait for its end.
 const LEASE: [&str; 2] = ["--lease", "3"];
@@ -91,7 +91,11 @@ async fn a_killed_publishers_lock_expires() -> Result<()> {
     child.wait()?;
     ensure!(other.publish(1, &[])?.stderr.contains("publishes there"));
     let started = Instant::now();
-    other.publish(0, &["--wait"])?;
+    let mut waiting = other.begin("", &["--wait"])?;
+    let taken_over = wait_until("the end of its lease", || Ok(waiting.try_wait()?.is_some()));
+    waiting.kill()?;
+    taken_over?;
+    ensure!(waiting.wait()?.success());
     eprintln!("taken over after {:?}", started.elapsed());
     // moto does not look at the time: requests to it are signed as usual.
     let is_timed = |line: &&String| line.contains("X-Amz-Expires") && !line.contains("gridbackup-lock");
@@ -152,24 +156,14 @@ async fn late(
     second.publish(0, &[])?;
 
     change(&first.root)?;
-    proxy.set(Faults {
-        hold: Some(hold.to_owned()),
-        ..Faults::default()
-    });
-    let mut child = first.begin("", &[])?;
-    wait_until("the late request", || Ok(proxy.held() == 1))?;
-    child.kill()?;
-    child.wait()?;
+    first.killed_at(&proxy, hold, &[])?;
     second.touch("late.css", text_of_second)?;
     second.touch("new.css", "new")?;
     second.publish(0, &["--wait"])?;
     site.assert_is(&second.root).await?;
-    let before = proxy.passed().len();
-    proxy.set(Faults::default());
-    wait_until("the answer to the late request", || Ok(proxy.passed().len() > before))?;
-    let passed = proxy.passed().split_off(before);
-    ensure!(passed.len() == 1 && passed[0].line.contains(hold), "{passed:?}");
-    Ok((second, passed[0].status))
+    let passed = let_go(&proxy)?;
+    ensure!(passed.line.contains(hold), "{passed:?}");
+    Ok((second, passed.status))
 }
 
 const LATE_PUT: &str = "PUT /site/www/late.css";

@@ -133,10 +133,7 @@ impl S3Proxy {
         std::thread::sleep(faults.latency);
         let ahead_secs = faults.skew_secs + faults.later_secs;
         let refusal = refused_clock(&head, ahead_secs);
-        let refusal = refusal.or_else(|| {
-            let is_checked = faults.checks_windows;
-            refused_window(&line, ahead_secs).filter(|_| is_checked)
-        });
+        let refusal = refusal.or_else(|| refused_window(&line, ahead_secs).filter(|_| faults.checks_windows));
         if let Some(refusal) = refusal {
             return Ok(client.write_all(refusal.as_bytes())?);
         }

@@ -15,6 +15,7 @@ use s3::{Client, Condition, Headers, ListOptions, Stored};
 
 use crate::home::{Home, Said, path_str};
 use crate::s3::{Kind, Server, location};
+use crate::s3_proxy::{Faults, Passed, S3Proxy};
 
 /// What all keys of a site begin with, and `/`.
 pub const PREFIX: &str = "www";
@@ -96,6 +97,19 @@ impl Publisher {
     pub fn begin(&self, verb: &str, args: &[&str]) -> Result<Child> {
         let mut command = self.command(verb, args)?;
         Ok(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+    }
+
+    /// Publishes through `proxy` until a request that contains `hold` is on its way, and is killed there. The request stays.
+    pub fn killed_at(&self, proxy: &S3Proxy, hold: &str, args: &[&str]) -> Result<()> {
+        proxy.set(Faults {
+            hold: Some(hold.to_owned()),
+            ..Faults::default()
+        });
+        let mut child = self.begin("", args)?;
+        wait_until("the request", || Ok(proxy.held() >= 1))?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
     }
 
     /// `publish restore`; not started yet.
@@ -253,6 +267,16 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
+}
+
+/// Lets the request go that is held back; gives it with what the server said.
+pub fn let_go(proxy: &S3Proxy) -> Result<Passed> {
+    let before = proxy.passed().len();
+    proxy.set(Faults::default());
+    wait_until("the answer to what was held back", || Ok(proxy.passed().len() > before))?;
+    let passed = proxy.passed().split_off(before);
+    ensure!(passed.len() == 1, "{passed:?}");
+    passed.into_iter().next().context("one passed")
 }
 
 /// Sends a signal.

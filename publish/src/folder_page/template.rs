@@ -37,7 +37,6 @@ pub(super) struct Filling<'a> {
     pub title: &'a str,
     pub style: &'a str,
     pub breadcrumbs: &'a str,
-    pub rows: &'a str,
     pub count: &'a str,
 }
 
@@ -71,20 +70,36 @@ impl Template {
         })
     }
 
-    /// The page.
-    pub(super) fn fill(&self, filling: &Filling<'_>) -> String {
-        let mut page = String::with_capacity(filling.rows.len() + 4096);
-        for (text, hole) in &self.pieces {
-            page += text;
-            page += match hole {
-                Hole::Title => filling.title,
-                Hole::Style => filling.style,
-                Hole::Breadcrumbs => filling.breadcrumbs,
-                Hole::Rows => filling.rows,
-                Hole::Count => filling.count,
+    /// The page, made of `rows` itself: they have megabytes, and there is one of them in memory.
+    pub(super) fn fill(&self, filling: &Filling<'_>, rows: String) -> String {
+        let at = self.pieces.iter().position(|(_, hole)| *hole == Hole::Rows);
+        let (before, after) = self.pieces.split_at(at.unwrap_or_default());
+        let mut head = filling.fill(before, &rows);
+        let mut tail = String::new();
+        if let Some(((text, _), after)) = after.split_first() {
+            head += text;
+            tail = filling.fill(after, &rows);
+        }
+        let mut page = rows;
+        page.insert_str(0, &head);
+        page + &tail + &self.end
+    }
+}
+
+impl Filling<'_> {
+    fn fill(&self, pieces: &[(String, Hole)], rows: &str) -> String {
+        let mut filled = String::new();
+        for (text, hole) in pieces {
+            filled += text;
+            filled += match hole {
+                Hole::Title => self.title,
+                Hole::Style => self.style,
+                Hole::Breadcrumbs => self.breadcrumbs,
+                Hole::Rows => rows,
+                Hole::Count => self.count,
             };
         }
-        page + &self.end
+        filled
     }
 }
 
@@ -93,16 +108,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn holes_are_filled_once() {
-        let template = Template::parse("<h1>{{ title }}</h1>{{rows}}{{title}}.").unwrap();
+    fn what_is_put_into_holes_has_none() {
+        let template = Template::parse("<h1>{{ title }}</h1>{{rows}}{{title}}{{rows}}{{title}}.").unwrap();
         let filling = Filling {
             title: "{{rows}}",
             style: "",
             breadcrumbs: "",
-            rows: "R",
             count: "",
         };
-        assert_eq!(template.fill(&filling), "<h1>{{rows}}</h1>R{{rows}}.");
+        assert_eq!(
+            template.fill(&filling, "R".to_owned()),
+            "<h1>{{rows}}</h1>R{{rows}}R{{rows}}."
+        );
     }
 
     #[test]
