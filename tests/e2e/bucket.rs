@@ -43,7 +43,7 @@ fn bucket_at(location: &str, fixture: &Fixture, quota: Option<u64>) -> Result<Bu
 
 #[tokio::test]
 async fn a_bucket_keeps_the_contract_of_every_store() -> Result<()> {
-    for kind in [Kind::Moto, Kind::Rclone] {
+    for kind in Kind::all() {
         let (dir, fixture) = (tempfile::tempdir()?, Fixture::new(1));
         let server = Server::start(kind, dir.path())?;
         let bucket = bucket(&server, &fixture, Some(1 << 30))?;
