@@ -391,7 +391,7 @@ mod tests {
     async fn nothing_is_sent_after_the_lease() {
         let dir = tempfile::tempdir().unwrap();
         let index = Index::open(&dir.path().join("index.db"), "b").unwrap();
-        let location = s3::Location::parse("s3://b?endpoint=http://127.0.0.1:1").unwrap();
+        let location = s3::Location::parse("s3://site?endpoint=http://127.0.0.1:1").unwrap();
         let client = Client::new(location, &s3::Options::default()).unwrap();
         let lock = Lock::new(client, Arc::new(index), b"", LockOptions::default(), false);
         let sent = AtomicBool::new(false);

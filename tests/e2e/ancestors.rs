@@ -14,8 +14,9 @@ use tests::site::{Site, write};
 /// More than two pages of a listing.
 const FILES: usize = 2100;
 
-/// What the lock in the bucket costs a run at most: a look, three trials what is honoured, taking, giving back.
-const LOCK_REQUESTS_MAX: u64 = 6;
+/// What the lock in the bucket costs a run at most: a look, three trials what is honoured, taking, giving back, and a renewal every 20 s:
+/// a busy machine takes a minute for the longest.
+const LOCK_REQUESTS_MAX: u64 = 9;
 
 /// Requests in a part of moto's log, by method; listings apart, and without the lock.
 fn counts(log: &str) -> BTreeMap<&str, usize> {

@@ -186,7 +186,7 @@ async fn a_late_put_loses_against_what_was_put_meanwhile() -> Result<()> {
 
 #[tokio::test]
 async fn a_late_write_is_refused_even_where_nobody_else_changed_anything() -> Result<()> {
-    let changes: [(&str, fn(&Path) -> Result<()>); 2] = [(LATE_PUT, write_late), ("&delete=", remove)];
+    let changes = [(LATE_PUT, write_late as fn(&Path) -> _), ("&delete=", remove)];
     // They check signatures and their times, and know no conditions.
     for kind in unconditional() {
         for (hold, change) in changes {
