@@ -24,7 +24,9 @@ pub fn adopt(options: &Options, client: &s3::Client) -> Result<u64, PublishError
     let walk = Walk::open(&options.source, prefix, options.links, None).map_err(unreadable)?;
     let (mut rows, mut count) = (Vec::new(), 0);
     for found in walk {
-        let Found::File { key, path, .. } = found else { continue };
+        let Found::File { key, path, mode, .. } = found else {
+            continue;
+        };
         let Some(wish) = options.routes.wish(key.strip_prefix(prefix).unwrap_or(&key)) else {
             continue;
         };
@@ -32,6 +34,7 @@ pub fn adopt(options: &Options, client: &s3::Client) -> Result<u64, PublishError
             SourceError::Io(source) => unreadable(source),
             SourceError::Changing => unreadable(std::io::Error::other(error)),
         })?;
+        let compress = wish.compress;
         rows.push(Row {
             key,
             state: State::Sure,
@@ -39,8 +42,8 @@ pub fn adopt(options: &Options, client: &s3::Client) -> Result<u64, PublishError
             hash: *blake3::hash(&contents.bytes).as_bytes(),
             etag: s3::etag_of(&contents.bytes),
             version: None,
-            headers: wish.headers_hash(),
-            compress: wish.compress,
+            headers: wish.with_mode(mode).headers_hash(),
+            compress,
         });
         count += 1;
         if rows.len() == BATCH_ROWS {
