@@ -1,8 +1,10 @@
 //! Which snapshots show a row: those of its time whose roots cover its path.
 
 use proto::log_record::PathBytes;
+use rusqlite::Connection;
+use upload_queue::db::DbError;
 
-use super::tree::rows::{EntryRow, join};
+use super::tree::rows::{self, EntryRow, join};
 use super::tree::{Scope, Snapshot, scope};
 
 /// Snapshots of the same roots.
@@ -25,6 +27,33 @@ pub(super) fn series(snapshots: &[Snapshot]) -> Vec<Series<'_>> {
         }
     }
     all
+}
+
+/// What is called with the path of a directory and each of its rows that names a content.
+pub(super) type Visit<'a> = dyn FnMut(&[u8], &EntryRow) -> Result<(), DbError> + 'a;
+
+/// Calls `visit` for every row that names a content, directory by directory.
+pub(super) fn each_content(conn: &Connection, visit: &mut Visit<'_>) -> Result<(), DbError> {
+    let mut place: Option<(i64, Vec<u8>)> = None;
+    let mut query = conn.prepare_cached(&format!(
+        "SELECT {}, directory FROM entry WHERE version IS NOT NULL ORDER BY directory",
+        rows::COLUMNS
+    ))?;
+    let mut found = query.query([])?;
+    while let Some(row) = found.next()? {
+        let directory: i64 = row.get(6)?;
+        if place.as_ref().is_none_or(|(known, _)| *known != directory) {
+            place = Some((directory, rows::directory_path(conn, directory)?));
+        }
+        let path = place.as_ref().map_or(&b"/"[..], |(_, path)| path);
+        visit(path, &rows::read_row(row)?)?;
+    }
+    Ok(())
+}
+
+/// Whether any of the snapshots shows a row of the directory at `path`.
+pub(super) fn is_shown(series: &[Series<'_>], path: &[u8], row: &EntryRow) -> bool {
+    showing(series, path, row).next().is_some()
 }
 
 /// Runs of sequence numbers of the snapshots that show a row of the directory at `path`; none of them is empty.

@@ -13,7 +13,7 @@ use upload_queue::packs::{self, PackRow};
 
 use super::content::{self, Place};
 use super::shown::{self, Series};
-use super::tree::rows::{self, EntryRow};
+use super::tree::rows::EntryRow;
 use super::tree::{self, Snapshot};
 
 /// What some snapshots take. Contents of up to 128 bytes are part of the log and counted in `bytes` alone.
@@ -97,30 +97,19 @@ pub fn stats(conn: &Connection, only: Option<u64>) -> Result<Stats, DbError> {
 fn contents(conn: &Connection, kept: &[Snapshot], only: Option<u64>) -> Result<(Contents, Contents), DbError> {
     let series = shown::series(kept);
     let (mut own, mut others) = (Contents::new(), Contents::new());
-    let mut place: Option<(i64, Vec<u8>)> = None;
-    let mut query = conn.prepare_cached(&format!(
-        "SELECT {}, directory FROM entry WHERE version IS NOT NULL ORDER BY directory",
-        rows::COLUMNS
-    ))?;
-    let mut found = query.query([])?;
-    while let Some(row) = found.next()? {
-        let directory: i64 = row.get(6)?;
-        if place.as_ref().is_none_or(|(known, _)| *known != directory) {
-            place = Some((directory, rows::directory_path(conn, directory)?));
-        }
-        let row = rows::read_row(row)?;
+    shown::each_content(conn, &mut |path, row| {
         let Content::Version(version) = row.entry.content else {
-            continue;
+            return Ok(());
         };
-        let path = place.as_ref().map_or(&b"/"[..], |(_, path)| path);
-        let (in_own, in_others) = shown_by(&series, path, &row, only);
+        let (in_own, in_others) = shown_by(&series, path, row, only);
         if in_own {
             own.insert(version, row.entry.meta.size);
         }
         if in_others {
             others.insert(version, row.entry.meta.size);
         }
-    }
+        Ok(())
+    })?;
     Ok((own, others))
 }
 

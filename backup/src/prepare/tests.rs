@@ -108,8 +108,12 @@ impl Bench {
     }
 
     fn scan(&self, writer: &Writer) -> ScanSummary {
+        self.scan_of(writer, &[""])
+    }
+
+    fn scan_of(&self, writer: &Writer, roots: &[&str]) -> ScanSummary {
         let options = ScanOptions {
-            roots: vec![self.path("")],
+            roots: roots.iter().map(|root| self.path(root)).collect(),
             rules: Rules::default(),
             one_file_system: true,
             device: self.device_id(),

@@ -1,6 +1,6 @@
 //! Which packs are still wanted: the owner's side of garbage collection.
 //!
-//! A data pack is live if a file version that some kept snapshot shows has a chunk in it, and dead otherwise. Dead packs keep
+//! A data pack is live if a file version that some kept snapshot shows, by its time and its roots, has a chunk in it, and dead otherwise. Dead packs keep
 //! their rows, so that a forgotten snapshot can come back with what the trash of peers still has; but nothing new refers to
 //! them. Metadata packs are always live. Leaves out whom to tell: that is `crate::prune`.
 
@@ -8,12 +8,15 @@ use std::collections::{BTreeMap, HashSet};
 
 use proto::cap_index::Extent;
 use proto::id::VersionId;
+use proto::log_record::Content;
 use rusqlite::{Connection, Transaction};
 use upload_queue::db::DbError;
 use upload_queue::packs::{self, PackRow};
 
 use super::{Place, chunk, moves, packs_of, place};
+use crate::catalog::shown::{self, Series};
 use crate::catalog::tree;
+use crate::catalog::tree::rows::{self, EntryRow};
 
 /// Places are sorted when there are twice as many as after the last time, but not fewer than twice these.
 const SORT_FROM: usize = 64;
@@ -68,13 +71,13 @@ impl WantedChunks {
 /// What packs the snapshots `kept` (sequence numbers, ascending) want. Reads every file version once.
 pub fn wanted(conn: &Connection, kept: &[u64]) -> Result<Wanted, DbError> {
     let mut chunks: BTreeMap<PackRow, WantedChunks> = BTreeMap::new();
-    let mut query = conn.prepare_cached("SELECT version, since, until FROM entry WHERE version IS NOT NULL")?;
-    let mut rows = query.query([])?;
-    while let Some(row) = rows.next()? {
-        if is_shown(kept, row.get(1)?, row.get(2)?) {
-            add_chunks_of(conn, VersionId(row.get::<_, i64>(0)?.cast_unsigned()), &mut chunks)?;
-        }
-    }
+    let mut snapshots = tree::snapshots(conn)?;
+    snapshots.retain(|snapshot| kept.binary_search(&snapshot.record.seq).is_ok());
+    let series = shown::series(&snapshots);
+    shown::each_content(conn, &mut |path, row| match row.entry.content {
+        Content::Version(version) if shown::is_shown(&series, path, row) => add_chunks_of(conn, version, &mut chunks),
+        _ => Ok(()),
+    })?;
     let on_their_way = on_their_way(conn)?;
     let live: HashSet<PackRow> = chunks.keys().chain(&on_their_way).copied().collect();
     chunks.retain(|pack, _| !on_their_way.contains(pack));
@@ -132,40 +135,49 @@ fn on_their_way(conn: &Connection) -> Result<HashSet<PackRow>, DbError> {
     Ok(packs)
 }
 
-/// Whether any of the kept snapshots is from `since` on and before `until`.
-fn is_shown(kept: &[u64], since: u64, until: Option<u64>) -> bool {
-    let first = kept.partition_point(|seq| *seq < since);
-    kept.get(first)
-        .is_some_and(|seq| until.is_none_or(|until| *seq < until))
-}
-
-/// Records what is wanted. Files whose newest state no kept snapshot shows are read again by the next scan: their content may
-/// be gone by then.
+/// Records what is wanted. Files whose newest state no kept snapshot shows are read again by the next scan of theirs: their
+/// content may be gone by then.
 pub fn record(tx: &Transaction<'_>, wanted: &Wanted, now_ns: i64) -> Result<(), DbError> {
     packs::set_dead(tx, &wanted.dying, now_ns)?;
     packs::set_alive(tx, &wanted.reviving)?;
-    let newest = tree::kept(tx)?.last().map_or(0, |snapshot| snapshot.record.seq);
-    tx.execute(
-        "UPDATE directory SET fingerprint = NULL, marks = marks + 1 WHERE id IN
-         (SELECT directory FROM entry WHERE until IS NULL AND version IS NOT NULL AND since > ?1)",
-        [newest],
-    )?;
-    tx.execute(
-        "UPDATE entry SET suspect = 1 WHERE until IS NULL AND version IS NOT NULL AND since > ?1",
-        [newest],
-    )?;
+    let kept = tree::kept(tx)?;
+    let series = shown::series(&kept);
+    // Ids first: nothing is changed below a query that still reads.
+    let directories = ids(tx)?;
+    for directory in directories {
+        distrust_hidden(tx, directory, &series)?;
+    }
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The directories that hold files whose content is kept.
+fn ids(conn: &Connection) -> Result<Vec<i64>, DbError> {
+    let mut query =
+        conn.prepare_cached("SELECT DISTINCT directory FROM entry WHERE until IS NULL AND version IS NOT NULL")?;
+    let ids = query.query_map([], |row| row.get(0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
 
-    #[test]
-    fn a_row_is_shown_by_the_kept_snapshots_of_its_time_only() {
-        let kept = [2, 5];
-        assert!(is_shown(&kept, 1, None) && is_shown(&kept, 3, None) && is_shown(&kept, 2, Some(3)));
-        assert!(!is_shown(&kept, 6, None) && !is_shown(&kept, 3, Some(5)) && !is_shown(&kept, 1, Some(2)));
-        assert!(!is_shown(&[], 1, None));
+/// Has the newest states in a directory that no snapshot shows read again.
+fn distrust_hidden(tx: &Transaction<'_>, directory: i64, series: &[Series<'_>]) -> Result<(), DbError> {
+    let path = rows::directory_path(tx, directory)?;
+    let mut query = tx.prepare_cached(&format!(
+        "SELECT {} FROM entry WHERE directory = ? AND until IS NULL AND version IS NOT NULL",
+        rows::COLUMNS
+    ))?;
+    let newest = query.query_map([directory], rows::read_row)?;
+    let newest: Vec<EntryRow> = newest.collect::<Result<_, _>>()?;
+    let mut hidden = newest
+        .iter()
+        .filter(|row| !shown::is_shown(series, &path, row))
+        .peekable();
+    if hidden.peek().is_some() {
+        tx.prepare_cached("UPDATE directory SET fingerprint = NULL, marks = marks + 1 WHERE id = ?")?
+            .execute([directory])?;
     }
+    for row in hidden {
+        tx.prepare_cached("UPDATE entry SET suspect = 1 WHERE directory = ? AND name = ? AND since = ?")?
+            .execute((directory, &row.entry.name, row.since))?;
+    }
+    Ok(())
 }

@@ -1,4 +1,5 @@
-//! Lives drawn from a seed: files come, change, move and go; snapshots are made, forgotten, pruned and brought back; trash ends.
+//! Lives drawn from a seed: files come, change, move and go; snapshots are made, of all or of one folder, forgotten, pruned and brought
+//! back; trash ends.
 //! After each of it every kept snapshot reads back byte for byte, with the catalog of the day and with one rebuilt from the
 //! keys alone.
 
@@ -10,19 +11,35 @@ use crate::prune;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
+/// What a snapshot is made of: everything, or one folder.
+const ROOTS: [&[&str]; 4] = [&[""], &["a"], &["b"], &["a", "b"]];
+
+fn below(roots: &[&str], files: &Files) -> Files {
+    let covered = |name: &str| roots.iter().any(|root| name.starts_with(root));
+    files
+        .iter()
+        .filter(|(name, _)| covered(name))
+        .map(|(name, content)| (name.clone(), content.clone()))
+        .collect()
+}
+
 struct Life {
     bench: Bench,
     dice: std::vec::IntoIter<u8>,
     now: Files,
-    /// What each snapshot has to show.
-    snapshots: BTreeMap<u64, Files>,
+    /// What each snapshot is made of and has to show.
+    snapshots: BTreeMap<u64, (&'static [&'static str], Files)>,
     forgotten: Vec<u64>,
 }
 
 impl Life {
     fn new(seed: u64) -> Self {
+        let bench = Bench::new();
+        ["a", "b"]
+            .iter()
+            .for_each(|folder| std::fs::create_dir(bench.path(folder)).unwrap());
         Self {
-            bench: Bench::new(),
+            bench,
             dice: noise(seed, 4_096).into_iter(),
             now: Files::new(),
             snapshots: BTreeMap::new(),
@@ -35,8 +52,8 @@ impl Life {
     }
 
     fn change_a_file(&mut self) {
-        let name = format!("file {}", self.roll(5));
-        let other = format!("file {}", self.roll(5));
+        let name = format!("{}/file {}", ["a", "b"][self.roll(2)], self.roll(4));
+        let other = format!("{}/file {}", ["a", "b"][self.roll(2)], self.roll(4));
         match (self.roll(5), self.now.remove(&name)) {
             (0, Some(_)) => std::fs::remove_file(self.bench.path(&name)).unwrap(),
             (1, Some(content)) => {
@@ -59,10 +76,12 @@ impl Life {
 
     fn back_up(&mut self) {
         let writer = self.bench.writer();
-        let scanned = self.bench.scan(&writer);
+        let roots = ROOTS[self.roll(ROOTS.len())];
+        let scanned = self.bench.scan_of(&writer, roots);
         let summary = self.bench.run(&writer);
         assert!(summary.failed.is_empty(), "{:?}", summary.failed);
-        self.snapshots.insert(scanned.snapshot, self.now.clone());
+        self.snapshots
+            .insert(scanned.snapshot, (roots, below(roots, &self.now)));
     }
 
     fn kept(&self) -> Vec<u64> {
@@ -138,7 +157,7 @@ impl Life {
     fn check(&self, db: &Db, what: &str) {
         for snapshot in db.read(tree::kept).unwrap() {
             let seq = snapshot.record.seq;
-            for (name, content) in &self.snapshots[&seq] {
+            for (name, content) in &self.snapshots[&seq].1 {
                 let mut out = Vec::new();
                 let path = self.bench.path(name);
                 let read = self.bench.reader(db).cat(seq, path.as_os_str().as_bytes(), &mut out);
@@ -164,7 +183,8 @@ impl Life {
         assert!(recovered.is_subset(&known), "recovery knows what is forgotten");
         // Of snapshots at the end that changed nothing a head names the newest only: docs/decisions/0005-unchanged-run.md.
         for seq in known.difference(&recovered) {
-            assert_eq!(self.snapshots[seq], self.now, "snapshot {seq} is not recovered");
+            let (roots, files) = &self.snapshots[seq];
+            assert_eq!(*files, below(roots, &self.now), "snapshot {seq} is not recovered");
         }
         self.check(&fresh, "a recovered catalog");
     }
@@ -198,4 +218,36 @@ fn whatever_is_forgotten_pruned_and_brought_back_kept_snapshots_stay_whole() {
         }
         life.check(&life.bench.db, "the catalog at the end");
     }
+}
+
+/// A large file in a snapshot of one folder, then a snapshot of another: forgetting the first freed nothing, as the second is of
+/// the time in which the file was there.
+#[test]
+fn a_snapshot_of_another_folder_keeps_nothing_and_what_was_given_up_is_sent_again() {
+    let bench = Bench::new();
+    ["a", "b"]
+        .iter()
+        .for_each(|folder| std::fs::create_dir(bench.path(folder)).unwrap());
+    bench.write("a/large", &noise(1, 300_000));
+    bench.write("b/small", &noise(2, 20_000));
+    let back_up = |roots: &[&str]| {
+        let writer = bench.writer();
+        let scanned = bench.scan_of(&writer, roots);
+        (scanned.snapshot, bench.run(&writer))
+    };
+    let (of_a, _) = back_up(&["a"]);
+    let (of_b, _) = back_up(&["b"]);
+    bench.db.write(|tx| tree::forget(tx, &[of_a], 1)).unwrap();
+    let wanted = bench.db.read(|conn| live::wanted(conn, &[of_b])).unwrap();
+    assert_eq!(wanted.dying.len(), 1);
+    bench.db.write(|tx| live::record(tx, &wanted, 1)).unwrap();
+    bench.writer().publish(&|_| {}).unwrap();
+    bench
+        .runtime
+        .block_on(prune::discard_dead(&bench.db, &bench.peers.all()))
+        .unwrap();
+    bench.stores.iter().for_each(|store| store.inner().expire_trash());
+    let (_, again) = back_up(&["a"]);
+    assert_eq!(again.bytes_read, 300_000, "unchanged, but nowhere any more");
+    assert!(bench.cat(&bench.db, "a/large") == noise(1, 300_000));
 }
