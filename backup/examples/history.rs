@@ -179,7 +179,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let db = timed("open", || backup::catalog::open(&path))?;
     let middle = snapshots / 2;
     timed("name a snapshot by date", || {
-        db.read(|conn| Ok::<_, DbError>(tree::find_snapshot(conn, "2024-01-01", 0).is_ok()))
+        db.read(|conn| Ok::<_, DbError>(tree::find_snapshot(conn, "2024-01-01", &|_| 0).is_ok()))
     })?;
     timed("list a folder of the middle one", || {
         db.read(|conn| tree::children(conn, middle, &folder(7)))
@@ -217,10 +217,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let kept = timed("judge by a policy and forget", || {
         let kept = db.read(tree::kept)?;
-        let records: Vec<SnapshotRecord> = kept.into_iter().map(|known| known.record).collect();
-        let reasons = retention::judge(&records, &policy, i64::MAX, 0);
-        let going = records.iter().zip(&reasons).filter(|(_, why)| why.is_empty());
-        let going: Vec<u64> = going.map(|(record, _)| record.seq).collect();
+        let reasons = retention::judge(&kept, &policy, i64::MAX, &|_| 0);
+        let going = kept.iter().zip(&reasons).filter(|(_, why)| why.is_empty());
+        let going: Vec<u64> = going.map(|(known, _)| known.record.seq).collect();
         db.write_durable(|tx| tree::forget(tx, &going, 1))?;
         db.read(tree::kept)
     })?;

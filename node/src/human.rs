@@ -1,4 +1,4 @@
-//! Sizes and durations as people write and read them.
+//! Sizes and durations as people write and read them, and what they meant when they mistyped a name.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,10 +10,15 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "Written", into = "u64")]
 pub struct ByteSize(pub u64);
 
-/// A length of time; written as a number of seconds or as text (`7d`, `1h30m`).
+/// A length of time; written as a number of seconds or as text (`7d`, `1h30m`, `6mo`). `m` is minutes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "u64")]
 pub struct Period(pub Duration);
+
+/// How long ago a snapshot may be that a policy keeps. Written as in restic (`2y5m7d3h`): `m` is months, and where it could be
+/// taken for minutes, as in `1h30m`, it is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Within(pub Period);
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -32,8 +37,24 @@ pub enum ParseError {
         text: String,
     },
     /// Not a duration.
-    #[error("`{text}` is no duration: write for example 7d, 12h or 1h30m")]
+    #[error("`{text}` is no duration: write for example 7d, 12h, 90min or 6mo (y, mo, w, d, h, min or m, s)")]
     Duration {
+        /// As typed.
+        text: String,
+    },
+    /// Not how long snapshots are kept.
+    #[error(
+        "`{text}` is no time to keep snapshots for: write for example 30d, 6m, 2y or 2y5m7d3h (m are months, as in restic)"
+    )]
+    Within {
+        /// As typed.
+        text: String,
+    },
+    /// `m` could mean both.
+    #[error(
+        "`{text}`: `m` is months here, as in restic, but looks like minutes; write `mo` for months or `min` for minutes"
+    )]
+    MonthsOrMinutes {
         /// As typed.
         text: String,
     },
@@ -41,7 +62,20 @@ pub enum ParseError {
 
 const SIZE_UNITS: [&str; 7] = ["", "K", "M", "G", "T", "P", "E"];
 
-const PERIOD_UNITS: [(&str, u64); 5] = [("w", 604_800), ("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
+/// Units that are read. A month counts 31 days and a year 366: what is kept for a time is never kept for less than was meant.
+const PERIOD_UNITS: [(&str, u64); 8] = [
+    ("y", 366 * 86_400),
+    ("mo", 31 * 86_400),
+    ("w", 604_800),
+    ("d", 86_400),
+    ("h", 3_600),
+    ("min", 60),
+    ("m", 60),
+    ("s", 1),
+];
+
+/// Units that are shown.
+const SHOWN_UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
 
 impl std::str::FromStr for ByteSize {
     type Err = ParseError;
@@ -93,36 +127,88 @@ impl std::str::FromStr for Period {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let failed = || ParseError::Duration { text: text.to_owned() };
-        let mut rest = text.trim();
-        let mut secs: u64 = 0;
-        if rest.is_empty() {
-            return Err(failed());
-        }
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-            let (number, tail) = rest.split_at(digits);
-            let letters = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-            let (unit, tail) = tail.split_at(letters);
-            let unit = unit.trim();
-            let (_, factor) = PERIOD_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(failed)?;
-            let part = number
-                .parse::<u64>()
-                .ok()
-                .and_then(|number| number.checked_mul(*factor))
-                .ok_or_else(failed)?;
-            secs = secs.checked_add(part).ok_or_else(failed)?;
-            rest = tail;
-        }
-        Ok(Self(Duration::from_secs(secs)))
+        let secs = parts(text).and_then(|parts| seconds(&parts));
+        secs.map(|secs| Self(Duration::from_secs(secs)))
+            .ok_or_else(|| ParseError::Duration { text: text.to_owned() })
     }
+}
+
+impl std::str::FromStr for Within {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let failed = || ParseError::Within { text: text.to_owned() };
+        let mut parts = parts(text).ok_or_else(failed)?;
+        let months = parts.iter().position(|(_, unit)| *unit == "m");
+        let hours = parts.iter().position(|(_, unit)| *unit == "h");
+        if hours.is_some_and(|hours| months.is_some_and(|months| hours < months)) {
+            return Err(ParseError::MonthsOrMinutes { text: text.to_owned() });
+        }
+        let months = parts.iter_mut().filter(|(_, unit)| *unit == "m");
+        months.for_each(|(_, unit)| *unit = "mo");
+        let secs = seconds(&parts).ok_or_else(failed)?;
+        Ok(Self(Period(Duration::from_secs(secs))))
+    }
+}
+
+/// Numbers with their units: `1h 30m` is two.
+fn parts(text: &str) -> Option<Vec<(u64, &str)>> {
+    let mut rest = text.trim();
+    let mut parts = Vec::new();
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(digits);
+        let letters = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        parts.push((number.parse().ok()?, unit.trim()));
+        rest = tail;
+    }
+    (!parts.is_empty()).then_some(parts)
+}
+
+fn seconds(parts: &[(u64, &str)]) -> Option<u64> {
+    parts.iter().try_fold(0u64, |secs, (number, unit)| {
+        let (_, factor) = PERIOD_UNITS.iter().find(|(name, _)| name == unit)?;
+        secs.checked_add(number.checked_mul(*factor)?)
+    })
+}
+
+/// Of the names that are known, the one that was probably meant: the most alike, if no more than a quarter of it is mistyped.
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = 1 + typed.chars().count() / 4;
+    let measured = known.into_iter().map(|name| (mistakes(typed, name), name));
+    measured
+        .filter(|(mistakes, _)| *mistakes <= allowed)
+        .min_by_key(|(mistakes, _)| *mistakes)
+        .map(|(_, name)| name)
+}
+
+/// Letters to insert, delete or replace, or neighbours to swap, until one is the other; case does not matter (Damerau and Levenshtein,
+/// optimal string alignment).
+fn mistakes(one: &str, other: &str) -> usize {
+    let one: Vec<char> = one.to_lowercase().chars().collect();
+    let other: Vec<char> = other.to_lowercase().chars().collect();
+    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
+    for i in 1..=one.len() {
+        let mut row = vec![i];
+        for j in 1..=other.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(one[i - 1] != other[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[one.len()][other.len()]
 }
 
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0.as_secs();
         let mut parts = Vec::new();
-        for (unit, factor) in &PERIOD_UNITS[1..] {
+        for (unit, factor) in &SHOWN_UNITS {
             if rest >= *factor {
                 parts.push(format!("{}{unit}", rest / factor));
                 rest %= factor;
@@ -220,19 +306,71 @@ mod tests {
             ("1h30m", 5_400),
             ("1h 30m", 5_400),
             ("90s", 90),
+            ("90min", 5_400),
+            ("6m", 360),
+            ("6mo", 6 * 31 * 86_400),
+            ("1y", 366 * 86_400),
         ] {
             let parsed: Result<Period, _> = text.parse();
-            if text.contains(' ') {
-                assert!(parsed.is_ok() || parsed.is_err());
-                continue;
-            }
             assert_eq!(parsed, Ok(Period(Duration::from_secs(secs))), "{text}");
         }
-        for text in ["", "7", "d", "7y", "-1d", "1.5h", "99999999999999999999d"] {
+        for text in [
+            "",
+            "7",
+            "d",
+            "7x",
+            "7M",
+            "-1d",
+            "1.5h",
+            "99999999999999999999d",
+            "999999999999y",
+        ] {
             assert!(text.parse::<Period>().is_err(), "{text}");
         }
         assert_eq!(Period(Duration::from_secs(273_600 + 61)).to_string(), "3d4h");
         assert_eq!(Period(Duration::from_secs(61)).to_string(), "1m1s");
         assert_eq!(Period(Duration::ZERO).to_string(), "0s");
+    }
+
+    /// `--keep-within 6m` was six minutes: of 24 monthly snapshots 23 were forgotten.
+    #[test]
+    fn snapshots_are_kept_within_months_as_in_restic() {
+        let days = |days: u64| Ok(Within(Period(Duration::from_secs(days * 86_400))));
+        for (text, wanted) in [
+            ("6m", days(6 * 31)),
+            ("6mo", days(6 * 31)),
+            ("1y", days(366)),
+            ("2y5m7d", days(2 * 366 + 5 * 31 + 7)),
+            ("30d", days(30)),
+            ("2w", days(14)),
+            ("48h", days(2)),
+            ("1m24h", days(32)),
+            ("1440min", days(1)),
+        ] {
+            assert_eq!(text.parse(), wanted, "{text}");
+        }
+        for text in ["1h30m", "12h 5m"] {
+            let refused = text.parse::<Within>().unwrap_err().to_string();
+            assert!(refused.contains("`mo` for months or `min` for minutes"), "{refused}");
+        }
+        for text in ["", "6", "6M", "m", "-6m", "999999999999y"] {
+            assert!(text.parse::<Within>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_mistyped_is_found_and_what_is_another_word_is_not() {
+        let known = ["trip", "before-the-move", "usb1"];
+        for (typed, meant) in [
+            ("tripp", Some("trip")),
+            ("tirp", Some("trip")),
+            ("TRIP", Some("trip")),
+            ("befor-the-mov", Some("before-the-move")),
+            ("usb", Some("usb1")),
+            ("car", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(typed, known), meant, "{typed}");
+        }
     }
 }

@@ -348,6 +348,8 @@ pub struct Forget {
     pub keep_within_secs: Option<u64>,
     /// Keep all with one of these tags.
     pub keep_tags: Vec<String>,
+    /// Even if nothing is left of what a device backs up.
+    pub allow_empty_group: bool,
     /// Then give up what nobody wants.
     pub prune: bool,
     /// Only say what would be done.

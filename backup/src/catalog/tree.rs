@@ -26,7 +26,7 @@ pub use forget::{find_forgotten, forget, forgotten, forgotten_ranges, kept, unfo
 pub use log::{AmendmentMark, amendment_mark, log, published, published_until, unpublished};
 pub use marks::{Marks, mark, marks, pin, set_tags, unpin};
 pub use replay::Replay;
-pub use snapshots::{find_snapshot, latest, snapshot, snapshot_id, snapshots};
+pub use snapshots::{find_snapshot, is_of_earlier_date, latest, snapshot, snapshot_id, snapshots};
 pub use walk::{Visit, children, covers, entry, newest, walk};
 
 pub(crate) use amend::note as note_amendment;
@@ -44,6 +44,9 @@ pub struct Snapshot {
     /// Device that made it.
     pub device: DeviceId,
 }
+
+/// Seconds that local time was ahead of UTC at a moment, in seconds since 1970: what it is today says nothing of last summer.
+pub type OffsetAt<'a> = &'a dyn Fn(i64) -> i32;
 
 /// No snapshot, or more than one, is meant by a name.
 #[derive(Debug, thiserror::Error)]

@@ -174,6 +174,7 @@ pub const RESOURCES: &[Resource] = &[
             ("keep_yearly", Kind::Integer),
             ("keep_within_secs", Kind::Integer),
             ("keep_tags", Kind::Texts),
+            ("allow_empty_group", Kind::Boolean),
             ("prune", Kind::Boolean),
             ("dry_run", Kind::Boolean),
         ],

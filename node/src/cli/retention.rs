@@ -1,6 +1,6 @@
 //! `forget`, `prune`, `undelete`: which snapshots stay, and what becomes of the space of the others.
 
-use crate::human::Period;
+use crate::human::Within;
 use crate::request::{Forget, Request};
 
 /// Arguments of `forget`.
@@ -27,12 +27,15 @@ pub struct ForgetArgs {
     /// Keep the newest of each of the last N years that have one
     #[arg(long, value_name = "N", default_value_t = 0)]
     keep_yearly: u32,
-    /// Keep all that are so much older than the newest, at most
+    /// Keep all that are so much older than the newest, at most: y, m (months, as in restic), w, d, h; `6m`, `2y5m7d`
     #[arg(long, value_name = "DURATION")]
-    keep_within: Option<Period>,
+    keep_within: Option<Within>,
     /// Keep all with this tag; may be given several times
     #[arg(long, value_name = "TAG")]
     keep_tag: Vec<String>,
+    /// Do it even if nothing is left of some folders, or nothing at all
+    #[arg(long)]
+    allow_empty_group: bool,
     /// Then give up what no snapshot wants any more
     #[arg(long)]
     prune: bool,
@@ -52,8 +55,9 @@ impl ForgetArgs {
             keep_weekly: self.keep_weekly,
             keep_monthly: self.keep_monthly,
             keep_yearly: self.keep_yearly,
-            keep_within_secs: self.keep_within.map(|within| within.0.as_secs()),
+            keep_within_secs: self.keep_within.map(|within| within.0.0.as_secs()),
             keep_tags: self.keep_tag,
+            allow_empty_group: self.allow_empty_group,
             prune: self.prune,
             dry_run: self.dry_run,
         })

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::{ConfigFile, check_peer_url};
 use crate::failure::{Exit, Failure};
-use crate::message::{Changed, Folder, Message, PathName, Rule, Setting};
+use crate::human::nearest;
+use crate::message::{Changed, Folder, Message, PathName, Problem, Rule, Setting};
 use crate::request::{PeerAdd, Request};
 
 /// Answers a request if it is one of those; saves the file if it changed. `PeerSet` and `PeerRemove` are answered for
@@ -44,7 +45,11 @@ pub fn answer(config_toml: &Path, request: &Request) -> Option<Result<Vec<Messag
         Request::ConfigGet { key } => edit(&|file| config_get(file, key.as_deref())),
         Request::ConfigSet { key, value } => edit(&|file| {
             file.set(key, value)?;
-            Ok(vec![changed(true, "changed", "setting", key)])
+            let warning = minutes_for_months(key, value);
+            Ok(warning
+                .into_iter()
+                .chain([changed(true, "changed", "setting", key)])
+                .collect())
         }),
         Request::PeerAdd(peer) => edit(&|file| peer_add(file, peer)),
         Request::PeerRemove { name } => edit(&|file| {
@@ -76,6 +81,26 @@ fn changed(done: bool, action: &str, what: &str, name: &str) -> Message {
         name: name.to_owned(),
     }
     .into()
+}
+
+/// Settings that are days or more for anybody: minutes in them are likely to be months, as `m` is after `--keep-within`.
+const OF_DAYS: [&str; 5] = [
+    "alarm_after",
+    "lost_after",
+    "scrub_interval",
+    "suspect_after",
+    "verify_interval",
+];
+
+/// What to say of such a setting in minutes.
+fn minutes_for_months(key: &str, value: &str) -> Option<Message> {
+    let number = value.trim().strip_suffix('m')?;
+    let is_typed = OF_DAYS.contains(&key) && number.parse::<u64>().is_ok();
+    is_typed.then(|| {
+        let error = format!("`{key}` is {number} minutes now; if months are meant, set it to {number}mo");
+        let (path, peer) = (None, None);
+        Problem { path, peer, error }.into()
+    })
 }
 
 fn utf8(path: &PathName) -> Result<&str, Failure> {
@@ -146,8 +171,14 @@ fn config_get(file: &ConfigFile, key: Option<&str>) -> Result<Vec<Message>, Fail
             }
             .into(),
         ]),
-        None => Err(Failure::new(Exit::Usage, format!("There is no setting `{key}`"))
-            .hint("`gridbackup config get` shows every key and its value")),
+        None => {
+            let known = serde_json::to_value(file.config()).map_err(|error| Failure::from_error(&error))?;
+            let known = known.as_object().into_iter().flat_map(|settings| settings.keys());
+            let meant =
+                nearest(key, known.map(String::as_str)).map_or(String::new(), |meant| format!("is `{meant}` meant? "));
+            Err(Failure::new(Exit::Usage, format!("There is no setting `{key}`"))
+                .hint(format!("{meant}`gridbackup config get` shows every key and its value")))
+        }
     }
 }
 

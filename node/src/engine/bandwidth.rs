@@ -41,7 +41,7 @@ impl Engine {
     /// Puts the limits of this hour in force.
     pub(super) fn set_bandwidth(&self) {
         let now = i64::try_from(clock::now_secs()).unwrap_or(i64::MAX);
-        let limits = Limits::at(&self.config(), TimeOfDay::at(now, clock::utc_offset_secs()));
+        let limits = Limits::at(&self.config(), TimeOfDay::at(now, clock::utc_offset_secs(now)));
         let given = match &self.0.mode {
             Mode::Command(options) => options.limits,
             Mode::Daemon(options) => options.limits,

@@ -22,7 +22,8 @@ pub fn timestamp(ns: i64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(ns)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// Seconds that local time is ahead of UTC.
-pub fn utc_offset_secs() -> i32 {
-    jiff::Zoned::now().offset().seconds()
+/// Seconds that local time was, or will be, ahead of UTC at a moment in seconds since 1970; the zone is `TZ`'s or the system's.
+pub fn utc_offset_secs(at_secs: i64) -> i32 {
+    let at = Timestamp::from_second(at_secs).unwrap_or(Timestamp::UNIX_EPOCH);
+    jiff::tz::TimeZone::system().to_offset(at).seconds()
 }

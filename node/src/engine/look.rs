@@ -40,7 +40,7 @@ impl Engine {
     pub(super) fn find_snapshot(&self, name: &str) -> Result<Snapshot, Failure> {
         self.0
             .db
-            .read(|conn| tree::find_snapshot(conn, name, clock::utc_offset_secs()))
+            .read(|conn| tree::find_snapshot(conn, name, &clock::utc_offset_secs))
             .map_err(failures::find)
     }
 

@@ -12,15 +12,15 @@ use backup::catalog::content::{self, publish};
 use backup::catalog::tree::{self, Marks, Snapshot};
 use backup::prepare::WriteError;
 use backup::prune::{self, Exchange};
-use backup::retention::{self, Policy};
-use proto::log_record::SnapshotRecord;
+use backup::retention::{self, Group, Policy};
 use proto::root::Root;
 use upload_queue::db::DbError;
 use upload_queue::packs::{self, PackRow};
 
 use crate::engine::{Engine, clock, failures};
 use crate::failure::{Exit, Failure};
-use crate::message::{ForgetSummary, Problem, PruneSummary, Retention, Summary, UndeleteSummary};
+use crate::human::nearest;
+use crate::message::{ForgetSummary, PathName, Problem, PruneSummary, Retention, Summary, UndeleteSummary};
 use crate::output::Sink;
 use crate::request::Forget;
 
@@ -30,7 +30,11 @@ impl Engine {
         let kept = self.0.db.read(tree::kept)?;
         let named = self.named(&request.snapshots)?;
         let marks = self.0.db.read(tree::marks)?;
+        warn_of_unknown_tags(&request.keep_tags, &marks, sink).await?;
         let (staying, going) = judge(kept, &named, &marks, &request)?;
+        if !request.allow_empty_group {
+            refuse_emptying(&staying, &going, &named)?;
+        }
         for (snapshot, reasons) in &staying {
             sink.send(retention(snapshot, "keep", reasons.clone())).await?;
         }
@@ -63,7 +67,19 @@ impl Engine {
     }
 
     fn named(&self, names: &[String]) -> Result<BTreeSet<u64>, Failure> {
-        let found = names.iter().map(|name| Ok(self.find_snapshot(name)?.record.seq));
+        let found = names.iter().map(|name| {
+            let snapshot = self.find_snapshot(name)?;
+            // For looking, a date means the newest until then. What is destroyed has to be what was named.
+            if tree::is_of_earlier_date(name, &snapshot, &clock::utc_offset_secs) {
+                let (id, time) = (snapshot.record.id.short(), clock::timestamp(snapshot.record.time_ns));
+                return Err(
+                    Failure::new(Exit::Failed, format!("No snapshot is of `{name}`")).hint(format!(
+                        "the one before it is {id} of {time}: name it so if it is to go"
+                    )),
+                );
+            }
+            Ok(snapshot.record.seq)
+        });
         found.collect()
     }
 
@@ -173,7 +189,7 @@ impl Engine {
             let find = self
                 .0
                 .db
-                .read(|conn| tree::find_forgotten(conn, name, clock::utc_offset_secs()));
+                .read(|conn| tree::find_forgotten(conn, name, &clock::utc_offset_secs));
             find.map_err(failures::find)
         });
         found.collect()
@@ -254,8 +270,7 @@ fn judge(
                 .hint("say what to keep (--keep-daily 7 --keep-monthly 12) or name the snapshots to forget"),
         );
     }
-    let records: Vec<SnapshotRecord> = kept.iter().map(|snapshot| snapshot.record.clone()).collect();
-    let reasons = retention::judge(&records, &policy, clock::now_ns(), clock::utc_offset_secs());
+    let reasons = retention::judge(&kept, &policy, clock::now_ns(), &clock::utc_offset_secs);
     let (mut staying, mut going) = (Vec::new(), Vec::new());
     for (snapshot, reasons) in kept.into_iter().zip(reasons) {
         let seq = snapshot.record.seq;
@@ -275,6 +290,73 @@ fn judge(
         }
     }
     Ok((staying, going))
+}
+
+/// Refuses to leave a group of snapshots, or the account, with nothing: a policy that keeps nothing of what a device backs up is a
+/// slip of the hand far more often than a wish. Who names each snapshot of a group means it, but not of all groups.
+fn refuse_emptying(
+    staying: &[(Snapshot, Vec<String>)],
+    going: &[Snapshot],
+    named: &BTreeSet<u64>,
+) -> Result<(), Failure> {
+    let left: BTreeSet<Group> = staying.iter().map(|(snapshot, _)| Group::of(snapshot)).collect();
+    let mut emptied: BTreeMap<Group, u64> = BTreeMap::new();
+    let leaving = going.iter().filter(|snapshot| !left.contains(&Group::of(snapshot)));
+    for snapshot in leaving.clone() {
+        *emptied.entry(Group::of(snapshot)).or_default() += 1;
+    }
+    let by_policy: BTreeSet<Group> = leaving
+        .filter(|snapshot| !named.contains(&seq(snapshot)))
+        .map(Group::of)
+        .collect();
+    if !left.is_empty() {
+        emptied.retain(|group, _| by_policy.contains(group));
+    }
+    if emptied.is_empty() {
+        return Ok(());
+    }
+    let groups: Vec<String> = emptied.iter().map(|(group, count)| group_text(group, *count)).collect();
+    Err(
+        Failure::new(Exit::Failed, format!("Nothing would be left of {}", groups.join("; "))).hint(
+            "nothing was forgotten: say what to keep (`--dry-run` shows it), or --allow-empty-group if that is meant",
+        ),
+    )
+}
+
+/// A group, and how many snapshots it has, for people.
+fn group_text(group: &Group, count: u64) -> String {
+    let device = group.device.short();
+    // More roots than a line holds help nobody to recognise the group.
+    let mut roots: Vec<String> = group
+        .roots
+        .iter()
+        .take(3)
+        .map(|root| format!("`{}`", PathName(root.0.clone()).display()))
+        .collect();
+    if group.roots.len() > roots.len() {
+        roots.push(format!("{} more", group.roots.len() - roots.len()));
+    }
+    let what = if count == 1 { "snapshot" } else { "snapshots" };
+    format!("{} ({count} {what} of device {device})", roots.join(", "))
+}
+
+/// A tag that no snapshot has keeps none: perhaps another one was meant, and what has that one goes.
+async fn warn_of_unknown_tags(tags: &[String], marks: &BTreeMap<u64, Marks>, sink: &Sink) -> Result<(), Failure> {
+    let known: BTreeSet<&str> = marks
+        .values()
+        .flat_map(|marks| marks.tags.iter().map(String::as_str))
+        .collect();
+    for tag in tags.iter().filter(|tag| !known.contains(tag.as_str())) {
+        let meant = nearest(tag, known.iter().copied()).map_or(String::new(), |meant| format!("; is `{meant}` meant?"));
+        let error = format!("No snapshot has the tag `{tag}`: it keeps none{meant}");
+        sink.send(Problem {
+            path: None,
+            peer: None,
+            error,
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// What else than its age keeps a snapshot.

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 use upload_queue::db::DbError;
 
 use super::rows::malformed;
-use super::{FindError, Snapshot};
+use super::{FindError, OffsetAt, Snapshot};
 
 /// Fewest hexadecimal digits by which a snapshot may be named.
 const PREFIX_DIGITS_MIN: usize = 4;
@@ -81,21 +81,34 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
 }
 
 /// The snapshot that `name` means: `latest`, `latest~N`, an id or its prefix (4 digits or more), a date
-/// (`2026-11-21`, `2026-11-21T10:00` in local time `utc_offset_secs`): the last one not after the end of that day or minute.
+/// (`2026-11-21`, `2026-11-21T10:00` in local time): the last one not after the end of that day or minute.
 /// Forgotten ones are not found.
-pub fn find_snapshot(conn: &Connection, name: &str, utc_offset_secs: i32) -> Result<Snapshot, FindError> {
-    find_among(super::kept(conn)?, name, utc_offset_secs)
+pub fn find_snapshot(conn: &Connection, name: &str, offset_at: OffsetAt<'_>) -> Result<Snapshot, FindError> {
+    find_among(super::kept(conn)?, name, offset_at)
+}
+
+/// Whether `name` is a date, with or without a time, and the snapshot that it means was made before that day or minute.
+pub fn is_of_earlier_date(name: &str, snapshot: &Snapshot, offset_at: OffsetAt<'_>) -> bool {
+    let len_secs = if name.contains(['T', ' ']) { 60 } else { 86_400 };
+    end_of_date(name).is_some_and(|end_secs| local_secs(snapshot, offset_at) < end_secs - len_secs)
+}
+
+/// When a snapshot was made by the clocks of its time: seconds since 1970 in local time.
+fn local_secs(snapshot: &Snapshot, offset_at: OffsetAt<'_>) -> i64 {
+    let secs = snapshot.record.time_ns.div_euclid(NANOS);
+    secs + i64::from(offset_at(secs))
 }
 
 /// As `find_snapshot`, among these.
-pub(super) fn find_among(all: Vec<Snapshot>, name: &str, utc_offset_secs: i32) -> Result<Snapshot, FindError> {
+pub(super) fn find_among(all: Vec<Snapshot>, name: &str, offset_at: OffsetAt<'_>) -> Result<Snapshot, FindError> {
     let unknown = || FindError::Unknown { name: name.to_owned() };
     if let Some(back) = steps_back(name) {
         return all.into_iter().rev().nth(back).ok_or_else(unknown);
     }
-    if let Some(local_secs) = end_of_date(name) {
-        let end_ns = (local_secs - i64::from(utc_offset_secs)).saturating_mul(NANOS);
-        let fits = all.into_iter().filter(|snapshot| snapshot.record.time_ns < end_ns);
+    if let Some(end_secs) = end_of_date(name) {
+        let fits = all
+            .into_iter()
+            .filter(|snapshot| local_secs(snapshot, offset_at) < end_secs);
         return fits.max_by_key(|snapshot| snapshot.record.time_ns).ok_or_else(unknown);
     }
     if name.len() < PREFIX_DIGITS_MIN {
@@ -164,6 +177,35 @@ mod tests {
         assert_eq!(end_of_date("2026-11-21T10:00"), Some(1_795_255_200 + 60));
         assert_eq!(end_of_date("2026-13-21"), None);
         assert_eq!(end_of_date("2026"), None);
+    }
+
+    /// A day of last summer ends by summer time, whatever the time is now.
+    #[test]
+    fn a_date_means_the_day_by_its_own_clocks() {
+        const SUMMER_DAY_SECS: i64 = 1_782_000_000; // 2026-06-21T00:00Z
+        let berlin = |secs: i64| if secs < 1_792_890_000 { 7_200 } else { 3_600 };
+        let made = |seq: u64, secs: i64| Snapshot {
+            record: SnapshotRecord {
+                seq,
+                id: SnapshotId([seq as u8; 16]),
+                time_ns: secs * NANOS,
+                parent: None,
+                roots: Vec::new(),
+                files: 0,
+                bytes: 0,
+            },
+            device: DeviceId([0; 32]),
+        };
+        // 23:30 of the 20th and 00:15 of the 21st in Berlin.
+        let all = vec![made(1, SUMMER_DAY_SECS - 9_000), made(2, SUMMER_DAY_SECS - 6_300)];
+        let found = |name: &str| find_among(all.clone(), name, &berlin).map(|found| found.record.seq);
+        assert_eq!(found("2026-06-20").unwrap(), 1);
+        assert_eq!(found("2026-06-21").unwrap(), 2);
+        assert_eq!(found("2026-06-20T23:30").unwrap(), 1);
+        assert!(!is_of_earlier_date("2026-06-20", &all[0], &berlin));
+        assert!(is_of_earlier_date("2026-06-22", &all[1], &berlin));
+        assert!(is_of_earlier_date("2026-06-21T00:16", &all[1], &berlin));
+        assert!(!is_of_earlier_date("latest", &all[1], &berlin));
     }
 
     #[test]
