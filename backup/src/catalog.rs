@@ -41,6 +41,11 @@ pub const MIGRATIONS: &[Migration] = &[
         version: 1,
         sql: include_str!("../migrations/moves-0001.sql"),
     },
+    Migration {
+        component: "left_out",
+        version: 1,
+        sql: include_str!("../migrations/left-out-0001.sql"),
+    },
 ];
 
 /// Opens `catalog.db`, creating it if it is not there.

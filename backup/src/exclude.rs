@@ -9,6 +9,8 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 /// Rules for the folder it lies in and everything below, one pattern a line.
 pub const IGNORE_FILE: &[u8] = b".gridbackupignore";
+/// Largest one that is heeded, in bytes. Chosen: a thousand times a long one.
+pub(crate) const IGNORE_FILE_BYTES_MAX: usize = 1 << 20;
 /// Marks a folder whose contents can be made again (<https://bford.info/cachedir/>).
 pub const CACHE_TAG: &[u8] = b"CACHEDIR.TAG";
 /// How a valid tag begins.
@@ -18,6 +20,7 @@ pub const CACHE_TAG_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806
 #[derive(Clone, Debug)]
 pub struct Rules {
     patterns: Gitignore,
+    texts: Vec<String>,
     cache_folders: CacheFolders,
 }
 
@@ -45,6 +48,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             patterns: Gitignore::empty(),
+            texts: Vec::new(),
             cache_folders: CacheFolders::default(),
         }
     }
@@ -66,9 +70,11 @@ impl Rules {
             rule: String::new(),
             reason: error.to_string(),
         };
+        let texts = patterns.iter().map(|pattern| pattern.as_ref().to_owned()).collect();
         let patterns = builder.build().map_err(refused)?;
         Ok(Self {
             patterns,
+            texts,
             cache_folders: CacheFolders::default(),
         })
     }
@@ -77,6 +83,11 @@ impl Rules {
     pub fn cache_folders(mut self, cache_folders: CacheFolders) -> Self {
         self.cache_folders = cache_folders;
         self
+    }
+
+    /// The patterns as they were given.
+    pub fn texts(&self) -> &[String] {
+        &self.texts
     }
 
     /// Leaves `path` out, for itself or for a folder that it is in? `.gridbackupignore` files and cache tags, which only

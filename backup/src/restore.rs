@@ -9,6 +9,8 @@ use tokio::runtime::Handle;
 use upload_queue::db::{Db, DbError};
 use upload_queue::peers::PeerSet;
 
+use crate::exclude::Rules;
+
 mod cat;
 mod content;
 mod drill;
@@ -16,7 +18,9 @@ mod export;
 pub mod fetch;
 pub mod file;
 mod holders;
+mod judge;
 mod metadata;
+mod removal;
 mod run;
 pub(crate) mod sections;
 mod segments;
@@ -59,12 +63,21 @@ pub struct RestoreOptions {
     pub exclude: Vec<String>,
     /// What to do with a file that is there.
     pub overwrite: Overwrite,
-    /// Remove from `target` what is not in the snapshot.
-    pub delete: bool,
+    /// Remove from `target` what is not in the snapshot, but would be if it had been there.
+    pub delete: Option<Deleting>,
     /// Only say what would be done.
     pub dry_run: bool,
     /// Read every file back after it was written and compare.
     pub verify: bool,
+}
+
+/// What `delete` has to know.
+#[derive(Clone, Debug, Default)]
+pub struct Deleting {
+    /// The rules of today's scans, beside those that the snapshot remembers: what they leave out stays.
+    pub rules: Rules,
+    /// Folders with keys, state or shares: nothing at or below them is ever removed.
+    pub protected: Vec<PathBuf>,
 }
 
 /// What to do with a file that is there.
@@ -88,6 +101,16 @@ pub struct RestoreSummary {
     pub files_unchanged: u64,
     /// Files (and folders) that could not be restored, with the reason.
     pub failed: Vec<(PathBuf, String)>,
+    /// Files, links and other things that were removed, or would be.
+    pub files_deleted: u64,
+    /// Folders that were removed, or would be.
+    pub folders_deleted: u64,
+    /// Files and folders that are not in the snapshot and were left, since its scan would not have looked at them.
+    pub left: u64,
+    /// What would have been removed if everything had been restored: the only copy of a file may lie under another name.
+    pub removals_withheld: u64,
+    /// Include patterns that match nothing in the snapshot.
+    pub unmatched: Vec<String>,
     /// The first pack of which too few shares could be had, if any: some of `failed` may succeed when more peers are up.
     pub too_few_shares: Option<String>,
     /// Bytes of content written, by length.
@@ -98,6 +121,49 @@ pub struct RestoreSummary {
     pub peers_used: Vec<String>,
     /// Names of the peers that served damaged shares, with what was wrong.
     pub peers_bad: Vec<(String, String)>,
+}
+
+/// What a restore tells of while it runs.
+#[derive(Clone, Debug)]
+pub enum RestoreEvent {
+    /// How far it is.
+    Progress(RestoreProgress),
+    /// Something is in the target and not in the snapshot.
+    Extra(Extra),
+}
+
+/// Something in the target that is not in the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extra {
+    /// Which.
+    pub path: PathBuf,
+    /// It is a folder.
+    pub is_folder: bool,
+    /// Why it stays; none: it was removed, or would be.
+    pub left: Option<WhyLeft>,
+}
+
+/// Why something stays that is not in the snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WhyLeft {
+    /// A rule of the config or of an ignore file matches it.
+    #[error("the rules of the backup leave it out")]
+    Rules,
+    /// It was there, but could not be read.
+    #[error("it could not be read when the snapshot was made")]
+    Unread,
+    /// It is a mount point, or was one when the snapshot was made.
+    #[error("another file system is mounted there")]
+    OtherFileSystem,
+    /// It is in a folder with a valid `CACHEDIR.TAG`.
+    #[error("it is in a folder that is tagged as a cache")]
+    Cache,
+    /// Keys, state or shares.
+    #[error("gridbackup keeps its own state or shares there")]
+    Ours,
+    /// What the scan left out is not known in full.
+    #[error("what the backup leaves out there is not known")]
+    Unknown,
 }
 
 /// A restore failed as a whole.
@@ -111,6 +177,12 @@ pub enum RestoreError {
     NoSuchPath {
         /// As asked.
         path: String,
+    },
+    /// The patterns leave nothing.
+    #[error("Nothing in this snapshot matches {patterns}")]
+    NothingMatches {
+        /// As asked.
+        patterns: String,
     },
     /// A file's content is not on the grid yet.
     #[error("`{path}` was not uploaded yet when this was asked")]
@@ -180,14 +252,14 @@ pub struct RestoreProgress {
 }
 
 impl Reader {
-    /// Restores. Blocking: run it on its own thread. Once `progress` says `Break`, what was begun is finished and the rest left
+    /// Restores. Blocking: run it on its own thread. Once `tell` says `Break`, what was begun is finished and the rest left
     /// for another time (`Stopped`).
     pub fn restore(
         &self,
         options: &RestoreOptions,
-        progress: &(dyn Fn(RestoreProgress) -> ControlFlow<()> + Sync),
+        tell: &(dyn Fn(RestoreEvent) -> ControlFlow<()> + Sync),
     ) -> Result<RestoreSummary, RestoreError> {
-        run::restore(self, options, progress)
+        run::restore(self, options, tell)
     }
     /// Writes everything at and below `path` (none: everything) into an archive. Blocking.
     pub fn export(

@@ -17,9 +17,11 @@ use proto::keys::{AccountKeys, DeviceCert};
 
 mod identity;
 mod lock;
+mod own;
 
 pub use identity::{DEVICE_NAME_BYTES_MAX, Identity, fill_random, peer_id, secret, write_private};
 pub use lock::{HomeLock, busy};
+pub use own::{check_deletion, own_folders};
 
 use crate::config::{Config, ConfigFile};
 use crate::failure::{Exit, Failure};

@@ -8,12 +8,14 @@ mod finding;
 mod history;
 mod mounted;
 mod path;
+mod removal;
 mod summary;
 
 pub use finding::{Finding, Level};
 pub use history::{Change, DiffSummary, Group, Retention, Snapshot, StatsSummary, VerifySummary};
 pub use mounted::Mounted;
 pub use path::PathName;
+pub use removal::{Removal, RemovalKind, RemovalState};
 pub use summary::{
     CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
     RecoverSummary, RepairSummary, RestoreSummary, RunSummary, SimulateSummary, Summary, UndeleteSummary,
@@ -67,6 +69,8 @@ pub enum Message {
     Changed(Changed),
     /// How far the command is; comes and goes.
     Progress(Progress),
+    /// Something is in the target of a restore and not in the snapshot.
+    Removal(Removal),
     /// One file or peer failed; the rest goes on.
     Problem(Problem),
     /// Something the daemon did or noticed.
@@ -469,6 +473,7 @@ messages!(
     Changed(Changed),
     Progress(Progress),
     Problem(Problem),
+    Removal(Removal),
     Event(Event),
     Error(Failure),
 );

@@ -120,6 +120,12 @@ impl<W: Write> Renderer<W> {
         if self.options.quiet && text::is_chatter(message) {
             return Ok(());
         }
+        if let Message::Removal(removal) = message
+            && !removal.dry_run
+            && !self.options.verbose
+        {
+            return Ok(());
+        }
         if let Some(row) = text::row(message, &self.style) {
             return self.table.push(row, &mut self.out, self.style.color);
         }

@@ -391,6 +391,9 @@ pub struct Restore {
     /// Remove what is not in the snapshot.
     #[serde(default)]
     pub delete: bool,
+    /// Also from the whole system, and where keys, state or shares are.
+    #[serde(default)]
+    pub unsafe_delete: bool,
     /// Only say what would be done.
     #[serde(default)]
     pub dry_run: bool,

@@ -5,7 +5,7 @@ use crate::record::{self, NAME_BYTES_MAX, PATH_BYTES_MAX, Record};
 use crate::section::SectionKind;
 use crate::size::KIB;
 
-/// One record of a backup log. A log is a `Snapshot`, then per directory (sorted by path, name by name in byte order) a `Directory` followed by
+/// One record of a backup log. A log is a `Snapshot`, then perhaps a `LeftOut`, then per directory (sorted by path, name by name in byte order) a `Directory` followed by
 /// its records sorted by name. A later record for the same path and snapshot replaces an earlier one.
 #[derive(Clone, PartialEq, Eq, Debug, minicbor::Encode, minicbor::Decode)]
 pub enum LogRecord {
@@ -21,6 +21,29 @@ pub enum LogRecord {
     /// A name that is not there any more from this snapshot on, with everything below it.
     #[n(3)]
     Gone(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    /// What the scan of this snapshot left out; without one, what its parent's left out.
+    #[n(4)]
+    LeftOut(#[n(0)] LeftOut),
+}
+
+/// What a scan did not look at: things that are missing in the snapshot for another reason than that they were not there.
+#[derive(Clone, PartialEq, Eq, Debug, Default, minicbor::Encode, minicbor::Decode)]
+pub struct LeftOut {
+    /// The exclude rules, gitignore-style on absolute paths, later ones win.
+    #[n(0)]
+    pub rules: Vec<String>,
+    /// Contents of folders that a valid `CACHEDIR.TAG` marks were kept like any others.
+    #[n(1)]
+    pub keeps_caches: bool,
+    /// Nothing below mount points was looked at.
+    #[n(2)]
+    pub one_file_system: bool,
+    /// Absolute paths that could not be read: they, and what lies below them, may have been more than the snapshot has.
+    #[n(3)]
+    pub unread: Vec<PathBytes>,
+    /// There was more than this record may say.
+    #[n(4)]
+    pub is_cut: bool,
 }
 
 /// A snapshot in a log and in the root.
@@ -169,6 +192,10 @@ pub const VERY_SMALL_BYTES_MAX: u64 = 4096;
 pub const SNAPSHOT_ROOTS_MAX: usize = 1024;
 /// Most bytes of all paths that a snapshot covers.
 pub const SNAPSHOT_ROOTS_BYTES_MAX: usize = 256 * KIB;
+/// Most rules, and most unread paths, in what a scan left out.
+pub const LEFT_OUT_MAX: usize = 1024;
+/// Most bytes of all rules, and of all unread paths, in what a scan left out.
+pub const LEFT_OUT_BYTES_MAX: usize = 128 * KIB;
 /// Most extended attributes of an entry.
 pub const XATTRS_MAX: usize = 1024;
 /// Longest value of an extended attribute: what Linux allows (`XATTR_SIZE_MAX`).
@@ -193,13 +220,14 @@ impl Record for LogRecord {
             Self::Directory(path) => record::check_path(path),
             Self::Entry(entry) => entry.check(),
             Self::Gone(name) => record::check_name(name),
+            Self::LeftOut(left_out) => left_out.check(),
         }
     }
 
     fn depth(&self) -> usize {
         match self {
             Self::Snapshot(_) => 0,
-            Self::Directory(_) => 1,
+            Self::Directory(_) | Self::LeftOut(_) => 1,
             Self::Entry(_) | Self::Gone(_) => 2,
         }
     }
@@ -220,6 +248,43 @@ impl SnapshotRecord {
             return Err(format!("{} roots of {bytes} bytes are too many", self.roots.len()));
         }
         self.roots.iter().try_for_each(|root| record::check_path(&root.0))
+    }
+}
+
+impl LeftOut {
+    /// Whether all limits hold; else which does not.
+    pub fn check(&self) -> Result<(), String> {
+        let rules_bytes: usize = self.rules.iter().map(String::len).sum();
+        if self.rules.len() > LEFT_OUT_MAX || rules_bytes > LEFT_OUT_BYTES_MAX {
+            return Err(format!(
+                "{} rules of {rules_bytes} bytes are too many",
+                self.rules.len()
+            ));
+        }
+        let unread_bytes: usize = self.unread.iter().map(|path| path.0.len()).sum();
+        if self.unread.len() > LEFT_OUT_MAX || unread_bytes > LEFT_OUT_BYTES_MAX {
+            return Err(format!(
+                "{} unread paths of {unread_bytes} bytes are too many",
+                self.unread.len()
+            ));
+        }
+        self.unread.iter().try_for_each(|path| record::check_path(&path.0))
+    }
+
+    /// The same within the limits: what does not fit is left away, and `is_cut` says so.
+    pub fn within_limits(mut self) -> Self {
+        let before = (self.rules.len(), self.unread.len());
+        let fits = |count: &mut usize, bytes: &mut usize, len: usize| {
+            (*count, *bytes) = (*count + 1, *bytes + len);
+            *count <= LEFT_OUT_MAX && *bytes <= LEFT_OUT_BYTES_MAX
+        };
+        let (mut count, mut bytes) = (0, 0);
+        self.rules.retain(|rule| fits(&mut count, &mut bytes, rule.len()));
+        let (mut count, mut bytes) = (0, 0);
+        self.unread
+            .retain(|path| record::check_path(&path.0).is_ok() && fits(&mut count, &mut bytes, path.0.len()));
+        self.is_cut |= before != (self.rules.len(), self.unread.len());
+        self
     }
 }
 
@@ -277,5 +342,41 @@ impl Xattr {
             self.name.escape_ascii(),
             self.value.len()
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_left_out_is_frozen() {
+        let record = LogRecord::LeftOut(LeftOut {
+            rules: vec!["*.o".to_owned()],
+            keeps_caches: false,
+            one_file_system: true,
+            unread: vec![PathBytes(b"/a".to_vec())],
+            is_cut: false,
+        });
+        let frozen = b"\x82\x04\x81\x85\x81\x63*.o\xf4\xf5\x81\x42/a\xf4";
+        assert_eq!(record::to_cbor(&record), frozen);
+        assert_eq!(record::first_from_cbor(frozen), Ok((record, frozen.len())));
+    }
+
+    #[test]
+    fn more_than_fits_is_cut_and_says_so() {
+        let path = |number: usize| PathBytes(format!("/{number:0255}").into_bytes());
+        let left_out = LeftOut {
+            unread: (0..LEFT_OUT_MAX).map(path).collect(),
+            ..LeftOut::default()
+        };
+        assert!(left_out.check().is_err());
+        let cut = left_out.within_limits();
+        assert!(cut.is_cut && cut.check().is_ok() && cut.unread.len() == LEFT_OUT_BYTES_MAX / 256);
+        let whole = LeftOut {
+            rules: vec!["x".to_owned()],
+            ..LeftOut::default()
+        };
+        assert_eq!(whole.clone().within_limits(), whole);
     }
 }

@@ -315,6 +315,9 @@ impl Job {
     }
 
     fn finish(&self, file: &WantedFile, partial: Result<File, String>) {
+        if partial.is_err() {
+            self.sink.lost(&file.meta);
+        }
         let finished = partial.and_then(|partial| {
             if self.verify {
                 self.reader

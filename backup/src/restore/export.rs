@@ -146,7 +146,7 @@ fn everything(snapshot: u64, path: Option<&[u8]>) -> RestoreOptions {
         include: Vec::new(),
         exclude: Vec::new(),
         overwrite: Overwrite::Never,
-        delete: false,
+        delete: None,
         dry_run: true,
         verify: false,
     }

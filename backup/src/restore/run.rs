@@ -3,26 +3,29 @@
 //!
 //! Entries are taken in windows, so that memory is bounded for any number of files.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
 use proto::id::VersionId;
-use proto::log_record::{Content, Entry, EntryKind, Meta};
+use proto::log_record::{Content, EntryKind, Meta};
 
 use crate::catalog::content::{self, Place, SectionRow};
 use crate::catalog::tree;
 use crate::restore::content::{Job, Work};
 use crate::restore::fetch::FetchStats;
+use crate::restore::judge::{Fate, Judge, Sweep};
+use crate::restore::removal::{self, Doomed, Finder};
 use crate::restore::sections::{load_inlines, take_inline};
 use crate::restore::select::{Selection, base_path};
-use crate::restore::target::{self, Target, is_below};
+use crate::restore::target::{Target, is_below};
 use crate::restore::window::{Item, for_each_selected, window};
-use crate::restore::write::Sink;
-use crate::restore::{Reader, RestoreError, RestoreOptions, RestoreProgress, RestoreSummary};
+use crate::restore::write::{Linked, Sink};
+use crate::restore::{Reader, RestoreError, RestoreEvent, RestoreOptions, RestoreProgress, RestoreSummary};
 
 /// Pieces of content that are planned at once: about 50 bytes each.
 const PIECES_MAX: usize = 500_000;
@@ -32,10 +35,11 @@ const SECTIONS_AHEAD: usize = 4;
 pub(super) fn restore(
     reader: &Reader,
     options: &RestoreOptions,
-    progress: &(dyn Fn(RestoreProgress) -> ControlFlow<()> + Sync),
+    tell: &(dyn Fn(RestoreEvent) -> ControlFlow<()> + Sync),
 ) -> Result<RestoreSummary, RestoreError> {
     let base = base_path(options);
     let entry = reader.db.read(|conn| tree::entry(conn, options.snapshot, &base))?;
+    let entry_meta = entry.as_ref().map(|entry| entry.meta.clone());
     let kind = match entry {
         Some(entry) => entry.kind,
         None if options.path.is_none() => EntryKind::Directory,
@@ -44,29 +48,42 @@ pub(super) fn restore(
             return Err(RestoreError::NoSuchPath { path });
         }
     };
-    let selection = Selection::new(options, kind)?;
-    let mut total = RestoreProgress::default();
-    for_each_selected(reader, options.snapshot, &selection, &mut |_, item| {
-        if item.entry.kind != EntryKind::Directory {
-            total.files.1 += 1;
-            total.bytes.1 += item.entry.meta.size;
-        }
-        true
-    })?;
+    let selection = Arc::new(Selection::new(options, kind)?);
+    let (total, unmatched) = count(reader, options, &selection)?;
+    let judge = removal::judge(reader, options, &selection)?.map(Arc::new);
     if options.dry_run {
-        return dry_run(reader, options, &selection);
+        let mut summary = dry_run(reader, options, &selection, judge, tell)?;
+        summary.unmatched = unmatched;
+        return Ok(summary);
     }
-    let target = Target::create(&options.target).map_err(|source| RestoreError::Target {
+    let unwritable = |source| RestoreError::Target {
         path: options.target.clone(),
         source,
-    })?;
+    };
+    let target = Target::create(&options.target).map_err(unwritable)?;
+    let stands_for = match kind == EntryKind::Directory && selection.base() != b"/" {
+        true => target.begin().map_err(unwritable)? || stands_for(&target, options, &selection, entry_meta.as_ref()),
+        false => false,
+    };
+    let sink = Sink::new(target, options, judge.clone());
+    let doomed = match &judge {
+        Some(judge) => {
+            let mut tell = |relative: &[u8], is_folder, fate| sink.extra(relative, is_folder, fate);
+            Finder::new(reader, options.snapshot, judge, &sink.target).find(&mut tell)?
+        }
+        None => Vec::new(),
+    };
+    sink.summary().unmatched = unmatched;
     let run = Run {
         reader,
         options,
         selection,
+        judge,
+        doomed,
+        stands_for,
         job: Arc::new(Job {
             reader: reader.clone(),
-            sink: Sink::new(target, options),
+            sink,
             stats: Mutex::new(FetchStats::default()),
             verify: options.verify,
         }),
@@ -78,14 +95,61 @@ pub(super) fn restore(
         broken: None,
         bytes_kept: AtomicU64::new(0),
         total,
-        progress,
+        tell,
     };
     run.run()
 }
 
-fn dry_run(reader: &Reader, options: &RestoreOptions, selection: &Selection) -> Result<RestoreSummary, RestoreError> {
+/// What there is to do, and the include patterns that match nothing of it.
+fn count(
+    reader: &Reader,
+    options: &RestoreOptions,
+    selection: &Selection,
+) -> Result<(RestoreProgress, Vec<String>), RestoreError> {
+    let mut total = RestoreProgress::default();
+    let mut unmatched = Selection::patterns(options)?;
+    let mut is_nothing = true;
+    for_each_selected(reader, options.snapshot, selection, &mut |_, item| {
+        is_nothing = false;
+        let is_directory = item.entry.kind == EntryKind::Directory;
+        unmatched.retain(|pattern| !pattern.matches(&item.relative, is_directory));
+        if !is_directory {
+            total.files.1 += 1;
+            total.bytes.1 += item.entry.meta.size;
+        }
+        true
+    })?;
+    if is_nothing {
+        let asked = [("--include", &options.include), ("--exclude", &options.exclude)];
+        let asked = asked
+            .iter()
+            .flat_map(|(option, patterns)| patterns.iter().map(move |pattern| format!("{option} `{pattern}`")));
+        return Err(RestoreError::NothingMatches {
+            patterns: asked.collect::<Vec<_>>().join(" "),
+        });
+    }
+    Ok((total, unmatched.into_iter().map(|pattern| pattern.text).collect()))
+}
+
+/// Whether the target, which was there, is the folder that was asked for, so that it gets its metadata: it is told to become
+/// equal to it, it is where the folder was, or an earlier run finished it.
+fn stands_for(target: &Target, options: &RestoreOptions, selection: &Selection, meta: Option<&Meta>) -> bool {
+    let is_whole = options.delete.is_some() && !selection.is_thinned();
+    let real = || std::fs::canonicalize(&options.target);
+    is_whole
+        || real().is_ok_and(|real| real.as_os_str().as_bytes() == selection.base())
+        || meta.is_some_and(|meta| target.is_dressed(meta))
+}
+
+fn dry_run(
+    reader: &Reader,
+    options: &RestoreOptions,
+    selection: &Selection,
+    judge: Option<Arc<Judge>>,
+    tell: &(dyn Fn(RestoreEvent) -> ControlFlow<()> + Sync),
+) -> Result<RestoreSummary, RestoreError> {
     let target = Target::open(&options.target).ok();
-    let sink = target.map(|target| Sink::new(target, options));
+    let sink = target.map(|target| Sink::new(target, options, judge.clone()));
     let mut summary = RestoreSummary::default();
     for_each_selected(reader, options.snapshot, selection, &mut |_, item| {
         let kept = sink
@@ -101,6 +165,23 @@ fn dry_run(reader: &Reader, options: &RestoreOptions, selection: &Selection) -> 
         }
         true
     })?;
+    if let (Some(sink), Some(judge)) = (&sink, &judge) {
+        let mut note = |relative: &[u8], is_folder, fate| sink.extra(relative, is_folder, fate);
+        let doomed = Finder::new(reader, options.snapshot, judge, &sink.target).find(&mut note)?;
+        for doomed in &doomed {
+            removal::sweep(judge, &sink.target, doomed, Sweep::Look, &mut note);
+            for extra in sink.take_extras() {
+                if tell(RestoreEvent::Extra(extra)).is_break() {
+                    return Err(RestoreError::Stopped);
+                }
+            }
+        }
+        let found = sink.summary();
+        summary.files_deleted = found.files_deleted;
+        summary.folders_deleted = found.folders_deleted;
+        summary.left = found.left;
+        summary.failed.clone_from(&found.failed);
+    }
     Ok(summary)
 }
 
@@ -115,21 +196,26 @@ struct InlineFile {
 struct Run<'a> {
     reader: &'a Reader,
     options: &'a RestoreOptions,
-    selection: Selection,
+    selection: Arc<Selection>,
+    judge: Option<Arc<Judge>>,
+    /// What is to be removed at the end.
+    doomed: Vec<Doomed>,
+    /// The target is the folder that was asked for, and gets its metadata.
+    stands_for: bool,
     job: Arc<Job>,
     work: Work,
     inlines: Vec<InlineFile>,
     /// Folders made or found, parents first.
     dirs: Vec<(Vec<u8>, Meta)>,
-    /// Of each file with several names, the first that was met.
+    /// Of each file with several names, the first that was written, or is as it should be.
     first_names: HashMap<(u64, u64), Vec<u8>>,
-    /// Other names: first name, this name, bytes.
-    links: Vec<(Vec<u8>, Vec<u8>, u64)>,
+    /// Other names, each with the first.
+    links: Vec<(Vec<u8>, Item)>,
     /// A folder that could not be made: nothing below it is tried.
     broken: Option<Vec<u8>>,
     bytes_kept: AtomicU64,
     total: RestoreProgress,
-    progress: &'a (dyn Fn(RestoreProgress) -> ControlFlow<()> + Sync),
+    tell: &'a (dyn Fn(RestoreEvent) -> ControlFlow<()> + Sync),
 }
 
 impl Run<'_> {
@@ -149,15 +235,14 @@ impl Run<'_> {
                 None => break,
             }
         }
-        self.link();
-        if self.options.delete {
-            self.delete()?;
-        }
+        self.link()?;
+        self.delete()?;
         let failed = |source| RestoreError::Target {
             path: self.options.target.clone(),
             source,
         };
         let disk = self.sink().target.disk().map_err(failed)?;
+        self.sink().target.end();
         self.finish_dirs();
         disk.sync().map_err(failed)?;
         Ok(self.summary())
@@ -182,34 +267,35 @@ impl Run<'_> {
             }
             return Ok(());
         }
-        if self.is_other_name(&item) {
-            return Ok(());
-        }
-        match self.sink().keeps(relative, &item.entry) {
-            Ok(true) => self.count_kept(item.entry.meta.size),
-            Ok(false) => self.write(&item)?,
-            Err(error) => self.sink().failed(relative, error.to_string()),
-        }
-        Ok(())
+        self.take_name(item)
     }
 
-    /// Notes the names of files that have several; `true` for all but the first.
-    fn is_other_name(&mut self, item: &Item) -> bool {
+    /// Writes something other than a folder, or lets it be. Of a file with several names only the first is written: what is
+    /// kept there whatever it is, and what failed, is no first name.
+    fn take_name(&mut self, item: Item) -> Result<(), RestoreError> {
         let meta = &item.entry.meta;
-        if meta.links < 2 {
-            return false;
+        let file = (meta.links > 1).then_some((meta.device, meta.inode));
+        if let Some(first) = file.and_then(|file| self.first_names.get(&file)) {
+            self.links.push((first.clone(), item));
+            return Ok(());
         }
-        match self.first_names.get(&(meta.device, meta.inode)) {
-            Some(first) => {
-                self.links.push((first.clone(), item.relative.clone(), meta.size));
-                true
+        let kept = match self.sink().keeps(&item.relative, &item.entry) {
+            Ok(kept) => kept,
+            Err(error) => {
+                self.sink().failed(&item.relative, error.to_string());
+                return Ok(());
             }
-            None => {
-                self.first_names
-                    .insert((meta.device, meta.inode), item.relative.clone());
-                false
-            }
+        };
+        if let Some(file) = file
+            && (!kept || self.sink().has_sure(&item.relative))
+        {
+            self.first_names.insert(file, item.relative.clone());
         }
+        match kept {
+            true => self.count_kept(item.entry.meta.size),
+            false => self.write(&item)?,
+        }
+        Ok(())
     }
 
     fn count_kept(&self, bytes: u64) {
@@ -224,10 +310,8 @@ impl Run<'_> {
                 let written = self.sink().write_file(relative, &entry.meta, content);
                 self.count(relative, content.len() as u64, written);
             }
-            (EntryKind::File, Content::Version(version)) => self.plan(relative, entry, *version)?,
-            (EntryKind::File, Content::None) => self
-                .sink()
-                .failed(relative, "The backup log holds no content for it".to_owned()),
+            (EntryKind::File, Content::Version(version)) => self.plan(item, *version)?,
+            (EntryKind::File, Content::None) => self.lose(item, "The backup log holds no content for it".to_owned()),
             _ => {
                 let made = self.sink().make_node(relative, entry);
                 self.count(relative, 0, made);
@@ -236,9 +320,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn plan(&mut self, relative: &[u8], entry: &Entry, version: VersionId) -> Result<(), RestoreError> {
+    /// Its content cannot be had.
+    fn lose(&self, item: &Item, reason: String) {
+        self.sink().lost(&item.entry.meta);
+        self.sink().failed(&item.relative, reason);
+    }
+
+    fn plan(&mut self, item: &Item, version: VersionId) -> Result<(), RestoreError> {
+        let Item { relative, entry } = item;
         match self.reader.db.read(|conn| content::place(conn, version))? {
-            None => self.sink().failed(relative, "It was not uploaded yet".to_owned()),
+            None => self.lose(item, "It was not uploaded yet".to_owned()),
             Some(Place::Section(section)) => self.inlines.push(InlineFile {
                 section,
                 version,
@@ -247,7 +338,7 @@ impl Run<'_> {
             }),
             Some(Place::Extents(extents)) => match self.work.add(self.reader, relative, &entry.meta, &extents) {
                 Ok(()) => self.work.resume(self.reader, &self.job.sink),
-                Err(error) => self.sink().failed(relative, error.to_string()),
+                Err(error) => self.lose(item, error.to_string()),
             },
         }
         Ok(())
@@ -258,10 +349,7 @@ impl Run<'_> {
         self.write_inlines();
         let work = std::mem::replace(&mut self.work, Work::new(self.options));
         work.run(self.reader, &self.job, &|| self.report());
-        match self.report() {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(RestoreError::Stopped),
-        }
+        self.stop_if_told()
     }
 
     fn write_inlines(&mut self) {
@@ -282,6 +370,9 @@ impl Run<'_> {
                         Ok(inlines) => take_inline(inlines, file.version).map_err(io::Error::other),
                         Err(error) => Err(io::Error::other(error.to_string())),
                     };
+                    if content.is_err() {
+                        self.sink().lost(&file.meta);
+                    }
                     let bytes = content.as_ref().map_or(0, |content| content.len() as u64);
                     let written =
                         content.and_then(|content| self.sink().write_file(&file.relative, &file.meta, &content));
@@ -305,52 +396,58 @@ impl Run<'_> {
         }
     }
 
-    fn link(&mut self) {
-        for (first, relative, bytes) in std::mem::take(&mut self.links) {
-            match self.sink().link(&first, &relative) {
-                Ok(true) => self.sink().summary().files_restored += 1,
-                Ok(false) => self.count_kept(bytes),
-                Err(error) => self.sink().failed(&relative, error.to_string()),
-            }
-        }
-    }
-
-    /// Removes from the folders that were restored what the snapshot does not have. What the patterns leave out stays.
-    fn delete(&self) -> Result<(), RestoreError> {
-        for (relative, _) in &self.dirs {
-            let path = self.selection.absolute(relative);
-            let children = self
-                .reader
-                .db
-                .read(|conn| tree::children(conn, self.options.snapshot, &path))?;
-            let known: HashSet<Vec<u8>> = children.into_iter().map(|child| child.name).collect();
-            let found = self.sink().target.dir(relative).and_then(|dir| target::names(&dir));
-            for name in found.unwrap_or_default() {
-                if known.contains(&name) {
-                    continue;
-                }
-                let child = match relative.as_slice() {
-                    [] => name,
-                    _ => [relative, &b"/"[..], &name].concat(),
-                };
-                let wanted = self.selection.includes(&child, false) && !self.selection.excludes(&child, false);
-                if wanted && let Err(error) = self.remove(&child) {
-                    self.sink().failed(&child, format!("It could not be removed: {error}"));
+    /// Makes the other names. Where the first could not be made, the next one is written instead, and those left are
+    /// linked to that; unless the content cannot be had at all.
+    fn link(&mut self) -> Result<(), RestoreError> {
+        while !self.links.is_empty() {
+            self.first_names.clear();
+            for (first, item) in std::mem::take(&mut self.links) {
+                match self.sink().link(&first, &item.relative) {
+                    Ok(Linked::Made) => self.sink().summary().files_restored += 1,
+                    Ok(Linked::Kept) => self.count_kept(item.entry.meta.size),
+                    Ok(Linked::NoFirst) if self.sink().is_lost(&item.entry.meta) => {
+                        let reason = "Its content could not be had, under its other name";
+                        self.sink().failed(&item.relative, reason.to_owned());
+                    }
+                    Ok(Linked::NoFirst) => self.take_name(item)?,
+                    Err(error) => self.sink().failed(&item.relative, error.to_string()),
                 }
             }
+            self.flush()?;
         }
         Ok(())
     }
 
-    fn remove(&self, relative: &[u8]) -> io::Result<()> {
-        self.sink().target.forget_open();
-        self.sink().target.place(relative)?.remove_all()
+    /// Removes what was found to be too much. Nothing, if anything could not be restored: it may lie there under another
+    /// name, and nowhere else.
+    fn delete(&mut self) -> Result<(), RestoreError> {
+        let doomed = std::mem::take(&mut self.doomed);
+        let Some(judge) = self.judge.clone() else {
+            return Ok(());
+        };
+        if !self.sink().summary().failed.is_empty() {
+            self.sink().summary().removals_withheld = doomed.len() as u64;
+            return self.stop_if_told();
+        }
+        let mut note = |relative: &[u8], is_folder, fate: Fate| self.sink().extra(relative, is_folder, fate);
+        for doomed in &doomed {
+            removal::sweep(&judge, &self.sink().target, doomed, Sweep::Remove, &mut note);
+            self.stop_if_told()?;
+        }
+        self.stop_if_told()
     }
 
-    /// The target itself keeps its metadata, unless it stands for a folder and was made by us.
+    fn stop_if_told(&self) -> Result<(), RestoreError> {
+        match self.report() {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(RestoreError::Stopped),
+        }
+    }
+
+    /// The target itself keeps its metadata, unless it stands for the folder that was asked for.
     fn finish_dirs(&self) {
         for (relative, meta) in self.dirs.iter().rev() {
-            if relative.is_empty() && (self.selection.base() == b"/" || !self.sink().target.created) {
+            if relative.is_empty() && !self.stands_for {
                 continue;
             }
             if let Err(error) = self.sink().finish_dir(relative, meta) {
@@ -367,7 +464,10 @@ impl Run<'_> {
             now.files.0 = summary.files_restored + summary.files_unchanged + summary.failed.len() as u64;
             now.bytes.0 = summary.bytes_restored + self.bytes_kept.load(Ordering::Relaxed);
         }
-        (self.progress)(now)
+        for extra in self.sink().take_extras() {
+            (self.tell)(RestoreEvent::Extra(extra))?;
+        }
+        (self.tell)(RestoreEvent::Progress(now))
     }
 
     fn summary(&self) -> RestoreSummary {

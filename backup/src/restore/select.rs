@@ -59,6 +59,22 @@ impl Selection {
     pub(super) fn is_thinned(&self) -> bool {
         self.include.is_some()
     }
+    /// The include patterns, each alone.
+    pub(super) fn patterns(options: &RestoreOptions) -> Result<Vec<Pattern>, RestoreError> {
+        // One that takes back (`!`) or says nothing need not match.
+        let alone = options.include.iter().filter(|text| !text.starts_with('!'));
+        let mut patterns = Vec::new();
+        for text in alone {
+            let matcher = matcher(std::slice::from_ref(text))?;
+            if !matcher.is_empty() {
+                patterns.push(Pattern {
+                    text: text.clone(),
+                    matcher,
+                });
+            }
+        }
+        Ok(patterns)
+    }
     /// Whether it is left out with all that is below it.
     pub(super) fn excludes(&self, relative: &[u8], is_directory: bool) -> bool {
         matches_any(&self.exclude, relative, is_directory)
@@ -68,6 +84,19 @@ impl Selection {
         self.include
             .as_ref()
             .is_none_or(|include| matches_any(include, relative, is_directory))
+    }
+}
+
+/// An include pattern.
+pub(super) struct Pattern {
+    pub(super) text: String,
+    matcher: Gitignore,
+}
+
+impl Pattern {
+    /// Whether it asks for what is at `relative`, or for a folder above it.
+    pub(super) fn matches(&self, relative: &[u8], is_directory: bool) -> bool {
+        matches_any(&self.matcher, relative, is_directory)
     }
 }
 
@@ -110,7 +139,7 @@ mod tests {
             include: include.iter().map(ToString::to_string).collect(),
             exclude: exclude.iter().map(ToString::to_string).collect(),
             overwrite: Default::default(),
-            delete: false,
+            delete: None,
             dry_run: false,
             verify: false,
         }

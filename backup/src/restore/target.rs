@@ -7,11 +7,17 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use proto::log_record::Meta;
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
 use rustix::io::Errno;
+
+use crate::restore::metadata::mtime_ns;
 
 /// Folders kept open: enough that the files of a folder share its descriptor. Chosen.
 const OPEN_DIRS_MAX: usize = 64;
+
+/// Lies in a folder that a restore made for as long as it is not complete: whoever goes on sets the folder's own metadata.
+pub(super) const BEGUN: &[u8] = b".gridbackup-partial-target";
 
 /// The folder that is restored into.
 pub(super) struct Target {
@@ -31,7 +37,18 @@ pub(super) struct Place<'a> {
 impl Target {
     /// Opens `path`, making it (and what leads to it) if it is not there.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
-        let created = !path.exists();
+        let created = match std::fs::metadata(path) {
+            Ok(found) if !found.is_dir() => {
+                let what = "It is no folder; --target names the folder that everything goes into";
+                return Err(io::Error::new(io::ErrorKind::NotADirectory, what));
+            }
+            Ok(_) => false,
+            Err(error) if error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()) => {
+                let what = "A mount whose program was killed is there; take it away with `umount -l`";
+                return Err(io::Error::new(io::ErrorKind::NotConnected, what));
+            }
+            Err(_) => true,
+        };
         std::fs::create_dir_all(path)?;
         let mut target = Self::open(path)?;
         target.created = created;
@@ -47,6 +64,31 @@ impl Target {
             path: path.to_owned(),
             open: Mutex::default(),
         })
+    }
+
+    /// Notes that this restore has begun the target; `true` if it, or one that was interrupted, made the folder.
+    pub(super) fn begin(&self) -> io::Result<bool> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if !self.created {
+            let found = rustix::fs::statat(&self.root, BEGUN, AtFlags::SYMLINK_NOFOLLOW);
+            let user = rustix::process::geteuid().as_raw();
+            return Ok(found.is_ok_and(|stat| stat.st_uid == user && stat.st_size == 0));
+        }
+        match rustix::fs::openat(&self.root, BEGUN, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(_) | Err(Errno::EXIST) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the folder itself has this metadata already.
+    pub(super) fn is_dressed(&self, meta: &Meta) -> bool {
+        let found = rustix::fs::statat(&self.root, c"", AtFlags::EMPTY_PATH);
+        found.is_ok_and(|stat| mtime_ns(&stat) == meta.mtime_ns && stat.st_mode & 0o7777 == meta.mode)
+    }
+
+    /// The restore has come to its end.
+    pub(super) fn end(&self) {
+        let _not_there = rustix::fs::unlinkat(&self.root, BEGUN, AtFlags::empty());
     }
 
     /// Where `relative` is, for people.
@@ -140,9 +182,9 @@ impl Place<'_> {
         }
     }
 
-    /// Removes what is there, a folder with all that is in it.
-    pub(super) fn remove_all(&self) -> io::Result<()> {
-        remove_all(&self.dir, self.name)
+    /// Removes what is there, which is no folder.
+    pub(super) fn unlink(&self) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.dir, self.name, AtFlags::empty())?)
     }
 }
 
@@ -160,17 +202,10 @@ pub(super) fn names(dir: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
-fn remove_all(dir: &OwnedFd, name: &[u8]) -> io::Result<()> {
-    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        return Ok(rustix::fs::unlinkat(dir, name, AtFlags::empty())?);
-    }
+/// A folder in a folder, not followed if it is a link.
+pub(super) fn open_below(dir: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let inner = rustix::fs::openat(dir, name, flags, Mode::empty())?;
-    for name in names(&inner)? {
-        remove_all(&inner, &name)?;
-    }
-    Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
+    Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
 }
 
 /// Whether `path` is strictly below the folder `dir` (relative paths; the empty one is the target).
@@ -243,7 +278,5 @@ mod tests {
         }
         target.forget_open();
         assert!(target.dir(&path).is_ok());
-        target.place(b"abc").unwrap().remove_all().unwrap();
-        assert!(names(&target.dir(b"").unwrap()).unwrap().is_empty());
     }
 }

@@ -305,7 +305,7 @@ fn options(target: &Path) -> RestoreOptions {
         include: vec![],
         exclude: vec![],
         overwrite: Overwrite::IfChanged,
-        delete: false,
+        delete: None,
         dry_run: false,
         verify: true,
     }
@@ -531,7 +531,7 @@ fn patterns_a_dry_run_and_deleting_do_what_they_say() {
     std::fs::create_dir_all(target.join("extra/deep")).unwrap();
     std::fs::write(target.join("keep.tmp"), b"").unwrap();
     let delete = RestoreOptions {
-        delete: true,
+        delete: Some(Deleting::default()),
         exclude: vec!["*.tmp".to_owned()],
         ..options(&target)
     };

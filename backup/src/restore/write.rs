@@ -1,19 +1,21 @@
 //! One entry at a time into the target: made beside its place under a partial name, then moved into it complete.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use proto::log_record::{Content, Entry, EntryKind, Meta};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::restore::judge::{Fate, Ignored, Judge, Sweep};
 use crate::restore::metadata::{MetadataWriter, Subject, mtime_ns};
-use crate::restore::target::{Place, Target};
+use crate::restore::target::{Place, Target, split};
 use crate::restore::verify::read_back_whole;
-use crate::restore::{Overwrite, RestoreError, RestoreOptions, RestoreSummary};
+use crate::restore::{Extra, Overwrite, RestoreError, RestoreOptions, RestoreSummary};
 
 const PARTIAL_PREFIX: &str = ".gridbackup-partial-";
 
@@ -21,18 +23,43 @@ const PARTIAL_PREFIX: &str = ".gridbackup-partial-";
 pub(super) struct Sink {
     pub(super) target: Target,
     overwrite: Overwrite,
-    replace_folders: bool,
+    /// What may be removed to make room; none: nothing.
+    judge: Option<Arc<Judge>>,
     verify: bool,
     metadata: MetadataWriter,
+    names: Mutex<Names>,
+    extras: Mutex<Vec<Extra>>,
     pub(super) summary: Mutex<RestoreSummary>,
 }
 
+/// Files that have several names.
+#[derive(Default)]
+struct Names {
+    /// What this restore wrote, or found to be the same, at a name: its device and inode in the target.
+    sure: HashMap<Vec<u8>, (u64, u64)>,
+    /// Device and inode in the snapshot of those whose content could not be had.
+    lost: HashSet<(u64, u64)>,
+}
+
+/// How another name of a file came to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Linked {
+    /// It is a link now.
+    Made,
+    /// What is there stays.
+    Kept,
+    /// The first name is not what the snapshot has: there is nothing to link to.
+    NoFirst,
+}
+
 impl Sink {
-    pub(super) fn new(target: Target, options: &RestoreOptions) -> Self {
+    pub(super) fn new(target: Target, options: &RestoreOptions, judge: Option<Arc<Judge>>) -> Self {
         Self {
             target,
             overwrite: options.overwrite,
-            replace_folders: options.delete,
+            judge: judge.filter(|_| options.overwrite != Overwrite::Never),
+            names: Mutex::default(),
+            extras: Mutex::default(),
             verify: options.verify,
             metadata: MetadataWriter::new(),
             summary: Mutex::default(),
@@ -47,6 +74,59 @@ impl Sink {
         if matches!(error, RestoreError::TooFewShares { .. }) {
             self.summary().too_few_shares.get_or_insert(error.to_string());
         }
+    }
+
+    fn names(&self) -> std::sync::MutexGuard<'_, Names> {
+        self.names.lock().expect("no panic while the names are locked")
+    }
+
+    /// What is at `relative` is what the snapshot has, so that other names may be linked to it.
+    fn is_sure(&self, relative: &[u8], meta: &Meta, stat: &Stat) {
+        if meta.links > 1 {
+            self.names().sure.insert(relative.to_vec(), (stat.st_dev, stat.st_ino));
+        }
+    }
+
+    /// The content of this file cannot be had, under whatever name.
+    pub(super) fn lost(&self, meta: &Meta) {
+        if meta.links > 1 {
+            self.names().lost.insert((meta.device, meta.inode));
+        }
+    }
+
+    /// Whether that was found out.
+    pub(super) fn is_lost(&self, meta: &Meta) -> bool {
+        self.names().lost.contains(&(meta.device, meta.inode))
+    }
+
+    /// Whether other names may be linked to what is at `relative`.
+    pub(super) fn has_sure(&self, relative: &[u8]) -> bool {
+        self.names().sure.contains_key(relative)
+    }
+
+    /// Counts something that the snapshot does not have, and keeps it to be told.
+    pub(super) fn extra(&self, relative: &[u8], is_folder: bool, fate: Fate) {
+        let left = match fate {
+            Fate::Failed(error) => return self.failed(relative, format!("It could not be removed: {error}")),
+            Fate::Left(why) => Some(why),
+            Fate::Removed => None,
+        };
+        {
+            let mut summary = self.summary();
+            match (left, is_folder) {
+                (Some(_), _) => summary.left += 1,
+                (None, true) => summary.folders_deleted += 1,
+                (None, false) => summary.files_deleted += 1,
+            }
+        }
+        let path = self.target.show(relative);
+        let mut extras = self.extras.lock().expect("no panic while the extras are locked");
+        extras.push(Extra { path, is_folder, left });
+    }
+
+    /// What there is to tell.
+    pub(super) fn take_extras(&self) -> Vec<Extra> {
+        std::mem::take(&mut self.extras.lock().expect("no panic while the extras are locked"))
     }
 
     pub(super) fn failed(&self, relative: &[u8], reason: String) {
@@ -73,13 +153,15 @@ impl Sink {
             }
             return Ok(());
         }
-        if !self.replace_folders {
+        // A link on the way to the roots may lead to where everything else lies.
+        if !self.judge.as_ref().is_some_and(|judge| judge.covers(relative)) {
             return Err(io::Error::new(
                 io::ErrorKind::NotADirectory,
                 "Not a folder in the target, perhaps a symbolic link; nothing below it was restored; move it away",
             ));
         }
-        place.remove_all()?;
+        place.unlink()?;
+        self.extra(relative, false, Fate::Removed);
         Ok(rustix::fs::mkdirat(&place.dir, place.name, Mode::RWXU)?)
     }
 
@@ -103,6 +185,10 @@ impl Sink {
         };
         match self.overwrite {
             Overwrite::Always => return Ok(false),
+            Overwrite::Never if is_same(&place, &stat, entry) => {
+                self.is_sure(relative, &entry.meta, &stat);
+                return Ok(true);
+            }
             Overwrite::Never => return Ok(true),
             Overwrite::IfChanged if !is_same(&place, &stat, entry) => return Ok(false),
             Overwrite::IfChanged => {}
@@ -111,6 +197,7 @@ impl Sink {
         let fd = rustix::fs::openat(&place.dir, place.name, flags, Mode::empty())?;
         self.metadata
             .correct(Subject::Path(fd.as_fd()), entry.kind, &entry.meta)?;
+        self.is_sure(relative, &entry.meta, &stat);
         Ok(true)
     }
 
@@ -129,11 +216,16 @@ impl Sink {
     /// Writes a file whose content is at hand.
     pub(super) fn write_file(&self, relative: &[u8], meta: &Meta, content: &[u8]) -> io::Result<()> {
         let partial = self.create_partial(relative)?;
-        partial.write_all_at(content, 0)?;
-        if self.verify {
-            read_back_whole(&partial, content)?;
+        let written = partial.write_all_at(content, 0).and_then(|()| match self.verify {
+            true => read_back_whole(&partial, content),
+            false => Ok(()),
+        });
+        // Unlike the part of a large file, it is no beginning that another run could go on from.
+        let finished = written.and_then(|()| self.finish_file(relative, meta, &partial, content.len() as u64));
+        if finished.is_err() {
+            self.drop_partial(relative);
         }
-        self.finish_file(relative, meta, &partial, content.len() as u64)
+        finished
     }
 
     /// What an interrupted restore left of a file, if it is ours alone.
@@ -187,7 +279,8 @@ impl Sink {
             .metadata
             .apply(Subject::Open(partial.as_fd()), EntryKind::File, meta);
         let place = self.target.place(relative)?;
-        self.move_in(&place, &partial_name(place.name))?;
+        self.move_in(relative, &place, &partial_name(place.name))?;
+        self.is_sure(relative, meta, &rustix::fs::fstat(partial)?);
         set.map_err(metadata_failed)
     }
 
@@ -213,21 +306,29 @@ impl Sink {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&place.dir, name.as_str(), flags, Mode::empty())?;
         let set = self.metadata.apply(Subject::Path(fd.as_fd()), entry.kind, &entry.meta);
-        self.move_in(&place, &name)?;
+        self.move_in(relative, &place, &name)?;
+        if let Some(stat) = place.stat()? {
+            self.is_sure(relative, &entry.meta, &stat);
+        }
         set.map_err(metadata_failed)
     }
 
-    /// Makes `relative` another name of `first`; `false` if it is one already.
-    pub(super) fn link(&self, first: &[u8], relative: &[u8]) -> io::Result<bool> {
-        let (from, to) = (self.target.place(first)?, self.target.place(relative)?);
-        let old = from
-            .stat()?
-            .ok_or_else(|| io::Error::other("Its other name was not restored"))?;
-        if let Some(there) = to.stat()? {
-            let linked = (there.st_dev, there.st_ino) == (old.st_dev, old.st_ino);
-            if linked || self.overwrite == Overwrite::Never {
-                return Ok(false);
-            }
+    /// Makes `relative` another name of `first`, if that is what the snapshot has.
+    pub(super) fn link(&self, first: &[u8], relative: &[u8]) -> io::Result<Linked> {
+        let to = self.target.place(relative)?;
+        let there = to.stat()?;
+        if there.is_some() && self.overwrite == Overwrite::Never {
+            return Ok(Linked::Kept);
+        }
+        let Some(sure) = self.names().sure.get(first).copied() else {
+            return Ok(Linked::NoFirst);
+        };
+        if there.is_some_and(|there| (there.st_dev, there.st_ino) == sure) {
+            return Ok(Linked::Kept);
+        }
+        let from = self.target.place(first)?;
+        if from.stat()?.is_none_or(|stat| (stat.st_dev, stat.st_ino) != sure) {
+            return Ok(Linked::NoFirst);
         }
         let name = partial_name(to.name);
         let link = || rustix::fs::linkat(&from.dir, from.name, &to.dir, name.as_str(), AtFlags::empty());
@@ -238,27 +339,57 @@ impl Sink {
             }
             linked => linked,
         }?;
-        self.move_in(&to, &name)?;
-        Ok(true)
+        self.move_in(relative, &to, &name)?;
+        Ok(Linked::Made)
     }
 
-    fn move_in(&self, place: &Place<'_>, partial: &str) -> io::Result<()> {
+    /// Gives what is complete its name. If that cannot be, nothing is left beside the place.
+    fn move_in(&self, relative: &[u8], place: &Place<'_>, partial: &str) -> io::Result<()> {
         let rename = || rustix::fs::renameat(&place.dir, partial, &place.dir, place.name);
-        match rename() {
-            Err(Errno::ISDIR | Errno::EXIST) if self.replace_folders => {
-                self.target.forget_open();
-                place.remove_all()?;
-                Ok(rename()?)
-            }
-            Err(Errno::ISDIR | Errno::EXIST) => {
-                let _ = rustix::fs::unlinkat(&place.dir, partial, AtFlags::empty());
-                Err(io::Error::new(
-                    io::ErrorKind::IsADirectory,
-                    "A folder is in its place; move it away",
-                ))
-            }
-            renamed => Ok(renamed?),
+        let moved = match rename() {
+            Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY) => self
+                .clear_folder(relative, place)
+                .and_then(|()| rename().map_err(io::Error::from)),
+            renamed => renamed.map_err(io::Error::from),
+        };
+        if moved.is_err() {
+            let _ = rustix::fs::unlinkat(&place.dir, partial, AtFlags::empty());
         }
+        moved
+    }
+
+    /// Removes a folder that is where the snapshot has something else, if all that is in it may go.
+    fn clear_folder(&self, relative: &[u8], place: &Place<'_>) -> io::Result<()> {
+        let in_the_way = |what| Err(io::Error::new(io::ErrorKind::IsADirectory, what));
+        let Some(judge) = self.judge.as_ref().filter(|judge| judge.covers(relative)) else {
+            return in_the_way("A folder is in its place; move it away");
+        };
+        self.target.forget_open();
+        let ignored = self.ignored_above(judge, relative)?;
+        let at = (&*place.dir, place.name);
+        if !judge.sweep(at, relative, &ignored, Sweep::Look, &mut |_, _, _| {}) {
+            return in_the_way("A folder is in its place, and in it is what the backup leaves out; move it away");
+        }
+        let mut tell = |relative: &[u8], is_folder, fate| self.extra(relative, is_folder, fate);
+        judge.sweep(at, relative, &ignored, Sweep::Remove, &mut tell);
+        Ok(())
+    }
+
+    /// The ignore files above a place, as they lie there.
+    fn ignored_above(&self, judge: &Judge, relative: &[u8]) -> io::Result<Ignored> {
+        let (folder, _) = split(relative);
+        let slashes = folder.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let above = slashes.map(|(at, _)| &folder[..at]);
+        let mut ignored = Ignored::default();
+        // The last of them is the target itself again if there is no folder in between.
+        let mut above: Vec<&[u8]> = std::iter::once(&b""[..]).chain(above).chain([folder]).collect();
+        above.dedup();
+        for folder in above {
+            if judge.covers(folder) {
+                ignored = judge.below(&ignored, &*self.target.dir(folder)?, folder, None);
+            }
+        }
+        Ok(ignored)
     }
 }
 

@@ -11,10 +11,7 @@ use super::details;
 use super::listing::Listing;
 use super::walk::Task;
 use crate::catalog::tree::rows::join;
-use crate::exclude::{CACHE_TAG, CACHE_TAG_SIGNATURE, FolderRules, IGNORE_FILE, Rules};
-
-/// Largest `.gridbackupignore` that is heeded. Chosen: a thousand times a long one.
-const IGNORE_FILE_BYTES_MAX: usize = 1 << 20;
+use crate::exclude::{CACHE_TAG, CACHE_TAG_SIGNATURE, FolderRules, IGNORE_FILE, IGNORE_FILE_BYTES_MAX, Rules};
 
 /// Takes out of the listing what the rules leave out; returns the folder rules for what is below.
 pub(super) fn apply(rules: &Rules, task: &Task, fd: &OwnedFd, listing: &mut Listing) -> Option<Arc<FolderRules>> {

@@ -74,6 +74,8 @@ pub(super) struct Outcome {
     /// Directories that have gone, by parent and name: all below them has too.
     pub gone_directories: Vec<(i64, Vec<u8>, Vec<u8>)>,
     pub failed: Vec<ScanFailure>,
+    /// Directories that were another thing a moment later: nothing is known of what is in them.
+    pub passed_over: Vec<Vec<u8>>,
     pub files_new: u64,
     pub files_changed: u64,
     pub files_unmodified: u64,
@@ -89,6 +91,7 @@ impl Outcome {
         self.links.extend(other.links);
         self.gone_directories.extend(other.gone_directories);
         self.failed.extend(other.failed);
+        self.passed_over.extend(other.passed_over);
         self.files_new += other.files_new;
         self.files_changed += other.files_changed;
         self.files_unmodified += other.files_unmodified;

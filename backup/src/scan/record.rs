@@ -3,9 +3,10 @@
 //! No file is touched here. Rows go in sorted by directory and name, which SQLite takes ten times as fast as any order.
 
 use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
 
 use proto::id::VersionId;
-use proto::log_record::{Content, PathBytes, SnapshotRecord};
+use proto::log_record::{Content, LeftOut, PathBytes, SnapshotRecord};
 use rusqlite::Transaction;
 use upload_queue::db::DbError;
 use upload_queue::job::{JobState, NewJob};
@@ -48,6 +49,7 @@ pub(super) fn record(
             device: options.device,
         },
     )?;
+    tree::set_left_out(tx, seq, &left_out(options, outcome))?;
     name_versions(tx, outcome, needs)?;
     let taken_over = take_over(tx, queue, outcome, needs)?;
     end_gone(tx, seq, outcome)?;
@@ -63,6 +65,23 @@ pub(super) fn record(
         queue.enqueue(tx, &jobs.collect::<Vec<_>>(), options.now_ns)?;
     }
     Ok(seq)
+}
+
+/// What this scan did not look at, so that a restore does not take it for absent.
+fn left_out(options: &ScanOptions, outcome: &Outcome) -> LeftOut {
+    let failed = outcome.failed.iter().map(|failure| failure.path.as_os_str().as_bytes());
+    let passed_over = outcome.passed_over.iter().map(Vec::as_slice);
+    let mut unread: Vec<PathBytes> = failed.chain(passed_over).map(|path| PathBytes(path.to_vec())).collect();
+    unread.sort();
+    unread.dedup();
+    LeftOut {
+        rules: options.rules.texts().to_vec(),
+        keeps_caches: !options.rules.heeds_cache_tags(),
+        one_file_system: options.one_file_system,
+        unread,
+        is_cut: false,
+    }
+    .within_limits()
 }
 
 /// Turns the scan's own count of fresh versions into version ids.

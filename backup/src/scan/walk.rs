@@ -195,7 +195,10 @@ impl<'a> Walk<'a> {
                 });
             }
             // It vanished, or is another one now: the next scan sees what became of it.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => return Ok(Vec::new()),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => {
+                outcome.passed_over.push(task.path);
+                return Ok(Vec::new());
+            }
             Err(reason) => {
                 outcome.failed.push(failure(task.path, reason));
                 self.keep_known(task.known, outcome)?;

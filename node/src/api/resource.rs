@@ -510,6 +510,7 @@ pub(super) mod tests {
                 exclude: Vec::new(),
                 overwrite: Overwrite::Never,
                 delete: true,
+                unsafe_delete: true,
                 dry_run: true,
                 verify: false,
             }),

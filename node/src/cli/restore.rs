@@ -25,9 +25,13 @@ pub struct Args {
     /// What to do with a file that is there
     #[arg(long, value_enum, default_value_t)]
     overwrite: Overwrite,
-    /// Remove from DIR what is not in the snapshot
+    /// Remove from DIR what the snapshot does not have but would have if it had been there: nothing beside the folders that
+    /// were backed up, and nothing that the backup leaves out
     #[arg(long)]
     delete: bool,
+    /// Also from `/`, and from folders that hold gridbackup's own
+    #[arg(long, requires = "delete")]
+    unsafe_delete: bool,
     /// Only say what would be done
     #[arg(long, short = 'n')]
     dry_run: bool,
@@ -47,6 +51,7 @@ impl Args {
             exclude: self.exclude,
             overwrite: self.overwrite,
             delete: self.delete,
+            unsafe_delete: self.unsafe_delete,
             dry_run: self.dry_run,
             verify: self.verify,
         }))

@@ -47,6 +47,8 @@ pub fn write(error: WriteError) -> Failure {
 pub fn read(error: RestoreError) -> Failure {
     match error {
         RestoreError::TooFewShares { .. } => too_few_shares(error.to_string()),
+        error @ RestoreError::NothingMatches { .. } => Failure::from_error(&error)
+            .hint("patterns are matched against paths as they would be below DIR; `gridbackup ls` shows what there is"),
         error => Failure::from_error(&error),
     }
 }

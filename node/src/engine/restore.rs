@@ -1,13 +1,15 @@
 //! Restoring: from the request to the read side and back to a summary.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use backup::restore::{self, RestoreError, RestoreOptions, RestoreProgress};
+use backup::restore::{self, Deleting, Extra, RestoreError, RestoreEvent, RestoreOptions, RestoreProgress};
 
 use crate::engine::{Engine, failures};
 use crate::failure::{Exit, Failure};
-use crate::message::{PathName, Problem, Progress, RestoreSummary, Summary};
+use crate::home::{check_deletion, own_folders};
+use crate::message::{PathName, Problem, Progress, Removal, RemovalKind, RemovalState, RestoreSummary, Summary};
 use crate::output::Sink;
 use crate::request::{Overwrite, Restore};
 
@@ -19,10 +21,11 @@ impl Engine {
         let _busy = self.0.busy.lock().await;
         let started = Instant::now();
         let snapshot = self.find_snapshot(&request.snapshot)?.record;
+        let deleting = self.deleting(&request)?;
         let reader = self.reader().await?;
-        let options = options(request, snapshot.seq);
-        let (dry_run, progress) = (options.dry_run, sink.clone());
-        let restoring = move || reader.restore(&options, &|done| say(&progress, done));
+        let options = options(request, deleting, snapshot.seq);
+        let (dry_run, told) = (options.dry_run, sink.clone());
+        let restoring = move || reader.restore(&options, &|event| say(&told, event, dry_run));
         let stop = sink.stop().clone();
         let given_up = async {
             stop.cancelled().await;
@@ -35,27 +38,12 @@ impl Engine {
             },
             () = given_up => return Err(Failure::interrupted()),
         };
-        for (path, reason) in &restored.failed {
-            let path = Some(PathName::from(path.as_path()));
-            sink.send(Problem {
-                path,
-                peer: None,
-                error: reason.clone(),
-            })
-            .await?;
+        for problem in problems(&restored) {
+            sink.send(problem).await?;
         }
-        for (peer, reason) in &restored.peers_bad {
-            sink.send(Problem {
-                path: None,
-                peer: Some(peer.clone()),
-                error: reason.clone(),
-            })
-            .await?;
-        }
-        let exit = if restored.failed.is_empty() {
-            Exit::Done
-        } else {
-            Exit::Failed
+        let exit = match restored.failed.is_empty() && restored.unmatched.is_empty() {
+            true => Exit::Done,
+            false => Exit::Failed,
         };
         let too_few_shares = restored.too_few_shares;
         let summary = RestoreSummary {
@@ -69,6 +57,10 @@ impl Engine {
             peers_bad: restored.peers_bad.into_iter().map(|(peer, _)| peer).collect(),
             seconds: started.elapsed().as_secs_f64(),
             dry_run,
+            files_deleted: restored.files_deleted,
+            folders_deleted: restored.folders_deleted,
+            extras_left: restored.left,
+            removals_withheld: restored.removals_withheld,
         };
         sink.send(Summary::Restore(summary)).await?;
         match too_few_shares {
@@ -76,9 +68,44 @@ impl Engine {
             None => Ok(exit),
         }
     }
+
+    /// What the removal of what is too much must know; an error if it would be dangerous.
+    fn deleting(&self, request: &Restore) -> Result<Option<Deleting>, Failure> {
+        if !request.delete {
+            return Ok(None);
+        }
+        let config = self.config();
+        let protected = own_folders(&self.0.home.paths, &config);
+        check_deletion(
+            &request.target.to_path(),
+            &protected,
+            request.unsafe_delete || request.dry_run,
+        )?;
+        let rules = self.rules(&config)?;
+        Ok(Some(Deleting { rules, protected }))
+    }
 }
 
-fn options(request: Restore, snapshot: u64) -> RestoreOptions {
+/// What went wrong, a line each.
+fn problems(restored: &restore::RestoreSummary) -> Vec<Problem> {
+    let problem = |path: Option<&Path>, peer: Option<&String>, error: String| Problem {
+        path: path.map(PathName::from),
+        peer: peer.cloned(),
+        error,
+    };
+    let failed = restored.failed.iter();
+    let failed = failed.map(|(path, reason)| problem(Some(path.as_path()), None, reason.clone()));
+    let unmatched = restored.unmatched.iter();
+    let unmatched = unmatched.map(|pattern| {
+        let what = format!("--include `{pattern}` matches nothing in this snapshot");
+        problem(None, None, what)
+    });
+    let bad = restored.peers_bad.iter();
+    let bad = bad.map(|(peer, reason)| problem(None, Some(peer), reason.clone()));
+    failed.chain(unmatched).chain(bad).collect()
+}
+
+fn options(request: Restore, delete: Option<Deleting>, snapshot: u64) -> RestoreOptions {
     RestoreOptions {
         snapshot,
         path: request.path.map(|path| path.0),
@@ -90,13 +117,44 @@ fn options(request: Restore, snapshot: u64) -> RestoreOptions {
             Overwrite::IfChanged => restore::Overwrite::IfChanged,
             Overwrite::Never => restore::Overwrite::Never,
         },
-        delete: request.delete,
+        delete,
         dry_run: request.dry_run,
         verify: request.verify,
     }
 }
 
-fn say(sink: &Sink, done: RestoreProgress) -> ControlFlow<()> {
+fn say(sink: &Sink, event: RestoreEvent, dry_run: bool) -> ControlFlow<()> {
+    match event {
+        RestoreEvent::Progress(done) => progress(sink, done),
+        RestoreEvent::Extra(extra) => {
+            // Whoever reads may be gone; what is removed is counted in the summary all the same.
+            let _nobody_reads = sink.send_blocking(removal(extra, dry_run));
+        }
+    }
+    match sink.stop().is_cancelled() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
+}
+
+fn removal(extra: Extra, dry_run: bool) -> Removal {
+    Removal {
+        path: PathName::from(extra.path.as_path()),
+        kind: match extra.is_folder {
+            true => RemovalKind::Folder,
+            false => RemovalKind::File,
+        },
+        state: match (extra.left, dry_run) {
+            (Some(_), _) => RemovalState::Left,
+            (None, true) => RemovalState::WouldRemove,
+            (None, false) => RemovalState::Removed,
+        },
+        reason: extra.left.map(|why| why.to_string()),
+        dry_run,
+    }
+}
+
+fn progress(sink: &Sink, done: RestoreProgress) {
     sink.progress(Progress {
         phase: "restore".to_owned(),
         files_done: done.files.0,
@@ -105,8 +163,4 @@ fn say(sink: &Sink, done: RestoreProgress) -> ControlFlow<()> {
         bytes_total: Some(done.bytes.1),
         current: None,
     });
-    match sink.stop().is_cancelled() {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    }
 }

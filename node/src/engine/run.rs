@@ -99,17 +99,21 @@ impl Engine {
     }
 
     fn scan_options(&self, roots: Vec<PathBuf>, config: &Config) -> Result<ScanOptions, Failure> {
-        // The node's own state changes while it is read, and restoring it would bring back stale keys and locks.
-        let own = format!("{}/", self.0.home.paths.state_dir().display());
-        let patterns = config.exclude.iter().chain([&own]).collect::<Vec<_>>();
-        let rules = Rules::new(&patterns).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))?;
         Ok(ScanOptions {
             roots,
-            rules,
+            rules: self.rules(config)?,
             one_file_system: config.one_file_system,
             device: self.device(),
             now_ns: clock::now_ns(),
         })
+    }
+
+    /// What scans leave out by pattern.
+    pub(super) fn rules(&self, config: &Config) -> Result<Rules, Failure> {
+        // The node's own state changes while it is read, and restoring it would bring back stale keys and locks.
+        let own = format!("{}/", self.0.home.paths.state_dir().display());
+        let patterns = config.exclude.iter().chain([&own]).collect::<Vec<_>>();
+        Rules::new(&patterns).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))
     }
 
     async fn scan(&self, options: ScanOptions, sink: &Sink) -> Result<ScanSummary, Failure> {

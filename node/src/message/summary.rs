@@ -98,6 +98,18 @@ pub struct RestoreSummary {
     /// Nothing was written: it was asked what would be.
     #[serde(default)]
     pub dry_run: bool,
+    /// Files that were removed because the snapshot does not have them, or would be.
+    #[serde(default)]
+    pub files_deleted: u64,
+    /// Folders, in the same way.
+    #[serde(default)]
+    pub folders_deleted: u64,
+    /// Files and folders that the snapshot does not have and that were left: the backup leaves them out.
+    #[serde(default)]
+    pub extras_left: u64,
+    /// Files and folders that were not removed because something could not be restored.
+    #[serde(default)]
+    pub removals_withheld: u64,
 }
 
 /// `mount`.

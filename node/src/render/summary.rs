@@ -104,16 +104,24 @@ fn publish_restore_text(restore: &PublishRestoreSummary) -> String {
 
 fn restore_text(restore: &RestoreSummary) -> String {
     let verb = if restore.dry_run { "Would restore" } else { "Restored" };
-    let failed = match restore.files_failed {
+    let part = |number: u64, what: &str| match number {
         0 => String::new(),
-        failed => format!(", {failed} failed"),
+        number => format!(", {number} {what}"),
     };
+    let removed = if restore.dry_run { "to be removed" } else { "removed" };
+    let extra = [
+        part(restore.files_failed, "failed"),
+        part(restore.files_deleted + restore.folders_deleted, removed),
+        part(restore.extras_left, "left that the backup leaves out"),
+        part(restore.removals_withheld, "not removed since some failed"),
+    ]
+    .concat();
     let bad = match restore.peers_bad.is_empty() {
         true => String::new(),
         false => format!("; damaged shares came from {}", restore.peers_bad.join(", ")),
     };
     format!(
-        "{verb} {} ({}), {} unchanged{failed}; fetched {} from {} in {}{bad}",
+        "{verb} {} ({}), {} unchanged{extra}; fetched {} from {} in {}{bad}",
         count(restore.files_restored, "file", "files"),
         ByteSize(restore.bytes_restored),
         restore.files_unchanged,

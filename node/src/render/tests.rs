@@ -70,6 +70,14 @@ fn every_message() -> Vec<Message> {
             ..Default::default()
         })
         .into(),
+        Removal {
+            path: path(b"/out/\xff"),
+            kind: RemovalKind::Folder,
+            state: RemovalState::Left,
+            reason: Some("the rules of the backup leave it out".into()),
+            dry_run: true,
+        }
+        .into(),
         Summary::Recover(RecoverSummary::default()).into(),
         Summary::Check(CheckSummary::default()).into(),
         Summary::Demo(DemoSummary::default()).into(),
@@ -408,4 +416,37 @@ fn the_phrase_as_shown_is_numbered_in_rows_of_four() {
 fn the_table_of_a_simulation_keeps_its_lines() {
     let said = text::text(&Summary::Simulate(SimulateSummary::default()).into(), &style());
     assert!(said.lines().count() > 6 && !said.contains("\\n"), "{said}");
+}
+
+#[test]
+fn removals_are_named_when_asked_for_and_always_counted() {
+    let removal = |state, dry_run| {
+        Message::from(Removal {
+            path: path(b"/out/x"),
+            kind: RemovalKind::File,
+            state,
+            reason: (state == RemovalState::Left).then(|| "why".to_owned()),
+            dry_run,
+        })
+    };
+    let verbose = RenderOptions {
+        verbose: true,
+        ..RenderOptions::default()
+    };
+    let removed = [removal(RemovalState::Removed, false)];
+    assert_eq!(rendered(&removed, RenderOptions::default()), "");
+    assert_eq!(rendered(&removed, verbose), "Removed /out/x\n");
+    let dry = [
+        removal(RemovalState::WouldRemove, true),
+        removal(RemovalState::Left, true),
+    ];
+    let said = rendered(&dry, RenderOptions::default());
+    assert_eq!(said, "Would remove /out/x\nLeft /out/x: why\n");
+    let summary = RestoreSummary {
+        files_deleted: 3,
+        extras_left: 2,
+        ..Default::default()
+    };
+    let said = rendered(&[Summary::Restore(summary).into()], RenderOptions::default());
+    assert!(said.contains("3 removed, 2 left that the backup leaves out"), "{said}");
 }

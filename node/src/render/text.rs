@@ -6,8 +6,8 @@ use super::table::Row;
 use super::{Style, history, qr, summary};
 use crate::human::{ByteSize, Period};
 use crate::message::{
-    Advice, Entry, FileState, Finding, Initialized, Job, Level, Message, Mounted, Peer, PeerKind, Problem, Snapshot,
-    Status, Summary,
+    Advice, Entry, FileState, Finding, Initialized, Job, Level, Message, Mounted, Peer, PeerKind, Problem, Removal,
+    RemovalKind, RemovalState, Snapshot, Status, Summary,
 };
 
 /// Hexadecimal digits of an id that people see: enough to name one snapshot of a lifetime.
@@ -66,6 +66,7 @@ pub fn text(message: &Message, style: &Style) -> String {
             )
         }
         Message::Mounted(mounted) => mounted_text(mounted),
+        Message::Removal(removal) => removal_text(removal),
         Message::File(file) => {
             let state = file_state(file.state);
             format!(
@@ -116,7 +117,14 @@ fn mounted_text(mounted: &Mounted) -> String {
     if let (Some(url), Some(password)) = (&mounted.webdav, &mounted.password) {
         places.push(format!("{url} (WebDAV, any user name, password {password})"));
     }
-    format!("Snapshots are at {}; Ctrl-C to end", places.join(" and "))
+    let after = mounted.at.as_ref().map(|at| {
+        format!(" (if it is killed instead, `fusermount3 -u {at}` or `umount -l {at}` takes the dead mount away)")
+    });
+    format!(
+        "Snapshots are at {}; Ctrl-C to end{}",
+        places.join(" and "),
+        after.unwrap_or_default()
+    )
 }
 
 fn finding_text(finding: &Finding, style: &Style) -> String {
@@ -141,6 +149,20 @@ pub fn problem(problem: &Problem) -> String {
         .map(|on| format!("{on}: "))
         .unwrap_or_default();
     clean(&format!("gridbackup: {on}{}", problem.error))
+}
+
+fn removal_text(removal: &Removal) -> String {
+    let verb = match removal.state {
+        RemovalState::Removed => "Removed",
+        RemovalState::WouldRemove => "Would remove",
+        RemovalState::Left => "Left",
+    };
+    let slash = match removal.kind {
+        RemovalKind::Folder => "/",
+        RemovalKind::File => "",
+    };
+    let reason = removal.reason.as_deref().map(|reason| format!(": {reason}"));
+    format!("{verb} {}{slash}{}", removal.path.display(), reason.unwrap_or_default())
 }
 
 fn initialized_text(initialized: &Initialized) -> String {

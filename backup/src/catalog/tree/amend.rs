@@ -8,6 +8,7 @@ use proto::log_record::{Content, EntryKind, Meta};
 use rusqlite::{Connection, Transaction};
 use upload_queue::db::DbError;
 
+use super::left_out;
 use super::rows::{self, EntryRow, history, place};
 
 /// The file was read in another state than the scan saw: records the state it was read in, in the snapshot that names
@@ -49,7 +50,12 @@ pub fn withdraw(tx: &Transaction<'_>, version: VersionId, path: &[u8], vanished:
                 let shrunk = before.entry.meta.size.cast_signed() - row.entry.meta.size.cast_signed();
                 recount(tx, &row, 0, shrunk)?;
             }
-            _ => recount(tx, &row, -1, -row.entry.meta.size.cast_signed())?,
+            _ => {
+                recount(tx, &row, -1, -row.entry.meta.size.cast_signed())?;
+                if !vanished {
+                    note_unread(tx, &row, directory)?;
+                }
+            }
         }
         note(tx, row.since, directory, name)?;
     }
@@ -75,6 +81,18 @@ fn rows_of(conn: &Connection, version: VersionId, path: &[u8]) -> Result<Vec<(i6
         );
     }
     Ok(found)
+}
+
+/// The snapshots at which `row` was visible are silent of a file that is there.
+fn note_unread(tx: &Transaction<'_>, row: &EntryRow, directory: i64) -> Result<(), DbError> {
+    let path = rows::join(&rows::directory_path(tx, directory)?, &row.entry.name);
+    let seqs: Vec<u64> = {
+        let mut query = tx.prepare_cached("SELECT seq FROM snapshot WHERE seq >= ?1 AND (?2 IS NULL OR seq < ?2)")?;
+        let seqs = query.query_map((row.since, row.until), |row| row.get(0))?;
+        seqs.collect::<Result<_, _>>()?
+    };
+    seqs.into_iter()
+        .try_for_each(|seq| left_out::add_unread(tx, seq, &path))
 }
 
 /// Corrects the totals of the snapshots at which `row` is or was visible.

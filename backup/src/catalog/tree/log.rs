@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use proto::log_record::{Entry, EntryKind, LogRecord, PathBytes};
+use proto::log_record::{Entry, EntryKind, LeftOut, LogRecord, PathBytes};
 use rusqlite::{Connection, Transaction};
 use upload_queue::db::DbError;
 
 use super::Snapshot;
 use super::complete::mark_complete;
+use super::left_out::left_out;
 use super::rows::{COLUMNS, EntryRow, NOWHERE, SLASH, child_directory, components, directory_path, read_row, row_at};
 use super::snapshots::snapshot;
 use super::walk::{Listing, Scope, scope};
@@ -27,16 +28,30 @@ pub fn log<E: From<DbError>>(
         return Ok(());
     };
     let mut record = snapshot.record.clone();
+    let says = left_out(conn, snapshot_seq)?;
     if was_published(conn, snapshot_seq)? {
         visit(LogRecord::Snapshot(record))?;
+        if says != LeftOut::default() {
+            visit(LogRecord::LeftOut(says))?;
+        }
         return amended_log(conn, snapshot_seq, visit);
     }
     if full || record.parent.is_none() {
         record.parent = None;
         visit(LogRecord::Snapshot(record))?;
+        if says != LeftOut::default() {
+            visit(LogRecord::LeftOut(says))?;
+        }
         return full_log(conn, &snapshot, visit);
     }
+    let parents = match record.parent {
+        Some(parent) => left_out(conn, parent)?,
+        None => LeftOut::default(),
+    };
     visit(LogRecord::Snapshot(record))?;
+    if says != parents {
+        visit(LogRecord::LeftOut(says))?;
+    }
     incremental_log(conn, snapshot_seq, visit)
 }
 

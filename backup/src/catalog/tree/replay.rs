@@ -9,6 +9,7 @@ use rusqlite::Transaction;
 use upload_queue::db::DbError;
 
 use super::Snapshot;
+use super::left_out;
 use super::rows::{
     self, EntryRow, NOWHERE, SLASH, child_directories, child_directory, directory_path, ensure_directory, history,
     note_change,
@@ -57,6 +58,10 @@ impl Replay {
                 Some((snapshot, directory)) => remove(tx, snapshot, directory, &name),
                 None => Ok(()),
             },
+            LogRecord::LeftOut(says) => match self.snapshot {
+                Some(snapshot) => left_out::set_left_out(tx, snapshot, &says),
+                None => Ok(()),
+            },
         }
     }
 
@@ -82,7 +87,7 @@ impl Replay {
             return Ok(());
         }
         let newest = snapshots::latest(tx)?.map(|snapshot| snapshot.record.seq);
-        let seq = record.seq;
+        let (seq, parent) = (record.seq, record.parent);
         if record.parent.is_none() && newest.is_some_and(|newest| newest < seq) {
             close_scope(tx, seq, SLASH, &record.roots)?;
         }
@@ -94,7 +99,7 @@ impl Replay {
             },
         )?;
         tx.execute("UPDATE snapshot SET published = 1 WHERE seq = ?", [seq])?;
-        Ok(())
+        parent.map_or(Ok(()), |parent| left_out::inherit(tx, seq, parent))
     }
 }
 

@@ -151,3 +151,41 @@ fn peers_that_answer_late_are_waited_for_once_and_then_done_without() {
         "two shares are rebuilt from one fetch of the others"
     );
 }
+
+/// A restore that was cut off had made its target, so that the one that went on took it for the user's and left its mode,
+/// owner, times and attributes as they were.
+#[test]
+fn a_restore_that_goes_on_gives_its_target_the_folders_own_metadata() {
+    let grid = Grid::new();
+    let (backup, _) = two_chunks(&grid);
+    grid.publish(&backup, 1);
+    let reader = grid.recovered();
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("made by the restore");
+    for cut_off in [1, 2] {
+        let stopped = reader.restore(&options(&target), &|_| ControlFlow::Break(()));
+        assert!(matches!(stopped, Err(RestoreError::Stopped)), "{cut_off}");
+    }
+    assert_eq!(restore(&reader, &options(&target)).failed, []);
+    let source = reader.db.read(|conn| tree::entry(conn, 1, b"/src")).unwrap().unwrap();
+    let is_dressed = || {
+        let found = std::fs::metadata(&target).unwrap();
+        assert_eq!(found.mode() & 0o7777, source.meta.mode);
+        assert_eq!(found.mtime() * 1_000_000_000 + found.mtime_nsec(), source.meta.mtime_ns);
+    };
+    is_dressed();
+    assert_eq!(std::fs::read_dir(&target).unwrap().count(), 1, "a mark is left behind");
+    // What was finished once is finished again.
+    std::fs::remove_file(target.join("whole")).unwrap();
+    std::fs::set_permissions(&target, PermissionsExt::from_mode(source.meta.mode)).unwrap();
+    let time = std::time::UNIX_EPOCH + Duration::from_nanos(source.meta.mtime_ns as u64);
+    std::fs::File::open(&target).unwrap().set_modified(time).unwrap();
+    restore(&reader, &options(&target));
+    is_dressed();
+    // A folder of the user's keeps what it has.
+    let own = folder.path().join("own");
+    std::fs::create_dir(&own).unwrap();
+    std::fs::set_permissions(&own, PermissionsExt::from_mode(0o700)).unwrap();
+    restore(&reader, &options(&own));
+    assert_eq!(std::fs::metadata(&own).unwrap().mode() & 0o7777, 0o700);
+}
