@@ -14,6 +14,7 @@ mod context;
 mod demo;
 mod diff;
 mod dump;
+mod endpoint;
 mod exclude;
 mod execute;
 mod find;
@@ -215,7 +216,14 @@ fn parse() -> Result<Cli, ExitCode> {
                 options,
             );
         } else {
-            let _nobody_reads = error.print();
+            // Help is what was asked for; a usage error that nobody reads has its exit code.
+            match error.print() {
+                Err(error) if !is_failure && error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    complain(&execute::unwritable(&error), RenderOptions::default());
+                    return ExitCode::from(Exit::Failed.code());
+                }
+                _ => {}
+            }
         }
         ExitCode::from(if is_failure { Exit::Usage } else { Exit::Done }.code())
     })

@@ -24,6 +24,8 @@ pub(crate) struct Mark {
 impl Mark {
     /// Its name in the metadata.
     pub const NAME: &str = "gridbackup";
+    /// What the metadata of made pages has. Nobody else's names may begin so.
+    pub const MADE: &str = "gridbackup-made";
 
     /// Of a file that was read before it was sent.
     pub fn whole(hash: [u8; 32], encoding: Option<&str>) -> Self {

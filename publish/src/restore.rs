@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::PublishError;
 use crate::event::Event;
 use crate::lock::is_lock;
+use crate::routes::Routes;
 
 mod extra;
 mod fetch;
@@ -31,6 +32,10 @@ pub struct RestoreOptions {
     pub paths: Vec<String>,
     /// Most local files without an object that are removed; none: they stay.
     pub deletes_max: Option<u64>,
+    /// Folders in which nothing is removed, wherever they are.
+    pub protected: Vec<PathBuf>,
+    /// What these do not publish has no object, and is not removed.
+    pub routes: Routes,
     /// Nothing is fetched, written or removed.
     pub dry_run: bool,
     /// Most objects on their way at once.
@@ -104,6 +109,7 @@ impl Restoring<'_> {
             std::fs::create_dir_all(target).map_err(unwritable)?;
         }
         let mut extra = extra::Extra::new(target);
+        let mut unmatched = self.options.paths.clone();
         let prefix = self.client.location().prefix.clone().into_bytes();
         let mut listing = ListOptions {
             prefix: prefix.clone(),
@@ -114,6 +120,7 @@ impl Restoring<'_> {
             let mut wanted = Vec::new();
             for object in page.objects {
                 let name = &object.key[prefix.len()..];
+                unmatched.retain(|path| !is_below(path, name));
                 if is_lock(&object.key) || !self.is_wanted(name) {
                     continue;
                 }
@@ -139,16 +146,18 @@ impl Restoring<'_> {
                 break;
             }
         }
+        for path in unmatched {
+            self.summary.failed += 1;
+            (self.sink)(Event::Failed {
+                key: path,
+                why: "no object is called so, or lies below it".to_owned(),
+            });
+        }
         self.remove(&extra)
     }
 
     fn is_wanted(&self, name: &[u8]) -> bool {
-        let is_below = |path: &String| {
-            let path = path.trim_matches('/').as_bytes();
-            name.strip_prefix(path)
-                .is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with(b"/"))
-        };
-        self.options.paths.is_empty() || self.options.paths.iter().any(is_below)
+        self.options.paths.is_empty() || self.options.paths.iter().any(|path| is_below(path, name))
     }
 
     async fn page(&mut self, wanted: Vec<(s3::Listed, Place)>) -> Result<(), PublishError> {
@@ -202,9 +211,10 @@ impl Restoring<'_> {
         };
         let wanted = |path: &Path| {
             let name = path.strip_prefix(&self.options.target).unwrap_or(path);
-            self.is_wanted(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str()))
+            let name = std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str());
+            self.is_wanted(name) && self.options.routes.wish(name).is_some()
         };
-        let files = extra.files(&wanted).map_err(unwritable)?;
+        let files = extra.files(&self.options.protected, &wanted).map_err(unwritable)?;
         let deletes = files.len() as u64;
         if deletes > deletes_max {
             return Err(PublishError::TooManyFiles { deletes, deletes_max });
@@ -223,4 +233,11 @@ impl Restoring<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a name is the path that was asked for, or below it.
+fn is_below(path: &str, name: &[u8]) -> bool {
+    let path = path.trim_matches('/').as_bytes();
+    name.strip_prefix(path)
+        .is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with(b"/"))
 }

@@ -8,6 +8,7 @@ use regex::Regex;
 use s3::Headers;
 
 use crate::folder_page::{TEMPLATE_BYTES_MAX, Template, TemplateError};
+use crate::mark::Mark;
 use crate::types;
 
 /// Longest file of routes, in bytes.
@@ -28,6 +29,14 @@ pub enum RoutesError {
     /// A regular expression with a mistake.
     #[error("Route {0}: {1}")]
     Regex(usize, #[source] regex::Error),
+    /// A name that only gridbackup may give.
+    #[error("Route {number} gives the metadata `{name}`: names that begin with `gridbackup` are its own marks")]
+    Metadata {
+        /// Which, from 1.
+        number: usize,
+        /// The name.
+        name: String,
+    },
     /// A redirect that leads nowhere, or from nowhere.
     #[error("The redirect from `{from}` to `{to}` cannot be used: {why}")]
     Redirect {
@@ -226,6 +235,13 @@ impl Routes {
                 }
                 _ => return Err(RoutesError::Pattern(number)),
             };
+            let mut names = entry.headers.metadata.keys();
+            if let Some(name) = names.find(|name| name.to_ascii_lowercase().starts_with(Mark::NAME)) {
+                return Err(RoutesError::Metadata {
+                    number,
+                    name: name.clone(),
+                });
+            }
             Ok(Route {
                 pattern,
                 publish: entry.publish,
@@ -255,6 +271,8 @@ impl Routes {
                 wish.headers.metadata.extend([generated]);
             }
         }
+        let made = (Mark::MADE.to_owned(), "true".to_owned());
+        wish.headers.metadata.extend([made]);
         Some(wish)
     }
 
@@ -413,6 +431,13 @@ mod tests {
             (page.headers.metadata["generated"].as_str(), page.compress),
             ("true", Compress::Gzip)
         );
+        assert!(
+            [wish, page]
+                .iter()
+                .all(|made| made.headers.metadata.contains_key(Mark::MADE))
+        );
+        let own = Routes::parse("[[route]]\nmatch = '*'\nheaders = { metadata = { Gridbackup-made = 'x' } }");
+        assert!(matches!(own, Err(RoutesError::Metadata { number: 1, .. })));
         let wrong = [
             "from = ''\nto = '/x'",
             "from = 'a'\nto = 'x'",

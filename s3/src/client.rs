@@ -14,7 +14,7 @@ use md5::{Digest, Md5};
 
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
-use crate::error::{Error, Refusal};
+use crate::error::{Error, Refusal, Region};
 use crate::key::shown;
 use crate::location::Location;
 use crate::retry::{Budget, Patience};
@@ -24,6 +24,9 @@ use crate::xml;
 
 /// Longest refusal that is read, in bytes.
 const REFUSAL_BYTES_MAX: u64 = 64 << 10;
+
+/// Where a bucket is, in refusals of those who looked elsewhere.
+const BUCKET_REGION: &str = "x-amz-bucket-region";
 
 /// What we call ourselves.
 const AGENT: &str = concat!("gridbackup/", env!("CARGO_PKG_VERSION"));
@@ -253,6 +256,10 @@ impl Client {
         if refusal.code == "RequestTimeTooSkewed" {
             self.correct_clock(&parts.headers);
         }
+        let named = parts.headers.get(BUCKET_REGION).and_then(|value| value.to_str().ok());
+        let named = named.map(|region| Box::new(Region(region.to_owned())));
+        let region = named.or(refusal.region);
+        refusal.region = region.filter(|region| region.0 != self.shared.endpoint.region);
         refusal.status = status.as_u16();
         refusal.retry_after = retry_after(&parts.headers);
         target.clone_into(&mut refusal.target);

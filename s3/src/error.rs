@@ -49,6 +49,11 @@ pub enum Error {
     /// No such object, bucket or upload.
     #[error("{0} does not exist")]
     NotFound(String),
+    /// No such bucket, wherever in it something was asked for.
+    #[error(
+        "{0}: there is no such bucket at this endpoint; look at its name, the endpoint and the region, or create it"
+    )]
+    NoBucket(String),
     /// The condition of a put, get or copy does not hold.
     #[error("{0} was changed by somebody else")]
     Changed(String),
@@ -119,10 +124,25 @@ pub struct Refusal {
     pub message: String,
     /// When to come again (`Retry-After`).
     pub retry_after: Option<Duration>,
+    /// The bucket's region, if that is another than was asked. Boxed, because errors are passed about by value.
+    pub region: Option<Box<Region>>,
 }
+
+/// The name of a region, such as `eu-west-3`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region(pub String);
 
 impl Refusal {
     fn reason(&self) -> String {
+        let elsewhere = match (&self.region, self.status) {
+            (Some(region), _) => format!("; the bucket is in the region {0}: say --region {0}", region.0),
+            (None, 301 | 307) => "; the bucket is elsewhere: name its --endpoint or --region".to_owned(),
+            (None, _) => String::new(),
+        };
+        self.said() + &elsewhere
+    }
+
+    fn said(&self) -> String {
         match (self.code.as_str(), self.message.as_str()) {
             ("", _) => format!("HTTP status {}", self.status),
             (code, "") => format!("{code} ({})", self.status),
@@ -151,6 +171,9 @@ impl Refusal {
                 | "ExpiredToken",
                 _,
             ) => Error::Busy(self),
+            ("NoSuchBucket", _) => Error::NoBucket(self.target),
+            // Some endpoints answer 403, or 400, where the region is all that is wrong.
+            (_, 400..=403) if self.region.is_some() => Error::Refused(self),
             (_, 404) => Error::NotFound(self.target),
             (_, 401 | 403) => Error::Denied(self),
             (_, 408 | 425 | 429) => Error::Busy(self),
@@ -187,12 +210,7 @@ impl Error {
 
     /// It is not about one object: no other request would fare better.
     pub fn is_general(&self) -> bool {
-        let whole = [
-            "NoSuchBucket",
-            "InvalidAccessKeyId",
-            "SignatureDoesNotMatch",
-            "InvalidBucketName",
-        ];
+        let whole = ["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidBucketName"];
         matches!(
             self,
             Self::NoCredentials
@@ -200,7 +218,16 @@ impl Error {
                 | Self::Certificates(_)
                 | Self::Endpoint { .. }
                 | Self::Network { .. }
-        ) || self.code().is_some_and(|code| whole.contains(&code))
+                | Self::NoBucket(_)
+        ) || self.is_elsewhere()
+            || self.code().is_some_and(|code| whole.contains(&code))
+    }
+}
+
+impl Error {
+    /// The bucket is not where it was asked for.
+    fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.region.is_some() || matches!(refusal.status, 301 | 307))
     }
 }
 
@@ -253,12 +280,35 @@ mod tests {
             status: 400,
             code: "InvalidArgument".into(),
             message: "Bad ACL.".into(),
-            retry_after: None,
+            ..Refusal::default()
         };
         assert_eq!(
             refusal.into_error().to_string(),
             "PUT s3://b/k failed: InvalidArgument (400): Bad ACL"
         );
         assert_eq!(refused(404, "").to_string(), "PUT s3://b/k does not exist");
+        assert!(matches!(refused(404, "NoSuchBucket"), Error::NoBucket(_)));
+    }
+
+    /// Amazon answers 301, 400 or 403, and names the region in a header or in the body.
+    #[test]
+    fn a_bucket_in_another_region_is_said_to_be_there() {
+        for (status, code) in [
+            (301, "PermanentRedirect"),
+            (400, "AuthorizationHeaderMalformed"),
+            (403, ""),
+        ] {
+            let refusal = Refusal {
+                target: "HEAD s3://b".into(),
+                status,
+                code: code.into(),
+                region: Some(Box::new(Region("eu-west-3".into()))),
+                ..Refusal::default()
+            };
+            let error = refusal.into_error();
+            assert!(error.to_string().contains("--region eu-west-3"), "{error}");
+            assert!(error.is_general() && !error.is_retryable());
+        }
+        assert!(refused(301, "").to_string().contains("--region"));
     }
 }

@@ -29,7 +29,7 @@ pub use client::{Client, Options, Window, Windows};
 pub use cloudfront::{Distribution, INVALIDATION_PATHS_MAX, INVALIDATION_WILDCARDS_MAX, Origin};
 pub use delete::{Doomed, NotDeleted};
 pub use download::Download;
-pub use error::{Error, Refusal};
+pub use error::{Error, Refusal, Region};
 pub use headers::{Headers, Meta};
 pub use key::{decode, encode, shown};
 pub use list::{ListOptions, Listed, Page};

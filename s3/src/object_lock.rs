@@ -107,7 +107,7 @@ impl Client {
                 tracing::warn!("Whether the bucket locks objects is not known: {error}");
                 Ok(None)
             }
-            Err(Error::NotFound(_) | Error::Refused(_)) => Ok(None),
+            Err(Error::NotFound(_) | Error::NoBucket(_) | Error::Refused(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::client::Answer;
 use crate::delete::Doomed;
-use crate::error::{Error, Refusal};
+use crate::error::{Error, Refusal, Region};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -70,6 +70,7 @@ struct Refused {
     code: String,
     #[serde(default)]
     message: String,
+    region: Option<String>,
 }
 
 /// How CloudFront and others wrap it.
@@ -185,6 +186,7 @@ pub(crate) fn refusal(body: &[u8]) -> Option<Refusal> {
     Some(Refusal {
         code: refused.code,
         message: refused.message,
+        region: refused.region.map(|region| Box::new(Region(region))),
         ..Refusal::default()
     })
 }

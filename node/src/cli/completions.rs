@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::execute::unwritable;
 use crate::failure::{Exit, Failure};
 
 /// Arguments.
@@ -20,11 +21,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 
 /// Writes to stdout; a reader that went away has all it wanted.
 pub fn print(text: &[u8]) -> Result<Exit, Failure> {
-    match std::io::stdout().write_all(text) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::context(
-            format!("The answer cannot be written: {error}"),
-            &error,
-        )),
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(unwritable(&error)),
         _ => Ok(Exit::Done),
     }
 }

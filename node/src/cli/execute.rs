@@ -168,6 +168,11 @@ async fn show<W: io::Write>(
     renderer.finish()
 }
 
+/// What this process says cannot be written.
+pub(super) fn unwritable(error: &io::Error) -> Failure {
+    Failure::context(format!("Standard output cannot be written: {error}"), error)
+}
+
 /// How the command ends, from how the work ended, whether its answers could be written, and signals.
 fn settle(ending: Result<Exit, Failure>, shown: io::Result<()>, signals: &Signals) -> Result<Exit, Failure> {
     match (ending, shown) {
@@ -181,11 +186,9 @@ fn settle(ending: Result<Exit, Failure>, shown: io::Result<()>, signals: &Signal
         ) if signals.caught() => Ok(Exit::Interrupted),
         // The reader (`head`, a pager) has all it wanted.
         (_, Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
+        // That the work was interrupted then is because of this.
+        (_, Err(error)) => Err(unwritable(&error)),
         (Err(failure), _) => Err(failure),
-        (_, Err(error)) => Err(Failure::context(
-            format!("The answer cannot be written: {error}"),
-            &error,
-        )),
         (Ok(exit), Ok(())) => Ok(exit),
     }
 }

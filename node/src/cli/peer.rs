@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::context::absolute;
+use super::endpoint::EndpointArgs;
 use crate::failure::{Exit, Failure};
 use crate::human::ByteSize;
 use crate::request::{PeerAdd, Request};
@@ -44,12 +45,8 @@ pub struct AddArgs {
     name: String,
     /// `dir:PATH` or `s3://BUCKET[/PREFIX]`
     url: String,
-    /// S3 endpoint if not Amazon's
-    #[arg(long, value_name = "URL")]
-    endpoint: Option<String>,
-    /// S3 region
-    #[arg(long)]
-    region: Option<String>,
+    #[command(flatten)]
+    endpoint: EndpointArgs,
     /// S3 storage class of shares, such as STANDARD_IA
     #[arg(long, value_name = "CLASS")]
     storage_class: Option<String>,
@@ -69,8 +66,8 @@ impl Command {
             Self::Add(args) => Request::PeerAdd(PeerAdd {
                 url: absolute_url(&args.url)?,
                 name: args.name,
-                endpoint: args.endpoint,
-                region: args.region,
+                endpoint: args.endpoint.endpoint,
+                region: args.endpoint.region,
                 storage_class: args.storage_class,
                 quota: args.quota.map(|size| size.0),
                 shares: args.shares,

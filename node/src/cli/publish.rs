@@ -8,6 +8,7 @@ use publish::{
 };
 use s3::Client;
 
+use super::endpoint::EndpointArgs;
 use super::publishing::{client, run_shown};
 use crate::failure::{Exit, Failure};
 use crate::home::HomePaths;
@@ -24,6 +25,8 @@ pub struct Args {
     /// s3://BUCKET[/PREFIX][?endpoint=URL&region=NAME&path-style=BOOL]
     #[arg(value_name = "s3://BUCKET[/PREFIX]")]
     location: String,
+    #[command(flatten)]
+    endpoint: EndpointArgs,
     /// TOML file of headers, compression and exceptions by name (docs/publish.md)
     #[arg(long, value_name = "FILE")]
     routes: Option<PathBuf>,
@@ -118,7 +121,7 @@ enum LockPolicy {
 
 /// Publishes, and shows what came of it.
 pub(super) async fn run(args: Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {
-    let client = client(&args.location)?;
+    let client = args.client()?;
     let wanted = args.options(&client, &paths)?;
     let is_told_all = options.json || options.verbose || args.dry_run;
     run_shown(options, async move |sink| {
@@ -135,8 +138,8 @@ pub(super) async fn run(args: Args, paths: HomePaths, options: RenderOptions) ->
 }
 
 impl Args {
-    pub(super) fn location(&self) -> &str {
-        &self.location
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        client(&self.location, &self.endpoint)
     }
 
     /// Believe the index.

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use publish::{Deletes, Drift, Event, Trust, Why};
 
 use super::publish::{summarized, tell};
-use super::publishing::{client, run_shown};
+use super::publishing::run_shown;
 use crate::failure::{Exit, Failure};
 use crate::home::HomePaths;
 use crate::message::{Change, Message, PathName, Summary};
@@ -14,7 +14,7 @@ use crate::render::RenderOptions;
 
 /// Compares the folder with the listing of the bucket, or with `--trust` with the index alone. Sends nothing else.
 pub async fn run(args: super::publish::Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {
-    let client = client(args.location())?;
+    let client = args.client()?;
     let usual = args.options(&client, &paths)?;
     let wanted = publish::Options {
         dry_run: true,

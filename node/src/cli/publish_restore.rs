@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use publish::{Event, RestoreOptions, Restored};
+use publish::{Event, RestoreOptions, Restored, Routes};
 
+use super::endpoint::EndpointArgs;
 use super::publish::tell;
 use super::publishing::{client, run_shown};
+use crate::config::ConfigFile;
 use crate::failure::{Exit, Failure};
+use crate::home::{HomePaths, check_deletion, own_folders};
 use crate::message::{PublishRestoreSummary, Summary};
 use crate::render::RenderOptions;
 
@@ -16,6 +19,8 @@ pub struct Args {
     /// s3://BUCKET[/PREFIX][?endpoint=URL&region=NAME&path-style=BOOL]
     #[arg(value_name = "s3://BUCKET[/PREFIX]")]
     location: String,
+    #[command(flatten)]
+    endpoint: EndpointArgs,
     /// The folder that the files go to; those that are there and right are not fetched
     #[arg(value_name = "DIR")]
     target: PathBuf,
@@ -25,6 +30,12 @@ pub struct Args {
     /// Remove local files that have no object
     #[arg(long)]
     delete: bool,
+    /// The routes that the folder is published with: what they do not publish is not removed
+    #[arg(long, value_name = "FILE", requires = "delete")]
+    routes: Option<PathBuf>,
+    /// Also from `/`, and from folders that hold gridbackup's own
+    #[arg(long, requires = "delete")]
+    unsafe_delete: bool,
     /// Remove none if it would be more than N
     #[arg(long, value_name = "N", default_value_t = 256, requires = "delete")]
     max_delete: u64,
@@ -37,11 +48,22 @@ pub struct Args {
 }
 
 /// Restores, and shows what came of it.
-pub async fn run(args: Args, options: RenderOptions) -> Result<Exit, Failure> {
-    let client = client(&args.location)?;
+pub async fn run(args: Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {
+    let client = client(&args.location, &args.endpoint)?;
     let target = std::path::absolute(&args.target)
         .map_err(|error| Failure::context(format!("`{}` is no path", args.target.display()), &error))?;
+    let protected = match args.delete {
+        true => own_folders(&paths, ConfigFile::open(&paths.config())?.config()),
+        false => Vec::new(),
+    };
+    if args.delete {
+        check_deletion(&target, &protected, args.unsafe_delete || args.dry_run)?;
+    }
+    let routes = args.routes.as_deref().map(Routes::read).transpose();
+    let routes = routes.map_err(|error| Failure::from_error(&error).exit(Exit::Usage))?;
     let wanted = RestoreOptions {
+        protected,
+        routes: routes.unwrap_or_default(),
         target,
         paths: args.paths,
         deletes_max: args.delete.then_some(args.max_delete),

@@ -7,7 +7,7 @@ use s3::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::publish::{summarized, tell};
-use super::publishing::{client, run_shown};
+use super::publishing::run_shown;
 use crate::failure::{Exit, Failure};
 use crate::home::HomePaths;
 use crate::message::{Message, Summary};
@@ -31,7 +31,7 @@ pub struct Args {
 
 /// Publishes until it is told to stop; a line for each time that something was published.
 pub async fn run(args: Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {
-    let client = client(args.publish.location())?;
+    let client = args.publish.client()?;
     let wanted = args.publish.options(&client, &paths)?;
     let every = Duration::from_secs(args.every.into());
     let is_told_all = options.json || options.verbose;

@@ -4,8 +4,10 @@ use std::future::Future;
 use std::io;
 
 use ::publish::PublishError;
-use s3::{Client, Location};
+use s3::Client;
 
+use super::endpoint::EndpointArgs;
+use super::execute::unwritable;
 use super::signals::Signals;
 use super::{publish, publish_diff, publish_restore, publish_watch};
 use crate::failure::{Exit, Failure};
@@ -37,7 +39,7 @@ enum Command {
 /// Does what was asked for.
 pub async fn run(args: Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {
     match (args.command, args.publish) {
-        (Some(Command::Restore(args)), _) => publish_restore::run(args, options).await,
+        (Some(Command::Restore(args)), _) => publish_restore::run(args, paths, options).await,
         (Some(Command::Diff(args)), _) => publish_diff::run(args, paths, options).await,
         (Some(Command::Watch(args)), _) => publish_watch::run(args, paths, options).await,
         (None, Some(args)) => publish::run(args, paths, options).await,
@@ -46,9 +48,8 @@ pub async fn run(args: Args, paths: HomePaths, options: RenderOptions) -> Result
 }
 
 /// A client for a location as typed.
-pub(super) fn client(location: &str) -> Result<Client, Failure> {
-    let location = Location::parse(location).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))?;
-    Client::new(location, &s3::Options::default()).map_err(|error| Failure::from_error(&error))
+pub(super) fn client(location: &str, endpoint: &EndpointArgs) -> Result<Client, Failure> {
+    Client::new(endpoint.location(location)?, &s3::Options::default()).map_err(|error| Failure::from_error(&error))
 }
 
 /// Works on a task of its own while its answers are shown; its last word is the summary.
@@ -74,12 +75,10 @@ where
         .await
         .map_err(|error| Failure::context("The command failed inside", &error))?;
     match (ended, shown) {
+        // That the work was stopped then is because of this.
+        (_, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritable(&error)),
         (Err(PublishError::Stopped), _) => Err(Failure::interrupted()),
         (Err(error), _) => Err(Failure::from_error(&error)),
-        (_, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::context(
-            format!("The answer cannot be written: {error}"),
-            &error,
-        )),
         (Ok(exit), _) => Ok(exit),
     }
 }

@@ -10,6 +10,7 @@ use proto::phrase::{PhraseError, Seed};
 use zeroize::Zeroizing;
 
 use super::context::Context;
+use super::endpoint::EndpointArgs;
 use super::init;
 use super::peer::absolute_url;
 use crate::config::TOLERATE_MAX;
@@ -26,6 +27,8 @@ pub struct Args {
     /// Who to ask: tickets, addresses of friends, `dir:PATH`, `s3://BUCKET[/PREFIX]`
     #[arg(long, required = true, num_args = 1.., value_name = "TICKET-OR-ADDRESS")]
     via: Vec<String>,
+    #[command(flatten)]
+    endpoint: EndpointArgs,
     /// Go back to the newest snapshot made before this time (2026-11-21T08:00, or with a zone), as far as friends keep older
     /// heads: 30 days. For when a thief has published something else
     #[arg(long, value_name = "TIME", value_parser = moment)]
@@ -47,7 +50,7 @@ pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let via = args
         .via
         .iter()
-        .map(|address| absolute_url(address))
+        .map(|address| absolute_url(address).map(|url| args.endpoint.url(url)))
         .collect::<Result<Vec<_>, _>>()?;
     let paths = &context.paths;
     if paths.has_account() {

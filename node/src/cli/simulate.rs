@@ -9,6 +9,7 @@ use upload_queue::simulate;
 use upload_queue::simulate::report::Report;
 use upload_queue::simulate::scenario::Scenario;
 
+use super::execute::unwritable;
 use crate::config::{ConfigFile, TOLERATE_MAX};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::roster::Roster;
@@ -79,10 +80,7 @@ pub fn run(args: &Args, paths: Option<&HomePaths>, options: RenderOptions) -> Re
     let mut renderer = Renderer::stdout(options);
     let shown = renderer.show(&Output::Message(Message::from(Summary::Simulate(summary))));
     match shown.and_then(|()| renderer.finish()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::context(
-            format!("The answer cannot be written: {error}"),
-            &error,
-        )),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(unwritable(&error)),
         _ if is_sound => Ok(Exit::Done),
         _ => Ok(Exit::Failed),
     }

@@ -131,6 +131,11 @@ fn mount_failed(error: MountError) -> Failure {
     let hint = match &error {
         MountError::NoFuse => "use --webdav 127.0.0.1:PORT instead",
         MountError::NoFolder { .. } => "make an empty folder and name it",
+        MountError::Dead { path } => {
+            let at = path.display();
+            let hint = format!("take that away with `fusermount3 -u {at}`, or as root with `umount -l {at}`");
+            return Failure::from_error(&error).hint(hint);
+        }
         MountError::Refused { .. } => {
             "ordinary users need fusermount3 (package fuse3), and for --allow-other `user_allow_other` in /etc/fuse.conf"
         }

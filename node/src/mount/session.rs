@@ -38,6 +38,12 @@ pub enum MountError {
         /// What the system said.
         source: io::Error,
     },
+    /// A mount whose program was killed is still there.
+    #[error("`{}` is still mounted by a gridbackup that was killed", path.display())]
+    Dead {
+        /// Where.
+        path: PathBuf,
+    },
     /// The system said no.
     #[error("`{}` cannot be mounted: {source}", path.display())]
     Refused {
@@ -62,7 +68,9 @@ impl FuseMount {
             return Err(MountError::NoFuse);
         }
         let at = &options.at;
-        take_dead_mount_away(at);
+        if !take_dead_mount_away(at) {
+            return Err(MountError::Dead { path: at.clone() });
+        }
         let is_folder = std::fs::metadata(at).and_then(|found| match found.is_dir() {
             true => Ok(()),
             false => Err(io::ErrorKind::NotADirectory.into()),
@@ -136,12 +144,15 @@ fn config(options: &MountOptions) -> Config {
     config
 }
 
-/// A process that was killed leaves its mount behind, in which everything fails (`ENOTCONN`).
-fn take_dead_mount_away(at: &Path) {
-    let dead = rustix::fs::stat(at).is_err_and(|error| error == Errno::NOTCONN);
-    if dead && let Err(error) = detach(at) {
-        tracing::warn!("The dead mount at `{}` cannot be taken away: {error}", at.display());
+/// A process that was killed leaves its mount behind, in which everything fails (`ENOTCONN`). `false` if it is still there.
+fn take_dead_mount_away(at: &Path) -> bool {
+    let is_dead = || rustix::fs::stat(at).is_err_and(|error| error == Errno::NOTCONN);
+    if is_dead()
+        && let Err(error) = detach(at)
+    {
+        tracing::debug!("the dead mount at `{}` cannot be taken away: {error}", at.display());
     }
+    !is_dead()
 }
 
 /// Unmounts at once, whatever is open.

@@ -182,7 +182,7 @@ impl Bucket {
 pub fn store_error(error: s3::Error) -> StoreError {
     let reason = error.to_string();
     match &error {
-        s3::Error::NotFound(_) => StoreError::NotFound,
+        s3::Error::NotFound(_) | s3::Error::NoBucket(_) => StoreError::NotFound,
         s3::Error::Busy(_) => StoreError::Busy {
             retry_after: error.retry_after().unwrap_or(Duration::from_secs(1)),
         },

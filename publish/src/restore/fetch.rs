@@ -108,9 +108,11 @@ pub(super) async fn fetch(
     })
 }
 
-/// Generated pages and redirects are made anew when the folder is published.
+/// Made pages and redirects are made anew when the folder is published. A file may redirect, too, if its route says so; and
+/// `generated` is a word that anybody may use.
 fn is_no_file(headers: &Headers) -> bool {
-    headers.redirect.is_some() || headers.metadata.contains_key("generated")
+    let is_published = headers.metadata.contains_key(Mark::NAME);
+    headers.metadata.contains_key(Mark::MADE) || (headers.redirect.is_some() && !is_published)
 }
 
 /// What the metadata says about the file.
@@ -382,6 +384,20 @@ async fn blocking<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_was_made_is_no_file() {
+        let headers = |names: &[&str], redirect: Option<&str>| Headers {
+            metadata: names.iter().map(|name| (name.to_string(), "x".to_owned())).collect(),
+            redirect: redirect.map(str::to_owned),
+            ..Headers::default()
+        };
+        assert!(!is_no_file(&headers(&["generated", Mark::NAME], None)));
+        assert!(!is_no_file(&headers(&[Mark::NAME], Some("/elsewhere"))));
+        assert!(is_no_file(&headers(&[Mark::NAME, Mark::MADE], Some("/elsewhere"))));
+        assert!(is_no_file(&headers(&[Mark::NAME, Mark::MADE, "generated"], None)));
+        assert!(is_no_file(&headers(&[], Some("/elsewhere"))));
+    }
 
     #[test]
     fn times_are_read_as_they_were_written() {
