@@ -59,6 +59,8 @@ mod publish_site;
 mod restore_over;
 #[path = "e2e/s3.rs"]
 mod s3_client;
+#[path = "e2e/sources.rs"]
+mod sources;
 #[path = "e2e/steward.rs"]
 mod steward;
 #[path = "e2e/torture.rs"]

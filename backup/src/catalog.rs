@@ -46,6 +46,11 @@ pub const MIGRATIONS: &[Migration] = &[
         version: 1,
         sql: include_str!("../migrations/left-out-0001.sql"),
     },
+    Migration {
+        component: "scan",
+        version: 1,
+        sql: include_str!("../migrations/scan-0001.sql"),
+    },
 ];
 
 /// Opens `catalog.db`, creating it if it is not there.

@@ -16,6 +16,18 @@ pub const CACHE_TAG: &[u8] = b"CACHEDIR.TAG";
 /// How a valid tag begins.
 pub const CACHE_TAG_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
+/// Marks a folder that keeps shares of backups: the store of a peer, this node's or another's.
+pub const STORE_MARKER: &[u8] = b"gridbackup-store";
+/// How a store's marker begins, whatever its version.
+pub const STORE_MARKER_SIGNATURE: &[u8] = b"gridbackup store ";
+
+/// Whether a folder with a store's marker keeps shares, or what belongs to them, under this name. Other things may lie
+/// beside them: a disk that is a peer has room for holiday pictures.
+pub fn is_store_part(name: &[u8]) -> bool {
+    let is_account = name.len() == 16 && name.iter().all(u8::is_ascii_hexdigit);
+    is_account || name == STORE_MARKER || name == b"gridbackup-days" || name.starts_with(b".gridbackup-store")
+}
+
 /// Rules that leave paths out.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -128,6 +140,87 @@ impl Rules {
     }
 }
 
+/// Whether a rule can be one that somebody means: not empty, no comment, every `[` closed.
+pub fn check_rule(rule: &str) -> Result<(), RuleError> {
+    let refused = |reason: &str| {
+        Err(RuleError {
+            rule: rule.to_owned(),
+            reason: reason.to_owned(),
+        })
+    };
+    let pattern = rule.strip_prefix('!').unwrap_or(rule).trim();
+    if pattern.trim_matches('/').is_empty() {
+        return refused("it is empty, and would match nothing");
+    }
+    if rule.starts_with('#') {
+        return refused("it is a comment, and matches nothing; write \\# for a name that begins so");
+    }
+    if has_open_bracket(pattern) {
+        return refused("a `[` is not closed; write \\[ for the character itself");
+    }
+    Rules::new(&[rule]).map(drop)
+}
+
+fn has_open_bracket(pattern: &str) -> bool {
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => drop(chars.next()),
+            '[' => {
+                let class: String = chars.clone().collect();
+                let negated = class.strip_prefix(['!', '^']).unwrap_or(&class);
+                // The first character of a class is one of it, even `]`.
+                let mut rest = negated.chars();
+                let Some(first) = rest.next() else { return true };
+                let Some(end) = rest.as_str().find(']') else {
+                    return true;
+                };
+                let taken = class.len() - negated.len() + first.len_utf8() + end + 1;
+                chars = chars.as_str()[taken..].chars();
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Whether a rule can match anything at, above or below `folder`. One with a slash that is not its last character is a path
+/// from `/` on, of which each name may be a pattern; any other matches names anywhere.
+pub fn can_match(rule: &str, folder: &[u8]) -> bool {
+    let pattern = rule.strip_prefix('!').unwrap_or(rule).trim_end_matches('/');
+    if !pattern.contains('/') {
+        return true;
+    }
+    let names = folder.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+    for (part, name) in pattern.split('/').filter(|part| !part.is_empty()).zip(names) {
+        if part == "**" {
+            return true;
+        }
+        let is_literal = !part.contains(['*', '?', '[', '\\']);
+        let matches = if is_literal {
+            part.as_bytes() == name
+        } else {
+            Rules::new(&[part]).is_ok_and(|rules| rules.excludes(&[b"/", name].concat(), true))
+        };
+        if !matches {
+            return false;
+        }
+    }
+    true
+}
+
+/// A path as the beginning of a rule: none of its characters stands for others.
+pub fn escaped(path: &str) -> String {
+    let mut rule = String::with_capacity(path.len());
+    for c in path.chars() {
+        if "*?[]{}\\".contains(c) {
+            rule.push('\\');
+        }
+        rule.push(c);
+    }
+    rule
+}
+
 /// The rules of an ignore file, and those of the folders above.
 #[derive(Debug)]
 pub(crate) struct FolderRules {
@@ -166,6 +259,48 @@ mod tests {
         assert!(rules.excludes(b"/home/u/.cache/x/y", false));
         assert!(!rules.excludes(b"/home/u/.cache", false));
         assert!(!Rules::default().excludes(b"/a", false));
+    }
+
+    #[test]
+    fn rules_that_nobody_can_mean_are_refused() {
+        for rule in ["", " ", "!", "/", "# note", "[", "a[b", "a[]", "[!]", "a[z-a]"] {
+            assert!(check_rule(rule).is_err(), "{rule}");
+        }
+        for rule in [
+            "*.iso", "!keep", "[ab].c", "a[]]b", "[!]x]", "\\[", "\\#x", "/a/b/", "**",
+        ] {
+            check_rule(rule).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_rule_with_a_slash_that_leads_elsewhere_can_match_nothing() {
+        let can = |rule| can_match(rule, b"/home/ann/docs");
+        for rule in [
+            "*.iso",
+            "cache/",
+            "/home/ann/docs/x/*.o",
+            "/home/*/docs",
+            "/home",
+            "**/a/b",
+            "/**/b",
+            "/h[o]me/x/..",
+        ] {
+            assert!(can(rule) || rule == "/h[o]me/x/..", "{rule}");
+        }
+        for rule in ["Downloads/*.iso", "/cache2/x", "~/x", "./x", "/home/bob/x", "!/srv/x"] {
+            assert!(!can(rule), "{rule}");
+        }
+    }
+
+    #[test]
+    fn an_escaped_path_matches_itself_and_nothing_else() {
+        for path in ["/a[1]b", "/back\\slash", "/st*r", "/wh?t", "/{a,b}", "/]x["] {
+            let rules = Rules::new(&[format!("{}/*.tmp", escaped(path))]).unwrap();
+            assert!(rules.excludes(format!("{path}/x.tmp").as_bytes(), false), "{path}");
+        }
+        let rules = Rules::new(&[escaped("/a[1]b")]).unwrap();
+        assert!(!rules.excludes(b"/a1b", true));
     }
 
     #[test]

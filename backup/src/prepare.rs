@@ -8,7 +8,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ed25519_dalek::SigningKey;
+use proto::head::HeadError;
 use proto::keys::{AccountKeys, DeviceCert};
+use proto::section::SectionError;
 use tokio::runtime::Handle;
 use upload_queue::db::{Db, DbError};
 use upload_queue::queue::Queue;
@@ -82,6 +84,8 @@ pub struct WriteSummary {
     pub packs: u64,
     /// Files that could not be read, with the reason; the rest went on.
     pub failed: Vec<(PathBuf, String)>,
+    /// Files that somebody deleted before they were read: they are in no snapshot.
+    pub gone: u64,
     /// What could not be delivered.
     pub undelivered: DrainReport,
     /// Peers that have the newest head.
@@ -109,6 +113,12 @@ pub enum WriteError {
     /// There is nowhere to put shares.
     #[error("No peer to send to; add one with `gridbackup peer add`")]
     NoPeers,
+    /// What is to be published is over a limit of its format.
+    #[error("The backup cannot be published: {0}")]
+    Section(#[from] SectionError),
+    /// The head cannot be written.
+    #[error("The backup cannot be published: {0}")]
+    Head(#[from] HeadError),
     /// A version of the catalog that does not fit together.
     #[error("The catalog does not know {what}; run `gridbackup recover` with a fresh catalog")]
     Missing {

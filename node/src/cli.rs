@@ -1,6 +1,7 @@
 //! The command line: what is typed becomes a request; `cli/execute.rs` has it executed, here or by the daemon.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, PanicHookInfo};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -181,14 +182,30 @@ pub fn main() -> ExitCode {
         bare_setting: false,
     };
     log_to_stderr(cli.global.verbose, cli.global.quiet);
-    let exit = match run(cli, options) {
-        Ok(exit) => exit,
-        Err(failure) => {
+    std::panic::set_hook(Box::new(tell_panic));
+    // What a panic leaves half done is safe to break off: so is a killed process.
+    let exit = match std::panic::catch_unwind(AssertUnwindSafe(|| run(cli, options))) {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(failure)) => {
             complain(&failure, options);
             failure.exit
         }
+        Err(_told_already) => Exit::Failed,
     };
     ExitCode::from(exit.code())
+}
+
+/// A panic is a fault of this program: a line says so, and whoever waits for the thread gets an error.
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    let what = panic
+        .payload_as_str()
+        .unwrap_or("no reason")
+        .lines()
+        .next()
+        .unwrap_or_default();
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!("A fault of gridbackup itself, please report it: {what} ({place})");
+    tracing::debug!("{}", std::backtrace::Backtrace::force_capture());
 }
 
 /// Says why it failed; if nobody reads that, the exit code has to do.
@@ -258,7 +275,7 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
         Command::Mount(args) => mount::run(context, args).await,
         Command::Config(command) => config::run(context, command).await,
         Command::Folder(command) => context.execute(command.request()?).await,
-        Command::Exclude(command) => context.execute(command.request()).await,
+        Command::Exclude(command) => context.execute(command.request()?).await,
         Command::Invite(args) => context.execute(args.request()).await,
         Command::Join(args) => context.execute(args.request()?).await,
         Command::Peer(command) => context.execute(command.request()?).await,

@@ -10,11 +10,13 @@ use upload_queue::bandwidth::schedule::{Hours, TimeOfDay};
 use upload_queue::priority::Weights;
 
 mod edit;
+pub mod notices;
 mod requests;
 
 pub use edit::ConfigFile;
 pub use requests::answer;
 
+use crate::home::DEVICE_NAME_BYTES_MAX;
 use crate::human::{ByteSize, Period};
 use crate::peer::bucket::SHARES_MAX;
 
@@ -195,6 +197,11 @@ impl Config {
             return Err(format!(
                 "`tolerate` is {}, at most {TOLERATE_MAX} is possible",
                 self.tolerate
+            ));
+        }
+        if self.name.len() > DEVICE_NAME_BYTES_MAX || self.name.chars().any(char::is_control) {
+            return Err(format!(
+                "`name` must have at most {DEVICE_NAME_BYTES_MAX} bytes and no control characters"
             ));
         }
         if self.lost_after.0 < self.suspect_after.0 {

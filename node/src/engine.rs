@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, RwLock};
 
+use backup::scan::Emptied;
 use proto::id::DeviceId;
 use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
@@ -164,7 +165,14 @@ impl Engine {
             return Ok(Exit::Done);
         }
         match request {
-            Request::RunOnce { paths } => self.run_once(&paths, &sink).await,
+            Request::RunOnce { paths, accept_emptied } => {
+                let emptied = if accept_emptied {
+                    Emptied::ForGood
+                } else {
+                    Emptied::Unmounted
+                };
+                self.run_once(&paths, emptied, &sink).await
+            }
             Request::Status { paths } if paths.is_empty() => self.status(&sink).await,
             Request::Status { paths } => self.file_status(&paths, &sink).await,
             Request::Queue { limit } => self.list_queue(limit, &sink).await,

@@ -17,6 +17,9 @@ pub enum Request {
         /// What to back up.
         #[serde(default)]
         paths: Vec<PathName>,
+        /// Mount points that have nothing of what they had, and roots that are empty, were emptied for good.
+        #[serde(default)]
+        accept_emptied: bool,
     },
     /// Adds folders to what is backed up.
     FolderAdd {

@@ -102,18 +102,16 @@ struct Body {
 }
 
 impl Discard {
-    /// Signs the order to move `ids` to the trash.
-    ///
-    /// # Panics
-    /// If `cert` is not the certificate of `device` or may not prune, or the ids are none, too many or not ascending.
-    pub fn sign(device: &SigningKey, cert: &DeviceCert, order: Order, ids: &[ShareId]) -> Self {
-        assert_eq!(
-            device.verifying_key().to_bytes(),
-            cert.device.0,
-            "a discard is signed by the device that it names"
-        );
-        assert!(may_prune(cert), "a discard is signed by a device that may prune");
-        assert_eq!(check_order(ids), Ok(()), "a discard is about ascending ids");
+    /// Signs the order to move `ids` to the trash. An error if `cert` is not the certificate of `device` or may not prune,
+    /// or the ids are none, too many or not ascending.
+    pub fn sign(device: &SigningKey, cert: &DeviceCert, order: Order, ids: &[ShareId]) -> Result<Self, DiscardError> {
+        if device.verifying_key().to_bytes() != cert.device.0 {
+            return Err(malformed("the certificate is another device's"));
+        }
+        if !may_prune(cert) {
+            return Err(DiscardError::Powerless);
+        }
+        check_order(ids)?;
         let mut discard = Self {
             cert: cert.clone(),
             order,
@@ -122,7 +120,7 @@ impl Discard {
             signature: [0; 64],
         };
         discard.signature = signed::sign(device, DOMAIN, &discard.body());
-        discard
+        Ok(discard)
     }
 
     /// The account that gives the shares up.
@@ -279,7 +277,7 @@ mod tests {
             previous: [9; 32],
             issued_secs: 1_800_000_000,
         };
-        Discard::sign(&device(), &cert(power::ALL), order, ids)
+        Discard::sign(&device(), &cert(power::ALL), order, ids).unwrap()
     }
 
     #[test]
@@ -331,7 +329,7 @@ mod tests {
         #[test]
         fn what_was_signed_is_read_back(count in 1u8..60, number: u64, previous: [u8; 32], issued_secs in any::<u64>()) {
             let order = Order { holder: NO_HOLDER, number, previous, issued_secs };
-            let discard = Discard::sign(&device(), &cert(power::PRUNE), order, &ids(count));
+            let discard = Discard::sign(&device(), &cert(power::PRUNE), order, &ids(count)).unwrap();
             let encoded = discard.encode();
             assert!(encoded.len() <= DISCARD_BYTES_MAX);
             assert_eq!(Discard::decode(&encoded), Ok(discard));

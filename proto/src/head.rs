@@ -51,6 +51,12 @@ pub enum HeadError {
         /// What is wrong.
         reason: String,
     },
+    /// What was to be written is over a limit of the format, or not this device's.
+    #[error("No head can be written: {reason}")]
+    Limit {
+        /// Which.
+        reason: String,
+    },
     /// Written by a newer gridbackup.
     #[error("Head version {version} is not known to this gridbackup")]
     Version {
@@ -95,10 +101,8 @@ const BODY_LEN_BYTES: usize = 2;
 const _: () = assert!(MANIFEST_AREA_BYTES + WRAPPED_KEY_BYTES + 256 <= BODY_BYTES - BODY_LEN_BYTES);
 
 impl Head {
-    /// Seals and signs a head. `ephemeral` is 32 fresh random bytes.
-    ///
-    /// # Panics
-    /// If `cert` is not the certificate of `device`, or `body` breaks the limits of its records.
+    /// Seals and signs a head. `ephemeral` is 32 fresh random bytes. `HeadError::Limit` if `cert` is not the certificate of
+    /// `device`, or `body` breaks the limits of its records.
     pub fn sign(
         device: &SigningKey,
         cert: &DeviceCert,
@@ -107,13 +111,13 @@ impl Head {
         body: &HeadBody,
         put: &PutKeys,
         ephemeral: [u8; 32],
-    ) -> Self {
-        assert_eq!(
-            device.verifying_key().to_bytes(),
-            cert.device.0,
-            "a head is signed by the device that it is of"
-        );
-        let sealed = put.seal_to_reader(&sealing_context(cert.device, seq), &body.to_padded(), ephemeral);
+    ) -> Result<Self, HeadError> {
+        if device.verifying_key().to_bytes() != cert.device.0 {
+            let reason = "the device's key is not the one that its certificate names".to_owned();
+            return Err(HeadError::Limit { reason });
+        }
+        let padded = body.to_padded().map_err(|reason| HeadError::Limit { reason })?;
+        let sealed = put.seal_to_reader(&sealing_context(cert.device, seq), &padded, ephemeral);
         let mut head = Self {
             cert: cert.clone(),
             seq,
@@ -122,7 +126,7 @@ impl Head {
             signature: [0; 64],
         };
         head.signature = device.sign(&signed_bytes(&head.encode())).to_bytes();
-        head
+        Ok(head)
     }
 
     /// The account it belongs to.
@@ -195,18 +199,20 @@ impl Head {
 
 impl HeadBody {
     /// Length, CBOR, zeros: always `BODY_BYTES`. Leaves the snapshot's roots out if they would not fit.
-    fn to_padded(&self) -> Zeroizing<Vec<u8>> {
-        self.check().expect("a body is within its limits when it is published");
-        let mut body = record::to_cbor(self);
-        if body.len() > BODY_BYTES - BODY_LEN_BYTES {
-            let mut short = self.clone();
+    fn to_padded(&self) -> Result<Zeroizing<Vec<u8>>, String> {
+        let mut short = self.clone();
+        if record::to_cbor(self).len() > BODY_BYTES - BODY_LEN_BYTES {
             short.snapshot.iter_mut().for_each(|snapshot| snapshot.roots.clear());
-            body = record::to_cbor(&short);
+        }
+        short.check()?;
+        let body = record::to_cbor(&short);
+        if body.len() > BODY_BYTES - BODY_LEN_BYTES {
+            return Err(format!("a body of {} bytes", body.len()));
         }
         let mut padded = Zeroizing::new(vec![0; BODY_BYTES]);
         padded[..BODY_LEN_BYTES].copy_from_slice(&(body.len() as u16).to_le_bytes());
         padded[BODY_LEN_BYTES..][..body.len()].copy_from_slice(&body);
-        padded
+        Ok(padded)
     }
 
     fn from_padded(padded: &[u8]) -> Result<Self, String> {
@@ -279,7 +285,7 @@ mod tests {
         let device = SigningKey::from_bytes(&[2; 32]);
         let device_id = DeviceId(device.verifying_key().to_bytes());
         let cert = DeviceCert::sign(&keys.signing, device_id, powers, "laptop", 1_700_000_000);
-        Head::sign(&device, &cert, 5, [3; 32], body, &keys.put, [4; 32])
+        Head::sign(&device, &cert, 5, [3; 32], body, &keys.put, [4; 32]).unwrap()
     }
 
     fn body(roots: Vec<PathBytes>) -> HeadBody {

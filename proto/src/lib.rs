@@ -30,4 +30,7 @@ pub mod wire;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+#[path = "tests/limits.rs"]
+mod limits;
+#[cfg(test)]
 mod metadata_golden;

@@ -1,5 +1,7 @@
 //! Backup-log records: the tree as it was, as full or incremental logs (docs/format/backup-log.md).
 
+use std::collections::BTreeMap;
+
 use crate::id::{SnapshotId, VersionId};
 use crate::record::{self, NAME_BYTES_MAX, PATH_BYTES_MAX, Record};
 use crate::section::SectionKind;
@@ -243,9 +245,35 @@ impl SnapshotRecord {
         if self.seq == 0 || self.parent.is_some_and(|parent| parent == 0 || parent >= self.seq) {
             return Err(format!("snapshot {} with parent {:?}", self.seq, self.parent));
         }
+        self.check_roots()
+    }
+}
+
+impl SnapshotRecord {
+    /// Makes its paths fit by naming the folders above, those with the most of them first; whether anything was changed.
+    /// For what was recorded before limits were checked: a scan refuses more paths than fit.
+    pub fn fit_roots(&mut self) -> bool {
+        let mut is_fitted = false;
+        while self.check_roots().is_err() {
+            let mut above: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+            for root in &self.roots {
+                *above.entry(parent(&root.0).to_vec()).or_default() += root.0.len() + 1;
+            }
+            let Some((folder, _)) = above.into_iter().max_by_key(|(_, bytes)| *bytes) else {
+                return is_fitted;
+            };
+            self.roots.retain(|root| !is_at_or_below(&root.0, &folder));
+            self.roots.push(PathBytes(folder));
+            self.roots.sort();
+            is_fitted = true;
+        }
+        is_fitted
+    }
+
+    fn check_roots(&self) -> Result<(), String> {
         let bytes: usize = self.roots.iter().map(|root| root.0.len()).sum();
         if self.roots.len() > SNAPSHOT_ROOTS_MAX || bytes > SNAPSHOT_ROOTS_BYTES_MAX {
-            return Err(format!("{} roots of {bytes} bytes are too many", self.roots.len()));
+            return Err(format!("{} paths of {bytes} bytes are too many", self.roots.len()));
         }
         self.roots.iter().try_for_each(|root| record::check_path(&root.0))
     }
@@ -288,6 +316,18 @@ impl LeftOut {
     }
 }
 
+fn parent(path: &[u8]) -> &[u8] {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        None | Some(0) => b"/",
+        Some(at) => &path[..at],
+    }
+}
+
+fn is_at_or_below(path: &[u8], folder: &[u8]) -> bool {
+    let rest = path.strip_prefix(folder);
+    folder == b"/" || rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
+}
+
 impl Entry {
     /// Whether all limits hold; else which does not.
     pub fn check(&self) -> Result<(), String> {
@@ -308,16 +348,42 @@ impl Entry {
 }
 
 impl Meta {
+    /// Takes out the extended attributes that do not fit and returns them. Those that say who may do what are kept before
+    /// all others, then the shortest: as many as can be.
+    pub fn fit_xattrs(&mut self) -> Vec<Xattr> {
+        let mut order: Vec<usize> = (0..self.xattrs.len()).collect();
+        order.sort_by_key(|&at| {
+            let xattr = &self.xattrs[at];
+            let rights = [&b"security."[..], b"system."];
+            let is_right = rights.iter().any(|space| xattr.name.starts_with(space));
+            (!is_right, xattr.bytes())
+        });
+        let (mut count, mut bytes) = (0, 0);
+        let mut fits = vec![false; self.xattrs.len()];
+        for at in order {
+            let xattr = &self.xattrs[at];
+            let more = bytes + xattr.bytes();
+            if count < XATTRS_MAX && more <= XATTRS_BYTES_MAX && xattr.check().is_ok() {
+                (count, bytes, fits[at]) = (count + 1, more, true);
+            }
+        }
+        if fits.iter().all(|fits| *fits) {
+            return Vec::new();
+        }
+        let (kept, dropped): (Vec<_>, Vec<_>) = std::mem::take(&mut self.xattrs)
+            .into_iter()
+            .zip(fits)
+            .partition(|(_, fits)| *fits);
+        self.xattrs = kept.into_iter().map(|(xattr, _)| xattr).collect();
+        dropped.into_iter().map(|(xattr, _)| xattr).collect()
+    }
+
     /// Whether all limits hold; else which does not.
     pub fn check(&self) -> Result<(), String> {
         if self.mode > 0o7777 {
             return Err(format!("mode {:o} has more than 12 bits", self.mode));
         }
-        let bytes: usize = self
-            .xattrs
-            .iter()
-            .map(|xattr| xattr.name.len() + xattr.value.len())
-            .sum();
+        let bytes: usize = self.xattrs.iter().map(Xattr::bytes).sum();
         if self.xattrs.len() > XATTRS_MAX || bytes > XATTRS_BYTES_MAX {
             return Err(format!(
                 "{} extended attributes of {bytes} bytes are too many",
@@ -332,6 +398,10 @@ impl Meta {
 }
 
 impl Xattr {
+    fn bytes(&self) -> usize {
+        self.name.len() + self.value.len()
+    }
+
     fn check(&self) -> Result<(), String> {
         let name_fits = (1..=NAME_BYTES_MAX).contains(&self.name.len()) && !self.name.contains(&0);
         if name_fits && self.value.len() <= XATTR_VALUE_BYTES_MAX {

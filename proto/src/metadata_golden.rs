@@ -165,7 +165,7 @@ fn the_head_is_frozen() {
         root: Some(root),
         snapshot: Some(snapshot(2)),
     };
-    let head = Head::sign(&device, &cert, 2, [0x88; 32], &body, &keys.put, [0x99; 32]);
+    let head = Head::sign(&device, &cert, 2, [0x88; 32], &body, &keys.put, [0x99; 32]).unwrap();
     let frozen = Head::decode(&golden("head/v1-full.bin", &head.encode())).unwrap();
     assert_eq!(frozen, head);
     assert_eq!(frozen.open(&keys.read), Ok(body));

@@ -7,9 +7,14 @@ use crate::cap_index::PackRecord;
 use crate::log_record::SnapshotRecord;
 use crate::record::{self, Record};
 use crate::section::{self, SECTION_HEADER_BYTES, SectionError, SectionKind};
+use crate::size::MIB;
 
 /// Sections a root lists itself before the older part moves out.
 pub const ROOT_SECTIONS_MAX: usize = 1024;
+
+/// Bytes of a root's record beyond which the older part moves out, too, and of snapshots that are added to a root at a
+/// time. Chosen: with the packs of one publication, a root then stays far below a pack of one large share (4 MiB).
+pub const ROOT_BYTES_TURN: usize = MIB;
 
 /// Longest tag, in bytes. Chosen: a short sentence.
 pub const TAG_BYTES_MAX: usize = 128;
@@ -114,12 +119,10 @@ pub struct RootRef {
 }
 
 impl Root {
-    /// The section of kind root that holds it.
-    ///
-    /// # Panics
-    /// If it breaks a limit that `check` tells of, or is longer than a root may be.
-    pub fn encode(&self) -> Vec<u8> {
-        self.check().expect("a root is within its limits when it is published");
+    /// The section of kind root that holds it; `SectionError::Limit` if it breaks a limit that `check` tells of, or is
+    /// longer than a root may be.
+    pub fn encode(&self) -> Result<Vec<u8>, SectionError> {
+        self.check().map_err(|reason| SectionError::Limit { reason })?;
         section::encode(SectionKind::Root, &record::to_cbor(self))
     }
 

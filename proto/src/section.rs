@@ -75,6 +75,12 @@ pub enum SectionError {
         /// The version found.
         version: u16,
     },
+    /// What was to be written is over a limit of the format.
+    #[error("Over a limit of the format: {reason}")]
+    Limit {
+        /// Which.
+        reason: String,
+    },
     /// A record in it does not decode.
     #[error("Record {record} of the section does not decode: {reason}")]
     Record {
@@ -89,16 +95,14 @@ fn malformed(reason: impl Into<String>) -> SectionError {
     SectionError::Malformed { reason: reason.into() }
 }
 
-/// Encodes records (CBOR items end to end): header, checksum, zstd.
-///
-/// # Panics
-/// If `records` are more than `kind.records_bytes_max()`; `SectionWriter` never collects more.
-pub fn encode(kind: SectionKind, records: &[u8]) -> Vec<u8> {
-    assert!(
-        records.len() <= kind.records_bytes_max(),
-        "{} bytes are too many for one section",
-        records.len()
-    );
+/// Encodes records (CBOR items end to end): header, checksum, zstd. `SectionError::Limit` if they are more than
+/// `kind.records_bytes_max()`.
+pub fn encode(kind: SectionKind, records: &[u8]) -> Result<Vec<u8>, SectionError> {
+    if records.len() > kind.records_bytes_max() {
+        return Err(SectionError::Limit {
+            reason: format!("{} bytes are too many for one section", records.len()),
+        });
+    }
     let payload =
         zstd::bulk::compress(records, ZSTD_LEVEL).expect("compressing into a buffer of the bound's size succeeds");
     let mut section = Vec::with_capacity(SECTION_HEADER_BYTES + payload.len());
@@ -110,7 +114,7 @@ pub fn encode(kind: SectionKind, records: &[u8]) -> Vec<u8> {
     let checksum = checksum(&section, &payload);
     section.extend_from_slice(&checksum);
     section.extend_from_slice(&payload);
-    section
+    Ok(section)
 }
 
 /// Checks and decompresses a section; never allocates more than `SECTION_RECORDS_BYTES_MAX` (16 MiB for a root).
@@ -202,18 +206,18 @@ impl<T: Record> SectionWriter<T> {
     }
 
     /// Appends a record; returns the section before it when it did not fit there any more. A record over its limits, or
-    /// without its context, is refused with `SectionError::Record` and changes nothing.
+    /// without its context, is refused with `SectionError::Limit`. One that sets the context takes it away when it is
+    /// refused: what belongs to it must not come to belong to what was before it.
     pub fn push(&mut self, record: &T) -> Result<Option<Vec<u8>>, SectionError> {
-        let refused = |reason: String| SectionError::Record { record: 0, reason };
-        record.check().map_err(refused)?;
-        if record.depth() > self.context.len() {
-            return Err(refused("it comes before what it belongs to".to_owned()));
-        }
-        let encoded = record::to_cbor(record);
-        let context_bytes: usize = self.context[..record.depth()].iter().map(Vec::len).sum();
-        if context_bytes + encoded.len() > T::KIND.records_bytes_max() {
-            return Err(refused(format!("its {} bytes do not fit in a section", encoded.len())));
-        }
+        let encoded = match self.admit(record) {
+            Ok(encoded) => encoded,
+            Err(reason) => {
+                if record.is_context() {
+                    self.context.truncate(record.depth());
+                }
+                return Err(SectionError::Limit { reason });
+            }
+        };
         let full = self.records.len() + encoded.len() > T::KIND.records_bytes_max();
         let section = if full { self.take_section(record.depth()) } else { None };
         if record.is_context() {
@@ -222,6 +226,20 @@ impl<T: Record> SectionWriter<T> {
         }
         self.records.extend_from_slice(&encoded);
         Ok(section)
+    }
+
+    /// The encoding of a record that may be written here.
+    fn admit(&self, record: &T) -> Result<Vec<u8>, String> {
+        record.check()?;
+        if record.depth() > self.context.len() {
+            return Err("it comes before what it belongs to".to_owned());
+        }
+        let encoded = record::to_cbor(record);
+        let context_bytes: usize = self.context[..record.depth()].iter().map(Vec::len).sum();
+        if context_bytes + encoded.len() > T::KIND.records_bytes_max() {
+            return Err(format!("its {} bytes do not fit in a section", encoded.len()));
+        }
+        Ok(encoded)
     }
 
     /// Bytes of records collected and not yet in a section.
@@ -236,7 +254,8 @@ impl<T: Record> SectionWriter<T> {
 
     /// Ends the section; the next one begins with the first `depth` levels of the context.
     fn take_section(&mut self, depth: usize) -> Option<Vec<u8>> {
-        let section = (self.pending_bytes() > 0).then(|| encode(T::KIND, &self.records));
+        let section = (self.pending_bytes() > 0)
+            .then(|| encode(T::KIND, &self.records).expect("`push` collects no more than a section holds"));
         self.records = self.context[..depth].concat();
         self.repeated_bytes = self.records.len();
         section
@@ -381,6 +400,22 @@ mod tests {
     }
 
     #[test]
+    fn what_belongs_to_a_refused_directory_does_not_come_to_lie_in_the_one_before() {
+        let mut writer = SectionWriter::new();
+        let too_long = directory(&"/0123456".repeat(record::PATH_BYTES_MAX / 8 + 1));
+        for good in [snapshot(1), directory("/a"), gone(1)] {
+            writer.push(&good).unwrap();
+        }
+        assert!(writer.push(&too_long).is_err());
+        assert!(writer.push(&gone(2)).is_err());
+        for good in [directory("/b"), gone(3)] {
+            writer.push(&good).unwrap();
+        }
+        let read = read_all::<LogRecord>(&writer.finish().unwrap());
+        assert_eq!(read[2..], [gone(1), directory("/b"), gone(3)]);
+    }
+
+    #[test]
     fn a_record_over_its_limits_is_refused_and_the_writer_goes_on() {
         let mut writer = SectionWriter::new();
         let record = |len| IndexRecord::Cap(VersionId(1), Cap::Inline(vec![1; len]));
@@ -412,7 +447,7 @@ mod tests {
 
     #[test]
     fn a_section_of_another_kind_is_not_read() {
-        let section = encode(SectionKind::Index, b"");
+        let section = encode(SectionKind::Index, b"").unwrap();
         assert!(matches!(
             decode_kind::<LogRecord>(&section),
             Err(SectionError::Malformed { .. })
@@ -421,7 +456,7 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_refused_by_its_number() {
-        let mut section = encode(SectionKind::Log, b"x");
+        let mut section = encode(SectionKind::Log, b"x").unwrap();
         section[8] = 2;
         assert_eq!(decode(&section), Err(SectionError::Version { version: 2 }));
     }
@@ -466,7 +501,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_encoded_is_decoded(records in prop::collection::vec(any::<u8>(), 0..5000)) {
-            let section = encode(SectionKind::Index, &records);
+            let section = encode(SectionKind::Index, &records).unwrap();
             prop_assert_eq!(decode(&section), Ok((SectionKind::Index, records)));
         }
 
@@ -474,7 +509,7 @@ mod tests {
         fn one_flipped_bit_anywhere_is_an_error(
             records in prop::collection::vec(any::<u8>(), 0..300), at in any::<prop::sample::Index>(), bit in 0..8u8,
         ) {
-            let mut section = encode(SectionKind::Log, &records);
+            let mut section = encode(SectionKind::Log, &records).unwrap();
             let at = at.index(section.len());
             section[at] ^= 1u8 << bit;
             prop_assert!(decode(&section).is_err());
@@ -484,7 +519,7 @@ mod tests {
         fn truncated_or_longer_sections_are_errors(
             records in prop::collection::vec(any::<u8>(), 0..300), cut in any::<prop::sample::Index>(),
         ) {
-            let mut section = encode(SectionKind::Log, &records);
+            let mut section = encode(SectionKind::Log, &records).unwrap();
             prop_assert!(decode(&section[..cut.index(section.len())]).is_err());
             section.push(0);
             prop_assert!(decode(&section).is_err());

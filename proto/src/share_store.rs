@@ -60,6 +60,15 @@ pub enum StoreError {
     OutOfRange,
 }
 
+impl StoreError {
+    /// A refusal for this reason.
+    pub fn refused(reason: impl std::fmt::Display) -> Self {
+        Self::Refused {
+            reason: reason.to_string(),
+        }
+    }
+}
+
 /// What a store did for a `put`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PutAck {

@@ -19,7 +19,7 @@ use proto::id::DeviceId;
 use proto::log_record::SnapshotRecord;
 use upload_queue::db::DbError;
 
-pub use amend::{amend, withdraw};
+pub use amend::{amend, current_device, withdraw};
 pub(crate) use complete::mark_complete;
 pub use complete::snapshot_complete;
 pub use diff::{Pair, VisitPair, diff};
@@ -28,7 +28,7 @@ pub use left_out::left_out;
 pub use log::{AmendmentMark, amendment_mark, log, published, published_until, unpublished};
 pub use marks::{Marks, mark, marks, pin, set_tags, unpin};
 pub use replay::Replay;
-pub use snapshots::{find_snapshot, is_of_earlier_date, latest, snapshot, snapshot_id, snapshots};
+pub use snapshots::{find_snapshot, fit_roots, is_of_earlier_date, latest, snapshot, snapshot_id, snapshots};
 pub use walk::{Visit, children, covers, entry, newest, walk};
 
 pub(crate) use amend::note as note_amendment;

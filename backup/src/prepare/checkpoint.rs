@@ -8,18 +8,21 @@ use std::sync::PoisonError;
 
 use proto::cap_index::{Cap, IndexRecord};
 use proto::head::{Head, HeadBody};
-use proto::log_record::{LogRecord, SnapshotRecord};
-use proto::root::{ROOT_SECTIONS_MAX, Root, RootRef};
+use proto::log_record::{Entry, LogRecord, SnapshotRecord};
+use proto::record;
+use proto::root::{ROOT_BYTES_TURN, ROOT_SECTIONS_MAX, Root, RootRef};
 use rusqlite::Connection;
 use upload_queue::db::DbError;
 use upload_queue::packs::{self, PackRow};
 
 use crate::catalog::content::{self, Published, publish};
+use crate::catalog::tree::rows::join;
 use crate::catalog::tree::{self, Snapshot};
 
 use super::metadata::Gatherer;
 use super::outbox::Outbox;
 use super::pipeline::Run;
+use super::read_file::path_buf;
 use super::seal::random;
 use super::{WriteError, Writer};
 
@@ -30,6 +33,10 @@ const HEAD_SNAPSHOT_BYTES_MAX: usize = 1024;
 struct Logs {
     /// Snapshots that the root does not list yet.
     new: Vec<SnapshotRecord>,
+    /// Bytes of their records.
+    new_bytes: usize,
+    /// There are more than were taken.
+    is_cut: bool,
     /// The last snapshot whose log was pushed.
     last: Option<u64>,
     /// Records that say more than that there was a snapshot.
@@ -42,14 +49,16 @@ impl Run<'_> {
         self.record_ready(1)?;
         {
             let _no_metadata_meanwhile = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-            self.publish()?;
+            tree::fit_roots(&self.writer.db)?;
+            while self.publish()? {}
         }
         self.wait_for_metadata()?;
         self.put_newest_head()?;
         self.settle_safe()
     }
 
-    fn publish(&self) -> Result<(), WriteError> {
+    /// Publishes what is new, as far as one root takes it; whether there is more.
+    fn publish(&self) -> Result<bool, WriteError> {
         let db = &self.writer.db;
         let previous = db.read(content::published)?;
         let mut outbox = Outbox::new(self);
@@ -69,23 +78,28 @@ impl Run<'_> {
             .map(|previous| previous.root.clone())
             .unwrap_or_default();
         changes += u64::from(db.read(|conn| tree::mark(conn, &mut marked))?);
-        let newest = db
-            .read(|conn| self.own_snapshots(conn))?
-            .pop()
-            .map(|snapshot| snapshot.record);
+        let is_cut = logs.is_cut;
+        let newest = match logs.new.last().filter(|_| is_cut) {
+            Some(last) => Some(last.clone()),
+            None => db
+                .read(|conn| self.own_snapshots(conn))?
+                .pop()
+                .map(|snapshot| snapshot.record),
+        };
         match previous {
-            _ if changes == 0 && logs.new.is_empty() => Ok(()),
-            Some(previous) if changes == 0 && previous.body.root.is_some() => {
+            _ if changes == 0 && logs.new.is_empty() => Ok(false),
+            Some(previous) if changes == 0 && !is_cut && is_told_by_head(&previous, newest.as_ref(), &logs) => {
                 let published = self.writer.sign(
                     Some(&previous),
                     previous.root.clone(),
                     previous.body.root.clone(),
                     newest,
                 )?;
-                Ok(db.write(|tx| {
+                db.write(|tx| {
                     publish::sign(tx, &published)?;
                     logs.last.iter().try_for_each(|seq| tree::published(tx, *seq))
-                })?)
+                })?;
+                Ok(false)
             }
             previous => {
                 let mut root = next_root(previous.as_ref(), !logs.new.is_empty());
@@ -94,7 +108,8 @@ impl Run<'_> {
                 (root.tags, root.pinned) = (marked.tags, marked.pinned);
                 outbox.publish(root, |root, root_ref| {
                     self.writer.sign(previous.as_ref(), root, Some(root_ref), newest)
-                })
+                })?;
+                Ok(is_cut)
             }
         }
     }
@@ -121,6 +136,8 @@ impl Run<'_> {
         let known: HashSet<u64> = snapshots.iter().map(|snapshot| snapshot.record.seq).collect();
         let mut logs = Logs {
             new: Vec::new(),
+            new_bytes: 0,
+            is_cut: false,
             last: None,
             changes: 0,
         };
@@ -129,23 +146,51 @@ impl Run<'_> {
             let seq = record.seq;
             let full = record.parent.is_none_or(|parent| !known.contains(&parent));
             if seq > in_root {
+                logs.new_bytes += record_bytes(&record);
+                logs.is_cut = logs.new_bytes > ROOT_BYTES_TURN && !logs.new.is_empty();
+                if logs.is_cut {
+                    break;
+                }
                 logs.new.push(record.clone());
             }
             if unpublished.contains(&seq) {
+                let mut folder = Vec::new();
                 tree::log::<WriteError>(conn, seq, full, &mut |record| {
                     logs.changes += u64::from(!matches!(record, LogRecord::Snapshot(_)));
-                    sections.push(&record).map_or(Ok(()), |section| outbox.push(section))
+                    if let LogRecord::Directory(path) = &record {
+                        folder.clone_from(path);
+                    }
+                    self.push_log(&mut sections, &folder, &record, outbox)
                 })?;
                 sections.carries().snapshot = Some(seq);
                 logs.last = Some(seq);
-            } else if seq > in_root
-                && let Some(section) = sections.push(&LogRecord::Snapshot(record))
-            {
-                outbox.push(section)?;
+            } else if seq > in_root {
+                self.push_log(&mut sections, b"/", &LogRecord::Snapshot(record), outbox)?;
             }
         }
         sections.finish().map_or(Ok(()), |section| outbox.push(section))?;
         Ok(logs)
+    }
+
+    /// Pushes a record of a log. One that is refused is said to be missing: it is of something in `folder`.
+    fn push_log(
+        &self,
+        sections: &mut Gatherer<LogRecord>,
+        folder: &[u8],
+        record: &LogRecord,
+        outbox: &mut Outbox<'_, '_>,
+    ) -> Result<(), WriteError> {
+        match sections.push(record) {
+            Ok(section) => section.map_or(Ok(()), |section| outbox.push(section)),
+            Err(error) => {
+                let path = match record {
+                    LogRecord::Entry(Entry { name, .. }) | LogRecord::Gone(name) => join(folder, name),
+                    LogRecord::Directory(_) | LogRecord::Snapshot(_) | LogRecord::LeftOut(_) => folder.to_vec(),
+                };
+                self.failed(path_buf(&path), format!("It cannot be recorded in the backup: {error}"));
+                Ok(())
+            }
+        }
     }
 
     /// Pushes index records of packs that can be read by now, and of the versions all of whose packs are listed then.
@@ -159,8 +204,9 @@ impl Run<'_> {
                 unlisted.insert(row);
                 continue;
             }
-            let record = IndexRecord::Pack(pack.record, publish::unlisted_chunks(conn, row)?);
-            sections.push(&record).map_or(Ok(()), |section| outbox.push(section))?;
+            for record in IndexRecord::of_pack(pack.record, &publish::unlisted_chunks(conn, row)?) {
+                sections.push(&record)?.map_or(Ok(()), |section| outbox.push(section))?;
+            }
             sections.carries().packs.push(row);
             records += 1;
         }
@@ -175,7 +221,7 @@ impl Run<'_> {
                 continue;
             };
             for record in IndexRecord::of_cap(version, Cap::Extents(extents)) {
-                sections.push(&record).map_or(Ok(()), |section| outbox.push(section))?;
+                sections.push(&record)?.map_or(Ok(()), |section| outbox.push(section))?;
             }
             sections.carries().caps.push(version);
             records += 1;
@@ -208,7 +254,7 @@ fn next_root(previous: Option<&Published>, has_snapshots: bool) -> Root {
         return Root::default();
     };
     // Only with a snapshot to list: what a root lists last tells which snapshots are in it.
-    if previous.root.sections.len() >= ROOT_SECTIONS_MAX && has_snapshots {
+    if has_snapshots && is_long(&previous.root) {
         return Root {
             older: Some(own.clone()),
             ..Root::default()
@@ -217,6 +263,31 @@ fn next_root(previous: Option<&Published>, has_snapshots: bool) -> Root {
     let mut root = previous.root.clone();
     root.packs.push(own.pack.clone());
     root
+}
+
+/// Whether the lists of a root are long enough to begin new ones. What it says of all snapshots is in every root.
+fn is_long(root: &Root) -> bool {
+    let lists = Root {
+        forgotten: None,
+        tags: None,
+        pinned: None,
+        ..root.clone()
+    };
+    root.sections.len() >= ROOT_SECTIONS_MAX || record::to_cbor(&lists).len() >= ROOT_BYTES_TURN
+}
+
+/// Whether a head alone, without a new root, tells all of a snapshot that changed nothing. One without room for the paths
+/// says that they are those of the last snapshot in the root; and what only heads tell must not get long.
+fn is_told_by_head(previous: &Published, newest: Option<&SnapshotRecord>, logs: &Logs) -> bool {
+    let paths_are_told = newest.is_none_or(|newest| {
+        let last = previous.root.snapshots.last();
+        record_bytes(newest) <= HEAD_SNAPSHOT_BYTES_MAX || last.is_some_and(|last| last.roots == newest.roots)
+    });
+    previous.body.root.is_some() && paths_are_told && logs.new_bytes < ROOT_BYTES_TURN / 2
+}
+
+fn record_bytes(record: &SnapshotRecord) -> usize {
+    record::to_cbor(record).len()
 }
 
 impl Writer {
@@ -233,10 +304,7 @@ impl Writer {
             .filter(|previous| Head::decode(&previous.head).is_ok_and(|head| head.device() == self.cert.device));
         let (seq, hash) = own.map_or((1, [0; 32]), |own| (own.seq + 1, own.hash));
         let snapshot = snapshot.map(|mut record| {
-            let bytes = minicbor::to_vec(&record)
-                .expect("writing to memory does not fail")
-                .len();
-            if bytes > HEAD_SNAPSHOT_BYTES_MAX {
+            if record_bytes(&record) > HEAD_SNAPSHOT_BYTES_MAX {
                 record.roots.clear();
             }
             record
@@ -245,7 +313,7 @@ impl Writer {
             root: root_ref,
             snapshot,
         };
-        let head = Head::sign(&self.device, &self.cert, seq, hash, &body, &self.keys.put, random()?);
+        let head = Head::sign(&self.device, &self.cert, seq, hash, &body, &self.keys.put, random()?)?;
         Ok(Published {
             seq,
             hash: head.hash(),

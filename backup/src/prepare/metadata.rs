@@ -6,7 +6,7 @@ use proto::cap_index::IndexRecord;
 use proto::id::VersionId;
 use proto::pack::PackShape;
 use proto::record::Record;
-use proto::section::{SectionKind, SectionWriter};
+use proto::section::{SectionError, SectionKind, SectionWriter};
 use proto::share::ShareSize;
 use rusqlite::Transaction;
 use upload_queue::db::DbError;
@@ -78,20 +78,14 @@ impl<T: Record> Default for Gatherer<T> {
 }
 
 impl<T: Record> Gatherer<T> {
-    /// Adds a record; returns the section before it if that is full. A record over the limits of its format is left out:
-    /// one odd name must not keep everything else from being published.
-    pub fn push(&mut self, record: &T) -> Option<Section> {
-        match self.writer.push(record) {
-            Ok(full) => Some(Section {
-                kind: T::KIND,
-                bytes: full?,
-                carries: std::mem::take(&mut self.carries),
-            }),
-            Err(error) => {
-                tracing::error!(%error, "A record of the backup could not be written");
-                None
-            }
-        }
+    /// Adds a record; returns the section before it if that is full. A record over the limits of its format is refused, and
+    /// whoever pushes it sees to it that it is said: one odd name must not keep everything else from being published.
+    pub fn push(&mut self, record: &T) -> Result<Option<Section>, SectionError> {
+        Ok(self.writer.push(record)?.map(|bytes| Section {
+            kind: T::KIND,
+            bytes,
+            carries: std::mem::take(&mut self.carries),
+        }))
     }
 
     /// What the records pushed so far make findable, from the last one pushed on.
@@ -142,11 +136,11 @@ impl InlineSections {
     }
 
     /// Adds a file's content; returns the sections that fill a large pack, once there are as many.
-    pub fn push(&self, record: &IndexRecord, file: ReadFile) -> Option<Vec<Section>> {
+    pub fn push(&self, record: &IndexRecord, file: ReadFile) -> Result<Option<Vec<Section>>, SectionError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = state.open.push(record);
+        let full = state.open.push(record)?;
         state.open.carries().inline.push(file);
-        let section = full?;
+        let Some(section) = full else { return Ok(None) };
         let overflows = state.full_bytes + section.bytes.len() > self.pack_bytes_max;
         let sections = overflows.then(|| {
             state.full_bytes = 0;
@@ -154,7 +148,7 @@ impl InlineSections {
         });
         state.full_bytes += section.bytes.len();
         state.full.push(section);
-        sections
+        Ok(sections)
     }
 
     /// Everything gathered so far.
@@ -188,10 +182,12 @@ mod tests {
             .update(&version.to_le_bytes())
             .finalize_xof()
             .fill(&mut content);
-        inline.push(
-            &IndexRecord::Cap(VersionId(version), Cap::Inline(content)),
-            file(version),
-        )
+        inline
+            .push(
+                &IndexRecord::Cap(VersionId(version), Cap::Inline(content)),
+                file(version),
+            )
+            .unwrap()
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use proto::cap_index::PackRecord;
 use proto::pack::PackShape;
 use proto::root::{Root, RootRef, SectionRef};
-use proto::section::SectionKind;
+use proto::section::{SectionError, SectionKind};
 use proto::share::ShareSize;
 use upload_queue::packs::Purpose;
 
@@ -132,20 +132,24 @@ impl<'r, 'a> Outbox<'r, 'a> {
         }
         self.name_delivered(&mut root);
         let complete = with_own(&root, &last);
-        let encoded = complete.encode();
+        let encoded = complete.encode()?;
         let last_bytes: usize = last.iter().map(|section| section.bytes.len()).sum();
         if last_bytes + encoded.len() <= shape.plain_bytes() {
             return self.deliver_root(shape, last, complete, encoded, sign);
         }
         self.deliver(shape, last)?;
         self.name_delivered(&mut root);
-        let encoded = root.encode();
+        let encoded = root.encode()?;
         let small = self.shape(ShareSize::Small);
         let shape = if encoded.len() <= small.plain_bytes() {
             small
         } else {
             self.shape(ShareSize::Large)
         };
+        if encoded.len() > shape.plain_bytes() {
+            let reason = format!("a root of {} bytes fits into no pack; remove tags", encoded.len());
+            return Err(SectionError::Limit { reason }.into());
+        }
         self.deliver_root(shape, Vec::new(), root, encoded, sign)
     }
 

@@ -61,6 +61,7 @@ struct Tally {
     bytes_added: AtomicU64,
     packs: AtomicU64,
     heads: AtomicUsize,
+    gone: AtomicU64,
     failed: Mutex<Vec<(PathBuf, String)>>,
 }
 
@@ -319,7 +320,12 @@ impl<'a> Run<'a> {
         self.tally.heads.store(peers, Ordering::Relaxed);
     }
 
-    /// A file could not be read.
+    /// A file was deleted before it was read.
+    pub fn count_gone(&self) {
+        self.tally.gone.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A file could not be read, or not recorded as it is.
     pub fn failed(&self, path: PathBuf, reason: String) {
         (self.events)(WriteEvent::FileFailed {
             path: path.clone(),
@@ -338,6 +344,7 @@ impl<'a> Run<'a> {
             bytes_added: self.tally.bytes_added.into_inner(),
             packs: self.tally.packs.into_inner(),
             failed: self.tally.failed.into_inner().unwrap_or_else(PoisonError::into_inner),
+            gone: self.tally.gone.into_inner(),
             undelivered,
             heads: self.tally.heads.into_inner(),
         }

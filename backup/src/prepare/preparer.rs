@@ -13,13 +13,14 @@ use upload_queue::job::Job;
 use upload_queue::queue::BatchLimits;
 
 use crate::catalog::content;
+use crate::scan::details::too_many_xattrs;
 
 use super::chunk::{CHUNK_BYTES_MAX, FileClass, class_of, profile};
 use super::compress::Compressor;
 use super::ledger::{PackNumber, ReadFile};
 use super::packer::{Closed, Parcel};
 use super::pipeline::Run;
-use super::read_file::{ReadError, Region, SourceFile};
+use super::read_file::{ReadError, Region, SourceFile, path_buf};
 use super::{WriteError, now_ns};
 
 /// One large file or many small ones: large enough that the queue is not asked often, small enough that a new important
@@ -152,7 +153,9 @@ impl<'r, 'a> Preparer<'r, 'a> {
             ReadError::Changed => self
                 .run
                 .give_up(job, false, "It kept changing while it was read".to_owned()),
-            ReadError::Vanished(reason) => self.run.give_up(job, true, reason.clone()),
+            ReadError::Gone => self.run.missing(job),
+            ReadError::Replaced => self.run.give_up(job, true, "It is no longer a regular file".to_owned()),
+            ReadError::WrongLength(reason) => self.run.give_up(job, false, reason.clone()),
             ReadError::Unreadable(error) => self.run.give_up(job, false, error.to_string()),
         }
     }
@@ -184,7 +187,8 @@ impl<'r, 'a> Preparer<'r, 'a> {
         self.run.count_read(file.bytes());
         self.accept(job, file)?;
         let record = IndexRecord::Cap(job.version, Cap::Inline(content));
-        match self.run.inline.push(&record, read_file(job, file, Vec::new())) {
+        let file = read_file(job, file, Vec::new());
+        match self.run.inline.push(&record, file).map_err(WriteError::from)? {
             Some(full) => self
                 .run
                 .parcels
@@ -198,7 +202,13 @@ impl<'r, 'a> Preparer<'r, 'a> {
     fn accept(&self, job: &Job, file: &SourceFile) -> Result<(), Failure> {
         file.unchanged()?;
         if (file.bytes(), file.mtime_ns()) != (job.bytes, job.mtime_ns) {
-            self.run.amend(job, &file.meta())?;
+            let mut meta = file.meta();
+            if !meta.fit_xattrs().is_empty() {
+                // The next scan names them: it looks again at what was read in another state than scanned.
+                let reason = format!("Some of its extended attributes are not saved: {}", too_many_xattrs());
+                self.run.failed(path_buf(&job.path), reason);
+            }
+            self.run.amend(job, &meta)?;
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Reading a file once, and knowing whether what was read is one state of it.
 //!
 //! A file is examined before and after its bytes are read. Whatever else a program may do to it meanwhile, a change of its
-//! bytes changes its ctime or its size: then the read is void.
+//! bytes changes its ctime or its size: then the read is void. What says that it is empty is read to its end to know its
+//! length: files of procfs, and of FUSE file systems that do not know it, are not empty.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use proto::log_record::{Meta, Xattr};
+use proto::size::{KIB, MIB};
 use rustix::fs::{FileType, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 use xattr::FileExt as _;
@@ -19,14 +21,23 @@ use crate::long_path;
 
 /// Bytes of one block of `st_blocks`.
 const STAT_BLOCK_BYTES: u64 = 512;
+/// Longest file that is read although the system says that it is empty. Chosen: far more than such files have; some of
+/// procfs have hundreds of gigabytes that are none.
+const UNSIZED_BYTES_MAX: u64 = 64 * MIB as u64;
+/// Bytes read at a time to know a length.
+const MEASURE_BYTES: usize = 64 * KIB;
 
 /// A file whose content was not read.
 #[derive(Debug)]
 pub enum ReadError {
-    /// It is not there any more, or something else has its name.
-    Vanished(String),
+    /// It is not there any more.
+    Gone,
+    /// Something else has its name.
+    Replaced,
     /// It changed while it was read.
     Changed,
+    /// It has more or fewer bytes than its length, and did not change.
+    WrongLength(String),
     /// The system does not let it be read.
     Unreadable(io::Error),
 }
@@ -49,6 +60,8 @@ pub enum Region {
 pub struct SourceFile {
     file: File,
     stat: Stat,
+    /// Its length if the system does not say it.
+    measured: Option<u64>,
 }
 
 impl SourceFile {
@@ -63,14 +76,16 @@ impl SourceFile {
         let file = File::from(opened.map_err(open_error)?);
         let stat = rustix::fs::fstat(&file).map_err(|errno| ReadError::Unreadable(errno.into()))?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Ok(Self { file, stat }),
-            _ => Err(ReadError::Vanished("It is no longer a regular file".to_owned())),
+            FileType::RegularFile => {}
+            _ => return Err(ReadError::Replaced),
         }
+        let measured = if stat.st_size == 0 { measure(&file)? } else { None };
+        Ok(Self { file, stat, measured })
     }
 
     /// Bytes by length.
     pub fn bytes(&self) -> u64 {
-        self.stat.st_size as u64
+        self.measured.unwrap_or(self.stat.st_size as u64)
     }
 
     /// Modification time, nanoseconds since 1970.
@@ -78,8 +93,22 @@ impl SourceFile {
         nanoseconds(self.stat.st_mtime, self.stat.st_mtime_nsec as i64)
     }
 
-    /// Fails if the file is not what it was when it was opened.
+    /// Fails if the file is not what it was when it was opened, or goes on behind its length.
     pub fn unchanged(&self) -> Result<(), ReadError> {
+        let behind = self
+            .file
+            .read_at(&mut [0], self.bytes())
+            .map_err(ReadError::Unreadable)?;
+        if !self.is_as_opened()? || (behind > 0 && self.measured.is_some()) {
+            return Err(ReadError::Changed);
+        }
+        if behind > 0 {
+            return Err(self.wrong_length("goes on behind"));
+        }
+        Ok(())
+    }
+
+    fn is_as_opened(&self) -> Result<bool, ReadError> {
         let now = rustix::fs::fstat(&self.file).map_err(|errno| ReadError::Unreadable(errno.into()))?;
         let state = |stat: &Stat| {
             (
@@ -90,27 +119,29 @@ impl SourceFile {
                 stat.st_ctime_nsec,
             )
         };
-        if state(&now) == state(&self.stat) {
-            Ok(())
-        } else {
-            Err(ReadError::Changed)
-        }
+        Ok(state(&now) == state(&self.stat))
+    }
+
+    fn wrong_length(&self, how: &str) -> ReadError {
+        let bytes = self.bytes();
+        ReadError::WrongLength(format!("It {how} the {bytes} bytes that the system says it has"))
     }
 
     /// Fills `buffer` from `offset` on.
     pub fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), ReadError> {
-        self.file
-            .read_exact_at(buffer, offset)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => ReadError::Changed,
-                _ => ReadError::Unreadable(error),
-            })
+        match self.file.read_exact_at(buffer, offset) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(ReadError::Unreadable(error)),
+            Err(_) if self.measured.is_none() && self.is_as_opened()? => Err(self.wrong_length("ends before")),
+            Err(_) => Err(ReadError::Changed),
+        }
     }
 
     /// The runs that the file is made of, in order. File systems that know no holes give one run of bytes.
     pub fn regions(&self) -> Result<Vec<Region>, ReadError> {
         let bytes = self.bytes();
-        if self.stat.st_blocks as u64 * STAT_BLOCK_BYTES >= bytes {
+        // A file system that does not know its length knows nothing of holes either.
+        if self.measured.is_some() || self.stat.st_blocks as u64 * STAT_BLOCK_BYTES >= bytes {
             return Ok(vec![Region::Bytes { offset: 0, len: bytes }]);
         }
         let mut regions = Vec::new();
@@ -181,14 +212,33 @@ impl SourceFile {
     }
 }
 
+/// Reads a file to its end; its length, if it is not empty after all.
+fn measure(file: &File) -> Result<Option<u64>, ReadError> {
+    let mut buffer = Vec::new();
+    let mut bytes = 0;
+    loop {
+        buffer.resize(if bytes == 0 { 1 } else { MEASURE_BYTES }, 0);
+        match file.read_at(&mut buffer, bytes) {
+            Ok(0) => return Ok(Some(bytes).filter(|bytes| *bytes > 0)),
+            Ok(more) => bytes += more as u64,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(ReadError::Unreadable(error)),
+        }
+        if bytes > UNSIZED_BYTES_MAX {
+            let reason = format!("The system says that it is empty, and it has more than {UNSIZED_BYTES_MAX} bytes");
+            return Err(ReadError::WrongLength(reason));
+        }
+    }
+}
+
 fn nanoseconds(secs: i64, nanos: i64) -> i64 {
     secs.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
 fn open_error(errno: Errno) -> ReadError {
     match errno {
-        Errno::NOENT | Errno::NOTDIR => ReadError::Vanished("It is no longer there".to_owned()),
-        Errno::LOOP | Errno::NXIO => ReadError::Vanished("It is no longer a regular file".to_owned()),
+        Errno::NOENT | Errno::NOTDIR => ReadError::Gone,
+        Errno::LOOP | Errno::NXIO => ReadError::Replaced,
         other => ReadError::Unreadable(other.into()),
     }
 }
@@ -239,11 +289,11 @@ mod tests {
     #[test]
     fn what_is_not_a_regular_file_is_never_opened_for_long() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(open(&dir.path().join("nothing")), Err(ReadError::Vanished(_))));
-        assert!(matches!(open(dir.path()), Err(ReadError::Vanished(_))));
+        assert!(matches!(open(&dir.path().join("nothing")), Err(ReadError::Gone)));
+        assert!(matches!(open(dir.path()), Err(ReadError::Replaced)));
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
-        assert!(matches!(open(&link), Err(ReadError::Vanished(_))));
+        assert!(matches!(open(&link), Err(ReadError::Replaced)));
     }
 
     #[test]

@@ -157,7 +157,9 @@ mod tests {
             bytes: 0,
         });
         let body = HeadBody { root: None, snapshot };
-        Head::sign(&key, &cert, seq, [0; 32], &body, &keys.put, [9; 32]).encode()
+        Head::sign(&key, &cert, seq, [0; 32], &body, &keys.put, [9; 32])
+            .unwrap()
+            .encode()
     }
 
     #[test]

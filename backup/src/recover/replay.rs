@@ -22,6 +22,7 @@ const CLEAR: &str = "
     DELETE FROM alias; DELETE FROM amendment; DELETE FROM change; DELETE FROM entry; DELETE FROM snapshot;
     DELETE FROM directory WHERE id > 1; DELETE FROM share; DELETE FROM pack; DELETE FROM forgotten;
     DELETE FROM chunk_twin; DELETE FROM dead_pack; DELETE FROM tag; DELETE FROM pinned;
+    DELETE FROM lacking; DELETE FROM mount_point;
 ";
 
 /// Shares that one peer listed.

@@ -103,7 +103,7 @@ impl Grid {
             snapshots: vec![backup.snapshot(seq)],
             ..Root::default()
         };
-        let root = root.encode();
+        let root = root.encode().unwrap();
         let at = RootRef {
             pack: self.put_pack(&[&index[..], &root].concat()).0,
             offset: index.len() as u32,
@@ -122,7 +122,9 @@ impl Grid {
             root,
             snapshot: Some(snapshot),
         };
-        Head::sign(&self.device, &cert, seq, [0; 32], &body, &self.keys.put, [3; 32]).encode()
+        Head::sign(&self.device, &cert, seq, [0; 32], &body, &self.keys.put, [3; 32])
+            .unwrap()
+            .encode()
     }
 
     /// A reader with an empty catalog.

@@ -67,6 +67,16 @@ pub(super) fn compare(listing: Listing, rows: Vec<EntryRow>) -> Comparison {
     found
 }
 
+impl Comparison {
+    /// An entry that turned out to be out of reach: what is known of it stays.
+    pub fn retract(&mut self, name: &[u8]) {
+        if let Some(at) = self.replaced.iter().position(|row| row.entry.name == name) {
+            let row = self.replaced.remove(at);
+            self.unmodified.push(row);
+        }
+    }
+}
+
 fn next_if(rows: &mut Peekable<std::vec::IntoIter<EntryRow>>, test: impl Fn(&EntryRow) -> bool) -> Option<EntryRow> {
     rows.next_if(test)
 }

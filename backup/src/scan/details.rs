@@ -6,7 +6,8 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use proto::log_record::{Content, Entry, EntryKind, Meta, TINY_BYTES_MAX, Xattr};
+use proto::log_record::{Content, Entry, EntryKind, Meta, TINY_BYTES_MAX, XATTRS_BYTES_MAX, XATTRS_MAX, Xattr};
+use proto::record::PATH_BYTES_MAX;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -16,6 +17,8 @@ use super::listing::examine_open;
 const XATTR_BYTES_MAX: usize = 64 * 1024;
 /// First try for the list of names: a dozen of usual ones.
 const XATTR_NAMES_BYTES: usize = 256;
+/// Attributes named of those that an entry goes without. Chosen: a line stays a line.
+const XATTRS_NAMED_MAX: usize = 3;
 /// Longest clock tick that file times are taken from: 10 ms at `CONFIG_HZ=100`, doubled.
 const TICK_NS: i64 = 20_000_000;
 /// The tick of file systems that keep whole seconds or, as FAT does, pairs of them.
@@ -48,25 +51,38 @@ pub(super) fn wait_until(at_ns: i64) {
     }
 }
 
-/// Fills in what the listing did not say. Content stays `None` for a file that needs a version or is not settled.
-pub(super) fn complete(directory: &OwnedFd, entry: &mut Entry) {
-    let Ok(name) = CString::new(entry.name.as_slice()) else {
-        return;
-    };
-    entry.meta.xattrs = xattrs(directory, &name);
+/// Fills in what the listing did not say; returns what the entry lacks then, for people. An error if nothing can be said
+/// of it. Content stays `None` for a file that needs a version or is not settled.
+pub(super) fn complete(directory: &OwnedFd, entry: &mut Entry) -> Result<Option<String>, Errno> {
+    let name = CString::new(entry.name.as_slice()).map_err(|_| Errno::INVAL)?;
+    // There is no listxattrat before Linux 6.13; the descriptor's path reaches the entry however deep it is.
+    let path = [
+        format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(),
+        name.to_bytes(),
+    ]
+    .concat();
+    let lacks = complete_xattrs(&path, &mut entry.meta);
     match entry.kind {
         EntryKind::Symlink => {
-            let target = rustix::fs::readlinkat(directory, name.as_c_str(), Vec::new());
-            entry.content = Content::Inline(target.map(CString::into_bytes).unwrap_or_default());
+            let target = rustix::fs::readlinkat(directory, name.as_c_str(), Vec::new())?.into_bytes();
+            if target.len() > PATH_BYTES_MAX {
+                return Err(Errno::NAMETOOLONG);
+            }
+            entry.content = Content::Inline(target);
         }
-        EntryKind::File if entry.meta.size == 0 => entry.content = Content::Inline(Vec::new()),
-        EntryKind::File if is_tiny(&entry.meta) && settled_at_ns(&entry.meta) <= clock_ns() => {
+        // What says that it is empty may still have content: files of procfs and of many FUSE file systems.
+        EntryKind::File if entry.meta.size == 0 || is_tiny_and_settled(&entry.meta) => {
             if let Some(bytes) = read_tiny(directory, &name, &entry.meta) {
                 entry.content = Content::Inline(bytes);
             }
         }
         _ => {}
     }
+    Ok(lacks)
+}
+
+fn is_tiny_and_settled(meta: &Meta) -> bool {
+    is_tiny(meta) && settled_at_ns(meta) <= clock_ns()
 }
 
 pub(super) fn is_tiny(meta: &Meta) -> bool {
@@ -119,19 +135,54 @@ fn read_up_to(file: &OwnedFd, limit: usize) -> Result<Vec<u8>, Errno> {
     Ok(bytes)
 }
 
-/// All extended attributes that can be read, sorted by name. Most entries have none, which one call tells.
-fn xattrs(directory: &OwnedFd, name: &CStr) -> Vec<Xattr> {
-    // There is no listxattrat before Linux 6.13; the descriptor's path reaches the entry however deep it is.
-    let path = [
-        format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(),
-        name.to_bytes(),
-    ]
-    .concat();
-    xattrs_at(&path)
+/// Reads the extended attributes of the entry at `path`; returns, for people, which of them it goes without.
+pub(super) fn complete_xattrs(path: &[u8], meta: &mut Meta) -> Option<String> {
+    let (mut missed, mut why) = (Vec::new(), String::new());
+    match xattrs(path) {
+        Ok((found, unread)) => {
+            meta.xattrs = found;
+            for (name, errno) in unread {
+                missed.push(name);
+                why = std::io::Error::from(errno).to_string();
+            }
+        }
+        Err(errno) => {
+            let reason = std::io::Error::from(errno);
+            return Some(format!("It is saved without its extended attributes: {reason}"));
+        }
+    }
+    let dropped = meta.fit_xattrs();
+    if !dropped.is_empty() {
+        why = too_many_xattrs();
+        missed.extend(dropped.into_iter().map(|xattr| xattr.name));
+    }
+    (!missed.is_empty()).then(|| without_xattrs(&missed, &why))
 }
 
-/// As `xattrs`, by path.
-pub(super) fn xattrs_at(path: &[u8]) -> Vec<Xattr> {
+/// Why extended attributes may not fit.
+pub(crate) fn too_many_xattrs() -> String {
+    format!("at most {XATTRS_MAX} of together {XATTRS_BYTES_MAX} bytes are possible")
+}
+
+/// What an entry goes without.
+pub(crate) fn without_xattrs(names: &[Vec<u8>], why: &str) -> String {
+    let named = names
+        .iter()
+        .take(XATTRS_NAMED_MAX)
+        .map(|name| name.escape_ascii().to_string());
+    let more = if names.len() > XATTRS_NAMED_MAX { ", …" } else { "" };
+    let named = named.collect::<Vec<_>>().join(", ");
+    format!(
+        "It is saved without {} of its extended attributes ({named}{more}): {why}",
+        names.len()
+    )
+}
+
+/// Attributes, and names of those that could not be read.
+type Xattrs = (Vec<Xattr>, Vec<(Vec<u8>, Errno)>);
+
+/// All extended attributes, sorted by name. Most entries have none, which one call tells.
+fn xattrs(path: &[u8]) -> Result<Xattrs, Errno> {
     // Nearly all files have none or a few names: the buffer of the largest list is made only where it is needed.
     let mut names = vec![0u8; XATTR_NAMES_BYTES];
     let listed = rustix::fs::llistxattr(path, names.as_mut_slice()).or_else(|error| {
@@ -141,20 +192,29 @@ pub(super) fn xattrs_at(path: &[u8]) -> Vec<Xattr> {
         names.resize(XATTR_BYTES_MAX, 0);
         rustix::fs::llistxattr(path, names.as_mut_slice())
     });
-    let Ok(len @ 1..) = listed else {
-        return Vec::new();
+    let len = match listed {
+        Ok(len) => len,
+        Err(errno) if is_none(errno) => 0,
+        Err(errno) => return Err(errno),
     };
     names.truncate(len);
-    let mut value = vec![0u8; XATTR_BYTES_MAX];
-    let mut found = Vec::new();
+    let (mut found, mut unread) = (Vec::new(), Vec::new());
+    let mut value = vec![0u8; if len > 0 { XATTR_BYTES_MAX } else { 0 }];
     for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        if let Ok(len) = rustix::fs::lgetxattr(path, name, value.as_mut_slice()) {
-            found.push(Xattr {
+        match rustix::fs::lgetxattr(path, name, value.as_mut_slice()) {
+            Ok(len) => found.push(Xattr {
                 name: name.to_vec(),
                 value: value[..len].to_vec(),
-            });
+            }),
+            Err(errno) if is_none(errno) => {}
+            Err(errno) => unread.push((name.to_vec(), errno)),
         }
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
-    found
+    Ok((found, unread))
+}
+
+/// Whether an error says that there is nothing: a file system without attributes, one that went meanwhile.
+fn is_none(errno: Errno) -> bool {
+    matches!(errno, Errno::NOTSUP | Errno::NODATA | Errno::NOENT | Errno::NOSYS)
 }

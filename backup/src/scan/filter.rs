@@ -1,7 +1,9 @@
-//! Leaving out of a listing what the rules leave out, before it is fingerprinted or compared.
+//! Leaving out of a listing what is to be left out, before it is fingerprinted or compared.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use proto::log_record::EntryKind;
@@ -9,40 +11,93 @@ use rustix::io::Errno;
 
 use super::details;
 use super::listing::Listing;
-use super::walk::Task;
+use super::outcome::Outcome;
+use super::walk::{Task, Walk};
 use crate::catalog::tree::rows::join;
-use crate::exclude::{CACHE_TAG, CACHE_TAG_SIGNATURE, FolderRules, IGNORE_FILE, IGNORE_FILE_BYTES_MAX, Rules};
+use crate::exclude::{
+    CACHE_TAG, CACHE_TAG_SIGNATURE, FolderRules, IGNORE_FILE, IGNORE_FILE_BYTES_MAX, STORE_MARKER,
+    STORE_MARKER_SIGNATURE, is_store_part,
+};
 
-/// Takes out of the listing what the rules leave out; returns the folder rules for what is below.
-pub(super) fn apply(rules: &Rules, task: &Task, fd: &OwnedFd, listing: &mut Listing) -> Option<Arc<FolderRules>> {
-    let has_file = |name: &[u8]| {
-        let at = listing
-            .entries
-            .binary_search_by(|entry| entry.name.as_slice().cmp(name));
-        at.is_ok_and(|at| listing.entries[at].kind == EntryKind::File)
-    };
+/// What the rules say of a directory.
+pub(super) struct Filtered {
+    /// The folder rules for what is below.
+    pub folder_rules: Option<Arc<FolderRules>>,
+    /// Directories that were left out, sorted.
+    pub directories: Vec<Vec<u8>>,
+}
+
+/// Takes out of the listing what is to be left out.
+pub(super) fn apply(
+    walk: &Walk<'_>,
+    task: &Task,
+    fd: &OwnedFd,
+    listing: &mut Listing,
+    outcome: &mut Outcome,
+) -> Filtered {
+    let rules = &walk.options.rules;
     let mut folder_rules = task.folder_rules.clone();
-    if has_file(IGNORE_FILE)
+    if has_file(listing, IGNORE_FILE)
         && let Ok(text) = read_start(fd, IGNORE_FILE, IGNORE_FILE_BYTES_MAX)
     {
         let text = String::from_utf8_lossy(&text);
         folder_rules = Some(Arc::new(FolderRules::new(&task.path, &text, folder_rules)));
     }
-    let tagged = rules.heeds_cache_tags()
-        && has_file(CACHE_TAG)
-        && read_start(fd, CACHE_TAG, CACHE_TAG_SIGNATURE.len()).is_ok_and(|start| start == CACHE_TAG_SIGNATURE);
-    if tagged {
-        listing.entries.retain(|entry| entry.name == CACHE_TAG);
+    let mut directories = Vec::new();
+    let mut keep = |listing: &mut Listing, keeps: &dyn Fn(&[u8], bool) -> bool| {
+        listing.entries.retain(|entry| {
+            let is_directory = entry.kind == EntryKind::Directory;
+            let kept = keeps(&entry.name, is_directory);
+            if !kept && is_directory {
+                directories.push(entry.name.clone());
+            }
+            kept
+        });
+    };
+    // Whoever names a folder means what is in it, tagged or not.
+    let heeds_tag = rules.heeds_cache_tags() && !task.is_root;
+    if heeds_tag && is_marked(listing, fd, CACHE_TAG, CACHE_TAG_SIGNATURE) {
+        keep(listing, &|name, _| name == CACHE_TAG);
+    }
+    if is_marked(listing, fd, STORE_MARKER, STORE_MARKER_SIGNATURE) {
+        // Backed up, it would be put into itself, and grow with every run.
+        let parts = listing.entries.iter().filter(|entry| is_store_part(&entry.name));
+        outcome.left_out.extend(parts.map(|part| join(&task.path, &part.name)));
+        keep(listing, &|name, _| !is_store_part(name));
+        outcome
+            .stores
+            .push(PathBuf::from(OsString::from_vec(task.path.clone())));
     }
     if !rules.is_empty() || folder_rules.is_some() {
-        let excludes = |name: &[u8], is_directory| {
-            rules.excludes_entry(folder_rules.as_deref(), &join(&task.path, name), is_directory)
-        };
-        listing
-            .entries
-            .retain(|entry| !excludes(&entry.name, entry.kind == EntryKind::Directory));
+        keep(listing, &|name, is_directory| {
+            !rules.excludes_entry(folder_rules.as_deref(), &join(&task.path, name), is_directory)
+        });
     }
-    folder_rules
+    listing.entries.retain(|entry| {
+        let is_own = entry.kind == EntryKind::Directory && walk.is_own_state(&entry.meta);
+        if is_own {
+            outcome.left_out.push(join(&task.path, &entry.name));
+            directories.push(entry.name.clone());
+        }
+        !is_own
+    });
+    directories.sort();
+    Filtered {
+        folder_rules,
+        directories,
+    }
+}
+
+fn has_file(listing: &Listing, name: &[u8]) -> bool {
+    let at = listing
+        .entries
+        .binary_search_by(|entry| entry.name.as_slice().cmp(name));
+    at.is_ok_and(|at| listing.entries[at].kind == EntryKind::File)
+}
+
+/// Whether there is a file of this name that begins so.
+fn is_marked(listing: &Listing, fd: &OwnedFd, name: &[u8], signature: &[u8]) -> bool {
+    has_file(listing, name) && read_start(fd, name, signature.len()).is_ok_and(|start| start == signature)
 }
 
 fn read_start(directory: &OwnedFd, name: &[u8], limit: usize) -> Result<Vec<u8>, Errno> {

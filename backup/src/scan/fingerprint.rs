@@ -2,7 +2,7 @@
 //!
 //! Local to one catalog and never published. Rules are applied before, so a changed rule shows as a changed listing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use proto::log_record::Entry;
@@ -68,6 +68,10 @@ pub(super) struct Known {
     directories: HashMap<Hash, KnownDirectory, BuildHasherDefault<FirstBytes>>,
     /// The smallest id that no directory has.
     pub next_id: i64,
+    /// Current entries that were recorded without something, and why, by directory.
+    pub lacking: HashMap<i64, Vec<(Vec<u8>, String)>>,
+    /// Directories that were mount points when they were last listed.
+    pub mount_points: HashSet<i64>,
 }
 
 impl Known {
@@ -77,7 +81,10 @@ impl Known {
         let mut known = Self {
             directories: HashMap::default(),
             next_id: 1,
+            lacking: HashMap::new(),
+            mount_points: HashSet::new(),
         };
+        known.load_marks(conn)?;
         let mut hashes: HashMap<i64, Hash> = HashMap::from([(0, Hash::default())]);
         while let Some(row) = rows.next()? {
             let (id, parent): (i64, i64) = (row.get(0)?, row.get(1)?);
@@ -94,6 +101,19 @@ impl Known {
             known.next_id = id + 1;
         }
         Ok(known)
+    }
+
+    fn load_marks(&mut self, conn: &Connection) -> Result<(), DbError> {
+        let mut query = conn.prepare("SELECT directory, name, reason FROM lacking ORDER BY directory, name")?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let lacking = self.lacking.entry(row.get(0)?).or_default();
+            lacking.push((row.get(1)?, row.get(2)?));
+        }
+        let mut query = conn.prepare("SELECT directory FROM mount_point")?;
+        let ids = query.query_map([], |row| row.get(0))?;
+        self.mount_points = ids.collect::<Result<_, _>>()?;
+        Ok(())
     }
 
     pub fn get(&self, key: &Hash) -> Option<&KnownDirectory> {

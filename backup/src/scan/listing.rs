@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
 use proto::log_record::{Content, Entry, EntryKind, Meta};
+use proto::record::NAME_BYTES_MAX;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxFlags};
 use rustix::io::Errno;
 
@@ -38,6 +39,10 @@ pub(super) fn list(directory: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> Resul
         let dent = dent?;
         let name = dent.file_name();
         if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        if name.to_bytes().len() > NAME_BYTES_MAX {
+            listing.failed.push((name.to_bytes().to_vec(), Errno::NAMETOOLONG));
             continue;
         }
         match examine(directory, name) {

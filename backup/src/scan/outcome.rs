@@ -1,12 +1,15 @@
 //! What the walkers found, to be recorded in one transaction.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use proto::log_record::{Content, EntryKind, Meta};
 
-use super::ScanFailure;
 use super::compare::{Comparison, Staged};
 use super::fingerprint::Hash;
+use super::{FailureKind, ScanError, ScanFailure};
 use crate::catalog::tree::rows::EntryRow;
 
 /// What is to be recorded for one directory.
@@ -76,6 +79,19 @@ pub(super) struct Outcome {
     pub failed: Vec<ScanFailure>,
     /// Directories that were another thing a moment later: nothing is known of what is in them.
     pub passed_over: Vec<Vec<u8>>,
+    /// Folders in which a store was left out.
+    pub stores: Vec<PathBuf>,
+    /// What no rule leaves out and is left out: this program's own state, shares in stores.
+    pub left_out: Vec<Vec<u8>>,
+    /// Entries that are recorded without something, and why, by directory and name.
+    pub lacking: Vec<(i64, Vec<u8>, String)>,
+    /// Directories that are mount points now and were none, or the other way round.
+    pub mount_points: Vec<(i64, bool)>,
+    /// Entries, by directory and name, that stay as they were although they were staged: mount points of what is not
+    /// mounted now.
+    pub withheld: Vec<(i64, Vec<u8>)>,
+    /// Roots that were looked at, or of which something is known.
+    pub roots_known: usize,
     pub files_new: u64,
     pub files_changed: u64,
     pub files_unmodified: u64,
@@ -92,12 +108,55 @@ impl Outcome {
         self.gone_directories.extend(other.gone_directories);
         self.failed.extend(other.failed);
         self.passed_over.extend(other.passed_over);
+        self.stores.extend(other.stores);
+        self.left_out.extend(other.left_out);
+        self.lacking.extend(other.lacking);
+        self.mount_points.extend(other.mount_points);
+        self.withheld.extend(other.withheld);
+        self.roots_known += other.roots_known;
         self.files_new += other.files_new;
         self.files_changed += other.files_changed;
         self.files_unmodified += other.files_unmodified;
         self.files_gone += other.files_gone;
         self.files += other.files;
         self.bytes += other.bytes;
+    }
+
+    /// Something is not in the snapshot as it is.
+    pub fn fail(&mut self, path: Vec<u8>, kind: FailureKind, reason: impl Into<String>) {
+        let path = PathBuf::from(OsString::from_vec(path));
+        let reason = reason.into();
+        self.failed.push(ScanFailure { path, kind, reason });
+    }
+
+    /// An entry is recorded without something.
+    pub fn lack(&mut self, directory: i64, path: Vec<u8>, name: &[u8], reason: String) {
+        self.lacking.push((directory, name.to_vec(), reason.clone()));
+        self.fail(path, FailureKind::Incomplete, reason);
+    }
+
+    /// The error of a scan that found no root, and knows of none.
+    pub fn nothing_was_read(&self) -> Option<ScanError> {
+        let mut wrong = self
+            .failed
+            .iter()
+            .filter(|failure| failure.kind != FailureKind::Incomplete);
+        let first = wrong.next().filter(|_| self.roots_known == 0)?;
+        Some(ScanError::Root {
+            path: first.path.clone(),
+            reason: first.reason.clone(),
+        })
+    }
+
+    /// Takes back what was staged and is to stay as it was.
+    pub fn withhold(&mut self) {
+        for (directory, name) in std::mem::take(&mut self.withheld) {
+            for delta in self.deltas.iter_mut().filter(|delta| delta.id == directory) {
+                delta.set.retain(|staged| staged.entry.name != name);
+                delta.ended.retain(|ended| *ended != name);
+                delta.fingerprint = None;
+            }
+        }
     }
 
     /// Takes in what was found in a directory, and returns the names that end.

@@ -57,6 +57,7 @@ pub(super) fn record(
         write_delta(tx, seq, delta)?;
     }
     write_aliases(tx, outcome, needs)?;
+    write_marks(tx, outcome)?;
     queue.enqueue(tx, &taken_over, options.now_ns)?;
     for places in needs.jobs.chunks(JOBS_AT_ONCE) {
         let jobs = places
@@ -71,7 +72,9 @@ pub(super) fn record(
 fn left_out(options: &ScanOptions, outcome: &Outcome) -> LeftOut {
     let failed = outcome.failed.iter().map(|failure| failure.path.as_os_str().as_bytes());
     let passed_over = outcome.passed_over.iter().map(Vec::as_slice);
-    let mut unread: Vec<PathBytes> = failed.chain(passed_over).map(|path| PathBytes(path.to_vec())).collect();
+    let left_out = outcome.left_out.iter().map(Vec::as_slice);
+    let unread = failed.chain(passed_over).chain(left_out);
+    let mut unread: Vec<PathBytes> = unread.map(|path| PathBytes(path.to_vec())).collect();
     unread.sort();
     unread.dedup();
     LeftOut {
@@ -164,6 +167,10 @@ fn end_gone(tx: &Transaction<'_>, seq: u64, outcome: &Outcome) -> Result<(), DbE
         while let Some(id) = pending.pop() {
             tx.prepare_cached("UPDATE directory SET fingerprint = NULL WHERE id = ?")?
                 .execute([id])?;
+            tx.prepare_cached("DELETE FROM lacking WHERE directory = ?")?
+                .execute([id])?;
+            tx.prepare_cached("DELETE FROM mount_point WHERE directory = ?")?
+                .execute([id])?;
             pending.extend(child_directories(tx, id)?);
         }
     }
@@ -194,6 +201,28 @@ fn write_delta(tx: &Transaction<'_>, seq: u64, delta: &Delta) -> Result<(), DbEr
             entry: staged.entry.clone(),
         };
         rows::insert(tx, delta.id, &row)?;
+    }
+    Ok(())
+}
+
+/// What later scans have to know.
+fn write_marks(tx: &Transaction<'_>, outcome: &Outcome) -> Result<(), DbError> {
+    let mut delete = tx.prepare_cached("DELETE FROM lacking WHERE directory = ? AND name = ?")?;
+    for delta in &outcome.deltas {
+        let set = delta.set.iter().map(|staged| &staged.entry.name);
+        set.chain(&delta.ended)
+            .try_for_each(|name| delete.execute((delta.id, name)).map(drop))?;
+    }
+    let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO lacking VALUES (?, ?, ?)")?;
+    for (directory, name, reason) in &outcome.lacking {
+        insert.execute((directory, name, reason))?;
+    }
+    for (directory, is_mount_point) in &outcome.mount_points {
+        let sql = match is_mount_point {
+            true => "INSERT OR IGNORE INTO mount_point VALUES (?)",
+            false => "DELETE FROM mount_point WHERE directory = ?",
+        };
+        tx.prepare_cached(sql)?.execute([directory])?;
     }
     Ok(())
 }

@@ -3,79 +3,166 @@
 //! An ancestor of a root is recorded so that a restore can make it again, with its owner and permissions. Its times move
 //! with things that are none of this backup's business, so they alone are no change.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
 
-use proto::log_record::{Content, Entry, EntryKind, PathBytes};
-use rustix::fs::CWD;
+use proto::log_record::{Content, Entry, EntryKind, PathBytes, SNAPSHOT_ROOTS_BYTES_MAX, SNAPSHOT_ROOTS_MAX};
+use rustix::fs::{CWD, OFlags};
+use rustix::io::Errno;
 use upload_queue::db::DbError;
 
+use super::absent::said;
 use super::compare::{Comparison, Staged, same};
 use super::fingerprint::{Hash, KnownDirectory, path_hash};
 use super::listing::examine;
 use super::outcome::{Delta, Outcome};
-use super::walk::{Task, Walk};
-use super::{ScanError, details};
+use super::walk::{Reach, Task, Walk};
+use super::{FailureKind, ScanError, details};
 use crate::catalog::tree::covers;
 use crate::catalog::tree::rows::{self, EntryRow, NOWHERE, components};
+use crate::long_path;
 
-/// The real paths of the roots, sorted, without those that another one covers. A folder named by a link is the folder
-/// it leads to; any other link is itself.
-pub(super) fn resolve(roots: &[PathBuf]) -> Result<Vec<PathBytes>, ScanError> {
+/// What is said of a root that is this program's own.
+const OWN_STATE: &str = "It is what gridbackup itself works with, which is never backed up: name another folder";
+/// Links that may lead on from each other, as the kernel has it (`MAXSYMLINKS`).
+const LINKS_MAX: usize = 40;
+
+/// What is to be scanned.
+pub(super) struct Roots {
+    /// Real paths, sorted, without those that another one covers.
+    pub paths: Vec<PathBytes>,
+    /// Those that another one covers: entered even where a file system begins.
+    pub nested: HashSet<Vec<u8>>,
+    /// Those that are not there, and why.
+    missing: BTreeMap<Vec<u8>, String>,
+}
+
+/// The real paths of the roots. A folder named by a link is the folder it leads to; any other link is itself. What is not
+/// there has the path that it had when it was.
+pub(super) fn resolve(roots: &[PathBuf]) -> Roots {
+    let mut missing = BTreeMap::new();
     let mut paths = Vec::new();
     for root in roots {
-        let failed = |error: std::io::Error| ScanError::Root {
-            path: root.clone(),
-            reason: error.to_string(),
-        };
-        let is_directory = std::fs::metadata(root).is_ok_and(|meta| meta.is_dir());
-        let real = match (is_directory, root.parent(), root.file_name()) {
-            (false, Some(parent), Some(name)) => {
-                let parent = if parent.as_os_str().is_empty() {
-                    Path::new(".")
-                } else {
-                    parent
-                };
-                let path = std::fs::canonicalize(parent).map_err(failed)?.join(name);
-                std::fs::symlink_metadata(&path).map_err(failed)?;
-                path
-            }
-            _ => std::fs::canonicalize(root).map_err(failed)?,
-        };
-        paths.push(real.as_os_str().as_bytes().to_vec());
+        let real = real_path(root).unwrap_or_else(|error| {
+            let path = where_it_was(root);
+            missing.insert(path.as_os_str().as_bytes().to_vec(), error.to_string());
+            path
+        });
+        // A link that leads nowhere is saved as itself; what it led to may be a disk that is not mounted.
+        let leads_nowhere = real.is_symlink() && !real.exists();
+        if leads_nowhere {
+            let path = where_it_was(root).into_os_string().into_vec();
+            missing.insert(path.clone(), "a link leads here, and nothing is there".to_owned());
+            paths.push(path);
+        }
+        paths.push(real.into_os_string().into_vec());
     }
     paths.sort();
+    paths.dedup();
     let mut kept: Vec<PathBytes> = Vec::new();
+    let mut nested = HashSet::new();
     for path in paths {
-        if !kept.iter().any(|root| covers(&root.0, &path)) {
+        if kept.iter().any(|root| covers(&root.0, &path)) {
+            nested.insert(path);
+        } else {
             kept.push(PathBytes(path));
         }
     }
-    Ok(kept)
+    Roots {
+        paths: kept,
+        nested,
+        missing,
+    }
+}
+
+fn real_path(root: &Path) -> std::io::Result<PathBuf> {
+    let is_directory = std::fs::metadata(root).is_ok_and(|meta| meta.is_dir());
+    let (false, Some(parent), Some(name)) = (is_directory, root.parent(), root.file_name()) else {
+        return std::fs::canonicalize(root);
+    };
+    let parent = if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
+    let path = std::fs::canonicalize(parent)?.join(name);
+    std::fs::symlink_metadata(&path)?;
+    Ok(path)
+}
+
+/// Where a root that is not there would be: links are followed as far as they lead, also into what is missing.
+fn where_it_was(root: &Path) -> PathBuf {
+    let absolute = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+    let mut rest: Vec<_> = absolute.iter().rev().map(OsStr::to_owned).collect();
+    let mut path = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(name) = rest.pop() {
+        match Path::new(&name).components().next() {
+            Some(Component::ParentDir) => drop(path.pop()),
+            Some(Component::RootDir) => path = PathBuf::from("/"),
+            Some(Component::Normal(_)) => {
+                path.push(&name);
+                if let Ok(target) = std::fs::read_link(&path)
+                    && links < LINKS_MAX
+                {
+                    links += 1;
+                    path.pop();
+                    rest.extend(target.iter().rev().map(OsStr::to_owned));
+                }
+            }
+            _ => {}
+        }
+    }
+    path
 }
 
 /// A directory on the way.
 struct Step {
     id: i64,
     hash: Hash,
+    device: u64,
     known: Option<KnownDirectory>,
 }
 
-/// Stages the roots' own entries and those of their ancestors; returns the tasks to walk.
-pub(super) fn approach(walk: &Walk<'_>, roots: &[PathBytes], outcome: &mut Outcome) -> Result<Vec<Task>, ScanError> {
+/// Stages the roots' own entries and those of their ancestors; returns the tasks to walk. Roots that nothing is known of,
+/// and that are not there, are taken out.
+pub(super) fn approach(walk: &Walk<'_>, roots: &mut Roots, outcome: &mut Outcome) -> Result<Vec<Task>, ScanError> {
     let mut steps: HashMap<Vec<u8>, Step> = HashMap::new();
     let mut deltas: BTreeMap<i64, Delta> = BTreeMap::new();
     let mut tasks = Vec::new();
-    for (path, is_root) in on_the_way(roots) {
-        let entry = look(&path)?;
-        let (directory, parent_hash) = match parent(&path).and_then(|parent| steps.get(parent)) {
-            Some(step) => (step.id, step.hash),
-            None => (NOWHERE, Hash::default()),
+    let mut own: Vec<Vec<u8>> = Vec::new();
+    check_count(&roots.paths)?;
+    for (path, is_root) in on_the_way(&roots.paths) {
+        let found = match roots.missing.get(&path) {
+            Some(reason) => Err(reason.clone()),
+            None => look(&path).map_err(said),
         };
+        let entry = match found {
+            Ok(entry) => entry,
+            Err(reason) if is_root => {
+                if !miss(walk, &path, &reason, outcome)? {
+                    roots.paths.retain(|root| root.0 != path);
+                }
+                continue;
+            }
+            Err(_) => continue, // nothing below it is there either
+        };
+        if entry.kind == EntryKind::Directory && walk.is_own_state(&entry.meta) {
+            own.push(path.clone());
+        }
+        if is_root && own.iter().any(|own| covers(own, &path)) {
+            roots.paths.retain(|root| root.0 != path);
+            outcome.fail(path, FailureKind::OwnState, OWN_STATE);
+            continue;
+        }
+        let parent = parent(&path).and_then(|parent| steps.get(parent));
+        let (directory, parent_hash) = parent.map_or((NOWHERE, Hash::default()), |step| (step.id, step.hash));
+        let is_mount_point = parent.is_none_or(|step| step.device != entry.meta.device);
         stage(walk, &mut deltas, outcome, (directory, &path), entry.clone(), is_root)?;
         if entry.kind != EntryKind::Directory {
+            outcome.roots_known += usize::from(is_root);
             continue;
         }
         let hash = path_hash(&parent_hash, &entry.name);
@@ -90,6 +177,8 @@ pub(super) fn approach(walk: &Walk<'_>, roots: &[PathBytes], outcome: &mut Outco
                 identity: (entry.meta.inode, entry.meta.device),
                 root_device: entry.meta.device,
                 is_root: true,
+                is_mount_point,
+                reach: Reach::Whole,
                 above: None,
                 folder_rules: None,
             });
@@ -98,7 +187,19 @@ pub(super) fn approach(walk: &Walk<'_>, roots: &[PathBytes], outcome: &mut Outco
         if known.is_none() {
             deltas.insert(id, partial(id, directory, path.clone(), None));
         }
-        steps.insert(path, Step { id, hash, known });
+        let device = entry.meta.device;
+        let step = Step {
+            id,
+            hash,
+            device,
+            known,
+        };
+        steps.insert(path, step);
+    }
+    for path in &roots.nested {
+        if let Some(reason) = roots.missing.get(path) {
+            outcome.fail(path.clone(), FailureKind::Missing, missing_reason(reason));
+        }
     }
     for step in steps.values() {
         if let (Some(delta), Some(known)) = (deltas.get_mut(&step.id), step.known) {
@@ -109,6 +210,43 @@ pub(super) fn approach(walk: &Walk<'_>, roots: &[PathBytes], outcome: &mut Outco
     let worth = |delta: &Delta| delta.is_new || !delta.set.is_empty() || !delta.ended.is_empty();
     outcome.deltas.extend(deltas.into_values().filter(worth));
     Ok(tasks)
+}
+
+fn check_count(roots: &[PathBytes]) -> Result<(), ScanError> {
+    let bytes = roots.iter().map(|root| root.0.len()).sum();
+    if roots.len() > SNAPSHOT_ROOTS_MAX || bytes > SNAPSHOT_ROOTS_BYTES_MAX {
+        let count = roots.len();
+        return Err(ScanError::TooManyRoots { count, bytes });
+    }
+    Ok(())
+}
+
+/// A root that is not there: what is known of it stays. Returns whether anything is.
+fn miss(walk: &Walk<'_>, path: &[u8], reason: &str, outcome: &mut Outcome) -> Result<bool, DbError> {
+    outcome.fail(path.to_vec(), FailureKind::Missing, missing_reason(reason));
+    let current = walk.db.read(|conn| {
+        let Some((directory, name)) = rows::place(conn, path)? else {
+            return Ok::<_, DbError>(None);
+        };
+        let history = rows::history(conn, directory, &name)?;
+        Ok(history.into_iter().find(|row| row.until.is_none()))
+    })?;
+    let Some(row) = current else { return Ok(false) };
+    outcome.roots_known += 1;
+    if row.entry.kind == EntryKind::Directory {
+        let top = path_hash(&Hash::default(), b"");
+        let hash = components(path).fold(top, |hash, name| path_hash(&hash, name));
+        walk.keep_known(walk.known.get(&hash).copied(), outcome)?;
+    } else {
+        outcome.files += 1;
+        outcome.files_unmodified += 1;
+        outcome.bytes += row.entry.meta.size;
+    }
+    Ok(true)
+}
+
+fn missing_reason(reason: &str) -> String {
+    format!("It cannot be found ({reason}); is it mounted? What is backed up of it stays as it is")
 }
 
 fn partial(id: i64, parent: i64, path: Vec<u8>, known: Option<&KnownDirectory>) -> Delta {
@@ -149,13 +287,9 @@ fn parent(path: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn look(path: &[u8]) -> Result<Entry, ScanError> {
-    let failed = |reason: rustix::io::Errno| ScanError::Root {
-        path: PathBuf::from(std::ffi::OsStr::from_bytes(path)),
-        reason: std::io::Error::from(reason).to_string(),
-    };
-    let c_path = CString::new(path).map_err(|_| failed(rustix::io::Errno::INVAL))?;
-    let (kind, meta) = examine(CWD, &c_path).map_err(failed)?;
+fn look(path: &[u8]) -> Result<Entry, Errno> {
+    let c_path = CString::new(path).map_err(|_| Errno::INVAL)?;
+    let (kind, meta) = examine(CWD, &c_path)?;
     let name = components(path).next_back().unwrap_or_default().to_vec();
     Ok(Entry {
         name,
@@ -186,25 +320,32 @@ fn stage(
     }
     let mut found = Comparison::default();
     match current {
-        Some(row) if !row.suspect && unchanged(&row.entry, &entry, is_root) => found.unmodified.push(row),
-        current => {
-            let above = parent(path).unwrap_or(b"/").to_vec();
-            if let Ok(fd) = super::listing::open_directory(CWD, above.as_slice())
-                && !entry.name.is_empty()
-            {
-                details::complete(&fd, &mut entry);
-            } else {
-                entry.meta.xattrs = details::xattrs_at(path);
+        Some(row) if !row.suspect && unchanged(&row.entry, &entry, is_root) => {
+            let lacking = walk.known.lacking.get(&directory).into_iter().flatten();
+            for (_, reason) in lacking.filter(|(name, _)| *name == row.entry.name) {
+                outcome.fail(path.to_vec(), FailureKind::Incomplete, reason.as_str());
             }
-            let before = current.as_ref().map(|row| row.entry.kind);
-            found.set.push(Staged {
-                entry,
-                before,
-                fresh: false,
-                suspect: false,
-            });
-            found.replaced.extend(current);
+            found.unmodified.push(row);
         }
+        current => match complete(path, &mut entry) {
+            Ok(lacks) => {
+                if let Some(reason) = lacks {
+                    outcome.lack(directory, path.to_vec(), &entry.name, reason);
+                }
+                let before = current.as_ref().map(|row| row.entry.kind);
+                found.set.push(Staged {
+                    entry,
+                    before,
+                    fresh: false,
+                    suspect: false,
+                });
+                found.replaced.extend(current);
+            }
+            Err(reason) => {
+                outcome.fail(path.to_vec(), FailureKind::Unreadable, said(reason));
+                found.unmodified.extend(current);
+            }
+        },
     }
     let above = parent(path).unwrap_or(b"").to_vec();
     let ended = outcome.count(directory, &above, &mut found);
@@ -216,6 +357,17 @@ fn stage(
     delta.set.extend(found.set);
     delta.ended.extend(ended);
     Ok(())
+}
+
+/// Fills in what is not known yet of a root or an ancestor; see `details::complete`.
+fn complete(path: &[u8], entry: &mut Entry) -> Result<Option<String>, Errno> {
+    match parent(path) {
+        None => Ok(details::complete_xattrs(path, &mut entry.meta)),
+        Some(above) => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            details::complete(&long_path::open(above, flags)?, entry)
+        }
+    }
 }
 
 fn unchanged(old: &Entry, new: &Entry, is_root: bool) -> bool {

@@ -1,21 +1,28 @@
 //! The walk: threads that share a stack of directories, list each, and compare what its fingerprint does not settle.
 
+use std::collections::HashSet;
+use std::ffi::CString;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use proto::log_record::{Entry, EntryKind};
+use proto::log_record::{EntryKind, Meta};
+use proto::record::PATH_BYTES_MAX;
+use rustix::fs::CWD;
 use rustix::io::Errno;
 use upload_queue::db::{Db, DbError};
 
-use super::compare::compare;
+use super::absent::{fail_entry, unlisted};
+use super::compare::{Comparison, Staged, compare};
+use super::filter::Filtered;
 use super::fingerprint::{Hash, Known, KnownDirectory, fingerprint, path_hash};
-use super::listing::{DENTS_BUFFER_BYTES, Listing, examine_open, list, open_directory};
+use super::listing::{DENTS_BUFFER_BYTES, Listing, examine, examine_open, list, open_directory};
 use super::outcome::{Delta, Outcome};
-use super::{ScanFailure, ScanOptions, details, filter};
+use super::{FailureKind, ScanOptions, details, filter};
+use crate::catalog::tree::covers;
 use crate::catalog::tree::rows;
 use crate::exclude::FolderRules;
 use crate::long_path;
@@ -38,10 +45,25 @@ pub(super) struct Task {
     pub identity: (u64, u64),
     /// Device of the root it is under.
     pub root_device: u64,
-    /// A root that cannot be listed fails the whole scan.
+    /// It was named to be scanned.
     pub is_root: bool,
+    /// Another file system than that of its parent begins here.
+    pub is_mount_point: bool,
+    /// How much of it belongs to the snapshot.
+    pub reach: Reach,
     pub above: Option<Arc<OpenDirectory>>,
     pub folder_rules: Option<Arc<FolderRules>>,
+}
+
+/// How much of a directory belongs to the snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reach {
+    /// Everything.
+    Whole,
+    /// What leads to roots that were named, too: a file system begins above that is left out otherwise.
+    Nested,
+    /// Nothing but itself: a file system begins that is left out.
+    Nothing,
 }
 
 /// A directory kept open for its children.
@@ -63,6 +85,8 @@ pub(super) struct Walk<'a> {
     pub known: &'a Known,
     pub next_id: AtomicI64,
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
+    /// Device and inode of this program's own state.
+    own_state: Vec<(u64, u64)>,
     files: AtomicU64,
     directories: AtomicU64,
     open: Arc<AtomicUsize>,
@@ -76,19 +100,6 @@ struct Work {
     /// Tasks that are being worked on, and may bring more.
     active: usize,
     stopped: bool,
-}
-
-/// Why a walk cannot go on.
-#[derive(Debug)]
-pub(super) enum WalkError {
-    Root { path: Vec<u8>, reason: Errno },
-    Db(DbError),
-}
-
-impl From<DbError> for WalkError {
-    fn from(error: DbError) -> Self {
-        Self::Db(error)
-    }
 }
 
 /// Working space of one thread.
@@ -110,6 +121,7 @@ impl<'a> Walk<'a> {
             known,
             next_id: AtomicI64::new(known.next_id),
             progress,
+            own_state: identities(&options.own_state),
             files: AtomicU64::new(0),
             directories: AtomicU64::new(0),
             open: Arc::default(),
@@ -126,12 +138,17 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Walks everything at and below `tasks`.
-    pub fn run(&self, tasks: Vec<Task>) -> Result<Outcome, WalkError> {
+    /// Whether a directory is this program's own state.
+    pub fn is_own_state(&self, meta: &Meta) -> bool {
+        self.own_state.contains(&(meta.device, meta.inode))
+    }
+
+    /// Walks everything at and below `tasks`; into the directories of `nested`, whatever file system they begin.
+    pub fn run(&self, tasks: Vec<Task>, nested: &HashSet<Vec<u8>>) -> Result<Outcome, DbError> {
         self.lock().tasks = tasks;
         let mut all = Outcome::default();
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| self.worker())).collect();
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| self.worker(nested))).collect();
             let mut result = Ok(());
             for thread in threads {
                 match thread.join() {
@@ -149,7 +166,7 @@ impl<'a> Walk<'a> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn worker(&self) -> Result<Outcome, WalkError> {
+    fn worker(&self, nested: &HashSet<Vec<u8>>) -> Result<Outcome, DbError> {
         // A thread that leaves early, even by a panic, must not leave the other waiting.
         let _stop = StopOnDrop(self);
         let mut outcome = Outcome::default();
@@ -158,7 +175,7 @@ impl<'a> Walk<'a> {
             fingerprint: Vec::new(),
         };
         while let Some(task) = self.take() {
-            let children = self.visit(task, &mut buffers, &mut outcome)?;
+            let children = self.visit(task, nested, &mut buffers, &mut outcome)?;
             let mut work = self.lock();
             work.tasks.extend(children);
             work.active -= 1;
@@ -184,36 +201,53 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn visit(&self, task: Task, buffers: &mut Buffers, outcome: &mut Outcome) -> Result<Vec<Task>, WalkError> {
+    fn visit(
+        &self,
+        task: Task,
+        nested: &HashSet<Vec<u8>>,
+        buffers: &mut Buffers,
+        outcome: &mut Outcome,
+    ) -> Result<Vec<Task>, DbError> {
+        if task.reach == Reach::Nothing {
+            self.close(&task, outcome)?;
+            return Ok(Vec::new());
+        }
         let listed = open(&task).and_then(|fd| Ok((list(&fd, &mut buffers.dents)?, fd)));
         let (mut listing, fd) = match listed {
             Ok(listed) => listed,
-            Err(reason) if task.is_root => {
-                return Err(WalkError::Root {
-                    path: task.path,
-                    reason,
-                });
-            }
             // It vanished, or is another one now: the next scan sees what became of it.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if !task.is_root => {
                 outcome.passed_over.push(task.path);
                 return Ok(Vec::new());
             }
             Err(reason) => {
-                outcome.failed.push(failure(task.path, reason));
-                self.keep_known(task.known, outcome)?;
+                self.keep(&task, FailureKind::Unreadable, unlisted(reason), outcome)?;
                 return Ok(Vec::new());
             }
         };
-        let folder_rules = filter::apply(&self.options.rules, &task, &fd, &mut listing);
+        outcome.roots_known += usize::from(task.is_root);
+        if task.reach == Reach::Nested {
+            let leads = |name: &[u8]| leads_to(nested, &rows::join(&task.path, name));
+            listing.entries.retain(|entry| leads(&entry.name));
+        }
+        if let Some(reason) = self.emptied(&task, &listing)? {
+            let name = task.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            outcome.withheld.push((task.parent, name.to_vec()));
+            self.keep(&task, FailureKind::Emptied, reason, outcome)?;
+            return Ok(Vec::new());
+        }
+        let filtered = filter::apply(self, &task, &fd, &mut listing, outcome);
+        if task.is_mount_point != self.known.mount_points.contains(&task.id) {
+            outcome.mount_points.push((task.id, task.is_mount_point));
+        }
         let print = fingerprint(task.identity.1, task.identity.0, &listing, &mut buffers.fingerprint);
         let files = self.count(&task.path, &listing, outcome);
-        let children = self.children(&task, fd, folder_rules, &listing);
+        let children = self.children(&task, fd, &filtered, &listing, nested, outcome);
         if task.known.is_some_and(|known| known.fingerprint == Some(print)) {
             outcome.files_unmodified += files;
+            self.say_lacking(&task, |_| true, outcome);
         } else {
-            let settled = listing.failed.is_empty().then_some(print);
-            self.compare(&task, &children.fd, listing, settled, outcome)?;
+            self.compare(&task, &children.fd, listing, print, &filtered, outcome)?;
         }
         Ok(children.tasks)
     }
@@ -229,7 +263,7 @@ impl<'a> Walk<'a> {
         outcome.files += files;
         outcome.bytes += bytes;
         for (name, reason) in &listing.failed {
-            outcome.failed.push(failure(rows::join(path, name), *reason));
+            fail_entry(rows::join(path, name), *reason, outcome);
         }
         let files_seen = self.files.fetch_add(files, Ordering::Relaxed) + files;
         let directories_seen = self.directories.fetch_add(1, Ordering::Relaxed) + 1;
@@ -247,33 +281,14 @@ impl<'a> Walk<'a> {
         );
     }
 
-    /// A directory that cannot be listed keeps what is known of it and of all below.
-    fn keep_known(&self, known: Option<KnownDirectory>, outcome: &mut Outcome) -> Result<(), DbError> {
-        let mut pending: Vec<i64> = known.iter().map(|known| known.id).collect();
-        while let Some(id) = pending.pop() {
-            let (current, below) = self
-                .db
-                .read(|conn| Ok::<_, DbError>((rows::current(conn, id)?, rows::child_directories(conn, id)?)))?;
-            for row in current.iter().filter(|row| row.entry.kind != EntryKind::Directory) {
-                outcome.files += 1;
-                outcome.files_unmodified += 1;
-                outcome.bytes += if row.entry.kind == EntryKind::File {
-                    row.entry.meta.size
-                } else {
-                    0
-                };
-            }
-            pending.extend(below);
-        }
-        Ok(())
-    }
-
     fn children(
         &self,
         task: &Task,
         fd: OwnedFd,
-        folder_rules: Option<Arc<FolderRules>>,
+        filtered: &Filtered,
         listing: &Listing,
+        nested: &HashSet<Vec<u8>>,
+        outcome: &mut Outcome,
     ) -> Children {
         self.open.fetch_add(1, Ordering::Relaxed);
         let above = Arc::new(OpenDirectory {
@@ -281,30 +296,45 @@ impl<'a> Walk<'a> {
             open: self.open.clone(),
         });
         let keep_open = self.open.load(Ordering::Relaxed) <= OPEN_DIRECTORIES_MAX;
-        let enters = |entry: &&Entry| {
-            let same_device = entry.meta.device == task.root_device;
-            entry.kind == EntryKind::Directory && (same_device || !self.options.one_file_system)
-        };
-        let tasks = listing.entries.iter().filter(enters).map(|entry| {
+        let mut tasks = Vec::new();
+        for entry in listing
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == EntryKind::Directory)
+        {
+            let path = rows::join(&task.path, &entry.name);
+            if path.len() > PATH_BYTES_MAX {
+                let reason = format!("Its path is longer than {PATH_BYTES_MAX} bytes: what is in it is not saved");
+                outcome.fail(path, FailureKind::TooLong, reason);
+                continue;
+            }
             let hash = path_hash(&task.hash, &entry.name);
             let (id, known) = self.identify(&hash);
-            Task {
+            let device = entry.meta.device;
+            let is_root = nested.contains(&path);
+            let leaves = self.options.one_file_system && device != task.root_device;
+            let reach = match task.reach {
+                _ if is_root => Reach::Whole,
+                Reach::Whole if !leaves => Reach::Whole,
+                _ if leads_to(nested, &path) => Reach::Nested,
+                _ => Reach::Nothing,
+            };
+            tasks.push(Task {
                 id,
                 parent: task.id,
-                path: rows::join(&task.path, &entry.name),
+                path,
                 hash,
                 known,
-                identity: (entry.meta.inode, entry.meta.device),
-                root_device: task.root_device,
-                is_root: false,
+                identity: (entry.meta.inode, device),
+                root_device: if is_root { device } else { task.root_device },
+                is_root,
+                is_mount_point: device != task.identity.1,
+                reach,
                 above: keep_open.then(|| above.clone()),
-                folder_rules: folder_rules.clone(),
-            }
-        });
-        Children {
-            tasks: tasks.collect(),
-            fd: above.clone(),
+                folder_rules: filtered.folder_rules.clone(),
+            });
         }
+        Children { tasks, fd: above }
     }
 
     fn compare(
@@ -312,30 +342,69 @@ impl<'a> Walk<'a> {
         task: &Task,
         directory: &OpenDirectory,
         listing: Listing,
-        fingerprint: Option<Hash>,
+        print: Hash,
+        filtered: &Filtered,
         outcome: &mut Outcome,
     ) -> Result<(), DbError> {
         let current = match task.known {
             Some(known) => self.db.read(|conn| rows::current(conn, known.id))?,
             None => Vec::new(),
         };
+        let mut is_settled = listing.failed.is_empty();
         let mut found = compare(listing, current);
+        is_settled &= self.keep_unmounted(task, filtered, &mut found, outcome)?;
+        is_settled &= complete(task, directory, &mut found, outcome);
         found.set.shrink_to_fit();
-        let ended = outcome.count(task.id, &task.path, &mut found);
-        for staged in &mut found.set {
-            details::complete(&directory.fd, &mut staged.entry);
+        if !self.lacking(task).is_empty() {
+            let as_they_were: HashSet<&[u8]> = found.unmodified.iter().map(|row| row.entry.name.as_slice()).collect();
+            self.say_lacking(task, |name| as_they_were.contains(name), outcome);
         }
-        outcome.deltas.push(Delta {
-            id: task.id,
-            parent: task.parent,
-            path: task.path.clone(),
-            is_new: task.known.is_none(),
-            marks: task.known.map_or(0, |known| known.marks),
-            fingerprint,
-            set: found.set,
-            ended,
-        });
+        let ended = outcome.count(task.id, &task.path, &mut found);
+        outcome
+            .deltas
+            .push(delta(task, is_settled.then_some(print), found.set, ended));
         Ok(())
+    }
+}
+
+/// Completes the staged entries. What is out of reach stays as it is known; returns whether there was nothing such.
+fn complete(task: &Task, directory: &OpenDirectory, found: &mut Comparison, outcome: &mut Outcome) -> bool {
+    let mut is_settled = true;
+    for mut staged in std::mem::take(&mut found.set) {
+        match details::complete(&directory.fd, &mut staged.entry) {
+            Ok(lacks) => {
+                if let Some(reason) = lacks {
+                    outcome.lack(
+                        task.id,
+                        rows::join(&task.path, &staged.entry.name),
+                        &staged.entry.name,
+                        reason,
+                    );
+                }
+                found.set.push(staged);
+            }
+            Err(reason) => {
+                is_settled = false;
+                if reason != Errno::NOENT {
+                    fail_entry(rows::join(&task.path, &staged.entry.name), reason, outcome);
+                }
+                found.retract(&staged.entry.name);
+            }
+        }
+    }
+    is_settled
+}
+
+pub(super) fn delta(task: &Task, fingerprint: Option<Hash>, set: Vec<Staged>, ended: Vec<Vec<u8>>) -> Delta {
+    Delta {
+        id: task.id,
+        parent: task.parent,
+        path: task.path.clone(),
+        is_new: task.known.is_none(),
+        marks: task.known.map_or(0, |known| known.marks),
+        fingerprint,
+        set,
+        ended,
     }
 }
 
@@ -372,10 +441,18 @@ fn open(task: &Task) -> Result<OwnedFd, Errno> {
     }
 }
 
-pub(super) fn failure(path: Vec<u8>, reason: Errno) -> ScanFailure {
-    let path = PathBuf::from(std::ffi::OsString::from_vec(path));
-    ScanFailure {
-        path,
-        reason: std::io::Error::from(reason).to_string(),
-    }
+/// Whether any of these is at or below `path`.
+fn leads_to(nested: &HashSet<Vec<u8>>, path: &[u8]) -> bool {
+    nested.iter().any(|root| covers(path, root))
+}
+
+/// Device and inode of folders, where they are there.
+fn identities(folders: &[PathBuf]) -> Vec<(u64, u64)> {
+    let examined = folders.iter().filter_map(|folder| {
+        let folder = std::fs::canonicalize(folder).ok()?;
+        let path = CString::new(folder.as_os_str().as_bytes()).ok()?;
+        let (_, meta) = examine(CWD, &path).ok()?;
+        Some((meta.device, meta.inode))
+    });
+    examined.collect()
 }

@@ -268,7 +268,10 @@ mod tests {
     }
 
     fn run_once() -> Request {
-        Request::RunOnce { paths: Vec::new() }
+        Request::RunOnce {
+            paths: Vec::new(),
+            accept_emptied: false,
+        }
     }
 
     #[tokio::test]

@@ -61,7 +61,12 @@ pub const RESOURCES: &[Resource] = &[
     row("stop", "POST", "/node/stop", &[]),
     row("status", "GET", "/status{?paths*}", &[("paths", Kind::Paths)]),
     row("queue", "GET", "/queue{?limit}", &[("limit", Kind::Integer)]),
-    row("run_once", "POST", "/runs", &[("paths", Kind::Paths)]),
+    row(
+        "run_once",
+        "POST",
+        "/runs",
+        &[("paths", Kind::Paths), ("accept_emptied", Kind::Boolean)],
+    ),
     row(
         "snapshots",
         "GET",
@@ -414,6 +419,7 @@ pub(super) mod tests {
         vec![
             Request::RunOnce {
                 paths: vec![path.clone(), odd.clone()],
+                accept_emptied: true,
             },
             Request::FolderAdd {
                 paths: vec![path.clone()],

@@ -93,7 +93,14 @@ impl Command {
 /// A `dir:` URL with an absolute path; others as they are.
 pub fn absolute_url(url: &str) -> Result<String, Failure> {
     match url.strip_prefix("dir:") {
-        Some(path) => Ok(format!("dir:{}", absolute(Path::new(path))?.display())),
+        Some(path) => match absolute(Path::new(path))?.to_path().to_str() {
+            Some(path) => Ok(format!("dir:{path}")),
+            None => Err(Failure::new(
+                Exit::Failed,
+                format!("`{path}` lies where a name is not UTF-8, which config.toml cannot hold"),
+            )
+            .hint("reach it through a link with another name")),
+        },
         None => Ok(url.to_owned()),
     }
 }

@@ -33,6 +33,10 @@ pub struct Args {
     /// What to back up instead of the config's folders
     #[arg(value_name = "PATH", requires = "once")]
     paths: Vec<PathBuf>,
+    /// Take folders that are empty now for emptied; without it, what was in a mount point or a whole folder of the backup is
+    /// kept, because an unmounted disk looks the same
+    #[arg(long, requires = "once")]
+    accept_emptied: bool,
     /// Only store for friends
     #[arg(long, conflicts_with = "once")]
     store_only: bool,
@@ -81,9 +85,9 @@ pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
         listen: args.listening.listen.iter().map(ToString::to_string).collect(),
         limits: args.listening.limits(),
     };
-    context
-        .execute_with(Request::RunOnce { paths }, options, &|_| true)
-        .await
+    let accept_emptied = args.accept_emptied;
+    let request = Request::RunOnce { paths, accept_emptied };
+    context.execute_with(request, options, &|_| true).await
 }
 
 /// `node`.

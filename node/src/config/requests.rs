@@ -3,7 +3,9 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::{ConfigFile, check_peer_url};
+use backup::exclude;
+
+use super::{ConfigFile, check_peer_url, notices};
 use crate::failure::{Exit, Failure};
 use crate::human::nearest;
 use crate::message::{Changed, Folder, Message, PathName, Problem, Rule, Setting};
@@ -22,15 +24,17 @@ pub fn answer(config_toml: &Path, request: &Request) -> Option<Result<Vec<Messag
         Ok(messages)
     };
     let answer = match request {
-        Request::FolderAdd { paths } => edit(&|file| paths.iter().map(|path| folder_add(file, path)).collect()),
+        Request::FolderAdd { paths } => edit(&|file| {
+            let mut messages = paths
+                .iter()
+                .map(|path| folder_add(file, path))
+                .collect::<Result<Vec<_>, _>>()?;
+            messages.extend(notices::stores_in_folders(file.config()).into_iter().map(Message::from));
+            Ok(messages)
+        }),
         Request::FolderRemove { paths } => edit(&|file| paths.iter().map(|path| folder_remove(file, path)).collect()),
         Request::FolderList => edit(&|file| Ok(folders(file))),
-        Request::ExcludeAdd { patterns } => edit(&|file| {
-            patterns
-                .iter()
-                .map(|pattern| Ok(changed(file.list_add("exclude", pattern)?, "added", "rule", pattern)))
-                .collect()
-        }),
+        Request::ExcludeAdd { patterns } => edit(&|file| rules_add(file, patterns)),
         Request::ExcludeRemove { patterns } => {
             edit(&|file| patterns.iter().map(|pattern| rule_remove(file, pattern)).collect())
         }
@@ -45,6 +49,9 @@ pub fn answer(config_toml: &Path, request: &Request) -> Option<Result<Vec<Messag
         Request::ConfigGet { key } => edit(&|file| config_get(file, key.as_deref())),
         Request::ConfigSet { key, value } => edit(&|file| {
             file.set(key, value)?;
+            if key == "exclude" {
+                file.config().exclude.iter().try_for_each(|rule| check_rule(rule))?;
+            }
             let warning = minutes_for_months(key, value);
             Ok(warning
                 .into_iter()
@@ -144,6 +151,21 @@ fn folders(file: &ConfigFile) -> Vec<Message> {
         .collect()
 }
 
+fn rules_add(file: &mut ConfigFile, rules: &[String]) -> Result<Vec<Message>, Failure> {
+    let mut messages = Vec::new();
+    for rule in rules {
+        check_rule(rule)?;
+        messages.push(changed(file.list_add("exclude", rule)?, "added", "rule", rule));
+    }
+    let idle = notices::idle_rules(rules, file.config().folders.iter());
+    messages.extend(idle.into_iter().map(Message::from));
+    Ok(messages)
+}
+
+fn check_rule(rule: &str) -> Result<(), Failure> {
+    exclude::check_rule(rule).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))
+}
+
 fn rule_remove(file: &mut ConfigFile, pattern: &str) -> Result<Message, Failure> {
     if file.list_remove("exclude", pattern)? {
         return Ok(changed(true, "removed", "rule", pattern));
@@ -212,7 +234,14 @@ fn peer_add(file: &mut ConfigFile, peer: &PeerAdd) -> Result<Vec<Message>, Failu
         }
     }
     peer_limits(file, &peer.name, peer.quota, peer.shares)?;
-    Ok(vec![changed(true, "added", "peer", &peer.name)])
+    let mut messages = vec![changed(true, "added", "peer", &peer.name)];
+    let stores = notices::stores_in_folders(file.config()).into_iter();
+    messages.extend(
+        stores
+            .filter(|store| store.peer.as_ref() == Some(&peer.name))
+            .map(Message::from),
+    );
+    Ok(messages)
 }
 
 fn peer_set(

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use backup::scan::Emptied;
+
 use crate::engine::{Engine, Mode};
 use crate::failure::{Exit, Failure};
 use crate::home::peer_id;
@@ -80,7 +82,7 @@ impl Engine {
         let run = async move {
             // The listener ends when the last answer's sender is gone.
             let answers = answers;
-            self.run_once(&[], &answers).await
+            self.run_once(&[], Emptied::Unmounted, &answers).await
         };
         if let (Err(failure), ()) = tokio::join!(run, listen) {
             tracing::error!(%failure, "backup failed");

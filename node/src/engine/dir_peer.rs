@@ -61,7 +61,7 @@ impl DirPeer {
             previous: last.hash,
             issued_secs: clock::now_secs(),
         };
-        let discard = Discard::sign(device, cert, order, &ids);
+        let discard = Discard::sign(device, cert, order, &ids).map_err(StoreError::refused)?;
         store.take_discard(discard, ids, NO_HOLDER).await
     }
 }

@@ -35,7 +35,11 @@ pub fn find(error: FindError) -> Failure {
 
 /// A scan failed as a whole.
 pub fn scan(error: ScanError) -> Failure {
-    Failure::from_error(&error)
+    let exit = match error {
+        ScanError::TooManyRoots { .. } => Exit::Usage,
+        ScanError::Root { .. } | ScanError::Db(_) => Exit::Failed,
+    };
+    Failure::from_error(&error).exit(exit)
 }
 
 /// The write side failed as a whole.

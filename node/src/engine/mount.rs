@@ -8,6 +8,7 @@ use backup::restore::file::{CACHE_BYTES_MAX, Files};
 use backup::view::{View, ViewOptions};
 use jiff::tz::TimeZone;
 
+use crate::config::notices;
 use crate::engine::{Engine, clock, failures};
 use crate::failure::{Exit, Failure};
 use crate::home::secret;
@@ -82,7 +83,11 @@ impl Engine {
     /// A backup would find the mount in its folder and back up the backups.
     fn check_outside_of_folders(&self, at: &Path) -> Result<(), Failure> {
         let folders = self.config().folders;
-        match folders.iter().find(|folder| at.starts_with(folder)) {
+        let real = std::fs::canonicalize(at).unwrap_or_else(|_| at.to_owned());
+        match folders
+            .iter()
+            .find(|folder| at.starts_with(folder) || notices::lies_in(&real, folder))
+        {
             None => Ok(()),
             Some(folder) => Err(Failure::new(
                 Exit::Failed,

@@ -1,20 +1,21 @@
 //! One backup: scan, upload until the queue is empty or nothing more can be placed, say how it went.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use backup::catalog::tree;
-use backup::exclude::Rules;
+use backup::exclude::{Rules, escaped};
 use backup::prepare::{PrepareLimits, WriteEvent, WriteSummary, Writer};
-use backup::scan::{self, ScanOptions, ScanSummary};
+use backup::scan::{self, Emptied, ScanOptions, ScanSummary};
 use proto::share::ShareSize;
 use proto::share_store::Space;
 use upload_queue::db::DbError;
 use upload_queue::uploader::{UploadEvent, Uploader, UploaderConfig};
 
-use crate::config::Config;
+use crate::config::{Config, notices};
 use crate::engine::policy::tolerate;
 use crate::engine::repack::stop_flag;
 use crate::engine::{Engine, clock, failures};
@@ -31,25 +32,24 @@ const WRITE_BYTES_IN_FLIGHT_MAX: usize = 48 << 20;
 const PUTS_PER_PEER: usize = 3;
 /// The larger of the two lengths of a stored share.
 const SHARE_BYTES_MAX: u64 = ShareSize::Large.stored_bytes() as u64;
+/// Files gone at once from which on it is worth a word when they are most. Chosen: nobody tidies up so many by hand.
+const GONE_FILES_MIN: u64 = 20;
 /// Upload events that wait to be counted.
 const EVENTS_QUEUED_MAX: usize = 1024;
 
 impl Engine {
-    pub(super) async fn run_once(&self, paths: &[PathName], sink: &Sink) -> Result<Exit, Failure> {
+    pub(super) async fn run_once(&self, paths: &[PathName], emptied: Emptied, sink: &Sink) -> Result<Exit, Failure> {
         let _busy = self.0.busy.lock().await;
         let started = Instant::now();
         let config = self.config();
         let roots = roots(paths, &config)?;
-        let options = self.scan_options(roots, &config)?;
+        for problem in notices::idle_rules(&config.exclude, config.folders.iter().chain(&roots)) {
+            sink.send(problem).await?;
+        }
+        let options = self.scan_options(roots, emptied, &config)?;
         let scanned = self.scan(options, sink).await?;
-        for failure in &scanned.failed {
-            let path = Some(PathName::from(failure.path.as_path()));
-            sink.send(Problem {
-                path,
-                peer: None,
-                error: failure.reason.clone(),
-            })
-            .await?;
+        for problem in problems(&scanned) {
+            sink.send(problem).await?;
         }
         self.connect().await?;
         let uploader = self.uploader(&config).await?;
@@ -98,21 +98,30 @@ impl Engine {
         Ok(())
     }
 
-    fn scan_options(&self, roots: Vec<PathBuf>, config: &Config) -> Result<ScanOptions, Failure> {
+    fn scan_options(&self, roots: Vec<PathBuf>, emptied: Emptied, config: &Config) -> Result<ScanOptions, Failure> {
+        let rules = Rules::new(&config.exclude).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))?;
         Ok(ScanOptions {
             roots,
-            rules: self.rules(config)?,
+            rules,
+            // The node's own state changes while it is read, and restoring it would bring back stale keys and locks.
+            own_state: vec![self.0.home.paths.state_dir().to_owned()],
             one_file_system: config.one_file_system,
+            emptied,
             device: self.device(),
             now_ns: clock::now_ns(),
         })
     }
 
-    /// What scans leave out by pattern.
+    /// What the config and this home's own path leave out, as patterns: what a restore must not remove either.
     pub(super) fn rules(&self, config: &Config) -> Result<Rules, Failure> {
-        // The node's own state changes while it is read, and restoring it would bring back stale keys and locks.
-        let own = format!("{}/", self.0.home.paths.state_dir().display());
-        let patterns = config.exclude.iter().chain([&own]).collect::<Vec<_>>();
+        let own = self
+            .0
+            .home
+            .paths
+            .state_dir()
+            .to_str()
+            .map(|own| format!("{}/", escaped(own)));
+        let patterns = config.exclude.iter().chain(&own).collect::<Vec<_>>();
         Rules::new(&patterns).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))
     }
 
@@ -199,8 +208,8 @@ impl Engine {
             files_new: scanned.files_new,
             files_changed: scanned.files_changed,
             files_unmodified: scanned.files_unmodified,
-            files_gone: scanned.files_gone,
-            files_failed: (scanned.failed.len() + written.failed.len()) as u64,
+            files_gone: scanned.files_gone + written.gone,
+            files_failed: files_failed(scanned, written),
             bytes_read: written.bytes_read,
             bytes_added: written.bytes_added,
             packs: written.packs,
@@ -221,6 +230,41 @@ fn roots(paths: &[PathName], config: &Config) -> Result<Vec<PathBuf>, Failure> {
             .hint("name a folder, or add one with `gridbackup folder add PATH`"));
     }
     Ok(roots)
+}
+
+/// What a scan has to tell: what the snapshot does not have as it is, what was left out, and what looks like an accident.
+fn problems(scanned: &ScanSummary) -> Vec<Problem> {
+    let problem = |path: &Path, error: String| Problem {
+        path: Some(PathName::from(path)),
+        peer: None,
+        error,
+    };
+    let failed = scanned.failed.iter();
+    let mut problems: Vec<_> = failed
+        .map(|failure| problem(&failure.path, failure.reason.clone()))
+        .collect();
+    let stores = scanned.stores.iter();
+    problems.extend(stores.map(|store| problem(store, notices::STORE_LEFT_OUT.to_owned())));
+    let gone = scanned.files_gone.saturating_sub(scanned.files_moved);
+    if gone >= GONE_FILES_MIN && gone > scanned.files {
+        problems.push(Problem {
+            path: None,
+            peer: None,
+            error: format!(
+                "{gone} files are gone since the snapshot before, more than the {} that are left; if that is a mistake, \
+                 earlier snapshots have them",
+                scanned.files
+            ),
+        });
+    }
+    problems
+}
+
+/// How many things are not saved as they are. One may have failed twice: an attribute when scanned, the content when read.
+fn files_failed(scanned: &ScanSummary, written: &WriteSummary) -> u64 {
+    let scanned = scanned.failed.iter().map(|failure| failure.path.as_path());
+    let written = written.failed.iter().map(|(path, _)| path.as_path());
+    scanned.chain(written).collect::<HashSet<_>>().len() as u64
 }
 
 fn exit(summary: &RunSummary, written: &WriteSummary, interrupted: bool) -> Exit {

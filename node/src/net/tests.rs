@@ -406,7 +406,7 @@ async fn a_discard_for_another_holder_is_refused() {
         previous: [0; 32],
         issued_secs: 0,
     };
-    let discard = proto::discard::Discard::sign(&core.device_key, &core.cert, order, &[id]);
+    let discard = proto::discard::Discard::sign(&core.device_key, &core.cert, order, &[id]).unwrap();
     let mut stream = raw_stream(&bob.net, &ada.net).await;
     let message = ShareMessage::Discard {
         request: 1,

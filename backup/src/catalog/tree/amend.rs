@@ -95,6 +95,16 @@ fn note_unread(tx: &Transaction<'_>, row: &EntryRow, directory: i64) -> Result<(
         .try_for_each(|seq| left_out::add_unread(tx, seq, &path))
 }
 
+/// The device of the file that `version` is of, as the newest scan saw it at `path`; `None` if it is not there any more.
+pub fn current_device(conn: &Connection, version: VersionId, path: &[u8]) -> Result<Option<u64>, DbError> {
+    let Some((directory, name)) = place(conn, path)? else {
+        return Ok(None);
+    };
+    let mut current = history(conn, directory, &name)?.into_iter();
+    let current = current.find(|row| row.until.is_none() && row.entry.content == Content::Version(version));
+    Ok(current.map(|row| row.entry.meta.device))
+}
+
 /// Corrects the totals of the snapshots at which `row` is or was visible.
 fn recount(tx: &Transaction<'_>, row: &EntryRow, files: i64, bytes: i64) -> Result<(), DbError> {
     let mut update = tx.prepare_cached(

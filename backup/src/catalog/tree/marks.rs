@@ -170,7 +170,7 @@ mod tests {
             "2 to 5 are one range"
         );
         assert_eq!(root.tags.as_ref().unwrap()[1].snapshots.len(), 2);
-        assert_eq!(Root::decode(&root.encode()).unwrap(), root);
+        assert_eq!(Root::decode(&root.encode().unwrap()).unwrap(), root);
 
         let other = catalog(&seqs);
         other.write(|tx| replay_marks(tx, &root)).unwrap();

@@ -3,7 +3,7 @@
 use proto::id::{DeviceId, SnapshotId};
 use proto::log_record::{PathBytes, SnapshotRecord};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
-use upload_queue::db::DbError;
+use upload_queue::db::{Db, DbError};
 
 use super::rows::malformed;
 use super::{FindError, OffsetAt, Snapshot};
@@ -62,6 +62,25 @@ pub(crate) fn insert(tx: &Transaction<'_>, snapshot: &Snapshot) -> Result<(), Db
         record.bytes,
     ))?;
     Ok(())
+}
+
+/// Makes the paths of snapshots fit that were recorded before limits were checked, so that they can be published.
+pub fn fit_roots(db: &Db) -> Result<(), DbError> {
+    let mut all = db.read(snapshots)?;
+    all.retain_mut(|snapshot| snapshot.record.fit_roots());
+    if all.is_empty() {
+        return Ok(());
+    }
+    db.write(|tx| {
+        for snapshot in &all {
+            let roots = minicbor::to_vec(&snapshot.record.roots).expect("encoding into a Vec cannot fail");
+            tx.execute(
+                "UPDATE snapshot SET roots = ? WHERE seq = ?",
+                (roots, snapshot.record.seq),
+            )?;
+        }
+        Ok(())
+    })
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Snapshot> {

@@ -189,7 +189,8 @@ impl Slot {
                 previous: trash.previous(),
                 issued_secs: clock::now_secs(),
             };
-            Some(Discard::sign(&signer.device, &signer.cert, order, &ids))
+            let discard = Discard::sign(&signer.device, &signer.cert, order, &ids);
+            discard.map(Some).map_err(StoreError::refused)
         })
         .await?;
         Ok((trash.trashed.len().saturating_sub(before)) as u32)
@@ -205,7 +206,7 @@ impl Slot {
         let back: Vec<ShareId> = back.collect();
         match back.is_empty() {
             true => Ok(()),
-            false => self.write(&mut trash, &back, |_| None).await,
+            false => self.write(&mut trash, &back, |_| Ok(None)).await,
         }
     }
 
@@ -304,10 +305,10 @@ impl Slot {
         &self,
         trash: &mut Trash,
         ids: &[ShareId],
-        sign: impl Fn(&Trash) -> Option<Discard>,
+        sign: impl Fn(&Trash) -> Result<Option<Discard>, StoreError>,
     ) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS_MAX {
-            let (number, discard) = (trash.next(), sign(trash));
+            let (number, discard) = (trash.next(), sign(trash)?);
             let encoded = discard.as_ref().map(Discard::encode).unwrap_or_default();
             let length = (encoded.len() as u16).to_le_bytes();
             let body = Bytes::from([&length[..], &encoded, &write_ids(ids)].concat());

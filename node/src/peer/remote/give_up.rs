@@ -27,7 +27,7 @@ impl RemoteStore {
         let mut tries = 0;
         loop {
             let order = self.next_order().await?;
-            let discard = Discard::sign(&core.device_key, &core.cert, order, &ids);
+            let discard = Discard::sign(&core.device_key, &core.cert, order, &ids).map_err(StoreError::refused)?;
             let request = self.inner.request(0).await?;
             let message = ShareMessage::Discard {
                 request: request.number(),

@@ -53,7 +53,7 @@ impl Scene {
             previous: last.hash,
             issued_secs: 0,
         };
-        Discard::sign(&device, &cert, order, ids)
+        Discard::sign(&device, &cert, order, ids).unwrap()
     }
 
     fn take(&self, discard: &Discard, ids: &[ShareId], today: u32) -> Result<u32, StoreError> {
