@@ -65,6 +65,8 @@ mod sources;
 mod steward;
 #[path = "e2e/torture.rs"]
 mod torture;
+#[path = "e2e/turned_back.rs"]
+mod turned_back;
 #[path = "e2e/two_nats.rs"]
 mod two_nats;
 #[path = "e2e/unchanged.rs"]

@@ -10,6 +10,7 @@ use upload_queue::db::{Db, DbError, Migration};
 pub mod changes;
 pub mod content;
 pub mod find;
+pub mod heads;
 mod shown;
 pub mod stats;
 pub mod tree;
@@ -51,9 +52,34 @@ pub const MIGRATIONS: &[Migration] = &[
         version: 1,
         sql: include_str!("../migrations/scan-0001.sql"),
     },
+    Migration {
+        component: "heads",
+        version: 1,
+        sql: include_str!("../migrations/heads-0001.sql"),
+    },
 ];
 
-/// Opens `catalog.db`, creating it if it is not there.
+/// Opens `catalog.db`, creating it if it is not there: for a home that is being made.
 pub fn open(path: &Path) -> Result<Db, DbError> {
     Db::open(path, MIGRATIONS)
+}
+
+/// Opens `catalog.db`, which must be there: an empty one in its place would be a history lost in silence.
+pub fn open_existing(path: &Path) -> Result<Db, DbError> {
+    Db::open_existing(path, MIGRATIONS)
+}
+
+/// An empty catalog in `folder`, gone with its last handle: one that is being rebuilt.
+pub fn scratch(folder: &Path) -> Result<Db, DbError> {
+    Db::scratch(folder, MIGRATIONS)
+}
+
+/// Makes a rebuilt catalog the one at `path`, where none is.
+pub fn install(rebuilt: &Db, path: &Path) -> Result<(), DbError> {
+    rebuilt.save_as(path, MIGRATIONS)
+}
+
+/// Replaces all that a catalog says by what a rebuilt one does, but what is known of how peers behave.
+pub fn replace(catalog: &Db, rebuilt: &Db) -> Result<(), DbError> {
+    catalog.replace_by(rebuilt, &|table| !table.starts_with("care_"))
 }

@@ -10,6 +10,7 @@ pub mod scan;
 
 pub mod prepare;
 
+pub mod heads;
 pub mod recover;
 pub mod restore;
 pub mod view;

@@ -11,6 +11,7 @@ use ed25519_dalek::SigningKey;
 use proto::head::HeadError;
 use proto::keys::{AccountKeys, DeviceCert};
 use proto::section::SectionError;
+use proto::share_store::StoreError;
 use tokio::runtime::Handle;
 use upload_queue::db::{Db, DbError};
 use upload_queue::queue::Queue;
@@ -56,6 +57,8 @@ pub struct Writer {
     pub peers: upload_queue::peers::PeerSet,
     /// The runtime that the uploader lives in; stages are plain threads and block on it.
     pub runtime: Handle,
+    /// What the owner set, as TOML, to be published with the next root; `None`: what the last one says stays.
+    pub settings: Option<String>,
     /// Limits.
     pub limits: PrepareLimits,
 }
@@ -90,6 +93,8 @@ pub struct WriteSummary {
     pub undelivered: DrainReport,
     /// Peers that have the newest head.
     pub heads: usize,
+    /// Names of the peers that did not take it, with what they said.
+    pub heads_refused: Vec<(String, StoreError)>,
 }
 
 /// The write side failed as a whole.
@@ -120,7 +125,7 @@ pub enum WriteError {
     #[error("The backup cannot be published: {0}")]
     Head(#[from] HeadError),
     /// A version of the catalog that does not fit together.
-    #[error("The catalog does not know {what}; run `gridbackup recover` with a fresh catalog")]
+    #[error("The catalog does not know {what}; move catalog.db away and run `gridbackup recover`")]
     Missing {
         /// What is missing.
         what: String,

@@ -1,36 +1,63 @@
-//! From the phrase and some peers back to a catalog: the newest valid head, its root, all logs and indexes.
+//! From the keys and some peers back to a catalog: of each device the newest head that can be read, its root, all logs and indexes.
+//!
+//! The device with the newest snapshot comes first, and the catalog goes on from its head; what only others have is merged into
+//! it. A head that cannot be read is gone round, and named.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
-use proto::id::{DeviceId, PackId};
+use proto::id::{DeviceId, HeadHash, PackId};
 use proto::keys::AccountKeys;
-use proto::root::{Root, RootRef, SectionRef};
+use proto::root::Root;
 use rusqlite::Transaction;
-use upload_queue::packs::{KnownPack, PackRow, Purpose};
-use upload_queue::peers::Peer;
+use upload_queue::db::DbError;
+use upload_queue::packs;
 
-use crate::catalog::content::{self, Published};
-use crate::catalog::tree::{self, Replay};
+use crate::catalog::content::live;
+use crate::catalog::{self, heads as known_heads, tree};
+use crate::heads::{OpenHead, look};
 use crate::restore::fetch::FetchStats;
-use crate::restore::sections::records;
 use crate::restore::{Reader, RestoreError};
 
 mod heads;
+mod merge;
+mod rebuild;
 mod replay;
 
-/// Shares that a peer lists at a time.
-const LIST_PAGE: u32 = 4096;
-/// Runs of sections fetched ahead, and how many sections a run has at most: each is up to 1 MiB of records.
-const RUNS_AHEAD: usize = 4;
-const RUN_SECTIONS_MAX: usize = 4;
+use heads::{Heads, Line};
+use rebuild::{Rebuild, list, write_to};
+
+/// How long a peer may take to say which heads it has. Chosen: far longer than any that answers at all.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What to recover.
+#[derive(Clone, Debug, Default)]
+pub struct Aim {
+    /// Go back to what was made before this time, nanoseconds since 1970, as far as peers keep older heads.
+    pub before_ns: Option<i64>,
+    /// The device that goes on from here: the numbers of its heads do, too.
+    pub own: Option<DeviceId>,
+    /// Heads that are known without asking, encoded: the newest one of the home that is recovered.
+    pub known: Vec<Vec<u8>>,
+    /// What to do when the newest head of the device itself cannot be read.
+    pub own_unreadable: Unreadable,
+}
+
+/// What to do about a head that cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Unreadable {
+    /// Take the newest that can, and say which could not.
+    #[default]
+    GoRound,
+    /// Nothing: what it leads to is still wanted.
+    Fail,
+}
 
 /// What recovery found.
 #[derive(Clone, Debug)]
 pub struct Recovered {
-    /// The device whose head was taken.
+    /// The device whose head the catalog goes on from.
     pub device: DeviceId,
     /// Its name.
     pub device_name: String,
@@ -42,10 +69,42 @@ pub struct Recovered {
     pub forgotten: u64,
     /// Files in the newest.
     pub files: u64,
+    /// All devices that made any of the snapshots, that with the newest first.
+    pub devices: Vec<RecoveredDevice>,
+    /// Heads that are newer than what was recovered and could not be read.
+    pub unread: Vec<UnreadHead>,
+    /// What the owner had set, as TOML, if the head says it.
+    pub settings: Option<String>,
     /// Peers that answered, and of those the ones that served an older head (rollback) or a fork, with what was wrong.
     pub peers_answered: usize,
     /// Peers whose answer was not believed.
     pub peers_bad: Vec<(String, String)>,
+}
+
+/// A device and what came back of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveredDevice {
+    /// Its name.
+    pub name: String,
+    /// Its snapshots, without those that were forgotten.
+    pub snapshots: u64,
+    /// When its newest was made, nanoseconds since 1970.
+    pub newest_ns: i64,
+    /// Files in its newest.
+    pub files: u64,
+}
+
+/// A head that peers have and that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadHead {
+    /// The name of its device.
+    pub device_name: String,
+    /// Its number.
+    pub seq: u64,
+    /// When its newest snapshot was made, nanoseconds since 1970.
+    pub made_ns: Option<i64>,
+    /// Why not.
+    pub reason: String,
 }
 
 /// Recovery failed.
@@ -57,209 +116,295 @@ pub enum RecoverError {
         /// Peers that answered.
         answered: usize,
     },
-    /// The catalog already is that of a device which backs up: it has jobs and snapshots that are nowhere else.
-    #[error("This device has published backups already; recover into a new home")]
-    InUse,
     /// Reading failed.
     #[error(transparent)]
     Read(#[from] RestoreError),
 }
 
-/// Rebuilds the empty catalog of `reader` from its peers. Repeatable: run again after a crash or when more peers are up;
-/// what an earlier run left is cleared first. If it is dropped, nothing counts as recovered.
-///
-/// With `before_ns` (since 1970) the newest snapshot made before it is gone back to, as far as peers keep older heads.
+impl From<DbError> for RecoverError {
+    fn from(error: DbError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+/// Rebuilds the catalog of `reader`, which is one that is lost with nothing, from its peers. Repeatable: run again after a
+/// crash or when more peers are up; what an earlier run left is cleared first. If it is dropped, nothing counts as recovered.
 pub async fn recover(
     reader: &Reader,
     keys: &AccountKeys,
-    before_ns: Option<i64>,
+    aim: &Aim,
     progress: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<Recovered, RecoverError> {
-    let known = write_to(reader, |tx| Ok(content::published(tx)?)).await?;
-    if known.is_some_and(|published| published.seq > 0) {
-        return Err(RecoverError::InUse);
-    }
     let peers = reader.peers.all();
     progress("Asking peers for the newest backup");
-    let heads = match before_ns {
-        None => heads::ask(&peers, keys).await,
-        Some(before_ns) => heads::ask_before(&peers, keys, before_ns).await,
-    };
-    let Some((head, body)) = heads.newest else {
+    let looked = look(&peers, keys, PATIENCE).await;
+    let known: Vec<OpenHead> = aim
+        .known
+        .iter()
+        .filter_map(|head| OpenHead::open(head, keys).ok())
+        .collect();
+    let Heads {
+        mut lines,
+        peers_answered,
+        mut peers_bad,
+    } = heads::sort(&looked, &known);
+    let own_heads = heads_of(&lines, aim.own);
+    if let Some(before_ns) = aim.before_ns {
+        let old = heads::ask_old(&peers, keys).await;
+        lines = heads::before(lines, old, before_ns);
+        peers_bad.clear();
+    }
+    if lines.is_empty() {
         return Err(RecoverError::NoHead {
-            answered: heads.peers_answered,
+            answered: peers_answered,
         });
-    };
-    let stats = Mutex::new(FetchStats::default());
-    let roots = roots(reader, body.root.as_ref(), &stats).await?;
+    }
     progress("Asking peers which shares they hold");
     let listed = futures::future::join_all(peers.iter().map(list)).await;
-    write_to(reader, replay::clear).await?;
-
-    let device = head.device();
-    let sections = roots.iter().map(|root| root.root.sections.len()).sum::<usize>();
-    let (mut replay, mut done) = (Replay::new(device), 0);
-    for found in &roots {
-        let (packs, holders) = (found.packs(), listed.clone());
-        let rows = write_to(reader, move |tx| replay::add_metadata_packs(tx, &packs, &holders)).await?;
-        replay = replay_sections(reader, &found.root, &rows, replay, &stats, &mut |count| {
-            done += count;
-            progress(&format!(
-                "Reading the backup log and index: {done} of {sections} sections"
-            ));
-        })
-        .await?;
-    }
-    let root = roots
-        .into_iter()
-        .next_back()
-        .map(|found| found.root)
-        .unwrap_or_default();
-    let adopted = Published {
-        seq: 0,
-        hash: [0; 32],
-        head: Vec::new(),
-        body,
-        root,
+    let stats = Mutex::new(FetchStats::default());
+    let mut following = Following {
+        reader,
+        keys,
+        aim,
+        listed: &listed,
+        stats: &stats,
+        progress,
+        old: None,
+        unread: Vec::new(),
+        aside: Vec::new(),
     };
-    write_to(reader, move |tx| replay::finish(tx, device, adopted, &listed)).await?;
-    let (snapshots, forgotten) = write_to(reader, |tx| Ok((tree::kept(tx)?, tree::forgotten(tx)?))).await?;
-    let mut peers_bad = heads.peers_bad;
+    let (first, settings) = following.follow(lines).await?;
+    let (unread, aside) = (following.unread, following.aside);
+    // Who goes back to a time wants nothing of what came later.
+    let aside = if aim.before_ns.is_some() { Vec::new() } else { aside };
+    write_to(reader, move |tx| conclude(tx, &own_heads, &aside)).await?;
     let served = stats.into_inner().expect("no panic while the counts are locked");
     peers_bad.extend(served.peers_bad);
+    let devices = write_to(reader, |tx| Ok(devices(tx)?)).await?;
+    let forgotten = write_to(reader, |tx| Ok(tree::forgotten(tx)?)).await?;
     Ok(Recovered {
-        device,
-        device_name: head.cert.name.clone(),
-        head: head.seq,
-        snapshots: snapshots.len() as u64,
+        device: first.head.device(),
+        device_name: first.head.cert.name.clone(),
+        head: first.head.seq,
+        snapshots: devices.iter().map(|device| device.snapshots).sum(),
         forgotten: forgotten.len() as u64,
-        files: snapshots.last().map_or(0, |snapshot| snapshot.record.files),
-        peers_answered: heads.peers_answered,
+        files: devices.first().map_or(0, |device| device.files),
+        devices,
+        unread,
+        settings,
+        peers_answered,
         peers_bad,
     })
 }
 
-/// A root and where it lies.
-struct FoundRoot {
-    at: RootRef,
-    root: Root,
+fn heads_of(lines: &[Line], own: Option<DeviceId>) -> Vec<OpenHead> {
+    let heads = lines.iter().flat_map(|line| &line.candidates);
+    heads.filter(|open| Some(open.head.device()) == own).cloned().collect()
 }
 
-impl FoundRoot {
-    /// The packs its sections name, then the one it lies in.
-    fn packs(&self) -> Vec<proto::cap_index::PackRecord> {
-        let own = std::iter::once(&self.at.pack);
-        self.root.packs.iter().chain(own).cloned().collect()
+/// Ends the recovery, when all is in the catalog: what the device has signed is known, but for the heads that were set aside.
+fn conclude(tx: &Transaction<'_>, own_heads: &[OpenHead], aside: &[OpenHead]) -> Result<(), RestoreError> {
+    for open in aside {
+        known_heads::set_aside(tx, open.hash, &open.head.encode())?;
     }
+    for open in own_heads {
+        known_heads::raise_floor(tx, open.head.seq)?;
+        if !aside.contains(open) {
+            known_heads::take(tx, open.head.device(), open.hash)?;
+        }
+    }
+    replay::conclude(tx)
 }
 
-/// The chain of roots, oldest first.
-async fn roots(
-    reader: &Reader,
-    newest: Option<&RootRef>,
-    stats: &Mutex<FetchStats>,
-) -> Result<Vec<FoundRoot>, RestoreError> {
-    let mut roots = Vec::new();
-    let mut seen: HashSet<(PackId, u32)> = HashSet::new();
-    let mut next = newest.cloned();
-    while let Some(at) = next {
-        let manifest = replay::manifest(&at.pack)?;
-        if !seen.insert((manifest.pack, at.offset)) {
-            return Err(damaged_root("its chain of older roots is a circle"));
+/// Lines on their way into a catalog.
+struct Following<'a> {
+    reader: &'a Reader,
+    keys: &'a AccountKeys,
+    aim: &'a Aim,
+    listed: &'a [replay::Listed],
+    stats: &'a Mutex<FetchStats>,
+    progress: &'a (dyn Fn(&str) + Send + Sync),
+    /// Heads that peers replaced, once they were asked for.
+    old: Option<Vec<OpenHead>>,
+    unread: Vec<UnreadHead>,
+    /// The same, as they are.
+    aside: Vec<OpenHead>,
+}
+
+impl Following<'_> {
+    /// Rebuilds the catalog from the first line that can be read and merges the others; the head it goes on from, and what was
+    /// set.
+    async fn follow(&mut self, lines: Vec<Line>) -> Result<(OpenHead, Option<String>), RecoverError> {
+        let mut first: Option<(OpenHead, Option<String>)> = None;
+        let mut failed = None;
+        for line in lines {
+            let Some(found) = &mut first else {
+                match self.newest_readable(self.reader, line).await? {
+                    Ok((open, root)) => first = Some((open, root.settings)),
+                    Err(error) => failed = failed.or(Some(error)),
+                }
+                continue;
+            };
+            let taken = write_to(self.reader, |tx| Ok(known_heads::taken(tx)?)).await?;
+            if line.candidates.first().is_some_and(|open| taken.contains(&open.hash)) {
+                continue;
+            }
+            let settings = self.merge(line).await?;
+            found.1 = found.1.take().or(settings);
         }
-        // Nothing says who holds it: everyone is asked.
-        let pack = KnownPack {
-            row: PackRow(0),
-            holders: vec![None; manifest.shares.len()],
-            manifest,
-            record: at.pack.clone(),
-            purpose: Purpose::Metadata,
+        first.ok_or_else(|| failed.map_or(RecoverError::NoHead { answered: 0 }, RecoverError::Read))
+    }
+
+    /// Takes in the backups of a line that only it has. What cannot be read, or not be merged, is named.
+    async fn merge(&mut self, line: Line) -> Result<Option<String>, RecoverError> {
+        let scratch = self.reader.db.scratch_beside(catalog::MIGRATIONS)?;
+        let other = Reader {
+            db: scratch.clone(),
+            ..self.reader.clone()
         };
-        let key = reader.unwrap(&at.pack)?;
-        let encoded = reader.read_pack(&pack, &key, &[(at.offset, at.len)], stats).await?;
-        let root = records::<Root>(&encoded[0])?
-            .pop()
-            .ok_or_else(|| damaged_root("its section is empty"))?;
-        next = root.older.clone();
-        roots.push(FoundRoot { at, root });
-    }
-    roots.reverse();
-    Ok(roots)
-}
-
-/// All shares that a peer holds for us. A peer that does not answer holds nothing that is known yet: its shares are found
-/// by asking when they are needed.
-async fn list(peer: &Peer) -> replay::Listed {
-    let mut shares = Vec::new();
-    loop {
-        match peer.store.list(shares.last().copied(), LIST_PAGE).await {
-            Ok(page)
-                if page
-                    .first()
-                    .is_some_and(|first| shares.last().is_none_or(|last| first > last)) =>
-            {
-                shares.extend(page);
+        let Ok((open, root)) = self.newest_readable(&other, line).await? else {
+            return Ok(None);
+        };
+        let listed = self.listed.to_vec();
+        let merged = write_to(self.reader, move |tx| merge::merge(tx, &scratch, &listed)).await;
+        match merged {
+            Ok(()) => Ok(root.settings),
+            Err(error) if is_about_the_head(&error) => {
+                self.set_aside(open, &error);
+                Ok(None)
             }
-            Ok(_) => break,
-            Err(error) => {
-                tracing::warn!("{} did not list its shares: {error}", peer.name);
-                break;
-            }
+            Err(error) => Err(error.into()),
         }
     }
-    (peer.key.clone(), shares)
-}
 
-/// Fetches a root's sections, several packs ahead, and replays them in order.
-async fn replay_sections(
-    reader: &Reader,
-    root: &Root,
-    rows: &[PackRow],
-    mut replay: Replay,
-    stats: &Mutex<FetchStats>,
-    done: &mut (dyn FnMut(usize) + Send),
-) -> Result<Replay, RestoreError> {
-    let mut runs: Vec<(PackRow, Vec<SectionRef>)> = Vec::new();
-    for section in &root.sections {
-        let row = rows[replay::pack_of(root, section)?];
-        match runs.last_mut() {
-            Some((last, run)) if *last == row && run.len() < RUN_SECTIONS_MAX => run.push(*section),
-            _ => runs.push((row, vec![*section])),
+    fn set_aside(&mut self, open: OpenHead, error: &RestoreError) {
+        self.unread.push(unread(&open, error));
+        self.aside.push(open);
+    }
+
+    /// Rebuilds the catalog of `into` from the newest head of a line that can be read; if there is none, why the first cannot.
+    async fn newest_readable(
+        &mut self,
+        into: &Reader,
+        line: Line,
+    ) -> Result<Result<(OpenHead, Root), RestoreError>, RecoverError> {
+        let rebuild = Rebuild {
+            reader: into,
+            listed: self.listed,
+            stats: self.stats,
+            progress: self.progress,
+        };
+        let (mut failed, mut tried) = (None, Vec::<HeadHash>::new());
+        let mut candidates = line.candidates;
+        let mut has_asked = self.aim.before_ns.is_some();
+        loop {
+            for open in std::mem::take(&mut candidates) {
+                tried.push(open.hash);
+                match rebuild.rebuild(&open).await {
+                    Ok(root) => return Ok(Ok((open, root))),
+                    Err(error) if is_about_the_head(&error) => {
+                        let is_own = Some(line.device) == self.aim.own;
+                        if is_own && self.aim.own_unreadable == Unreadable::Fail {
+                            return Err(error.into());
+                        }
+                        let seq = open.head.seq;
+                        self.set_aside(open, &error);
+                        failed = failed.or(Some((seq, error)));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let Some((newest, error)) = failed.take() else {
+                return Err(RecoverError::NoHead { answered: 0 });
+            };
+            if has_asked {
+                return Ok(Err(error));
+            }
+            has_asked = true;
+            (self.progress)("The newest backup cannot be read: asking peers for older ones");
+            if self.old.is_none() {
+                self.old = Some(heads::ask_old(&self.reader.peers.all(), self.keys).await);
+            }
+            candidates = heads::older(self.old.as_deref().unwrap_or_default(), line.device, newest, &tried);
+            if candidates.is_empty() {
+                return Ok(Err(error));
+            }
+            failed = Some((newest, error));
         }
     }
-    let mut fetched = futures::stream::iter(runs)
-        .map(|(row, run)| async move {
-            let ranges: Vec<(u32, u32)> = run.iter().map(|section| (section.offset, section.len)).collect();
-            let encoded: Vec<Bytes> = reader.read_row(row, &ranges, stats).await?;
-            Ok::<_, RestoreError>((row, run, encoded))
-        })
-        .buffered(RUNS_AHEAD);
-    while let Some((row, run, encoded)) = fetched.try_next().await? {
-        let count = run.len();
-        replay = write_to(reader, move |tx| {
-            for (section, encoded) in run.iter().zip(&encoded) {
-                replay::section(tx, &mut replay, row, section, encoded)?;
-            }
-            Ok(replay)
-        })
-        .await?;
-        done(count);
-    }
-    Ok(replay)
 }
 
-/// Runs `work` in one write transaction, off the runtime's threads.
-async fn write_to<T: Send + 'static>(
-    reader: &Reader,
-    work: impl FnOnce(&Transaction<'_>) -> Result<T, RestoreError> + Send + 'static,
-) -> Result<T, RestoreError> {
-    let db = reader.db.clone();
-    tokio::task::spawn_blocking(move || db.write(work)).await?
+/// Whether another head may still be readable.
+fn is_about_the_head(error: &RestoreError) -> bool {
+    matches!(error, RestoreError::TooFewShares { .. } | RestoreError::Damaged { .. })
 }
 
-fn damaged_root(reason: &str) -> RestoreError {
-    RestoreError::Damaged {
-        what: "A root".to_owned(),
-        reason: reason.to_owned(),
+fn unread(open: &OpenHead, error: &RestoreError) -> UnreadHead {
+    UnreadHead {
+        device_name: open.head.cert.name.clone(),
+        seq: open.head.seq,
+        made_ns: open.made_ns(),
+        reason: error.to_string(),
     }
+}
+
+fn devices(conn: &rusqlite::Connection) -> Result<Vec<RecoveredDevice>, DbError> {
+    let names = known_heads::names(conn)?;
+    let mut devices: BTreeMap<DeviceId, RecoveredDevice> = BTreeMap::new();
+    for snapshot in tree::by_time(tree::kept(conn)?) {
+        let device = devices.entry(snapshot.device).or_insert_with(|| RecoveredDevice {
+            name: names
+                .get(&snapshot.device)
+                .cloned()
+                .unwrap_or_else(|| snapshot.device.short()),
+            snapshots: 0,
+            newest_ns: 0,
+            files: 0,
+        });
+        device.snapshots += 1;
+        (device.newest_ns, device.files) = (snapshot.record.time_ns, snapshot.record.files);
+    }
+    let mut devices: Vec<RecoveredDevice> = devices.into_values().collect();
+    devices.sort_by_key(|device| std::cmp::Reverse(device.newest_ns));
+    Ok(devices)
+}
+
+/// Whether what a head leads to can be read now.
+pub async fn is_readable(reader: &Reader, head: &OpenHead) -> bool {
+    let stats = Mutex::new(FetchStats::default());
+    let rebuild = Rebuild {
+        reader,
+        listed: &[],
+        stats: &stats,
+        progress: &|_| {},
+    };
+    rebuild.is_readable(head).await
+}
+
+/// The data packs that a head's kept snapshots want: what another device must not give up. Reads all of its metadata into a catalog
+/// that is gone afterwards.
+pub async fn wanted_by(reader: &Reader, head: &OpenHead) -> Result<BTreeSet<PackId>, RestoreError> {
+    let listed = futures::future::join_all(reader.peers.all().iter().map(list)).await;
+    let other = Reader {
+        db: reader.db.scratch_beside(catalog::MIGRATIONS)?,
+        ..reader.clone()
+    };
+    let stats = Mutex::new(FetchStats::default());
+    let rebuild = Rebuild {
+        reader: &other,
+        listed: &listed,
+        stats: &stats,
+        progress: &|_| {},
+    };
+    rebuild.rebuild(head).await?;
+    write_to(&other, |tx| {
+        let kept: Vec<u64> = tree::kept(tx)?.iter().map(|snapshot| snapshot.record.seq).collect();
+        let wanted = live::wanted(tx, &kept)?;
+        let mut ids = BTreeSet::new();
+        for row in wanted.live {
+            ids.extend(packs::get(tx, row)?.map(|pack| pack.manifest.pack));
+        }
+        Ok(ids)
+    })
+    .await
 }

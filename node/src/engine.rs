@@ -2,6 +2,7 @@
 //!
 //! One engine owns a home's state; several requests may run at once, but only one backup or restore.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
 use backup::scan::Emptied;
@@ -37,6 +38,7 @@ mod dump;
 mod failures;
 mod find;
 mod friends;
+mod heads;
 mod help;
 mod keeping;
 mod listen;
@@ -53,6 +55,7 @@ mod repair;
 mod restore;
 mod retention;
 mod run;
+mod settings;
 mod snapshots;
 mod stats;
 mod status;
@@ -104,6 +107,8 @@ struct Inner {
     buckets: buckets::Buckets,
     net: OnceCell<NetHandle>,
     uploader: OnceCell<Uploader>,
+    /// This process has compared its catalog with the heads that peers hold.
+    heads_met: AtomicBool,
     bandwidth: Bandwidth,
     /// Held by the backup or restore that runs: the two would fight for memory and bandwidth, two backups for the queue.
     busy: Mutex<()>,
@@ -113,9 +118,24 @@ struct Inner {
 }
 
 impl Engine {
-    /// Opens a locked home.
+    /// Opens a locked home. One without a catalog is refused, since an empty one would make its history disappear.
     pub async fn open(home: Home, mode: Mode) -> Result<Self, Failure> {
-        let db = backup::catalog::open(&home.paths.catalog())?;
+        Db::sweep_scratch(home.paths.state_dir())?;
+        let db = backup::catalog::open_existing(&home.paths.catalog())?;
+        Self::open_with(home, mode, db).await
+    }
+
+    /// Opens a locked home to recover its catalog, which may be missing.
+    pub async fn open_to_recover(home: Home, mode: Mode) -> Result<Self, Failure> {
+        if home.paths.catalog().exists() {
+            return Self::open(home, mode).await;
+        }
+        Db::sweep_scratch(home.paths.state_dir())?;
+        let db = backup::catalog::scratch(home.paths.state_dir())?;
+        Self::open_with(home, mode, db).await
+    }
+
+    async fn open_with(home: Home, mode: Mode, db: Db) -> Result<Self, Failure> {
         let weights = home.config.priority.clone().unwrap_or_default();
         let queue = Queue::open(db.clone(), weights)?;
         let inner = Inner {
@@ -128,6 +148,7 @@ impl Engine {
             buckets: buckets::Buckets::default(),
             net: OnceCell::new(),
             uploader: OnceCell::new(),
+            heads_met: AtomicBool::new(false),
             bandwidth: Bandwidth::default(),
             busy: Mutex::new(()),
             caring: Mutex::default(),
@@ -195,7 +216,7 @@ impl Engine {
             Request::Forget(options) => self.forget(options, &sink).await,
             Request::Prune { dry_run } => self.prune(dry_run, &sink).await,
             Request::Undelete { snapshots } => self.undelete(&snapshots, &sink).await,
-            Request::Recover { via, before } => self.recover(&via, before, &sink).await,
+            Request::Recover { via, before, tolerate } => self.recover(&via, before, tolerate, &sink).await,
             Request::Check { read_percent } => self.check(read_percent, &sink).await,
             Request::Repair { once } => self.repair(once, &sink).await,
             Request::Invite { name, expires_secs } => self.invite(name, expires_secs, &sink).await,

@@ -19,7 +19,7 @@ mod identity;
 mod lock;
 mod own;
 
-pub use identity::{DEVICE_NAME_BYTES_MAX, Identity, fill_random, peer_id, secret, write_private};
+pub use identity::{DEVICE_NAME_BYTES_MAX, Identity, fill_random, left_cert, peer_id, secret, write_private};
 pub use lock::{HomeLock, busy};
 pub use own::{check_deletion, own_folders};
 
@@ -173,6 +173,24 @@ impl HomePaths {
     /// Is there an account here?
     pub fn has_account(&self) -> bool {
         self.account_key().exists()
+    }
+
+    /// Was this home at work once, whether or not its account's key is still there? What a making that was cut off leaves behind
+    /// is not counted.
+    pub fn was_used(&self) -> bool {
+        let has_backups = |db: upload_queue::db::Db| {
+            db.read(|conn| {
+                let published = backup::catalog::content::published(conn)?.is_some();
+                Ok::<_, upload_queue::db::DbError>(published || backup::catalog::tree::latest(conn)?.is_some())
+            })
+        };
+        let catalog = self.catalog();
+        let is_filled = catalog.exists()
+            && !matches!(
+                backup::catalog::open_existing(&catalog).and_then(has_backups),
+                Ok(false)
+            );
+        is_filled || self.roster().exists()
     }
 
     /// Makes the folders, for this user only.

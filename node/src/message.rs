@@ -18,7 +18,8 @@ pub use path::PathName;
 pub use removal::{Removal, RemovalKind, RemovalState};
 pub use summary::{
     CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
-    RecoverSummary, RepairSummary, RestoreSummary, RunSummary, SimulateSummary, Summary, UndeleteSummary,
+    RecoverSummary, RecoveredDeviceSummary, RepairSummary, RestoreSummary, RunSummary, SimulateSummary, Summary,
+    UndeleteSummary, UnreadSummary,
 };
 
 use crate::failure::Failure;

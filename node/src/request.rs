@@ -197,6 +197,9 @@ pub enum Request {
         /// Go back to the newest snapshot made before; none: to the newest of all.
         #[serde(default)]
         before: Option<Timestamp>,
+        /// Friends that may vanish for good without loss; none: as it was set.
+        #[serde(default)]
+        tolerate: Option<u16>,
     },
     /// A setting, or all of them.
     ConfigGet {
@@ -246,7 +249,7 @@ pub struct PeerAdd {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SnapshotFilter {
-    /// Only those of this device, by the beginning of its id.
+    /// Only those of this device, by its name or the beginning of its id.
     pub device: Option<String>,
     /// Only those that cover this path.
     pub path: Option<PathName>,

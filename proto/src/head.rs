@@ -20,9 +20,9 @@ pub const HEAD_BYTES: usize = 4096;
 pub struct Head {
     /// The device's certificate: who signs, and for whom.
     pub cert: DeviceCert,
-    /// Counts up by one with each head of the device.
+    /// Greater than that of any head of the device before.
     pub seq: u64,
-    /// BLAKE3 of the encoded head before this one; zero for the first.
+    /// BLAKE3 of the encoded head before this one, as far as its signer knows it; else zero.
     pub previous: [u8; 32],
     /// The sealed, padded body.
     pub sealed: Vec<u8>,

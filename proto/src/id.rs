@@ -90,6 +90,10 @@ byte_id!(
     ChunkId, 16
 );
 byte_id!(
+    /// A head: the BLAKE3 hash of its encoding.
+    HeadHash, 32
+);
+byte_id!(
     /// A snapshot: 128 bits, derived from device, sequence number and time.
     SnapshotId, 16
 );

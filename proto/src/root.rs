@@ -4,6 +4,7 @@
 //! this one points to.
 
 use crate::cap_index::PackRecord;
+use crate::id::{DeviceId, HeadHash};
 use crate::log_record::SnapshotRecord;
 use crate::record::{self, Record};
 use crate::section::{self, SECTION_HEADER_BYTES, SectionError, SectionKind};
@@ -18,6 +19,14 @@ pub const ROOT_BYTES_TURN: usize = MIB;
 
 /// Longest tag, in bytes. Chosen: a short sentence.
 pub const TAG_BYTES_MAX: usize = 128;
+/// Longest settings, in bytes of TOML. Chosen: more than anyone writes, and a root stays small.
+pub const SETTINGS_BYTES_MAX: usize = 16 * 1024;
+/// Most devices of an account that one root names.
+pub const TAKEN_DEVICES_MAX: usize = 256;
+/// Most heads of one device that are named as taken over.
+pub const TAKEN_HEADS_MAX: usize = 64;
+/// Longest name of a device, in bytes (keys.md).
+pub const DEVICE_NAME_BYTES_MAX: usize = 64;
 /// Most different tags. Chosen: far more than anyone has names for, and a root stays small.
 pub const TAGS_MAX: usize = 1024;
 
@@ -46,6 +55,29 @@ pub struct Root {
     /// Snapshots that no policy forgets; as `forgotten`.
     #[n(6)]
     pub pinned: Option<Vec<SnapshotRange>>,
+    /// Other devices whose backups are in this root or an older one: ascending by id, and `None` rather than empty.
+    #[n(7)]
+    pub devices: Option<Vec<TakenDevice>>,
+    /// What the owner set, as TOML, so that it comes back with the backups; at most `SETTINGS_BYTES_MAX`.
+    #[n(8)]
+    pub settings: Option<String>,
+}
+
+/// A device whose backups another one has taken over.
+#[derive(Clone, PartialEq, Eq, Debug, minicbor::Encode, minicbor::Decode)]
+pub struct TakenDevice {
+    /// Which.
+    #[n(0)]
+    pub device: DeviceId,
+    /// Its name: 1 to `DEVICE_NAME_BYTES_MAX` bytes.
+    #[n(1)]
+    pub name: String,
+    /// The snapshots that it made; as `Root::forgotten`, and may be empty.
+    #[n(2)]
+    pub snapshots: Vec<SnapshotRange>,
+    /// BLAKE3 of its encoded heads that were taken over, newest last.
+    #[n(3)]
+    pub heads: Vec<HeadHash>,
 }
 
 /// Snapshots that have a tag.
@@ -160,6 +192,14 @@ impl Record for Root {
         let mut ranges = self.forgotten.iter().chain(&self.pinned);
         ranges.try_for_each(|ranges| check_ranges(ranges))?;
         self.tags.iter().try_for_each(|tags| check_tags(tags))?;
+        self.devices.iter().try_for_each(|devices| check_devices(devices))?;
+        if self
+            .settings
+            .as_ref()
+            .is_some_and(|text| text.len() > SETTINGS_BYTES_MAX)
+        {
+            return Err("its settings are too long".to_owned());
+        }
         self.older.iter().try_for_each(RootRef::check)
     }
 }
@@ -195,6 +235,23 @@ pub fn check_tag(tag: &str) -> Result<(), String> {
         "`{}` is no tag: 1 to {TAG_BYTES_MAX} bytes without control characters are",
         tag.escape_debug()
     ))
+}
+
+fn check_devices(devices: &[TakenDevice]) -> Result<(), String> {
+    let count_fits = (1..=TAKEN_DEVICES_MAX).contains(&devices.len());
+    if !count_fits || !devices.is_sorted_by(|a, b| a.device < b.device) {
+        return Err("devices are not in order, or too many".to_owned());
+    }
+    devices.iter().try_for_each(|taken| {
+        let name_fits = (1..=DEVICE_NAME_BYTES_MAX).contains(&taken.name.len());
+        if !name_fits || taken.heads.len() > TAKEN_HEADS_MAX {
+            return Err("a device has no name, or too many heads".to_owned());
+        }
+        match taken.snapshots.is_empty() {
+            true => Ok(()),
+            false => check_ranges(&taken.snapshots),
+        }
+    })
 }
 
 fn check_tags(tags: &[TaggedSnapshots]) -> Result<(), String> {
@@ -266,6 +323,43 @@ mod tests {
         assert_eq!(record::to_cbor(&marked()), golden);
         assert_eq!(record::first_from_cbor(golden), Ok((marked(), golden.len())));
         assert_eq!(marked().check(), Ok(()));
+    }
+
+    fn taken() -> Root {
+        let taken = TakenDevice {
+            device: DeviceId([7; 32]),
+            name: "laptop".to_owned(),
+            snapshots: vec![SnapshotRange { first: 1, last: 3 }],
+            heads: vec![HeadHash([8; 32])],
+        };
+        Root {
+            devices: Some(vec![taken]),
+            settings: Some("tolerate = 1\n".to_owned()),
+            ..Root::default()
+        }
+    }
+
+    #[test]
+    fn a_root_with_devices_and_settings_is_frozen() {
+        let golden = include_bytes!("../golden/root/v1-devices.bin");
+        assert_eq!(record::to_cbor(&taken()), golden);
+        assert_eq!(record::first_from_cbor(golden), Ok((taken(), golden.len())));
+        assert_eq!(taken().check(), Ok(()));
+    }
+
+    #[test]
+    fn devices_and_settings_have_limits() {
+        let mut nameless = taken();
+        nameless.devices.as_mut().unwrap()[0].name.clear();
+        let mut twice = taken();
+        twice.devices.as_mut().unwrap().extend(taken().devices.unwrap());
+        let mut endless = taken();
+        endless.settings = Some("x".repeat(SETTINGS_BYTES_MAX + 1));
+        let mut none = taken();
+        none.devices = Some(Vec::new());
+        for wrong in [nameless, twice, endless, none] {
+            assert!(wrong.check().is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

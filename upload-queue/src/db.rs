@@ -14,7 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, ffi};
 
-use crate::db::file::{Scratch, create, foreign_if_corrupt, open_existing, open_reader};
+use crate::db::file::{
+    Scratch, create, foreign_if_corrupt, in_memory_folder, open_existing, open_reader, remove_with_side_files,
+    rename_durably, sweep_scratch,
+};
 
 mod checksum;
 mod file;
@@ -43,6 +46,12 @@ pub enum DbError {
         component: &'static str,
         /// The schema version found.
         version: u32,
+    },
+    /// The file that should be there is not.
+    #[error("{path} is missing")]
+    Missing {
+        /// The file.
+        path: String,
     },
     /// The file could not be created or read.
     #[error("{path} cannot be opened: {source}")]
@@ -108,8 +117,8 @@ struct Inner {
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
     path: PathBuf,
-    /// Dropped last: the folder of a database made for a test.
-    _scratch: Option<Scratch>,
+    /// Dropped last: the folder of a database that goes with its handle.
+    scratch: Option<Scratch>,
 }
 
 impl Db {
@@ -123,11 +132,70 @@ impl Db {
     /// A database for tests, gone with its last handle. It is a file in the system's temporary folder: SQLite's own
     /// in-memory databases have no WAL, so that their readers would wait for the writer.
     pub fn in_memory(migrations: &[Migration]) -> Result<Self, DbError> {
-        let scratch = Scratch::new()?;
+        Self::scratch(&in_memory_folder(), migrations)
+    }
+
+    /// An empty database in a folder of its own below `base`, gone with its last handle: for what is put together beside a
+    /// database that stays as it is meanwhile.
+    pub fn scratch(base: &Path, migrations: &[Migration]) -> Result<Self, DbError> {
+        let scratch = Scratch::new(base)?;
         let path = scratch.0.join("catalog.db");
         let db = Self::open_in(&path, migrations, Some(scratch))?;
         lock(&db.0.writer).pragma_update(None, "synchronous", "OFF")?;
         Ok(db)
+    }
+
+    /// Removes what `scratch` left behind in `base` in processes that were cut off. Only to be called by whoever alone works there.
+    pub fn sweep_scratch(base: &Path) -> Result<(), DbError> {
+        sweep_scratch(base)
+    }
+
+    /// As `scratch`, beside this one.
+    pub fn scratch_beside(&self, migrations: &[Migration]) -> Result<Self, DbError> {
+        let home = match &self.0.scratch {
+            Some(scratch) => scratch.0.parent(),
+            None => self.0.path.parent(),
+        };
+        Self::scratch(home.unwrap_or(Path::new("/")), migrations)
+    }
+
+    /// Opens `path`, which must be there, as `open` does.
+    pub fn open_existing(path: &Path, migrations: &[Migration]) -> Result<Self, DbError> {
+        match path.try_exists() {
+            Ok(true) => Self::open_in(path, migrations, None),
+            Ok(false) => Err(DbError::Missing {
+                path: path.display().to_string(),
+            }),
+            Err(source) => Err(DbError::Io {
+                path: path.display().to_string(),
+                source,
+            }),
+        }
+    }
+
+    /// Makes `path`, which is not there, a copy of this one: all of it, or nothing.
+    pub fn save_as(&self, path: &Path, migrations: &[Migration]) -> Result<(), DbError> {
+        let mut whole = path.as_os_str().to_owned();
+        whole.push(".whole");
+        let whole = PathBuf::from(whole);
+        remove_with_side_files(&whole)?;
+        let copy = Self::open(&whole, migrations)?;
+        copy.replace_by(self, &|_| true)?;
+        lock(&copy.0.writer).pragma_update(None, "journal_mode", "DELETE")?;
+        drop(copy);
+        rename_durably(&whole, path)
+    }
+
+    /// Replaces the rows of the tables to `replace` by those of `other`, which has the same schema, in one durable transaction.
+    pub fn replace_by(&self, other: &Self, replace: &dyn Fn(&str) -> bool) -> Result<(), DbError> {
+        let mut writer = lock(&self.0.writer);
+        let path = other.0.path.display().to_string();
+        writer.execute("ATTACH DATABASE ?1 AS other", [path])?;
+        set_synchronous(&writer, "FULL")?;
+        let replaced = transact(&mut writer, |tx| replace_tables(tx, replace));
+        set_synchronous(&writer, "NORMAL")?;
+        writer.execute("DETACH DATABASE other", [])?;
+        replaced
     }
 
     fn open_in(path: &Path, migrations: &[Migration], scratch: Option<Scratch>) -> Result<Self, DbError> {
@@ -140,7 +208,7 @@ impl Db {
             writer: Mutex::new(writer),
             readers: Mutex::default(),
             path: path.to_owned(),
-            _scratch: scratch,
+            scratch,
         })))
     }
 
@@ -196,6 +264,25 @@ fn transact<T, E: From<DbError>>(
     let value = work(&tx)?;
     tx.commit().map_err(DbError::from)?;
     Ok(value)
+}
+
+/// Tables of which every database keeps its own rows.
+const OWN_TABLES: &str = "'schema', 'sqlite_sequence'";
+
+fn replace_tables(tx: &Transaction<'_>, replace: &dyn Fn(&str) -> bool) -> Result<(), DbError> {
+    let tables = {
+        let mut query = tx.prepare(&format!(
+            "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT IN ({OWN_TABLES})"
+        ))?;
+        let names = query.query_map([], |row| row.get::<_, String>(0))?;
+        names.collect::<Result<Vec<_>, _>>()?
+    };
+    for table in tables.iter().filter(|table| replace(table)) {
+        tx.execute_batch(&format!(
+            "DELETE FROM main.\"{table}\"; INSERT INTO main.\"{table}\" SELECT * FROM other.\"{table}\";"
+        ))?;
+    }
+    Ok(())
 }
 
 fn set_synchronous(conn: &Connection, level: &str) -> Result<(), DbError> {

@@ -163,6 +163,16 @@ pub fn for_each_chunk(conn: &Connection, visit: &mut dyn FnMut(ChunkPlace)) -> R
     Ok(())
 }
 
+/// The same of the further places that a catalog knows while it is rebuilt.
+pub(crate) fn for_each_twin(conn: &Connection, visit: &mut dyn FnMut(ChunkPlace)) -> Result<(), DbError> {
+    let mut query = conn.prepare_cached("SELECT id, place, lens FROM chunk_twin")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        visit(chunk_place(ChunkId(row.get(0)?), row.get(1)?, row.get(2)?));
+    }
+    Ok(())
+}
+
 /// All chunks of a pack, by offset. Reads the whole chunk table: for repair and checks, not for every day.
 pub fn chunks_of(conn: &Connection, pack: PackRow) -> Result<Vec<ChunkSlot>, DbError> {
     let mut query = conn.prepare_cached("SELECT id, place, lens FROM chunk WHERE place >> ?2 = ?1 ORDER BY place")?;
@@ -223,6 +233,13 @@ pub fn add_section(tx: &Transaction<'_>, place: &SectionPlace) -> Result<Section
 pub fn section(conn: &Connection, row: SectionRow) -> Result<Option<SectionPlace>, DbError> {
     let mut query = conn.prepare_cached("SELECT pack, offset, len, kind FROM section WHERE id = ?1")?;
     Ok(query.query_row([row.0], section_place).optional()?)
+}
+
+/// All sections, in the order in which they are replayed.
+pub(crate) fn sections(conn: &Connection) -> Result<Vec<(SectionRow, SectionPlace)>, DbError> {
+    let mut query = conn.prepare_cached("SELECT pack, offset, len, kind, id FROM section ORDER BY id")?;
+    let sections = query.query_map([], |row| Ok((SectionRow(row.get(4)?), section_place(row)?)))?;
+    Ok(sections.collect::<Result<_, _>>()?)
 }
 
 fn section_place(row: &Row<'_>) -> rusqlite::Result<SectionPlace> {

@@ -28,13 +28,13 @@ pub use left_out::left_out;
 pub use log::{AmendmentMark, amendment_mark, log, published, published_until, unpublished};
 pub use marks::{Marks, mark, marks, pin, set_tags, unpin};
 pub use replay::Replay;
-pub use snapshots::{find_snapshot, fit_roots, is_of_earlier_date, latest, snapshot, snapshot_id, snapshots};
+pub use snapshots::{by_time, find_snapshot, fit_roots, is_of_earlier_date, latest, snapshot, snapshot_id, snapshots};
 pub use walk::{Visit, children, covers, entry, newest, walk};
 
 pub(crate) use amend::note as note_amendment;
 pub(crate) use forget::replay_forgotten;
 pub(crate) use left_out::set_left_out;
-pub(crate) use marks::replay_marks;
+pub(crate) use marks::{ranges, replay_marks};
 pub(crate) use replay::close_below;
 pub(crate) use snapshots::insert as insert_snapshot;
 pub(crate) use walk::{Scope, scope};

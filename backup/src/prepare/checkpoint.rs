@@ -16,6 +16,7 @@ use upload_queue::db::DbError;
 use upload_queue::packs::{self, PackRow};
 
 use crate::catalog::content::{self, Published, publish};
+use crate::catalog::heads;
 use crate::catalog::tree::rows::join;
 use crate::catalog::tree::{self, Snapshot};
 
@@ -78,13 +79,15 @@ impl Run<'_> {
             .map(|previous| previous.root.clone())
             .unwrap_or_default();
         changes += u64::from(db.read(|conn| tree::mark(conn, &mut marked))?);
+        changes += u64::from(db.read(|conn| heads::tell(conn, self.writer.cert.device, &mut marked))?);
+        if self.writer.settings.is_some() && previous.is_some() {
+            changes += u64::from(marked.settings != self.writer.settings);
+        }
+        let settings = self.writer.settings.clone().or_else(|| marked.settings.take());
         let is_cut = logs.is_cut;
         let newest = match logs.new.last().filter(|_| is_cut) {
             Some(last) => Some(last.clone()),
-            None => db
-                .read(|conn| self.own_snapshots(conn))?
-                .pop()
-                .map(|snapshot| snapshot.record),
+            None => db.read(|conn| self.newest_snapshot(conn))?,
         };
         match previous {
             _ if changes == 0 && logs.new.is_empty() => Ok(false),
@@ -105,7 +108,8 @@ impl Run<'_> {
                 let mut root = next_root(previous.as_ref(), !logs.new.is_empty());
                 root.snapshots.extend(logs.new);
                 root.forgotten = forgotten;
-                (root.tags, root.pinned) = (marked.tags, marked.pinned);
+                (root.tags, root.pinned, root.devices) = (marked.tags, marked.pinned, marked.devices);
+                root.settings = settings;
                 outbox.publish(root, |root, root_ref| {
                     self.writer.sign(previous.as_ref(), root, Some(root_ref), newest)
                 })?;
@@ -114,10 +118,16 @@ impl Run<'_> {
         }
     }
 
-    fn own_snapshots(&self, conn: &Connection) -> Result<Vec<Snapshot>, DbError> {
+    /// The snapshot that a head tells of: one that this device just made, which no root may list, or else the newest of all.
+    fn newest_snapshot(&self, conn: &Connection) -> Result<Option<SnapshotRecord>, DbError> {
         let mut snapshots = tree::snapshots(conn)?;
-        snapshots.retain(|snapshot| snapshot.device == self.writer.cert.device);
-        Ok(snapshots)
+        if snapshots
+            .last()
+            .is_some_and(|last| last.device != self.writer.cert.device)
+        {
+            snapshots = tree::by_time(snapshots);
+        }
+        Ok(snapshots.pop().map(|snapshot| snapshot.record))
     }
 
     /// Pushes the logs of snapshots that have something to publish, and the bare records of those that did not change
@@ -132,7 +142,7 @@ impl Run<'_> {
             .and_then(|previous| previous.root.snapshots.last())
             .map_or(0, |last| last.seq);
         let unpublished: BTreeSet<u64> = tree::unpublished(conn)?.into_iter().collect();
-        let snapshots = self.own_snapshots(conn)?;
+        let snapshots = tree::snapshots(conn)?;
         let known: HashSet<u64> = snapshots.iter().map(|snapshot| snapshot.record.seq).collect();
         let mut logs = Logs {
             new: Vec::new(),
@@ -302,7 +312,9 @@ impl Writer {
         // A head that was recovered from another device's begins no chain of this one.
         let own = previous
             .filter(|previous| Head::decode(&previous.head).is_ok_and(|head| head.device() == self.cert.device));
-        let (seq, hash) = own.map_or((1, [0; 32]), |own| (own.seq + 1, own.hash));
+        let (seq, hash) = own.map_or((0, [0; 32]), |own| (own.seq, own.hash));
+        // No number is signed twice, not even one that a lost catalog of this device gave out.
+        let seq = seq.max(self.db.read(heads::floor)?) + 1;
         let snapshot = snapshot.map(|mut record| {
             if record_bytes(&record) > HEAD_SNAPSHOT_BYTES_MAX {
                 record.roots.clear();

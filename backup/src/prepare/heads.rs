@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use upload_queue::peers::Peer;
+use proto::head::Head;
+use proto::share_store::StoreError;
+use upload_queue::peers::{Peer, PeerKey};
 
 use crate::catalog::content::{self, publish};
 
@@ -23,8 +25,10 @@ const PUT_PAUSE: Duration = Duration::from_millis(400);
 
 impl Run<'_> {
     /// Puts the newest head on the peers that do not have it, if all that it names can be read. It counts as published
-    /// once it survives the loss of `tolerate` friends. Nothing is wrong when it does not get so far now: the head is
-    /// recorded, and the next checkpoint or run goes on.
+    /// once it survives the loss of `tolerate` friends, and everything that only it names does, too. Until then it goes only to
+    /// those who hold a share of all that: the others keep the head before, which may be better kept, so that one of the two
+    /// can be read whoever is lost. Nothing is wrong when it does not get so far now: the head is recorded, and the next
+    /// checkpoint or run goes on.
     pub fn put_newest_head(&self) -> Result<(), WriteError> {
         let db = &self.writer.db;
         let Some(published) = db.read(content::published)? else {
@@ -38,34 +42,45 @@ impl Run<'_> {
             .into_iter()
             .partition(|peer| holders.contains(&peer.key));
         let was_acknowledged = db.read(publish::is_acknowledged)?;
-        if missing.is_empty() && was_acknowledged || !self.is_readable()? {
+        if missing.is_empty() && was_acknowledged {
             return Ok(());
+        }
+        let kept = self.kept()?;
+        match &kept {
+            Kept::AsAsked => {}
+            Kept::By(peers) => missing.retain(|peer| peers.contains(&peer.key)),
+            Kept::Unreadable => return Ok(()),
         }
         if !was_acknowledged {
             // A power cut must not forget a head that a peer has: another one with its number would be a fork.
             db.write_durable(publish::offer)?;
         }
         let head = Bytes::from(published.head);
+        let is_own = Head::decode(&head).is_ok_and(|head| head.device() == self.writer.cert.device);
+        let mut refused = Vec::new();
         for attempt in 0..PUT_TRIES {
             if attempt > 0 {
                 std::thread::sleep(PUT_PAUSE);
             }
-            let (took, refused) = self.put(&head, missing);
+            let took = self.put(&head, std::mem::take(&mut missing), &mut refused);
             db.write(|tx| {
                 took.iter()
                     .try_for_each(|peer| publish::add_holder(tx, &peer.key, &published.hash))
             })?;
             holding.extend(took);
-            missing = refused;
-            if missing.is_empty() || survives(&holding, self.writer.uploader.tolerate()) {
+            missing = refused.iter().map(|(peer, _)| Peer::clone(peer)).collect();
+            if missing.is_empty() || survives(&holding, self.writer.uploader.tolerate()) || attempt + 1 == PUT_TRIES {
                 break;
             }
+            refused.clear();
         }
-        for peer in &missing {
-            tracing::warn!(peer = peer.name, "The peer did not take the new head");
+        for (peer, error) in refused.iter().filter(|_| is_own) {
+            tracing::warn!(peer = peer.name, "The peer did not take the new head: {error}");
         }
+        // Another device's, from which this catalog was recovered: that device may have gone on.
+        self.heads_refused(refused.into_iter().filter(|_| is_own));
         self.head_put(holding.len());
-        if survives(&holding, self.writer.uploader.tolerate()) {
+        if survives(&holding, self.writer.uploader.tolerate()) && kept == Kept::AsAsked {
             db.write(publish::acknowledge)?;
             (self.events)(WriteEvent::Published {
                 seq: published.seq,
@@ -75,31 +90,33 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Offers a head to peers; those that took it, and those that did not.
-    fn put(&self, head: &Bytes, peers: Vec<Peer>) -> (Vec<Peer>, Vec<Peer>) {
+    /// Offers a head to peers; returns those that took it, and adds those that did not, with the reason.
+    fn put(&self, head: &Bytes, peers: Vec<Peer>, refused: &mut Vec<(Peer, StoreError)>) -> Vec<Peer> {
         let puts = peers.iter().map(|peer| {
             let put = peer.store.put_head(head.clone());
             async { tokio::time::timeout(PUT_TIMEOUT, put).await }
         });
         let answers = self.writer.runtime.block_on(async { join_all(puts).await });
-        let (mut took, mut refused) = (Vec::new(), Vec::new());
+        let mut took = Vec::new();
         for (peer, answer) in peers.into_iter().zip(answers) {
-            let reason = match answer {
+            let error = match answer {
                 Ok(Ok(())) => {
                     took.push(peer);
                     continue;
                 }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "it did not answer in time".to_owned(),
+                Ok(Err(error)) => error,
+                Err(_) => StoreError::Unreachable {
+                    reason: "it did not answer in time".to_owned(),
+                },
             };
             tracing::info!(
                 peer = peer.name,
-                reason,
+                %error,
                 "The peer did not take the new head; it is offered again"
             );
-            refused.push(peer);
+            refused.push((peer, error));
         }
-        (took, refused)
+        took
     }
 
     /// Waits until the packs that only the newest head names are safe, or nothing more can be done for them now.
@@ -110,18 +127,39 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn is_readable(&self) -> Result<bool, WriteError> {
+    /// How well the packs are kept that no head names which counts as published.
+    fn kept(&self) -> Result<Kept, WriteError> {
         let packs = self.writer.db.read(publish::unacknowledged_packs)?;
+        let tolerate = usize::from(self.writer.uploader.tolerate());
         self.writer.db.read(|conn| {
+            let (mut by, mut as_asked) = (None::<HashSet<PeerKey>>, true);
             for row in &packs {
                 let pack = known_pack(conn, *row)?;
-                if pack.held() < usize::from(pack.manifest.shape.k) {
-                    return Ok(false);
+                let needed = usize::from(pack.manifest.shape.k);
+                if pack.held() < needed {
+                    return Ok(Kept::Unreadable);
                 }
+                as_asked &= pack.held() >= needed + tolerate;
+                let holders: HashSet<PeerKey> = pack.holders.into_iter().flatten().collect();
+                by = Some(match by {
+                    Some(by) => by.intersection(&holders).cloned().collect(),
+                    None => holders,
+                });
             }
-            Ok(true)
+            Ok(by.filter(|_| !as_asked).map_or(Kept::AsAsked, Kept::By))
         })
     }
+}
+
+/// How well what a head leads to is kept.
+#[derive(PartialEq, Eq, Debug)]
+enum Kept {
+    /// It survives as many losses as the policy asks for.
+    AsAsked,
+    /// It can be read, and these have a share of all of it.
+    By(HashSet<PeerKey>),
+    /// It cannot be read.
+    Unreadable,
 }
 
 /// Whether what these peers have is still there when `tolerate` friends are lost.

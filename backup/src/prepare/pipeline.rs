@@ -2,7 +2,7 @@
 //!
 //! Preparers read, cut and compress; a bounded channel takes full packs to the sealers, which seal, code and deliver them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use proto::id::VersionId;
+use proto::share_store::StoreError;
 use proto::size::MIB;
 use upload_queue::job::Job;
+use upload_queue::peers::{Peer, PeerKey};
 use upload_queue::queue::BatchLimits;
 use upload_queue::uploader::{DrainReport, UploadError};
 
@@ -62,6 +64,7 @@ struct Tally {
     packs: AtomicU64,
     heads: AtomicUsize,
     gone: AtomicU64,
+    heads_refused: Mutex<BTreeMap<PeerKey, (String, StoreError)>>,
     failed: Mutex<Vec<(PathBuf, String)>>,
 }
 
@@ -325,6 +328,12 @@ impl<'a> Run<'a> {
         self.tally.gone.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// These peers did not take the newest head, for these reasons.
+    pub fn heads_refused(&self, refused: impl Iterator<Item = (Peer, StoreError)>) {
+        let mut all = self.tally.heads_refused.lock().unwrap_or_else(PoisonError::into_inner);
+        *all = refused.map(|(peer, error)| (peer.key, (peer.name, error))).collect();
+    }
+
     /// A file could not be read, or not recorded as it is.
     pub fn failed(&self, path: PathBuf, reason: String) {
         (self.events)(WriteEvent::FileFailed {
@@ -347,6 +356,13 @@ impl<'a> Run<'a> {
             gone: self.tally.gone.into_inner(),
             undelivered,
             heads: self.tally.heads.into_inner(),
+            heads_refused: self
+                .tally
+                .heads_refused
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner)
+                .into_values()
+                .collect(),
         }
     }
 }

@@ -24,11 +24,12 @@ use super::*;
 use crate::catalog::content::{self, Place};
 use crate::catalog::{MIGRATIONS, tree};
 use crate::exclude::Rules;
-use crate::recover::recover;
+use crate::recover::{Aim, recover};
 use crate::restore::Reader;
 use crate::scan::{ScanOptions, ScanSummary, scan};
 
 mod forgetting;
+mod heads;
 mod limits;
 mod repacking;
 
@@ -99,6 +100,7 @@ impl Bench {
             cert: DeviceCert::sign(&self.keys.signing, self.device_id(), power::ALL, "laptop", 1),
             peers: self.peers.clone(),
             runtime: self.runtime.handle().clone(),
+            settings: None,
             limits: PrepareLimits {
                 bytes_in_flight_max: 64 * MIB,
                 threads: 2,
@@ -236,7 +238,7 @@ fn everything_is_protected_and_comes_back_with_the_keys_alone() {
     let fresh = Db::in_memory(MIGRATIONS).unwrap();
     let recovered = bench
         .runtime
-        .block_on(recover(&bench.reader(&fresh), &bench.keys, None, &|_| {}))
+        .block_on(recover(&bench.reader(&fresh), &bench.keys, &Aim::default(), &|_| {}))
         .unwrap();
     assert_eq!((recovered.head, recovered.files), (1, 5));
     for (name, content) in &files {
@@ -256,7 +258,7 @@ fn what_comes_later_is_recovered_too() {
     let fresh = Db::in_memory(MIGRATIONS).unwrap();
     bench
         .runtime
-        .block_on(recover(&bench.reader(&fresh), &bench.keys, None, &|_| {}))
+        .block_on(recover(&bench.reader(&fresh), &bench.keys, &Aim::default(), &|_| {}))
         .unwrap();
     let seqs = |db: &Db| -> Vec<u64> {
         db.read(tree::snapshots)

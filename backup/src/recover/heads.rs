@@ -1,149 +1,176 @@
-//! The heads that peers hold: which one to believe, and who served an older or another one.
+//! The heads that peers hold, as lines to be followed: of each device the newest first, and who served an older or another one.
 
 use std::collections::BTreeMap;
 
-use proto::head::{Head, HeadBody};
-use proto::id::DeviceId;
-use proto::keys::{AccountKeys, power};
+use proto::head::Head;
+use proto::id::{DeviceId, HeadHash};
+use proto::keys::AccountKeys;
 use upload_queue::peers::Peer;
+
+use crate::heads::{Looked, OpenHead};
 
 /// What the peers' heads amount to.
 pub(super) struct Heads {
-    /// The head to recover from; `None` if no peer has a valid one.
-    pub(super) newest: Option<(Head, HeadBody)>,
+    /// The lines, that with the newest snapshot first. Their order decides which one the catalog goes on from.
+    pub(super) lines: Vec<Line>,
     pub(super) peers_answered: usize,
     /// Names of peers whose answer was not believed or is not the newest, with what was wrong.
     pub(super) peers_bad: Vec<(String, String)>,
 }
 
-/// Asks every peer at once for all heads that it has, replaced ones too, and takes the one with the newest snapshot made
-/// before `before_ns`: the way round a head that a thief has published.
-pub(super) async fn ask_before(peers: &[Peer], keys: &AccountKeys, before_ns: i64) -> Heads {
-    let account = keys.account_id();
-    let answers = peers.iter().map(|peer| async move {
-        let (newest, old) = (peer.store.heads(account).await, peer.store.old_heads(account).await);
-        (peer.name.clone(), newest, old)
-    });
-    let (mut peers_answered, mut candidates) = (0, Vec::new());
-    for (name, newest, old) in futures::future::join_all(answers).await {
-        peers_answered += usize::from(newest.is_ok());
-        for heads in [newest, old] {
-            match heads {
-                Ok(heads) => candidates.extend(heads),
-                Err(error) => tracing::warn!("{name} was asked for older backups: {error}"),
-            }
-        }
-    }
-    candidates.sort_unstable();
-    candidates.dedup();
-    Heads {
-        newest: newest_before(&candidates, keys, before_ns),
-        peers_answered,
-        peers_bad: Vec::new(),
-    }
+/// Heads of one device, of which the first that can be read counts: the newest first.
+pub(super) struct Line {
+    pub(super) device: DeviceId,
+    pub(super) candidates: Vec<OpenHead>,
 }
 
-fn newest_before<B: AsRef<[u8]>>(heads: &[B], keys: &AccountKeys, before_ns: i64) -> Option<(Head, HeadBody)> {
-    let valid = heads.iter().filter_map(|head| valid(head.as_ref(), keys).ok());
-    let opened = valid.filter_map(|head| Some((head.open(&keys.read).ok()?, head)));
-    let made_ns = |body: &HeadBody| body.snapshot.as_ref().map(|snapshot| snapshot.time_ns);
-    let before = opened.filter(|(body, _)| made_ns(body).is_some_and(|made| made < before_ns));
-    let newest = before.max_by_key(|(body, head)| (made_ns(body), head.seq));
-    newest.map(|(body, head)| (head, body))
-}
-
-/// Asks every peer at once.
-pub(super) async fn ask(peers: &[Peer], keys: &AccountKeys) -> Heads {
+/// Heads that peers replaced, as far back as they keep them, newest first.
+pub(super) async fn ask_old(peers: &[Peer], keys: &AccountKeys) -> Vec<OpenHead> {
     let account = keys.account_id();
     let answers = peers
         .iter()
-        .map(|peer| async move { (peer.name.clone(), peer.store.heads(account).await) });
-    let mut answered = Vec::new();
+        .map(|peer| async move { (peer.name.clone(), peer.store.old_heads(account).await) });
+    let mut old = Vec::new();
     for (name, answer) in futures::future::join_all(answers).await {
         match answer {
-            Ok(heads) => answered.push((name, heads)),
-            Err(error) => tracing::warn!("{name} was asked for the newest backup: {error}"),
+            Ok(heads) => old.extend(heads.iter().filter_map(|head| OpenHead::open(head, keys).ok())),
+            Err(error) => tracing::warn!("{name} was asked for older backups: {error}"),
         }
     }
-    choose(&answered, keys)
+    old
 }
 
-/// Takes the head with the highest number of each device, and of those the one with the newest snapshot.
-fn choose<B: AsRef<[u8]>>(answered: &[(String, Vec<B>)], keys: &AccountKeys) -> Heads {
+/// Sorts what peers answered. `known` are heads that are known without them.
+pub(super) fn sort(looked: &[Looked], known: &[OpenHead]) -> Heads {
     let mut peers_bad = Vec::new();
-    let mut served: Vec<(&str, Head)> = Vec::new();
-    for (name, heads) in answered {
-        for encoded in heads {
-            match valid(encoded.as_ref(), keys) {
-                Ok(head) => served.push((name, head)),
-                Err(reason) => peers_bad.push((name.clone(), reason)),
+    let mut served: BTreeMap<DeviceId, Vec<OpenHead>> = BTreeMap::new();
+    for answered in looked {
+        match &answered.heads {
+            Ok(heads) => {
+                let wrong = heads.iter().filter_map(|head| head.as_ref().err());
+                peers_bad.extend(wrong.map(|reason| (answered.name.clone(), reason.clone())));
             }
+            Err(error) => tracing::warn!("{} was asked for the newest backup: {error}", answered.name),
+        }
+        for open in answered.sound() {
+            served.entry(open.head.device()).or_default().push(open.clone());
         }
     }
-    let mut newest: BTreeMap<DeviceId, (Head, HeadBody)> = BTreeMap::new();
-    for (name, head) in &served {
-        if newest.get(&head.device()).is_some_and(|(best, _)| best.seq >= head.seq) {
-            continue;
-        }
-        match head.open(&keys.read) {
-            Ok(body) => {
-                newest.insert(head.device(), (head.clone(), body));
-            }
-            Err(error) => peers_bad.push((
-                (*name).to_owned(),
-                format!("Its head {} is not valid: {error}", head.seq),
-            )),
-        }
-    }
-    for (name, head) in &served {
-        let Some((best, _)) = newest.get(&head.device()) else {
-            continue;
-        };
-        if head.seq < best.seq {
-            let text = format!(
-                "Its newest head is {}, others have {}: it was away, or went back",
-                head.seq, best.seq
-            );
-            peers_bad.push(((*name).to_owned(), text));
-        } else if head != best {
-            let text = format!("It has another head {} than others: two writers, or forged", head.seq);
-            peers_bad.push(((*name).to_owned(), text));
-        }
+    let mut lines: Vec<Line> = served.into_values().flat_map(lines_of).collect();
+    for answered in looked {
+        peers_bad.extend(answered.sound().filter_map(|open| {
+            let best = lines.iter().find(|line| line.device == open.head.device())?;
+            Some((
+                answered.name.clone(),
+                what_is_wrong(&open.head, &best.candidates.first()?.head)?,
+            ))
+        }));
     }
     // Of two that know the same newest snapshot, the one of the newer device: it went on from the other.
-    let newest = newest.into_values().max_by_key(|(head, body)| {
-        let made_ns = body.snapshot.as_ref().map(|snapshot| snapshot.time_ns);
-        (made_ns, head.cert.issued_secs)
+    lines.sort_by_key(|line| {
+        let newest = line.candidates.first();
+        std::cmp::Reverse(newest.map(|open| (open.made_ns(), open.head.cert.issued_secs)))
     });
+    let is_served = |open: &&OpenHead| !lines.iter().any(|line| line.candidates.contains(open));
+    let unserved: Vec<Line> = known.iter().filter(is_served).map(line_of_one).collect();
+    lines.extend(unserved);
     Heads {
-        newest,
-        peers_answered: answered.len(),
+        lines,
+        peers_answered: looked.iter().filter(|looked| looked.heads.is_ok()).count(),
         peers_bad,
     }
 }
 
-fn valid(encoded: &[u8], keys: &AccountKeys) -> Result<Head, String> {
-    let head = Head::decode(encoded).map_err(|error| format!("Its head is not valid: {error}"))?;
-    if head.account() != keys.account_id() {
-        return Err("Its head belongs to another account".to_owned());
+/// One line, and one for each further head with the number of the newest: two writers have signed it.
+fn lines_of(mut heads: Vec<OpenHead>) -> Vec<Line> {
+    let newest_first = |open: &OpenHead| std::cmp::Reverse((open.head.seq, open.made_ns(), open.hash));
+    heads.sort_by_key(newest_first);
+    heads.dedup_by_key(|open| open.hash);
+    let Some(newest) = heads.first().map(|open| open.head.seq) else {
+        return Vec::new();
+    };
+    let is_fork = |number: usize, open: &OpenHead| number > 0 && open.head.seq == newest;
+    let forks: Vec<Line> = heads
+        .iter()
+        .enumerate()
+        .filter(|(number, open)| is_fork(*number, open))
+        .map(|(_, open)| line_of_one(open))
+        .collect();
+    let candidates = heads
+        .into_iter()
+        .enumerate()
+        .filter(|(number, open)| !is_fork(*number, open));
+    let candidates: Vec<OpenHead> = candidates.map(|(_, open)| open).collect();
+    let main = candidates
+        .first()
+        .map(|open| open.head.device())
+        .map(|device| Line { device, candidates });
+    main.into_iter().chain(forks).collect()
+}
+
+fn line_of_one(open: &OpenHead) -> Line {
+    Line {
+        device: open.head.device(),
+        candidates: vec![open.clone()],
     }
-    if head.cert.powers & power::PUT == 0 {
-        return Err("Its head is signed by a device that may not write".to_owned());
+}
+
+fn what_is_wrong(head: &Head, best: &Head) -> Option<String> {
+    if head.seq < best.seq {
+        return Some(format!(
+            "Its newest head is {}, others have {}: it was away, or went back",
+            head.seq, best.seq
+        ));
     }
-    Ok(head)
+    (head != best).then(|| format!("It has another head {} than others: two writers, or forged", head.seq))
+}
+
+/// Of lines, and of the heads that peers replaced, only what was made before `before_ns`: the way round a head that a thief
+/// has published.
+pub(super) fn before(lines: Vec<Line>, old: Vec<OpenHead>, before_ns: i64) -> Vec<Line> {
+    let mut all: BTreeMap<DeviceId, Vec<OpenHead>> = BTreeMap::new();
+    for open in lines.into_iter().flat_map(|line| line.candidates).chain(old) {
+        if open.made_ns().is_some_and(|made_ns| made_ns < before_ns) {
+            all.entry(open.head.device()).or_default().push(open);
+        }
+    }
+    let mut lines: Vec<Line> = all
+        .into_iter()
+        .map(|(device, mut candidates)| {
+            candidates.sort_by_key(|open| std::cmp::Reverse((open.made_ns(), open.head.seq)));
+            candidates.dedup_by_key(|open| open.hash);
+            Line { device, candidates }
+        })
+        .collect();
+    lines.sort_by_key(|line| std::cmp::Reverse(line.candidates.first().map(|open| (open.made_ns(), open.head.seq))));
+    lines
+}
+
+/// The candidates of `device` among `old` that are older than `than`, newest first.
+pub(super) fn older(old: &[OpenHead], device: DeviceId, than: u64, tried: &[HeadHash]) -> Vec<OpenHead> {
+    let mut older: Vec<OpenHead> = old
+        .iter()
+        .filter(|open| open.head.device() == device && open.head.seq <= than && !tried.contains(&open.hash))
+        .cloned()
+        .collect();
+    older.sort_by_key(|open| std::cmp::Reverse(open.head.seq));
+    older.dedup_by_key(|open| open.hash);
+    older
 }
 
 #[cfg(test)]
 mod tests {
     use ed25519_dalek::SigningKey;
+    use proto::head::HeadBody;
     use proto::id::SnapshotId;
-    use proto::keys::DeviceCert;
+    use proto::keys::{DeviceCert, power};
     use proto::log_record::SnapshotRecord;
     use proto::phrase::Seed;
+    use upload_queue::peers::PeerKey;
 
     use super::*;
 
-    fn head(keys: &AccountKeys, device: u8, seq: u64, made_ns: Option<i64>) -> Vec<u8> {
+    fn head(keys: &AccountKeys, device: u8, seq: u64, made_ns: Option<i64>) -> OpenHead {
         let key = SigningKey::from_bytes(&[device; 32]);
         let id = DeviceId(key.verifying_key().to_bytes());
         let cert = DeviceCert::sign(&keys.signing, id, power::ALL, "device", device.into());
@@ -157,21 +184,33 @@ mod tests {
             bytes: 0,
         });
         let body = HeadBody { root: None, snapshot };
-        Head::sign(&key, &cert, seq, [0; 32], &body, &keys.put, [9; 32])
-            .unwrap()
-            .encode()
+        let head = Head::sign(&key, &cert, seq, [0; 32], &body, &keys.put, [9; 32]).unwrap();
+        OpenHead::open(&head.encode(), keys).unwrap()
+    }
+
+    fn looked(name: &str, heads: Vec<OpenHead>) -> Looked {
+        Looked {
+            peer: PeerKey(name.to_owned()),
+            name: name.to_owned(),
+            domain: name.to_owned(),
+            heads: Ok(heads.into_iter().map(Ok).collect()),
+        }
+    }
+
+    fn numbers(lines: &[Line]) -> Vec<Vec<u64>> {
+        let numbers = lines
+            .iter()
+            .map(|line| line.candidates.iter().map(|open| open.head.seq).collect());
+        numbers.collect()
     }
 
     #[test]
     fn a_head_that_a_thief_published_is_gone_round() {
         let keys = AccountKeys::from_seed(&Seed([1; 32]));
-        let heads = [
-            head(&keys, 1, 7, Some(1_000)),
-            head(&keys, 1, 6, Some(900)),
-            head(&keys, 1, 9, None),
-        ];
-        let seq = |before_ns| newest_before(&heads, &keys, before_ns).map(|(head, _)| head.seq);
-        assert_eq!([seq(2_000), seq(1_000), seq(900)], [Some(7), Some(6), None]);
+        let lines = || sort(&[looked("peer", vec![head(&keys, 1, 9, None)])], &[]).lines;
+        let old = || vec![head(&keys, 1, 7, Some(1_000)), head(&keys, 1, 6, Some(900))];
+        let seqs = |before_ns| numbers(&before(lines(), old(), before_ns)).concat();
+        assert_eq!([seqs(2_000), seqs(1_000), seqs(900)], [vec![7, 6], vec![6], vec![]]);
     }
 
     #[test]
@@ -179,8 +218,28 @@ mod tests {
         let keys = AccountKeys::from_seed(&Seed([1; 32]));
         for devices in [[1, 2], [2, 1]] {
             let heads = devices.map(|device| head(&keys, device, 1, Some(1_000))).to_vec();
-            let newest = choose(&[("peer".to_owned(), heads)], &keys).newest;
-            assert_eq!(newest.map(|(head, _)| head.cert.issued_secs), Some(2));
+            let lines = sort(&[looked("peer", heads)], &[]).lines;
+            assert_eq!(lines[0].candidates[0].head.cert.issued_secs, 2);
+            assert_eq!(lines.len(), 2, "the other device is not forgotten");
         }
+    }
+
+    #[test]
+    fn every_head_of_a_device_is_a_candidate_and_each_fork_a_line_of_its_own() {
+        let keys = AccountKeys::from_seed(&Seed([1; 32]));
+        let (fork, newest) = (head(&keys, 1, 7, Some(800)), head(&keys, 1, 7, Some(900)));
+        let heads = [
+            looked("a", vec![newest.clone()]),
+            looked("b", vec![head(&keys, 1, 5, Some(500))]),
+            looked("c", vec![fork.clone()]),
+            looked("d", vec![newest.clone()]),
+        ];
+        let own = head(&keys, 1, 6, Some(600));
+        let sorted = sort(&heads, &[own, newest.clone()]);
+        assert_eq!(numbers(&sorted.lines), [vec![7, 5], vec![7], vec![6]]);
+        assert_eq!(sorted.lines[0].candidates[0], newest);
+        assert_eq!(sorted.lines[1].candidates[0], fork);
+        let bad: Vec<&str> = sorted.peers_bad.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(bad, ["b", "c"]);
     }
 }

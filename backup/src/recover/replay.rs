@@ -1,7 +1,8 @@
 //! Filling the catalog again: packs, then log and index sections in the order in which they were published.
 
 use proto::cap_index::{Cap, Extent, IndexRecord, PackRecord};
-use proto::id::{DeviceId, ShareId, VersionId};
+use proto::id::{DeviceId, HeadHash, ShareId, VersionId};
+use proto::keys::DeviceCert;
 use proto::log_record::{LogRecord, SnapshotRecord};
 use proto::manifest::Manifest;
 use proto::root::{Root, SectionRef};
@@ -12,6 +13,7 @@ use upload_queue::packs::{self, PackRow, Purpose};
 use upload_queue::peers::PeerKey;
 
 use crate::catalog::content::{self, Place, Published, SectionPlace, SectionRow, live};
+use crate::catalog::heads;
 use crate::catalog::tree::{self, Replay};
 use crate::restore::RestoreError;
 use crate::restore::sections::records;
@@ -21,8 +23,9 @@ const CLEAR: &str = "
     DELETE FROM published; DELETE FROM section; DELETE FROM content; DELETE FROM unlisted_pack; DELETE FROM chunk;
     DELETE FROM alias; DELETE FROM amendment; DELETE FROM change; DELETE FROM entry; DELETE FROM snapshot;
     DELETE FROM directory WHERE id > 1; DELETE FROM share; DELETE FROM pack; DELETE FROM forgotten;
-    DELETE FROM chunk_twin; DELETE FROM dead_pack; DELETE FROM tag; DELETE FROM pinned;
-    DELETE FROM lacking; DELETE FROM mount_point;
+    DELETE FROM chunk_twin; DELETE FROM dead_pack; DELETE FROM tag; DELETE FROM pinned; DELETE FROM moving_pack;
+    DELETE FROM lacking; DELETE FROM mount_point; DELETE FROM head_peer; DELETE FROM device; DELETE FROM taken_head;
+    DELETE FROM unread_head; DELETE FROM version_counter; DELETE FROM snapshot_left_out; DELETE FROM left_out;
 ";
 
 /// Shares that one peer listed.
@@ -127,21 +130,30 @@ fn add_extents(
     Ok(())
 }
 
-/// Ends the recovery: snapshots without a log of their own, what was forgotten, and what the next head builds on.
-pub(super) fn finish(
+/// Takes a head over whose sections were replayed: snapshots without a log of their own, what was forgotten, and what the next
+/// head builds on.
+pub(super) fn adopt(
     tx: &Transaction<'_>,
-    device: DeviceId,
-    adopted: Published,
+    cert: &DeviceCert,
+    adopted: &Published,
     listed: &[Listed],
 ) -> Result<(), RestoreError> {
     record_held(tx, listed)?;
     let unchanged = adopted.root.snapshots.iter().chain(&adopted.body.snapshot);
     for record in unchanged.filter(|record| record.parent.is_some()) {
-        add_snapshot(tx, device, record)?;
+        add_snapshot(tx, cert.device, record)?;
     }
     tree::replay_marks(tx, &adopted.root)?;
     tree::replay_forgotten(tx, adopted.root.forgotten.as_deref().unwrap_or_default())?;
-    content::set_published(tx, &adopted)?;
+    heads::replay(tx, &adopted.root)?;
+    heads::name(tx, cert.device, &cert.name)?;
+    heads::take(tx, cert.device, HeadHash(adopted.hash))?;
+    content::set_published(tx, adopted)?;
+    Ok(())
+}
+
+/// Ends the recovery, when all is in the catalog.
+pub(super) fn conclude(tx: &Transaction<'_>) -> Result<(), RestoreError> {
     content::choose_twins(tx)?;
     tree::mark_complete(tx)?;
     let kept: Vec<u64> = tree::kept(tx)?.iter().map(|snapshot| snapshot.record.seq).collect();

@@ -404,7 +404,8 @@ impl Reader {
             .read(|conn| packs::get(conn, row))?
             .ok_or_else(|| RestoreError::Damaged {
                 what: "The catalog".to_owned(),
-                reason: "it names a pack that it does not know; run `gridbackup recover`".to_owned(),
+                reason: "it names a pack that it does not know; move catalog.db away and run `gridbackup recover`"
+                    .to_owned(),
             })?;
         let key = self.unwrap(&pack.record)?;
         self.read_pack(&pack, &key, ranges, stats).await

@@ -24,7 +24,7 @@ use upload_queue::peers::{Peer, PeerKey, Reach};
 
 use super::*;
 use crate::catalog::{MIGRATIONS, tree};
-use crate::recover::{RecoverError, Recovered, recover};
+use crate::recover::{Aim, RecoverError, Recovered, recover};
 
 mod again;
 mod export;
@@ -146,7 +146,8 @@ impl Grid {
     }
 
     fn recover(&self, reader: &Reader) -> Result<Recovered, RecoverError> {
-        self.runtime.block_on(recover(reader, &self.keys, None, &|_| {}))
+        self.runtime
+            .block_on(recover(reader, &self.keys, &Aim::default(), &|_| {}))
     }
 
     fn recovered(&self) -> Reader {

@@ -523,6 +523,7 @@ pub(super) mod tests {
             Request::Recover {
                 via: vec!["dir:/mnt".into()],
                 before: Some(jiff::Timestamp::UNIX_EPOCH),
+                tolerate: Some(3),
             },
             Request::Mount(Mount {
                 at: Some(PathName(b"/mnt/\xff".to_vec())),

@@ -104,7 +104,12 @@ async fn here(
         return Ok(Exit::Done);
     }
     let home = Home::open_locked(paths.clone(), lock)?;
-    let engine = Arc::new(Engine::open(home, Mode::Command(options)).await?);
+    let mode = Mode::Command(options);
+    let engine = match request {
+        Request::Recover { .. } => Engine::open_to_recover(home, mode).await?,
+        _ => Engine::open(home, mode).await?,
+    };
+    let engine = Arc::new(engine);
     if !is_long(&request) {
         return Engine::execute(&engine, request, sink).await;
     }

@@ -1,14 +1,16 @@
 //! `init`: a new account and device.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use proto::keys::AccountKeys;
 use proto::phrase::Seed;
 
 use super::context::{Context, absolute};
+use super::recover;
 use crate::config::{ConfigFile, TOLERATE_MAX};
 use crate::failure::{Exit, Failure};
-use crate::home::{DEVICE_NAME_BYTES_MAX, HomeLock, HomePaths, Identity, fill_random, write_private};
+use crate::home::{DEVICE_NAME_BYTES_MAX, HomeLock, HomePaths, Identity, fill_random, left_cert, write_private};
 use crate::message::Initialized;
 use crate::output::Output;
 use crate::render::Renderer;
@@ -27,21 +29,18 @@ pub struct Args {
     tolerate: u16,
 }
 
-/// Makes the account and says its phrase.
+/// Makes the account and says its phrase. Cut off anywhere, it can be run again.
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let paths = &context.paths;
     refuse_existing(paths)?;
     paths.create()?;
     let _lock = HomeLock::take(paths)?;
     refuse_existing(paths)?;
-    let mut seed = Seed([0; 32]);
-    fill_random(&mut seed.0)?;
+    let seed = seed(paths, args.phrase_out.as_deref())?;
     let phrase = seed.to_phrase();
-    // The phrase is safe before the account exists: the other order could leave an account that nobody can recover.
-    if let Some(file) = &args.phrase_out {
-        write_private(file, format!("{}\n", *phrase).as_bytes())?;
-    }
-    let identity = create(paths, &seed, args.name, args.tolerate)?;
+    let identity = begin(paths, &seed, args.name, args.tolerate)?;
+    backup::catalog::open(&paths.catalog())?;
+    finish(paths, &identity, args.phrase_out.as_deref(), &phrase)?;
     let message = Initialized {
         account: identity.account.account_id().to_string(),
         device: identity.cert.device.to_string(),
@@ -59,18 +58,61 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 fn refuse_existing(paths: &HomePaths) -> Result<(), Failure> {
-    if !paths.has_account() {
-        return Ok(());
+    let home = paths.state_dir().display();
+    if paths.has_account() {
+        return Err(
+            Failure::new(Exit::Failed, format!("There is an account in {home} already"))
+                .hint("use it, or name another folder with --home DIR"),
+        );
     }
-    Err(Failure::new(
-        Exit::Failed,
-        format!("There is an account in {} already", paths.state_dir().display()),
-    )
-    .hint("use it, or name another folder with --home DIR"))
+    if paths.was_used() {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("{home} had an account, and its account.key is gone"),
+        )
+        .hint("put that file back, or take the account over here with `gridbackup recover --phrase-file FILE`"));
+    }
+    Ok(())
 }
 
-/// Writes config.toml (unless there is one) and the keys of `seed`'s account on a new device; the caller holds the lock.
-pub fn create(paths: &HomePaths, seed: &Seed, name: Option<String>, tolerate: u16) -> Result<Identity, Failure> {
+/// A new account's seed; that of one whose making was cut off after its phrase was written to `phrase_out`.
+fn seed(paths: &HomePaths, phrase_out: Option<&Path>) -> Result<Seed, Failure> {
+    if let Some(file) = phrase_out.filter(|file| file.exists()) {
+        let is_left = |seed: &Seed| {
+            let account = AccountKeys::from_seed(seed).account_id();
+            left_cert(paths).is_ok_and(|cert| cert.is_some_and(|cert| cert.account == account))
+        };
+        return recover::read_phrase(file).ok().filter(is_left).ok_or_else(|| {
+            Failure::new(
+                Exit::Failed,
+                format!("`{}` is there already and is never overwritten", file.display()),
+            )
+            .hint("name a new file with --phrase-out")
+        });
+    }
+    let mut seed = Seed([0; 32]);
+    fill_random(&mut seed.0)?;
+    Ok(seed)
+}
+
+/// Writes the phrase, then the account's key: the other order could leave an account that nobody can recover. With an error
+/// neither stays.
+fn finish(paths: &HomePaths, identity: &Identity, phrase_out: Option<&Path>, phrase: &str) -> Result<(), Failure> {
+    let Some(file) = phrase_out else {
+        return identity.finish(paths);
+    };
+    if !file.exists() {
+        write_private(file, format!("{phrase}\n").as_bytes())?;
+    }
+    identity.finish(paths).inspect_err(|_| {
+        // The words of an account that does not exist would be taken for those of the next one.
+        let _stays_at_worst = std::fs::remove_file(file);
+    })
+}
+
+/// Writes config.toml (unless there is one) and this device's files for `seed`'s account; the caller holds the lock. What an
+/// earlier attempt left is used. The home has no account yet: that is for `Identity::finish`.
+pub fn begin(paths: &HomePaths, seed: &Seed, name: Option<String>, tolerate: u16) -> Result<Identity, Failure> {
     let name = name.unwrap_or_else(host_name);
     if name.is_empty() || name.len() > DEVICE_NAME_BYTES_MAX || name.chars().any(char::is_control) {
         return Err(
@@ -86,9 +128,7 @@ pub fn create(paths: &HomePaths, seed: &Seed, name: Option<String>, tolerate: u1
         file.save()?;
     }
     let now_secs = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
-    let identity = Identity::new(seed, &name, now_secs)?;
-    identity.write(paths)?;
-    Ok(identity)
+    Identity::begin(paths, seed, &name, now_secs)
 }
 
 fn host_name() -> String {

@@ -13,19 +13,19 @@ use super::context::Context;
 use super::endpoint::EndpointArgs;
 use super::init;
 use super::peer::absolute_url;
-use crate::config::TOLERATE_MAX;
+use crate::config::{Config, TOLERATE_MAX};
 use crate::failure::{Exit, Failure};
-use crate::home::{HomeLock, Identity};
+use crate::home::{HomeLock, HomePaths, Identity, left_cert};
 use crate::request::Request;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// File with the 24 words; `-` reads them from stdin
+    /// File with the 24 words; `-` reads them from stdin. A home that has the account needs none
     #[arg(long, value_name = "FILE")]
-    phrase_file: PathBuf,
-    /// Who to ask: tickets, addresses of friends, `dir:PATH`, `s3://BUCKET[/PREFIX]`
-    #[arg(long, required = true, num_args = 1.., value_name = "TICKET-OR-ADDRESS")]
+    phrase_file: Option<PathBuf>,
+    /// Who to ask: tickets, addresses of friends, `dir:PATH`, `s3://BUCKET[/PREFIX]`. A home that has the account asks its peers
+    #[arg(long, num_args = 1.., value_name = "TICKET-OR-ADDRESS")]
     via: Vec<String>,
     #[command(flatten)]
     endpoint: EndpointArgs,
@@ -36,9 +36,9 @@ pub struct Args {
     /// This node's name for friends [default: the host's name]
     #[arg(long)]
     name: Option<String>,
-    /// Friends that may vanish for good without loss
-    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=i64::from(TOLERATE_MAX)))]
-    tolerate: u16,
+    /// Friends that may vanish for good without loss [default: as it was]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=i64::from(TOLERATE_MAX)))]
+    tolerate: Option<u16>,
 }
 
 /// Far above 24 words with numbers and line breaks.
@@ -46,7 +46,7 @@ const PHRASE_BYTES_MAX: u64 = 4096;
 
 /// Makes the home, then lets the engine find the backups. Repeatable: a second run with the same phrase goes on.
 pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
-    let seed = read_phrase(&args.phrase_file)?;
+    let seed = args.phrase_file.as_deref().map(read_phrase).transpose()?;
     let via = args
         .via
         .iter()
@@ -55,25 +55,51 @@ pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     let paths = &context.paths;
     if paths.has_account() {
         let there = Identity::read(paths)?.account.account_id();
-        if there != AccountKeys::from_seed(&seed).account_id() {
-            return Err(Failure::new(
-                Exit::WrongPhrase,
-                format!("The account in {} is not the phrase's", paths.state_dir().display()),
-            )
-            .hint("name another folder with --home DIR, or use the other phrase"));
+        if seed.is_some_and(|seed| there != AccountKeys::from_seed(&seed).account_id()) {
+            return Err(other_account(paths));
         }
     } else {
-        paths.create()?;
-        let lock = HomeLock::take(paths)?;
-        init::create(paths, &seed, args.name, args.tolerate)?;
-        drop(lock);
+        let missing = |what: &str, hint: &str| Failure::new(Exit::Usage, what.to_owned()).hint(hint);
+        let home = paths.state_dir().display();
+        let seed = seed.ok_or_else(|| {
+            missing(
+                &format!("There is no account in {home} to recover"),
+                "give the 24 words with --phrase-file FILE, or name the home with --home DIR",
+            )
+        })?;
+        if via.is_empty() && !paths.was_used() {
+            return Err(missing(
+                "Nobody is named who has the backups",
+                "name a friend's address or ticket, a folder or a bucket with --via",
+            ));
+        }
+        make_home(paths, &seed, args.name, args.tolerate)?;
     }
-    context
-        .execute(Request::Recover {
-            via,
-            before: args.before,
-        })
-        .await
+    let request = Request::Recover {
+        via,
+        before: args.before,
+        tolerate: args.tolerate,
+    };
+    context.execute(request).await
+}
+
+fn make_home(paths: &HomePaths, seed: &Seed, name: Option<String>, tolerate: Option<u16>) -> Result<(), Failure> {
+    paths.create()?;
+    let _lock = HomeLock::take(paths)?;
+    let account = AccountKeys::from_seed(seed).account_id();
+    if left_cert(paths)?.is_some_and(|cert| cert.account != account) && paths.was_used() {
+        return Err(other_account(paths));
+    }
+    // No catalog is made: until the recovery is done, this home must not be taken for one that has never backed anything up.
+    init::begin(paths, seed, name, tolerate.unwrap_or(Config::default().tolerate))?.finish(paths)
+}
+
+fn other_account(paths: &HomePaths) -> Failure {
+    Failure::new(
+        Exit::WrongPhrase,
+        format!("The account in {} is not the phrase's", paths.state_dir().display()),
+    )
+    .hint("name another folder with --home DIR, or use the other phrase")
 }
 
 /// A time with a zone, or one of this machine's zone.
@@ -88,7 +114,8 @@ fn moment(text: &str) -> Result<Timestamp, String> {
         .map_err(|_| "a time looks like 2026-11-21T08:00".to_owned())
 }
 
-fn read_phrase(file: &Path) -> Result<Seed, Failure> {
+/// The seed of the words in a file; `-`: on stdin.
+pub fn read_phrase(file: &Path) -> Result<Seed, Failure> {
     let mut words = Zeroizing::new(String::new());
     let read = if file == Path::new("-") {
         std::io::stdin().take(PHRASE_BYTES_MAX).read_to_string(&mut words)

@@ -9,7 +9,7 @@ use crate::request::{GroupBy, Request, SnapshotFilter, Tag};
 /// Arguments of `snapshots`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only those of this device, by the beginning of its id
+    /// Only those of this device, by its name or the beginning of its id
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
     /// Only those that cover this path

@@ -66,6 +66,41 @@ impl ConfigFile {
         &self.config
     }
 
+    /// Puts an item at a path of keys, one that is valid there; whether it was.
+    pub fn adopt(&mut self, keys: &[&str], item: &Item) -> bool {
+        let Some((last, tables)) = keys.split_last() else {
+            return false;
+        };
+        let mut document = self.document.clone();
+        let mut table: &mut dyn toml_edit::TableLike = document.as_table_mut();
+        for part in tables {
+            let item = table.entry(part).or_insert_with(|| {
+                let mut table = Table::new();
+                table.set_implicit(true);
+                Item::Table(table)
+            });
+            match item.as_table_like_mut() {
+                Some(below) => table = below,
+                None => return false,
+            }
+        }
+        match item.as_value() {
+            Some(value) => put(table, last, value.clone().decorated(" ", "")),
+            None => drop(table.insert(last, item.clone())),
+        }
+        let adopted = Self::parse(&self.path, &document.to_string());
+        match adopted {
+            Ok(adopted) => {
+                *self = adopted;
+                true
+            }
+            Err(failure) => {
+                tracing::warn!("A setting that came with the backups is left out: {failure}");
+                false
+            }
+        }
+    }
+
     /// The text, with the changes made so far.
     pub fn text(&self) -> String {
         self.document.to_string()

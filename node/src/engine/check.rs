@@ -9,6 +9,7 @@ use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey};
 
 use crate::engine::Engine;
+use crate::engine::heads::other_text;
 use crate::failure::{Exit, Failure};
 use crate::message::{CheckSummary, Problem, Progress, Summary};
 use crate::output::Sink;
@@ -56,7 +57,12 @@ impl Engine {
             self.check_peer(&peer, shares, &found, read_percent, &mut summary, sink)
                 .await?;
         }
-        summary.ok = summary.shares_found == summary.shares_expected && summary.shares_bad == 0;
+        let heads = self.check_heads().await?;
+        self.say_heads(&heads, sink).await?;
+        (summary.heads_expected, summary.heads_found) = (heads.expected, heads.found);
+        summary.devices = heads.others.iter().map(other_text).collect();
+        summary.ok =
+            summary.shares_found == summary.shares_expected && summary.shares_bad == 0 && heads.faults.is_empty();
         let exit = if summary.ok { Exit::Done } else { Exit::UnderProtected };
         sink.send(Summary::Check(summary)).await?;
         Ok(exit)

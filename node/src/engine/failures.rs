@@ -12,7 +12,11 @@ use crate::request::Request;
 
 impl From<DbError> for Failure {
     fn from(error: DbError) -> Self {
-        Self::from_error(&error)
+        let failure = Self::from_error(&error);
+        match error {
+            DbError::Missing { .. } => failure.hint("`gridbackup recover` rebuilds it from what peers hold"),
+            _ => failure,
+        }
     }
 }
 
@@ -69,7 +73,6 @@ pub fn recover(error: RecoverError) -> Failure {
         error @ RecoverError::NoHead { .. } => {
             Failure::from_error(&error).hint("check the phrase and the address; name more peers with --via")
         }
-        error @ RecoverError::InUse => Failure::from_error(&error).hint("recover into an empty home, with --home DIR"),
     }
 }
 

@@ -1,30 +1,42 @@
 //! Taking over an account: reach some peers, take the newest head, rebuild the catalog.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use backup::catalog::{heads, tree};
+use backup::recover::{Aim, RecoverError, Recovered, RecoveredDevice, UnreadHead};
 use jiff::Timestamp;
-use upload_queue::peers::Peer;
+use upload_queue::db::DbError;
+use upload_queue::peers::{Peer, PeerSet};
 
 use crate::config::{ConfigFile, PeerConfig};
 use crate::engine::buckets::S3;
 use crate::engine::dir_peer::DirPeer;
+use crate::engine::heads::Rebuilding;
 use crate::engine::peers::folder_peer;
-use crate::engine::{Engine, failures};
+use crate::engine::{Engine, clock, failures, policy, settings};
 use crate::failure::{Exit, Failure};
-use crate::message::{Progress, RecoverSummary, Summary};
+use crate::message::{Progress, RecoverSummary, RecoveredDeviceSummary, Summary, UnreadSummary};
 use crate::output::Sink;
+
+/// How long a peer may take to say which heads it has.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Engine {
     pub(super) async fn recover(
         &self,
         via: &[String],
         before: Option<Timestamp>,
+        tolerate: Option<u16>,
         sink: &Sink,
     ) -> Result<Exit, Failure> {
         let _busy = self.0.busy.lock().await;
         let started = Instant::now();
+        if self.0.uploader.get().is_some() {
+            return Err(Failure::new(Exit::HomeBusy, "A daemon is at work in this home")
+                .hint("stop it, then run `gridbackup recover` again"));
+        }
         let (mut found, mut peers) = (Vec::new(), Vec::new());
         for place in via {
             if let Some(path) = place.strip_prefix("dir:") {
@@ -43,12 +55,11 @@ impl Engine {
                 self.meet(place).await?;
             }
         }
-        let mut reader = self.reader().await?;
-        if !peers.is_empty() {
-            // Peers named on the command line enter the config only when recovery succeeded.
-            peers.splice(0..0, self.0.peers.all());
-            reader.peers = upload_queue::peers::PeerSet::new(peers);
-        }
+        self.connect().await?;
+        // Peers named on the command line enter the config only when recovery succeeded.
+        peers.splice(0..0, self.0.peers.all());
+        let peers = PeerSet::new(peers);
+        self.refuse_unsent(&peers, before).await?;
         let progress = sink.clone();
         let say = move |what: &str| {
             let current = Some(what.to_owned());
@@ -59,27 +70,128 @@ impl Engine {
             });
         };
         let before_ns = before.map(|before| i64::try_from(before.as_nanosecond()).unwrap_or(i64::MAX));
-        let recovered = backup::recover::recover(&reader, &self.0.home.account, before_ns, &say)
-            .await
-            .map_err(failures::recover)?;
-        self.keep_places(found)?;
-        let summary = RecoverSummary {
+        let aim = Aim {
+            before_ns,
+            ..self.aim()?
+        };
+        let came = Mutex::new(Vec::new());
+        let configure = |recovered: &Recovered| {
+            self.keep_places(&found)?;
+            *came.lock().unwrap_or_else(PoisonError::into_inner) = self.adopt_settings(recovered, tolerate)?;
+            Ok(())
+        };
+        let count = peers.all().len();
+        let mut summary = match self.rebuild(peers, &aim, &say, &configure).await {
+            Ok(recovered) => self.recover_summary(recovered)?,
+            Err(Rebuilding::Recover(RecoverError::NoHead { answered })) if via.is_empty() => {
+                self.begin_anew(answered, count)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        summary.settings = came.into_inner().unwrap_or_else(PoisonError::into_inner);
+        summary.seconds = started.elapsed().as_secs_f64();
+        sink.send(Summary::Recover(Box::new(summary))).await?;
+        Ok(Exit::Done)
+    }
+
+    /// A home whose catalog is gone and whose peers have no backups never had any, if enough of them say so.
+    fn begin_anew(&self, answered: usize, peers: usize) -> Result<RecoverSummary, Failure> {
+        let path = self.0.home.paths.catalog();
+        if path.exists() || peers - answered > usize::from(policy::tolerate(&self.config())) {
+            return Err(failures::recover(RecoverError::NoHead { answered }));
+        }
+        backup::catalog::open(&path)?;
+        Ok(RecoverSummary {
+            account: self.0.home.account.account_id().to_string(),
+            device: self.device().to_string(),
+            peers_answered: answered as u64,
+            ..RecoverSummary::default()
+        })
+    }
+
+    /// What no peer has yet must not be lost by rebuilding, unless this home is behind its peers anyway.
+    async fn refuse_unsent(&self, peers: &PeerSet, before: Option<Timestamp>) -> Result<(), Failure> {
+        if before.is_some() {
+            return Ok(());
+        }
+        let looked = backup::heads::look(&peers.all(), &self.0.home.account, PATIENCE).await;
+        let own = self.device();
+        let is_behind = self.0.db.write::<_, DbError>(|tx| {
+            backup::heads::note(tx, &looked)?;
+            Ok(!heads::ahead(tx, own)?.is_empty())
+        })?;
+        if is_behind || self.unsent()? == 0 {
+            return Ok(());
+        }
+        let error = "This home knows all that peers have, and has backups that no peer has yet";
+        Err(Failure::new(Exit::Failed, error)
+            .hint("`gridbackup run --once` sends them; `gridbackup status` says what waits"))
+    }
+
+    fn recover_summary(&self, recovered: Recovered) -> Result<RecoverSummary, Failure> {
+        let newest = self
+            .0
+            .db
+            .read(|conn| Ok::<_, DbError>(tree::by_time(tree::kept(conn)?).pop()))?;
+        let roots = newest.map(|newest| newest.record.roots).unwrap_or_default();
+        let device = |device: RecoveredDevice| RecoveredDeviceSummary {
+            name: device.name,
+            snapshots: device.snapshots,
+            files: device.files,
+            newest: clock::timestamp(device.newest_ns),
+        };
+        let unread = |head: UnreadHead| UnreadSummary {
+            device: head.device_name,
+            number: head.seq,
+            time: head.made_ns.map(clock::timestamp),
+            error: head.reason,
+        };
+        Ok(RecoverSummary {
             account: self.0.home.account.account_id().to_string(),
             device: self.device().to_string(),
             recovered_device: recovered.device_name,
             snapshots: recovered.snapshots,
             snapshots_forgotten: recovered.forgotten,
             files: recovered.files,
+            devices: recovered.devices.into_iter().map(device).collect(),
+            unread: recovered.unread.into_iter().map(unread).collect(),
+            folders: self
+                .config()
+                .folders
+                .iter()
+                .map(|folder| folder.display().to_string())
+                .collect(),
+            roots: roots
+                .iter()
+                .map(|root| String::from_utf8_lossy(&root.0).into_owned())
+                .collect(),
             peers_answered: recovered.peers_answered as u64,
             peers_bad: recovered
                 .peers_bad
                 .into_iter()
                 .map(|(peer, reason)| format!("{peer}: {reason}"))
                 .collect(),
-            seconds: started.elapsed().as_secs_f64(),
+            ..RecoverSummary::default()
+        })
+    }
+
+    /// Settings that came with the backups go into config.toml, where nothing else was chosen.
+    fn adopt_settings(&self, recovered: &Recovered, tolerate: Option<u16>) -> Result<Vec<String>, Failure> {
+        let Some(text) = &recovered.settings else {
+            return Ok(Vec::new());
         };
-        sink.send(Summary::Recover(summary)).await?;
-        Ok(Exit::Done)
+        let mut file = ConfigFile::open(&self.0.home.paths.config())?;
+        let chosen: &[&str] = if tolerate.is_some() { &["tolerate"] } else { &[] };
+        let came = settings::adopt(&mut file, text, chosen)?;
+        self.set_config(&file)?;
+        Ok(came)
+    }
+
+    fn set_config(&self, file: &ConfigFile) -> Result<(), Failure> {
+        file.save()?;
+        *self.0.config.write().expect("no panic while the config is locked") = file.config().clone();
+        self.refresh_peers();
+        Ok(())
     }
 
     fn existing_folder(&self, path: &Path) -> Result<(Peer, PathBuf), Failure> {
@@ -94,10 +206,10 @@ impl Engine {
     }
 
     /// Folders and buckets that recovery was done from are peers from now on.
-    fn keep_places(&self, found: Vec<Found>) -> Result<(), Failure> {
+    fn keep_places(&self, found: &[Found]) -> Result<(), Failure> {
         let mut file = ConfigFile::open(&self.0.home.paths.config())?;
         for place in found {
-            let (name, peer) = match place {
+            let (name, peer) = match place.clone() {
                 Found::Bucket(name, peer) => (name, peer),
                 Found::Folder(name, path) => {
                     let url = Some(format!("dir:{}", path.display()));
@@ -129,14 +241,12 @@ impl Engine {
                 }
             }
         }
-        file.save()?;
-        *self.0.config.write().expect("no panic while the config is locked") = file.config().clone();
-        self.refresh_peers();
-        Ok(())
+        self.set_config(&file)
     }
 }
 
 /// A place without a node that was recovered from: its name, and what leads to it.
+#[derive(Clone)]
 enum Found {
     Folder(String, PathBuf),
     Bucket(String, PeerConfig),

@@ -59,10 +59,12 @@ impl Engine {
                 break;
             }
         }
+        let heads = self.mend_heads().await?;
+        self.say_heads(&heads, sink).await?;
         let health = self.0.db.read(|conn| packs::health(conn, tolerate(&config)))?;
         summary.packs = health.packs;
         summary.packs_unsafe = health.packs - health.safe;
-        summary.ok = summary.packs_unsafe == 0;
+        summary.ok = summary.packs_unsafe == 0 && heads.faults.is_empty();
         summary.bytes_sent = uploader.bytes_sent() - sent_before;
         summary.seconds = started.elapsed().as_secs_f64();
         let exit = if summary.ok { Exit::Done } else { Exit::UnderProtected };
@@ -92,7 +94,7 @@ impl Engine {
             );
             self.tell("repair", text, sink).await;
         }
-        Ok(())
+        self.mend_heads_in_background(sink).await
     }
 
     async fn repair_round(

@@ -13,6 +13,7 @@ use backup::catalog::tree::{self, Marks, Snapshot};
 use backup::prepare::WriteError;
 use backup::prune::{self, Exchange};
 use backup::retention::{self, Group, Policy};
+use proto::id::PackId;
 use proto::root::Root;
 use upload_queue::db::DbError;
 use upload_queue::packs::{self, PackRow};
@@ -96,12 +97,14 @@ impl Engine {
         if !dry_run {
             self.finish_repacking()?;
         }
-        let mut wanted = Arc::new(self.wanted(kept.clone()).await?);
+        self.connect().await?;
+        let others = self.wanted_by_others().await?;
+        let mut wanted = Arc::new(self.wanted_here_or(&others, kept.clone()).await?);
         let plan = self.plan_repacking(&wanted).await?;
         let (packs_repacked, bytes_repacked) = (plan.packs.len() as u64, plan.copied_bytes);
         if !dry_run && packs_repacked > 0 {
             self.repack(plan, sink).await?;
-            wanted = self.wanted(kept).await?.into();
+            wanted = self.wanted_here_or(&others, kept).await?.into();
         }
         let mut summary = PruneSummary {
             packs_wanted: wanted.live.len() as u64,
@@ -115,6 +118,11 @@ impl Engine {
         if !dry_run {
             let now_ns = clock::now_ns();
             self.0.db.write_durable(|tx| live::record(tx, &wanted, now_ns))?;
+            if !wanted.reviving.is_empty() {
+                // What another machine wants and this one gave up is still in the peers' trash.
+                let recalled = prune::recall_wanted(&self.0.db, &self.0.peers.all(), &HashSet::new()).await;
+                recalled.map_err(|error| Failure::from_error(&error))?;
+            }
             if self.publish(sink).await? {
                 let exchanges = prune::discard_dead(&self.0.db, &self.0.peers.all()).await;
                 let exchanges = exchanges.map_err(|error| Failure::from_error(&error))?;
@@ -199,6 +207,16 @@ impl Engine {
         let db = self.0.db.clone();
         let looking = move || db.read(|conn| live::wanted(conn, &kept));
         Ok(tokio::task::spawn_blocking(looking).await.map_err(failures::worker)??)
+    }
+
+    /// The same, with what other machines of the account want: it is kept as it is.
+    async fn wanted_here_or(&self, others: &BTreeSet<PackId>, kept: Vec<u64>) -> Result<Wanted, Failure> {
+        let mut wanted = self.wanted(kept).await?;
+        if others.is_empty() {
+            return Ok(wanted);
+        }
+        self.0.db.read(|conn| live::keep(conn, &mut wanted, others))?;
+        Ok(wanted)
     }
 
     /// Of these packs, how many cannot be read from the peers known to hold their shares.

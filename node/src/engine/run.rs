@@ -18,7 +18,7 @@ use upload_queue::uploader::{UploadEvent, Uploader, UploaderConfig};
 use crate::config::{Config, notices};
 use crate::engine::policy::tolerate;
 use crate::engine::repack::stop_flag;
-use crate::engine::{Engine, clock, failures};
+use crate::engine::{Engine, clock, failures, settings};
 use crate::failure::{Exit, Failure};
 use crate::message::{PathName, Problem, Progress, RunSummary, Summary};
 use crate::output::Sink;
@@ -46,6 +46,7 @@ impl Engine {
         for problem in notices::idle_rules(&config.exclude, config.folders.iter().chain(&roots)) {
             sink.send(problem).await?;
         }
+        self.meet_heads().await?;
         let options = self.scan_options(roots, emptied, &config)?;
         let scanned = self.scan(options, sink).await?;
         for problem in problems(&scanned) {
@@ -55,6 +56,7 @@ impl Engine {
         let uploader = self.uploader(&config).await?;
         let sent_before = uploader.bytes_sent();
         let written = self.write(uploader.clone(), &config, sink).await?;
+        self.say_refused(&written.heads_refused, sink).await?;
         let mut summary = self.summary(&scanned, &written)?;
         summary.bytes_sent = uploader.bytes_sent() - sent_before;
         self.tell_buckets().await;
@@ -144,6 +146,7 @@ impl Engine {
     /// The uploader, started with the first use: it goes on with what an earlier process left in the spool.
     pub(super) async fn uploader(&self, config: &Config) -> Result<Uploader, Failure> {
         let start = || async {
+            self.meet_heads_once().await?;
             let (events, mut heard) = tokio::sync::mpsc::channel(EVENTS_QUEUED_MAX);
             tokio::spawn(async move {
                 while let Some(event) = heard.recv().await {
@@ -174,6 +177,7 @@ impl Engine {
             cert: self.0.home.cert.clone(),
             peers: self.0.peers.clone(),
             runtime: tokio::runtime::Handle::current(),
+            settings: settings::text(config),
             limits: PrepareLimits {
                 bytes_in_flight_max: WRITE_BYTES_IN_FLIGHT_MAX,
                 threads: PREPARE_THREADS,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use backup::catalog::heads;
 use backup::catalog::tree::{self, Marks, Snapshot};
 use proto::id::SnapshotId;
 use upload_queue::db::DbError;
@@ -18,6 +19,8 @@ struct Listed {
     complete: bool,
     marks: Marks,
     parent: Option<SnapshotId>,
+    /// The name of the device that made it.
+    device_name: String,
 }
 
 impl Engine {
@@ -51,8 +54,10 @@ impl Engine {
 
     /// All snapshots that are not forgotten, oldest first.
     fn listed(&self) -> Result<Vec<Listed>, Failure> {
+        let own = &self.0.home.cert;
         let listed = self.0.db.read(|conn| {
-            let snapshots = tree::kept(conn)?;
+            let snapshots = tree::by_time(tree::kept(conn)?);
+            let names = heads::names(conn)?;
             let ids: HashMap<u64, SnapshotId> = snapshots
                 .iter()
                 .map(|snapshot| (snapshot.record.seq, snapshot.record.id))
@@ -64,6 +69,10 @@ impl Engine {
                     complete: tree::snapshot_complete(conn, seq)?,
                     marks: marks.remove(&seq).unwrap_or_default(),
                     parent: snapshot.record.parent.and_then(|parent| ids.get(&parent).copied()),
+                    device_name: match snapshot.device == own.device {
+                        true => own.name.clone(),
+                        false => names.get(&snapshot.device).cloned().unwrap_or_default(),
+                    },
                     snapshot,
                 })
             });
@@ -76,11 +85,8 @@ impl Engine {
 fn fits(listed: &Listed, filter: &SnapshotFilter) -> bool {
     let record = &listed.snapshot.record;
     let device = filter.device.as_ref().is_none_or(|device| {
-        listed
-            .snapshot
-            .device
-            .to_string()
-            .starts_with(&device.to_ascii_lowercase())
+        let id = listed.snapshot.device.to_string();
+        listed.device_name == *device || id.starts_with(&device.to_ascii_lowercase())
     });
     let path = filter
         .path
@@ -92,7 +98,8 @@ fn fits(listed: &Listed, filter: &SnapshotFilter) -> bool {
 /// What the snapshots of a group have in common.
 fn key(listed: &Listed, group_by: &[GroupBy]) -> Vec<String> {
     let part = |by: &GroupBy| match by {
-        GroupBy::Device => format!("device {}", listed.snapshot.device.short()),
+        GroupBy::Device if listed.device_name.is_empty() => format!("device {}", listed.snapshot.device.short()),
+        GroupBy::Device => format!("device {} ({})", listed.device_name, listed.snapshot.device.short()),
         GroupBy::Path => format!("paths {}", paths(&listed.snapshot).join(", ")),
         GroupBy::Tag if listed.marks.tags.is_empty() => "no tags".to_owned(),
         GroupBy::Tag => format!("tags {}", tags(&listed.marks).join(", ")),
@@ -116,6 +123,7 @@ fn message(listed: &Listed) -> message::Snapshot {
     message::Snapshot {
         id: record.id.to_string(),
         device: listed.snapshot.device.short(),
+        device_name: listed.device_name.clone(),
         time: clock::timestamp(record.time_ns),
         complete: listed.complete,
         files: record.files,

@@ -45,6 +45,10 @@ impl Engine {
         let mut summary = tokio::task::spawn_blocking(drilling)
             .await
             .map_err(failures::worker)??;
+        let heads = self.check_heads().await?;
+        self.say_heads(&heads, sink).await?;
+        summary.heads_bad = heads.faults.len() as u64;
+        summary.ok &= heads.faults.is_empty();
         summary.seconds = started.elapsed().as_secs_f64();
         Ok(summary)
     }
@@ -72,6 +76,13 @@ impl Engine {
                 format!(
                     "{} files were read from the grid and are as they were; {} of them have changed here since",
                     summary.files, summary.changed_since
+                ),
+            ),
+            Ok(summary) if summary.unreadable + summary.differing == 0 => (
+                "verify_failed",
+                format!(
+                    "The head that leads to the backups is missing, old or damaged at {} peers: run `gridbackup repair`",
+                    summary.heads_bad
                 ),
             ),
             Ok(summary) => (

@@ -1,9 +1,9 @@
 //! Who a home is: the account's keys, this device's key and certificate, in three files that only the user can read.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use proto::id::DeviceId;
@@ -34,15 +34,30 @@ const KEY_FILE_BYTES_MAX: u64 = 4096;
 pub const DEVICE_NAME_BYTES_MAX: usize = 64;
 
 impl Identity {
-    /// The account of `seed` on a new device.
-    pub fn new(seed: &Seed, name: &str, now_secs: u64) -> Result<Self, Failure> {
-        let mut secret = Zeroizing::new([0; 32]);
-        fill_random(secret.as_mut())?;
+    /// The account of `seed` on this device: a new one, or the one whose key a making that was cut off left in the home. The
+    /// device's files are written; it is `finish` that makes the home one with an account.
+    pub fn begin(paths: &HomePaths, seed: &Seed, name: &str, now_secs: u64) -> Result<Self, Failure> {
         let account = AccountKeys::from_seed(seed);
-        let device = SigningKey::from_bytes(&secret);
+        let device = match left_device(paths)? {
+            Some(device) => device,
+            None => new_device(paths)?,
+        };
         let id = DeviceId(device.verifying_key().to_bytes());
-        let cert = DeviceCert::sign(&account.signing, id, power::ALL, name, now_secs);
+        let left = left_cert(paths)?.filter(|cert| cert.account == account.account_id() && cert.device == id);
+        let cert = match left {
+            Some(cert) => cert,
+            None => {
+                let cert = DeviceCert::sign(&account.signing, id, power::ALL, name, now_secs);
+                replace_private(&paths.device_cert(), &cert.encode())?;
+                cert
+            }
+        };
         Ok(Self { account, device, cert })
+    }
+
+    /// Writes the account's key, after which the home has an account.
+    pub fn finish(&self, paths: &HomePaths) -> Result<(), Failure> {
+        write_private(&paths.account_key(), &self.account.encode())
     }
 
     /// Reads the three files.
@@ -62,19 +77,29 @@ impl Identity {
         Ok(Self { account, device, cert })
     }
 
-    /// Writes the three files; the account's key last, because its presence makes the home one with an account.
-    pub fn write(&self, paths: &HomePaths) -> Result<(), Failure> {
-        let hex = Zeroizing::new(data_encoding::HEXLOWER.encode(self.device.as_bytes()));
-        let text = Zeroizing::new(format!("{DEVICE_KEY_MAGIC}\n{}\n", *hex));
-        write_private(&paths.device_key(), text.as_bytes())?;
-        write_private(&paths.device_cert(), &self.cert.encode())?;
-        write_private(&paths.account_key(), &self.account.encode())
-    }
-
     /// This device as a libp2p peer id.
     pub fn peer_id(&self) -> String {
         peer_id(&self.cert.device)
     }
+}
+
+/// The certificate in a home without an account, left by a making that was cut off, if it is one.
+pub fn left_cert(paths: &HomePaths) -> Result<Option<DeviceCert>, Failure> {
+    Ok(read_if_there(&paths.device_cert())?.and_then(|cert| DeviceCert::decode(&cert).ok()))
+}
+
+fn left_device(paths: &HomePaths) -> Result<Option<SigningKey>, Failure> {
+    Ok(read_if_there(&paths.device_key())?.and_then(|key| decode_device_key(&key)))
+}
+
+fn new_device(paths: &HomePaths) -> Result<SigningKey, Failure> {
+    let mut secret = Zeroizing::new([0; 32]);
+    fill_random(secret.as_mut())?;
+    let device = SigningKey::from_bytes(&secret);
+    let hex = Zeroizing::new(data_encoding::HEXLOWER.encode(device.as_bytes()));
+    let text = Zeroizing::new(format!("{DEVICE_KEY_MAGIC}\n{}\n", *hex));
+    replace_private(&paths.device_key(), text.as_bytes())?;
+    Ok(device)
 }
 
 /// A device as a libp2p peer id; its id in hexadecimal if it is no point of the curve.
@@ -93,14 +118,23 @@ pub fn fill_random(bytes: &mut [u8]) -> Result<(), Failure> {
 
 /// Writes a file of mode 0600, durable before it has its name, replacing none that is there.
 pub fn write_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let failed = |error: &std::io::Error| {
-        let failure = Failure::context(format!("`{}` cannot be written", path.display()), error);
+    write_as(path, content, fs::hard_link) // unlike a rename, refuses to replace
+}
+
+/// As `write_private`, but replaces what is there: only for what nobody can have come to rely on.
+fn replace_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    write_as(path, content, fs::rename)
+}
+
+fn write_as(path: &Path, content: &[u8], give_name: fn(PathBuf, PathBuf) -> io::Result<()>) -> Result<(), Failure> {
+    let failed = |error: &io::Error| {
+        let failure = Failure::context(format!("`{}` cannot be written: {error}", path.display()), error);
         match error.kind() {
-            std::io::ErrorKind::AlreadyExists => failure.hint("it is there already and is never overwritten"),
+            io::ErrorKind::AlreadyExists => failure.hint("it is there already and is never overwritten"),
             _ => failure,
         }
     };
-    let dir = path.parent().unwrap_or(Path::new("/"));
+    let dir = folder_of(path);
     let mut random = [0; 8];
     fill_random(&mut random)?;
     let temporary = dir.join(format!(".gridbackup-{:016x}", u64::from_le_bytes(random)));
@@ -110,12 +144,25 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
         .mode(0o600)
         .open(&temporary)
         .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
-        // A hard link, unlike a rename, refuses to replace.
-        .and_then(|()| fs::hard_link(&temporary, path));
+        .and_then(|()| give_name(temporary.clone(), path.to_owned()));
     let _gone = fs::remove_file(&temporary);
     written
         .and_then(|()| File::open(dir)?.sync_all())
         .map_err(|error| failed(&error))
+}
+
+/// The folder that a file is in, as it can be opened: that of a bare name is the working folder.
+fn folder_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+    match path.try_exists() {
+        Ok(false) => Ok(None),
+        _ => read_private(path).map(Some),
+    }
 }
 
 fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {

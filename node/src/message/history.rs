@@ -10,8 +10,11 @@ use super::PathName;
 pub struct Snapshot {
     /// Its id.
     pub id: String,
-    /// Name or id of the device that made it.
+    /// The beginning of the id of the device that made it.
     pub device: String,
+    /// Its name.
+    #[serde(default)]
+    pub device_name: String,
     /// When.
     pub time: Timestamp,
     /// All its content is on the grid.
@@ -92,7 +95,10 @@ pub struct VerifySummary {
     pub differing: u64,
     /// Files that could not be read from the grid.
     pub unreadable: u64,
-    /// All could be read, and none differs.
+    /// Peers whose newest head is missing, old or damaged.
+    #[serde(default)]
+    pub heads_bad: u64,
+    /// All could be read, none differs, and all peers have the head that leads there.
     pub ok: bool,
     /// Time taken.
     pub seconds: f64,

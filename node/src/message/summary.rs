@@ -1,5 +1,6 @@
 //! A command's last word: one tag, `summary`, and one set of fields a command.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::history::{DiffSummary, StatsSummary, VerifySummary};
@@ -13,7 +14,7 @@ pub enum Summary {
     /// `restore`.
     Restore(RestoreSummary),
     /// `recover`.
-    Recover(RecoverSummary),
+    Recover(Box<RecoverSummary>),
     /// `check`.
     Check(CheckSummary),
     /// `repair`.
@@ -143,12 +144,53 @@ pub struct RecoverSummary {
     pub snapshots_forgotten: u64,
     /// Files in the newest.
     pub files: u64,
+    /// The machines that made them, that with the newest first.
+    #[serde(default)]
+    pub devices: Vec<RecoveredDeviceSummary>,
+    /// What peers have that is newer and could not be read.
+    #[serde(default)]
+    pub unread: Vec<UnreadSummary>,
+    /// Settings that came back, as in config.toml.
+    #[serde(default)]
+    pub settings: Vec<String>,
+    /// The folders that are backed up from now on.
+    #[serde(default)]
+    pub folders: Vec<String>,
+    /// The roots of the newest snapshot.
+    #[serde(default)]
+    pub roots: Vec<String>,
     /// Peers that answered.
     pub peers_answered: u64,
     /// Peers whose answer was not believed.
     pub peers_bad: Vec<String>,
     /// Time taken.
     pub seconds: f64,
+}
+
+/// A machine whose backups came back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecoveredDeviceSummary {
+    /// Its name.
+    pub name: String,
+    /// Its snapshots.
+    pub snapshots: u64,
+    /// Files in the newest of them.
+    pub files: u64,
+    /// When that was made.
+    pub newest: Timestamp,
+}
+
+/// A head that is newer than what was recovered, and could not be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnreadSummary {
+    /// The name of the machine that made it.
+    pub device: String,
+    /// Its number.
+    pub number: u64,
+    /// When its newest snapshot was made.
+    pub time: Option<Timestamp>,
+    /// Why it cannot be read.
+    pub error: String,
 }
 
 /// `check`.
@@ -162,6 +204,15 @@ pub struct CheckSummary {
     pub shares_found: u64,
     /// Shares that are damaged.
     pub shares_bad: u64,
+    /// Peers that answered and should have the newest head.
+    #[serde(default)]
+    pub heads_expected: u64,
+    /// Those that have it.
+    #[serde(default)]
+    pub heads_found: u64,
+    /// Other machines of this account that this home does not know the backups of.
+    #[serde(default)]
+    pub devices: Vec<String>,
     /// Bytes read back.
     pub bytes_read: u64,
     /// Everything accounted for.

@@ -83,7 +83,11 @@ pub fn stats_text(stats: &StatsSummary) -> String {
 
 /// What a drill found.
 pub fn verify_text(verify: &VerifySummary) -> String {
-    let verdict = if verify.ok { "Restorable" } else { "NOT all restorable" };
+    let verdict = match (verify.ok, verify.unreadable + verify.differing) {
+        (true, _) => "Restorable",
+        (false, 0) => "Restorable here, but not by the phrase from every peer",
+        (false, _) => "NOT all restorable",
+    };
     format!(
         "{verdict}: of {} ({}) of snapshot {}, {} identical, {} changed here since, {} differing, {} unreadable in {}",
         count(verify.files, "file", "files"),

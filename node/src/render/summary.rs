@@ -140,19 +140,74 @@ fn recover_text(recover: &RecoverSummary) -> String {
         (0, 1..) => "now: `gridbackup undelete`, which brings back what was forgotten",
         _ => "now: `gridbackup restore latest --target DIR`",
     };
-    format!(
+    if recover.recovered_device.is_empty() {
+        return format!(
+            "No backup of this account is at {}: this home begins anew",
+            count(recover.peers_answered, "peer", "peers")
+        );
+    }
+    let mut lines = vec![format!(
         "Recovered {} with {} of {} from {}{bad} in {}; {next}",
         count(recover.snapshots, "snapshot", "snapshots"),
         count(recover.files, "file", "files"),
         recover.recovered_device,
         count(recover.peers_answered, "peer", "peers"),
         seconds(recover.seconds),
-    )
+    )];
+    if recover.devices.len() > 1 {
+        lines.extend(recover.devices.iter().map(|device| {
+            format!(
+                "  {}: {}, the newest of {} with {}",
+                device.name,
+                count(device.snapshots, "snapshot", "snapshots"),
+                device.newest,
+                count(device.files, "file", "files"),
+            )
+        }));
+        lines.push("`gridbackup snapshots --device NAME` lists those of one machine".to_owned());
+    }
+    lines.extend(recover.unread.iter().map(|unread| {
+        let made = unread.time.map_or_else(String::new, |time| format!(" of {time}"));
+        format!(
+            "NOT recovered: the backup number {}{made} of {}: {}; run `gridbackup recover` again when more peers are up",
+            unread.number, unread.device, unread.error
+        )
+    }));
+    lines.extend(settings_text(recover));
+    lines.join("\n")
+}
+
+/// What is backed up from now on, or what to set.
+fn settings_text(recover: &RecoverSummary) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !recover.settings.is_empty() {
+        lines.push("Settings that came back (`gridbackup config get` shows all):".to_owned());
+        lines.extend(recover.settings.iter().map(|setting| format!("  {setting}")));
+    }
+    if recover.folders.is_empty() && !recover.roots.is_empty() {
+        lines.push("No folder is backed up from now on; those of the newest snapshot are added with:".to_owned());
+        let roots: Vec<String> = recover.roots.iter().map(|root| shell_word(root)).collect();
+        lines.push(format!("  gridbackup folder add {}", roots.join(" ")));
+    }
+    lines
+}
+
+/// A word as a shell takes it.
+fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
 }
 
 fn check_text(check: &CheckSummary) -> String {
-    format!(
-        "{}: {} of {} shares of {} found, {} damaged; read back {}",
+    let heads = match check.heads_expected {
+        0 => String::new(),
+        expected => format!(", {} of {expected} heads", check.heads_found),
+    };
+    let first = format!(
+        "{}: {} of {} shares of {} found, {} damaged{heads}; read back {}",
         if check.ok {
             "All accounted for"
         } else {
@@ -163,7 +218,12 @@ fn check_text(check: &CheckSummary) -> String {
         count(check.packs, "pack", "packs"),
         check.shares_bad,
         ByteSize(check.bytes_read),
-    )
+    );
+    let others = check
+        .devices
+        .iter()
+        .map(|device| format!("Another machine of this account: {device}"));
+    std::iter::once(first).chain(others).collect::<Vec<_>>().join("\n")
 }
 
 /// A small table: the only summary of more than one line.

@@ -78,7 +78,7 @@ fn every_message() -> Vec<Message> {
             dry_run: true,
         }
         .into(),
-        Summary::Recover(RecoverSummary::default()).into(),
+        Summary::Recover(Box::default()).into(),
         Summary::Check(CheckSummary::default()).into(),
         Summary::Demo(DemoSummary::default()).into(),
         Summary::Publish(PublishSummary::default()).into(),
@@ -112,7 +112,8 @@ fn every_message() -> Vec<Message> {
         .into(),
         Snapshot {
             id: "abcdef0123456789".into(),
-            device: "laptop".into(),
+            device: "0123abcd".into(),
+            device_name: "laptop".into(),
             time: at(1_000_000),
             complete: true,
             files: 10,

@@ -344,7 +344,10 @@ fn snapshot_row(snapshot: &Snapshot, style: &Style) -> Row {
         cells: vec![
             short(&snapshot.id),
             time(snapshot.time, style),
-            clean(&snapshot.device),
+            match snapshot.device_name.is_empty() {
+                true => clean(&snapshot.device),
+                false => clean(&snapshot.device_name),
+            },
             snapshot.files.to_string(),
             ByteSize(snapshot.bytes).to_string(),
             if snapshot.complete { "yes" } else { "no" }.to_owned(),

@@ -1,7 +1,7 @@
 //! The file itself: made whole or not at all, refused when it is not ours, and the settings of its connections.
 
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,14 +31,7 @@ pub(super) fn create(path: &Path, migrations: &[&Migration]) -> Result<(), DbErr
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
-    for leftover in ["", "-journal"] {
-        let mut name = new.clone().into_os_string();
-        name.push(leftover);
-        match std::fs::remove_file(&name) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
-            _ => {}
-        }
-    }
+    remove_with_side_files(&new)?;
     // Paths are private; SQLite gives its side files the same mode.
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
@@ -53,14 +46,39 @@ pub(super) fn create(path: &Path, migrations: &[&Migration]) -> Result<(), DbErr
     tx.commit()?;
     drop(conn);
 
-    std::fs::rename(&new, path).map_err(io)?;
-    let folder = path
+    rename_durably(&new, path)
+}
+
+/// Renames a whole database; the new name is on the disk when this returns.
+pub(super) fn rename_durably(from: &Path, to: &Path) -> Result<(), DbError> {
+    let folder = to
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    std::fs::File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(io)
+    std::fs::File::open(from)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| std::fs::rename(from, to))
+        .and_then(|()| std::fs::File::open(folder)?.sync_all())
+        .map_err(|source| DbError::Io {
+            path: to.display().to_string(),
+            source,
+        })
+}
+
+/// Removes a database that is not in use, and what SQLite keeps beside it.
+pub(super) fn remove_with_side_files(path: &Path) -> Result<(), DbError> {
+    for ending in ["", "-journal", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        match std::fs::remove_file(&name) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                let path = PathBuf::from(name).display().to_string();
+                return Err(DbError::Io { path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn open_existing(path: &Path, migrations: &[&Migration]) -> Result<Connection, DbError> {
@@ -164,23 +182,43 @@ pub(super) fn foreign_if_corrupt(error: DbError, path: &Path) -> DbError {
     }
 }
 
+/// What the names of scratch folders begin with.
+pub(super) const SCRATCH: &str = "gridbackup-scratch-";
+
+pub(super) fn sweep_scratch(base: &Path) -> Result<(), DbError> {
+    let io = |source| DbError::Io {
+        path: base.display().to_string(),
+        source,
+    };
+    for entry in std::fs::read_dir(base).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        if entry.file_name().as_encoded_bytes().starts_with(SCRATCH.as_bytes()) {
+            std::fs::remove_dir_all(entry.path()).map_err(io)?;
+        }
+    }
+    Ok(())
+}
+
+/// In memory where the system has such a folder.
+pub(super) fn in_memory_folder() -> PathBuf {
+    let shm = Path::new("/dev/shm");
+    if shm.is_dir() {
+        shm.to_owned()
+    } else {
+        std::env::temp_dir()
+    }
+}
+
 /// A folder that is removed when dropped.
 pub(super) struct Scratch(pub(super) PathBuf);
 
 impl Scratch {
-    pub(super) fn new() -> Result<Self, DbError> {
+    pub(super) fn new(base: &Path) -> Result<Self, DbError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        // In memory where the system has such a folder.
-        let shm = Path::new("/dev/shm");
-        let base = if shm.is_dir() {
-            shm.to_owned()
-        } else {
-            std::env::temp_dir()
-        };
         loop {
             let number = COUNT.fetch_add(1, Ordering::Relaxed);
-            let path = base.join(format!("gridbackup-{}-{number}", std::process::id()));
-            match std::fs::create_dir(&path) {
+            let path = base.join(format!("{SCRATCH}{}-{number}", std::process::id()));
+            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self(path)),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(source) => {
@@ -196,7 +234,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Left over at worst in the system's temporary folder.
+        // What is left over is swept when its base is a home that is opened again.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -252,3 +252,56 @@ fn a_database_without_room_for_checksums_is_left_alone() {
     assert!(matches!(Db::open(&path, TREE), Err(DbError::Foreign { .. })));
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
+
+#[test]
+fn a_database_put_together_beside_another_replaces_it_whole_or_is_saved_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("catalog.db");
+    assert!(matches!(Db::open_existing(&path, &[]), Err(DbError::Missing { .. })));
+    assert!(!path.exists(), "looking makes nothing");
+    let beside = Db::scratch(folder.path(), &[]).unwrap();
+    let name = |db: &Db, key: &str| {
+        db.write::<_, DbError>(|tx| Ok(tx.execute("INSERT INTO peer (key) VALUES (?1)", [key])?))
+            .unwrap()
+    };
+    let names = |db: &Db| -> Vec<String> {
+        db.read::<_, DbError>(|conn| {
+            let mut query = conn.prepare("SELECT key FROM peer ORDER BY key")?;
+            let keys = query.query_map([], |row| row.get(0))?;
+            Ok(keys.collect::<Result<_, _>>()?)
+        })
+        .unwrap()
+    };
+    name(&beside, "new");
+    // Left by a process that was cut off.
+    std::fs::write(folder.path().join("catalog.db.whole"), b"half").unwrap();
+    beside.save_as(&path, &[]).unwrap();
+    assert_eq!(names(&Db::open_existing(&path, &[]).unwrap()), ["new"]);
+
+    let live = Db::open_existing(&path, &[]).unwrap();
+    name(&live, "old");
+    live.write::<_, DbError>(|tx| Ok(tx.execute("INSERT INTO care_bad VALUES ('old', x'00')", [])?))
+        .unwrap();
+    live.replace_by(&beside, &|table| !table.starts_with("care_")).unwrap();
+    assert_eq!(names(&live), ["new"]);
+    let bad = live.read::<_, DbError>(|conn| {
+        Ok(conn.query_row("SELECT count(*) FROM care_bad", [], |row| row.get::<_, i64>(0))?)
+    });
+    assert_eq!(bad.unwrap(), 1, "what is not to be replaced stays");
+
+    drop(beside);
+    std::fs::create_dir(folder.path().join("gridbackup-scratch-1-1")).unwrap();
+    Db::sweep_scratch(folder.path()).unwrap();
+    let left: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(
+        left.iter().all(|name| name.to_string_lossy().starts_with("catalog.db")),
+        "{left:?}"
+    );
+    assert!(
+        !left.iter().any(|name| name.to_string_lossy().contains("whole")),
+        "{left:?}"
+    );
+}

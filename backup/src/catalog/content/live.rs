@@ -4,10 +4,10 @@
 //! their rows, so that a forgotten snapshot can come back with what the trash of peers still has; but nothing new refers to
 //! them. Metadata packs are always live. Leaves out whom to tell: that is `crate::prune`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use proto::cap_index::Extent;
-use proto::id::VersionId;
+use proto::id::{PackId, VersionId};
 use proto::log_record::Content;
 use rusqlite::{Connection, Transaction};
 use upload_queue::db::DbError;
@@ -99,6 +99,24 @@ pub fn wanted(conn: &Connection, kept: &[u64]) -> Result<Wanted, DbError> {
         live,
         chunks,
     })
+}
+
+/// Keeps packs that are wanted elsewhere whole: they neither die nor are repacked.
+pub fn keep(conn: &Connection, wanted: &mut Wanted, elsewhere: &BTreeSet<PackId>) -> Result<(), DbError> {
+    let dead: HashSet<PackRow> = packs::dead(conn)?.into_iter().collect();
+    for pack in elsewhere {
+        let Some(pack) = packs::find(conn, *pack)? else {
+            continue;
+        };
+        let row = pack.row;
+        wanted.live.insert(row);
+        wanted.chunks.remove(&row);
+        wanted.dying.retain(|dying| *dying != row);
+        if dead.contains(&row) && !wanted.reviving.contains(&row) {
+            wanted.reviving.push(row);
+        }
+    }
+    Ok(())
 }
 
 fn add_chunks_of(

@@ -102,6 +102,18 @@ pub fn add_holder(tx: &Transaction<'_>, peer: &PeerKey, head: &[u8; 32]) -> Resu
     Ok(())
 }
 
+/// Records that a peer does not have the newest head, whatever was thought. When too few have it, it counts as published again
+/// only once it was put again.
+pub fn remove_holder(tx: &Transaction<'_>, peer: &PeerKey) -> Result<(), DbError> {
+    let removed = tx
+        .prepare_cached("DELETE FROM head_peer WHERE peer = ?1 AND hash = (SELECT hash FROM published)")?
+        .execute([&peer.0])?;
+    if removed > 0 {
+        tx.execute("UPDATE published SET acknowledged = 0", [])?;
+    }
+    Ok(())
+}
+
 /// The peers that are known to have a head.
 pub fn holders(conn: &Connection, head: &[u8; 32]) -> Result<HashSet<PeerKey>, DbError> {
     let mut query = conn.prepare_cached("SELECT peer FROM head_peer WHERE hash = ?1")?;

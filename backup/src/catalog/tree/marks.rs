@@ -102,7 +102,7 @@ pub(crate) fn replay_marks(tx: &Transaction<'_>, root: &Root) -> Result<(), DbEr
 }
 
 /// The snapshots of `all` (ascending) that are `meant`, as ranges without another of them in it: what a root carries.
-pub(super) fn ranges(all: &[u64], meant: impl Fn(u64) -> bool) -> Vec<SnapshotRange> {
+pub(crate) fn ranges(all: &[u64], meant: impl Fn(u64) -> bool) -> Vec<SnapshotRange> {
     let mut ranges: Vec<SnapshotRange> = Vec::new();
     let mut open = false;
     for &seq in all {

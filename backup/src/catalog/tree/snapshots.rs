@@ -1,5 +1,7 @@
 //! Snapshot rows, and finding the snapshot that a name typed by the user means.
 
+use std::collections::BTreeMap;
+
 use proto::id::{DeviceId, SnapshotId};
 use proto::log_record::{PathBytes, SnapshotRecord};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
@@ -31,6 +33,26 @@ pub fn snapshot(conn: &Connection, seq: u64) -> Result<Option<Snapshot>, DbError
 pub fn latest(conn: &Connection) -> Result<Option<Snapshot>, DbError> {
     let mut query = conn.prepare_cached(&format!("SELECT {COLUMNS} FROM snapshot ORDER BY seq DESC LIMIT 1"))?;
     Ok(query.query_row([], read).optional()?)
+}
+
+/// Snapshots of several devices, each device's ascending by sequence number, in the order in which they were made. A device's
+/// own stay in their order, whatever its clock did.
+pub fn by_time(snapshots: Vec<Snapshot>) -> Vec<Snapshot> {
+    let mut lines: BTreeMap<DeviceId, Vec<Snapshot>> = BTreeMap::new();
+    for snapshot in snapshots {
+        lines.entry(snapshot.device).or_default().push(snapshot);
+    }
+    let mut newest_first = Vec::new();
+    loop {
+        let last = lines
+            .values_mut()
+            .filter(|line| !line.is_empty())
+            .max_by_key(|line| line.last().map(|last| (last.record.time_ns, last.record.seq)));
+        let Some(last) = last.and_then(Vec::pop) else { break };
+        newest_first.push(last);
+    }
+    newest_first.reverse();
+    newest_first
 }
 
 /// A snapshot id from what makes it unique.
@@ -121,6 +143,7 @@ fn local_secs(snapshot: &Snapshot, offset_at: OffsetAt<'_>) -> i64 {
 /// As `find_snapshot`, among these.
 pub(super) fn find_among(all: Vec<Snapshot>, name: &str, offset_at: OffsetAt<'_>) -> Result<Snapshot, FindError> {
     let unknown = || FindError::Unknown { name: name.to_owned() };
+    let all = by_time(all);
     if let Some(back) = steps_back(name) {
         return all.into_iter().rev().nth(back).ok_or_else(unknown);
     }

@@ -173,7 +173,8 @@ impl Life {
         self.check(&self.bench.db, "the catalog");
         let fresh = Db::in_memory(MIGRATIONS).unwrap();
         let reader = self.bench.reader(&fresh);
-        let recovery = recover(&reader, &self.bench.keys, None, &|_| {});
+        let aim = Aim::default();
+        let recovery = recover(&reader, &self.bench.keys, &aim, &|_| {});
         self.bench.runtime.block_on(recovery).unwrap();
         let seqs = |db: &Db| -> BTreeSet<u64> {
             let kept = db.read(tree::kept).unwrap();

@@ -16,7 +16,8 @@ impl Bench {
     fn recovered(&self) -> Db {
         let fresh = Db::in_memory(MIGRATIONS).unwrap();
         let reader = self.reader(&fresh);
-        let recovery = recover(&reader, &self.keys, None, &|_| {});
+        let aim = Aim::default();
+        let recovery = recover(&reader, &self.keys, &aim, &|_| {});
         self.runtime.block_on(recovery).unwrap();
         fresh
     }

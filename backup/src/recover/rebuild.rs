@@ -1,0 +1,201 @@
+//! One head rebuilt into a catalog: its chain of roots, their sections in order, and who holds what.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use proto::id::PackId;
+use proto::root::{Root, RootRef, SectionRef};
+use rusqlite::Transaction;
+use upload_queue::packs::{KnownPack, PackRow, Purpose};
+use upload_queue::peers::Peer;
+
+use super::replay::{self, Listed};
+use crate::catalog::content::Published;
+use crate::catalog::tree::Replay;
+use crate::heads::OpenHead;
+use crate::restore::fetch::FetchStats;
+use crate::restore::sections::records;
+use crate::restore::{Reader, RestoreError};
+
+/// Shares that a peer lists at a time.
+const LIST_PAGE: u32 = 4096;
+/// Runs of sections fetched ahead, and how many sections a run has at most: each is up to 1 MiB of records.
+const RUNS_AHEAD: usize = 4;
+const RUN_SECTIONS_MAX: usize = 4;
+
+/// What rebuilding works with.
+pub(super) struct Rebuild<'a> {
+    /// The catalog that is rebuilt, and where from.
+    pub(super) reader: &'a Reader,
+    /// What peers say they hold.
+    pub(super) listed: &'a [Listed],
+    pub(super) stats: &'a Mutex<FetchStats>,
+    pub(super) progress: &'a (dyn Fn(&str) + Send + Sync),
+}
+
+impl Rebuild<'_> {
+    /// Makes the catalog that which `open` leads to, whatever it was; returns the root. Cut off or failed, it is to be begun anew.
+    pub(super) async fn rebuild(&self, open: &OpenHead) -> Result<Root, RestoreError> {
+        let reader = self.reader;
+        let roots = self.roots(open.body.root.as_ref()).await?;
+        write_to(reader, replay::clear).await?;
+        let sections = roots.iter().map(|root| root.root.sections.len()).sum::<usize>();
+        let (mut replay, mut done) = (Replay::new(open.head.device()), 0);
+        for found in &roots {
+            let (packs, holders) = (found.packs(), self.listed.to_vec());
+            let rows = write_to(reader, move |tx| replay::add_metadata_packs(tx, &packs, &holders)).await?;
+            replay = self
+                .replay_sections(&found.root, &rows, replay, &mut |count| {
+                    done += count;
+                    (self.progress)(&format!(
+                        "Reading the backup log and index: {done} of {sections} sections"
+                    ));
+                })
+                .await?;
+        }
+        let root = roots
+            .into_iter()
+            .next_back()
+            .map(|found| found.root)
+            .unwrap_or_default();
+        let adopted = Published {
+            seq: open.head.seq,
+            hash: open.hash.0,
+            head: open.head.encode(),
+            body: open.body.clone(),
+            root: root.clone(),
+        };
+        let (cert, listed) = (open.head.cert.clone(), self.listed.to_vec());
+        write_to(reader, move |tx| replay::adopt(tx, &cert, &adopted, &listed)).await?;
+        Ok(root)
+    }
+
+    /// Whether what `open` leads to can be read now, as far as its chain of roots tells.
+    pub(super) async fn is_readable(&self, open: &OpenHead) -> bool {
+        self.roots(open.body.root.as_ref()).await.is_ok()
+    }
+
+    /// The chain of roots, oldest first.
+    async fn roots(&self, newest: Option<&RootRef>) -> Result<Vec<FoundRoot>, RestoreError> {
+        let mut roots = Vec::new();
+        let mut seen: HashSet<(PackId, u32)> = HashSet::new();
+        let mut next = newest.cloned();
+        while let Some(at) = next {
+            let manifest = replay::manifest(&at.pack)?;
+            if !seen.insert((manifest.pack, at.offset)) {
+                return Err(damaged_root("its chain of older roots is a circle"));
+            }
+            // Nothing says who holds it: everyone is asked.
+            let pack = KnownPack {
+                row: PackRow(0),
+                holders: vec![None; manifest.shares.len()],
+                manifest,
+                record: at.pack.clone(),
+                purpose: Purpose::Metadata,
+            };
+            let key = self.reader.unwrap(&at.pack)?;
+            let place = [(at.offset, at.len)];
+            let encoded = self.reader.read_pack(&pack, &key, &place, self.stats).await?;
+            let root = records::<Root>(&encoded[0])?
+                .pop()
+                .ok_or_else(|| damaged_root("its section is empty"))?;
+            next = root.older.clone();
+            roots.push(FoundRoot { at, root });
+        }
+        roots.reverse();
+        Ok(roots)
+    }
+
+    /// Fetches a root's sections, several packs ahead, and replays them in order.
+    async fn replay_sections(
+        &self,
+        root: &Root,
+        rows: &[PackRow],
+        mut replay: Replay,
+        done: &mut (dyn FnMut(usize) + Send),
+    ) -> Result<Replay, RestoreError> {
+        let mut runs: Vec<(PackRow, Vec<SectionRef>)> = Vec::new();
+        for section in &root.sections {
+            let row = rows[replay::pack_of(root, section)?];
+            match runs.last_mut() {
+                Some((last, run)) if *last == row && run.len() < RUN_SECTIONS_MAX => run.push(*section),
+                _ => runs.push((row, vec![*section])),
+            }
+        }
+        let (reader, stats) = (self.reader, self.stats);
+        let mut fetched = futures::stream::iter(runs)
+            .map(|(row, run)| async move {
+                let ranges: Vec<(u32, u32)> = run.iter().map(|section| (section.offset, section.len)).collect();
+                let encoded: Vec<Bytes> = reader.read_row(row, &ranges, stats).await?;
+                Ok::<_, RestoreError>((row, run, encoded))
+            })
+            .buffered(RUNS_AHEAD);
+        while let Some((row, run, encoded)) = fetched.try_next().await? {
+            let count = run.len();
+            replay = write_to(reader, move |tx| {
+                for (section, encoded) in run.iter().zip(&encoded) {
+                    replay::section(tx, &mut replay, row, section, encoded)?;
+                }
+                Ok(replay)
+            })
+            .await?;
+            done(count);
+        }
+        Ok(replay)
+    }
+}
+
+/// A root and where it lies.
+struct FoundRoot {
+    at: RootRef,
+    root: Root,
+}
+
+impl FoundRoot {
+    /// The packs its sections name, then the one it lies in.
+    fn packs(&self) -> Vec<proto::cap_index::PackRecord> {
+        let own = std::iter::once(&self.at.pack);
+        self.root.packs.iter().chain(own).cloned().collect()
+    }
+}
+
+/// All shares that a peer holds for us. A peer that does not answer holds nothing that is known yet: its shares are found
+/// by asking when they are needed.
+pub(super) async fn list(peer: &Peer) -> Listed {
+    let mut shares = Vec::new();
+    loop {
+        match peer.store.list(shares.last().copied(), LIST_PAGE).await {
+            Ok(page)
+                if page
+                    .first()
+                    .is_some_and(|first| shares.last().is_none_or(|last| first > last)) =>
+            {
+                shares.extend(page);
+            }
+            Ok(_) => break,
+            Err(error) => {
+                tracing::warn!("{} did not list its shares: {error}", peer.name);
+                break;
+            }
+        }
+    }
+    (peer.key.clone(), shares)
+}
+
+/// Runs `work` in one write transaction, off the runtime's threads.
+pub(super) async fn write_to<T: Send + 'static>(
+    reader: &Reader,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, RestoreError> + Send + 'static,
+) -> Result<T, RestoreError> {
+    let db = reader.db.clone();
+    tokio::task::spawn_blocking(move || db.write(work)).await?
+}
+
+fn damaged_root(reason: &str) -> RestoreError {
+    RestoreError::Damaged {
+        what: "A root".to_owned(),
+        reason: reason.to_owned(),
+    }
+}

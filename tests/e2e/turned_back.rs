@@ -1,0 +1,517 @@
+//! Homes that are older than what peers hold, heads that are newer than what can be read, two machines of one account: whatever
+//! happened to the home or to the heads, every snapshot that was protected once comes back, and every hint shown works.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use tests::fixture::noise;
+use tests::grid::share_files;
+use tests::home::{Home, Said, path_str, program};
+
+use crate::unchanged::owner_with_folders;
+
+/// A home on five disks, and a folder to back up.
+struct Ann {
+    dir: PathBuf,
+    source: PathBuf,
+    home: Home,
+}
+
+impl Ann {
+    fn new(dir: &Path, tolerate: u8) -> Result<Self> {
+        let source = dir.join("source");
+        fs::create_dir_all(&source)?;
+        let home = owner_with_folders(dir, tolerate)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            source,
+            home,
+        })
+    }
+
+    /// Writes the file of a day, one too long to travel in the log, and backs up.
+    fn day(&self, number: u64) -> Result<Said> {
+        self.write(number)?;
+        self.home.say(["run", "--once", path_str(&self.source)?])
+    }
+
+    fn write(&self, number: u64) -> Result<()> {
+        Ok(fs::write(
+            self.source.join(format!("day {number}")),
+            noise(30_000, number),
+        )?)
+    }
+
+    fn disk(&self, number: u32) -> PathBuf {
+        self.dir.join(format!("disk{number}"))
+    }
+
+    fn take_away(&self, number: u32) -> Result<()> {
+        Ok(fs::rename(self.disk(number), self.dir.join(format!("away{number}")))?)
+    }
+
+    fn bring_back(&self, number: u32) -> Result<()> {
+        Ok(fs::rename(self.dir.join(format!("away{number}")), self.disk(number))?)
+    }
+
+    /// A day that only three of the disks see, and of which the third then loses what it took.
+    fn badly_kept_day(&self, number: u64) -> Result<()> {
+        self.take_away(4)?;
+        self.take_away(5)?;
+        let before = share_files(&self.disk(3))?;
+        ensure!(self.day(number)?.code == Some(4));
+        for share in share_files(&self.disk(3))? {
+            if !before.contains(&share) {
+                fs::remove_file(share)?;
+            }
+        }
+        self.bring_back(4)?;
+        self.bring_back(5)
+    }
+
+    /// What recovers the account in a new home from the disks that are there.
+    fn recovery(&self) -> Result<Vec<String>> {
+        let words = path_str(&self.dir.join("owner.words"))?.to_owned();
+        let mut args = ["recover", "--phrase-file", &words, "--via"]
+            .map(str::to_owned)
+            .to_vec();
+        for disk in (1..=5).map(|number| self.disk(number)).filter(|disk| disk.exists()) {
+            args.push(format!("dir:{}", path_str(&disk)?));
+        }
+        Ok(args)
+    }
+
+    fn recovered(&self, name: &str) -> Result<(Home, Said)> {
+        let home = Home::new(self.dir.join(name));
+        let said = home.ok(self.recovery()?)?;
+        Ok((home, said))
+    }
+
+    /// The files of these days, and no others, are in the newest snapshot of a home, byte for byte.
+    fn has_days(&self, home: &Home, snapshot: &str, days: &[u64]) -> Result<()> {
+        let target = self.dir.join("back");
+        let from = format!("{snapshot}:{}", path_str(&self.source)?);
+        home.ok(["restore", &from, "--target", path_str(&target)?])?;
+        for day in days {
+            ensure!(
+                fs::read(target.join(format!("day {day}")))? == noise(30_000, *day),
+                "day {day}"
+            );
+        }
+        ensure!(fs::read_dir(&target)?.count() == days.len(), "only {days:?}");
+        Ok(fs::remove_dir_all(&target)?)
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let _not_there = fs::remove_dir_all(to);
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status()?;
+    ensure!(status.success(), "cp {} {}", from.display(), to.display());
+    Ok(())
+}
+
+fn snapshots(home: &Home) -> Result<Vec<Value>> {
+    Ok(home.ok(["snapshots"])?.lines)
+}
+
+fn lose_catalog(home: &Home) -> Result<()> {
+    for entry in fs::read_dir(&home.dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("catalog.db") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// A virtual machine was turned back to Monday: its next backups were refused for as many runs as it was behind, then accepted,
+/// and Tuesday to Thursday were gone.
+#[test]
+fn a_home_that_was_turned_back_catches_up_by_itself() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ann = Ann::new(dir.path(), 2)?;
+    ensure!(ann.day(1)?.code == Some(0));
+    copy(&ann.home.dir, &dir.path().join("monday"))?;
+    for day in 2..=4 {
+        ensure!(ann.day(day)?.code == Some(0));
+    }
+    copy(&dir.path().join("monday"), &ann.home.dir)?;
+    let said = ann.day(5)?;
+    ensure!(said.code == Some(0), "{said:?}");
+    ensure!(said.stderr.contains("older than the newest backup"), "{}", said.stderr);
+    ensure!(snapshots(&ann.home)?.len() == 5);
+    let (other, said) = ann.recovered("other")?;
+    ensure!(said.number("snapshots") == 5, "{}", said.last());
+    ann.has_days(&other, "latest", &[1, 2, 3, 4, 5])?;
+    ann.has_days(&other, "latest~2", &[1, 2, 3])
+}
+
+/// A home that is behind asks before it gives up, forgets or repairs anything, too.
+#[test]
+fn every_command_that_sends_catches_up_first() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ann = Ann::new(dir.path(), 1)?;
+    ann.day(1)?;
+    copy(&ann.home.dir, &dir.path().join("monday"))?;
+    ann.day(2)?;
+    ann.day(3)?;
+    for command in [&["repair"][..], &["prune"], &["tag", "latest", "--add", "kept"]] {
+        copy(&dir.path().join("monday"), &ann.home.dir)?;
+        let said = ann.home.say(command)?;
+        ensure!(said.code == Some(0), "{command:?}: {said:?}");
+        ensure!(snapshots(&ann.home)?.len() == 3, "{command:?}");
+        ensure!(ann.recovered("other")?.1.number("snapshots") == 3, "{command:?}");
+        fs::remove_dir_all(dir.path().join("other"))?;
+    }
+    Ok(())
+}
+
+/// The service ran before anybody had recovered: an empty catalog in place of the lost one made the history disappear.
+#[test]
+fn a_lost_catalog_is_not_replaced_by_an_empty_one_and_the_hint_works() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ann = Ann::new(dir.path(), 2)?;
+    for day in 1..=4 {
+        ann.day(day)?;
+    }
+    lose_catalog(&ann.home)?;
+    for command in [
+        &["run", "--once", path_str(&ann.source)?][..],
+        &["status"],
+        &["snapshots"],
+    ] {
+        let said = ann.home.exits(1, command)?;
+        ensure!(said.stderr.contains("gridbackup recover"), "{}", said.stderr);
+    }
+    // As the message says, and not a word more. The numbers of its heads go on where they were.
+    let said = ann.home.ok(["recover"])?;
+    ensure!(said.number("snapshots") == 4, "{}", said.last());
+    let said = ann.day(5)?;
+    ensure!(said.code == Some(0), "{said:?}");
+    let (other, said) = ann.recovered("other")?;
+    ensure!(said.number("snapshots") == 5, "{}", said.last());
+    ann.has_days(&other, "latest", &[1, 2, 3, 4, 5])
+}
+
+/// Two friends were away during a small backup; the owner's disk died; the two came back, and two others were lost.
+#[test]
+fn a_newer_head_that_cannot_be_read_hides_nothing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ann = Ann::new(dir.path(), 2)?;
+    ensure!(ann.day(1)?.code == Some(0));
+    ann.badly_kept_day(2)?;
+    ann.take_away(1)?;
+    ann.take_away(2)?;
+    let (other, said) = ann.recovered("other")?;
+    ann.has_days(&other, "latest", &[1])?;
+    let unread = &said.last()["unread"];
+    ensure!(
+        unread[0]["number"].as_u64() > Some(1) && unread[0]["device"] == "owner",
+        "{}",
+        said.last()
+    );
+    // Now its owner is back: what was badly kept is completed, and the newest is found again.
+    ann.bring_back(1)?;
+    ann.bring_back(2)?;
+    ann.home.ok(["repair"])?;
+    ensure!(ann.day(3)?.code == Some(0));
+    ensure!(ann.recovered("third")?.1.last()["unread"] == Value::Array(Vec::new()));
+    Ok(())
+}
+
+/// The same, and the owner's home was turned back: what cannot be read now is neither hidden nor given up.
+#[test]
+fn a_home_behind_a_head_that_cannot_be_read_goes_on_as_the_hint_says() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ann = Ann::new(dir.path(), 2)?;
+    ann.day(1)?;
+    copy(&ann.home.dir, &dir.path().join("monday"))?;
+    ann.badly_kept_day(2)?;
+    copy(&dir.path().join("monday"), &ann.home.dir)?;
+    ann.take_away(1)?;
+    ann.take_away(2)?;
+    let said = ann.day(3)?;
+    ensure!(
+        said.code == Some(13) && said.stderr.contains("`gridbackup recover`"),
+        "{said:?}"
+    );
+    let said = ann.home.ok(["recover"])?;
+    ensure!(said.last()["unread"][0]["number"] == 2, "{}", said.last());
+    ensure!(ann.day(3)?.code == Some(4), "three disks are too few for what is asked");
+    ann.bring_back(1)?;
+    ann.bring_back(2)?;
+    // By now it can be read again.
+    for day in 4..=5 {
+        ann.home.say(["repair"])?;
+        ann.day(day)?;
+    }
+    ann.home.ok(["repair"])?;
+    ensure!(ann.day(6)?.code == Some(0));
+    let said = ann.recovered("other")?.1;
+    ensure!(said.number("snapshots") == 6, "{}", said.last());
+    Ok(())
+}
+
+/// A node that only stores lost its catalog: nobody has a backup of it, and it must start again.
+#[test]
+fn a_home_that_never_backed_anything_up_begins_anew() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ann = Ann::new(dir.path(), 1)?;
+    lose_catalog(&ann.home)?;
+    ann.home.exits(1, ["status"])?;
+    ann.home.ok(["recover"])?;
+    ensure!(ann.day(1)?.code == Some(0));
+    Ok(())
+}
+
+/// Both machines said `Safe`; recovery brought the snapshots of one and did not mention the other.
+#[test]
+fn the_snapshots_of_all_machines_of_an_account_come_back() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ann = Ann::new(dir.path(), 1)?;
+    ann.day(1)?;
+    let second = Home::new(dir.path().join("second"));
+    let mut recovery = ann.recovery()?;
+    recovery.extend(["--name".to_owned(), "laptop".to_owned()]);
+    second.ok(recovery)?;
+    let (theirs, mine) = (dir.path().join("theirs"), noise(20_000, 77));
+    fs::create_dir_all(&theirs)?;
+    fs::write(theirs.join("only here"), &mine)?;
+    second.ok(["run", "--once", path_str(&theirs)?])?;
+    ann.day(2)?;
+    fs::write(theirs.join("only here"), [&mine[..], b"!"].concat())?;
+    second.ok(["run", "--once", path_str(&theirs)?])?;
+    ann.day(3)?;
+    // Each of the two names the other.
+    for (home, name) in [(&ann.home, "laptop"), (&second, "owner")] {
+        let said = home.ok(["check"])?;
+        ensure!(
+            said.last()["devices"][0].as_str().unwrap_or_default().starts_with(name),
+            "{}",
+            said.last()
+        );
+    }
+    let (third, said) = ann.recovered("third")?;
+    ensure!(said.number("snapshots") == 5, "{}", said.last());
+    let of = |device: &str| Ok::<_, anyhow::Error>(third.ok(["snapshots", "--device", device])?.lines);
+    let (owner, laptop) = (of("owner")?, of("laptop")?);
+    ensure!((owner.len(), laptop.len()) == (3, 2), "{owner:?} {laptop:?}");
+    let id = |line: &Value| line["id"].as_str().unwrap_or_default().to_owned();
+    ann.has_days(&third, &id(&owner[1]), &[1, 2])?;
+    ann.has_days(&third, "latest", &[1, 2, 3])?;
+    let read = |line: &Value| -> Result<Vec<u8>> {
+        let path = format!("{}:{}", id(line), path_str(&theirs.join("only here"))?);
+        Ok(Command::new(program())
+            .env("GRIDBACKUP_HOME", &third.dir)
+            .args(["cat", &path])
+            .output()?
+            .stdout)
+    };
+    ensure!(read(&laptop[0])? == mine && read(&laptop[1])?.len() == mine.len() + 1);
+    // What was merged is the third's own from now on, and comes back from its head alone.
+    third.ok(["run", "--once", path_str(&theirs)?])?;
+    let said = ann.recovered("fourth")?.1;
+    ensure!(said.number("snapshots") == 6, "{}", said.last());
+    let fourth = Home::new(dir.path().join("fourth"));
+    ensure!(fourth.ok(["snapshots", "--device", "laptop"])?.lines.len() == 2);
+    ann.has_days(&fourth, &id(&owner[2]), &[1, 2, 3])
+}
+
+/// The second machine had a file that the first one had sent; the first gave it up.
+#[test]
+fn prune_keeps_what_another_machine_of_the_account_wants() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ann = Ann::new(dir.path(), 1)?;
+    let large = noise(700_000, 1);
+    fs::write(ann.source.join("shared"), &large)?;
+    ann.day(1)?;
+    let (second, _) = ann.recovered("second")?;
+    let theirs = dir.path().join("theirs");
+    fs::create_dir_all(&theirs)?;
+    fs::write(theirs.join("the same"), &large)?;
+    ensure!(second.ok(["run", "--once", path_str(&theirs)?])?.number("bytes_added") < 100_000);
+    fs::remove_file(ann.source.join("shared"))?;
+    ann.day(2)?;
+    ann.home.ok(["forget", "--keep-last", "1", "--prune"])?;
+    let said = second.ok(["check", "--read-data"])?;
+    ensure!(said.last()["ok"] == true, "{}", said.last());
+    // If its head cannot be read, nothing is given up at all.
+    let pruned = |home: &Home| home.say(["prune"]);
+    for heads in heads_of(&dir.path().join("disk1"))? {
+        ensure!(heads.exists());
+    }
+    ensure!(pruned(&ann.home)?.number("shares_discarded") == 0);
+    Ok(())
+}
+
+/// All files of heads below a folder.
+fn heads_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if folder.components().any(|part| part.as_os_str() == "heads") {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// All five friends had lost the head: `check`, `status`, `repair` and `verify` were content, and nothing could be recovered.
+#[test]
+fn heads_that_are_missing_or_damaged_are_named_counted_and_put_again() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ann = Ann::new(dir.path(), 2)?;
+    ann.day(1)?;
+    let said = ann.home.ok(["check"])?;
+    ensure!(
+        (said.number("heads_expected"), said.number("heads_found")) == (5, 5),
+        "{}",
+        said.last()
+    );
+    let spoil = |damage: &dyn Fn(&Path) -> std::io::Result<()>| -> Result<()> {
+        for number in 1..=5 {
+            for head in heads_of(&ann.disk(number))? {
+                damage(&head)?;
+            }
+        }
+        Ok(())
+    };
+    let garble = |head: &Path| fs::write(head, noise(4096, 9));
+    for damage in [
+        &|head: &Path| fs::remove_file(head) as std::io::Result<()>,
+        &garble as &dyn Fn(&Path) -> _,
+    ] {
+        spoil(damage)?;
+        for _ in 0..2 {
+            let said = ann.home.exits(4, ["check"])?;
+            ensure!(said.number("heads_found") == 0, "{}", said.last());
+            ensure!(said.stderr.contains("disk3") || said.lines.iter().any(|line| line["peer"] == "disk3"));
+        }
+        ann.home.exits(1, ["verify"])?;
+        ann.home.ok(["repair"])?;
+        ann.home.ok(["check"])?;
+        ann.recovered("other")?;
+        fs::remove_dir_all(dir.path().join("other"))?;
+    }
+    Ok(())
+}
+
+/// A recovered machine backed nothing up, and said `Safe`.
+#[test]
+fn settings_come_back_with_the_backups() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ann = Ann::new(dir.path(), 1)?;
+    ann.home.ok(["folder", "add", path_str(&ann.source)?])?;
+    ann.home.ok(["exclude", "add", "*.iso"])?;
+    ann.home.ok(["config", "set", "interval", "10m"])?;
+    ann.write(1)?;
+    ann.home.ok(["run", "--once"])?;
+    let (other, said) = ann.recovered("other")?;
+    for (key, value) in [
+        ("folders", path_str(&ann.source)?),
+        ("exclude", "*.iso"),
+        ("tolerate", "1"),
+        ("interval", "600"),
+    ] {
+        let now = other.ok(["config", "get", key])?;
+        ensure!(now.last().to_string().contains(value), "{key}: {}", now.last());
+        ensure!(said.last()["settings"].to_string().contains(key), "{}", said.last());
+    }
+    ensure!(other.ok(["run", "--once"])?.number("files_unmodified") == 1);
+    let mut chosen = ann.recovery()?;
+    chosen.extend(["--tolerate".to_owned(), "0".to_owned()]);
+    let third = Home::new(dir.path().join("third"));
+    third.ok(chosen)?;
+    ensure!(
+        third
+            .ok(["config", "get", "tolerate"])?
+            .last()
+            .to_string()
+            .contains('0')
+    );
+    Ok(())
+}
+
+/// Cut off between two of its files, `init` or `recover` left a home that could do neither.
+#[test]
+fn a_home_whose_making_was_cut_off_is_made_by_the_same_command_again() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ann = Ann::new(dir.path(), 1)?;
+    ann.day(1)?;
+    let made = Home::init(dir.path().join("made"), "made", 1)?;
+    let recovered = ann.recovered("recovered")?.0;
+    let files = ["config.toml", "catalog.db", "device.key", "device.cert"];
+    for (whole, command) in [(&made, "init"), (&recovered, "recover")] {
+        for count in 0..=files.len() {
+            let cut = Home::new(dir.path().join(format!("{command} {count}")));
+            fs::create_dir_all(&cut.dir)?;
+            // What recovery makes of the catalog comes last.
+            for file in files
+                .iter()
+                .take(count)
+                .filter(|file| command == "init" || **file != "catalog.db")
+            {
+                let _not_every_home_has_it = fs::copy(whole.dir.join(file), cut.dir.join(file));
+            }
+            match command {
+                "init" => cut.ok(["init", "--name", "again"])?,
+                _ => cut.ok(ann.recovery()?)?,
+            };
+            cut.ok(["status"])?;
+            ensure!(fs::metadata(cut.dir.join("account.key"))?.len() > 0);
+        }
+    }
+    // With its keys, and not yet its catalog: nothing takes it for new, and the command goes on.
+    let cut = Home::new(dir.path().join("keys only"));
+    fs::create_dir_all(&cut.dir)?;
+    for file in ["device.key", "device.cert", "account.key"] {
+        fs::copy(recovered.dir.join(file), cut.dir.join(file))?;
+    }
+    ensure!(
+        cut.exits(1, ["run", "--once", path_str(&ann.source)?])?
+            .stderr
+            .contains("gridbackup recover")
+    );
+    cut.ok(ann.recovery()?)?;
+    ann.has_days(&cut, "latest", &[1])?;
+    // A home that lost its account's key is no new one.
+    fs::remove_file(ann.home.dir.join("account.key"))?;
+    ensure!(ann.home.exits(1, ["init"])?.stderr.contains("account.key"));
+    ann.home.ok(ann.recovery()?)?;
+    ensure!(ann.day(2)?.code == Some(0));
+    Ok(())
+}
+
+/// The folder of a bare name is the empty path, which cannot be synced; the words stayed, of an account that was never made.
+#[test]
+fn the_words_of_an_account_that_does_not_exist_never_stay() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let here = |home: &str, words: &str| -> Result<std::process::Output> {
+        let mut command = Command::new(program());
+        command
+            .current_dir(dir.path())
+            .env("GRIDBACKUP_HOME", dir.path().join(home));
+        Ok(command.args(["init", "--phrase-out", words]).output()?)
+    };
+    ensure!(here("one", "words.txt")?.status.success());
+    let words = fs::read_to_string(dir.path().join("words.txt"))?;
+    ensure!(words.split_whitespace().count() == 24);
+    // Never overwritten, and nothing is made.
+    ensure!(!here("two", "words.txt")?.status.success());
+    ensure!(!dir.path().join("two/account.key").exists());
+    ensure!(fs::read_to_string(dir.path().join("words.txt"))? == words);
+    ensure!(!here("three", "no such folder/words.txt")?.status.success());
+    ensure!(here("three", "words 3.txt")?.status.success());
+    // Cut off after the words and before the key: the same command makes that account.
+    fs::remove_file(dir.path().join("one/account.key"))?;
+    ensure!(here("one", "words.txt")?.status.success());
+    ensure!(fs::read_to_string(dir.path().join("words.txt"))? == words);
+    Ok(())
+}
