@@ -560,4 +560,28 @@ mod tests {
         );
         assert_eq!(retry_after(&headers("soon")), None);
     }
+
+    /// Amazon's answers from the wrong region: a HEAD has nothing but the header, other requests a body.
+    #[tokio::test]
+    async fn the_wrong_region_is_told_the_right_one() {
+        let header = "x-amz-bucket-region: eu-west-3\r\n";
+        let body = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>x</Message><Region>eu-west-3</Region></Error>";
+        let server = Server::start(vec![
+            answer(301, header, ""),
+            answer(403, header, ""),
+            answer(400, "", body),
+            answer(403, "x-amz-bucket-region: us-east-1\r\n", ""),
+            answer(404, "", "<Error><Code>NoSuchBucket</Code></Error>"),
+        ])
+        .await;
+        let client = server.impatient_client();
+        for _ in 0..3 {
+            let error = client.get(b"key", None, 100).await.unwrap_err();
+            assert!(error.to_string().contains("--region eu-west-3"), "{error}");
+        }
+        let denied = client.get(b"key", None, 100).await.unwrap_err();
+        assert!(matches!(denied, Error::Denied(_)), "{denied}");
+        let missing = client.get(b"key", None, 100).await.unwrap_err();
+        assert!(missing.is_general() && missing.to_string().contains("no such bucket"), "{missing}");
+    }
 }
