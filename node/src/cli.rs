@@ -340,6 +340,19 @@ mod tests {
         command().debug_assert();
     }
 
+    /// It was taken for `publish` without arguments once an argument of it was one of a shared group.
+    #[test]
+    fn what_publish_is_given_reaches_it() {
+        for more in [&[][..], &["--endpoint", "http://x", "--region", "r"], &["--dry-run"]] {
+            let words = ["gridbackup", "publish", "folder", "s3://bucket"];
+            let cli = Cli::try_parse_from(words.iter().chain(more)).unwrap();
+            let Command::Publish(args) = cli.command else {
+                panic!("{more:?}: another command");
+            };
+            assert!(args.is_complete(), "{more:?}");
+        }
+    }
+
     #[test]
     fn every_command_and_flag_is_described() {
         fn visit(command: &clap::Command) {

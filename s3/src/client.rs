@@ -565,7 +565,8 @@ mod tests {
     #[tokio::test]
     async fn the_wrong_region_is_told_the_right_one() {
         let header = "x-amz-bucket-region: eu-west-3\r\n";
-        let body = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>x</Message><Region>eu-west-3</Region></Error>";
+        let body =
+            "<Error><Code>AuthorizationHeaderMalformed</Code><Message>x</Message><Region>eu-west-3</Region></Error>";
         let server = Server::start(vec![
             answer(301, header, ""),
             answer(403, header, ""),
@@ -582,6 +583,9 @@ mod tests {
         let denied = client.get(b"key", None, 100).await.unwrap_err();
         assert!(matches!(denied, Error::Denied(_)), "{denied}");
         let missing = client.get(b"key", None, 100).await.unwrap_err();
-        assert!(missing.is_general() && missing.to_string().contains("no such bucket"), "{missing}");
+        assert!(
+            missing.is_general() && missing.to_string().contains("no such bucket"),
+            "{missing}"
+        );
     }
 }

@@ -25,8 +25,13 @@ pub struct Args {
     /// s3://BUCKET[/PREFIX][?endpoint=URL&region=NAME&path-style=BOOL]
     #[arg(value_name = "s3://BUCKET[/PREFIX]")]
     location: String,
-    #[command(flatten)]
-    endpoint: EndpointArgs,
+    // Not flattened: clap takes an `Option` of arguments (`publishing::Args`) that hold others for absent, whatever is typed.
+    /// S3 endpoint if not Amazon's
+    #[arg(long, value_name = "URL", visible_alias = "endpoint-url")]
+    endpoint: Option<String>,
+    /// S3 region
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
     /// TOML file of headers, compression and exceptions by name (docs/publish.md)
     #[arg(long, value_name = "FILE")]
     routes: Option<PathBuf>,
@@ -139,7 +144,11 @@ pub(super) async fn run(args: Args, paths: HomePaths, options: RenderOptions) ->
 
 impl Args {
     pub(super) fn client(&self) -> Result<Client, Failure> {
-        client(&self.location, &self.endpoint)
+        let endpoint = EndpointArgs {
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+        };
+        client(&self.location, &endpoint)
     }
 
     /// Believe the index.

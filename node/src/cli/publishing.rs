@@ -36,6 +36,14 @@ enum Command {
     Watch(publish_watch::Args),
 }
 
+#[cfg(test)]
+impl Args {
+    /// Something to do was understood.
+    pub(super) fn is_complete(&self) -> bool {
+        self.command.is_some() || self.publish.is_some()
+    }
+}
+
 /// Does what was asked for.
 pub async fn run(args: Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {
     match (args.command, args.publish) {
