@@ -1,7 +1,7 @@
 //! One request until it has an answer: signed, sent, retried.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -75,6 +75,8 @@ struct Inner {
     skew_secs: AtomicI64,
     requests: AtomicU64,
     retries: AtomicU64,
+    /// The endpoint has answered, whatever it said.
+    has_answered: AtomicBool,
 }
 
 /// One request; made again as it is when it has to be.
@@ -133,6 +135,7 @@ impl Client {
             skew_secs: AtomicI64::new(0),
             requests: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            has_answered: AtomicBool::new(false),
         });
         Ok(Self { shared, windows: None })
     }
@@ -199,6 +202,9 @@ impl Client {
         if error.code() == Some("ExpiredToken") {
             self.shared.credentials.forget().await;
         }
+        if !self.shared.has_answered.load(Ordering::Relaxed) && *attempts >= attempts_before_any_answer(&error) {
+            return Err(error);
+        }
         // Without randomness all pauses are the longest: worse for the endpoint, and no reason to fail.
         let random = getrandom::u32().unwrap_or(u32::MAX);
         let pause = self.shared.patience.pause(*attempts, error.retry_after(), random);
@@ -242,6 +248,7 @@ impl Client {
         let request = self.request(ask, target, window).await?;
         self.shared.requests.fetch_add(1, Ordering::Relaxed);
         let answer = self.shared.transport.send(request, target).await?;
+        self.shared.has_answered.store(true, Ordering::Relaxed);
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
@@ -391,6 +398,16 @@ pub(crate) fn time(headers: &HeaderMap, name: HeaderName) -> Option<Timestamp> {
     Some(zoned.timestamp())
 }
 
+/// Requests that are made until an endpoint that has not answered at all is given up: one whose name or port is wrong, or that
+/// is switched off. Chosen: a second of refusals, or two timeouts; one that did answer gets the whole patience.
+fn attempts_before_any_answer(error: &Error) -> u32 {
+    match error {
+        Error::Network { .. } => 4,
+        Error::Timeout { .. } => 2,
+        _ => u32::MAX,
+    }
+}
+
 fn retry_after(headers: &HeaderMap) -> Option<std::time::Duration> {
     if let Some(secs) = headers
         .get(RETRY_AFTER)?
@@ -433,6 +450,23 @@ mod tests {
         assert!(asked[0].starts_with("PUT /site/k%20y HTTP/1.1\r\n"), "{}", asked[0]);
         assert!(asked[0].contains("content-md5: kAFQmDzST7DWlj99KOF/cg==\r\n"));
         assert!(asked[2].ends_with("\r\n\r\nabc"));
+    }
+
+    /// The story: a bucket whose endpoint was switched off made each run take a minute and more.
+    #[tokio::test]
+    async fn an_endpoint_that_never_answered_is_given_up_sooner_than_one_that_did() {
+        let cut = String::new;
+        let server = Server::start(vec![cut(), cut(), cut(), cut()]).await;
+        let client = server.client();
+        assert!(matches!(client.head(b"x").await, Err(Error::Network { .. })));
+        assert_eq!(client.requests(), 4);
+
+        let ok = || answer(200, "ETag: \"x\"\r\n", "");
+        let server = Server::start(vec![ok(), cut(), cut(), cut(), cut(), cut(), ok()]).await;
+        let client = server.client();
+        client.head(b"x").await.unwrap();
+        client.head(b"x").await.unwrap();
+        assert_eq!(client.requests(), 7);
     }
 
     #[tokio::test]
