@@ -20,6 +20,7 @@ use crate::failure::{Exit, Failure};
 use crate::home::Home;
 use crate::net::{Bandwidth, NetHandle};
 use crate::output::Sink;
+use crate::peer::silence::Silence;
 use crate::request::Request;
 
 mod alarms;
@@ -49,6 +50,7 @@ mod mount;
 mod outlook;
 mod peers;
 mod policy;
+mod reasons;
 mod recover;
 mod repack;
 mod repair;
@@ -60,6 +62,7 @@ mod snapshots;
 mod stats;
 mod status;
 mod steward;
+mod upload_progress;
 mod verify;
 
 /// What the engine is opened for.
@@ -104,6 +107,7 @@ struct Inner {
     db: Db,
     queue: Queue,
     peers: PeerSet,
+    silence: Silence,
     buckets: buckets::Buckets,
     net: OnceCell<NetHandle>,
     uploader: OnceCell<Uploader>,
@@ -140,6 +144,7 @@ impl Engine {
         let queue = Queue::open(db.clone(), weights)?;
         let inner = Inner {
             config: RwLock::new(home.config.clone()),
+            silence: Silence::load(home.paths.silent()),
             home,
             mode,
             db,

@@ -118,6 +118,11 @@ impl HomePaths {
         self.state_dir.join("spool")
     }
 
+    /// Peers that did not answer lately.
+    pub fn silent(&self) -> PathBuf {
+        self.state_dir.join("silent")
+    }
+
     /// Shares kept for friends.
     pub fn store(&self) -> PathBuf {
         self.state_dir.join("store")

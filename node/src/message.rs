@@ -8,14 +8,18 @@ mod finding;
 mod history;
 mod mounted;
 mod path;
+mod progress;
 mod removal;
+mod spool;
 mod summary;
 
 pub use finding::{Finding, Level};
 pub use history::{Change, DiffSummary, Group, Retention, Snapshot, StatsSummary, VerifySummary};
 pub use mounted::Mounted;
 pub use path::PathName;
+pub use progress::Progress;
 pub use removal::{Removal, RemovalKind, RemovalState};
+pub use spool::{Spool, SpoolPart};
 pub use summary::{
     CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
     RecoverSummary, RecoveredDeviceSummary, RepairSummary, RestoreSummary, RunSummary, SimulateSummary, Summary,
@@ -72,6 +76,8 @@ pub enum Message {
     Progress(Progress),
     /// Something is in the target of a restore and not in the snapshot.
     Removal(Removal),
+    /// What waits on this machine to be sent.
+    Spool(Spool),
     /// One file or peer failed; the rest goes on.
     Problem(Problem),
     /// Something the daemon did or noticed.
@@ -395,24 +401,6 @@ pub struct Changed {
     pub name: String,
 }
 
-/// How far the command is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// `scan`, `upload`, `restore`, `recover`, `check`.
-    pub phase: String,
-    /// Files done.
-    pub files_done: u64,
-    /// Files in all, if known.
-    pub files_total: Option<u64>,
-    /// Bytes done.
-    pub bytes_done: u64,
-    /// Bytes in all, if known.
-    pub bytes_total: Option<u64>,
-    /// What it is at.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub current: Option<String>,
-}
-
 /// One file or peer failed; the rest goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -473,6 +461,7 @@ messages!(
     Joined(Joined),
     Changed(Changed),
     Progress(Progress),
+    Spool(Spool),
     Problem(Problem),
     Removal(Removal),
     Event(Event),

@@ -5,6 +5,7 @@ pub mod folder;
 
 pub mod lane;
 pub mod remote;
+pub mod silence;
 
 pub mod heard;
 pub mod kept;

@@ -16,8 +16,10 @@ use crate::peers::PeerKey;
 pub(crate) mod shares;
 
 mod dead;
+mod spooled;
 
 pub use dead::{KnownShare, data_rows, dead, set_alive, set_dead, share_of};
+pub use spooled::{Spooled, spooled_by_peer};
 
 /// Row number of a pack: what the catalog's chunks refer to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -97,6 +99,12 @@ pub fn is_safe(conn: &Connection, row: PackRow, tolerate: u8) -> Result<bool, Db
     let mut select = conn.prepare_cached("SELECT held >= k + ?2 FROM pack WHERE id = ?1")?;
     let safe = select.query_row((row.0, tolerate), |row| row.get(0)).optional()?;
     Ok(safe.unwrap_or(false))
+}
+
+/// How many more shares of a pack are held than it takes to read it; negative: it cannot be read from peers.
+pub(crate) fn surplus(conn: &Connection, row: PackRow) -> Result<i64, DbError> {
+    let mut select = conn.prepare_cached("SELECT held - k FROM pack WHERE id = ?1")?;
+    Ok(select.query_row([row.0], |row| row.get(0)).optional()?.unwrap_or(-1))
 }
 
 /// Health of all packs that are not dead.

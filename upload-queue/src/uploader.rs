@@ -1,8 +1,9 @@
 //! Delivering packs: local peers at once, the others through the spool, with bounded memory, retries and re-placement.
 //!
-//! `lines` remembers what waits for whom, `held` and `pass` what a steward brings, `outgoing` brings a new pack into the database, `lane` sends, `record` writes
-//! down what arrived, `supervise` follows the set of peers. The spool and the database are the truth: killed at any point,
-//! the next start goes on with what they say, and sends at most what was in flight a second time.
+//! `lines` remembers what waits for whom, `held` and `pass` what a steward brings, `outgoing` brings a new pack into the
+//! database, `room` finds room for it in the spool, `lane` sends, `record` writes down what arrived, `supervise` follows the
+//! set of peers. The spool and the database are the truth: killed at any point, the next start goes on with what they say, and
+//! sends at most what was in flight a second time.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -25,19 +26,23 @@ use crate::peers::{PeerKey, PeerSet};
 use crate::planner::{Uptime, plan_code};
 use crate::spool::SpoolError;
 use crate::steward::StewardPeer;
-use crate::uploader::lines::{Mark, Ticket};
-use crate::uploader::shared::{Shared, blocking};
+use crate::uploader::lines::Mark;
+use crate::uploader::shared::{Shared, blocking, vital};
+use crate::uploader::ticket::Ticket;
 
 mod held;
 mod lane;
+mod line;
 mod lines;
 mod outgoing;
 mod pass;
 mod record;
 mod rehome;
 mod replan;
+mod room;
 mod shared;
 mod supervise;
+mod ticket;
 
 /// Limits and policy of an uploader.
 #[derive(Clone, Debug)]
@@ -100,6 +105,14 @@ pub enum UploadEvent {
         /// Why.
         error: StoreError,
     },
+    /// The spool was full of shares for peers that do not take them, and these gave way to packs that others take. They are
+    /// owed until repair has built them anew.
+    GaveWay {
+        /// Whom they were for, if anybody.
+        peer: Option<PeerKey>,
+        /// How many.
+        shares: u64,
+    },
     /// A spooled share was damaged or missing; its pack can only be completed by repair.
     SpoolLost {
         /// Which pack.
@@ -123,19 +136,31 @@ pub enum UploadError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The spool has reached its limit and no peer takes anything.
-    #[error("The spool {path} is full and no peer takes shares; they go on when a peer is back, or raise the limit")]
+    /// The spool has reached its limit, with shares for peers that do not take them now, and the others are too few.
+    #[error(
+        "The spool {path} is full: {} MiB wait for peers that do not take them now; it goes on when they do, or raise `spool_max`",
+        bytes_max >> 20
+    )]
     Stalled {
         /// The spool.
         path: String,
+        /// Its limit.
+        bytes_max: u64,
     },
-    /// The spool's disk has no room for another pack and no peer takes anything.
-    #[error("The disk of the spool {path} is full and no peer takes shares: make room on it, then run again")]
+    /// The spool's disk has no room for another pack, and nothing in the spool can go out now.
+    #[error(
+        "The disk of the spool {path} has {} MiB left, and {} MiB are needed for the next pack: make room on it, then run again",
+        free_bytes >> 20, needed_bytes.div_ceil(1 << 20)
+    )]
     DiskFull {
         /// The spool.
         path: String,
+        /// Bytes left on the disk.
+        free_bytes: u64,
+        /// Bytes needed.
+        needed_bytes: u64,
     },
-    /// The runtime was shut down meanwhile.
+    /// The uploader, or its runtime, was shut down meanwhile.
     #[error("The uploader was shut down")]
     Stopped,
 }
@@ -160,6 +185,19 @@ pub struct DrainReport {
     pub peers_failed: Vec<(PeerKey, StoreError)>,
     /// Bytes sent since the uploader was made.
     pub bytes_sent: u64,
+    /// Shares that gave way in a full spool since the uploader was made.
+    pub gave_way: u64,
+}
+
+/// What has been acknowledged, and what is on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Bytes of shares that peers have acknowledged since the uploader was made, in stored form.
+    pub delivered_bytes: u64,
+    /// Bytes of shares on their way to peers that take them; what waits for absent ones is not among them.
+    pub waiting_bytes: u64,
+    /// The peer that most of them are for, and how many.
+    pub slowest: Option<(PeerKey, u64)>,
 }
 
 /// How often those who wait look again although nothing was reported: peers are given up by time, too.
@@ -194,10 +232,11 @@ impl Uploader {
         let (shared, deliveries) = Shared::open(db, peers, config, events)?;
         let shared = Arc::new(shared);
         let mut tasks = vec![
-            tokio::spawn(record::record(shared.clone(), deliveries)).abort_handle(),
-            tokio::spawn(supervise::supervise(shared.clone())).abort_handle(),
+            tokio::spawn(vital(shared.clone(), record::record(shared.clone(), deliveries))).abort_handle(),
+            tokio::spawn(vital(shared.clone(), supervise::supervise(shared.clone()))).abort_handle(),
         ];
-        tasks.extend((0..pass::ASKING_MAX).map(|_| tokio::spawn(pass::pass(shared.clone())).abort_handle()));
+        let pass = |_| tokio::spawn(vital(shared.clone(), pass::pass(shared.clone()))).abort_handle();
+        tasks.extend((0..pass::ASKING_MAX).map(pass));
         Ok(Self {
             shared,
             _tasks: Arc::new(Tasks(tasks)),
@@ -230,8 +269,8 @@ impl Uploader {
     /// Plans the shares onto peers, puts local ones, spools the others, then records pack and plan and runs `with_pack`,
     /// all in one transaction. When it returns, the pack survives a crash of this process. Sending goes on behind it.
     ///
-    /// Waits while the spool is over its limit, unless the pack carries metadata; fails as `Stalled` when no peer
-    /// answers meanwhile. May be dropped: what was begun is then finished all the same.
+    /// Waits while the spool is over its limit, unless the pack carries metadata. Shares for peers that do not take them give
+    /// way if the others are enough; fails as `Stalled` if they are not. May be dropped: what was begun is then finished all the same.
     pub async fn deliver<F>(&self, pack: OutgoingPack, with_pack: F) -> Result<PackRow, UploadError>
     where
         F: FnOnce(&Transaction<'_>, PackRow) -> Result<(), DbError> + Send + 'static,
@@ -253,10 +292,10 @@ impl Uploader {
         {
             let mut lines = self.shared.lines();
             for (peer, ticket) in lines.held.set_steward(steward) {
-                lines.add(Some(&peer), ticket);
+                lines.add(Some(&peer), ticket, Instant::now());
             }
         }
-        self.shared.changed.notify_waiters();
+        self.shared.announce();
     }
 
     /// Peers that are given nothing new: they were proved not to keep what they took.
@@ -265,9 +304,9 @@ impl Uploader {
     }
 
     /// Waits until every spooled share is delivered or no peer that could take it answers; metadata goes first. Relies on
-    /// stores that give up by themselves: a put that never returns is waited for. May be dropped.
+    /// stores that give up by themselves: a put that never returns is waited for, for an hour. May be dropped.
     pub async fn drain(&self) -> Result<DrainReport, UploadError> {
-        self.quiet(|_| true).await;
+        self.quiet(|_| true).await?;
         let shared = self.shared.clone();
         let (health, shares_waiting) = blocking(move || {
             shared.db.read::<_, DbError>(|conn| {
@@ -281,6 +320,7 @@ impl Uploader {
             shares_waiting,
             peers_failed: self.shared.lines().errors(),
             bytes_sent: self.bytes_sent(),
+            gave_way: self.shared.gave_way.load(Ordering::Relaxed),
         })
     }
 
@@ -288,6 +328,7 @@ impl Uploader {
     pub async fn settled(&self, pack: PackRow) -> Result<bool, UploadError> {
         let mark = self.begin_wait().await;
         loop {
+            self.shared.go_on()?;
             // Looked at in this order: a share leaves its line only after it is recorded.
             let quiet = self
                 .shared
@@ -310,6 +351,7 @@ impl Uploader {
 
     /// Gives all peers and all shares another chance, at once.
     async fn begin_wait(&self) -> Mark {
+        self.shared.lines().forgive();
         replan::homeless(&self.shared).await;
         let mark = self.shared.lines().mark(Instant::now());
         self.shared.changed.notify_waiters();
@@ -318,11 +360,13 @@ impl Uploader {
     }
 
     /// Waits until nothing more can be done for the shares that `which` selects.
-    async fn quiet(&self, which: impl Fn(&Ticket) -> bool) {
+    async fn quiet(&self, which: impl Fn(&Ticket) -> bool) -> Result<(), UploadError> {
         let mark = self.begin_wait().await;
         while !self.shared.lines().is_quiet(&mark, &which, Instant::now()) {
+            self.shared.go_on()?;
             self.shared.change(Some(Instant::now() + LOOK_AGAIN)).await;
         }
+        Ok(())
     }
 
     /// Tries peers again that were given up, and plans shares without a peer anew: called when a peer comes or returns.
@@ -330,6 +374,17 @@ impl Uploader {
         self.shared.lines().wake();
         self.shared.changed.notify_waiters();
         self.shared.woken.notify_one();
+    }
+
+    /// How far sending is.
+    pub fn sent(&self) -> Sent {
+        let lines = self.shared.lines();
+        let (waiting_bytes, slowest) = lines.under_way(Instant::now());
+        Sent {
+            delivered_bytes: self.shared.delivered_bytes.load(Ordering::Relaxed),
+            waiting_bytes,
+            slowest,
+        }
     }
 
     /// Bytes sent since it was made.

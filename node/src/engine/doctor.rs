@@ -38,6 +38,7 @@ impl Engine {
         findings.extend(udp_buffers());
         findings.push(self.clock());
         findings.push(self.space().await);
+        findings.push(self.spool_finding()?);
         let is_ill = findings.iter().any(|finding| finding.level == Level::Problem);
         for finding in findings {
             sink.send(finding).await?;
@@ -179,6 +180,18 @@ impl Engine {
                 "This machine's clock agrees with the grid's records".to_owned(),
             ),
         }
+    }
+
+    /// Whether what waits to be sent leaves room for more.
+    fn spool_finding(&self) -> Result<Finding, Failure> {
+        let spool = self.spool()?;
+        let text = spool.text();
+        if spool.bytes * 2 < spool.bytes_max || spool.bytes == 0 {
+            return Ok(found("spool", Level::Ok, text));
+        }
+        Ok(found("spool", Level::Notice, text).remedy(
+            "it empties when these friends are back; new packs are made without them meanwhile. `gridbackup config set spool_max SIZE` keeps more for them",
+        ))
     }
 
     /// Whether there is room for what was offered to friends, and for this node's own state.

@@ -33,6 +33,10 @@ impl Engine {
             };
             sink.send(message).await?;
         }
+        let spool = self.spool()?;
+        if spool.bytes > 0 {
+            sink.send(spool).await?;
+        }
         Ok(Exit::Done)
     }
 

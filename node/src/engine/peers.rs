@@ -62,6 +62,10 @@ impl Engine {
                 name: friend.name,
             }));
         }
+        // Of a folder it is known at once whether it is there.
+        for peer in peers.iter_mut().filter(|peer| peer.reach == Reach::Remote) {
+            peer.store = self.0.silence.minded(&peer.key, peer.store.clone());
+        }
         self.0.peers.set(peers);
         if let Some(uploader) = self.0.uploader.get() {
             uploader.set_steward(self.steward());

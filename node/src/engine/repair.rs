@@ -13,7 +13,7 @@ use upload_queue::care::standing::{Standing, Watch};
 use upload_queue::db::DbError;
 use upload_queue::packs::{self, KnownPack};
 use upload_queue::peers::{Peer, PeerKey};
-use upload_queue::uploader::{Rebuilt, Uploader};
+use upload_queue::uploader::{DrainReport, Rebuilt, Uploader};
 
 use crate::care::rebuild::{Source, build};
 use crate::engine::buckets::slot_of;
@@ -50,17 +50,21 @@ impl Engine {
         let uploader = self.uploader(&config).await?;
         let sent_before = uploader.bytes_sent();
         let mut summary = RepairSummary::default();
+        let mut report = DrainReport::default();
         for _ in 0..if once { 1 } else { ROUNDS_MAX } {
             let rebuilt = summary.shares_rebuilt;
             self.repair_round(&uploader, Looks::Everywhere, &mut summary, sink)
                 .await?;
-            uploader.drain().await.map_err(|error| Failure::from_error(&error))?;
+            report = uploader.drain().await.map_err(|error| Failure::from_error(&error))?;
             if summary.shares_rebuilt == rebuilt {
                 break;
             }
         }
         let heads = self.mend_heads().await?;
         self.say_heads(&heads, sink).await?;
+        // What was built and that nobody has taken yet is not repaired.
+        summary.shares_waiting = report.shares_waiting;
+        summary.shares_rebuilt = summary.shares_rebuilt.saturating_sub(report.shares_waiting);
         let health = self.0.db.read(|conn| packs::health(conn, tolerate(&config)))?;
         summary.packs = health.packs;
         summary.packs_unsafe = health.packs - health.safe;
@@ -68,6 +72,9 @@ impl Engine {
         summary.bytes_sent = uploader.bytes_sent() - sent_before;
         summary.seconds = started.elapsed().as_secs_f64();
         let exit = if summary.ok { Exit::Done } else { Exit::UnderProtected };
+        if exit == Exit::UnderProtected {
+            self.name_reasons(&report, sink).await?;
+        }
         sink.send(Summary::Repair(summary)).await?;
         Ok(exit)
     }

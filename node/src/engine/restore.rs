@@ -162,5 +162,6 @@ fn progress(sink: &Sink, done: RestoreProgress) {
         bytes_done: done.bytes.0,
         bytes_total: Some(done.bytes.1),
         current: None,
+        ..Progress::default()
     });
 }

@@ -3,21 +3,19 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use backup::catalog::tree;
 use backup::exclude::{Rules, escaped};
-use backup::prepare::{PrepareLimits, WriteEvent, WriteSummary, Writer};
+use backup::prepare::{PrepareLimits, WriteSummary, Writer};
 use backup::scan::{self, Emptied, ScanOptions, ScanSummary};
-use proto::share::ShareSize;
-use proto::share_store::Space;
 use upload_queue::db::DbError;
 use upload_queue::uploader::{UploadEvent, Uploader, UploaderConfig};
 
 use crate::config::{Config, notices};
 use crate::engine::policy::tolerate;
 use crate::engine::repack::stop_flag;
+use crate::engine::upload_progress::Meter;
 use crate::engine::{Engine, clock, failures, settings};
 use crate::failure::{Exit, Failure};
 use crate::message::{PathName, Problem, Progress, RunSummary, Summary};
@@ -30,8 +28,6 @@ const PREPARE_THREADS: usize = 2;
 const WRITE_BYTES_IN_FLIGHT_MAX: usize = 48 << 20;
 /// Puts in flight to one peer (chosen: hides the fsync of one behind the transfer of the others).
 const PUTS_PER_PEER: usize = 3;
-/// The larger of the two lengths of a stored share.
-const SHARE_BYTES_MAX: u64 = ShareSize::Large.stored_bytes() as u64;
 /// Files gone at once from which on it is worth a word when they are most. Chosen: nobody tidies up so many by hand.
 const GONE_FILES_MIN: u64 = 20;
 /// Upload events that wait to be counted.
@@ -62,42 +58,18 @@ impl Engine {
         self.tell_buckets().await;
         summary.seconds = started.elapsed().as_secs_f64();
         let exit = exit(&summary, &written, sink.stop().is_cancelled());
-        if exit == Exit::UnderProtected {
-            self.name_failing_peers(&written, sink).await?;
-        }
+        let is_short = summary.files_waiting > 0 || written.undelivered.packs_unsafe > 0;
+        let exit = match exit {
+            Exit::UnderProtected | Exit::SourceUnreadable if is_short => {
+                self.name_reasons(&written.undelivered, sink).await?;
+                exit
+            }
+            // Nothing had to be sent, and so nobody was asked: that is no reason to say that all is well.
+            Exit::Done if summary.bytes_sent == 0 && self.name_if_nobody_answers(sink).await? => Exit::UnderProtected,
+            exit => exit,
+        };
         sink.send(Summary::Run(summary)).await?;
         Ok(exit)
-    }
-
-    /// Says of each peer that could not take its shares why.
-    async fn name_failing_peers(&self, written: &WriteSummary, sink: &Sink) -> Result<(), Failure> {
-        for peer in self.0.peers.all() {
-            let failed = written
-                .undelivered
-                .peers_failed
-                .iter()
-                .find(|(key, _)| *key == peer.key);
-            let error = match (failed.map(|(_, error)| error.clone()), peer.store.space().await) {
-                (Some(error), _) | (None, Err(error)) => error.to_string(),
-                (
-                    None,
-                    Ok(Space {
-                        free_bytes: Some(free), ..
-                    }),
-                ) if free < SHARE_BYTES_MAX => {
-                    format!("No room for another share: {free} bytes are left")
-                }
-                (None, Ok(_)) => continue,
-            };
-            let peer = Some(peer.name);
-            sink.send(Problem {
-                path: None,
-                peer,
-                error,
-            })
-            .await?;
-        }
-        Ok(())
     }
 
     fn scan_options(&self, roots: Vec<PathBuf>, emptied: Emptied, config: &Config) -> Result<ScanOptions, Failure> {
@@ -190,10 +162,23 @@ impl Engine {
     async fn write(&self, uploader: Uploader, config: &Config, sink: &Sink) -> Result<WriteSummary, Failure> {
         let writer = self.writer(uploader, config);
         let (stop, _watch) = stop_flag(sink);
-        let total = self.0.queue.counts()?;
-        let (to, done) = (sink.clone(), AtomicU64::new(0));
-        let say = move |event| tell(&to, &done, event, (total.jobs, total.bytes));
-        let written = tokio::task::spawn_blocking(move || writer.run(&stop, &say)).await;
+        let counts = self.0.queue.counts()?;
+        let total = (counts.jobs, counts.bytes);
+        let peers = self.0.peers.clone();
+        let read_ahead_max = WRITE_BYTES_IN_FLIGHT_MAX as u64;
+        let meter = Arc::new(Meter::new(
+            writer.uploader.clone(),
+            peers,
+            sink.clone(),
+            total,
+            read_ahead_max,
+        ));
+        let of_writer = meter.clone();
+        let writing = tokio::task::spawn_blocking(move || writer.run(&stop, &|event| of_writer.note(event)));
+        let written = tokio::select! {
+            written = writing => written,
+            never = meter.say_for_ever() => match never {},
+        };
         written.map_err(failures::worker)?.map_err(failures::write)
     }
 
@@ -283,37 +268,18 @@ fn exit(summary: &RunSummary, written: &WriteSummary, interrupted: bool) -> Exit
     }
 }
 
-fn tell(sink: &Sink, files_done: &AtomicU64, event: WriteEvent, total: (u64, u64)) {
-    let progress = |files_done: u64, bytes_done: u64, current: Option<String>| Progress {
-        phase: "upload".to_owned(),
-        files_done,
-        files_total: Some(total.0),
-        bytes_done,
-        bytes_total: Some(total.1),
-        current,
-    };
-    match event {
-        WriteEvent::BytesRead(bytes) => sink.progress(progress(files_done.load(Ordering::Relaxed), bytes, None)),
-        WriteEvent::FileDone { .. } => {
-            files_done.fetch_add(1, Ordering::Relaxed);
-        }
-        WriteEvent::FileFailed { path, reason } => {
-            let path = Some(PathName::from(path.as_path()));
-            // Whoever reads may be gone; the file is counted in the summary all the same.
-            let _nobody_reads = sink.send_blocking(Problem {
-                path,
-                peer: None,
-                error: reason,
-            });
-        }
-        WriteEvent::Published { seq, peers } => tracing::info!(seq, peers, "head published"),
-    }
-}
-
 fn log(event: &UploadEvent) {
     match event {
         UploadEvent::PeerFailed { peer, error } => tracing::warn!(peer = peer.0, %error, "a peer did not take a share"),
         UploadEvent::SpoolLost { pack, share } => tracing::error!(pack = pack.0, %share, "a spooled share is lost"),
+        UploadEvent::GaveWay { peer, shares } => {
+            let peer = peer.as_ref().map_or("nobody", |peer| &peer.0);
+            tracing::warn!(
+                peer,
+                shares,
+                "shares gave way in the full spool: they are owed until repair has built them anew"
+            );
+        }
         UploadEvent::Delivered { .. } | UploadEvent::PackSafe { .. } => {}
     }
 }

@@ -230,8 +230,11 @@ pub struct RepairSummary {
     pub shares_missing: u64,
     /// Shares that were found where nobody knew them to be.
     pub shares_found: u64,
-    /// Shares that were built anew or moved.
+    /// Shares that were built anew or moved, and that a peer has acknowledged.
     pub shares_rebuilt: u64,
+    /// Shares that are built and still wait to be taken.
+    #[serde(default)]
+    pub shares_waiting: u64,
     /// Bytes fetched from peers to build them.
     pub bytes_fetched: u64,
     /// What left for peers.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::text::clean;
+use crate::human::ByteSize;
 use crate::message::Progress;
 
 /// A bar that follows progress messages.
@@ -14,9 +15,10 @@ pub struct Bar {
     phase: String,
 }
 
+/// The widest that all parts but the last become is 70 columns; the last is cut off at the edge of the screen.
 const KNOWN: &str =
-    "{prefix:>8} [{bar:24}] {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left  {wide_msg}";
-const UNKNOWN: &str = "{prefix:>8} {spinner} {binary_bytes}  {wide_msg}";
+    "{prefix:>6} [{bar:10}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left {wide_msg}";
+const UNKNOWN: &str = "{prefix:>6} {spinner} {binary_bytes}  {wide_msg}";
 
 impl Bar {
     /// A bar that shows nothing yet.
@@ -46,16 +48,7 @@ impl Bar {
             self.bar.set_length(total);
         }
         self.bar.set_position(progress.bytes_done);
-        let files = match progress.files_total {
-            Some(total) => format!("{}/{total} files", progress.files_done),
-            None => format!("{} files", progress.files_done),
-        };
-        let current = progress
-            .current
-            .as_deref()
-            .map(|current| format!("  {}", clean(current)))
-            .unwrap_or_default();
-        self.bar.set_message(files + &current);
+        self.bar.set_message(message(progress));
     }
 
     /// Writes something where the bar stands; the bar moves below it.
@@ -71,5 +64,45 @@ impl Bar {
     /// Takes the bar away.
     pub fn finish(self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// What stands behind the numbers: first whom is waited for.
+fn message(progress: &Progress) -> String {
+    let slowest = match (&progress.slowest, progress.bytes_to_slowest) {
+        (Some(name), Some(bytes)) => format!("{} to {}  ", ByteSize(bytes), clean(name)),
+        _ => String::new(),
+    };
+    let files = match progress.files_total {
+        Some(total) => format!("{}/{total} files", progress.files_done),
+        None => format!("{} files", progress.files_done),
+    };
+    let current = progress.current.as_deref();
+    let current = current
+        .map(|current| format!("  {}", clean(current)))
+        .unwrap_or_default();
+    slowest + &files + &current
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The story: 81 columns on a screen of 80, "0s lef" and a "t" on the next line.
+    #[test]
+    fn all_but_the_last_part_fit_on_a_narrow_screen() {
+        let widest = "upload [          ] 1023.99 MiB/1023.99 GiB 1023.99 MiB/s 59m left ";
+        assert!(widest.len() <= 70, "{}", widest.len());
+        let progress = Progress {
+            files_done: 3,
+            files_total: Some(9),
+            slowest: Some("carol\n".to_owned()),
+            bytes_to_slowest: Some(12 << 20),
+            ..Progress::default()
+        };
+        assert!(
+            message(&progress).starts_with("12 MiB to carol") || message(&progress).starts_with("12.0 MiB to carol")
+        );
+        assert!(!message(&progress).contains('\n'));
     }
 }

@@ -280,8 +280,12 @@ fn repair_text(repair: &RepairSummary) -> String {
         true => String::new(),
         false => format!("; counted on no longer: {}", repair.peers_lost.join(", ")),
     };
+    let waiting = match repair.shares_waiting {
+        0 => String::new(),
+        shares => format!(", {shares} wait to be taken"),
+    };
     format!(
-        "{state}: {} missing, {} found elsewhere, {} built anew; fetched {}, sent {} in {}{lost}",
+        "{state}: {} missing, {} found elsewhere, {} built anew{waiting}; fetched {}, sent {} in {}{lost}",
         count(repair.shares_missing, "share", "shares"),
         repair.shares_found,
         repair.shares_rebuilt,

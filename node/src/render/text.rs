@@ -106,6 +106,7 @@ pub fn text(message: &Message, style: &Style) -> String {
         }
         Message::Event(event) => format!("{}  {}", time(event.time, style), event.text),
         Message::Error(failure) => failure.to_string(),
+        Message::Spool(spool) => spool.text(),
         Message::Problem(problem_met) => problem(problem_met),
         Message::Progress(_) | Message::Peer(_) | Message::Snapshot(_) | Message::Job(_) => return String::new(),
     };

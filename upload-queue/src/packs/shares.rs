@@ -144,8 +144,13 @@ pub(crate) fn in_spool(conn: &Connection, id: ShareId) -> Result<bool, DbError> 
         .query_row([id.0], |row| row.get(0))?)
 }
 
-/// A share of a pack is held by `peer` and leaves the spool.
+/// A share of a pack is held by `peer` and leaves the spool. Only now is the peer believed again to have it, if it was not.
 pub(crate) fn record_delivered(tx: &Transaction<'_>, pack: PackRow, index: u8, peer: &PeerKey) -> Result<(), DbError> {
+    tx.prepare_cached(
+        "DELETE FROM care_bad WHERE key = ?3
+         AND share_id = (SELECT share_id FROM share WHERE pack = ?1 AND idx = ?2)",
+    )?
+    .execute((pack.0, index, &peer.0))?;
     let peer = peer_id(tx, peer)?;
     let taken = tx
         .prepare_cached("UPDATE share SET holder = ?3, planned = ?3 WHERE pack = ?1 AND idx = ?2 AND holder IS NULL")?
@@ -201,11 +206,6 @@ pub(crate) fn respool(tx: &Transaction<'_>, pack: PackRow, index: u8, peer: &Pee
         .query_row((pack.0, index), |row| row.get(0))
         .optional()?;
     let Some(held) = held else { return Ok(false) };
-    tx.prepare_cached(
-        "DELETE FROM care_bad WHERE key = ?3
-         AND share_id = (SELECT share_id FROM share WHERE pack = ?1 AND idx = ?2)",
-    )?
-    .execute((pack.0, index, &peer.0))?;
     let peer = peer_id(tx, peer)?;
     tx.prepare_cached("UPDATE share SET spooled = 1, planned = ?3, holder = NULL WHERE pack = ?1 AND idx = ?2")?
         .execute((pack.0, index, peer))?;

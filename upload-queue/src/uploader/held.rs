@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::packs::PackRow;
 use crate::peers::PeerKey;
 use crate::steward::StewardPeer;
-use crate::uploader::lines::Ticket;
+use crate::uploader::ticket::Ticket;
 
 /// A steward that fails for so long is given up. Chosen: one that was restarted is back by then, and nobody who waits for a
 /// backup with the lid half closed minds more.
@@ -27,6 +27,7 @@ const ASK_LONGEST: Duration = Duration::from_secs(20);
 /// A share that waits for the steward, and the peer it is for.
 pub(super) type HeldShare = (PeerKey, Ticket);
 
+#[derive(Clone)]
 struct HeldPack {
     tickets: BTreeMap<Ticket, PeerKey>,
     due: Instant,
@@ -34,7 +35,7 @@ struct HeldPack {
     is_asking: bool,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Held {
     steward: Option<StewardPeer>,
     /// Metadata first, then older packs first, as in the lines.

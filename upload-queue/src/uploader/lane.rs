@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use proto::id::ShareId;
 use proto::share::Share;
-use proto::share_store::StoreError;
+use proto::share_store::{PutAck, StoreError};
 use tokio::time::Instant;
 
 use crate::db::DbError;
 use crate::packs::shares;
 use crate::peers::{Peer, PeerKey};
-use crate::uploader::lines::{Next, Ticket};
-use crate::uploader::record::Delivery;
+use crate::uploader::lines::Next;
+use crate::uploader::record::{Delivery, Way};
 use crate::uploader::shared::{Shared, blocking};
+use crate::uploader::ticket::Ticket;
 use crate::uploader::{UploadError, UploadEvent, replan};
+
+/// Longest time for one put. Chosen: the largest share over 10 kbit/s; nobody waits for a store that hangs for ever.
+const PUT_LONGEST: Duration = Duration::from_secs(3600);
 
 /// Sends what is in line for a peer until it leaves the set. May be aborted: a put is then repeated after the next start.
 pub(super) async fn lane(shared: Arc<Shared>, key: PeerKey) {
@@ -22,13 +28,14 @@ pub(super) async fn lane(shared: Arc<Shared>, key: PeerKey) {
     }
 }
 
-/// The next share to send; `None` when the peer is gone.
+/// The next share to send; `None` when the peer is gone, or the uploader.
 async fn next(shared: &Shared, key: &PeerKey) -> Option<(Peer, Ticket)> {
     loop {
         let changed = shared.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        let peer = shared.peers.get(key)?;
+        // Without anybody who writes down what arrives, the same share would be sent for ever.
+        let peer = shared.peers.get(key).filter(|_| !shared.delivered.is_closed())?;
         let next = shared.lines().next(key, Instant::now());
         match next {
             Next::Send(ticket) => return Some((peer, ticket)),
@@ -41,36 +48,76 @@ async fn next(shared: &Shared, key: &PeerKey) -> Option<(Peer, Ticket)> {
 }
 
 async fn send(shared: &Arc<Shared>, peer: &Peer, ticket: Ticket) {
+    let mut flight = Flight::new(shared, &peer.key, ticket);
     let permit = shared.in_memory.acquire().await;
-    let share = match load(shared, &ticket).await {
+    let share = match load(shared, &flight.ticket).await {
         Ok(Some(share)) => share,
-        Ok(None) => return lost(shared, &peer.key, ticket).await,
+        Ok(None) => return lost(shared, flight).await,
         Err(error) => {
             tracing::warn!(%error, "a share cannot be read from the spool now");
             let error = StoreError::Unreachable {
                 reason: error.to_string(),
             };
-            return postpone(shared, &peer.key, &ticket, &error, Instant::now());
+            shared.lines().failed(&peer.key, &error, Instant::now(), Instant::now());
+            return;
         }
     };
     let begun = Instant::now();
-    let result = peer.store.put(ticket.id, share).await;
+    let result = put(peer, flight.ticket.id, share).await;
     drop(permit);
     match result {
         Ok(ack) => {
             shared.bytes_sent.fetch_add(ack.bytes_sent, Ordering::Relaxed);
-            shared.lines().succeeded(&peer.key, Instant::now());
             let delivery = Delivery {
                 peer: peer.key.clone(),
-                ticket,
+                ticket: flight.ticket.clone(),
                 bytes: ack.bytes_sent,
+                way: Way::Sent,
             };
             // Fails only when the uploader is being dropped; the share is then sent again after the next start.
-            let _ = shared.delivered.send(delivery).await;
-            shared.changed.notify_waiters();
+            flight.has_landed = shared.delivered.send(delivery).await.is_ok();
         }
-        Err(error) => failed(shared, &peer.key, ticket, error, begun).await,
+        Err(error) => failed(shared, flight, error, begun).await,
     }
+}
+
+/// A share under way. However its lane ends, the share is not under way any more: it is in line again, unless it landed.
+struct Flight<'a> {
+    shared: &'a Shared,
+    peer: &'a PeerKey,
+    ticket: Ticket,
+    /// Somebody else minds it now.
+    has_landed: bool,
+}
+
+impl<'a> Flight<'a> {
+    fn new(shared: &'a Shared, peer: &'a PeerKey, ticket: Ticket) -> Self {
+        Self {
+            shared,
+            peer,
+            ticket,
+            has_landed: false,
+        }
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        if !self.has_landed {
+            self.shared.lines().take_back(self.peer, &self.ticket, Instant::now());
+        }
+        self.shared.announce();
+    }
+}
+
+/// Puts a share. A store that never answers is a store that does not.
+pub(super) async fn put(peer: &Peer, id: ShareId, share: Share) -> Result<PutAck, StoreError> {
+    let put = tokio::time::timeout(PUT_LONGEST, peer.store.put(id, share));
+    put.await.unwrap_or_else(|_| {
+        Err(StoreError::Unreachable {
+            reason: format!("A share was under way for {} minutes", PUT_LONGEST.as_secs() / 60),
+        })
+    })
 }
 
 pub(super) async fn load(shared: &Arc<Shared>, ticket: &Ticket) -> Result<Option<Share>, UploadError> {
@@ -78,16 +125,19 @@ pub(super) async fn load(shared: &Arc<Shared>, ticket: &Ticket) -> Result<Option
     Ok(blocking(move || spool.read(id)).await??)
 }
 
-async fn failed(shared: &Arc<Shared>, peer: &PeerKey, ticket: Ticket, error: StoreError, begun: Instant) {
-    tracing::debug!(peer = peer.0, share = %ticket.id, %error, "a share was not taken");
+async fn failed(shared: &Arc<Shared>, mut flight: Flight<'_>, error: StoreError, begun: Instant) {
+    let (peer, now) = (flight.peer, Instant::now());
+    tracing::debug!(peer = peer.0, share = %flight.ticket.id, %error, "a share was not taken");
     shared.tell(UploadEvent::PeerFailed {
         peer: peer.clone(),
         error: error.clone(),
     });
     if may_pass(&error) {
-        return postpone(shared, peer, &ticket, &error, begun);
+        shared.lines().failed(peer, &error, begun, now);
+        return;
     }
-    shared.lines().refuse_share(peer, &ticket, &error);
+    shared.lines().refuse_share(peer, &flight.ticket, &error, now);
+    flight.has_landed = true;
     replan::homeless(shared).await;
 }
 
@@ -96,18 +146,9 @@ pub(super) fn may_pass(error: &StoreError) -> bool {
     matches!(error, StoreError::Unreachable { .. } | StoreError::Busy { .. })
 }
 
-pub(super) fn postpone(shared: &Shared, peer: &PeerKey, ticket: &Ticket, error: &StoreError, begun: Instant) {
-    {
-        let mut lines = shared.lines();
-        lines.failed(peer, error, begun, Instant::now());
-        lines.take_back(peer, ticket);
-    }
-    shared.changed.notify_waiters();
-}
-
 /// The spool does not have the share any more, or damaged.
-async fn lost(shared: &Arc<Shared>, peer: &PeerKey, ticket: Ticket) {
-    let (pack, index, id) = (ticket.pack, ticket.index, ticket.id);
+async fn lost(shared: &Arc<Shared>, mut flight: Flight<'_>) {
+    let (pack, index, id) = (flight.ticket.pack, flight.ticket.index, flight.ticket.id);
     let of_db = shared.clone();
     let forgotten = blocking(move || {
         of_db.db.write::<_, DbError>(|tx| {
@@ -128,6 +169,6 @@ async fn lost(shared: &Arc<Shared>, peer: &PeerKey, ticket: Ticket) {
         Ok(Err(error)) => tracing::error!(%error, share = %id, "a lost share could not be recorded"),
         Err(_) => return,
     }
-    shared.lines().finished(peer, &ticket);
-    shared.changed.notify_waiters();
+    shared.lines().finished(Some(flight.peer), &flight.ticket);
+    flight.has_landed = true;
 }

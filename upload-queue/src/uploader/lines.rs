@@ -2,59 +2,26 @@
 //!
 //! Bounded by the spool: a ticket here is a file there.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use proto::id::ShareId;
 use proto::share_store::StoreError;
 use tokio::time::Instant;
 
-use crate::packs::shares::SpooledShare;
-use crate::packs::{PackRow, Purpose};
 use crate::peers::{Peer, PeerKey};
 use crate::placement::{Candidate, shuffled};
 use crate::planner::Uptime;
 use crate::uploader::held::Held;
+use crate::uploader::line::Line;
+use crate::uploader::ticket::Ticket;
 
-/// First wait after a failure; doubles with each further one, up to the longest.
-const BACK_OFF_FIRST: Duration = Duration::from_millis(250);
-const BACK_OFF_LONGEST: Duration = Duration::from_secs(60);
 /// A peer that fails for so long gets no new shares while the others can make packs safe without it.
 const AWAY_AFTER: Duration = Duration::from_secs(15 * 60);
-/// A peer is given up by those who wait when it failed so often in a row since they began to …
-const STUCK_FAILURES: u64 = 4;
-/// … or at least so often, and nothing went well for so long.
-const STUCK_FAILURES_SLOW: u64 = 2;
-const STUCK_AFTER: Duration = Duration::from_secs(5);
-
-/// A share in the spool, in sending order: metadata before content, older packs first.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Ticket {
-    not_urgent: bool,
-    pub(super) pack: PackRow,
-    pub(super) index: u8,
-    pub(super) id: ShareId,
-    pub(super) stored_bytes: u64,
-}
-
-impl Ticket {
-    /// What packs are sorted by.
-    pub(super) fn pack_order(&self) -> (bool, PackRow) {
-        (self.not_urgent, self.pack)
-    }
-}
-
-impl From<&SpooledShare> for Ticket {
-    fn from(share: &SpooledShare) -> Self {
-        Self {
-            not_urgent: share.purpose != Purpose::Metadata,
-            pack: share.pack,
-            index: share.index,
-            id: share.id,
-            stored_bytes: share.stored_bytes,
-        }
-    }
-}
+/// From so many failures in a row on, what waits for a peer is what the spool holds for one who is absent.
+const ABSENT_FAILURES: u64 = 2;
+/// What waits for peers that are absent may take this part of the spool before packs are made without them. Chosen: the
+/// other half is for those who are there, so that the absent never hold them up.
+const ABSENT_PART: u64 = 2;
 
 /// What a lane of a peer should do.
 #[derive(Debug, PartialEq)]
@@ -67,35 +34,19 @@ pub(super) enum Next {
     Wait,
 }
 
-#[derive(Default)]
-struct Line {
-    waiting: BTreeSet<Ticket>,
-    in_flight: BTreeSet<Ticket>,
-    /// In a row.
-    failures: u64,
-    /// Of those, the ones that lengthen the back-off: since somebody last asked to try at once.
-    backed_off: u64,
-    failing_since: Option<Instant>,
-    failed_last: Option<Instant>,
-    succeeded_last: Option<Instant>,
-    blocked_until: Option<Instant>,
-    /// Full, or it refuses us: nothing goes there before the next wake.
-    aside: bool,
-    error: Option<StoreError>,
-    free_bytes: Option<u64>,
-    failures_total: u64,
-}
-
 /// What had happened when somebody began to wait.
+#[derive(Clone)]
 pub(super) struct Mark {
     at: Instant,
     failures: HashMap<PeerKey, u64>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Lines {
-    lines: HashMap<PeerKey, Line>,
-    /// No domain is left for these.
+    lines: BTreeMap<PeerKey, Line>,
+    /// To be planned (anew) at once.
+    homeless: BTreeSet<Ticket>,
+    /// Planned in vain: no domain is left for these until something changes.
     unplaced: BTreeSet<Ticket>,
     /// Being planned anew.
     moving: BTreeSet<Ticket>,
@@ -107,9 +58,19 @@ pub(super) struct Lines {
     pub(super) held: Held,
     /// Bytes that deliveries are about to put into the spool.
     pub(super) incoming_bytes: u64,
+    /// Most bytes in the spool.
+    spool_bytes_max: u64,
 }
 
 impl Lines {
+    /// Nothing waits; the spool holds at most so many bytes.
+    pub(super) fn new(spool_bytes_max: u64) -> Self {
+        Self {
+            spool_bytes_max,
+            ..Self::default()
+        }
+    }
+
     fn line(&mut self, peer: &PeerKey) -> &mut Line {
         self.lines.entry(peer.clone()).or_default()
     }
@@ -118,18 +79,23 @@ impl Lines {
     pub(super) fn add_new(&mut self, peer: Option<&PeerKey>, ticket: Ticket, now: Instant) {
         match peer.filter(|peer| self.held.takes(peer, now)) {
             Some(peer) => self.held.hold(peer.clone(), ticket, now),
-            None => self.add(peer, ticket),
+            None => self.add(peer, ticket, now),
         }
     }
 
-    /// Puts a share in line for `peer`.
-    pub(super) fn add(&mut self, peer: Option<&PeerKey>, ticket: Ticket) {
+    /// Puts a share in line for `peer`. One that was planned a moment before its peer refused is planned anew: nobody sends
+    /// what is in line at a peer that rests.
+    pub(super) fn add(&mut self, peer: Option<&PeerKey>, ticket: Ticket, now: Instant) {
         self.moving.remove(&ticket);
         let Some(peer) = peer else {
             self.unplaced.insert(ticket);
             return;
         };
         let line = self.line(peer);
+        if line.rests(now) {
+            self.homeless.insert(ticket);
+            return;
+        }
         line.free_bytes = line.free_bytes.map(|free| free.saturating_sub(ticket.stored_bytes));
         line.waiting.insert(ticket);
     }
@@ -137,7 +103,7 @@ impl Lines {
     /// The next step of a lane of `peer`. A peer that failed last is tried with one share at a time.
     pub(super) fn next(&mut self, peer: &PeerKey, now: Instant) -> Next {
         let line = self.line(peer);
-        if line.aside || (line.failures > 0 && !line.in_flight.is_empty()) {
+        if line.failures > 0 && !line.in_flight.is_empty() {
             return Next::Wait;
         }
         if let Some(until) = line.blocked_until.filter(|&until| until > now) {
@@ -152,73 +118,58 @@ impl Lines {
         }
     }
 
-    /// `peer` took a share; its ticket stays in flight until it is `finished`.
+    /// `peer` took a share, and that is written down.
     pub(super) fn succeeded(&mut self, peer: &PeerKey, now: Instant) {
-        let line = self.line(peer);
-        line.failures = 0;
-        line.backed_off = 0;
-        line.failing_since = None;
-        line.blocked_until = None;
-        line.error = None;
-        line.succeeded_last = Some(now);
+        self.line(peer).succeeded(now);
     }
 
-    /// A share is recorded as delivered, or lost: forget it.
-    pub(super) fn finished(&mut self, peer: &PeerKey, ticket: &Ticket) {
-        let line = self.line(peer);
-        line.in_flight.remove(ticket);
-        // The steward may have brought what was in line here.
-        line.waiting.remove(ticket);
+    /// A share is recorded as delivered, or is not to be sent any more: forget it.
+    pub(super) fn finished(&mut self, peer: Option<&PeerKey>, ticket: &Ticket) {
+        if let Some(peer) = peer {
+            let line = self.line(peer);
+            line.in_flight.remove(ticket);
+            // The steward may have brought what was in line here.
+            line.waiting.remove(ticket);
+        }
+        for rest in [&mut self.homeless, &mut self.unplaced, &mut self.moving] {
+            rest.remove(ticket);
+        }
         self.held.finished(ticket);
     }
 
     /// Back into the line: it was not sent.
-    pub(super) fn take_back(&mut self, peer: &PeerKey, ticket: &Ticket) {
+    pub(super) fn take_back(&mut self, peer: &PeerKey, ticket: &Ticket, now: Instant) {
         let line = self.line(peer);
         line.in_flight.remove(ticket);
-        line.waiting.insert(ticket.clone());
+        match line.rests(now) {
+            true => self.homeless.insert(ticket.clone()),
+            false => line.waiting.insert(ticket.clone()),
+        };
     }
 
-    /// `peer` failed in a way that may pass, in an attempt begun at `begun`. Attempts that began before the last failure
-    /// say nothing new.
+    /// `peer` failed in a way that may pass, in an attempt begun at `begun`.
     pub(super) fn failed(&mut self, peer: &PeerKey, error: &StoreError, begun: Instant, now: Instant) {
         let seed = shuffled(0, peer);
-        let line = self.line(peer);
-        line.error = Some(error.clone());
-        if line.failed_last.is_some_and(|last| begun < last) {
-            return;
-        }
-        line.failures += 1;
-        line.failures_total += 1;
-        line.backed_off += 1;
-        line.failing_since.get_or_insert(now);
-        line.failed_last = Some(now);
-        let mut wait = back_off(line.backed_off, seed);
-        if let StoreError::Busy { retry_after } = error {
-            wait = wait.max((*retry_after).min(BACK_OFF_LONGEST));
-        }
-        line.blocked_until = Some(now + wait);
+        self.line(peer).failed(error, seed, begun, now);
     }
 
-    /// `peer` will take nothing more: it is set aside, and what waits for it is homeless.
-    pub(super) fn refuse(&mut self, peer: &PeerKey, error: &StoreError) {
-        let line = self.line(peer);
-        line.aside = true;
-        line.error = Some(error.clone());
-        let mut waiting = std::mem::take(&mut line.waiting);
-        self.unplaced.append(&mut waiting);
+    /// `peer` will take nothing more for now: what waits for it is homeless.
+    pub(super) fn refuse(&mut self, peer: &PeerKey, error: &StoreError, now: Instant) {
+        let mut waiting = self.line(peer).refuse(error, now);
+        self.homeless.append(&mut waiting);
     }
 
     /// As `refuse`, and so is the share that was just sent there.
-    pub(super) fn refuse_share(&mut self, peer: &PeerKey, ticket: &Ticket, error: &StoreError) {
+    pub(super) fn refuse_share(&mut self, peer: &PeerKey, ticket: &Ticket, error: &StoreError, now: Instant) {
         self.line(peer).in_flight.remove(ticket);
-        self.unplaced.insert(ticket.clone());
-        self.refuse(peer, error);
+        self.homeless.insert(ticket.clone());
+        self.refuse(peer, error, now);
     }
 
-    /// What has no peer, or one that is no longer there: to be planned anew.
+    /// What has no peer, or one that is no longer there: to be planned anew, until each is added again or `put_down`.
     pub(super) fn take_homeless(&mut self, peers: &[Peer]) -> Vec<Ticket> {
         let mut tickets = std::mem::take(&mut self.unplaced);
+        tickets.append(&mut self.homeless);
         let known: HashSet<&PeerKey> = peers.iter().map(|peer| &peer.key).collect();
         for (_, line) in self.lines.iter_mut().filter(|(key, _)| !known.contains(key)) {
             tickets.append(&mut line.waiting);
@@ -227,20 +178,32 @@ impl Lines {
         tickets.into_iter().collect()
     }
 
-    /// Every peer may be tried at once, those set aside too.
-    pub(super) fn wake(&mut self) {
-        for line in self.lines.values_mut() {
-            line.aside = false;
+    /// Whoever was planning this does not any more: somebody else has to.
+    pub(super) fn put_down(&mut self, ticket: Ticket) {
+        if self.moving.remove(&ticket) {
+            self.homeless.insert(ticket);
         }
+    }
+
+    /// Whether anything waits to be planned.
+    pub(super) fn has_homeless(&self) -> bool {
+        !self.homeless.is_empty()
+    }
+
+    /// Every peer may be tried at once, also those that refused, and the steward.
+    pub(super) fn wake(&mut self) {
         self.held.wake();
+        self.forgive();
         self.unblock();
     }
 
+    /// Peers that refused are asked again at once.
+    pub(super) fn forgive(&mut self) {
+        self.lines.values_mut().for_each(Line::forgive);
+    }
+
     fn unblock(&mut self) {
-        for line in self.lines.values_mut() {
-            line.blocked_until = None;
-            line.backed_off = 0;
-        }
+        self.lines.values_mut().for_each(Line::unblock);
     }
 
     pub(super) fn shun(&mut self, peers: HashSet<PeerKey>) {
@@ -254,27 +217,63 @@ impl Lines {
         line.free_bytes = free_bytes.map(|free| free.saturating_sub(owed));
     }
 
-    /// Peers that fail for long, if the others are enough without them; what waits for those holds nobody up.
+    /// Peers that packs are made without, if the others are enough: those that fail for long; those that fail at all, once
+    /// what waits for them fills its part of the spool.
     fn away(&self, peers: &[Peer], tolerate: u8, now: Instant) -> HashSet<PeerKey> {
+        let is_crowded = self.absent_bytes(now) >= self.spool_bytes_max / ABSENT_PART;
         let is_away = |peer: &Peer| {
-            let since = self.lines.get(&peer.key).and_then(|line| line.failing_since);
-            since.is_some_and(|since| now.duration_since(since) >= AWAY_AFTER)
+            let Some(line) = self.lines.get(&peer.key) else {
+                return false;
+            };
+            let is_long = |since| now.duration_since(since) >= AWAY_AFTER;
+            line.failing_since.is_some_and(is_long) || is_crowded && is_absent(line, now)
         };
-        let (away, here): (Vec<&Peer>, Vec<&Peer>) = peers.iter().partition(|peer| is_away(peer));
-        let domains: HashSet<&str> = here
-            .iter()
-            .filter(|peer| !self.is_aside(&peer.key))
-            .map(|peer| peer.domain.as_str())
-            .collect();
-        if domains.len() > usize::from(tolerate) {
-            away.into_iter().map(|peer| peer.key.clone()).collect()
-        } else {
-            HashSet::new()
+        let out = peers.iter().filter(|peer| is_away(peer)).map(|peer| peer.key.clone());
+        let out: HashSet<PeerKey> = out.collect();
+        match self.are_enough_without(&out, peers, tolerate, now) {
+            true => out,
+            false => HashSet::new(),
         }
     }
 
-    fn is_aside(&self, peer: &PeerKey) -> bool {
-        self.shunned.contains(peer) || self.lines.get(peer).is_some_and(|line| line.aside)
+    /// Whether the peers that are not `out` lie in more domains than may be lost.
+    fn are_enough_without(&self, out: &HashSet<PeerKey>, peers: &[Peer], tolerate: u8, now: Instant) -> bool {
+        let here = peers.iter().filter(|peer| !out.contains(&peer.key));
+        let usable = here.filter(|peer| !self.is_aside(&peer.key, now));
+        let domains: HashSet<&str> = usable.map(|peer| peer.domain.as_str()).collect();
+        domains.len() > usize::from(tolerate)
+    }
+
+    fn is_aside(&self, peer: &PeerKey, now: Instant) -> bool {
+        self.shunned.contains(peer) || self.lines.get(peer).is_some_and(|line| line.rests(now))
+    }
+
+    /// Bytes in the spool that nobody takes now.
+    fn absent_bytes(&self, now: Instant) -> u64 {
+        let absent = self.lines.values().filter(|line| is_absent(line, now));
+        let tickets = absent.flat_map(|line| &line.waiting).chain(&self.unplaced);
+        tickets.map(|ticket| ticket.stored_bytes).sum()
+    }
+
+    /// Content in the spool that nobody takes now, each with the peer that it waits for: the caller has it until each is
+    /// added again, `finished` or `put_down`. Nothing if those who are there are not enough to make packs safe: then there
+    /// is nobody to make room for.
+    pub(super) fn take_absent(&mut self, peers: &[Peer], tolerate: u8, now: Instant) -> Vec<(Option<PeerKey>, Ticket)> {
+        let absent = self.lines.iter().filter(|(_, line)| is_absent(line, now));
+        let absent: HashSet<PeerKey> = absent.map(|(key, _)| key.clone()).collect();
+        if !self.are_enough_without(&absent, peers, tolerate, now) {
+            return Vec::new();
+        }
+        let is_content = |ticket: &Ticket| ticket.not_urgent;
+        let mut taken = Vec::new();
+        for (key, line) in self.lines.iter_mut().filter(|(key, _)| absent.contains(key)) {
+            let waiting = line.waiting.extract_if(.., |ticket| is_content(ticket));
+            taken.extend(waiting.map(|ticket| (Some(key.clone()), ticket)));
+        }
+        let unplaced = self.unplaced.extract_if(.., |ticket| is_content(ticket));
+        taken.extend(unplaced.map(|ticket| (None, ticket)));
+        self.moving.extend(taken.iter().map(|(_, ticket)| ticket.clone()));
+        taken
     }
 
     pub(super) fn set_uptimes(&mut self, uptimes: HashMap<PeerKey, Uptime>) {
@@ -294,13 +293,18 @@ impl Lines {
             }
             domains.into_values().map(Uptime::new).collect::<Vec<_>>()
         };
-        let usable = best(&|peer| !away.contains(&peer.key) && !self.is_aside(&peer.key));
+        let usable = best(&|peer| !away.contains(&peer.key) && !self.is_doubted(&peer.key));
         if usable.is_empty() { best(&|_| true) } else { usable }
     }
 
-    /// The peers as `placement` sees them, for shares of `stored_bytes`. Full ones and those set aside have no space (their
+    /// Peers that packs are not made for: a full one is not counted on again because it has rested.
+    fn is_doubted(&self, peer: &PeerKey) -> bool {
+        self.shunned.contains(peer) || self.lines.get(peer).is_some_and(|line| line.refusals > 0)
+    }
+
+    /// The peers as `placement` sees them, for shares of `stored_bytes`. Full ones and those that rest have no space (their
     /// domain still counts); those that fail come last.
-    pub(super) fn candidates(&self, peers: &[Peer], stored_bytes: u64) -> Vec<Candidate> {
+    pub(super) fn candidates(&self, peers: &[Peer], stored_bytes: u64, now: Instant) -> Vec<Candidate> {
         let candidate = |peer: &Peer| {
             let mut candidate = Candidate::from(peer);
             if let Some(line) = self.lines.get(&peer.key) {
@@ -309,7 +313,7 @@ impl Lines {
                     candidate.free_bytes = Some(line.free_bytes.map_or(stored_bytes, |free| free.min(stored_bytes)));
                 }
             }
-            if self.is_aside(&peer.key) || candidate.free_bytes.is_some_and(|free| free < stored_bytes) {
+            if self.is_aside(&peer.key, now) || candidate.free_bytes.is_some_and(|free| free < stored_bytes) {
                 candidate.free_bytes = Some(0);
             }
             candidate
@@ -317,12 +321,34 @@ impl Lines {
         peers.iter().map(candidate).collect()
     }
 
-    /// Bytes that count against the spool's limit: all but those for peers that are away.
-    pub(super) fn spool_bytes(&self, peers: &[Peer], tolerate: u8, now: Instant) -> u64 {
-        let away = self.away(peers, tolerate, now);
-        let present = self.lines.iter().filter(|(key, _)| !away.contains(key));
-        let tickets = present.flat_map(|(_, line)| line.waiting.iter().chain(&line.in_flight));
+    /// Bytes on their way to peers that take them, with those that come, and whom most of them are for.
+    pub(super) fn under_way(&self, now: Instant) -> (u64, Option<(PeerKey, u64)>) {
+        let taking = self.lines.iter().filter(|(_, line)| !is_absent(line, now));
+        let bytes = |line: &Line| {
+            line.waiting
+                .iter()
+                .chain(&line.in_flight)
+                .map(|ticket| ticket.stored_bytes)
+                .sum()
+        };
+        let by_peer: Vec<(&PeerKey, u64)> = taking.map(|(key, line)| (key, bytes(line))).collect();
+        let placed: u64 = by_peer.iter().map(|(_, bytes)| bytes).sum();
+        let others = self.homeless.iter().chain(&self.moving).chain(self.held.tickets());
+        let others: u64 = others.map(|ticket| ticket.stored_bytes).sum();
+        let slowest = by_peer
+            .into_iter()
+            .filter(|(_, bytes)| *bytes > 0)
+            .max_by_key(|(_, bytes)| *bytes);
+        let slowest = slowest.map(|(key, bytes)| (key.clone(), bytes));
+        (placed + others + self.incoming_bytes, slowest)
+    }
+
+    /// Bytes in the spool, and those that come.
+    pub(super) fn spool_bytes(&self) -> u64 {
+        let lines = self.lines.values();
+        let tickets = lines.flat_map(|line| line.waiting.iter().chain(&line.in_flight));
         let bytes: u64 = tickets
+            .chain(&self.homeless)
             .chain(&self.unplaced)
             .chain(&self.moving)
             .chain(self.held.tickets())
@@ -331,7 +357,7 @@ impl Lines {
         bytes + self.incoming_bytes
     }
 
-    /// Somebody begins to wait: every peer gets its chance at once.
+    /// Somebody begins to wait: every peer that failed gets its chance at once.
     pub(super) fn mark(&mut self, now: Instant) -> Mark {
         self.unblock();
         self.held.hurry(now);
@@ -342,12 +368,15 @@ impl Lines {
         }
     }
 
-    /// Whether nothing more can be done since `mark` for the shares that `which` selects.
+    /// Whether nothing more can be done since `mark` for the shares that `which` selects. In every state in which it is
+    /// false, something is under way or due by a known time (`tests::model`).
     pub(super) fn is_quiet(&self, mark: &Mark, which: impl Fn(&Ticket) -> bool, now: Instant) -> bool {
         let has_work = |line: &Line| line.waiting.iter().chain(&line.in_flight).any(&which);
         let mut busy = self.lines.iter().filter(|(_, line)| has_work(line));
-        busy.all(|(key, line)| is_stuck(key, line, mark, now))
-            && !self.moving.iter().chain(self.held.tickets()).any(&which)
+        let before = |key| mark.failures.get(key).copied().unwrap_or(0);
+        let planned = self.homeless.iter().chain(&self.moving);
+        busy.all(|(key, line)| line.is_stuck(before(key), mark.at, now))
+            && !planned.chain(self.held.tickets()).any(&which)
     }
 
     /// The last error of each peer that has not taken a share since.
@@ -359,93 +388,9 @@ impl Lines {
     }
 }
 
-fn is_stuck(key: &PeerKey, line: &Line, mark: &Mark, now: Instant) -> bool {
-    let before = mark.failures.get(key).copied().unwrap_or(0);
-    let failures = line.failures.min(line.failures_total - before);
-    let quiet_since = line.succeeded_last.map_or(mark.at, |last| last.max(mark.at));
-    let slow = now.duration_since(quiet_since) >= STUCK_AFTER;
-    failures >= STUCK_FAILURES || (failures >= STUCK_FAILURES_SLOW && slow)
-}
-
-/// Wait after so many failures in a row, shortened by up to a quarter, differently for each peer and failure, so that
-/// peers that went together are not tried together for ever.
-fn back_off(failures: u64, seed: u64) -> Duration {
-    let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
-    let full = BACK_OFF_FIRST.saturating_mul(1 << doublings).min(BACK_OFF_LONGEST);
-    let jitter = (seed.rotate_left(doublings * 3) % 256) as u32;
-    full - full / 4 * jitter / 256
+fn is_absent(line: &Line, now: Instant) -> bool {
+    line.failures >= ABSENT_FAILURES || line.rests(now)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn unreachable() -> StoreError {
-        StoreError::Unreachable { reason: String::new() }
-    }
-
-    #[test]
-    fn back_off_grows_to_a_minute_and_differs_between_peers() {
-        let waits: Vec<_> = (1..40)
-            .map(|failures| back_off(failures, shuffled(0, &PeerKey("a".into()))))
-            .collect();
-        assert!(waits[0] <= BACK_OFF_FIRST && waits[0] >= BACK_OFF_FIRST * 3 / 4);
-        assert!(
-            waits[20..].iter().all(|wait| (45..=60).contains(&wait.as_secs())),
-            "{waits:?}"
-        );
-        let other = back_off(1, shuffled(0, &PeerKey("b".into())));
-        assert_ne!(waits[0], other);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn attempts_in_flight_together_fail_as_one() {
-        let (mut lines, peer) = (Lines::default(), PeerKey("a".into()));
-        let begun = Instant::now();
-        tokio::time::advance(Duration::from_secs(1)).await;
-        lines.failed(&peer, &unreachable(), begun, Instant::now());
-        lines.failed(&peer, &unreachable(), begun, Instant::now());
-        assert_eq!(lines.line(&peer).failures, 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_fails_for_long_is_left_out_if_the_others_are_enough() {
-        use std::sync::Arc;
-
-        use proto::share_store::memory::MemoryStore;
-
-        use crate::peers::Reach;
-
-        let peers: Vec<_> = ["a", "b", "c"]
-            .map(|name| Peer {
-                key: PeerKey(name.into()),
-                name: name.into(),
-                domain: name.into(),
-                reach: Reach::Remote,
-                store: Arc::new(MemoryStore::new()),
-            })
-            .into();
-        let mut lines = Lines::default();
-        lines.failed(&peers[0].key, &unreachable(), Instant::now(), Instant::now());
-        assert_eq!(lines.domains(&peers, 1, Instant::now()).len(), 3);
-        let ticket = Ticket {
-            not_urgent: true,
-            pack: PackRow(1),
-            index: 0,
-            id: ShareId([1; 32]),
-            stored_bytes: 10,
-        };
-        lines.add(Some(&peers[0].key), ticket);
-        tokio::time::advance(AWAY_AFTER).await;
-        let now = Instant::now();
-        assert_eq!(
-            (lines.domains(&peers, 1, now).len(), lines.spool_bytes(&peers, 1, now)),
-            (2, 0)
-        );
-        // Without it, two losses could not be survived: it is counted on, and what waits for it counts.
-        assert_eq!(
-            (lines.domains(&peers, 2, now).len(), lines.spool_bytes(&peers, 2, now)),
-            (3, 10)
-        );
-    }
-}
+mod tests;

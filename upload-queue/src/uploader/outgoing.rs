@@ -14,9 +14,10 @@ use crate::packs::shares::{self, NewShare, SpooledShare};
 use crate::packs::{self, PackRow, Purpose};
 use crate::peers::{Peer, PeerKey, Reach};
 use crate::placement;
-use crate::uploader::lines::Ticket;
+use crate::uploader::room::Incoming;
 use crate::uploader::shared::{Shared, blocking};
-use crate::uploader::{LOOK_AGAIN, OutgoingPack, UploadError, UploadEvent, lane};
+use crate::uploader::ticket::Ticket;
+use crate::uploader::{OutgoingPack, UploadError, UploadEvent, lane, room};
 
 /// Where a share of the pack stands before it is recorded.
 #[derive(Clone, Default)]
@@ -32,10 +33,11 @@ where
     F: FnOnce(&Transaction<'_>, PackRow) -> Result<(), DbError> + Send + 'static,
 {
     if pack.purpose == Purpose::Data {
-        room(&shared, bytes_of(&pack)).await?;
+        room::room(&shared, &pack).await?;
     }
     let _incoming = Incoming::new(&shared, &pack);
     let (places, acks) = put_local(&shared, &pack).await;
+    let stored_bytes = pack.manifest.shape.share.stored_bytes() as u64;
     let of_disk = shared.clone();
     let (row, safe, tickets) = blocking(move || spool_and_record(&of_disk, &pack, &places, with_pack)).await??;
     {
@@ -44,9 +46,10 @@ where
             lines.add_new(peer.as_ref(), ticket, now);
         }
     }
-    shared.changed.notify_waiters();
+    shared.announce();
     for (peer, ack) in acks {
         shared.bytes_sent.fetch_add(ack.bytes_sent, Ordering::Relaxed);
+        shared.delivered_bytes.fetch_add(stored_bytes, Ordering::Relaxed);
         shared.tell(UploadEvent::Delivered {
             peer,
             bytes: ack.bytes_sent,
@@ -58,58 +61,6 @@ where
     Ok(row)
 }
 
-/// Waits until the spool is under its limit and its disk has room for a pack; gives up when no peer takes anything.
-async fn room(shared: &Shared, pack_bytes: u64) -> Result<(), UploadError> {
-    let mut mark = None;
-    loop {
-        let peers = shared.peers.all();
-        let free_bytes = shared.spool.free_bytes()?;
-        {
-            let mut lines = shared.lines();
-            let now = Instant::now();
-            // What is under way is not on the disk yet; the catalog needs some, too: chosen, as much as a pack.
-            let has_disk = free_bytes >= lines.incoming_bytes + 2 * pack_bytes;
-            if has_disk && lines.spool_bytes(&peers, shared.tolerate(), now) < shared.config.spool_bytes_max {
-                return Ok(());
-            }
-            let first = mark.is_none();
-            let mark = mark.get_or_insert_with(|| lines.mark(now));
-            if first {
-                shared.woken.notify_one(); // what has no peer may get one
-            } else if lines.incoming_bytes == 0 && lines.is_quiet(mark, |_| true, now) {
-                let path = shared.config.spool.display().to_string();
-                return Err(match has_disk {
-                    true => UploadError::Stalled { path },
-                    false => UploadError::DiskFull { path },
-                });
-            }
-        }
-        shared.change(Some(Instant::now() + LOOK_AGAIN)).await;
-    }
-}
-
-fn bytes_of(pack: &OutgoingPack) -> u64 {
-    pack.shares.iter().map(|(_, share)| share.stored_bytes() as u64).sum()
-}
-
-/// Bytes that count as spooled while a pack is being delivered.
-struct Incoming<'a>(&'a Shared, u64);
-
-impl<'a> Incoming<'a> {
-    fn new(shared: &'a Shared, pack: &OutgoingPack) -> Self {
-        let bytes = bytes_of(pack);
-        shared.lines().incoming_bytes += bytes;
-        Self(shared, bytes)
-    }
-}
-
-impl Drop for Incoming<'_> {
-    fn drop(&mut self) {
-        self.0.lines().incoming_bytes -= self.1;
-        self.0.changed.notify_waiters();
-    }
-}
-
 /// Plans all shares and puts those for local peers, in parallel; as long as one fails, plans anew without it.
 async fn put_local(shared: &Arc<Shared>, pack: &OutgoingPack) -> (Vec<Place>, Vec<(PeerKey, PutAck)>) {
     let seed = u64::from_le_bytes(pack.manifest.pack.0[..8].try_into().expect("an id is longer"));
@@ -119,7 +70,7 @@ async fn put_local(shared: &Arc<Shared>, pack: &OutgoingPack) -> (Vec<Place>, Ve
     let mut failed: HashSet<PeerKey> = HashSet::new();
     loop {
         let peers = shared.peers.all();
-        let mut candidates = shared.lines().candidates(&peers, stored_bytes);
+        let mut candidates = shared.lines().candidates(&peers, stored_bytes, Instant::now());
         for candidate in candidates
             .iter_mut()
             .filter(|candidate| failed.contains(&candidate.key))
@@ -163,7 +114,7 @@ async fn put_one(
 ) -> (usize, PeerKey, Result<PutAck, StoreError>) {
     let begun = Instant::now();
     let (id, share) = pack.shares[index].clone();
-    let result = peer.store.put(id, share).await;
+    let result = lane::put(peer, id, share).await;
     let now = Instant::now();
     match &result {
         Ok(_) => shared.lines().succeeded(&peer.key, now),
@@ -177,7 +128,7 @@ async fn put_one(
                 shared.lines().failed(&peer.key, error, begun, now);
             } else {
                 // What waits for it in the spool is planned anew by the supervisor.
-                shared.lines().refuse(&peer.key, error);
+                shared.lines().refuse(&peer.key, error, now);
                 shared.woken.notify_one();
             }
         }

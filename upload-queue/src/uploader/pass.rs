@@ -16,9 +16,9 @@ use crate::peers::PeerKey;
 use crate::steward::{PassState, StewardPeer};
 use crate::uploader::held::{HeldShare, Moved};
 use crate::uploader::lane;
-use crate::uploader::lines::Ticket;
-use crate::uploader::record::Delivery;
+use crate::uploader::record::{Delivery, Way};
 use crate::uploader::shared::{Shared, blocking};
+use crate::uploader::ticket::Ticket;
 
 /// Packs that the steward is asked about at once. Chosen: two wait for its disk while others are on the line.
 pub(super) const ASKING_MAX: usize = 4;
@@ -61,12 +61,12 @@ fn send_directly(shared: &Shared, released: Vec<HeldShare>) {
         return;
     }
     {
-        let mut lines = shared.lines();
+        let (mut lines, now) = (shared.lines(), Instant::now());
         for (peer, ticket) in released {
-            lines.add(Some(&peer), ticket);
+            lines.add(Some(&peer), ticket, now);
         }
     }
-    shared.changed.notify_waiters();
+    shared.announce();
 }
 
 async fn ask(shared: &Arc<Shared>, steward: &StewardPeer, row: PackRow) {
@@ -168,6 +168,7 @@ async fn record_placed(shared: &Shared, standing: &Standing, state: &PassState) 
             peer: peer.clone(),
             ticket: ticket(standing, *index),
             bytes: 0,
+            way: Way::Passed,
         };
         // Fails only when the uploader is being dropped; it is asked again after the next start.
         let _ = shared.delivered.send(delivery).await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use proto::id::ShareId;
 use proto::share_store::StoreError;
@@ -12,9 +13,9 @@ use tokio::time::Instant;
 use crate::db::DbError;
 use crate::packs::{self, PackRow, shares};
 use crate::peers::PeerKey;
-use crate::uploader::lines::Ticket;
+use crate::uploader::UploadEvent;
 use crate::uploader::shared::{Shared, blocking};
-use crate::uploader::{UploadEvent, lane};
+use crate::uploader::ticket::Ticket;
 
 /// Most deliveries in one transaction.
 const BATCH_MAX: usize = 64;
@@ -25,6 +26,16 @@ pub(super) struct Delivery {
     pub(super) peer: PeerKey,
     pub(super) ticket: Ticket,
     pub(super) bytes: u64,
+    pub(super) way: Way,
+}
+
+/// How a share got to its peer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From here: the peer answers us.
+    Sent,
+    /// By the steward: whether the peer answers us is not known.
+    Passed,
 }
 
 /// What a transaction found out.
@@ -57,9 +68,14 @@ pub(super) async fn record(shared: Arc<Shared>, mut deliveries: mpsc::Receiver<D
                 let error = StoreError::Unreachable {
                     reason: error.to_string(),
                 };
-                for delivery in batch {
-                    lane::postpone(&shared, &delivery.peer, &delivery.ticket, &error, begun);
+                {
+                    let (mut lines, now) = (shared.lines(), Instant::now());
+                    for delivery in batch {
+                        lines.failed(&delivery.peer, &error, begun, now);
+                        lines.take_back(&delivery.peer, &delivery.ticket, now);
+                    }
                 }
+                shared.announce();
             }
             Err(_) => return,
         }
@@ -86,13 +102,20 @@ fn store(tx: &Transaction<'_>, batch: &[Delivery], tolerate: u8) -> Result<Recor
 
 fn finish(shared: &Shared, batch: Vec<Delivery>, recorded: Recorded) {
     {
-        let mut lines = shared.lines();
+        let (mut lines, now) = (shared.lines(), Instant::now());
         for delivery in &batch {
-            lines.finished(&delivery.peer, &delivery.ticket);
+            lines.finished(Some(&delivery.peer), &delivery.ticket);
+            if delivery.way == Way::Sent {
+                lines.succeeded(&delivery.peer, now);
+            }
         }
     }
     shared.changed.notify_waiters();
-    for Delivery { peer, bytes, .. } in batch {
+    for Delivery {
+        peer, bytes, ticket, ..
+    } in batch
+    {
+        shared.delivered_bytes.fetch_add(ticket.stored_bytes, Ordering::Relaxed);
         shared.tell(UploadEvent::Delivered { peer, bytes });
     }
     for pack in recorded.safe {

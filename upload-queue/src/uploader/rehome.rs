@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::db::DbError;
 use crate::packs::{self, PackRow, shares};
 use crate::peers::PeerKey;
-use crate::uploader::lines::Ticket;
 use crate::uploader::shared::{Shared, blocking};
+use crate::uploader::ticket::Ticket;
 use crate::uploader::{Rebuilt, UploadError};
 
 /// See `Uploader::rehome`.
@@ -15,12 +17,12 @@ pub(super) async fn rehome(shared: Arc<Shared>, pack: PackRow, rebuilt: Vec<Rebu
     let tickets = blocking(move || spool_and_record(&of_disk, pack, &rebuilt)).await??;
     let taken = tickets.len();
     {
-        let mut lines = shared.lines();
+        let (mut lines, now) = (shared.lines(), Instant::now());
         for (peer, ticket) in tickets {
-            lines.add(Some(&peer), ticket);
+            lines.add(Some(&peer), ticket, now);
         }
     }
-    shared.changed.notify_waiters();
+    shared.announce();
     Ok(taken)
 }
 

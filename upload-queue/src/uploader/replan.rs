@@ -2,22 +2,24 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::db::DbError;
 use crate::packs::{PackRow, shares};
 use crate::peers::PeerKey;
 use crate::placement;
-use crate::uploader::lines::Ticket;
 use crate::uploader::shared::{Shared, blocking};
+use crate::uploader::ticket::Ticket;
 
 /// Plans shares anew that have no peer, or one that has left the set: to a domain that has no share of the pack, if any
-/// peer there takes it; else they wait for one. May be dropped only with the whole uploader.
+/// peer there takes it; else they wait for one. May be dropped: somebody else then plans them.
 pub(super) async fn homeless(shared: &Arc<Shared>) {
     let peers = shared.peers.all();
-    let tickets = shared.lines().take_homeless(&peers);
-    if tickets.is_empty() {
+    let mut moving = Moving::new(shared, shared.lines().take_homeless(&peers));
+    if moving.tickets.is_empty() {
         return;
     }
-    let (of_db, of_tickets) = (shared.clone(), tickets.clone());
+    let (of_db, of_tickets) = (shared.clone(), moving.tickets.clone());
     let planned = blocking(move || {
         of_db.db.write::<_, DbError>(|tx| {
             let mut planned = Vec::with_capacity(of_tickets.len());
@@ -35,13 +37,43 @@ pub(super) async fn homeless(shared: &Arc<Shared>) {
         Vec::new()
     });
     {
-        let mut lines = shared.lines();
+        let (mut lines, now) = (shared.lines(), Instant::now());
         let planned = planned.iter().map(Option::as_ref).chain(std::iter::repeat(None));
-        for (ticket, peer) in tickets.into_iter().zip(planned) {
-            lines.add(peer, ticket);
+        for (ticket, peer) in moving.take().into_iter().zip(planned) {
+            lines.add(peer, ticket, now);
         }
     }
-    shared.changed.notify_waiters();
+    shared.announce();
+}
+
+/// Tickets that somebody works on. Should the work be dropped, they are homeless again instead of nobody's.
+pub(super) struct Moving<'a> {
+    shared: &'a Shared,
+    pub(super) tickets: Vec<Ticket>,
+}
+
+impl<'a> Moving<'a> {
+    pub(super) fn new(shared: &'a Shared, tickets: Vec<Ticket>) -> Self {
+        Self { shared, tickets }
+    }
+
+    /// They have a place, or are about to be given one without a pause.
+    pub(super) fn take(&mut self) -> Vec<Ticket> {
+        std::mem::take(&mut self.tickets)
+    }
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        if self.tickets.is_empty() {
+            return;
+        }
+        {
+            let mut lines = self.shared.lines();
+            self.tickets.drain(..).for_each(|ticket| lines.put_down(ticket));
+        }
+        self.shared.announce();
+    }
 }
 
 /// A peer for one share of a pack whose others are, or are to be, at `places`.
@@ -52,7 +84,7 @@ fn other_peer(shared: &Shared, ticket: &Ticket, mut places: Vec<Option<PeerKey>>
     let mut shares: Vec<_> = places.into_iter().filter(Option::is_some).collect();
     shares.push(None);
     let peers = shared.peers.all();
-    let candidates = shared.lines().candidates(&peers, ticket.stored_bytes);
+    let candidates = shared.lines().candidates(&peers, ticket.stored_bytes, Instant::now());
     placement::plan(&shares, &candidates, seed(ticket.pack)).pop().flatten()
 }
 

@@ -1,8 +1,8 @@
 //! What the uploader's tasks have in common.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinError;
@@ -12,8 +12,9 @@ use crate::db::{Db, DbError};
 use crate::packs::shares;
 use crate::peers::PeerSet;
 use crate::spool::Spool;
-use crate::uploader::lines::{Lines, Ticket};
+use crate::uploader::lines::Lines;
 use crate::uploader::record::Delivery;
+use crate::uploader::ticket::Ticket;
 use crate::uploader::{UploadError, UploadEvent, UploaderConfig};
 
 /// Shares in memory at once on their way from the spool to all peers: at 4 MiB each, 96 MiB.
@@ -36,6 +37,12 @@ pub(super) struct Shared {
     pub(super) delivered: mpsc::Sender<Delivery>,
     pub(super) in_memory: Semaphore,
     pub(super) bytes_sent: AtomicU64,
+    /// In stored form, acknowledged since the start.
+    pub(super) delivered_bytes: AtomicU64,
+    /// Shares that gave way in the spool, since the start.
+    pub(super) gave_way: AtomicU64,
+    /// A task without which nothing goes on has ended.
+    is_over: AtomicBool,
 }
 
 impl Shared {
@@ -73,7 +80,7 @@ impl Shared {
                 "the spool was taken over from an earlier run"
             );
         }
-        let mut lines = Lines::default();
+        let mut lines = Lines::new(config.spool_bytes_max);
         lines.held.set_steward(config.steward.clone());
         let now = Instant::now();
         for share in &waiting {
@@ -94,6 +101,9 @@ impl Shared {
             delivered,
             in_memory: Semaphore::new(SHARES_IN_MEMORY_MAX),
             bytes_sent: AtomicU64::new(0),
+            delivered_bytes: AtomicU64::new(0),
+            gave_way: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
         };
         Ok((shared, deliveries))
     }
@@ -115,9 +125,38 @@ impl Shared {
         }
     }
 
+    /// Something happened in `lines`: whoever waits looks, and what has no place is planned at once.
+    pub(super) fn announce(&self) {
+        if self.lines().has_homeless() {
+            self.woken.notify_one();
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Whether anything can still happen.
+    pub(super) fn go_on(&self) -> Result<(), UploadError> {
+        match self.is_over.load(Ordering::Relaxed) {
+            true => Err(UploadError::Stopped),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn tell(&self, event: UploadEvent) {
         let _ = self.events.try_send(event);
     }
+}
+
+/// Runs a task that all others rely on. When it ends, by a panic too, those who wait are told.
+pub(super) async fn vital(shared: Arc<Shared>, task: impl Future<Output = ()>) {
+    struct End(Arc<Shared>);
+    impl Drop for End {
+        fn drop(&mut self) {
+            self.0.is_over.store(true, Ordering::Relaxed);
+            self.0.changed.notify_waiters();
+        }
+    }
+    let _end = End(shared);
+    task.await;
 }
 
 /// Runs what blocks on the runtime's threads for that.

@@ -31,7 +31,7 @@ pub(super) async fn supervise(shared: Arc<Shared>) {
         }
         lanes.retain(|_, running| running.iter().any(|lane| !lane.is_finished()));
         // Lanes of peers that are gone must notice it.
-        shared.changed.notify_waiters();
+        shared.announce();
         replan::homeless(&shared).await;
         while let Some(ended) = tasks.try_join_next() {
             if ended.is_err_and(|error| error.is_panic()) {

@@ -11,6 +11,8 @@ use crate::fixture;
 use crate::packs::{KnownPack, Purpose};
 use crate::peers::{Peer, Reach};
 
+mod refusals;
+mod room;
 mod steward;
 
 /// Counts the puts that pass, in order, on their way to a store with faults.
