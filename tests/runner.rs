@@ -9,6 +9,8 @@ mod layers;
 
 #[path = "e2e/ancestors.rs"]
 mod ancestors;
+#[path = "e2e/bad_friends.rs"]
+mod bad_friends;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
 #[path = "e2e/browser.rs"]

@@ -58,6 +58,8 @@ pub struct Home {
     pub dir: PathBuf,
     /// The network namespace that its processes run in; none: the test's own.
     pub space: Option<String>,
+    /// A command that runs its processes, the program's path and arguments behind it; none if empty.
+    pub prefix: Vec<String>,
 }
 
 impl Home {
@@ -66,6 +68,7 @@ impl Home {
         Self {
             dir: dir.into(),
             space: None,
+            prefix: Vec::new(),
         }
     }
 
@@ -104,7 +107,14 @@ impl Home {
     /// The program, told to work in this home and to speak JSON; it has the keys of the kit's S3 servers.
     pub fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Command {
         let mut command = match &self.space {
-            None => Command::new(program()),
+            None => match self.prefix.split_first() {
+                None => Command::new(program()),
+                Some((first, rest)) => {
+                    let mut command = Command::new(first);
+                    command.args(rest).arg(program());
+                    command
+                }
+            },
             Some(space) => {
                 let mut command = Command::new("ip");
                 command.args(["netns", "exec", space]).arg(program());

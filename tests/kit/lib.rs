@@ -3,6 +3,7 @@
 
 pub mod browser;
 pub mod compare;
+pub mod disk;
 pub mod fixture;
 pub mod grid;
 pub mod home;
