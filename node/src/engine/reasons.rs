@@ -1,6 +1,7 @@
 //! Why a command ends with "not all is as safe as asked for": every peer that did not take its part, what the spool holds for
 //! whom, and, if nothing else explains it, what to do.
 
+use proto::id::DeviceId;
 use proto::share::ShareSize;
 use proto::share_store::{Space, StoreError};
 use upload_queue::packs::{self, Spooled};
@@ -8,8 +9,9 @@ use upload_queue::peers::PeerKey;
 use upload_queue::uploader::DrainReport;
 
 use crate::engine::Engine;
-use crate::engine::peers::PROBE_WAIT;
+use crate::engine::peers::{FRIEND, PROBE_WAIT};
 use crate::failure::Failure;
+use crate::friendnet::roster::Roster;
 use crate::message::{Problem, Spool, SpoolPart};
 use crate::output::Sink;
 
@@ -107,8 +109,16 @@ impl Engine {
         }
     }
 
+    /// Also of a friend whom this command has no need to reach.
     fn name_of_key(&self, key: &PeerKey) -> String {
-        self.0.peers.get(key).map_or_else(|| key.0.clone(), |peer| peer.name)
+        if let Some(peer) = self.0.peers.get(key) {
+            return peer.name;
+        }
+        let device = key.0.strip_prefix(FRIEND).and_then(|id| id.parse::<DeviceId>().ok());
+        let roster = Roster::load(&self.0.home.paths.roster()).ok().flatten();
+        let mut friends = roster.iter().flat_map(|roster| self.friends(roster));
+        let friend = friends.find(|friend| Some(friend.device) == device);
+        friend.map_or_else(|| key.0.clone(), |friend| friend.name)
     }
 
     async fn say_problem(&self, peer: Option<String>, error: String, sink: &Sink) -> Result<(), Failure> {
