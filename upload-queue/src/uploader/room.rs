@@ -4,6 +4,7 @@
 //! holder fewer than it should have, counts as unsafe where that matters, and repair builds the share anew.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -147,8 +148,8 @@ fn let_go(shared: &Shared, mut tickets: Vec<Ticket>, bytes: u64) -> Result<Vec<T
     let gone = shared.db.write_durable::<_, DbError>(|tx| {
         let mut surplus: HashMap<PackRow, i64> = HashMap::new();
         for ticket in &tickets {
-            if !surplus.contains_key(&ticket.pack) {
-                surplus.insert(ticket.pack, packs::surplus(tx, ticket.pack)?);
+            if let Entry::Vacant(unknown) = surplus.entry(ticket.pack) {
+                unknown.insert(packs::surplus(tx, ticket.pack)?);
             }
         }
         let of = |ticket: &Ticket| surplus.get(&ticket.pack).copied().unwrap_or(-1);
