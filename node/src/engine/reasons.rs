@@ -36,10 +36,11 @@ impl Engine {
             self.say_problem(None, spool.text() + &gave_way, sink).await?;
         }
         if named == 0 {
-            let error = format!(
-                "{} packs are on too few peers: `gridbackup check` says what is missing, `gridbackup repair` builds it anew",
-                report.packs_unsafe
-            );
+            let what = match report.packs_unsafe {
+                0 => "Files wait for others that are not safe yet".to_owned(),
+                packs => format!("{packs} packs are on too few peers"),
+            };
+            let error = format!("{what}: `gridbackup check` says what is missing, `gridbackup repair` builds it anew");
             self.say_problem(None, error, sink).await?;
         }
         Ok(())

@@ -72,7 +72,7 @@ impl Engine {
         summary.bytes_sent = uploader.bytes_sent() - sent_before;
         summary.seconds = started.elapsed().as_secs_f64();
         let exit = if summary.ok { Exit::Done } else { Exit::UnderProtected };
-        if exit == Exit::UnderProtected {
+        if summary.packs_unsafe > 0 {
             self.name_reasons(&report, sink).await?;
         }
         sink.send(Summary::Repair(summary)).await?;
