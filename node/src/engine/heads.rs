@@ -136,12 +136,15 @@ impl Engine {
     /// What recovery in this home is to go on from.
     pub(super) fn aim(&self) -> Result<Aim, Failure> {
         let published = self.0.db.read(content::published)?;
-        let known = published
-            .map(|published| published.head)
-            .filter(|head| !head.is_empty());
+        let mut known = self.0.db.read(heads::unread)?;
+        known.extend(
+            published
+                .map(|published| published.head)
+                .filter(|head| !head.is_empty()),
+        );
         Ok(Aim {
             own: Some(self.device()),
-            known: known.into_iter().collect(),
+            known,
             ..Aim::default()
         })
     }

@@ -1,7 +1,7 @@
 //! The last word of each command, as one line.
 
 use super::history;
-use super::text::{count, percent, seconds, short};
+use super::text::{clean, count, percent, seconds, short};
 use crate::human::ByteSize;
 use crate::message::{
     CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
@@ -174,6 +174,12 @@ fn recover_text(recover: &RecoverSummary) -> String {
         )
     }));
     lines.extend(settings_text(recover));
+    clean_lines(&lines)
+}
+
+/// Lines one below the other; what is in them makes no further ones.
+fn clean_lines(lines: &[String]) -> String {
+    let lines: Vec<String> = lines.iter().map(|line| clean(line)).collect();
     lines.join("\n")
 }
 
@@ -223,7 +229,7 @@ fn check_text(check: &CheckSummary) -> String {
         .devices
         .iter()
         .map(|device| format!("Another machine of this account: {device}"));
-    std::iter::once(first).chain(others).collect::<Vec<_>>().join("\n")
+    clean_lines(&std::iter::once(first).chain(others).collect::<Vec<_>>())
 }
 
 /// A small table: the only summary of more than one line.
