@@ -231,12 +231,14 @@ impl Engine {
             Request::PeerEvict { name } => self.evict(&name, &sink).await,
             Request::PeerSet { name, quota, .. } => self.limit_friend(&name, quota, &sink).await,
             Request::Ready => self.say_ready(&sink).await,
-            Request::Stop => {
-                self.0.shutdown.cancel();
-                Ok(Exit::Done)
-            }
+            Request::Stop => Ok(self.stop()),
             other => Err(failures::unavailable(&other)),
         }
+    }
+
+    fn stop(&self) -> Exit {
+        self.0.shutdown.cancel();
+        Exit::Done
     }
 
     /// Answers the requests that only read or edit config.toml; a changed config is in force for the next run.

@@ -52,7 +52,6 @@ pub fn text(message: &Message, style: &Style) -> String {
         // A table of numbers: its line breaks stay.
         Message::Summary(Summary::Simulate(simulate)) => return summary::simulate_text(simulate) + "\n",
         Message::Summary(Summary::Stats(stats)) => return history::stats_text(stats) + "\n",
-        // Of several lines, each cleaned.
         Message::Summary(summary @ (Summary::Recover(_) | Summary::Check(_))) => return summary::text(summary) + "\n",
         Message::Summary(summary) => summary::text(summary),
         Message::Ticket(ticket) if style.screen => {
