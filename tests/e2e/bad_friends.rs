@@ -142,9 +142,9 @@ fn a_repair_whose_put_fails_says_so_until_the_share_is_taken() -> Result<()> {
     let home = grid.nodes.pop().context("five nodes")?.kill_9();
     let (_node, disk) = Disk::start(&home)?;
     grid.owner.ok(["run", "--once", path_str(&source)?])?;
-    // The largest share is damaged, and the disk takes nothing new.
+    // A share is damaged, and the disk takes nothing new.
     disk.inside(
-        r#"f=$(find "$0" -type f -size +1M | head -1) && printf xxxx | dd of="$f" bs=1 seek=5000 conv=notrunc 2>/dev/null"#,
+        r#"f=$(find "$0" -type f -size +90k | head -1) && printf xxxx | dd of="$f" bs=1 seek=5000 conv=notrunc 2>/dev/null"#,
     )?;
     disk.refuse()?;
     grid.owner.exits(4, ["check", "--read-data"])?;

@@ -32,7 +32,10 @@ impl Disk {
 
     /// From now on nothing new can be written to it; the room that it reports stays.
     pub fn refuse(&self) -> Result<()> {
-        self.inside(r#"mount -o remount,nr_inodes=$(df --output=iused "$0" | tail -1) "$0""#)
+        self.inside(
+            r#"mount -o remount,nr_inodes=$(($(df --output=iused "$0" | tail -1) + 64)) "$0" && mkdir -p "$0/lost+found" &&
+               i=0 && while touch "$0/lost+found/$i" 2>/dev/null; do i=$((i + 1)); done"#,
+        )
     }
 
     /// It is well again.

@@ -298,7 +298,7 @@ impl HeadStore for Minded {
         Box::pin(self.minding(PATIENCE, self.store.put_head(head)))
     }
     fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
-        Box::pin(self.learning(self.store.heads(account)))
+        Box::pin(self.minding(PATIENCE, self.store.heads(account)))
     }
     fn old_heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
         Box::pin(self.learning(self.store.old_heads(account)))
