@@ -5,6 +5,9 @@ use libp2p::swarm::SwarmEvent;
 
 use super::*;
 
+/// Longer than a dial through a relay takes on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A node that only dials, and is reached through relays.
 async fn hidden(number: u8, ada: &TestNode) -> TestNode {
     let (home, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(number.into()));
@@ -166,4 +169,50 @@ async fn a_place_that_is_given_up_before_the_relay_says_yes_can_be_taken_again()
     }
     swarm.listen_on(place).unwrap();
     assert!(poll_for(&mut swarm, 2_000_000).await);
+}
+
+/// libp2p-relay as published tells every connection that this node forwards from now on, also those through a relay, whose
+/// handler cannot be told anything: it panicked, and the friend at the other end was cut off until the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_friend_behind_a_relay_stays_connected_when_this_node_is_found_to_be_reached_from_outside() {
+    let ada = node(1).await;
+    let (bob, cleo) = (hidden(2, &ada).await, hidden(3, &ada).await);
+    has_place(&bob, &ada).await;
+    let (at, bob_peer) = (ada.net.addresses()[0].clone(), bob.net.peer_id());
+    cleo.net.stop();
+    let mut swarm = swarm::build(SwarmConfig {
+        identity: identity::keypair(&SigningKey::from_bytes(&[3; 32])),
+        discovery: LocalDiscovery::Off,
+        members: ada.net.roster_changes(),
+        forwards: true,
+        upnp: false,
+    })
+    .unwrap();
+    swarm
+        .dial(at.with(Protocol::P2pCircuit).with(Protocol::P2p(bob_peer)))
+        .unwrap();
+    let relayed = async |swarm: &mut libp2p::Swarm<swarm::Behaviour>| loop {
+        if let SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } = swarm.select_next_some().await
+            && peer_id == bob_peer
+        {
+            return endpoint.is_relayed();
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, relayed(&mut swarm)).await.unwrap());
+    swarm.add_external_address("/ip4/203.0.113.7/tcp/4250".parse().unwrap());
+    let mut control = swarm.behaviour().streams.new_control();
+    let mut opening = std::pin::pin!(async {
+        // The news are on their way to the connections.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        control.open_stream(bob_peer, StreamProtocol::new(SHARE_PROTOCOL)).await
+    });
+    let opened = tokio::time::timeout(PATIENCE, async {
+        loop {
+            tokio::select! {
+                opened = &mut opening => return opened.map(drop),
+                _ = swarm.select_next_some() => {}
+            }
+        }
+    });
+    opened.await.unwrap().unwrap();
 }
