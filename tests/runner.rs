@@ -35,6 +35,8 @@ mod keep;
 mod large_mount;
 #[path = "e2e/late.rs"]
 mod late;
+#[path = "e2e/lender.rs"]
+mod lender;
 #[path = "e2e/liars.rs"]
 mod liars;
 #[path = "e2e/made_pages.rs"]

@@ -83,3 +83,9 @@ pub fn install(rebuilt: &Db, path: &Path) -> Result<(), DbError> {
 pub fn replace(catalog: &Db, rebuilt: &Db) -> Result<(), DbError> {
     catalog.replace_by(rebuilt, &|table| !table.starts_with("care_"))
 }
+
+/// Opens the catalog at `path` without writing anything: on a disk that is full or may only be read. The caller sees to it
+/// that no other process writes meanwhile.
+pub fn open_to_read(path: &Path) -> Result<Db, DbError> {
+    Db::open_to_read(path, MIGRATIONS)
+}

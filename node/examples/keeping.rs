@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use ed25519_dalek::SigningKey;
 use node::care::scrub::{self, Found};
+use node::config::Offered;
 use node::net::relays::RelayUse;
 use node::net::swarm::LocalDiscovery;
 use node::net::{Bandwidth, Net, NetConfig, NetHandle};
@@ -26,6 +27,7 @@ use proto::share_store::ShareStore;
 use upload_queue::db::Db;
 use upload_queue::packs::{self, Purpose};
 use upload_queue::peers::{Peer, PeerKey, Reach};
+use upload_queue::space::MinFree;
 
 const SHAPE: PackShape = PackShape {
     k: 2,
@@ -163,7 +165,8 @@ async fn start(home: &Path, number: u8) -> Result<(NetHandle, AccountId)> {
         forwards: false,
         home: home.to_owned(),
         bandwidth: Bandwidth::default(),
-        quota: None,
+        offered: Offered::Bytes(u64::MAX),
+        min_free: MinFree::Bytes(0),
     })
     .await?;
     Ok((net, keys.account_id()))

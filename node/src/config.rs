@@ -12,9 +12,11 @@ use upload_queue::priority::Weights;
 mod edit;
 pub mod notices;
 mod requests;
+mod room;
 
 pub use edit::ConfigFile;
 pub use requests::answer;
+pub use room::{KeepFree, Offered};
 
 use crate::home::DEVICE_NAME_BYTES_MAX;
 use crate::human::{ByteSize, Period};
@@ -56,8 +58,10 @@ pub struct Config {
     pub schedule: Vec<ScheduleEntry>,
     /// Bytes of sealed shares that may wait on this disk.
     pub spool_max: ByteSize,
-    /// Bytes offered to friends.
-    pub store_max: ByteSize,
+    /// Bytes offered to all friends together.
+    pub store_max: Offered,
+    /// What stays free of the disks that shares are put on: the spool's, the store's, folder peers'.
+    pub min_free: KeepFree,
     /// zstd level of content, 1 to 19.
     pub zstd_level: i32,
     /// How often the daemon looks for changes.
@@ -168,8 +172,8 @@ impl Default for Config {
             schedule: Vec::new(),
             // Chosen: an evening's photos may wait for friends who are away, and no laptop disk is filled by it.
             spool_max: ByteSize(10 << 30),
-            // Chosen: useful to a friend, unnoticed on today's disks.
-            store_max: ByteSize(100 << 30),
+            store_max: Offered::default(),
+            min_free: KeepFree::default(),
             // Chosen: the fastest level that still finds most of what there is to find.
             zstd_level: 3,
             interval: Period(Duration::from_secs(3_600)),

@@ -9,7 +9,7 @@ use backup::scan::Emptied;
 use proto::id::DeviceId;
 use tokio::sync::{Mutex, OnceCell};
 use tokio_util::sync::CancellationToken;
-use upload_queue::db::Db;
+use upload_queue::db::{Db, DbError};
 use upload_queue::peers::PeerSet;
 use upload_queue::queue::Queue;
 use upload_queue::uploader::Uploader;
@@ -137,6 +137,28 @@ impl Engine {
         Db::sweep_scratch(home.paths.state_dir())?;
         let db = backup::catalog::scratch(home.paths.state_dir())?;
         Self::open_with(home, mode, db).await
+    }
+
+    /// Opens a locked home for a command that only reads: also one that cannot be written.
+    pub async fn open_to_read(home: Home, options: CommandOptions) -> Result<Self, Failure> {
+        let path = home.paths.catalog();
+        let opened = match home.is_to_read() {
+            true => Err(DbError::ReadOnly),
+            false => backup::catalog::open_existing(&path),
+        };
+        let db = match opened {
+            Err(DbError::ReadOnly) => backup::catalog::open_to_read(&path)?,
+            Err(error @ (DbError::Sqlite(_) | DbError::Io { .. })) if path.exists() => {
+                let db = backup::catalog::open_to_read(&path).map_err(|_| error)?;
+                tracing::warn!(
+                    "{} cannot be written, and is only read: is its disk full?",
+                    path.display()
+                );
+                db
+            }
+            opened => opened?,
+        };
+        Self::open_with(home, Mode::Command(options), db).await
     }
 
     async fn open_with(home: Home, mode: Mode, db: Db) -> Result<Self, Failure> {

@@ -45,7 +45,7 @@ pub struct Home {
     pub device: SigningKey,
     /// The account's word for this device.
     pub cert: DeviceCert,
-    _lock: HomeLock,
+    lock: HomeLock,
 }
 
 /// Bytes of a socket's path that every system takes (`sun_path` has 104 on macOS, 108 on Linux, one for the final zero).
@@ -221,8 +221,13 @@ impl Home {
             account,
             device,
             cert,
-            _lock: lock,
+            lock,
         })
+    }
+
+    /// Whether it can only be read.
+    pub fn is_to_read(&self) -> bool {
+        self.lock.is_to_read()
     }
 }
 

@@ -24,12 +24,13 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, StreamProtocol};
 use proto::id::{AccountId, DeviceId};
 use proto::keys::DeviceCert;
-use proto::wire::roster::RosterRecords;
+use proto::wire::roster::{MEMBERS_MAX, RosterRecords};
 use proto::wire::ticket::{ADDRESSES_MAX, Ticket};
 use proto::wire::{MEMBER_PROTOCOL, SHARE_PROTOCOL};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::DropGuard;
 use upload_queue::bandwidth::Limiter;
+use upload_queue::space::MinFree;
 
 pub(crate) mod core;
 pub mod counters;
@@ -56,6 +57,7 @@ use self::driver::{Driver, Reaching};
 use self::reach::{Reachability, Route};
 use self::relays::RelayUse;
 use self::swarm::{LocalDiscovery, SwarmConfig, SwarmError};
+use crate::config::Offered;
 use crate::friendnet::identity;
 use crate::friendnet::invite::{Invite, InvitesError};
 use crate::friendnet::join::{self, JoinError};
@@ -99,8 +101,10 @@ pub struct NetConfig {
     pub home: PathBuf,
     /// Holds what is sent to friends and received from them to rates.
     pub bandwidth: Bandwidth,
-    /// Most bytes that all friends together may use, and each of them unless `set_quota` says otherwise.
-    pub quota: Option<u64>,
+    /// What all friends together may use, and each of them unless `set_quota` says otherwise.
+    pub offered: Offered,
+    /// What stays free of the disk that their shares are on.
+    pub min_free: MinFree,
 }
 
 /// What a node may send and receive; clones share the limits.
@@ -135,9 +139,6 @@ pub enum NetError {
     /// This device's addresses cannot be told.
     #[error(transparent)]
     Publish(#[from] JoinError),
-    /// The invitations cannot be used.
-    #[error(transparent)]
-    Invites(#[from] InvitesError),
 }
 
 /// An invitation could not be made.
@@ -146,6 +147,9 @@ pub enum InviteError {
     /// This device has no account key.
     #[error("This device has no account key: invite from a device that has it")]
     NoAccountKey,
+    /// Nobody more can be admitted.
+    #[error("The grid is full: it has {MEMBERS_MAX} members, with those removed, and no grid has more")]
+    GridFull,
     /// The node listens nowhere.
     #[error("The node does not listen on any address that a friend could dial")]
     NoAddress,
@@ -190,7 +194,7 @@ impl Net {
         if config.cert.device != device {
             return Err(NetError::Certificate);
         }
-        let members = Members::open(&config.home.join("roster"))?;
+        let members = Members::open(&config.home.join("roster"));
         let mut swarm = swarm::build(SwarmConfig {
             identity: identity::keypair(&config.device_key),
             discovery: config.discovery,
@@ -223,7 +227,11 @@ impl Net {
         tokio::spawn(keeper::run(core.clone()));
         start::await_addresses(&core).await?;
         // Before anybody is invited: who joins learns of this device at once.
-        join::publish(&core).await?;
+        match join::publish(&core).await {
+            // A full disk: friends know the last addresses, and this node knows theirs.
+            Err(JoinError::Keep(error)) => tracing::warn!("{error}"),
+            other => other?,
+        }
         let stop = core.stop.clone().drop_guard();
         Ok(NetHandle {
             shared: Arc::new(Shared {
@@ -304,6 +312,9 @@ impl NetHandle {
         let core = self.shared.core.clone();
         if core.account_key.is_none() {
             return Err(InviteError::NoAccountKey);
+        }
+        if !core.members.roster().has_room() {
+            return Err(InviteError::GridFull);
         }
         let addresses: Vec<_> = core
             .announced_addresses()

@@ -362,6 +362,33 @@ pub struct Forget {
     pub dry_run: bool,
 }
 
+impl Request {
+    /// Whether the answer needs nothing to be written: then a home on a full disk, or on one that may only be read, can give it.
+    /// What is learned on the way (who answered, whose share was damaged) is noted if it can be.
+    pub fn only_reads(&self) -> bool {
+        matches!(
+            self,
+            Self::Status { .. }
+                | Self::Queue { .. }
+                | Self::Snapshots(_)
+                | Self::List { .. }
+                | Self::Find(_)
+                | Self::Cat { .. }
+                | Self::Diff { .. }
+                | Self::Dump { .. }
+                | Self::Stats { .. }
+                | Self::Verify { .. }
+                | Self::Restore(_)
+                | Self::Mount(_)
+                | Self::PeerList
+                | Self::Doctor
+                | Self::FolderList
+                | Self::ExcludeList
+                | Self::ConfigGet { .. }
+        )
+    }
+}
+
 /// Where to show the snapshots: at one of these places at least.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

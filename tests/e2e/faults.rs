@@ -10,6 +10,7 @@ use tests::compare::assert_same;
 use tests::fixture::{flip_byte, noise};
 use tests::grid::Grid;
 use tests::home::{Home, Said, path_str, said};
+use tests::small_disk::SmallDisk;
 
 use crate::main_job::recover_and_restore;
 use crate::unchanged::owner_with_folders;
@@ -272,47 +273,11 @@ fn a_full_disk_at_a_peer_is_reported_and_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-/// A small disk of its own below a folder; unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// Makes it, or says why that cannot be done here.
-    fn mount(at: &Path, mib: u32) -> Result<Self> {
-        fs::create_dir_all(at)?;
-        let done = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={mib}M"), "tmpfs"])
-            .arg(at)
-            .output()?;
-        anyhow::ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        Ok(Self(at.to_owned()))
-    }
-
-    fn grow(&self, mib: u32) -> Result<()> {
-        let size = format!("remount,size={mib}M");
-        let done = std::process::Command::new("mount")
-            .args(["-o", &size])
-            .arg(&self.0)
-            .status()?;
-        anyhow::ensure!(done.success(), "remount");
-        Ok(())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_at_the_spool_makes_a_run_wait_or_say_so_and_loses_nothing() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let disk = match SmallDisk::mount(&dir.path().join("owner"), 12) {
-        Ok(disk) => disk,
-        Err(reason) => {
-            eprintln!("SKIPPED: a small disk cannot be mounted here: {reason:#}");
-            return Ok(());
-        }
+    let Some(disk) = SmallDisk::mount_or_skip(&dir.path().join("owner"), 12)? else {
+        return Ok(());
     };
     let source = dir.path().join("source");
     fs::create_dir(&source)?;

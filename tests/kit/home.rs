@@ -60,6 +60,8 @@ pub struct Home {
     pub space: Option<String>,
     /// A command that runs its processes, the program's path and arguments behind it; none if empty.
     pub prefix: Vec<String>,
+    /// Variables that its processes have besides the test's own.
+    pub env: Vec<(String, String)>,
 }
 
 impl Home {
@@ -69,6 +71,7 @@ impl Home {
             dir: dir.into(),
             space: None,
             prefix: Vec::new(),
+            env: Vec::new(),
         }
     }
 
@@ -122,6 +125,7 @@ impl Home {
             }
         };
         command
+            .envs(self.env.iter().cloned())
             .env("GRIDBACKUP_HOME", &self.dir)
             .env("AWS_ACCESS_KEY_ID", KEYS.0)
             .env("AWS_SECRET_ACCESS_KEY", KEYS.1)

@@ -7,6 +7,10 @@
 //! is removed next; and the newest head, because the same number must never be signed twice. Since commits survive in
 //! order, a durable commit also makes all commits before it durable. A killed process loses nothing either way.
 //!
+//! **A sync that failed.** The kernel says so once, and takes the pages for clean: a later sync of the WAL says yes though
+//! commits before it are on no disk, and everything behind them would be lost with them. So after one, before anything more
+//! is written, the WAL is copied into the database from memory, that is synced, and the WAL begins anew.
+//!
 //! Leaves out: any table but `schema`. Each component brings its own migrations.
 
 use std::path::{Path, PathBuf};
@@ -15,8 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, ffi};
 
 use crate::db::file::{
-    Scratch, create, foreign_if_corrupt, in_memory_folder, open_existing, open_reader, remove_with_side_files,
-    rename_durably, sweep_scratch,
+    Scratch, create, foreign_if_corrupt, in_memory_folder, open_existing, open_frozen, open_reader,
+    remove_with_side_files, rename_durably, sweep_scratch,
 };
 
 mod checksum;
@@ -53,6 +57,12 @@ pub enum DbError {
         /// The file.
         path: String,
     },
+    /// The disk failed, and what it did not take could not be written anew yet.
+    #[error("The disk did not take what the catalog wrote: look at the disk, then try again")]
+    NotSynced,
+    /// It is opened for reading only.
+    #[error("The home cannot be written, so that it can only be read")]
+    ReadOnly,
     /// The file could not be created or read.
     #[error("{path} cannot be opened: {source}")]
     Io {
@@ -114,7 +124,8 @@ const READERS_IDLE_MAX: usize = 4;
 pub struct Db(Arc<Inner>);
 
 struct Inner {
-    writer: Mutex<Connection>,
+    /// None: nothing can be written.
+    writer: Option<Mutex<Connection>>,
     readers: Mutex<Vec<Connection>>,
     path: PathBuf,
     /// Dropped last: the folder of a database that goes with its handle.
@@ -141,7 +152,9 @@ impl Db {
         let scratch = Scratch::new(base)?;
         let path = scratch.0.join("catalog.db");
         let db = Self::open_in(&path, migrations, Some(scratch))?;
-        lock(&db.0.writer).pragma_update(None, "synchronous", "OFF")?;
+        if let Some(writer) = &db.0.writer {
+            lock(writer).pragma_update(None, "synchronous", "OFF")?;
+        }
         Ok(db)
     }
 
@@ -181,14 +194,14 @@ impl Db {
         remove_with_side_files(&whole)?;
         let copy = Self::open(&whole, migrations)?;
         copy.replace_by(self, &|_| true)?;
-        lock(&copy.0.writer).pragma_update(None, "journal_mode", "DELETE")?;
+        copy.writer()?.pragma_update(None, "journal_mode", "DELETE")?;
         drop(copy);
         rename_durably(&whole, path)
     }
 
     /// Replaces the rows of the tables to `replace` by those of `other`, which has the same schema, in one durable transaction.
     pub fn replace_by(&self, other: &Self, replace: &dyn Fn(&str) -> bool) -> Result<(), DbError> {
-        let mut writer = lock(&self.0.writer);
+        let mut writer = self.writer()?;
         let path = other.0.path.display().to_string();
         writer.execute("ATTACH DATABASE ?1 AS other", [path])?;
         set_synchronous(&writer, "FULL")?;
@@ -205,17 +218,58 @@ impl Db {
         }
         let writer = open_existing(path, &all).map_err(|error| foreign_if_corrupt(error, path))?;
         Ok(Self(Arc::new(Inner {
-            writer: Mutex::new(writer),
+            writer: Some(Mutex::new(writer)),
             readers: Mutex::default(),
             path: path.to_owned(),
             scratch,
         })))
     }
 
+    /// Opens `path` without writing anything, not even beside it: on a disk that is full or may only be read. The caller sees to it that
+    /// no other process writes meanwhile.
+    pub fn open_to_read(path: &Path, migrations: &[Migration]) -> Result<Self, DbError> {
+        if !path.exists() {
+            return Err(DbError::Missing {
+                path: path.display().to_string(),
+            });
+        }
+        let all: Vec<&Migration> = MIGRATIONS.iter().chain(migrations).collect();
+        let reader = open_frozen(path).and_then(|conn| match pending(&conn, path, &all)? {
+            true => Err(DbError::ReadOnly),
+            false => Ok(conn),
+        });
+        let reader = reader.map_err(|error| foreign_if_corrupt(error, path))?;
+        Ok(Self(Arc::new(Inner {
+            writer: None,
+            readers: Mutex::new(vec![reader]),
+            path: path.to_owned(),
+            scratch: None,
+        })))
+    }
+
+    /// Whether writes fail because it was opened to be read.
+    pub fn is_read_only(&self) -> bool {
+        self.0.writer.is_none()
+    }
+
+    fn writer(&self) -> Result<MutexGuard<'_, Connection>, DbError> {
+        let writer = self.0.writer.as_ref().map(lock).ok_or(DbError::ReadOnly)?;
+        if checksum::has_sync_failed() {
+            checksum::set_sync_failed(false);
+            let copied = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+            // A reader at work keeps it from beginning anew: until the next write nothing is promised.
+            if copied != Ok(0) {
+                checksum::set_sync_failed(true);
+            }
+            copied?;
+        }
+        Ok(writer)
+    }
+
     /// Runs `work` in a write transaction, committed if it returns `Ok`. Writers wait for each other; do no IO inside, and
     /// do not call `write` from within.
     pub fn write<T, E: From<DbError>>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
-        transact(&mut lock(&self.0.writer), work)
+        transact(&mut *self.writer()?, work)
     }
 
     /// As `write`, and synced to disk, together with all commits before it, when this returns.
@@ -223,7 +277,10 @@ impl Db {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let mut writer = lock(&self.0.writer);
+        let mut writer = self.writer()?;
+        if checksum::has_sync_failed() {
+            return Err(DbError::NotSynced.into());
+        }
         set_synchronous(&writer, "FULL")?;
         let result = transact(&mut writer, work);
         set_synchronous(&writer, "NORMAL")?;
@@ -235,6 +292,7 @@ impl Db {
         let idle = lock(&self.0.readers).pop();
         let mut reader = match idle {
             Some(reader) => reader,
+            None if self.is_read_only() => open_frozen(&self.0.path).map_err(E::from)?,
             None => open_reader(&self.0.path).map_err(E::from)?,
         };
         let result = {

@@ -64,7 +64,7 @@ impl Queue {
     }
 
     fn with_window(db: Db, weights: Weights, jobs: usize) -> Result<Self, DbError> {
-        db.write::<_, DbError>(|tx| {
+        let reset = db.write::<_, DbError>(|tx| {
             let leased = totals(tx, JobState::Leased as i64)?;
             if leased.0 > 0 {
                 tracing::info!(jobs = leased.0, "jobs that were being prepared start again");
@@ -73,7 +73,12 @@ impl Queue {
                 add_totals(tx, JobState::Waiting as i64, leased.0, leased.1)?;
             }
             Ok(())
-        })?;
+        });
+        match reset {
+            // Nobody prepares anything either.
+            Err(DbError::ReadOnly) => {}
+            other => other?,
+        }
         Ok(Self(Arc::new(Inner {
             db,
             scorer: Scorer::new(weights),

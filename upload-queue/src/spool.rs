@@ -4,14 +4,15 @@
 //! The database says what is in here; files that it does not name are left over from a crash and are swept at start.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use proto::id::ShareId;
 use proto::share::{Share, ShareSize};
+
+use crate::durable;
+use crate::space::{Disk, MinFree};
 
 /// Ending of files that are being written.
 const TEMP_SUFFIX: &str = ".new";
@@ -35,7 +36,7 @@ pub struct Spool {
 impl Spool {
     /// Opens the spool, making its folder if it is not there.
     pub fn open(folder: &Path) -> Result<Self, SpoolError> {
-        std::fs::create_dir_all(folder).map_err(|source| failed(folder, source))?;
+        durable::create_folders(folder).map_err(|source| failed(folder, source))?;
         Ok(Self {
             folder: folder.to_owned(),
         })
@@ -58,30 +59,28 @@ impl Spool {
         let mut seen = HashSet::new();
         for (id, share) in shares.iter().filter(|(id, _)| seen.insert(*id)) {
             let path = self.temp_path(*id);
-            let mut options = File::options();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            let mut file = options.open(&path).map_err(|source| failed(&path, source))?;
-            file.write_all(&share.data)
-                .and_then(|()| file.write_all(&share.tail))
-                .map_err(|source| failed(&path, source))?;
-            files.push((path, file, self.path(*id)));
+            let file = durable::write_unsynced(&path, &[&share.data, &share.tail]);
+            files.push((
+                path.clone(),
+                file.map_err(|source| failed(&path, source))?,
+                self.path(*id),
+            ));
         }
         // Synced after all are written: the disk has been at it meanwhile.
         for (path, file, _) in &files {
-            file.sync_all().map_err(|source| failed(path, source))?;
+            durable::sync(file, path).map_err(|source| failed(path, source))?;
         }
         for (temp, _, path) in &files {
             std::fs::rename(temp, path).map_err(|source| failed(path, source))?;
         }
-        File::open(&self.folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|source| failed(&self.folder, source))
+        // One sync for all: none of them counts if it fails.
+        durable::sync_directory_of(&self.folder.join(TEMP_SUFFIX)).map_err(|source| failed(&self.folder, source))
     }
 
-    /// Bytes that its disk has left for this user.
-    pub fn free_bytes(&self) -> Result<u64, SpoolError> {
-        let disk = rustix::fs::statvfs(&self.folder).map_err(|source| failed(&self.folder, source.into()))?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    /// Bytes that shares may still take of its disk: some of it stays free.
+    pub fn free_bytes(&self, min_free: MinFree) -> Result<u64, SpoolError> {
+        let disk = Disk::of(&self.folder).map_err(|source| failed(&self.folder, source))?;
+        Ok(disk.takable(min_free))
     }
 
     /// Reads a share back and checks it. `None`: it is missing or damaged.

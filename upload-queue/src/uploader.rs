@@ -24,6 +24,7 @@ use crate::db::{Db, DbError};
 use crate::packs::{self, PackRow, Purpose};
 use crate::peers::{PeerKey, PeerSet};
 use crate::planner::{Uptime, plan_code};
+use crate::space::MinFree;
 use crate::spool::SpoolError;
 use crate::steward::StewardPeer;
 use crate::uploader::lines::Mark;
@@ -51,6 +52,8 @@ pub struct UploaderConfig {
     pub spool: PathBuf,
     /// Most bytes in the spool: `deliver` waits beyond it.
     pub spool_bytes_max: u64,
+    /// What stays free of its disk.
+    pub min_free: MinFree,
     /// Puts in flight to one peer.
     pub puts_per_peer: usize,
     /// Shares of a pack that may be lost: friends that may vanish, more where one peer has several shares.

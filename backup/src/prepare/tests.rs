@@ -18,6 +18,7 @@ use tokio::runtime::Runtime;
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey, PeerSet, Reach};
 use upload_queue::priority::Weights;
+use upload_queue::space::MinFree;
 use upload_queue::uploader::UploaderConfig;
 
 use super::*;
@@ -86,6 +87,7 @@ impl Bench {
         let config = UploaderConfig {
             spool: self.home.path().join("spool"),
             spool_bytes_max: 1 << 30,
+            min_free: MinFree::Bytes(0),
             puts_per_peer: 2,
             tolerate: 1,
             steward: None,

@@ -272,7 +272,7 @@ impl Holders<'_> {
     async fn write(&self, work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<(), DbError> + Send + 'static) {
         let db = self.reader.db.clone();
         match tokio::task::spawn_blocking(move || db.write(work)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(()) | Err(DbError::ReadOnly)) => {}
             Ok(Err(error)) => tracing::warn!("What was learned about a peer was not recorded: {error}"),
             Err(error) => tracing::warn!("What was learned about a peer was not recorded: {error}"),
         }

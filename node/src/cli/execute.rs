@@ -103,14 +103,17 @@ async fn here(
         }
         return Ok(Exit::Done);
     }
+    let (only_reads, is_to_read) = (request.only_reads(), lock.is_to_read());
+    let lock = if only_reads { lock } else { lock.for_writing(&paths)? };
     let home = Home::open_locked(paths.clone(), lock)?;
-    let mode = Mode::Command(options);
     let engine = match request {
-        Request::Recover { .. } => Engine::open_to_recover(home, mode).await?,
-        _ => Engine::open(home, mode).await?,
+        Request::Recover { .. } => Engine::open_to_recover(home, Mode::Command(options)).await?,
+        _ if only_reads => Engine::open_to_read(home, options).await?,
+        _ => Engine::open(home, Mode::Command(options)).await?,
     };
     let engine = Arc::new(engine);
-    if !is_long(&request) {
+    // Whoever can only read has no socket to make, and nobody has to wait for it.
+    if !is_long(&request) || is_to_read {
         return Engine::execute(&engine, request, sink).await;
     }
     let (work, done) = (sink.stop().clone(), sink.stop().child_token());

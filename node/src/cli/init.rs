@@ -188,9 +188,11 @@ listen = []
 # from = "01:00"
 # to = "07:00"
 
-# Offered to friends, and what may wait here for friends who are away.
-store_max = "100G"
+# Offered to all friends together ("auto": half of what is free, 100G at most), and what may wait here for friends who are away.
+store_max = "auto"
 spool_max = "10G"
+# What stays free of a disk ("auto": 1% of it or 1G, the larger; 10% of a small one), for example "2%" or "20G".
+min_free = "auto"
 
 # How often the daemon looks for changes.
 interval = "1h"

@@ -104,7 +104,7 @@ async fn take_home(paths: &HomePaths, stop: &CancellationToken) -> Result<HomeLo
     let deadline = Instant::now() + COMMAND_WAIT;
     loop {
         if let Some(lock) = HomeLock::try_take(paths)? {
-            return Ok(lock);
+            return lock.for_writing(paths);
         }
         if Instant::now() >= deadline || Client::connect(&paths.api_socket()).await.is_ok() {
             return Err(busy(paths));

@@ -133,7 +133,7 @@ fn own_grid(paths: &HomePaths) -> Result<Option<(u16, u16)>, Failure> {
         return Ok(None);
     }
     let file = ConfigFile::open(&paths.config())?;
-    let roster = Roster::load(&paths.roster()).map_err(|error| Failure::from_error(&error))?;
+    let roster = Roster::load(&paths.roster());
     let friends = roster.map_or(0, |roster| roster.members().count().saturating_sub(1));
     let config = file.config();
     let folders = config.peers.values().filter(|peer| peer.url.is_some()).count();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proto::id::AccountId;
 use proto::share_store::StoreError;
+use rusqlite::Connection;
 use tokio::time::Instant;
 use upload_queue::care::helper::Short;
 use upload_queue::care::ledger;
@@ -107,12 +108,25 @@ impl Engine {
             .map(|peer| (peer.key.clone(), online.contains(&peer.key)))
             .collect();
         let patience = patience(&self.config());
-        let watch = self.0.db.write::<_, DbError>(|tx| {
-            let mut watch = ledger::watch(tx)?;
+        let look = |conn: &Connection| {
+            let mut watch = ledger::watch(conn)?;
             watch.look(clock::now_secs(), &answers, &patience);
+            Ok::<_, DbError>(watch)
+        };
+        let noted = self.0.db.write::<_, DbError>(|tx| {
+            let watch = look(tx)?;
             ledger::set_watch(tx, &watch)?;
             Ok(watch)
-        })?;
+        });
+        let watch = match noted {
+            Ok(watch) => watch,
+            // A full disk is no reason not to say who answers.
+            Err(error @ (DbError::ReadOnly | DbError::Sqlite(_))) => {
+                tracing::debug!("Who answers is not noted: {error}");
+                self.0.db.read(look)?
+            }
+            Err(error) => return Err(error.into()),
+        };
         if let Some(uploader) = self.0.uploader.get() {
             let lost = |key: &&PeerKey| watch.standing(key, &patience) == Standing::Lost;
             uploader.shun(online.iter().filter(lost).cloned().collect());

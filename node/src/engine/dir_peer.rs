@@ -9,6 +9,7 @@ use proto::discard::{Discard, NO_HOLDER, Order};
 use proto::id::{AccountId, ShareId};
 use proto::share::Share;
 use proto::share_store::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
+use upload_queue::space::MinFree;
 
 use crate::engine::clock;
 use crate::peer::bucket::Signer;
@@ -19,6 +20,7 @@ pub struct DirPeer {
     root: PathBuf,
     signer: Signer,
     quota: Option<u64>,
+    min_free: MinFree,
     opened: Mutex<Option<FolderStore>>,
 }
 
@@ -29,8 +31,14 @@ impl DirPeer {
             root,
             signer,
             quota,
+            min_free: MinFree::default(),
             opened: Mutex::new(None),
         }
+    }
+
+    /// The same, of whose disk this stays free.
+    pub fn keeping_free(self, min_free: MinFree) -> Self {
+        Self { min_free, ..self }
     }
 
     /// The store, opened anew if the last attempt failed. A folder without its marker is a disk that is not mounted.
@@ -43,6 +51,7 @@ impl DirPeer {
         let store = store.map_err(|error| StoreError::Unreachable {
             reason: error.to_string(),
         })?;
+        store.set_min_free(self.min_free);
         *opened = Some(store.clone());
         Ok(store)
     }

@@ -9,12 +9,13 @@ use futures::future::join_all;
 use libp2p::multiaddr::Protocol;
 use proto::id::DeviceId;
 use upload_queue::peers::Peer;
+use upload_queue::space::Disk;
 
 use crate::engine::buckets::{is_further_slot, slot_of};
 use crate::engine::peers::{FRIEND, PROBE_WAIT};
 use crate::engine::{Engine, Mode, clock};
 use crate::failure::{Exit, Failure};
-use crate::friendnet::identity;
+use crate::friendnet::{identity, state_file};
 use crate::human::ByteSize;
 use crate::message::{Finding, Level};
 use crate::net::NetHandle;
@@ -39,6 +40,7 @@ impl Engine {
         findings.push(self.clock());
         findings.push(self.space().await);
         findings.push(self.spool_finding()?);
+        findings.extend(self.set_aside());
         let is_ill = findings.iter().any(|finding| finding.level == Level::Problem);
         for finding in findings {
             sink.send(finding).await?;
@@ -194,15 +196,27 @@ impl Engine {
         ))
     }
 
+    /// State files that could not be read: each stays named until somebody has looked at it.
+    fn set_aside(&self) -> Option<Finding> {
+        let aside = state_file::all_set_aside(self.0.home.paths.state_dir());
+        let names: Vec<_> = aside.iter().map(|path| path.display().to_string()).collect();
+        (!names.is_empty()).then(|| {
+            let text = format!("Could not be read and was set aside: {}", names.join(", "));
+            found("state", Level::Notice, text)
+                .remedy("check the disk; `roster`: friends bring it, or join again; `invites`: invite again; then remove the file")
+        })
+    }
+
     /// Whether there is room for what was offered to friends, and for this node's own state.
     async fn space(&self) -> Finding {
         let (_, kept) = self.kept_for_friends().await;
         let dir = self.0.home.paths.state_dir();
-        let Ok(disk) = rustix::fs::statvfs(dir) else {
+        let Ok(disk) = Disk::of(dir) else {
             return found("space", Level::Problem, format!("{} is not there", dir.display()));
         };
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let offered = self.config().store_max.0.saturating_sub(kept);
+        let (config, free) = (self.config(), disk.free_bytes);
+        let takable = disk.takable(config.min_free.0);
+        let offered = config.store_max.bytes(kept, takable).saturating_sub(kept);
         let (free_text, offered_text) = (ByteSize(free), ByteSize(offered));
         if free < STATE_FREE_BYTES_MIN {
             return found(
@@ -212,8 +226,15 @@ impl Engine {
             )
             .remedy("make room, or move the home with --home");
         }
-        if free < offered {
-            let text = format!("{offered_text} more are offered to friends, but only {free_text} are free");
+        if takable == 0 {
+            let text = format!("{free_text} are free, which stay free: this node takes no more shares");
+            return found("space", Level::Problem, text)
+                .remedy("make room, or keep less free with `gridbackup config set min_free SIZE`");
+        }
+        if takable < offered {
+            let text = format!(
+                "{offered_text} more are offered to friends, but only {free_text} are free, and some of it stays free"
+            );
             return found("space", Level::Notice, text)
                 .remedy("offer less with `gridbackup config set store_max SIZE`");
         }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use libp2p::Multiaddr;
 use proto::id::AccountId;
+use proto::wire::greeting::Refusal;
 use proto::wire::ticket::Ticket;
 
 use crate::engine::{Engine, Mode, clock, listen};
@@ -12,8 +13,12 @@ use crate::message;
 use crate::net::counters::Counted;
 use crate::net::relays::RelayUse;
 use crate::net::swarm::LocalDiscovery;
-use crate::net::{Net, NetConfig, NetHandle};
+use crate::net::{InviteError, Net, NetConfig, NetHandle};
 use crate::output::Sink;
+
+/// What to do about a full grid.
+const FULL_HINT: &str =
+    "found a second grid: a home of its own with `gridbackup --home DIR init`, and invite from there";
 
 impl Engine {
     /// The network, started with the first use. A command only dials, unless it was told where to listen.
@@ -62,7 +67,8 @@ impl Engine {
                 },
                 forwards: config.relay && matches!(self.0.mode, Mode::Daemon(_)),
                 home: home.paths.state_dir().to_owned(),
-                quota: Some(config.store_max.0),
+                offered: config.store_max,
+                min_free: config.min_free.0,
             };
             let net = Net::start(net).await.map_err(|error| Failure::from_error(&error))?;
             listen::remember(&net.listen_addresses(), home.paths.state_dir());
@@ -77,7 +83,14 @@ impl Engine {
         let expires = clock::now_secs().saturating_add(expires_secs);
         let ticket = net.invite(name.as_deref().unwrap_or_default(), expires).await;
         let ticket = ticket.map_err(|error| {
-            Failure::from_error(&error).hint("set where to listen with `gridbackup config set listen ADDRESS`")
+            let failure = Failure::from_error(&error);
+            match error {
+                InviteError::NoAddress => {
+                    failure.hint("set where to listen with `gridbackup config set listen ADDRESS`")
+                }
+                InviteError::GridFull => failure.hint(FULL_HINT),
+                _ => failure,
+            }
         })?;
         let expires = i64::try_from(expires)
             .ok()
@@ -151,6 +164,10 @@ impl Engine {
 fn join_failure(error: JoinError) -> Failure {
     let hint = match &error {
         JoinError::Connect(_) => Some("is the other node running, and can this machine reach its address?"),
+        JoinError::Refused {
+            refusal: Refusal::GridFull,
+            ..
+        } => Some(FULL_HINT),
         JoinError::Refused { .. } => Some("ask for a fresh ticket with `gridbackup invite`"),
         _ => None,
     };

@@ -31,7 +31,7 @@ impl Engine {
         if config.peers.get(name).is_some_and(|peer| peer.url.is_some()) {
             return Ok(None);
         }
-        let roster = Roster::load(&self.0.home.paths.roster()).map_err(|error| Failure::from_error(&error))?;
+        let roster = Roster::load(&self.0.home.paths.roster());
         let Some(roster) = roster else { return Ok(None) };
         let own = self.0.home.account.account_id();
         let is_id = |id: String| name.len() >= 8 && id.starts_with(name);

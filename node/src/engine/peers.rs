@@ -47,7 +47,7 @@ impl Engine {
             Some(folder_peer(
                 name,
                 &path,
-                Arc::new(DirPeer::new(path.clone(), self.signer(), quota)),
+                Arc::new(DirPeer::new(path.clone(), self.signer(), quota).keeping_free(config.min_free.0)),
             ))
         });
         let mut peers: Vec<_> = folders.collect();
@@ -84,7 +84,7 @@ impl Engine {
 
     /// Limits what a friend may use here.
     pub(super) async fn limit_friend(&self, name: &str, quota: Option<u64>, sink: &Sink) -> Result<Exit, Failure> {
-        let roster = Roster::load(&self.0.home.paths.roster()).map_err(|error| Failure::from_error(&error))?;
+        let roster = Roster::load(&self.0.home.paths.roster());
         let is_friend = roster.is_some_and(|roster| self.friends(&roster).iter().any(|friend| friend.name == name));
         let Some(quota) = quota.filter(|_| is_friend) else {
             return Err(
@@ -131,7 +131,7 @@ impl Engine {
     /// waits for those who are away.
     pub(super) async fn connect(&self) -> Result<(), Failure> {
         let path = self.0.home.paths.roster();
-        let roster = Roster::load(&path).map_err(|error| Failure::from_error(&error))?;
+        let roster = Roster::load(&path);
         if roster.is_some_and(|roster| !self.friends(&roster).is_empty()) {
             self.network().await?;
             self.refresh_peers();

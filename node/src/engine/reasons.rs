@@ -116,7 +116,7 @@ impl Engine {
             return peer.name;
         }
         let device = key.0.strip_prefix(FRIEND).and_then(|id| id.parse::<DeviceId>().ok());
-        let roster = Roster::load(&self.0.home.paths.roster()).ok().flatten();
+        let roster = Roster::load(&self.0.home.paths.roster());
         let mut friends = roster.iter().flat_map(|roster| self.friends(roster));
         let friend = friends.find(|friend| Some(friend.device) == device);
         friend.map_or_else(|| key.0.clone(), |friend| friend.name)

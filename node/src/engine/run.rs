@@ -128,6 +128,7 @@ impl Engine {
             let uploader = UploaderConfig {
                 spool: self.0.home.paths.spool(),
                 spool_bytes_max: config.spool_max.0,
+                min_free: config.min_free.0,
                 puts_per_peer: PUTS_PER_PEER,
                 tolerate: tolerate(config),
                 steward: self.steward(),

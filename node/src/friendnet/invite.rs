@@ -63,7 +63,7 @@ pub struct Invites {
     held: Mutex<Vec<Invite>>,
 }
 
-/// An invites file that cannot be used.
+/// Invitations that cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum InvitesError {
     /// The file cannot be read or written.
@@ -74,36 +74,21 @@ pub enum InvitesError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The file is damaged or of a newer gridbackup.
-    #[error("The invitations in {path} cannot be read: move the file away and invite again")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-    },
 }
 
 impl Invites {
-    /// Reads what is kept.
-    pub fn open(path: &Path) -> Result<Self, InvitesError> {
-        let damaged = || InvitesError::Damaged { path: path.to_owned() };
-        let held = match state_file::read(path) {
-            Ok(None) => Vec::new(),
-            Ok(Some(bytes)) => match minicbor::decode::<InvitesFile>(&bytes) {
-                Ok(file) if file.version == 1 => file.invites,
-                _ => return Err(damaged()),
-            },
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return Err(damaged()),
-            Err(source) => {
-                return Err(InvitesError::Io {
-                    path: path.to_owned(),
-                    source,
-                });
-            }
-        };
-        Ok(Self {
+    /// Reads what is kept. What cannot be read is set aside: an invitation is soon given again, and friends who joined need none.
+    pub fn open(path: &Path) -> Self {
+        let (held, lost) = state_file::read(path, decode);
+        if let Some(lost) = lost {
+            tracing::warn!(
+                "{lost}. Whoever was invited and has not joined yet needs a fresh ticket: `gridbackup invite`"
+            );
+        }
+        Self {
             path: path.to_owned(),
-            held: Mutex::new(held),
-        })
+            held: Mutex::new(held.unwrap_or_default()),
+        }
     }
 
     /// Keeps a new invitation.
@@ -188,6 +173,14 @@ impl Invites {
     }
 }
 
+fn decode(bytes: &[u8]) -> Result<Vec<Invite>, String> {
+    match minicbor::decode::<InvitesFile>(bytes) {
+        Ok(file) if file.version == 1 => Ok(file.invites),
+        Ok(file) => Err(format!("version {} is of a newer gridbackup", file.version)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proto::id::GridId;
@@ -221,11 +214,11 @@ mod tests {
     fn a_ticket_admits_one_account_however_often_it_asks_and_after_a_restart() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("invites");
-        let invites = Invites::open(&path).unwrap();
+        let invites = Invites::open(&path);
         invites.add(&ticket(), "Bob").unwrap();
         assert!(invites.check(INVITER, &presented(&ticket(), 5), 999).is_ok());
         invites.use_up(ticket().id(), AccountId([5; 32])).unwrap();
-        for invites in [invites, Invites::open(&path).unwrap()] {
+        for invites in [invites, Invites::open(&path)] {
             assert!(
                 invites.check(INVITER, &presented(&ticket(), 5), 2000).is_ok(),
                 "a lost answer is asked for again"
@@ -244,7 +237,7 @@ mod tests {
     #[test]
     fn an_expired_or_unknown_ticket_or_a_proof_for_another_connection_is_refused() {
         let home = tempfile::tempdir().unwrap();
-        let invites = Invites::open(&home.path().join("invites")).unwrap();
+        let invites = Invites::open(&home.path().join("invites"));
         assert_eq!(
             invites.check(INVITER, &presented(&ticket(), 5), 1),
             Err(Refusal::TicketUnknown)
@@ -267,7 +260,7 @@ mod tests {
             secret: *b"sixteen secrets!",
             ..ticket()
         };
-        Invites::open(&path).unwrap().add(&ticket, "Bob").unwrap();
+        Invites::open(&path).add(&ticket, "Bob").unwrap();
         let kept = std::fs::read(&path).unwrap();
         assert!(!kept.windows(16).any(|window| window == ticket.secret));
     }

@@ -212,7 +212,8 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
         MemberMessage::Roster => {
             // Whoever says it: a record counts by its signatures.
             let records = RosterRecords::decode(&payload).map_err(|_| Refusal::Malformed)?;
-            merge(core, records).await.map_err(|_| Refusal::Stranger)?;
+            // One that lost its roster is told of its grid again by whoever meets it.
+            learn(core, records).await.map_err(|_| Refusal::Stranger)?;
             is_member()
                 .then(|| Some(*blake3::hash(&payload).as_bytes()))
                 .ok_or(Refusal::Stranger)?
@@ -260,9 +261,11 @@ async fn admit(core: &Arc<Core>, presented: Presented, name: String, accepted: [
             return Err(Refusal::Malformed);
         }
         // Whoever was removed comes back by a ticket of who removed it, and by no other.
-        let may_come = roster.has_room() && (!is_back || roster.may_take_back(core.cert.account, presented.account));
-        if !may_come {
+        if is_back && !roster.may_take_back(core.cert.account, presented.account) {
             return Err(Refusal::CannotAdmit);
+        }
+        if !is_back && !roster.has_room() {
+            return Err(Refusal::GridFull);
         }
         // First the ticket, then the member: a crash between the two lets the same account ask again, and nobody else.
         core.invites.use_up(presented.ticket, presented.account)?;

@@ -37,13 +37,13 @@ pub struct Members {
 
 impl Members {
     /// Reads what is kept. Without a file nobody is known, not even oneself.
-    pub fn open(path: &Path) -> Result<Self, RosterFileError> {
-        let roster = Roster::load(path)?.unwrap_or_else(|| Roster::empty(GridId([0; 16])));
-        Ok(Self {
+    pub fn open(path: &Path) -> Self {
+        let roster = Roster::load(path).unwrap_or_else(|| Roster::empty(GridId([0; 16])));
+        Self {
             path: path.to_owned(),
             changing: Mutex::new(()),
             shown: watch::Sender::new(Arc::new(roster)),
-        })
+        }
     }
 
     /// The roster now.

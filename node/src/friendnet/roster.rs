@@ -5,7 +5,6 @@
 //! what the grid's id is made of.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use libp2p::Multiaddr;
@@ -49,25 +48,14 @@ pub struct Roster {
     removals: BTreeMap<(AccountId, AccountId, Option<DeviceId>), Removal>,
 }
 
-/// A roster file that cannot be used.
+/// A roster that cannot be kept.
 #[derive(Debug, thiserror::Error)]
-pub enum RosterFileError {
-    /// The file cannot be read or written.
-    #[error("The roster {path} cannot be used: {source}. Move it away and join again")]
-    Io {
-        /// The file.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is not a roster.
-    #[error("The roster {path} is damaged: {reason}. Move it away and join again")]
-    Damaged {
-        /// The file.
-        path: String,
-        /// What is wrong.
-        reason: String,
-    },
+#[error("The roster {path} cannot be written: {source}")]
+pub struct RosterFileError {
+    /// The file.
+    path: String,
+    /// What the system said.
+    source: std::io::Error,
 }
 
 impl Roster {
@@ -204,24 +192,24 @@ impl Roster {
         roster
     }
 
-    /// Reads the roster kept in a file; `None` if there is none yet.
-    pub fn load(path: &Path) -> Result<Option<Self>, RosterFileError> {
-        let name = || path.display().to_string();
-        let damaged = |reason| RosterFileError::Damaged { path: name(), reason };
-        let Some(bytes) = state_file::read(path).map_err(|source| match source.kind() {
-            ErrorKind::InvalidData => damaged(source.to_string()),
-            _ => RosterFileError::Io { path: name(), source },
-        })?
-        else {
-            return Ok(None);
-        };
-        let records = RosterRecords::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
-        Ok(Some(Self::from_records(&records)))
+    /// Reads the roster kept in a file; `None` if there is none yet, or none that can be read: then a friend who reaches this
+    /// node brings it.
+    pub fn load(path: &Path) -> Option<Self> {
+        let decode = |bytes: &[u8]| RosterRecords::decode(bytes).map_err(|error| error.to_string());
+        let (records, lost) = state_file::read(path, decode);
+        match lost {
+            Some(lost) if records.is_some() => tracing::warn!("{lost}: friends tell the rest"),
+            Some(lost) => tracing::warn!(
+                "{lost}. Until a friend reaches this node it knows nobody: if none does, ask one for a ticket and `gridbackup join` it"
+            ),
+            None => {}
+        }
+        records.map(|records| Self::from_records(&records))
     }
 
     /// Replaces the file.
     pub fn save(&self, path: &Path) -> Result<(), RosterFileError> {
-        state_file::replace(path, &self.records().encode()).map_err(|source| RosterFileError::Io {
+        state_file::replace(path, &self.records().encode()).map_err(|source| RosterFileError {
             path: path.display().to_string(),
             source,
         })

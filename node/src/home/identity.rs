@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use ed25519_dalek::SigningKey;
 use proto::id::DeviceId;
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::HomePaths;
 use crate::failure::{Exit, Failure};
+use crate::friendnet::state_file::set_aside;
 
 /// Who a home is.
 pub struct Identity {
@@ -69,8 +71,11 @@ impl Identity {
         let device =
             decode_device_key(&read_private(&device_path)?).ok_or_else(|| damaged(&device_path, "not a device key"))?;
         let cert_path = paths.device_cert();
-        let cert =
-            DeviceCert::decode(&read_private(&cert_path)?).map_err(|error| damaged(&cert_path, &error.to_string()))?;
+        let read = fs::read(&cert_path).map_err(|error| error.to_string());
+        let cert = match read.and_then(|bytes| DeviceCert::decode(&bytes).map_err(|error| error.to_string())) {
+            Ok(cert) => cert,
+            Err(reason) => sign_again(&cert_path, &reason, &account, &device),
+        };
         if cert.account != account.account_id() || cert.device.0 != device.verifying_key().to_bytes() {
             return Err(damaged(&cert_path, "it does not belong to account.key and device.key"));
         }
@@ -100,6 +105,23 @@ fn new_device(paths: &HomePaths) -> Result<SigningKey, Failure> {
     let text = Zeroizing::new(format!("{DEVICE_KEY_MAGIC}\n{}\n", *hex));
     replace_private(&paths.device_key(), text.as_bytes())?;
     Ok(device)
+}
+
+/// The certificate is the one key file that the two others can make again.
+fn sign_again(path: &Path, reason: &str, account: &AccountKeys, device: &SigningKey) -> DeviceCert {
+    let now_secs = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+    let id = DeviceId(device.verifying_key().to_bytes());
+    let cert = DeviceCert::sign(&account.signing, id, power::ALL, &id.short(), now_secs);
+    let aside = set_aside(path);
+    let written = write_private(path, &cert.encode());
+    tracing::warn!(
+        "{} cannot be read: {reason}; it was made anew from account.key and device.key",
+        path.display()
+    );
+    if let (Err(failure), Some(_)) = (written, aside) {
+        tracing::warn!("{failure}");
+    }
+    cert
 }
 
 /// A device as a libp2p peer id; its id in hexadecimal if it is no point of the curve.
@@ -193,8 +215,16 @@ fn damaged(path: &Path, reason: &str) -> Failure {
     .hint("restore the file, or take the account over in another home with `gridbackup recover`")
 }
 
-/// The random password in a file, in hexadecimal; made when it is first asked for.
+/// The random password in a file, in hexadecimal; made when it is first asked for, and anew when the file cannot be used.
 pub fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let is_secret = |text: String| text.trim().len() >= SECRET_DIGITS_MIN;
+    if path.exists() && !fs::read_to_string(path).is_ok_and(is_secret) {
+        let aside = set_aside(path);
+        tracing::warn!("{} holds no secret; a new one is made", path.display());
+        if let Some(aside) = aside {
+            tracing::warn!("What was there is {} now", aside.display());
+        }
+    }
     if !path.exists() {
         let mut random = Zeroizing::new([0; 32]);
         fill_random(random.as_mut())?;

@@ -33,8 +33,8 @@ pub(super) fn make_core(
     let core = Core {
         device: identity::device_of(&config.device_key),
         members,
-        invites: Invites::open(&config.home.join("invites"))?,
-        kept: Kept::new(&config.home.join("store"), config.quota),
+        invites: Invites::open(&config.home.join("invites")),
+        kept: Kept::new(&config.home.join("store"), config.offered, config.min_free),
         counters: Counters::default(),
         links: Arc::new(Links::default()),
         control,

@@ -56,7 +56,8 @@ fn config(home: &Path, fixture: &Fixture, device: u8, listen: &str) -> NetConfig
         forwards: true,
         home: home.to_owned(),
         bandwidth: Bandwidth::default(),
-        quota: None,
+        offered: Offered::Bytes(u64::MAX),
+        min_free: MinFree::Bytes(0),
     }
 }
 
@@ -429,7 +430,11 @@ async fn a_discard_for_another_holder_is_refused() {
 async fn what_is_offered_to_all_is_a_limit_on_the_sum() {
     let (ada, bob) = friends().await;
     let ((id, share), (_, other)) = (bob.fixture.share(0), bob.fixture.share(1));
-    let own = crate::peer::kept::Kept::new(&ada.home.path().join("store"), Some(share.stored_bytes() as u64 + 1));
+    let own = crate::peer::kept::Kept::new(
+        &ada.home.path().join("store"),
+        Offered::Bytes(share.stored_bytes() as u64 + 1),
+        MinFree::Bytes(0),
+    );
     bob.net.peer(ada.net.device()).put(id, share.clone()).await.unwrap();
     // Counted from what is on disk, whoever's it is.
     assert!(matches!(
@@ -531,4 +536,55 @@ async fn a_removed_member_gets_nothing_more_from_anybody() {
         .await
         .expect("an answer");
     assert_eq!(got.unwrap(), share.data[..100]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_grid_says_so_to_who_invites_and_to_who_joins() {
+    use proto::wire::roster::{MEMBERS_MAX, MemberRecord, acceptance};
+    let (ada, bob) = (node(1).await, node(2).await);
+    let ticket = ada.net.invite("Bob", LATER).await.unwrap();
+    let members = &ada.net.shared.core.members;
+    let founder = &ada.fixture.keys().signing;
+    let fill = |roster: &mut Roster| {
+        let grid = roster.grid();
+        (1..MEMBERS_MAX).all(|number| {
+            let account = SigningKey::from_bytes(&[100 + number as u8; 32]);
+            let id = AccountId(account.verifying_key().to_bytes());
+            let accepted = acceptance(&account, grid, "one of many");
+            roster.add_member(MemberRecord::admit(founder, grid, id, "one of many", accepted, 1))
+        })
+    };
+    assert!(members.update(fill).unwrap());
+    let joined = bob.net.join(&ticket).await;
+    let refusal = Refusal::GridFull;
+    assert!(
+        matches!(&joined, Err(JoinError::Refused { refusal: found, .. }) if *found == refusal),
+        "{joined:?}"
+    );
+    assert!(matches!(
+        ada.net.invite("Cleo", LATER).await,
+        Err(InviteError::GridFull)
+    ));
+}
+
+/// A node that had lost its roster founded a grid of its own and answered its friends as strangers, without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lost_its_roster_is_told_of_its_grid_by_the_first_friend_who_comes() {
+    let (ada, bob) = friends().await;
+    let TestNode { net, fixture, home } = bob;
+    drop(net);
+    for file in ["roster", "roster.before"] {
+        std::fs::write(home.path().join(file), b"?").unwrap();
+    }
+    let bob = TestNode {
+        net: start(home.path(), &fixture, 2).await,
+        fixture,
+        home,
+    };
+    let address = bob.net.addresses()[0].clone();
+    join::hint(&ada.net.shared.core, bob.net.device(), std::iter::once(address));
+    join::exchange(&ada.net.shared.core, bob.net.device()).await.unwrap();
+    assert_eq!(bob.net.roster().grid(), ada.net.roster().grid());
+    let (id, share) = bob.fixture.share(0);
+    bob.net.peer(ada.net.device()).put(id, share).await.unwrap();
 }

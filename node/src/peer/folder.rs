@@ -16,6 +16,7 @@ use proto::discard::Discard;
 use proto::id::{AccountId, DeviceId, ShareId};
 use proto::share::{Share, ShareSize};
 use proto::share_store::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
+use upload_queue::space::{MinFree, Room};
 
 mod care;
 mod claims;
@@ -28,7 +29,7 @@ mod usage;
 
 pub(crate) use claims::Claims;
 use days::Days;
-pub(crate) use durable::{store_error, sync_directory_of, write};
+pub(crate) use durable::store_error;
 use layout::Layout;
 pub(crate) use layout::{account_folder, used_below};
 pub use trash::{Expired, LastDiscard, TRASH_DAYS};
@@ -40,6 +41,14 @@ pub enum OpenError {
     /// The folder is missing, or its marker is: an unmounted disk looks like this.
     #[error("{path} is not a gridbackup store: is the disk mounted?")]
     NotAStore {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The marker is not what was written, and nothing beside it says that this is a store.
+    #[error(
+        "The marker in {path} is damaged and nothing is stored there: remove {path}/gridbackup-store, then add the folder again"
+    )]
+    Damaged {
         /// The folder.
         path: PathBuf,
     },
@@ -85,7 +94,7 @@ impl FolderStore {
 
     /// As `open`, but the root must already be a store: so that an unmounted disk is missed, not replaced.
     pub fn open_existing(root: &Path, owner: AccountId, quota: Option<u64>) -> Result<Self, OpenError> {
-        layout::check_mark(root)?;
+        layout::check_or_mend_mark(root)?;
         Self::open_marked(root, owner, quota)
     }
 
@@ -123,6 +132,11 @@ impl FolderStore {
         self.inner.usage.set_quota(quota);
     }
 
+    /// Changes what of the disk stays free.
+    pub fn set_min_free(&self, min_free: MinFree) {
+        self.inner.usage.set_min_free(min_free);
+    }
+
     /// Bytes that the shares take. Blocks the first time, while they are counted.
     pub fn used_bytes(&self) -> Result<u64, StoreError> {
         self.inner.usage.used(&self.inner.layout)
@@ -151,8 +165,14 @@ impl FolderStore {
     }
 
     /// Fails with `Full` if `bytes` more would be beyond the quota. Blocks.
-    pub(crate) fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
-        self.inner.usage.check_room(&self.inner.layout, bytes)
+    pub(crate) fn check_quota(&self, bytes: u64) -> Result<(), StoreError> {
+        self.inner.usage.check_quota(&self.inner.layout, bytes)
+    }
+
+    /// Takes room for `bytes` that are to be written, or fails with `Full`: beyond the quota, or into what stays free of the
+    /// disk. Blocks.
+    pub(crate) fn take_room(&self, bytes: u64) -> Result<Room, StoreError> {
+        self.inner.usage.take_room(&self.inner.layout, bytes)
     }
 
     /// The last discard that was taken.
@@ -208,7 +228,7 @@ impl Inner {
             return Ok(PutAck::default());
         }
         let bytes = share.stored_bytes() as u64;
-        self.usage.check_room(&self.layout, bytes)?;
+        let _room = self.usage.take_room(&self.layout, bytes)?;
         let temp = self.layout.temp(id);
         durable::write(&temp, &[&share.data, &share.tail])
             .and_then(|()| self.install(id, &temp, bytes))
@@ -274,16 +294,22 @@ impl Inner {
         })
     }
 
-    /// The caller has claimed `id`.
+    /// The caller has claimed `id`. What is said to be held is durable: its bytes were synced before it had its name, and the
+    /// name is synced here, because whoever gave it may have been cut off before.
     fn holds_sound(&self, id: ShareId) -> Result<bool, StoreError> {
         if !self.layout.share(id).exists() {
             self.recall_claimed(id)?;
         }
-        match self.read_whole(id) {
-            Ok(share) => Ok(share.verify(id).is_ok()),
-            Err(StoreError::NotFound | StoreError::Corrupt { .. }) => Ok(false),
-            Err(error) => Err(error),
+        let sound = match self.read_whole(id) {
+            Ok(share) => share.verify(id).is_ok(),
+            Err(StoreError::NotFound | StoreError::Corrupt { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        if sound {
+            durable::sync_directory_of(&self.layout.share(id))
+                .map_err(|error| durable::store_error("naming a share", &error))?;
         }
+        Ok(sound)
     }
 
     fn list(&self, after: Option<ShareId>, limit: u32) -> Result<Vec<ShareId>, StoreError> {

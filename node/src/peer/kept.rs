@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use proto::id::AccountId;
 use proto::share_store::StoreError;
 use tokio::sync::Semaphore;
+use upload_queue::space::MinFree;
 
 use super::folder::{Expired, FolderStore, account_folder, store_error, used_below};
 use super::heard::Heard;
-use super::offer::{Offer, Room};
+use super::offer::{Offer, Room, Standing};
 use super::partial::Partials;
 use super::passing::Passing;
+use crate::config::Offered;
 
 /// Shares being received at once, by all friends together. Chosen: each holds at most three frames in memory.
 const RECEIVING_MAX: usize = 64;
@@ -32,6 +34,7 @@ pub struct Kept {
     /// What is not kept, but passed on.
     pub passing: Passing,
     offer: Offer,
+    min_free: MinFree,
 }
 
 #[derive(Default)]
@@ -53,19 +56,24 @@ pub struct Shelf {
 }
 
 impl Kept {
-    /// Stores below `root`, which offer `offer` bytes to all friends together; each may use as many unless told otherwise.
-    pub fn new(root: &Path, offer: Option<u64>) -> Self {
+    /// Stores below `root`, which offer this much to all friends together, and to each unless told otherwise. `min_free` of the
+    /// disk stays free.
+    pub fn new(root: &Path, offered: Offered, min_free: MinFree) -> Self {
         Self {
             root: root.to_owned(),
             state: Mutex::new(State {
-                default_quota: offer,
+                default_quota: match offered {
+                    Offered::Bytes(bytes) => Some(bytes),
+                    Offered::Automatic => None,
+                },
                 ..State::default()
             }),
             receiving: Arc::new(Semaphore::new(RECEIVING_MAX)),
             checking: Arc::new(Semaphore::new(CHECKING_MAX)),
             heard: Heard::new(root),
-            passing: Passing::new(root),
-            offer: Offer::new(offer),
+            passing: Passing::new(root).keeping_free(min_free),
+            offer: Offer::new(offered),
+            min_free,
         }
     }
 
@@ -79,6 +87,7 @@ impl Kept {
             FolderStore::open(&self.root, owner, state.quota(owner)).map_err(|error| StoreError::Unreachable {
                 reason: error.to_string(),
             })?;
+        store.set_min_free(self.min_free);
         let partials = Arc::new(Partials::new(store.incoming()));
         let shelf = Shelf { store, partials };
         state.shelves.insert(owner, shelf.clone());
@@ -90,7 +99,16 @@ impl Kept {
 
     /// Takes room for a share of `bytes`, or `Full`. Blocks.
     pub fn room(&self, bytes: u64) -> Result<Room, StoreError> {
-        self.offer.take(bytes, || self.used_bytes())
+        self.offer.take(bytes, || self.standing())
+    }
+
+    /// Bytes that friends may still use together. Blocks.
+    pub fn left(&self) -> Result<u64, StoreError> {
+        Ok(self.offer.left(self.standing()?))
+    }
+
+    fn standing(&self) -> Result<Standing, StoreError> {
+        Ok(Standing::of(&self.root, self.used_bytes()?, self.min_free))
     }
 
     /// Bytes kept for all friends, or passed on. Blocks the first time, while they are counted.
@@ -151,7 +169,7 @@ impl Kept {
         FolderStore::newest_head_secs(&self.root, account)
     }
 
-    /// Limits what one friend may use; `None` returns to the default.
+    /// Limits what one friend may use; `None`: what is offered to all.
     pub fn set_quota(&self, owner: AccountId, quota: Option<u64>) {
         let mut state = self.lock();
         match quota {

@@ -15,6 +15,8 @@ use std::time::{Duration, SystemTime};
 use proto::id::ShareId;
 use proto::share::Share;
 use proto::share_store::StoreError;
+use upload_queue::durable;
+use upload_queue::space::Room;
 
 use super::folder::{Claims, FolderStore, store_error};
 
@@ -51,6 +53,8 @@ pub struct Partial {
     writer: Turn,
     path: PathBuf,
     file: File,
+    /// On the disk, for what has not come yet.
+    room: Room,
     /// Bytes that are in the file.
     received: u32,
     stored_bytes: u32,
@@ -77,7 +81,7 @@ impl Partials {
         if store.holds_sound(id)? {
             return Ok(None);
         }
-        store.check_room(stored_bytes.into())?;
+        let mut room = store.take_room(stored_bytes.into())?;
         if self.lock().get(&id).is_some_and(|other| *other > writer) {
             return Err(taken_over());
         }
@@ -85,6 +89,7 @@ impl Partials {
         let (file, received) = self
             .open_file(&path, stored_bytes)
             .map_err(|error| store_error("receiving a share", &error))?;
+        room.written(received.into());
         self.lock().insert(id, writer);
         let resumed = received > 0;
         Ok(Some(Partial {
@@ -93,6 +98,7 @@ impl Partials {
             writer,
             path,
             file,
+            room,
             received,
             stored_bytes,
             resumed,
@@ -172,6 +178,7 @@ impl Partial {
         drop(writers);
         written.map_err(|error| store_error("receiving a share", &error))?;
         self.received += bytes.len() as u32;
+        self.room.written(bytes.len() as u64);
         Ok(())
     }
 
@@ -198,9 +205,8 @@ impl Partial {
             let _ = fs::remove_file(&self.path);
             return Err(error);
         }
-        self.file
-            .sync_data()
-            .map_err(|error| store_error("receiving a share", &error))?;
+        // What fails to sync is not gone on with: its bytes are read back soundly, and are on no disk.
+        durable::sync(&self.file, &self.path).map_err(|error| store_error("receiving a share", &error))?;
         store.adopt(self.id, &self.path, self.stored_bytes.into())
     }
 
@@ -363,6 +369,27 @@ mod tests {
             partial.finish(&holder.store, ()),
             Err(StoreError::Refused { .. })
         ));
+    }
+
+    /// An fsync that fails says so once; the kernel then takes the pages for clean. A node kept the file, found it complete at
+    /// the next put, read it back from the page cache and signed for what was on no disk.
+    #[test]
+    fn what_did_not_sync_is_received_anew_and_never_believed() {
+        let holder = holder();
+        let stored = holder.stored(0);
+        let mut partial = holder.open(0);
+        partial.append(0, &stored).unwrap();
+        let (_reader, writer) = std::io::pipe().unwrap();
+        partial.file = File::from(std::os::fd::OwnedFd::from(writer)); // no kernel syncs a pipe
+        assert!(matches!(
+            partial.finish(&holder.store, ()),
+            Err(StoreError::Unreachable { .. })
+        ));
+        let mut partial = holder.open(0);
+        assert_eq!(partial.received(), 0);
+        partial.append(0, &stored).unwrap();
+        partial.finish(&holder.store, ()).unwrap();
+        assert_eq!(holder.store.verify(holder.fixture.share(0).0), Ok(()));
     }
 
     #[tokio::test]

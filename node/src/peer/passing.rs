@@ -20,8 +20,10 @@ use proto::share_store::StoreError;
 use proto::wire::pass_on::{PassOrder, PassRecord, RECORD_BYTES_MAX};
 use proto::wire::receipt::Receipt;
 use tokio::sync::Notify;
+use upload_queue::durable;
+use upload_queue::space::MinFree;
 
-use super::folder::{FolderStore, store_error, sync_directory_of, write};
+use super::folder::{FolderStore, store_error};
 use super::kept::Shelf;
 use super::partial::Partials;
 
@@ -35,6 +37,7 @@ pub struct Passing {
     root: PathBuf,
     orders: OnceLock<Mutex<Orders>>,
     shelves: Mutex<HashMap<AccountId, Shelf>>,
+    min_free: MinFree,
     /// Something may be possible that was not before.
     pub changed: Notify,
 }
@@ -70,8 +73,14 @@ impl Passing {
             root: store.join("passing"),
             orders: OnceLock::new(),
             shelves: Mutex::default(),
+            min_free: MinFree::default(),
             changed: Notify::new(),
         }
+    }
+
+    /// The same, of whose disk this stays free.
+    pub fn keeping_free(self, min_free: MinFree) -> Self {
+        Self { min_free, ..self }
     }
 
     /// The place of `owner`'s shares that are to be passed on, made when it is not there.
@@ -84,6 +93,7 @@ impl Passing {
         let store = opened.map_err(|error| StoreError::Unreachable {
             reason: error.to_string(),
         })?;
+        store.set_min_free(self.min_free);
         let partials = Arc::new(Partials::new(store.incoming()));
         let shelf = Shelf { store, partials };
         shelves.insert(owner, shelf.clone());
@@ -255,11 +265,8 @@ impl Passing {
     /// Written beside, synced, renamed, the folder synced: an order that was acknowledged survives a power cut.
     fn write(&self, record: &PassRecord) -> Result<(), StoreError> {
         let path = self.path(record.order.manifest.pack);
-        let new = path.with_extension("new");
-        fs::create_dir_all(self.root.join("orders")).map_err(|error| store_error("writing an order", &error))?;
-        write(&new, &[&record.encode()])?;
-        fs::rename(&new, &path)
-            .and_then(|()| sync_directory_of(&path))
+        durable::create_folders(&self.root.join("orders"))
+            .and_then(|()| durable::replace(&path, &[&record.encode()]))
             .map_err(|error| store_error("writing an order", &error))
     }
 

@@ -209,7 +209,12 @@ impl Handlers {
 
     async fn space(&self, request: u32) -> Result<(), StoreError> {
         let space = self.shelf.store.space().await?;
-        let (used_bytes, free_bytes) = (space.used_bytes, space.free_bytes);
+        let core = self.core.clone();
+        let left = tokio::task::spawn_blocking(move || core.kept.left()).await;
+        // Not counted: the put will say whether there is room.
+        let left = left.ok().and_then(Result::ok);
+        let free_bytes = space.free_bytes.into_iter().chain(left).min();
+        let used_bytes = space.used_bytes;
         self.say(
             &ShareMessage::SpaceIs {
                 request,

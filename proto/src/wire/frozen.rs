@@ -98,6 +98,12 @@ fn greetings_of_version_1_do_not_change() {
 }
 
 #[test]
+fn the_refusal_of_a_full_grid_does_not_change() {
+    // Added later: the golden file above has the older ones.
+    assert_eq!(minicbor::to_vec(Refusal::GridFull).unwrap(), [9]);
+}
+
+#[test]
 fn share_messages_of_version_1_do_not_change() {
     let id = ShareId([0x5a; 32]);
     let request = 0x0102_0304;

@@ -68,10 +68,13 @@ pub enum Refusal {
     /// Somebody else used the ticket.
     #[n(6)]
     TicketUsed,
-    /// The inviter cannot admit members: its device has no account key, or the grid is full.
+    /// The inviter cannot admit members: its device has no account key, or it may not take this account back.
     #[n(7)]
     CannotAdmit,
     /// What was said is no message of this protocol.
     #[n(8)]
     Malformed,
+    /// The grid has as many members as a grid can have.
+    #[n(9)]
+    GridFull,
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::db::{DbError, Migration, checksum, migrate, pending, set_synchronous, transact};
@@ -114,6 +115,51 @@ fn connect(path: &Path, cache_kib: u32) -> Result<Connection, DbError> {
     Ok(conn)
 }
 
+/// A connection that writes nothing, neither into the file nor beside it, and takes no locks. Where a WAL was left, SQLite
+/// keeps its index of it in memory; without one the file is all there is, and is said not to change.
+pub(super) fn open_frozen(path: &Path) -> Result<Connection, DbError> {
+    check_header(path)?;
+    checksum::register()?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = if wal_bytes(path) > 0 {
+        let conn = Connection::open_with_flags_and_vfs(path, flags, checksum::UNLOCKED_VFS_NAME)?;
+        conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        conn
+    } else {
+        let flags = flags | OpenFlags::SQLITE_OPEN_URI;
+        Connection::open_with_flags_and_vfs(immutable_uri(path), flags, checksum::VFS_NAME)?
+    };
+    conn.set_prepared_statement_cache_capacity(64);
+    conn.pragma_update(None, "cache_size", -i64::from(READER_CACHE_KIB))?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    let application: i32 = conn.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    match application == APPLICATION_ID {
+        true => Ok(conn),
+        false => Err(foreign(path)),
+    }
+}
+
+/// <https://sqlite.org/uri.html>; every byte that is not plain is escaped.
+fn immutable_uri(path: &Path) -> PathBuf {
+    use std::fmt::Write;
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
+            byte => write!(uri, "%{byte:02x}").expect("writing to memory does not fail"),
+        }
+    }
+    uri.push_str("?immutable=1");
+    PathBuf::from(uri)
+}
+
+fn wal_bytes(path: &Path) -> u64 {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    std::fs::metadata(wal).map_or(0, |meta| meta.len())
+}
+
 pub(super) fn open_reader(path: &Path) -> Result<Connection, DbError> {
     let conn = connect(path, READER_CACHE_KIB)?;
     conn.pragma_update(None, "query_only", true)?;
@@ -137,10 +183,7 @@ fn check_header(path: &Path) -> Result<(), DbError> {
         return Err(foreign(path));
     }
     // With a WAL the file may rightly be behind its header; SQLite then checks the length itself.
-    let mut wal = path.as_os_str().to_owned();
-    wal.push("-wal");
-    let wal_bytes = std::fs::metadata(wal).map_or(0, |meta| meta.len());
-    if wal_bytes == 0 && len < header_bytes(&header) {
+    if wal_bytes(path) == 0 && len < header_bytes(&header) {
         return Err(foreign(path));
     }
     Ok(())

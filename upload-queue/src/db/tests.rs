@@ -305,3 +305,78 @@ fn a_database_put_together_beside_another_replaces_it_whole_or_is_saved_whole() 
         "{left:?}"
     );
 }
+
+/// A home on a full disk, or on one that may only be read: SQLite wants to write even to read, and `restore` failed.
+#[test]
+fn a_catalog_is_read_without_a_byte_being_written() {
+    let (folder, path) = file();
+    let strange = folder.path().join("a ?#% folder");
+    std::fs::create_dir(&strange).unwrap();
+    let db = Db::open(&path, TREE).unwrap();
+    add(&db, "a").unwrap();
+    for (name, with_wal) in [("live", true), ("closed", false)] {
+        let copy = strange.join(name);
+        let wal = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
+        if with_wal {
+            // As a killed process leaves it: the row is in the WAL.
+            std::fs::copy(&path, &copy).unwrap();
+            std::fs::copy(wal(&path), wal(&copy)).unwrap();
+        } else {
+            add(&Db::open(&copy, TREE).unwrap(), "a").unwrap();
+        }
+        let before = contents(&strange);
+        let frozen = Db::open_to_read(&copy, TREE).unwrap();
+        assert_eq!(count(&frozen), 1, "{name}");
+        // More readers than are kept open, at once.
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| assert_eq!(count(&frozen), 1));
+            }
+        });
+        assert!(matches!(add(&frozen, "b"), Err(DbError::ReadOnly)));
+        assert!(matches!(
+            Db::open_to_read(&copy, &[]),
+            Ok(_) | Err(DbError::Newer { .. })
+        ));
+        drop(frozen);
+        assert!(contents(&strange) == before, "{name}");
+        // Nothing is in the way of who may write.
+        let db = Db::open(&copy, TREE).unwrap();
+        add(&db, "b").unwrap();
+        assert_eq!(count(&db), 2, "{name}");
+    }
+    let old = strange.join("old");
+    drop(Db::open(&old, &TREE[..1]).unwrap());
+    assert!(matches!(Db::open_to_read(&old, TREE), Err(DbError::ReadOnly)));
+}
+
+fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn after_a_sync_that_failed_the_wal_begins_anew_before_anything_more_is_written() {
+    let (folder, path) = file();
+    let db = Db::open(&path, TREE).unwrap();
+    add(&db, "a").unwrap();
+    let copy = folder.path().join("copy.db");
+    let main_file_alone = || {
+        std::fs::copy(&path, &copy).unwrap();
+        count(&Db::open(&copy, TREE).unwrap())
+    };
+    assert_eq!(main_file_alone(), 0, "it is in the WAL, which may be on no disk");
+    checksum::set_sync_failed(true);
+    db.write_durable(|tx| {
+        tx.execute("INSERT INTO entry (name) VALUES ('b')", [])
+            .map_err(DbError::from)
+    })
+    .unwrap();
+    assert_eq!(main_file_alone(), 1);
+    assert_eq!(count(&db), 2);
+}

@@ -29,7 +29,7 @@ pub(super) async fn room(shared: &Arc<Shared>, pack: &OutgoingPack) -> Result<()
     let mut mark = None;
     loop {
         shared.go_on()?;
-        let free_bytes = shared.spool.free_bytes()?;
+        let free_bytes = shared.spool.free_bytes(shared.config.min_free)?;
         let (is_quiet, lacking) = {
             let mut lines = shared.lines();
             let now = Instant::now();

@@ -106,6 +106,7 @@ impl Grid {
         let config = UploaderConfig {
             spool: self.folder.path().join("spool"),
             spool_bytes_max: self.spool_bytes_max,
+            min_free: MinFree::Bytes(0),
             puts_per_peer: 2,
             tolerate,
             steward,

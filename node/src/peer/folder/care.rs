@@ -50,7 +50,7 @@ impl FolderStore {
         let bytes = fs::metadata(&path)
             .map_err(|error| durable::store_error("reading a share", &error))?
             .len();
-        durable::rename(&path, &self.inner.layout.damaged(id))?;
+        durable::relocate(&path, &self.inner.layout.damaged(id))?;
         self.inner.usage.release(bytes, 0);
         Ok(())
     }

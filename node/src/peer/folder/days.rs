@@ -6,12 +6,11 @@
 //! sleeps or is off for weeks counts too few days and keeps things longer, which costs space and never a backup.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use super::durable;
+use upload_queue::durable;
 
 const DAY_SECS: u64 = 86_400;
 /// Most seconds that are believed to have passed while no process counted. Chosen: a laptop that is on for some hours a day
@@ -90,7 +89,9 @@ impl Days {
                 counted_secs: counted_secs.max(known),
                 wall_secs,
             };
-            if let Err(error) = write(&self.path, saved) {
+            if let Err(error) = write(&self.path, saved)
+                && error.kind() != std::io::ErrorKind::ReadOnlyFilesystem
+            {
                 tracing::warn!("The days of {} cannot be written: {error}", self.path.display());
             }
             state.saved_secs = counted_secs;
@@ -118,20 +119,12 @@ fn read(path: &Path) -> Option<Saved> {
     })
 }
 
-fn write(path: &Path, saved: Saved) -> Result<(), proto::share_store::StoreError> {
+fn write(path: &Path, saved: Saved) -> std::io::Result<()> {
     let text = format!(
         "{TITLE}\ncounted_secs {}\nwall_secs {}\n",
         saved.counted_secs, saved.wall_secs
     );
-    let temp = path.with_extension(format!("{}.tmp", std::process::id()));
-    durable::write(&temp, &[text.as_bytes()])
-        .and_then(|()| durable::rename(&temp, path))
-        .inspect_err(|_| match fs::remove_file(&temp) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                tracing::debug!("{} stays behind: {error}", temp.display());
-            }
-            _ => {}
-        })
+    durable::replace(path, &[text.as_bytes()])
 }
 
 #[cfg(test)]

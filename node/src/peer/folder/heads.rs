@@ -1,5 +1,6 @@
 //! The heads of an account's devices: one file each, replaced whole, never by an older one.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -26,7 +27,8 @@ pub(super) fn put(store: &Inner, encoded: &[u8]) -> Result<(), StoreError> {
     let path = layout.heads(owner).join(head.device().to_string());
     let _claim = store.claims.claim_name(head.device().0);
     match held(&path)? {
-        Some(held) if held.as_ref() == encoded => return Ok(()),
+        // Written once more: that it can be read does not say that it is on the disk, when the first answer was an error.
+        Some(held) if held.as_ref() == encoded => {}
         Some(held) => match Head::decode(&held) {
             Ok(known) if known.seq >= head.seq => {
                 return Err(refused(format!(
@@ -45,10 +47,7 @@ pub(super) fn put(store: &Inner, encoded: &[u8]) -> Result<(), StoreError> {
         }
         None => {}
     }
-    let temp = path.with_extension("tmp");
-    durable::write(&temp, &[encoded])
-        .and_then(|()| durable::rename(&temp, &path))
-        .inspect_err(|_| drop(fs::remove_file(&temp)))
+    durable::replace(&path, &[encoded])
 }
 
 /// All heads held for `account`. Blocks.
@@ -79,11 +78,7 @@ fn in_folder(layout: &Layout, folder: &Path) -> Result<Vec<Bytes>, StoreError> {
     let mut heads = Vec::new();
     for entry in entries.take(2 * DEVICES_MAX) {
         let entry = entry.map_err(read_error)?;
-        if entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| name.parse::<DeviceId>().is_ok())
-        {
+        if is_device(&entry.file_name()) {
             heads.extend(held(&entry.path())?);
         }
     }
@@ -101,7 +96,12 @@ fn held(path: &Path) -> Result<Option<Bytes>, StoreError> {
 
 fn devices(path: &Path) -> Result<usize, StoreError> {
     let folder = path.parent().unwrap_or(path);
-    fs::read_dir(folder).map(Iterator::count).map_err(read_error)
+    let names = fs::read_dir(folder).map_err(read_error)?.flatten();
+    Ok(names.filter(|entry| is_device(&entry.file_name())).count())
+}
+
+fn is_device(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.parse::<DeviceId>().is_ok())
 }
 
 fn read_error(error: io::Error) -> StoreError {

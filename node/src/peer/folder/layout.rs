@@ -12,8 +12,8 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,7 +25,10 @@ use super::OpenError;
 use super::durable;
 
 const MARKER: &str = "gridbackup-store";
+const MARKER_TITLE: &str = "gridbackup store ";
 const MARKER_TEXT: &str = "gridbackup store 1\n";
+/// Longest marker that is read; a longer one is damaged.
+const MARKER_BYTES_MAX: u64 = 64;
 /// Temporary files older than this belong to no living put. Chosen: no put lasts an hour, clocks of mounts differ.
 const TEMP_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -41,23 +44,23 @@ pub fn mark(root: &Path) -> Result<(), OpenError> {
         path: root.to_owned(),
         source,
     };
-    match check_mark(root) {
+    match check_or_mend_mark(root) {
         Err(OpenError::NotAStore { .. }) => {}
         other => return other,
     }
-    fs::create_dir_all(root).map_err(io_error)?;
-    let (temp, marker) = (root.join(".gridbackup-store.tmp"), root.join(MARKER));
-    fs::write(&temp, MARKER_TEXT).map_err(io_error)?;
-    fs::rename(&temp, &marker)
-        .and_then(|()| durable::sync_directory_of(&marker))
+    durable::create_folders(root)
+        .and_then(|()| write_mark(root))
         .map_err(io_error)
 }
 
 /// Checks that `root` is a store of this version.
 pub fn check_mark(root: &Path) -> Result<(), OpenError> {
-    match fs::read(root.join(MARKER)) {
-        Ok(text) if text == MARKER_TEXT.as_bytes() => Ok(()),
-        Ok(_) => Err(OpenError::Version { path: root.to_owned() }),
+    let mut text = Vec::new();
+    let read = File::open(root.join(MARKER)).and_then(|file| file.take(MARKER_BYTES_MAX).read_to_end(&mut text));
+    match read {
+        Ok(_) if text == MARKER_TEXT.as_bytes() => Ok(()),
+        Ok(_) if is_newer(&text) => Err(OpenError::Version { path: root.to_owned() }),
+        Ok(_) => Err(OpenError::Damaged { path: root.to_owned() }),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(OpenError::NotAStore { path: root.to_owned() }),
         Err(source) => Err(OpenError::Io {
             path: root.to_owned(),
@@ -66,9 +69,55 @@ pub fn check_mark(root: &Path) -> Result<(), OpenError> {
     }
 }
 
+/// As `check_mark`, but a marker that is damaged or lost is made good where shares lie beside it: a power cut or a bad
+/// sector must not take a whole store away. An empty one is made good in any case: a marker was made there, so the disk is
+/// the right one.
+pub fn check_or_mend_mark(root: &Path) -> Result<(), OpenError> {
+    let refused = match check_mark(root) {
+        Err(refused @ (OpenError::Damaged { .. } | OpenError::NotAStore { .. })) => refused,
+        other => return other,
+    };
+    let is_empty = fs::metadata(root.join(MARKER)).is_ok_and(|found| found.is_file() && found.len() == 0);
+    if !is_empty && !has_accounts(root) {
+        return Err(refused);
+    }
+    match write_mark(root) {
+        Ok(()) => tracing::warn!("{refused}. It was made good: shares lie beside it"),
+        // What can only be read can still be read.
+        Err(error) => tracing::warn!("{refused}. Shares lie beside it, but it cannot be made good: {error}"),
+    }
+    Ok(())
+}
+
+fn write_mark(root: &Path) -> io::Result<()> {
+    upload_queue::durable::replace(&root.join(MARKER), &[MARKER_TEXT.as_bytes()])
+}
+
+/// Only a whole marker with a higher number: what was cut off or flipped is of no version.
+fn is_newer(text: &[u8]) -> bool {
+    let text = std::str::from_utf8(text).ok();
+    let number = text.and_then(|text| text.strip_prefix(MARKER_TITLE)?.strip_suffix('\n'));
+    number
+        .filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|number| number.parse::<u32>().ok())
+        .is_some_and(|number| number > 1)
+}
+
+/// Whether `root` has the folder of any account.
+fn has_accounts(root: &Path) -> bool {
+    let is_account = |name: &str| name.len() == ACCOUNT_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    names_in(root).unwrap_or_default().iter().any(|name| {
+        let folder = root.join(name);
+        is_account(name) && folder.join("shares").is_dir() && folder.join("heads").is_dir()
+    })
+}
+
+/// Digits of an account's id in the name of its folder.
+const ACCOUNT_DIGITS: usize = 16;
+
 /// The folder of an account's store below `root`.
 pub fn account_folder(root: &Path, account: AccountId) -> PathBuf {
-    root.join(&account.to_string()[..16])
+    root.join(&account.to_string()[..ACCOUNT_DIGITS])
 }
 
 impl Layout {
@@ -80,16 +129,13 @@ impl Layout {
         };
         for folder in ["shares", "heads", "incoming"] {
             let path = layout.account.join(folder);
-            fs::create_dir_all(&path).map_err(|source| OpenError::Io { path, source })?;
+            durable::create_folders(&path).map_err(|source| OpenError::Io { path, source })?;
         }
         layout.make_share_folders().map_err(|source| OpenError::Io {
             path: layout.account.join("shares"),
             source,
         })?;
-        layout.sweep().map_err(|source| OpenError::Io {
-            path: layout.incoming(),
-            source,
-        })?;
+        layout.sweep();
         Ok(layout)
     }
 
@@ -159,19 +205,28 @@ impl Layout {
         self.incoming().join(format!("{id}.{process}-{count}.tmp"))
     }
 
-    /// Removes what puts left behind that a crash cut off.
-    pub fn sweep(&self) -> io::Result<()> {
-        for entry in fs::read_dir(self.incoming())? {
-            let entry = entry?;
+    /// Removes what puts left behind that a crash cut off. What cannot be removed stays: the store may be one to read only.
+    fn sweep(&self) {
+        let folders = [
+            self.incoming(),
+            self.account.join("heads"),
+            self.account.clone(),
+            self.root.clone(),
+        ];
+        for entry in folders
+            .iter()
+            .filter_map(|folder| fs::read_dir(folder).ok())
+            .flatten()
+            .flatten()
+        {
             let abandoned = entry
                 .metadata()
                 .and_then(|found| found.modified())
                 .is_ok_and(|time| time.elapsed().is_ok_and(|age| age > TEMP_AGE_MAX));
             if abandoned && entry.path().extension().is_some_and(|extension| extension == "tmp") {
-                fs::remove_file(entry.path())?;
+                let _stays = fs::remove_file(entry.path());
             }
         }
-        Ok(())
     }
 
     /// Where the heads of `account` are.
@@ -209,9 +264,13 @@ impl Layout {
 
     /// `Unreachable` unless the store is still mounted: tells "not there" from "cannot tell".
     pub fn check_here(&self) -> Result<(), StoreError> {
-        check_mark(&self.root).map_err(|error| StoreError::Unreachable {
-            reason: error.to_string(),
-        })
+        match check_mark(&self.root) {
+            // The disk is there, whatever happened to the marker.
+            Ok(()) | Err(OpenError::Damaged { .. }) => Ok(()),
+            Err(error) => Err(StoreError::Unreachable {
+                reason: error.to_string(),
+            }),
+        }
     }
 }
 

@@ -147,3 +147,84 @@ fn a_store_of_a_newer_version_is_left_alone() {
     let opened = FolderStore::open(root.path(), Fixture::new(1).account(), None);
     assert!(matches!(opened, Err(OpenError::Version { .. })));
 }
+
+/// A power cut left the marker empty, and the store was "of a newer version" from then on, with all shares in it.
+#[tokio::test]
+async fn a_damaged_or_lost_marker_is_made_good_where_shares_lie_beside_it() {
+    let (root, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(1));
+    let (id, share) = fixture.share(0);
+    let marker = root.path().join("gridbackup-store");
+    store(root.path(), &fixture, None).put(id, share).await.unwrap();
+    let whole = fs::read(&marker).unwrap();
+    let newer: [&[u8]; 2] = [b"gridbackup store 2\n", b"gridbackup store 4294967295\n"];
+    for text in newer {
+        fs::write(&marker, text).unwrap();
+        let opened = FolderStore::open_existing(root.path(), fixture.account(), None);
+        assert!(matches!(opened, Err(OpenError::Version { .. })), "{text:?}");
+    }
+    let mut damaged: Vec<Vec<u8>> = (0..whole.len()).map(|length| whole[..length].to_vec()).collect();
+    damaged.extend((0..whole.len()).map(|at| {
+        let mut flipped = whole.clone();
+        // Not the lowest bit of the number, which makes another whole number of it.
+        flipped[at] ^= 0x40;
+        flipped
+    }));
+    damaged.extend([
+        vec![0; 19],
+        vec![b'x'; 1000],
+        b"gridbackup store 99999999999\n".to_vec(),
+    ]);
+    for text in damaged {
+        fs::write(&marker, &text).unwrap();
+        let opened = FolderStore::open_existing(root.path(), fixture.account(), None);
+        assert_eq!(opened.unwrap().verify(id), Ok(()), "{text:?}");
+        assert_eq!(fs::read(&marker).unwrap(), whole);
+    }
+    fs::remove_file(&marker).unwrap();
+    let opened = FolderStore::open_existing(root.path(), fixture.account(), None);
+    assert_eq!(opened.unwrap().verify(id), Ok(()));
+}
+
+#[test]
+fn a_marker_without_shares_beside_it_is_believed_only_when_it_is_empty() {
+    let (root, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(1));
+    let marker = root.path().join("gridbackup-store");
+    fs::write(&marker, b"something else").unwrap();
+    let open = || FolderStore::open_existing(root.path(), fixture.account(), None);
+    assert!(matches!(open(), Err(OpenError::Damaged { .. })));
+    fs::write(&marker, b"").unwrap();
+    assert!(open().is_ok());
+}
+
+#[tokio::test]
+async fn a_head_put_again_is_written_again() {
+    use std::os::unix::fs::MetadataExt;
+    let (root, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(1));
+    let store = store(root.path(), &fixture, None);
+    let file = || {
+        let heads = fs::read_dir(store.inner.layout.heads(fixture.account())).unwrap();
+        let names: Vec<_> = heads.map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(names.len(), 1);
+        fs::File::open(&names[0]).unwrap()
+    };
+    store.put_head(fixture.head(5)).await.unwrap();
+    let before = file();
+    store.put_head(fixture.head(5)).await.unwrap();
+    assert_ne!(before.metadata().unwrap().ino(), file().metadata().unwrap().ino());
+}
+
+#[tokio::test]
+async fn what_stays_free_of_the_disk_is_not_taken() {
+    let (root, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(1));
+    let store = store(root.path(), &fixture, None);
+    let ((id, share), head) = (fixture.share(0), fixture.head(1));
+    store.set_min_free(MinFree::Percent(100.0));
+    let refused = store.put(id, share.clone()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Full { .. }), "{refused:?}");
+    assert_eq!(store.space().await.unwrap().free_bytes, Some(0));
+    store.put_head(head).await.expect("a head must not wait");
+    store.set_min_free(MinFree::Bytes(0));
+    store.put(id, share.clone()).await.unwrap();
+    store.set_min_free(MinFree::Percent(100.0));
+    store.put(id, share).await.expect("what is there needs no room");
+}

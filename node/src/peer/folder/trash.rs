@@ -117,7 +117,11 @@ impl Inner {
             let (from, to) = (self.layout.share(*id), self.layout.trashed(today, *id));
             moved += u32::from(rename(&from, &to)?);
         }
-        if let Some(id) = ids.first().filter(|_| moved > 0) {
+        // Also when they had been moved before: that may have been cut off before it was durable.
+        if let Some(id) = ids
+            .first()
+            .filter(|id| folder_of(&self.layout.trashed(today, **id)).is_dir())
+        {
             // What is in neither place after a power cut would be lost: the new name is made durable first.
             durable::sync_directory_of(&self.layout.trashed(today, *id))
                 .and_then(|()| durable::sync_directory_of(&self.layout.share(*id)))
@@ -131,7 +135,12 @@ impl Inner {
         let mut held = Vec::new();
         for id in ids {
             let _claim = self.claims.claim(*id);
-            if self.layout.share(*id).exists() || self.recall_claimed(*id)? {
+            let kept = self.layout.share(*id);
+            if kept.exists() {
+                // An earlier recall may have been cut off before it was durable.
+                durable::sync_directory_of(&kept).map_err(trash_error)?;
+                held.push(*id);
+            } else if self.recall_claimed(*id)? {
                 held.push(*id);
             }
         }
@@ -280,10 +289,7 @@ impl Inner {
     }
 
     fn replace(&self, path: &Path, parts: &[&[u8]]) -> Result<(), StoreError> {
-        let temp = path.with_extension("tmp");
-        durable::write(&temp, parts)
-            .and_then(|()| durable::rename(&temp, path))
-            .inspect_err(|_| drop(fs::remove_file(&temp)))
+        durable::replace(path, parts)
     }
 }
 
@@ -306,12 +312,16 @@ fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, StoreError> {
     }
 }
 
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
 /// Whether there was something to rename.
 fn rename(from: &PathBuf, to: &PathBuf) -> Result<bool, StoreError> {
     match fs::rename(from, to) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let folder = to.parent().unwrap_or(to);
+            let folder = folder_of(to);
             if !from.exists() || folder.exists() {
                 return Ok(false);
             }

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 
 use proto::share_store::{Space, StoreError};
+use upload_queue::space::{Disk, MinFree, Room};
 
 use super::durable;
 use super::layout::Layout;
@@ -14,6 +15,7 @@ pub struct Usage {
 
 struct State {
     quota: Option<u64>,
+    min_free: MinFree,
     /// `None` until somebody asks: counting walks every file.
     used: Option<u64>,
 }
@@ -22,7 +24,11 @@ impl Usage {
     /// Nothing is counted yet.
     pub fn new(quota: Option<u64>) -> Self {
         Self {
-            state: Mutex::new(State { quota, used: None }),
+            state: Mutex::new(State {
+                quota,
+                min_free: MinFree::default(),
+                used: None,
+            }),
         }
     }
 
@@ -31,9 +37,24 @@ impl Usage {
         self.lock().quota = quota;
     }
 
+    /// Changes what of the disk stays free.
+    pub fn set_min_free(&self, min_free: MinFree) {
+        self.lock().min_free = min_free;
+    }
+
     /// `Full` if `bytes` more do not fit the quota.
-    pub fn check_room(&self, layout: &Layout, bytes: u64) -> Result<(), StoreError> {
+    pub fn check_quota(&self, layout: &Layout, bytes: u64) -> Result<(), StoreError> {
         self.lock().check(layout, bytes, 0)
+    }
+
+    /// Takes room for `bytes` on the disk, or `Full` if they do not fit the quota or the disk. They are not counted yet.
+    pub fn take_room(&self, layout: &Layout, bytes: u64) -> Result<Room, StoreError> {
+        let min_free = {
+            let mut state = self.lock();
+            state.check(layout, bytes, 0)?;
+            state.min_free
+        };
+        Room::take(layout.root(), bytes, min_free).map_err(durable::no_room)
     }
 
     /// Counts `bytes` in and `replaced` out, or `Full`.
@@ -55,15 +76,14 @@ impl Usage {
         self.lock().used(layout)
     }
 
-    /// Used and free bytes. Free is what both the quota and the file system grant.
+    /// Used and free bytes. Free is what both the quota and the disk grant.
     pub fn space(&self, layout: &Layout) -> Result<Space, StoreError> {
-        let (used_bytes, quota) = {
+        let (used_bytes, quota, min_free) = {
             let mut state = self.lock();
-            (state.used(layout)?, state.quota)
+            (state.used(layout)?, state.quota, state.min_free)
         };
-        let disk = rustix::fs::statvfs(layout.root())
-            .map_err(|error| durable::store_error("asking for space", &error.into()))?;
-        let on_disk = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let disk = Disk::of(layout.root()).map_err(|error| durable::store_error("asking for space", &error))?;
+        let on_disk = disk.takable(min_free);
         let in_quota = quota.map_or(u64::MAX, |quota| quota.saturating_sub(used_bytes));
         Ok(Space {
             used_bytes,

@@ -53,7 +53,7 @@ impl Handlers {
                 });
             }
             kept.store
-                .check_room(passing.used_by(owner)? + u64::from(stored_bytes))?;
+                .check_quota(passing.used_by(owner)? + u64::from(stored_bytes))?;
             passing.shelf(owner)
         });
         shelf.await.map_err(stopped)?

@@ -161,6 +161,7 @@ fn config(grid: &Grid) -> UploaderConfig {
     UploaderConfig {
         spool: grid.folder.path().join("spool"),
         spool_bytes_max: grid.spool_bytes_max,
+        min_free: MinFree::Bytes(0),
         puts_per_peer: 2,
         tolerate: 1,
         steward: None,
