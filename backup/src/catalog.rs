@@ -7,13 +7,16 @@ use std::path::Path;
 
 use upload_queue::db::{Db, DbError, Migration};
 
+pub mod broken;
 pub mod changes;
 pub mod content;
 pub mod find;
 pub mod heads;
+pub mod protection;
 mod shown;
 pub mod stats;
 pub mod tree;
+pub mod trouble;
 
 /// Schema of this crate, oldest first.
 pub const MIGRATIONS: &[Migration] = &[
@@ -56,6 +59,11 @@ pub const MIGRATIONS: &[Migration] = &[
         component: "heads",
         version: 1,
         sql: include_str!("../migrations/heads-0001.sql"),
+    },
+    Migration {
+        component: "trouble",
+        version: 1,
+        sql: include_str!("../migrations/trouble-0001.sql"),
     },
 ];
 

@@ -307,6 +307,13 @@ impl Db {
     }
 }
 
+/// Runs `work` on a read-only connection to the database of another process. Nothing is created and nothing migrated.
+pub fn look<T, E: From<DbError>>(path: &Path, work: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
+    let mut reader = open_reader(path).map_err(E::from)?;
+    let state = reader.transaction().map_err(DbError::from)?;
+    work(&state)
+}
+
 /// A panic in a transaction has rolled it back by the time the lock is poisoned: the connection is as good as before.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -15,9 +15,11 @@ use crate::peers::PeerKey;
 
 pub(crate) mod shares;
 
+mod counted;
 mod dead;
 mod spooled;
 
+pub use counted::{Counted, Counter, peers, waited_for};
 pub use dead::{KnownShare, data_rows, dead, set_alive, set_dead, share_of};
 pub use spooled::{Spooled, spooled_by_peer};
 

@@ -1,0 +1,136 @@
+//! Shares as they count: only what a peer that is still one holds, and what the spool still has.
+//!
+//! The one place that says when a pack is safe, weak or lost, for whoever tells the owner.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::{PackRow, Purpose, purpose};
+use crate::db::DbError;
+use crate::peers::PeerKey;
+
+/// A pack's shares, counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counted {
+    /// What it carries.
+    pub purpose: Purpose,
+    /// Shares needed to read it.
+    pub needed: u32,
+    /// Shares that peers hold.
+    pub held: u32,
+    /// Shares that wait in the spool.
+    pub spooled: u32,
+}
+
+impl Counted {
+    /// Losses that it survives; `None`: it cannot be read from peers.
+    pub fn tolerates(&self) -> Option<u32> {
+        self.held.checked_sub(self.needed)
+    }
+
+    /// Neither peers nor the spool have enough of it: only the files themselves can bring it back.
+    pub fn is_lost(&self) -> bool {
+        self.held + self.spooled < self.needed
+    }
+}
+
+/// Counts packs, without the shares at peers that are none any more.
+#[derive(Clone, Debug, Default)]
+pub struct Counter {
+    gone: HashMap<PackRow, u32>,
+}
+
+impl Counter {
+    /// `is_known` says who still is a peer.
+    pub fn new(conn: &Connection, is_known: &dyn Fn(&PeerKey) -> bool) -> Result<Self, DbError> {
+        let mut peers = conn.prepare_cached("SELECT id, key FROM peer")?;
+        let mut held = conn.prepare_cached("SELECT pack, count(*) FROM share WHERE holder = ?1 GROUP BY pack")?;
+        let rows = peers.query_map([], |row| Ok((row.get::<_, i64>(0)?, PeerKey(row.get(1)?))))?;
+        let mut gone: HashMap<PackRow, u32> = HashMap::new();
+        for row in rows {
+            let (id, key) = row?;
+            if is_known(&key) {
+                continue;
+            }
+            let packs = held.query_map([id], |row| Ok((PackRow(row.get(0)?), row.get::<_, u32>(1)?)))?;
+            for pack in packs {
+                let (pack, shares) = pack?;
+                *gone.entry(pack).or_default() += shares;
+            }
+        }
+        Ok(Self { gone })
+    }
+
+    /// One pack; `None` if there is none in this row.
+    pub fn count(&self, conn: &Connection, row: PackRow) -> Result<Option<Counted>, DbError> {
+        let mut select = conn.prepare_cached(
+            "SELECT purpose, k, held, (SELECT count(*) FROM share WHERE share.pack = pack.id AND spooled = 1)
+             FROM pack WHERE id = ?1",
+        )?;
+        let counted = select.query_row([row.0], |found| {
+            let held: u32 = found.get(2)?;
+            Ok(Counted {
+                purpose: purpose(found.get(0)?),
+                needed: found.get(1)?,
+                held: held.saturating_sub(self.gone.get(&row).copied().unwrap_or(0)),
+                spooled: found.get(3)?,
+            })
+        });
+        Ok(counted.optional()?)
+    }
+
+    /// Packs, not dead, that do not survive the loss of `tolerate` shares.
+    pub fn weak(&self, conn: &Connection, tolerate: u8) -> Result<HashMap<PackRow, Counted>, DbError> {
+        let mut select =
+            conn.prepare_cached("SELECT id FROM pack WHERE held < k + ?1 AND id NOT IN (SELECT pack FROM dead_pack)")?;
+        let rows = select.query_map([tolerate], |row| row.get(0).map(PackRow))?;
+        let mut rows: Vec<PackRow> = rows.collect::<Result<_, _>>()?;
+        let mut is_dead = conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM dead_pack WHERE pack = ?1)")?;
+        for row in self.gone.keys() {
+            if !is_dead.query_row([row.0], |row| row.get::<_, bool>(0))? {
+                rows.push(*row);
+            }
+        }
+        let mut weak = HashMap::new();
+        for row in rows {
+            let counted = self.count(conn, row)?;
+            let is_weak = |counted: &Counted| counted.held < counted.needed + u32::from(tolerate);
+            weak.extend(counted.filter(is_weak).map(|counted| (row, counted)));
+        }
+        Ok(weak)
+    }
+
+    /// Fewest losses that any pack survives which can be read and is not dead; `None` if there is no such pack.
+    pub fn tolerates(&self, conn: &Connection) -> Result<Option<u32>, DbError> {
+        let mut select = conn.prepare_cached(
+            "SELECT min(held - k) FROM pack WHERE held >= k AND id NOT IN (SELECT pack FROM dead_pack)",
+        )?;
+        let whole: Option<u32> = select.query_row([], |row| row.get(0))?;
+        let mut fewest = whole;
+        for row in self.gone.keys() {
+            let tolerates = self.count(conn, *row)?.and_then(|counted| counted.tolerates());
+            fewest = match (fewest, tolerates) {
+                (Some(fewest), Some(tolerates)) => Some(fewest.min(tolerates)),
+                (fewest, tolerates) => fewest.or(tolerates),
+            };
+        }
+        Ok(fewest)
+    }
+}
+
+/// All peers that anything was ever recorded of.
+pub fn peers(conn: &Connection) -> Result<Vec<PeerKey>, DbError> {
+    let mut select = conn.prepare_cached("SELECT key FROM peer ORDER BY key")?;
+    let keys = select.query_map([], |row| row.get(0).map(PeerKey))?;
+    Ok(keys.collect::<Result<_, _>>()?)
+}
+
+/// The peers that shares in the spool are meant for.
+pub fn waited_for(conn: &Connection) -> Result<Vec<PeerKey>, DbError> {
+    let mut select = conn.prepare_cached(
+        "SELECT key FROM peer WHERE id IN (SELECT planned FROM share WHERE spooled = 1) ORDER BY key",
+    )?;
+    let keys = select.query_map([], |row| row.get(0).map(PeerKey))?;
+    Ok(keys.collect::<Result<_, _>>()?)
+}
