@@ -7,6 +7,10 @@ use std::sync::Arc;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
+mod why;
+
+pub use why::LeftOutBy;
+
 /// Rules for the folder it lies in and everything below, one pattern a line.
 pub const IGNORE_FILE: &[u8] = b".gridbackupignore";
 /// Largest one that is heeded, in bytes. Chosen: a thousand times a long one.

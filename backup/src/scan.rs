@@ -9,6 +9,7 @@ mod contents;
 pub(crate) mod details;
 mod filter;
 mod fingerprint;
+mod glance;
 mod listing;
 mod outcome;
 mod record;
@@ -23,6 +24,8 @@ use proto::id::DeviceId;
 use proto::log_record::{EntryKind, SNAPSHOT_ROOTS_BYTES_MAX, SNAPSHOT_ROOTS_MAX};
 use upload_queue::db::{Db, DbError};
 use upload_queue::queue::Queue;
+
+pub use self::glance::{Glance, glance};
 
 use self::fingerprint::Known;
 use self::outcome::Outcome;

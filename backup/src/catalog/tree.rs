@@ -29,7 +29,7 @@ pub use log::{AmendmentMark, amendment_mark, log, published, published_until, un
 pub use marks::{Marks, mark, marks, pin, set_tags, unpin};
 pub use replay::Replay;
 pub use snapshots::{by_time, find_snapshot, fit_roots, is_of_earlier_date, latest, snapshot, snapshot_id, snapshots};
-pub use walk::{Visit, children, covers, entry, newest, walk};
+pub use walk::{Newest, Visit, children, covers, entry, newest, walk};
 
 pub(crate) use amend::note as note_amendment;
 pub(crate) use forget::replay_forgotten;

@@ -67,8 +67,26 @@ pub fn entry(conn: &Connection, snapshot_seq: u64, path: &[u8]) -> Result<Option
     Ok(row_at(conn, snapshot_seq, directory, &name)?.map(|row| row.entry))
 }
 
-/// The newest entry recorded for a path in any snapshot, with its snapshot's sequence number: what `status PATH` needs.
-pub fn newest(conn: &Connection, path: &[u8]) -> Result<Option<(u64, Entry)>, DbError> {
+/// The newest entry recorded for a path in any snapshot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Newest {
+    /// Sequence number of the first snapshot that shows it so.
+    pub since: u64,
+    /// Of the first that does not any more.
+    pub until: Option<u64>,
+    /// What it says.
+    pub entry: Entry,
+}
+
+impl Newest {
+    /// Whether it was so in any snapshot up to this one.
+    pub fn is_shown(&self, newest: Option<u64>) -> bool {
+        newest.is_some_and(|newest| self.since <= newest)
+    }
+}
+
+/// The newest entry recorded for a path in any snapshot: what `status PATH` needs.
+pub fn newest(conn: &Connection, path: &[u8]) -> Result<Option<Newest>, DbError> {
     let Some((directory, name)) = place(conn, path)? else {
         return Ok(None);
     };
@@ -76,7 +94,11 @@ pub fn newest(conn: &Connection, path: &[u8]) -> Result<Option<(u64, Entry)>, Db
         "SELECT {COLUMNS} FROM entry WHERE directory = ? AND name = ? ORDER BY since DESC LIMIT 1"
     ))?;
     let row = query.query_row((directory, name), read_row).optional()?;
-    Ok(row.map(|row| (row.since, row.entry)))
+    Ok(row.map(|row| Newest {
+        since: row.since,
+        until: row.until,
+        entry: row.entry,
+    }))
 }
 
 /// An entry with its absolute path.
