@@ -75,3 +75,5 @@ mod turned_back;
 mod two_nats;
 #[path = "e2e/unchanged.rs"]
 mod unchanged;
+#[path = "e2e/verdict.rs"]
+mod verdict;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod bare;
 mod cat;
 mod check;
 mod completions;
@@ -64,7 +65,7 @@ pub struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -111,7 +112,7 @@ enum Command {
     Run(run::Args),
     /// Only store for friends: a home server
     Node(run::NodeArgs),
-    /// Is my data safe, in one look
+    /// Is my data safe, in one look; exits with 0 if it is, 3 if some files could not be read, 4 if it is not
     Status(status::Args),
     /// What goes up next, and why
     Queue(queue::Args),
@@ -179,7 +180,7 @@ pub fn main() -> ExitCode {
         quiet: cli.global.quiet,
         verbose: cli.global.verbose > 0,
         no_progress: cli.global.no_progress,
-        bare_setting: false,
+        ..RenderOptions::default()
     };
     log_to_stderr(cli.global.verbose, cli.global.quiet);
     std::panic::set_hook(Box::new(tell_panic));
@@ -248,8 +249,11 @@ fn parse() -> Result<Cli, ExitCode> {
 
 fn run(cli: Cli, options: RenderOptions) -> Result<Exit, Failure> {
     let paths = || HomePaths::locate(cli.global.home.as_deref());
+    let Some(command) = cli.command else {
+        return bare::run(paths()?, options);
+    };
     // What needs no home must work where none can be located.
-    match cli.command {
+    match command {
         Command::Completions(args) => return completions::run(&args),
         Command::Man => return man::run(),
         Command::Demo(args) => return context::block_on(demo::run(args, options))?,
@@ -261,7 +265,7 @@ fn run(cli: Cli, options: RenderOptions) -> Result<Exit, Failure> {
         paths: paths()?,
         options,
     };
-    match cli.command {
+    match command {
         Command::Init(args) => init::run(&context, args),
         command => context::block_on(run_async(context, command))?,
     }

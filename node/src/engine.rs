@@ -36,7 +36,9 @@ mod diff;
 mod dir_peer;
 mod doctor;
 mod dump;
+mod facts;
 mod failures;
+mod file_status;
 mod find;
 mod friends;
 mod heads;
@@ -47,11 +49,13 @@ mod look;
 mod marks;
 mod membership;
 mod mount;
+pub(crate) mod onlook;
 mod outlook;
 mod peers;
 mod policy;
 mod reasons;
 mod recover;
+mod remember;
 mod repack;
 mod repair;
 mod restore;
@@ -64,6 +68,7 @@ mod status;
 mod steward;
 mod upload_progress;
 mod verify;
+mod watch;
 
 /// What the engine is opened for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,6 +123,8 @@ struct Inner {
     busy: Mutex<()>,
     /// Held while shares are looked after: one round at a time.
     caring: Mutex<care::Caring>,
+    /// Told whenever a peer took a share, and when a run ended.
+    delivered: tokio::sync::Notify,
     shutdown: CancellationToken,
 }
 
@@ -179,6 +186,7 @@ impl Engine {
             bandwidth: Bandwidth::default(),
             busy: Mutex::new(()),
             caring: Mutex::default(),
+            delivered: tokio::sync::Notify::new(),
             shutdown: CancellationToken::new(),
         };
         let engine = Self(Arc::new(inner));

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use ed25519_dalek::SigningKey;
 use proto::keys::{AccountKeys, DeviceCert};
 
-mod identity;
+pub(crate) mod identity;
 mod lock;
 mod own;
 

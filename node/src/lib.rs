@@ -18,3 +18,4 @@ pub mod mount;
 pub mod output;
 mod render;
 pub mod request;
+mod verdict;

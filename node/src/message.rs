@@ -11,6 +11,7 @@ mod path;
 mod progress;
 mod removal;
 mod spool;
+mod status;
 mod summary;
 
 pub use finding::{Finding, Level};
@@ -20,6 +21,7 @@ pub use path::PathName;
 pub use progress::Progress;
 pub use removal::{Removal, RemovalKind, RemovalState};
 pub use spool::{Spool, SpoolPart};
+pub use status::{Advice, Alarm, FileState, FileStatus, LastRun, Reason, Status};
 pub use summary::{
     CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
     RecoverSummary, RecoveredDeviceSummary, RepairSummary, RestoreSummary, RunSummary, SimulateSummary, Summary,
@@ -121,124 +123,6 @@ pub struct Ready {
     pub addresses: Vec<String>,
     /// Where its API listens: `unix:PATH`, and with `--api` a URL.
     pub api: String,
-}
-
-/// Is my data safe.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Status {
-    /// Everything in the newest snapshot is protected.
-    pub safe: bool,
-    /// Failure domains that may vanish without loss, for the least protected file that is protected at all.
-    pub tolerates: u32,
-    /// Files in the newest snapshot.
-    pub files_total: u64,
-    /// Files as safe as the policy asks.
-    pub files_protected: u64,
-    /// Files whose content is not on the grid yet.
-    pub files_waiting: u64,
-    /// Files on the grid that too few peers hold.
-    pub files_at_risk: u64,
-    /// Bytes in the newest snapshot.
-    pub bytes_total: u64,
-    /// Bytes as safe as the policy asks.
-    pub bytes_protected: u64,
-    /// Bytes not on the grid yet.
-    pub bytes_waiting: u64,
-    /// Peers that answer.
-    pub peers_online: u32,
-    /// Peers.
-    pub peers_total: u32,
-    /// Id of the newest snapshot that is complete.
-    pub newest_complete_snapshot: Option<String>,
-    /// When that was made.
-    #[serde(default)]
-    pub newest_complete_time: Option<Timestamp>,
-    /// What the policy asks for.
-    #[serde(default)]
-    pub tolerate: u32,
-    /// Bytes of friends' shares received since this node started.
-    #[serde(default)]
-    pub bytes_received: u64,
-    /// Bytes of shares sent since this node started.
-    #[serde(default)]
-    pub bytes_sent: u64,
-    /// Bytes kept for friends.
-    #[serde(default)]
-    pub bytes_for_friends: u64,
-    /// What this node noticed about other members.
-    #[serde(default)]
-    pub alarms: Vec<Alarm>,
-    /// What buckets cost, as far as prices are known.
-    #[serde(default)]
-    pub costs: Vec<Cost>,
-    /// Probability that what is on the grid can be read at once, at a random moment; none while nothing is there.
-    #[serde(default)]
-    pub p_restorable_now: Option<f64>,
-    /// That it can be read within 48 hours.
-    #[serde(default)]
-    pub p_restorable_48h: Option<f64>,
-    /// That some of it is lost to all peers within a year (this machine still has the files then).
-    #[serde(default)]
-    pub p_loss_year: Option<f64>,
-    /// The two before it rest on what was measured of peers; else on who answers now.
-    #[serde(default)]
-    pub uptimes_measured: bool,
-    /// What would help most: `another_friend`, `always_on_peer`; none if nothing is needed.
-    #[serde(default)]
-    pub advice: Option<Advice>,
-}
-
-/// What would make a restore surer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Advice {
-    /// One more friend, in a household of its own.
-    AnotherFriend,
-    /// A peer that is always on.
-    AlwaysOnPeer,
-}
-
-/// Something is wrong with a member, as far as this node can tell.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Alarm {
-    /// The member's name.
-    pub member: String,
-    /// `silent`, `long_silent` (90 days), `abandoned` (180 days) or `no_backup`.
-    pub kind: String,
-    /// For how many days.
-    pub days: u64,
-    /// One line for people.
-    pub text: String,
-}
-
-/// Is this file safe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileStatus {
-    /// Which.
-    #[serde(flatten)]
-    pub path: PathName,
-    /// Where it stands.
-    pub state: FileState,
-    /// Failure domains that hold shares of it.
-    pub domains: u32,
-    /// How many of them may vanish.
-    pub tolerates: u32,
-}
-
-/// Where a file stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FileState {
-    /// As safe as the policy asks.
-    Protected,
-    /// Not on the grid yet.
-    Waiting,
-    /// On too few peers.
-    AtRisk,
-    /// A rule leaves it out.
-    Excluded,
-    /// In no snapshot.
-    Unknown,
 }
 
 /// A job in the queue.

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 mod history;
 mod progress;
 mod qr;
+mod status;
 mod summary;
 mod table;
 mod text;
@@ -34,6 +35,8 @@ pub struct RenderOptions {
     pub no_progress: bool,
     /// A setting's value alone, without its key.
     pub bare_setting: bool,
+    /// Of a status only the verdict and what to do next.
+    pub brief: bool,
 }
 
 /// How text is written: what it depends on besides the message.
@@ -49,6 +52,8 @@ pub struct Style {
     pub zone: TimeZone,
     /// A setting's value alone.
     pub bare_setting: bool,
+    /// Of a status only the verdict and what to do next.
+    pub brief: bool,
 }
 
 /// Shows outputs as they come.
@@ -72,6 +77,7 @@ impl Renderer<BufWriter<io::Stdout>> {
             now: Timestamp::now(),
             zone: TimeZone::system(),
             bare_setting: options.bare_setting,
+            brief: options.brief,
         };
         Self::new(options, style, BufWriter::new(io::stdout()), bar.then(Bar::new))
     }

@@ -77,7 +77,6 @@ fn a_wrong_command_line_is_exit_2() {
     let dir = tempfile::tempdir().unwrap();
     for arguments in [
         &["nonsense"][..],
-        &[],
         &["restore", "latest"],
         &["run", "/path/without/once"],
         &["init", "--tolerate", "many"],
@@ -91,6 +90,34 @@ fn a_wrong_command_line_is_exit_2() {
         assert_eq!(code(&output), 2, "{arguments:?}: {}", stderr(&output));
         assert_eq!(error(&output)["code"], 2);
     }
+}
+
+/// A bare `gridbackup` used to be a wrong command line and two screens of usage.
+#[test]
+fn gridbackup_alone_says_what_to_do_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    let first = gridbackup(&home, &[]);
+    assert_eq!(code(&first), 10, "{}", stderr(&first));
+    for step in ["gridbackup init", "folder add", "join TICKET", "gridbackup run"] {
+        assert!(stdout(&first).contains(step), "{}", stdout(&first));
+    }
+    assert_eq!(code(&gridbackup(&home, &["--json"])), 10);
+    init(&home);
+    let next = gridbackup(&home, &[]);
+    assert_eq!(code(&next), 4, "{}", stderr(&next));
+    assert!(
+        stdout(&next).starts_with("Nothing is backed up yet"),
+        "{}",
+        stdout(&next)
+    );
+    assert!(
+        stdout(&next).contains("gridbackup folder add PATH"),
+        "{}",
+        stdout(&next)
+    );
+    let status: Value = serde_json::from_slice(&gridbackup(&home, &["--json"]).stdout).unwrap();
+    assert_eq!(status["state"], "nothing");
 }
 
 #[test]
@@ -228,7 +255,7 @@ fn a_home_that_another_process_holds_is_exit_11_with_its_pid() {
         .unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     std::fs::write(dir.path().join("lock"), "4711\n").unwrap();
-    for arguments in [&["status"][..], &["run"]] {
+    for arguments in [&["queue"][..], &["run"]] {
         let output = gridbackup(dir.path(), arguments);
         assert_eq!(code(&output), 11, "{}", stderr(&output));
         assert!(stderr(&output).contains("process 4711"), "{}", stderr(&output));

@@ -11,6 +11,7 @@ use super::serving::answer_meanwhile;
 use super::signals::Signals;
 use crate::api::client::Client;
 use crate::config;
+use crate::engine::onlook::onlook;
 use crate::engine::{CommandOptions, Engine, Mode};
 use crate::failure::{Exit, Failure};
 use crate::home::{Home, HomeLock, HomePaths, busy, no_account};
@@ -22,6 +23,8 @@ use crate::request::Request;
 enum Executing {
     Here(HomeLock),
     Daemon(Client),
+    /// Whoever holds the home answers nobody: the catalog can be read all the same.
+    Onlooking,
 }
 
 /// A daemon that was just started holds the lock before its socket answers. Chosen: longer than any start that was seen.
@@ -42,12 +45,21 @@ impl Context {
     ) -> Result<Exit, Failure> {
         let signals = Signals::listen()?;
         let (sink, outputs) = channel(signals.stop.clone());
-        let executing = executing(&self.paths, &signals.stop).await?;
+        let executing = match executing(&self.paths, &signals.stop).await {
+            Err(failure) if failure.exit == Exit::HomeBusy && matches!(request, Request::Status { .. }) => {
+                Executing::Onlooking
+            }
+            executing => executing?,
+        };
         let paths = self.paths.clone();
         let work = tokio::spawn(async move {
             match executing {
                 Executing::Daemon(client) => client.execute(request, sink).await,
                 Executing::Here(lock) => here(paths, lock, request, sink, options).await,
+                Executing::Onlooking => match request {
+                    Request::Status { paths: asked } => onlook(paths, asked, sink).await,
+                    _ => Err(busy(&paths)),
+                },
             }
         });
         let shown = show(Renderer::stdout(self.options), outputs, keep).await;
@@ -134,6 +146,7 @@ fn is_long(request: &Request) -> bool {
             | Request::Recover { .. }
             | Request::Check { .. }
             | Request::Verify { .. }
+            | Request::Repair { .. }
             | Request::Dump { .. }
             | Request::Forget(_)
             | Request::Prune { .. }

@@ -18,7 +18,7 @@ use crate::request::PeerAdd;
 /// What a bucket's URL begins with.
 pub(super) const S3: &str = "s3://";
 /// Where a peer's name in the database begins with this, the URL of a bucket follows, `#`, and the number of a slot.
-const SLOT: &str = "s3:";
+pub(super) const SLOT: &str = "s3:";
 
 /// The buckets in use, and the part of the config that each was made from.
 pub(super) type Buckets = Mutex<BTreeMap<String, (PeerConfig, Bucket)>>;

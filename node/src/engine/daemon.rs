@@ -30,7 +30,8 @@ impl Engine {
         let (engine, own) = (self.clone(), sink.clone());
         let care = async move { engine.care_for_ever(&own).await };
         let passing = self.pass_on_for_ever();
-        tokio::pin!(backups, keeping, care, passing);
+        let watching = self.watch_for_ever(&sink);
+        tokio::pin!(backups, keeping, care, passing, watching);
         self.refresh_peers();
         loop {
             tokio::select! {
@@ -41,6 +42,7 @@ impl Engine {
                 () = self.keep_bandwidth() => break,
                 () = &mut care => break,
                 () = &mut passing => break,
+                () = &mut watching => break,
                 () = net.stopped() => {
                     let error = "The network failed, and nothing goes in or out without it";
                     return Err(Failure::new(Exit::Failed, error).hint("start again; the log above says what happened"));
@@ -88,6 +90,7 @@ impl Engine {
             tracing::error!(%failure, "backup failed");
             self.tell("backup_failed", failure.to_string(), sink).await;
         }
+        self.0.delivered.notify_one();
     }
 
     pub(super) async fn say_ready(&self, sink: &Sink) -> Result<Exit, Failure> {

@@ -1,6 +1,7 @@
 //! `doctor`: what stands between this node and its friends, and what to do about each thing.
 //!
-//! Looks at this machine and asks friends; changes nothing. How well content is protected is `status`' and `check`'s.
+//! Looks at this machine and asks friends; changes nothing. What stands between a backup and the verdict "safe" is said in
+//! the verdict's own words.
 
 use std::fs;
 use std::path::Path;
@@ -21,6 +22,7 @@ use crate::message::{Finding, Level};
 use crate::net::NetHandle;
 use crate::net::reach::{Reachability, Route, Upnp};
 use crate::output::Sink;
+use crate::verdict::{State, Verdict, judge};
 
 /// What the QUIC transport asks the system for.
 const UDP_BUFFER_BYTES: u64 = 4 << 20;
@@ -41,6 +43,7 @@ impl Engine {
         findings.push(self.space().await);
         findings.push(self.spool_finding()?);
         findings.extend(self.set_aside());
+        findings.extend(backup(&judge(&self.facts().await?)));
         let is_ill = findings.iter().any(|finding| finding.level == Level::Problem);
         for finding in findings {
             sink.send(finding).await?;
@@ -244,6 +247,37 @@ impl Engine {
             format!("{free_text} are free, {offered_text} of it offered to friends"),
         )
     }
+}
+
+/// The verdict as findings. What is said of peers by name is not said again.
+fn backup(verdict: &Verdict) -> Vec<Finding> {
+    let findings = verdict.reasons.iter().filter_map(|reason| {
+        let level = match reason.state {
+            State::NoPeer | State::Away => return None,
+            State::Safe | State::StoreOnly => Level::Ok,
+            State::Lost
+            | State::HeadRefused
+            | State::AtRisk
+            | State::RunFailed
+            | State::RunLate
+            | State::OlderLost
+            | State::FolderFailing => Level::Problem,
+            State::Nothing
+            | State::NoFolder
+            | State::RunCutOff
+            | State::UnderProtected
+            | State::Waiting
+            | State::HeadBehind
+            | State::OlderAtRisk
+            | State::FolderNew
+            | State::FewPeers
+            | State::LeftOut => Level::Notice,
+        };
+        let mut finding = found("backup", level, reason.text.clone());
+        finding.remedy.clone_from(&reason.remedy);
+        Some(finding)
+    });
+    findings.collect()
 }
 
 fn router(reachability: &Reachability) -> Finding {

@@ -31,7 +31,7 @@ use crate::request::PeerAdd;
 pub(super) const PROBE_WAIT: Duration = Duration::from_secs(4);
 
 /// Where a peer's name in the database begins with this, a folder's path follows.
-const DIR: &str = "dir:";
+pub(super) const DIR: &str = "dir:";
 /// Where a peer's name in the database begins with this, a device id follows.
 pub(super) const FRIEND: &str = "friend:";
 /// Where a failure domain begins with this, an account id follows: all devices of a person are lost together.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use backup::catalog::tree;
 use backup::exclude::{Rules, escaped};
 use backup::prepare::{PrepareLimits, WriteSummary, Writer};
-use backup::scan::{self, Emptied, ScanOptions, ScanSummary};
+use backup::scan::{self, Emptied, ScanError, ScanOptions, ScanSummary};
 use upload_queue::db::DbError;
 use upload_queue::uploader::{UploadEvent, Uploader, UploaderConfig};
 
@@ -36,30 +36,42 @@ const EVENTS_QUEUED_MAX: usize = 1024;
 impl Engine {
     pub(super) async fn run_once(&self, paths: &[PathName], emptied: Emptied, sink: &Sink) -> Result<Exit, Failure> {
         let _busy = self.0.busy.lock().await;
-        let started = Instant::now();
         let config = self.config();
         let roots = roots(paths, &config)?;
         for problem in notices::idle_rules(&config.exclude, config.folders.iter().chain(&roots)) {
             sink.send(problem).await?;
         }
-        self.meet_heads().await?;
         let options = self.scan_options(roots, emptied, &config)?;
+        self.remembered(paths.is_empty(), self.run_over(options, &config, sink))
+            .await
+    }
+
+    async fn run_over(&self, options: ScanOptions, config: &Config, sink: &Sink) -> Result<Exit, Failure> {
+        let started = Instant::now();
+        let roots = options.roots.clone();
+        self.meet_heads().await?;
         let scanned = self.scan(options, sink).await?;
+        self.note_seen(&roots, &scanned)?;
+        let scanned = scanned.map_err(failures::scan)?;
         for problem in problems(&scanned) {
             sink.send(problem).await?;
         }
         self.connect().await?;
-        let uploader = self.uploader(&config).await?;
+        let uploader = self.uploader(config).await?;
         let sent_before = uploader.bytes_sent();
-        let written = self.write(uploader.clone(), &config, sink).await?;
+        let written = self.write(uploader.clone(), config, sink).await?;
+        self.note_read(&written.failed)?;
         self.say_refused(&written.heads_refused, sink).await?;
         let mut summary = self.summary(&scanned, &written)?;
         summary.bytes_sent = uploader.bytes_sent() - sent_before;
         self.tell_buckets().await;
         summary.seconds = started.elapsed().as_secs_f64();
-        let exit = exit(&summary, &written, sink.stop().is_cancelled());
+        let (exit, reasons) = self.verdict_of_run(&scanned.failed, &written).await?;
+        summary.reasons = reasons;
+        let is_stopped = sink.stop().is_cancelled();
         let is_short = summary.files_waiting > 0 || written.undelivered.packs_unsafe > 0;
         let exit = match exit {
+            _ if is_stopped => Exit::Interrupted,
             Exit::UnderProtected | Exit::SourceUnreadable if is_short => {
                 self.name_reasons(&written.undelivered, sink).await?;
                 exit
@@ -99,7 +111,7 @@ impl Engine {
         Rules::new(&patterns).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))
     }
 
-    async fn scan(&self, options: ScanOptions, sink: &Sink) -> Result<ScanSummary, Failure> {
+    async fn scan(&self, options: ScanOptions, sink: &Sink) -> Result<Result<ScanSummary, ScanError>, Failure> {
         let (db, queue, progress) = (self.0.db.clone(), self.0.queue.clone(), sink.clone());
         let say = move |files, _directories| {
             progress.progress(Progress {
@@ -109,10 +121,7 @@ impl Engine {
             });
         };
         let scanning = move || scan::scan(&db, &queue, &options, &say);
-        tokio::task::spawn_blocking(scanning)
-            .await
-            .map_err(failures::worker)?
-            .map_err(failures::scan)
+        tokio::task::spawn_blocking(scanning).await.map_err(failures::worker)
     }
 
     /// The uploader, started with the first use: it goes on with what an earlier process left in the spool.
@@ -120,9 +129,13 @@ impl Engine {
         let start = || async {
             self.meet_heads_once().await?;
             let (events, mut heard) = tokio::sync::mpsc::channel(EVENTS_QUEUED_MAX);
+            let engine = Arc::downgrade(&self.0);
             tokio::spawn(async move {
                 while let Some(event) = heard.recv().await {
                     log(&event);
+                    if let (UploadEvent::Delivered { .. }, Some(engine)) = (&event, engine.upgrade()) {
+                        engine.delivered.notify_one();
+                    }
                 }
             });
             let uploader = UploaderConfig {
@@ -255,18 +268,6 @@ fn files_failed(scanned: &ScanSummary, written: &WriteSummary) -> u64 {
     let scanned = scanned.failed.iter().map(|failure| failure.path.as_path());
     let written = written.failed.iter().map(|(path, _)| path.as_path());
     scanned.chain(written).collect::<HashSet<_>>().len() as u64
-}
-
-fn exit(summary: &RunSummary, written: &WriteSummary, interrupted: bool) -> Exit {
-    if interrupted {
-        Exit::Interrupted
-    } else if summary.files_failed > 0 {
-        Exit::SourceUnreadable
-    } else if summary.files_waiting > 0 || written.undelivered.packs_unsafe > 0 {
-        Exit::UnderProtected
-    } else {
-        Exit::Done
-    }
 }
 
 fn log(event: &UploadEvent) {

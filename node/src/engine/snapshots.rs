@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use backup::catalog::broken::Broken;
 use backup::catalog::heads;
 use backup::catalog::tree::{self, Marks, Snapshot};
 use proto::id::SnapshotId;
 use upload_queue::db::DbError;
+use upload_queue::packs::Counter;
 
 use crate::engine::{Engine, clock};
 use crate::failure::{Exit, Failure};
@@ -17,6 +19,7 @@ use crate::request::{GroupBy, SnapshotFilter};
 struct Listed {
     snapshot: Snapshot,
     complete: bool,
+    broken: bool,
     marks: Marks,
     parent: Option<SnapshotId>,
     /// The name of the device that made it.
@@ -55,9 +58,11 @@ impl Engine {
     /// All snapshots that are not forgotten, oldest first.
     fn listed(&self) -> Result<Vec<Listed>, Failure> {
         let own = &self.0.home.cert;
+        let scene = self.scene(None);
         let listed = self.0.db.read(|conn| {
             let snapshots = tree::by_time(tree::kept(conn)?);
             let names = heads::names(conn)?;
+            let broken = Broken::find(conn, &Counter::new(conn, &|key| scene.is_known(key))?)?;
             let ids: HashMap<u64, SnapshotId> = snapshots
                 .iter()
                 .map(|snapshot| (snapshot.record.seq, snapshot.record.id))
@@ -67,6 +72,7 @@ impl Engine {
                 let seq = snapshot.record.seq;
                 Ok::<_, DbError>(Listed {
                     complete: tree::snapshot_complete(conn, seq)?,
+                    broken: broken.is_broken(&snapshot.record),
                     marks: marks.remove(&seq).unwrap_or_default(),
                     parent: snapshot.record.parent.and_then(|parent| ids.get(&parent).copied()),
                     device_name: match snapshot.device == own.device {
@@ -132,5 +138,6 @@ fn message(listed: &Listed) -> message::Snapshot {
         paths: paths(&listed.snapshot),
         tags: tags(&listed.marks),
         pinned: listed.marks.pinned,
+        broken: listed.broken,
     }
 }

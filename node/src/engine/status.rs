@@ -1,62 +1,31 @@
-//! Is my data safe: all of it, or these files.
+//! Is my data safe: the facts, the verdict, and the numbers beside it.
 
-use std::collections::HashSet;
-
-use backup::catalog::{content, tree};
-use backup::exclude::Rules;
-use proto::id::VersionId;
-use proto::log_record::{Content, Entry, EntryKind};
+use backup::catalog::broken::Broken;
+use backup::catalog::tree;
+use backup::catalog::trouble;
 use rusqlite::Connection;
 use upload_queue::db::DbError;
-use upload_queue::job::JobState;
-use upload_queue::packs;
+use upload_queue::packs::Counter;
 use upload_queue::peers::PeerKey;
 
 use crate::engine::buckets::is_further_slot;
-use crate::engine::policy::{peers_within, tolerate};
-use crate::engine::{Engine, clock};
+use crate::engine::facts::{self, KnownPeer, Scene};
+use crate::engine::{Engine, Mode, clock};
 use crate::failure::{Exit, Failure};
-use crate::message::{self, FileState, FileStatus, PathName};
+use crate::message::{self, LastRun, Reason, Status};
 use crate::output::Sink;
+use crate::verdict::{self, Facts, Verdict, judge};
 
 /// Snapshots looked at, from the newest back, for one that is complete.
 const SNAPSHOTS_LOOKED_AT_MAX: usize = 100;
-/// Jobs being sent that are looked at one by one; the rest counts as waiting.
-const SENDING_LOOKED_AT_MAX: usize = 10_000;
 
 impl Engine {
     pub(super) async fn status(&self, sink: &Sink) -> Result<Exit, Failure> {
         self.connect().await?;
         let online = self.online().await;
-        let tolerate = tolerate(&self.config());
-        let counts = self.0.queue.counts()?;
-        let jobs = self.0.queue.list(SENDING_LOOKED_AT_MAX)?;
-        let sending = jobs.iter().filter(|job| job.state == JobState::Sending);
-        let read = self.0.db.read(|conn| {
-            let mut status = newest(conn)?;
-            let at_risk = at_risk(conn, sending.map(|job| job.version))?;
-            let risky = jobs.iter().filter(|job| at_risk.contains(&job.version));
-            let bytes_at_risk: u64 = risky.map(|job| job.bytes).sum();
-            let health = packs::health(conn, tolerate)?;
-            status.files_at_risk = at_risk.len() as u64;
-            status.files_waiting = counts.jobs - status.files_at_risk;
-            status.bytes_waiting = counts.bytes.saturating_sub(bytes_at_risk);
-            status.files_protected = status.files_total.saturating_sub(counts.jobs);
-            status.bytes_protected = status.bytes_total.saturating_sub(counts.bytes);
-            status.tolerates = health.tolerates.unwrap_or(0).into();
-            status.safe = status.newest_complete_snapshot.is_some()
-                && counts.jobs == 0
-                && health.safe == health.packs
-                && tree::unpublished(conn)?.is_empty();
-            Ok::<_, DbError>(status)
-        });
-        let mut status = read?;
+        let scene = self.scene(Some(online.clone()));
+        let (mut status, verdict) = self.looked_at(scene).await?;
         let config = self.config();
-        let is_counted = |key: &PeerKey| !is_further_slot(key);
-        status.peers_online = online.iter().filter(|key| is_counted(key)).count() as u32;
-        status.peers_total = self.0.peers.all().iter().filter(|peer| is_counted(&peer.key)).count() as u32;
-        status.tolerate = config.tolerate.into();
-        status.tolerates = peers_within(&config, status.tolerates.into()) as u32;
         status.costs = self.costs(&config)?;
         let (counts, kept) = self.kept_for_friends().await;
         (status.bytes_received, status.bytes_sent, status.bytes_for_friends) =
@@ -64,149 +33,109 @@ impl Engine {
         status.alarms = self.alarms().await;
         self.set_outlook(&mut status, &online)?;
         sink.send(status).await?;
-        Ok(Exit::Done)
+        Ok(verdict.exit())
     }
 
-    pub(super) async fn file_status(&self, paths: &[PathName], sink: &Sink) -> Result<Exit, Failure> {
-        let config = self.config();
-        let rules = Rules::new(&config.exclude).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))?;
-        for path in paths {
-            let status = self
-                .0
-                .db
-                .read(|conn| self.one_file(conn, path, &rules, tolerate(&config)));
-            sink.send(status?).await?;
-        }
-        Ok(Exit::Done)
+    async fn looked_at(&self, scene: Scene) -> Result<(Status, Verdict), Failure> {
+        let db = self.0.db.clone();
+        let looking = move || db.read(|conn| look(conn, &scene));
+        let looked = tokio::task::spawn_blocking(looking).await;
+        Ok(looked.map_err(super::failures::worker)??)
     }
 
-    fn one_file(&self, conn: &Connection, path: &PathName, rules: &Rules, tolerate: u8) -> Result<FileStatus, DbError> {
-        let mut status = FileStatus {
-            path: path.clone(),
-            state: FileState::Unknown,
-            domains: 0,
-            tolerates: 0,
-        };
-        let Some((snapshot, entry)) = tree::newest(conn, &path.0)? else {
-            if rules.excludes(&path.0, path.to_path().is_dir()) {
-                status.state = FileState::Excluded;
-            }
-            return Ok(status);
-        };
-        let mut worst = Worst {
-            tolerate,
-            held: u32::MAX,
-            tolerates: u32::MAX,
-            state: FileState::Protected,
-        };
-        if entry.kind == EntryKind::Directory {
-            tree::walk(conn, snapshot, &path.0, &mut |_, entry| {
-                worst.see(conn, self, entry)?;
-                Ok::<_, DbError>(true)
-            })?;
-        } else {
-            worst.see(conn, self, &entry)?;
+    /// The facts of this moment, without asking any peer.
+    pub(super) async fn facts(&self) -> Result<Facts, Failure> {
+        let (db, scene) = (self.0.db.clone(), self.scene(None));
+        let gathering = move || db.read(|conn| facts::gather(conn, &scene));
+        let gathered = tokio::task::spawn_blocking(gathering).await;
+        Ok(gathered.map_err(super::failures::worker)??)
+    }
+
+    /// What the catalog does not know. Friends are known from the roster, whether the network runs or not.
+    pub(super) fn scene(&self, online: Option<Vec<PeerKey>>) -> Scene {
+        let peers = self.0.peers.all().into_iter().map(|peer| KnownPeer {
+            key: peer.key,
+            domain: peer.domain,
+            name: peer.name,
+        });
+        let mut peers: Vec<KnownPeer> = peers.collect();
+        if self.0.net.get().is_none() {
+            let own = self.0.home.account.account_id();
+            peers.extend(facts::friends(&self.0.home.paths, own));
         }
-        if tree::unpublished(conn)?.contains(&snapshot) {
-            worst.state = FileState::Waiting;
+        Scene {
+            config: self.config(),
+            device: self.device(),
+            peers,
+            online,
+            store_only: matches!(&self.0.mode, Mode::Daemon(options) if options.store_only),
+            is_running: self.0.busy.try_lock().is_err(),
         }
-        status.state = worst.state;
-        if worst.held != u32::MAX {
-            let tolerates = peers_within(&self.config(), worst.tolerates.into());
-            (status.domains, status.tolerates) = (worst.held, tolerates as u32);
-        }
-        Ok(status)
     }
 }
 
-/// The least protected of some entries.
-struct Worst {
-    tolerate: u8,
-    held: u32,
-    tolerates: u32,
-    state: FileState,
-}
-
-impl Worst {
-    fn see(&mut self, conn: &Connection, engine: &Engine, entry: &Entry) -> Result<(), DbError> {
-        let (waits, packs) = match entry.content {
-            Content::None => return Ok(()),
-            // Tiny content travels in the log: it is where the metadata packs are.
-            Content::Inline(_) => (false, metadata_packs(conn)?),
-            Content::Version(version) => {
-                let job = engine.0.queue.get(conn, version)?;
-                (
-                    job.is_some_and(|job| job.state != JobState::Sending),
-                    content::packs_of(conn, version)?,
-                )
-            }
-        };
-        if waits || packs.is_empty() {
-            (self.state, self.held, self.tolerates) = (FileState::Waiting, 0, 0);
-            return Ok(());
-        }
-        for row in packs {
-            let Some(pack) = packs::get(conn, row)? else { continue };
-            let (held, needed) = (pack.held() as u32, u32::from(pack.manifest.shape.k));
-            self.held = self.held.min(held);
-            self.tolerates = self.tolerates.min(held.saturating_sub(needed));
-            if held < needed {
-                self.state = FileState::Waiting;
-            } else if held < needed + u32::from(self.tolerate) && self.state != FileState::Waiting {
-                self.state = FileState::AtRisk;
-            }
-        }
-        if let Content::Version(version) = entry.content
-            && self.state == FileState::Protected
-            && engine.0.queue.get(conn, version)?.is_some()
-        {
-            // On enough peers, but no head on the grid leads to it yet.
-            self.state = FileState::Waiting;
-        }
-        Ok(())
-    }
-}
-
-/// The pack of the newest root.
-fn metadata_packs(conn: &Connection) -> Result<Vec<packs::PackRow>, DbError> {
-    let root = content::published(conn)?.and_then(|published| published.body.root);
-    let manifest = root.and_then(|root| proto::manifest::Manifest::decode(&root.pack.manifest).ok());
-    let pack = match manifest {
-        Some(manifest) => packs::find(conn, manifest.pack)?,
-        None => None,
+/// What the catalog answers; blocking.
+pub(super) fn look(conn: &Connection, scene: &Scene) -> Result<(Status, Verdict), DbError> {
+    let facts = facts::gather(conn, scene)?;
+    let verdict = judge(&facts);
+    let total = facts.total();
+    let counted = |key: &PeerKey| !is_further_slot(key);
+    let mut status = Status {
+        safe: verdict.is_safe(),
+        tolerates: facts.tolerates as u32,
+        tolerate: facts.tolerate as u32,
+        files_total: total.files,
+        files_protected: facts.protected.files,
+        files_waiting: facts.waiting.files,
+        files_at_risk: facts.at_risk.files,
+        files_lost: facts.lost.files,
+        bytes_total: total.bytes,
+        bytes_protected: facts.protected.bytes,
+        bytes_waiting: facts.waiting.bytes,
+        bytes_at_risk: facts.at_risk.bytes,
+        bytes_lost: facts.lost.bytes,
+        files_unread: facts.left_out.count,
+        peers_total: scene.peers.iter().filter(|peer| counted(&peer.key)).count() as u32,
+        only_catalog: scene.online.is_none(),
+        state: verdict.state.name().to_owned(),
+        headline: verdict.headline(),
+        reasons: verdict.reasons.iter().map(Reason::from).collect(),
+        last_run: trouble::runs(conn)?.first().map(|run| LastRun {
+            began: clock::timestamp(run.began_ns),
+            ended: run.ended_ns.map(clock::timestamp),
+            exit: run.exit,
+            error: run.error.clone(),
+        }),
+        ..Status::default()
     };
-    Ok(pack.into_iter().map(|pack| pack.row).collect())
+    let online = scene.online.as_deref().unwrap_or_default();
+    status.peers_online = online.iter().filter(|key| counted(key)).count() as u32;
+    set_newest(conn, scene, &mut status)?;
+    Ok((status, verdict))
 }
 
-/// What the catalog says of the newest snapshots.
-fn newest(conn: &Connection) -> Result<message::Status, DbError> {
-    let snapshots = tree::kept(conn)?;
-    let mut status = message::Status::default();
-    if let Some(newest) = snapshots.last() {
-        (status.files_total, status.bytes_total) = (newest.record.files, newest.record.bytes);
-    }
-    for snapshot in snapshots.iter().rev().take(SNAPSHOTS_LOOKED_AT_MAX) {
-        if tree::snapshot_complete(conn, snapshot.record.seq)? {
-            status.newest_complete_snapshot = Some(snapshot.record.id.to_string());
-            status.newest_complete_time = Some(clock::timestamp(snapshot.record.time_ns));
+/// The newest snapshot that is complete, and of which nothing is lost.
+fn set_newest(conn: &Connection, scene: &Scene, status: &mut Status) -> Result<(), DbError> {
+    let counter = Counter::new(conn, &|key| scene.is_known(key))?;
+    let broken = Broken::find(conn, &counter)?;
+    for snapshot in tree::kept(conn)?.iter().rev().take(SNAPSHOTS_LOOKED_AT_MAX) {
+        let record = &snapshot.record;
+        if tree::snapshot_complete(conn, record.seq)? && !broken.is_broken(record) {
+            status.newest_complete_snapshot = Some(record.id.to_string());
+            status.newest_complete_time = Some(clock::timestamp(record.time_ns));
             break;
         }
     }
-    Ok(status)
+    Ok(())
 }
 
-/// Of these versions, those whose content could be read from the grid now.
-fn at_risk(conn: &Connection, versions: impl Iterator<Item = VersionId>) -> Result<HashSet<VersionId>, DbError> {
-    let mut found = HashSet::new();
-    for version in versions {
-        let mut readable = true;
-        for row in content::packs_of(conn, version)? {
-            let pack = packs::get(conn, row)?;
-            readable &= pack.is_some_and(|pack| pack.held() >= usize::from(pack.manifest.shape.k));
-        }
-        if readable {
-            found.insert(version);
+impl From<&verdict::Reason> for message::Reason {
+    fn from(reason: &verdict::Reason) -> Self {
+        Self {
+            state: reason.state.name().to_owned(),
+            text: reason.text.clone(),
+            since: reason.since,
+            remedy: reason.remedy.clone(),
         }
     }
-    Ok(found)
 }

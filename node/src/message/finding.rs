@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Something that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What: `peer`, `outside`, `upnp`, `udp_buffers`, `clock`, `space`.
+    /// What: `peer`, `outside`, `upnp`, `udp_buffers`, `clock`, `space`, `backup`.
     pub check: String,
     /// How it stands.
     pub level: Level,

@@ -17,7 +17,7 @@ pub struct Snapshot {
     pub device_name: String,
     /// When.
     pub time: Timestamp,
-    /// All its content is on the grid.
+    /// All its content was sealed and handed on; whether enough of it is left, `broken` says.
     pub complete: bool,
     /// Files in it.
     pub files: u64,
@@ -34,6 +34,9 @@ pub struct Snapshot {
     /// No policy forgets it.
     #[serde(default)]
     pub pinned: bool,
+    /// Content of it is lost: it cannot be restored whole.
+    #[serde(default)]
+    pub broken: bool,
 }
 
 /// What becomes of a snapshot.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Reason;
 use super::history::{DiffSummary, StatsSummary, VerifySummary};
 
 /// A command's last word; `command` names the variant.
@@ -73,6 +74,9 @@ pub struct RunSummary {
     /// Files whose content is not on enough peers yet.
     #[serde(default)]
     pub files_waiting: u64,
+    /// Why the exit code is not 0, worst first.
+    #[serde(default)]
+    pub reasons: Vec<Reason>,
 }
 
 /// `restore`.

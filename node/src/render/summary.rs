@@ -1,7 +1,8 @@
 //! The last word of each command, as one line.
 
-use super::history;
-use super::text::{clean, count, percent, seconds, short};
+use super::status::{percent, reasons};
+use super::text::{clean, count, seconds, short};
+use super::{Style, history};
 use crate::human::ByteSize;
 use crate::message::{
     CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
@@ -11,7 +12,7 @@ use crate::message::{
 /// A summary in one line.
 pub fn text(summary: &Summary) -> String {
     match summary {
-        Summary::Run(run) => run_text(run),
+        Summary::Run(run) => run_line(run),
         Summary::Restore(restore) => restore_text(restore),
         Summary::Recover(recover) => recover_text(recover),
         Summary::Check(check) => check_text(check),
@@ -30,7 +31,16 @@ pub fn text(summary: &Summary) -> String {
     }
 }
 
-fn run_text(run: &RunSummary) -> String {
+/// A run's last line, and below it why not everything is safe.
+pub(super) fn run_text(run: &RunSummary, style: &Style) -> String {
+    let line = clean(&run_line(run));
+    match run.reasons.first() {
+        None => line + "\n",
+        Some(first) => format!("{line}\n{}{}\n", clean(&first.text), reasons(&run.reasons, style)),
+    }
+}
+
+fn run_line(run: &RunSummary) -> String {
     let snapshot = match &run.snapshot {
         Some(id) => format!("Snapshot {}", short(id)),
         None => "No snapshot".to_owned(),

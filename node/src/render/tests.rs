@@ -9,6 +9,7 @@ fn style() -> Style {
         now: at(1_000_000 + 7_260),
         zone: TimeZone::UTC,
         bare_setting: false,
+        brief: false,
     }
 }
 
@@ -96,6 +97,7 @@ fn every_message() -> Vec<Message> {
             state: FileState::AtRisk,
             domains: 3,
             tolerates: 1,
+            reason: None,
         }
         .into(),
         Job {
@@ -122,6 +124,7 @@ fn every_message() -> Vec<Message> {
             paths: vec!["/home".into()],
             tags: vec!["trip".into()],
             pinned: true,
+            broken: false,
         }
         .into(),
         Entry {
@@ -331,20 +334,19 @@ fn a_table_has_one_head_and_columns_that_line_up() {
 fn status_says_in_one_look_whether_all_is_safe() {
     let status = |status: Status| rendered(&[status.into()], RenderOptions::default());
     let none = status(Status::default());
-    assert!(none.starts_with("Nothing is backed up yet"), "{none}");
+    let reason = |state: &str, since: Option<Timestamp>| Reason {
+        state: state.into(),
+        text: format!("It is {state}"),
+        since,
+        remedy: Some(format!("mend {state}")),
+    };
     let waiting = status(Status {
-        files_total: 3,
-        files_waiting: 1,
+        headline: "It is a".into(),
+        reasons: vec![reason("a", None), reason("b", Some(at(1_000_000)))],
         ..Default::default()
     });
-    assert!(waiting.starts_with("Not yet safe: 1 file waits"), "{waiting}");
-    let at_risk = status(Status {
-        files_total: 3,
-        files_at_risk: 2,
-        tolerate: 2,
-        ..Default::default()
-    });
-    assert!(at_risk.starts_with("Not safe: 2 files are on fewer peers"), "{at_risk}");
+    let expected = "It is a\n  next: mend a\n  also: It is b (since 1970-01-12 13:46)\n    do: mend b\n\n";
+    assert!(waiting.starts_with(expected), "{waiting}");
     let forecast = status(Status {
         p_restorable_now: Some(0.8125),
         p_restorable_48h: Some(0.999_999),

@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 
 use super::table::Row;
-use super::{Style, history, qr, summary};
+use super::{Style, history, qr, status, summary};
 use crate::human::{ByteSize, Period};
 use crate::message::{
-    Advice, Entry, FileState, Finding, Initialized, Job, Level, Message, Mounted, Peer, PeerKind, Problem, Removal,
-    RemovalKind, RemovalState, Snapshot, Status, Summary,
+    Entry, Finding, Initialized, Job, Level, Message, Mounted, Peer, PeerKind, Problem, Removal, RemovalKind,
+    RemovalState, Snapshot, Summary,
 };
 
 /// Hexadecimal digits of an id that people see: enough to name one snapshot of a lifetime.
@@ -48,11 +48,12 @@ pub fn row(message: &Message, style: &Style) -> Option<Row> {
 pub fn text(message: &Message, style: &Style) -> String {
     let line = match message {
         Message::Initialized(initialized) => return initialized_text(initialized),
-        Message::Status(status) => return status_text(status, style),
+        Message::Status(status) => return status::text(status, style),
         // A table of numbers: its line breaks stay.
         Message::Summary(Summary::Simulate(simulate)) => return summary::simulate_text(simulate) + "\n",
         Message::Summary(Summary::Stats(stats)) => return history::stats_text(stats) + "\n",
         Message::Summary(summary @ (Summary::Recover(_) | Summary::Check(_))) => return summary::text(summary) + "\n",
+        Message::Summary(Summary::Run(run)) => return summary::run_text(run, style),
         Message::Summary(summary) => summary::text(summary),
         Message::Ticket(ticket) if style.screen => {
             return qr::qr(&ticket.ticket, style.color) + &clean(&ticket.ticket) + "\n";
@@ -68,15 +69,7 @@ pub fn text(message: &Message, style: &Style) -> String {
         }
         Message::Mounted(mounted) => mounted_text(mounted),
         Message::Removal(removal) => removal_text(removal),
-        Message::File(file) => {
-            let state = file_state(file.state);
-            format!(
-                "{state:<9} on {} peers, survives the loss of {}  {}",
-                file.domains,
-                file.tolerates,
-                file.path.display()
-            )
-        }
+        Message::File(file) => return status::file_text(file),
         Message::Finding(finding) => return finding_text(finding, style),
         Message::Entry(entry) => entry_text(entry, style),
         Message::Group(group) => return history::group_text(group, style) + "\n",
@@ -190,109 +183,6 @@ fn initialized_text(initialized: &Initialized) -> String {
     text + "Next: `gridbackup folder add PATH`, and `gridbackup peer add` or `gridbackup join TICKET`.\n"
 }
 
-/// A probability in percent: never rounded to certainty.
-pub(super) fn percent(probability: f64) -> String {
-    match probability * 100.0 {
-        of if of > 99.99 && of < 100.0 => "> 99.99 %".to_owned(),
-        of if of > 0.0 && of < 0.01 => "< 0.01 %".to_owned(),
-        of if of.fract() == 0.0 => format!("{of:.0} %"),
-        of => format!("{of:.2} %"),
-    }
-}
-
-fn outlook_text(status: &Status) -> String {
-    let (Some(now), Some(soon), Some(loss)) = (status.p_restorable_now, status.p_restorable_48h, status.p_loss_year)
-    else {
-        return String::new();
-    };
-    let by = match status.uptimes_measured {
-        true => "by measured uptimes",
-        false => "by who answers now; uptimes are not measured yet",
-    };
-    let advice = match status.advice {
-        None => "",
-        Some(Advice::AnotherFriend) => {
-            "Most would be won by another friend, in another household: `gridbackup invite`\n"
-        }
-        Some(Advice::AlwaysOnPeer) => {
-            "Most would be won by a peer that is always on: a home server, or `gridbackup peer add`\n"
-        }
-    };
-    format!(
-        "Restorable at once: {}, within 48 hours: {} ({by})\nLost to all peers within a year: {}\n{advice}",
-        percent(now),
-        percent(soon),
-        percent(loss),
-    )
-}
-
-fn status_text(status: &Status, style: &Style) -> String {
-    let verdict = match (status.files_total, status.safe) {
-        (0, _) => paint("Nothing is backed up yet", YELLOW, style),
-        (_, true) => {
-            let friends = count(u64::from(status.tolerates), "peer", "peers");
-            paint(
-                &format!("Safe: every file survives the loss of {friends}"),
-                GREEN,
-                style,
-            )
-        }
-        (_, false) if status.files_at_risk > 0 => paint(
-            &format!(
-                "Not safe: {} on fewer peers than the loss of {} asks for",
-                count(status.files_at_risk, "file is", "files are"),
-                status.tolerate
-            ),
-            RED,
-            style,
-        ),
-        (_, false) => {
-            let waiting = count(status.files_waiting, "file waits", "files wait");
-            paint(&format!("Not yet safe: {waiting} to go up"), YELLOW, style)
-        }
-    };
-    let bytes_at_risk = status
-        .bytes_total
-        .saturating_sub(status.bytes_protected + status.bytes_waiting);
-    let mut text = format!("{verdict}\n\n");
-    for (name, files, bytes) in [
-        ("protected", status.files_protected, status.bytes_protected),
-        ("waiting", status.files_waiting, status.bytes_waiting),
-        ("at risk", status.files_at_risk, bytes_at_risk),
-        ("in all", status.files_total, status.bytes_total),
-    ] {
-        text.push_str(&format!("  {name:<10} {files:>10} files {:>12}\n", ByteSize(bytes)));
-    }
-    text.push_str(&format!(
-        "\nPeers online: {} of {}\n",
-        status.peers_online, status.peers_total
-    ));
-    let newest = match (&status.newest_complete_snapshot, status.newest_complete_time) {
-        (None, _) => "none".to_owned(),
-        (Some(id), None) => short(id),
-        (Some(id), Some(at)) => format!("{} of {} ({})", short(id), time(at, style), age(at, style)),
-    };
-    text.push_str(&format!("Newest complete snapshot: {newest}\n"));
-    text.push_str(&outlook_text(status));
-    for cost in &status.costs {
-        let to_read = cost
-            .dollars_to_read
-            .map(|dollars| format!(", about ${dollars:.2} to read it all once"));
-        text.push_str(&format!(
-            "{}: {} cost about ${:.2} a month{}\n",
-            clean(&cost.peer),
-            ByteSize(cost.bytes),
-            cost.dollars_a_month,
-            to_read.unwrap_or_default()
-        ));
-    }
-    for alarm in &status.alarms {
-        text.push_str(&paint(&clean(&alarm.text), YELLOW, style));
-        text.push('\n');
-    }
-    text
-}
-
 fn peer_row(peer: &Peer, style: &Style) -> Row {
     let kind = match peer.kind {
         PeerKind::Friend => "friend",
@@ -352,7 +242,12 @@ fn snapshot_row(snapshot: &Snapshot, style: &Style) -> Row {
             },
             snapshot.files.to_string(),
             ByteSize(snapshot.bytes).to_string(),
-            if snapshot.complete { "yes" } else { "no" }.to_owned(),
+            match (snapshot.broken, snapshot.complete) {
+                (true, _) => "content lost",
+                (false, true) => "yes",
+                (false, false) => "no",
+            }
+            .to_owned(),
             history::marks_text(snapshot),
         ],
     }
@@ -430,16 +325,6 @@ fn permissions(mode: u32) -> String {
     text
 }
 
-fn file_state(state: FileState) -> &'static str {
-    match state {
-        FileState::Protected => "protected",
-        FileState::Waiting => "waiting",
-        FileState::AtRisk => "at risk",
-        FileState::Excluded => "excluded",
-        FileState::Unknown => "unknown",
-    }
-}
-
 fn setting_value(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::String(text) => text.clone(),
@@ -487,11 +372,11 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-fn time(at: Timestamp, style: &Style) -> String {
+pub(super) fn time(at: Timestamp, style: &Style) -> String {
     at.to_zoned(style.zone.clone()).strftime("%Y-%m-%d %H:%M").to_string()
 }
 
-fn age(at: Timestamp, style: &Style) -> String {
+pub(super) fn age(at: Timestamp, style: &Style) -> String {
     let secs = style.now.as_second().saturating_sub(at.as_second());
     match u64::try_from(secs) {
         Ok(secs) if secs >= 60 => format!("{} ago", Period(std::time::Duration::from_secs(secs))),

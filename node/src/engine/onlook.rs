@@ -1,0 +1,73 @@
+//! `status` for whoever does not hold the home: another process works in it and answers nobody. What the catalog says can be
+//! read beside it; peers are not asked.
+
+use std::path::Path;
+
+use upload_queue::db::{self, DbError};
+use upload_queue::peers::PeerKey;
+
+use crate::config::{Config, ConfigFile};
+use crate::engine::buckets::{S3, SLOT};
+use crate::engine::facts::{self, KnownPeer, Scene};
+use crate::engine::peers::DIR;
+use crate::engine::{failures, file_status, status};
+use crate::failure::{Exit, Failure};
+use crate::home::HomePaths;
+use crate::home::identity::Identity;
+use crate::message::PathName;
+use crate::output::Sink;
+
+/// Answers `status` by the catalog alone.
+pub async fn onlook(home: HomePaths, paths: Vec<PathName>, sink: Sink) -> Result<Exit, Failure> {
+    let identity = Identity::read(&home)?;
+    let own = identity.account.account_id();
+    let config = ConfigFile::open(&home.config())?.config().clone();
+    let mut peers = configured(&home.catalog(), &config)?;
+    peers.extend(facts::friends(&home, own));
+    let scene = Scene {
+        config,
+        device: identity.cert.device,
+        peers,
+        online: None,
+        store_only: false,
+        is_running: true,
+    };
+    let catalog = home.catalog();
+    if !paths.is_empty() {
+        let looking = move || db::look::<_, Failure>(&catalog, |conn| file_status::look(conn, &scene, &paths));
+        let answers = tokio::task::spawn_blocking(looking).await.map_err(failures::worker)??;
+        return file_status::send(answers, &sink).await;
+    }
+    let looking = move || db::look::<_, DbError>(&catalog, |conn| status::look(conn, &scene));
+    let (status, verdict) = tokio::task::spawn_blocking(looking).await.map_err(failures::worker)??;
+    sink.send(status).await?;
+    Ok(verdict.exit())
+}
+
+/// Folders and buckets of the config. Of buckets, those slots that the catalog knows.
+fn configured(catalog: &Path, config: &Config) -> Result<Vec<KnownPeer>, Failure> {
+    let folders = config.peers.iter().filter_map(|(name, peer)| {
+        let key = peer.url.as_deref().filter(|url| url.starts_with(DIR))?.to_owned();
+        Some(KnownPeer {
+            domain: key.clone(),
+            key: PeerKey(key),
+            name: name.clone(),
+        })
+    });
+    let mut peers: Vec<KnownPeer> = folders.collect();
+    let is_bucket = |url: &String| url.starts_with(S3);
+    if config
+        .peers
+        .values()
+        .any(|peer| peer.url.as_ref().is_some_and(is_bucket))
+    {
+        let known = db::look::<_, DbError>(catalog, upload_queue::packs::peers)?;
+        let slots = known.into_iter().filter(|key| key.0.starts_with(SLOT));
+        peers.extend(slots.map(|key| KnownPeer {
+            domain: key.0.clone(),
+            name: key.0.clone(),
+            key,
+        }));
+    }
+    Ok(peers)
+}

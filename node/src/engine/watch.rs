@@ -1,0 +1,73 @@
+//! What the daemon does for the verdict: settles what was delivered between two runs, and says when the verdict changes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::engine::{Engine, Mode, failures};
+use crate::failure::Failure;
+use crate::output::Sink;
+use crate::verdict::{LastRun, State, judge};
+
+/// After a delivery, others that follow are waited for. Chosen: a person who looks sees it at once; a thousand deliveries are
+/// settled together.
+const DELIVERIES_GATHER: Duration = Duration::from_secs(1);
+/// How often is looked although nothing was delivered: a friend may have come back for whom only a head is new.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// Until it is dropped.
+    pub(super) async fn watch_for_ever(&self, sink: &Sink) {
+        if matches!(&self.0.mode, Mode::Daemon(options) if options.store_only) {
+            return std::future::pending().await;
+        }
+        let mut said: Option<State> = None;
+        let mut looked = Instant::now();
+        loop {
+            let delivered = tokio::time::timeout(LOOK_INTERVAL, self.0.delivered.notified())
+                .await
+                .is_ok();
+            tokio::time::sleep(DELIVERIES_GATHER).await;
+            if delivered || looked.elapsed() >= LOOK_INTERVAL {
+                looked = Instant::now();
+                if let Err(failure) = self.settle_delivered().await {
+                    tracing::warn!(%failure, "what was delivered cannot be settled now; the next run does it");
+                }
+                self.say_verdict(&mut said, sink).await;
+            }
+        }
+    }
+
+    /// Publishes what became readable and settles what became safe, as the end of a run does. A run at work does it itself.
+    pub(super) async fn settle_delivered(&self) -> Result<(), Failure> {
+        let Ok(_busy) = self.0.busy.try_lock() else {
+            return Ok(());
+        };
+        let Some(uploader) = self.0.uploader.get().cloned() else {
+            return Ok(());
+        };
+        let owes = self.0.queue.counts()?.sending_jobs > 0
+            || !self.0.db.read(backup::catalog::content::publish::is_acknowledged)?;
+        if !owes || self.0.peers.all().is_empty() {
+            return Ok(());
+        }
+        let writer = self.writer(uploader, &self.config());
+        let settled = tokio::task::spawn_blocking(move || writer.publish(&|_| {})).await;
+        settled.map_err(failures::worker)?.map_err(failures::write)?;
+        Ok(())
+    }
+
+    /// Says what is decided now, if it is another state than was said last.
+    async fn say_verdict(&self, said: &mut Option<State>, sink: &Sink) {
+        let facts = match self.facts().await {
+            Ok(facts) => facts,
+            Err(failure) => return tracing::warn!(%failure, "how things stand cannot be looked at"),
+        };
+        let verdict = judge(&facts);
+        let is_moving = facts.last_run == LastRun::UnderWay && !verdict.is_safe();
+        if !is_moving && *said != Some(verdict.state) {
+            *said = Some(verdict.state);
+            self.tell("verdict", verdict.headline(), sink).await;
+        }
+    }
+}
