@@ -6,233 +6,14 @@
 
 use jiff::Timestamp;
 
+mod facts;
+mod state;
+
+pub use facts::{Amount, Facts, Failing, HeadBehind, LastRun, Named};
+pub use state::State;
+
 use crate::failure::Exit;
-use crate::human::{ByteSize, Period};
-
-/// Files and bytes, by how well they are protected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Amount {
-    /// Files.
-    pub files: u64,
-    /// Bytes.
-    pub bytes: u64,
-}
-
-/// Some things by name, of so many.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Named {
-    /// How many there are.
-    pub count: u64,
-    /// The first of them.
-    pub names: Vec<String>,
-}
-
-/// A folder of the config that the last run could not back up, or that is not there now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failing {
-    /// Its path.
-    pub path: String,
-    /// Why.
-    pub reason: String,
-    /// Since when.
-    pub since: Option<Timestamp>,
-}
-
-/// How the newest run went.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum LastRun {
-    /// There was none in this home.
-    #[default]
-    None,
-    /// It is still at work.
-    UnderWay,
-    /// Its process died.
-    CutOff(Timestamp),
-    /// It failed as a whole.
-    Failed {
-        /// Why.
-        error: String,
-        /// The first that failed since the last good one.
-        since: Timestamp,
-    },
-    /// It made a snapshot.
-    Done(Timestamp),
-}
-
-/// The newest head, while it is on too few peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeadBehind {
-    /// Failure domains that have it.
-    pub on: u64,
-    /// Failure domains that it takes.
-    pub needed: u64,
-}
-
-/// All that is known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// This node only stores for friends.
-    pub store_only: bool,
-    /// Folders in the config.
-    pub folders: u64,
-    /// Paths were named to runs of this home: backing up without folders in the config is meant.
-    pub paths_named: bool,
-    /// There is a snapshot that was not forgotten.
-    pub has_snapshot: bool,
-    /// Files as safe as the policy asks.
-    pub protected: Amount,
-    /// Files on too few peers.
-    pub at_risk: Amount,
-    /// Files not on the grid yet.
-    pub waiting: Amount,
-    /// Files of which too few shares are left.
-    pub lost: Amount,
-    /// The first of these.
-    pub lost_names: Vec<String>,
-    /// Packs of older snapshots that are on too few peers.
-    pub older_at_risk: u64,
-    /// Packs of older snapshots of which too few shares are left.
-    pub older_lost: u64,
-    /// Older versions of files that are not on the grid yet.
-    pub older_waiting: u64,
-    /// Peers that may be lost, by the policy.
-    pub tolerate: u64,
-    /// Peers that may be lost in truth.
-    pub tolerates: u64,
-    /// Peers: failure domains.
-    pub peers: u64,
-    /// Of these, who answer; none: nobody asked.
-    pub peers_online: Option<u64>,
-    /// Who is to get shares that wait here.
-    pub waits_for: Vec<String>,
-    /// The newest head, while it is on too few peers.
-    pub head_behind: Option<HeadBehind>,
-    /// Peers that refuse this home's heads because they know newer ones.
-    pub heads_refused: Vec<String>,
-    /// Folders that cannot be backed up.
-    pub folders_failing: Vec<Failing>,
-    /// Folders of the config that no snapshot has.
-    pub folders_new: Vec<String>,
-    /// Files and folders that the last look could not read.
-    pub left_out: Named,
-    /// Since when, the first of them.
-    pub left_out_since: Option<Timestamp>,
-    /// How the newest run went.
-    pub last_run: LastRun,
-    /// Time since the last good run, if it is longer than an alarm takes.
-    pub overdue: Option<Period>,
-}
-
-impl Facts {
-    /// Files that are counted.
-    pub fn total(&self) -> Amount {
-        let all = [self.protected, self.at_risk, self.waiting, self.lost];
-        all.iter().fold(Amount::default(), |sum, part| Amount {
-            files: sum.files + part.files,
-            bytes: sum.bytes + part.bytes,
-        })
-    }
-}
-
-/// How things stand, worst first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum State {
-    /// There is no snapshot.
-    Nothing,
-    /// Content is gone from the grid.
-    Lost,
-    /// Peers know newer heads of this device.
-    HeadRefused,
-    /// Nobody keeps anything.
-    NoPeer,
-    /// Files are on too few peers, and nothing is on its way.
-    AtRisk,
-    /// Nobody said what is to be backed up.
-    NoFolder,
-    /// The newest run failed as a whole.
-    RunFailed,
-    /// The newest run was cut off.
-    RunCutOff,
-    /// The newest good run was long ago.
-    RunLate,
-    /// Content of older snapshots is gone.
-    OlderLost,
-    /// Files are on too few peers, and the rest is on its way.
-    UnderProtected,
-    /// Files are not on the grid yet.
-    Waiting,
-    /// A phrase would not find the newest snapshot.
-    HeadBehind,
-    /// Content of older snapshots is on too few peers.
-    OlderAtRisk,
-    /// A folder was never backed up.
-    FolderNew,
-    /// There are fewer peers than the policy takes.
-    FewPeers,
-    /// No peer answers.
-    Away,
-    /// A folder is not there, or cannot be read.
-    FolderFailing,
-    /// Files could not be read.
-    LeftOut,
-    /// Only friends' shares are kept here.
-    StoreOnly,
-    /// Everything is as the policy asks.
-    Safe,
-}
-
-/// What follows from a state.
-struct Consequence {
-    name: &'static str,
-    exit: Exit,
-    /// The exit code of a run that leaves it so; none: it is none of a run's business.
-    run: Option<Exit>,
-}
-
-impl State {
-    fn consequence(self) -> Consequence {
-        use Exit::{Done, SourceUnreadable, UnderProtected};
-        let (name, exit, run) = match self {
-            Self::Nothing => ("nothing", UnderProtected, None),
-            Self::Lost => ("lost", UnderProtected, Some(UnderProtected)),
-            Self::HeadRefused => ("head_refused", UnderProtected, Some(UnderProtected)),
-            Self::NoPeer => ("no_peer", UnderProtected, Some(UnderProtected)),
-            Self::AtRisk => ("at_risk", UnderProtected, Some(UnderProtected)),
-            Self::NoFolder => ("no_folder", UnderProtected, None),
-            Self::RunFailed => ("run_failed", UnderProtected, None),
-            Self::RunCutOff => ("run_cut_off", UnderProtected, None),
-            Self::RunLate => ("run_late", UnderProtected, None),
-            Self::OlderLost => ("older_lost", UnderProtected, Some(UnderProtected)),
-            Self::UnderProtected => ("under_protected", UnderProtected, Some(UnderProtected)),
-            Self::Waiting => ("waiting", UnderProtected, Some(UnderProtected)),
-            Self::HeadBehind => ("head_behind", UnderProtected, Some(UnderProtected)),
-            Self::OlderAtRisk => ("older_at_risk", UnderProtected, Some(UnderProtected)),
-            Self::FolderNew => ("folder_new", UnderProtected, None),
-            Self::FewPeers => ("few_peers", UnderProtected, Some(UnderProtected)),
-            Self::Away => ("away", UnderProtected, Some(UnderProtected)),
-            Self::FolderFailing => ("folder_failing", SourceUnreadable, Some(SourceUnreadable)),
-            Self::LeftOut => ("left_out", SourceUnreadable, Some(SourceUnreadable)),
-            Self::StoreOnly => ("store_only", Done, Some(Done)),
-            Self::Safe => ("safe", Done, Some(Done)),
-        };
-        Consequence { name, exit, run }
-    }
-
-    /// Its name for scripts.
-    pub fn name(self) -> &'static str {
-        self.consequence().name
-    }
-
-    /// What `status` exits with.
-    pub fn exit(self) -> Exit {
-        self.consequence().exit
-    }
-
-    /// What `run` exits with; none: it is none of a run's business.
-    pub fn exit_of_run(self) -> Option<Exit> {
-        self.consequence().run
-    }
-}
+use crate::human::ByteSize;
 
 /// Why it stands so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -336,11 +117,11 @@ fn of_content(facts: &Facts) -> Vec<Reason> {
         reasons.push(at_risk(facts));
     }
     if facts.waiting.files > 0 {
-        let text = format!(
-            "Not yet safe: {} ({}) to go up",
-            count(facts.waiting.files, "file waits", "files wait"),
-            ByteSize(facts.waiting.bytes)
-        );
+        let (files, bytes) = (facts.waiting.files, ByteSize(facts.waiting.bytes));
+        let text = match files {
+            1 => format!("Not yet safe: 1 file ({bytes}) waits to go up"),
+            files => format!("Not yet safe: {files} files ({bytes}) wait to go up"),
+        };
         reasons.push(reason(State::Waiting, text));
     } else if facts.older_waiting > 0 {
         let text = format!(

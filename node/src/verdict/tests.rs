@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
+use crate::human::Period;
 
 const DOC: &str = include_str!("../../../docs/verdict.md");
 /// Bytes of a file in the table.
