@@ -90,7 +90,6 @@ impl Engine {
             tracing::error!(%failure, "backup failed");
             self.tell("backup_failed", failure.to_string(), sink).await;
         }
-        self.0.delivered.notify_one();
     }
 
     pub(super) async fn say_ready(&self, sink: &Sink) -> Result<Exit, Failure> {

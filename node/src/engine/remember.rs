@@ -24,6 +24,7 @@ impl Engine {
         let db = &self.0.db;
         let id = db.write(|tx| trouble::begin_run(tx, clock::now_ns(), whole))?;
         let ending = run.await;
+        self.0.delivered.notify_one();
         let (exit, error) = match &ending {
             Ok(exit) => (*exit, None),
             Err(failure) => (failure.exit, Some(failure.error.clone())),

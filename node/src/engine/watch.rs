@@ -12,6 +12,8 @@ use crate::verdict::{LastRun, State, judge};
 /// After a delivery, others that follow are waited for. Chosen: a person who looks sees it at once; a thousand deliveries are
 /// settled together.
 const DELIVERIES_GATHER: Duration = Duration::from_secs(1);
+/// A look at millions of files takes long: so many times as long is rested after it.
+const PAUSE_FOR_LOOK: u32 = 10;
 /// How often is looked although nothing was delivered: a friend may have come back for whom only a head is new.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -22,19 +24,20 @@ impl Engine {
             return std::future::pending().await;
         }
         let mut said: Option<State> = None;
-        let mut looked = Instant::now();
+        let mut pause = DELIVERIES_GATHER;
         loop {
-            let delivered = tokio::time::timeout(LOOK_INTERVAL, self.0.delivered.notified())
-                .await
-                .is_ok();
-            tokio::time::sleep(DELIVERIES_GATHER).await;
-            if delivered || looked.elapsed() >= LOOK_INTERVAL {
-                looked = Instant::now();
-                if let Err(failure) = self.settle_delivered().await {
-                    tracing::warn!(%failure, "what was delivered cannot be settled now; the next run does it");
-                }
-                self.say_verdict(&mut said, sink).await;
+            // Told or not: it is time to look.
+            let _told = tokio::time::timeout(LOOK_INTERVAL, self.0.delivered.notified()).await;
+            tokio::time::sleep(pause).await;
+            if self.0.busy.try_lock().is_err() {
+                continue; // a run settles by itself, and tells when it ends
             }
+            let begun = Instant::now();
+            if let Err(failure) = self.settle_delivered().await {
+                tracing::warn!(%failure, "what was delivered cannot be settled now; the next run does it");
+            }
+            self.say_verdict(&mut said, sink).await;
+            pause = DELIVERIES_GATHER.max(begun.elapsed() * PAUSE_FOR_LOOK);
         }
     }
 
