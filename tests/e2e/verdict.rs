@@ -382,21 +382,13 @@ fn status_answers_while_another_process_holds_the_home() -> Result<()> {
     let (home, from) = (owner(dir.path(), 1, 3)?, dir.path().join("source"));
     source(&from)?;
     home.ok(["run", "--once", path_str(&from)?])?;
-    let mut holder = std::process::Command::new("flock")
-        .arg(home.dir.join("lock"))
-        .args(["sleep", "60"])
-        .spawn()?;
-    let held = || home.say(["queue"]).map(|said| said.code == Some(11));
-    let answers = (|| -> Result<()> {
-        wait_until("the home is held", held)?;
-        let said = status(&home, 0, "safe")?;
-        ensure!(said.last()["only_catalog"] == true, "{}", said.last());
-        ensure!(file_state(&home, &from.join("large"))?.0 == "protected");
-        Ok(())
-    })();
-    holder.kill()?;
-    holder.wait()?;
-    answers
+    let lock = fs::File::options().write(true).open(home.dir.join("lock"))?;
+    lock.lock()?;
+    home.exits(11, ["queue"])?;
+    let said = status(&home, 0, "safe")?;
+    ensure!(said.last()["only_catalog"] == true, "{}", said.last());
+    ensure!(file_state(&home, &from.join("large"))?.0 == "protected");
+    Ok(())
 }
 
 /// A friend came back and took its shares; `status` said "Not safe" until the next run, an hour later.

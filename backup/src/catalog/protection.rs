@@ -273,8 +273,19 @@ impl<'a> Gauge<'a> {
         }
         Ok(match measure.standing {
             Standing::Lost | Standing::Waiting => measure,
-            _ => measure.worse(self.metadata),
+            _ => measure.worse(self.led_to()),
         })
+    }
+
+    /// How well what leads to content is protected. The catalog knows what lost metadata said: it is published again.
+    fn led_to(&self) -> Measure {
+        Measure {
+            standing: match self.metadata.standing {
+                Standing::Lost => Standing::Waiting,
+                standing => standing,
+            },
+            ..self.metadata
+        }
     }
 
     /// The packs of a version's content, and whether all of it has a place; `None` while it has none.
@@ -377,7 +388,7 @@ impl<'a> Gauge<'a> {
 
     fn add(&mut self, row: &EntryRow, path: &[u8], is_calm: bool, tally: &mut Tally) -> Result<(), DbError> {
         let standing = match row.entry.content {
-            Content::Version(version) if is_calm && self.is_settled(version)? => self.metadata.standing,
+            Content::Version(version) if is_calm && self.is_settled(version)? => self.led_to().standing,
             _ => self.measure(row.since, &row.entry)?.standing,
         };
         if standing == Standing::Lost && tally.lost_paths.len() < LOST_PATHS_MAX {
