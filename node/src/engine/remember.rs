@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use backup::catalog::trouble::{self, Kind, Met, RunEnd};
 use backup::prepare::WriteSummary;
@@ -44,7 +44,7 @@ impl Engine {
     /// Records what a scan of these roots could not look at, in place of what was known there.
     pub(super) fn note_seen(&self, roots: &[PathBuf], scanned: &Result<ScanSummary, ScanError>) -> Result<(), Failure> {
         let (within, list): (Vec<Vec<u8>>, Vec<_>) = match scanned {
-            Ok(scanned) => (roots.iter().map(real).collect(), named(&scanned.failed)),
+            Ok(scanned) => (roots.iter().map(|root| real(root)).collect(), named(&scanned.failed)),
             // It stopped there: nothing is known of the others.
             Err(ScanError::Root { path, reason }) => (Vec::new(), vec![(real(path), reason.clone())]),
             Err(_) => return Ok(()),
@@ -106,7 +106,7 @@ fn named(failed: &[ScanFailure]) -> Vec<(Vec<u8>, String)> {
 }
 
 /// As snapshots name it, if it is there.
-fn real(path: &PathBuf) -> Vec<u8> {
-    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+fn real(path: &Path) -> Vec<u8> {
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     real.as_os_str().as_bytes().to_vec()
 }

@@ -104,16 +104,14 @@ impl Counter {
     /// Fewest losses that any pack survives which can be read and is not dead; `None` if there is no such pack.
     pub fn tolerates(&self, conn: &Connection) -> Result<Option<u32>, DbError> {
         let mut select = conn.prepare_cached(
-            "SELECT min(held - k) FROM pack WHERE held >= k AND id NOT IN (SELECT pack FROM dead_pack)",
+            "SELECT id, k, held FROM pack WHERE held >= k AND id NOT IN (SELECT pack FROM dead_pack)",
         )?;
-        let whole: Option<u32> = select.query_row([], |row| row.get(0))?;
-        let mut fewest = whole;
-        for row in self.gone.keys() {
-            let tolerates = self.count(conn, *row)?.and_then(|counted| counted.tolerates());
-            fewest = match (fewest, tolerates) {
-                (Some(fewest), Some(tolerates)) => Some(fewest.min(tolerates)),
-                (fewest, tolerates) => fewest.or(tolerates),
-            };
+        let mut rows = select.query([])?;
+        let mut fewest: Option<u32> = None;
+        while let Some(row) = rows.next()? {
+            let gone = self.gone.get(&PackRow(row.get(0)?)).copied().unwrap_or(0);
+            let survives = row.get::<_, u32>(2)?.checked_sub(gone + row.get::<_, u32>(1)?);
+            fewest = fewest.into_iter().chain(survives).min();
         }
         Ok(fewest)
     }
@@ -133,4 +131,68 @@ pub fn waited_for(conn: &Connection) -> Result<Vec<PeerKey>, DbError> {
     )?;
     let keys = select.query_map([], |row| row.get(0).map(PeerKey))?;
     Ok(keys.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::Db;
+    use crate::fixture;
+    use crate::packs::{insert_known, record_held, set_dead};
+
+    fn peer(number: usize) -> PeerKey {
+        PeerKey(format!("friend:{number}"))
+    }
+
+    /// Packs of 2 of 4 shares, of which the first peers hold so many each.
+    fn packs(held: &[usize]) -> (Db, Vec<PackRow>) {
+        let db = Db::in_memory(&[]).unwrap();
+        let mut rows = Vec::new();
+        for (seed, held) in (1..).zip(held) {
+            let pack = fixture::pack(seed, 2, 4);
+            let recorded = db.write::<_, DbError>(|tx| {
+                for (number, (id, _)) in pack.shares[..*held].iter().enumerate() {
+                    insert_known(tx, &pack.record, &pack.manifest, pack.purpose)?;
+                    record_held(tx, &peer(number), &[*id])?;
+                }
+                insert_known(tx, &pack.record, &pack.manifest, pack.purpose)
+            });
+            rows.push(recorded.unwrap());
+        }
+        (db, rows)
+    }
+
+    #[test]
+    fn shares_at_who_is_no_peer_any_more_do_not_count() {
+        let (db, rows) = packs(&[4, 3, 1]);
+        let seen = |gone: &[usize]| {
+            db.read::<_, DbError>(|conn| {
+                let counter = Counter::new(conn, &|key| gone.iter().all(|number| peer(*number) != *key))?;
+                let mut weak: Vec<(PackRow, u32, bool)> = counter
+                    .weak(conn, 1)?
+                    .into_iter()
+                    .map(|(row, counted)| (row, counted.held, counted.is_lost()))
+                    .collect();
+                weak.sort_unstable();
+                Ok((weak, counter.tolerates(conn)?))
+            })
+            .unwrap()
+        };
+        assert_eq!(seen(&[]), (vec![(rows[2], 1, true)], Some(1)));
+        assert_eq!(seen(&[1]).0, [(rows[1], 2, false), (rows[2], 1, true)]);
+        assert_eq!(seen(&[1]).1, Some(0));
+        let (weak, tolerates) = seen(&[0, 1, 2]);
+        assert_eq!(weak, [(rows[0], 1, true), (rows[1], 0, true), (rows[2], 0, true)]);
+        assert_eq!(tolerates, None);
+    }
+
+    #[test]
+    fn dead_packs_are_nobodys_trouble() {
+        let (db, rows) = packs(&[1]);
+        db.write::<_, DbError>(|tx| set_dead(tx, &rows, 0)).unwrap();
+        let weak = db
+            .read::<_, DbError>(|conn| Counter::new(conn, &|_| false)?.weak(conn, 2))
+            .unwrap();
+        assert!(weak.is_empty());
+    }
 }
