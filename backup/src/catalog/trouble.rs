@@ -20,6 +20,8 @@ pub enum Kind {
     Unseen,
     /// The content of a file could not be read.
     Unread,
+    /// It is kept without something that does not fit.
+    Partial,
 }
 
 impl Kind {
@@ -27,6 +29,7 @@ impl Kind {
         match self {
             Self::Unseen => "unseen",
             Self::Unread => "unread",
+            Self::Partial => "partial",
         }
     }
 }

@@ -251,7 +251,7 @@ fn add_sources(
             facts.folders_new.push(shown(folder));
         }
     }
-    let kinds = [Kind::Unseen, Kind::Unread];
+    let kinds = [Kind::Unseen, Kind::Unread, Kind::Partial];
     let mut left_out = Named::default();
     let mut since: Option<i64> = None;
     for kind in kinds {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use backup::catalog::protection::{Gauge, Measure, Standing, visit_below};
 use backup::catalog::tree::{self, Newest, covers};
-use backup::catalog::trouble::{self, Kind};
+use backup::catalog::trouble::{self, Kind, Trouble};
 use backup::exclude::Rules;
 use backup::scan::{Glance, glance};
 use proto::log_record::{Entry, EntryKind};
@@ -111,8 +111,10 @@ impl Looker<'_> {
     ) -> Result<(FileState, Option<String>), DbError> {
         let found = std::fs::symlink_metadata(as_path(path));
         let is_there = found.is_ok();
-        for kind in [Kind::Unread, Kind::Unseen] {
-            if let Some(trouble) = trouble::at(self.conn, kind, path)?
+        for kind in [Kind::Unread, Kind::Unseen, Kind::Partial] {
+            // What could not be listed is not known below, either.
+            let concerns = |trouble: &Trouble| kind == Kind::Unseen || trouble.subject == path;
+            if let Some(trouble) = trouble::at(self.conn, kind, path)?.filter(concerns)
                 && (is_there || known.is_some_and(|known| known.until.is_none()))
             {
                 let since = clock::timestamp(trouble.since_ns);

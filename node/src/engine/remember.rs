@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use backup::catalog::trouble::{self, Kind, Met, RunEnd};
 use backup::prepare::WriteSummary;
-use backup::scan::{ScanError, ScanFailure, ScanSummary};
+use backup::scan::{FailureKind, ScanError, ScanFailure, ScanSummary};
+use upload_queue::db::DbError;
 
 use crate::engine::{Engine, clock};
 use crate::failure::{Exit, Failure};
@@ -43,19 +44,35 @@ impl Engine {
 
     /// Records what a scan of these roots could not look at, in place of what was known there.
     pub(super) fn note_seen(&self, roots: &[PathBuf], scanned: &Result<ScanSummary, ScanError>) -> Result<(), Failure> {
-        let (within, list): (Vec<Vec<u8>>, Vec<_>) = match scanned {
-            Ok(scanned) => (roots.iter().map(|root| real(root)).collect(), named(&scanned.failed)),
+        let (within, failed): (Vec<Vec<u8>>, Vec<_>) = match scanned {
+            Ok(scanned) => (roots.iter().map(|root| real(root)).collect(), scanned.failed.clone()),
             // It stopped there: nothing is known of the others.
-            Err(ScanError::Root { path, reason }) => (Vec::new(), vec![(real(path), reason.clone())]),
+            Err(ScanError::Root { path, reason }) => {
+                let failure = ScanFailure {
+                    path: path.clone(),
+                    kind: FailureKind::Missing,
+                    reason: reason.clone(),
+                };
+                (Vec::new(), vec![failure])
+            }
             Err(_) => return Ok(()),
         };
-        let met = Met {
-            kind: Kind::Unseen,
-            within: &within,
-            list: &list,
-            now_ns: clock::now_ns(),
-        };
-        Ok(self.0.db.write(|tx| trouble::replace(tx, &met))?)
+        let now_ns = clock::now_ns();
+        let is_partial = |failure: &&ScanFailure| failure.kind == FailureKind::Incomplete;
+        let partial = named(failed.iter().filter(is_partial));
+        let unseen = named(failed.iter().filter(|failure| !is_partial(failure)));
+        Ok(self.0.db.write::<_, DbError>(|tx| {
+            for (kind, list) in [(Kind::Partial, &partial), (Kind::Unseen, &unseen)] {
+                let met = Met {
+                    kind,
+                    within: &within,
+                    list,
+                    now_ns,
+                };
+                trouble::replace(tx, &met)?;
+            }
+            Ok(())
+        })?)
     }
 
     /// Records the files whose content could not be read. A run tries all that are due, whatever it was asked to look at.
@@ -97,8 +114,8 @@ impl Engine {
     }
 }
 
-fn named(failed: &[ScanFailure]) -> Vec<(Vec<u8>, String)> {
-    let named = failed.iter().map(|failure| {
+fn named<'a>(failed: impl Iterator<Item = &'a ScanFailure>) -> Vec<(Vec<u8>, String)> {
+    let named = failed.map(|failure| {
         let path: &OsStr = failure.path.as_os_str();
         (path.as_bytes().to_vec(), failure.reason.clone())
     });
