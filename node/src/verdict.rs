@@ -147,7 +147,10 @@ fn of_content(facts: &Facts) -> Vec<Reason> {
             "Not safe: {} newer backups of this device than this home does",
             count_verb(&facts.heads_refused, "knows", "know")
         );
-        reasons.push(reason(State::HeadRefused, text).remedy("`gridbackup run --once` catches up; a daemon does when it is started again"));
+        reasons.push(
+            reason(State::HeadRefused, text)
+                .remedy("`gridbackup run --once` catches up; a daemon does when it is started again"),
+        );
     }
     for (number, state, what) in [
         (facts.older_lost, State::OlderLost, "cannot be restored whole"),

@@ -188,7 +188,10 @@ fn head_behind(conn: &Connection, scene: &Scene) -> Result<Option<HeadBehind>, D
 
 /// The peers that know newer heads of this device.
 fn heads_refused(conn: &Connection, scene: &Scene) -> Result<Vec<String>, DbError> {
-    let ahead: HashSet<PeerKey> = heads::ahead(conn, scene.device)?.into_iter().map(|head| head.peer).collect();
+    let ahead: HashSet<PeerKey> = heads::ahead(conn, scene.device)?
+        .into_iter()
+        .map(|head| head.peer)
+        .collect();
     let names = scene.peers.iter().filter(|peer| ahead.contains(&peer.key));
     let names: BTreeSet<String> = names.map(|peer| peer.name.clone()).collect();
     Ok(names.into_iter().collect())
