@@ -1,5 +1,6 @@
 //! Which snapshots cannot be restored whole, because content of theirs is lost.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use proto::id::VersionId;
@@ -47,11 +48,12 @@ impl Broken {
                 continue;
             }
             let directory: i64 = row.get(0)?;
-            if !paths.contains_key(&directory) {
-                paths.insert(directory, directory_path(conn, directory)?);
-            }
+            let path = match paths.entry(directory) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(directory_path(conn, directory)?),
+            };
             rows.push(LostRow {
-                directory: paths[&directory].clone(),
+                directory: path.clone(),
                 since: row.get(2)?,
                 until: row.get(3)?,
             });
