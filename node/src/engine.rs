@@ -253,11 +253,7 @@ impl Engine {
             Request::Undelete { snapshots } => self.undelete(&snapshots, &sink).await,
             Request::Recover { via, before, tolerate } => self.recover(&via, before, tolerate, &sink).await,
             Request::Check { read_percent } => self.check(read_percent, &sink).await,
-            Request::Repair { once } => {
-                let repaired = self.repair(once, &sink).await?;
-                self.settle_delivered().await?;
-                Ok(repaired)
-            }
+            Request::Repair { once } => self.repair_and_settle(once, &sink).await,
             Request::Invite { name, expires_secs } => self.invite(name, expires_secs, &sink).await,
             Request::Join { ticket } => self.join(&ticket, &sink).await,
             Request::Doctor => self.doctor(&sink).await,

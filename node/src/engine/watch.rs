@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::engine::{Engine, Mode, failures};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::output::Sink;
 use crate::verdict::{LastRun, State, judge};
 
@@ -39,6 +39,13 @@ impl Engine {
             self.say_verdict(&mut said, sink).await;
             pause = DELIVERIES_GATHER.max(begun.elapsed() * PAUSE_FOR_LOOK);
         }
+    }
+
+    /// Repairs, and settles what that delivered.
+    pub(super) async fn repair_and_settle(&self, once: bool, sink: &Sink) -> Result<Exit, Failure> {
+        let repaired = self.repair(once, sink).await?;
+        self.settle_delivered().await?;
+        Ok(repaired)
     }
 
     /// Publishes what became readable and settles what became safe, as the end of a run does. A run at work does it itself.
