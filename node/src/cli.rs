@@ -350,7 +350,7 @@ mod tests {
         for more in [&[][..], &["--endpoint", "http://x", "--region", "r"], &["--dry-run"]] {
             let words = ["gridbackup", "publish", "folder", "s3://bucket"];
             let cli = Cli::try_parse_from(words.iter().chain(more)).unwrap();
-            let Command::Publish(args) = cli.command else {
+            let Some(Command::Publish(args)) = cli.command else {
                 panic!("{more:?}: another command");
             };
             assert!(args.is_complete(), "{more:?}");
