@@ -57,10 +57,7 @@ pub(super) struct Scene {
 
 /// The devices of friends, from the roster alone; nobody if it cannot be read.
 pub(super) fn friends(paths: &HomePaths, own: AccountId) -> Vec<KnownPeer> {
-    let roster = Roster::load(&paths.roster()).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the roster cannot be read: friends are not counted");
-        None
-    });
+    let roster = Roster::load(&paths.roster());
     let devices = roster.iter().flat_map(|roster| {
         let of_others = roster.devices().filter(|device| device.cert.account != own);
         of_others.map(|device| KnownPeer {
