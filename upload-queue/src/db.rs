@@ -115,6 +115,16 @@ const MIGRATIONS: &[Migration] = &[
         version: 1,
         sql: include_str!("../migrations/care-0001.sql"),
     },
+    Migration {
+        component: "care",
+        version: 2,
+        sql: include_str!("../migrations/care-0002.sql"),
+    },
+    Migration {
+        component: "lost",
+        version: 1,
+        sql: include_str!("../migrations/lost-0001.sql"),
+    },
 ];
 
 /// Readers kept open between reads; more may be open at a moment.

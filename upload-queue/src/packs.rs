@@ -17,10 +17,14 @@ pub(crate) mod shares;
 
 mod counted;
 mod dead;
+mod lost;
 mod spooled;
 
 pub use counted::{Counted, Counter, peers, waited_for};
 pub use dead::{KnownShare, data_rows, dead, set_alive, set_dead, share_of};
+pub use lost::{
+    believe, forget_holders, forget_spooled, held_by_all, holders, is_lost, lost, lost_without, shares_due, unsafe_rows,
+};
 pub use spooled::{Spooled, spooled_by_peer};
 
 /// Row number of a pack: what the catalog's chunks refer to.
@@ -259,6 +263,11 @@ pub fn not_believed(conn: &Connection, peer: &PeerKey) -> Result<Vec<ShareId>, D
 /// Shares of a pack that are on their way to a peer: number in the manifest, and which peer.
 pub fn on_the_way(conn: &Connection, row: PackRow) -> Result<Vec<(u8, PeerKey)>, DbError> {
     shares::on_the_way(conn, row)
+}
+
+/// Number of shares that wait in the spool.
+pub fn spooled(conn: &Connection) -> Result<u64, DbError> {
+    shares::spooled_count(conn)
 }
 
 /// Bytes (stored form) and number of shares that `peer` holds for us.

@@ -103,6 +103,14 @@ impl Spool {
         Ok(share.filter(|share| share.verify(id).is_ok()))
     }
 
+    /// Whether a share's file is there with this length, without reading it. What cannot be told is taken to be there.
+    pub fn has(&self, id: ShareId, stored_bytes: u64) -> bool {
+        match std::fs::metadata(self.path(id)) {
+            Ok(meta) => meta.len() == stored_bytes,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
     /// Removes a share. One that stays because of an error is swept at the next start.
     pub fn remove(&self, id: ShareId) {
         let path = self.path(id);

@@ -44,6 +44,7 @@ mod room;
 mod shared;
 mod supervise;
 mod ticket;
+mod verify;
 
 /// Limits and policy of an uploader.
 #[derive(Clone, Debug)]
@@ -388,6 +389,12 @@ impl Uploader {
             waiting_bytes,
             slowest,
         }
+    }
+
+    /// Reads every share in the spool; those that are damaged are on no way any more. Returns how many that were.
+    pub async fn verify_spool(&self) -> Result<u64, UploadError> {
+        let shared = self.shared.clone();
+        blocking(move || verify::all(&shared)).await?
     }
 
     /// Bytes sent since it was made.

@@ -40,6 +40,23 @@ pub fn set_watch(tx: &Transaction<'_>, watch: &Watch) -> Result<(), DbError> {
     Ok(())
 }
 
+/// When all shares were last looked after.
+pub fn repaired_secs(conn: &Connection) -> Result<Option<u64>, DbError> {
+    let secs = conn.query_row("SELECT repaired_secs FROM care_repair WHERE id = 1", [], |row| {
+        row.get::<_, i64>(0)
+    });
+    Ok(secs.optional()?.map(i64::cast_unsigned))
+}
+
+/// Keeps when that was.
+pub fn set_repaired_secs(tx: &Transaction<'_>, secs: u64) -> Result<(), DbError> {
+    tx.execute(
+        "INSERT OR REPLACE INTO care_repair VALUES (1, ?1)",
+        [secs.cast_signed()],
+    )?;
+    Ok(())
+}
+
 /// Keeps what is known of one peer.
 pub fn set_record(tx: &Transaction<'_>, key: &PeerKey, record: &PeerRecord) -> Result<(), DbError> {
     let tally = &record.tally;

@@ -15,7 +15,7 @@ use crate::spool::Spool;
 use crate::uploader::lines::Lines;
 use crate::uploader::record::Delivery;
 use crate::uploader::ticket::Ticket;
-use crate::uploader::{UploadError, UploadEvent, UploaderConfig};
+use crate::uploader::{UploadError, UploadEvent, UploaderConfig, verify};
 
 /// Shares in memory at once on their way from the spool to all peers: at 4 MiB each, 96 MiB.
 const SHARES_IN_MEMORY_MAX: usize = 24;
@@ -71,6 +71,7 @@ impl Shared {
             )?;
             shares::spooled(tx)
         })?;
+        let waiting = verify::those_there(&db, &spool, waiting)?;
         let keep: HashSet<_> = waiting.iter().map(|share| share.id).collect();
         let swept = spool.sweep(&keep)?;
         if swept > 0 || !waiting.is_empty() {
