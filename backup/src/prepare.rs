@@ -32,6 +32,7 @@ mod seal;
 
 mod checkpoint;
 mod heads;
+pub mod lost;
 mod metadata;
 mod outbox;
 mod settle;
@@ -95,6 +96,20 @@ pub struct WriteSummary {
     pub heads: usize,
     /// Names of the peers that did not take it, with what they said.
     pub heads_refused: Vec<(String, StoreError)>,
+}
+
+impl WriteSummary {
+    /// This round and the next one of a run, as one.
+    fn and_then(mut self, next: Self) -> Self {
+        self.failed.extend(next.failed);
+        Self {
+            bytes_read: self.bytes_read + next.bytes_read,
+            bytes_added: self.bytes_added + next.bytes_added,
+            packs: self.packs + next.packs,
+            failed: self.failed,
+            ..next
+        }
+    }
 }
 
 /// The write side failed as a whole.

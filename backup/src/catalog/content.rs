@@ -12,7 +12,9 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use upload_queue::db::DbError;
 use upload_queue::packs::PackRow;
 
+pub mod anew;
 pub mod live;
+pub mod lost;
 pub mod moves;
 pub mod publish;
 
@@ -66,26 +68,23 @@ pub fn chunk(conn: &Connection, id: ChunkId) -> Result<Option<ChunkPlace>, DbErr
     Ok(place.optional()?)
 }
 
-/// As `chunk`, but only if its pack is still wanted: what new content may refer to.
+/// SQL: a place in the table of chunks is one that new content may refer to, since its pack is neither dead nor lost.
+const IS_USABLE: &str = "(place >> 27 NOT IN (SELECT pack FROM dead_pack)
+    AND NOT EXISTS (SELECT 1 FROM lost_pack WHERE lost_pack.pack = place >> 27))";
+
+/// As `chunk`, but only if its pack is still wanted and not lost: what new content may refer to.
 pub fn wanted_chunk(conn: &Connection, id: ChunkId) -> Result<Option<ChunkPlace>, DbError> {
-    let mut query = conn.prepare_cached(
-        "SELECT place, lens FROM chunk WHERE id = ?1 AND place >> ?2 NOT IN (SELECT pack FROM dead_pack)",
-    )?;
-    let place = query.query_row((&id.0[..], i64::from(OFFSET_BITS)), |row| {
-        Ok(chunk_place(id, row.get(0)?, row.get(1)?))
-    });
+    let mut query = conn.prepare_cached(&format!("SELECT place, lens FROM chunk WHERE id = ?1 AND {IS_USABLE}"))?;
+    let place = query.query_row([&id.0[..]], |row| Ok(chunk_place(id, row.get(0)?, row.get(1)?)));
     Ok(place.optional()?)
 }
 
-/// Records a pack's chunks; chunks already known in a pack that is not dead keep their first place.
+/// Records a pack's chunks; chunks already known in a pack that is neither dead nor lost keep their first place.
 pub fn add_chunks(tx: &Transaction<'_>, pack: PackRow, slots: &[ChunkSlot]) -> Result<(), DbError> {
-    insert_chunks(
-        tx,
-        "INSERT INTO chunk VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET place = ?2, lens = ?3
-         WHERE place >> 27 IN (SELECT pack FROM dead_pack)",
-        pack,
-        slots,
-    )
+    let statement = format!(
+        "INSERT INTO chunk VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET place = ?2, lens = ?3 WHERE NOT {IS_USABLE}"
+    );
+    insert_chunks(tx, &statement, pack, slots)
 }
 
 /// As `add_chunks`, but whatever their places were so far.
@@ -386,6 +385,7 @@ mod tests {
         for sql in [
             include_str!("../../../upload-queue/migrations/packs-0001.sql"),
             include_str!("../../../upload-queue/migrations/dead-0001.sql"),
+            include_str!("../../../upload-queue/migrations/lost-0001.sql"),
             include_str!("../../migrations/content-0001.sql"),
             include_str!("../../migrations/forgotten-0001.sql"),
         ] {

@@ -51,6 +51,7 @@ impl Run<'_> {
         {
             let _no_metadata_meanwhile = self.gate.write().unwrap_or_else(PoisonError::into_inner);
             tree::fit_roots(&self.writer.db)?;
+            self.begin_anew_if_lost()?;
             while self.publish()? {}
         }
         self.wait_for_metadata()?;
@@ -257,11 +258,14 @@ pub(super) fn known_pack(conn: &Connection, row: PackRow) -> Result<packs::Known
     })
 }
 
-/// The newest root, to be extended; a fresh one that points to it when it is long. Its own pack becomes the last of its
+/// The newest root, to be extended, also one that begins anew; a fresh one that points to it when it is long. Its own pack becomes the last of its
 /// list: that is the position by which it named it.
 fn next_root(previous: Option<&Published>, has_snapshots: bool) -> Root {
-    let Some((previous, own)) = previous.and_then(|previous| Some((previous, previous.body.root.as_ref()?))) else {
+    let Some(previous) = previous else {
         return Root::default();
+    };
+    let Some(own) = &previous.body.root else {
+        return previous.root.clone();
     };
     // Only with a snapshot to list: what a root lists last tells which snapshots are in it.
     if has_snapshots && is_long(&previous.root) {

@@ -159,11 +159,15 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Snapshots that had its content on the grid go on showing it, though it is lost: a peer may come back with it.
     fn withdraw(&self, job: &Job, vanished: bool) -> Result<(), WriteError> {
+        let was_sent = self.lost_before(job)?.is_some();
         {
             let _not_while_logs_are_published = self.gate.read().unwrap_or_else(PoisonError::into_inner);
             self.writer.db.write(|tx| {
-                tree::withdraw(tx, job.version, &job.path, vanished)?;
+                if !was_sent {
+                    tree::withdraw(tx, job.version, &job.path, vanished)?;
+                }
                 self.writer.queue.settle(tx, &[job.version])
             })?;
         }

@@ -31,7 +31,8 @@ impl Run<'_> {
     /// checkpoint or run goes on.
     pub fn put_newest_head(&self) -> Result<(), WriteError> {
         let db = &self.writer.db;
-        let Some(published) = db.read(content::published)? else {
+        // One whose root begins anew leads to what is lost: the next one is worth having.
+        let Some(published) = db.read(content::published)?.filter(|head| head.body.root.is_some()) else {
             return Ok(());
         };
         let holders = db.read(|conn| publish::holders(conn, &published.hash))?;

@@ -14,10 +14,12 @@ use proto::id::VersionId;
 use proto::share_store::StoreError;
 use proto::size::MIB;
 use upload_queue::job::Job;
+use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey};
 use upload_queue::queue::BatchLimits;
 use upload_queue::uploader::{DrainReport, UploadError};
 
+use crate::catalog::content::anew;
 use crate::catalog::{content, tree};
 
 use super::budget::Budget;
@@ -35,6 +37,8 @@ const LOG_FIRST_BYTES: u64 = 64 * MIB as u64;
 const TICK: Duration = Duration::from_millis(200);
 /// A file that is to be tried again later than this is left to the next run.
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Rounds of a run at most: what is lost on its way (a damaged spool) is read again in the next one.
+const ROUNDS_MAX: usize = 3;
 /// How long a run that was asked to stop waits for shares on their way.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -77,6 +81,22 @@ pub fn run(
     if writer.peers.all().is_empty() {
         return Err(WriteError::NoPeers);
     }
+    writer.reopen_lost()?;
+    let mut summary = round(writer, stop, events)?;
+    for _ in 1..ROUNDS_MAX {
+        let lost_on_the_way = writer.reopen_lost()? > 0 || writer.db.read(anew::is_due)?;
+        if !lost_on_the_way || stop.load(Ordering::Relaxed) {
+            break;
+        }
+        summary = summary.and_then(round(writer, stop, events)?);
+    }
+    let tolerate = writer.uploader.tolerate();
+    let health = writer.db.read(|conn| packs::health(conn, tolerate))?;
+    summary.undelivered.packs_unsafe = health.packs - health.safe;
+    Ok(summary)
+}
+
+fn round(writer: &Writer, stop: &AtomicBool, events: &(dyn Fn(WriteEvent) + Sync)) -> Result<WriteSummary, WriteError> {
     let (parcels, full) = crossbeam_channel::bounded(1);
     let run = Run::new(writer, stop, events, parcels);
     let worked = run.work(full);

@@ -3,6 +3,7 @@
 //! It decides what becomes of a file that cannot be read as it was found; what is recorded, and when, is `commit`'s part.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 use proto::cap_index::{Cap, Extent, IndexRecord};
@@ -162,6 +163,12 @@ impl<'r, 'a> Preparer<'r, 'a> {
 
     fn read(&mut self, job: &Job) -> Result<(), Failure> {
         let file = SourceFile::open(&job.path)?;
+        if let Some(was) = self.run.lost_before(job)?
+            && !was.is_some_and(|was| file.is_as(&was))
+        {
+            let reason = "Its content is lost at the peers, and it is not what it was any more";
+            return Err(ReadError::Unreadable(io::Error::other(reason)).into());
+        }
         if file.bytes() <= VERY_SMALL_BYTES_MAX {
             return self.read_inline(job, &file);
         }

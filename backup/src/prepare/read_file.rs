@@ -93,6 +93,13 @@ impl SourceFile {
         nanoseconds(self.stat.st_mtime, self.stat.st_mtime_nsec as i64)
     }
 
+    /// Whether it was, when it was opened, what `meta` says: the same file, not touched since.
+    pub fn is_as(&self, meta: &Meta) -> bool {
+        let ctime_ns = nanoseconds(self.stat.st_ctime, self.stat.st_ctime_nsec as i64);
+        (self.stat.st_ino, self.stat.st_size as u64, self.mtime_ns(), ctime_ns)
+            == (meta.inode, meta.size, meta.mtime_ns, meta.ctime_ns)
+    }
+
     /// Fails if the file is not what it was when it was opened, or goes on behind its length.
     pub fn unchanged(&self) -> Result<(), ReadError> {
         let behind = self

@@ -32,6 +32,7 @@ use crate::scan::{ScanOptions, ScanSummary, scan};
 mod forgetting;
 mod heads;
 mod limits;
+mod lost;
 mod repacking;
 
 const PEERS: usize = 4;

@@ -28,7 +28,7 @@ pub fn finish(tx: &Transaction<'_>, tolerate: u8) -> Result<usize, DbError> {
     let mut finished = 0;
     let unlisted = publish::unlisted_packs(tx)?;
     for pack in under_way(tx)? {
-        if is_lost(tx, pack)? {
+        if packs::is_lost(tx, pack)? {
             publish::list_pack(tx, pack)?; // never, so that it is not waited for
         } else if packs::is_safe(tx, pack, tolerate)? && !unlisted.contains(&pack) {
             put_chunks(tx, pack, &slots(tx, pack)?)?;
@@ -45,15 +45,6 @@ pub fn finish(tx: &Transaction<'_>, tolerate: u8) -> Result<usize, DbError> {
 fn slots(conn: &Connection, pack: PackRow) -> Result<Vec<ChunkSlot>, DbError> {
     let mut query = conn.prepare_cached("SELECT slots FROM moving_pack WHERE pack = ?1")?;
     Ok(query.query_row([pack.0], |row| decoded(0, &row.get::<_, Vec<u8>>(0)?))?)
-}
-
-/// Whether neither peers nor the spool have enough of a pack to read it.
-fn is_lost(conn: &Connection, pack: PackRow) -> Result<bool, DbError> {
-    let mut query = conn.prepare_cached(
-        "SELECT held < k AND NOT EXISTS (SELECT 1 FROM share WHERE share.pack = ?1 AND spooled = 1)
-         FROM pack WHERE id = ?1",
-    )?;
-    Ok(query.query_row([pack.0], |row| row.get(0))?)
 }
 
 #[cfg(test)]
