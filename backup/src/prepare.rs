@@ -106,6 +106,7 @@ impl WriteSummary {
             bytes_read: self.bytes_read + next.bytes_read,
             bytes_added: self.bytes_added + next.bytes_added,
             packs: self.packs + next.packs,
+            gone: self.gone + next.gone,
             failed: self.failed,
             ..next
         }

@@ -2,12 +2,13 @@
 //!
 //! One engine owns a home's state; several requests may run at once, but only one backup or restore.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
 use backup::scan::Emptied;
 use proto::id::DeviceId;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, Notify, OnceCell};
 use tokio_util::sync::CancellationToken;
 use upload_queue::db::{Db, DbError};
 use upload_queue::peers::PeerSet;
@@ -40,12 +41,15 @@ mod facts;
 mod failures;
 mod file_status;
 mod find;
+mod folders;
 mod friends;
 mod heads;
 mod help;
 mod keeping;
 mod listen;
+mod listing;
 mod look;
+mod lost;
 mod marks;
 mod membership;
 mod mount;
@@ -56,6 +60,7 @@ mod policy;
 mod reasons;
 mod recover;
 mod remember;
+mod removal;
 mod repack;
 mod repair;
 mod restore;
@@ -114,6 +119,8 @@ struct Inner {
     peers: PeerSet,
     silence: Silence,
     buckets: buckets::Buckets,
+    /// Peers of which it was said that they are another one's folder.
+    said_twins: std::sync::Mutex<BTreeSet<String>>,
     net: OnceCell<NetHandle>,
     uploader: OnceCell<Uploader>,
     /// This process has compared its catalog with the heads that peers hold.
@@ -125,6 +132,10 @@ struct Inner {
     caring: Mutex<care::Caring>,
     /// Told whenever a peer took a share, and when a run ended.
     delivered: tokio::sync::Notify,
+    /// A peer is one no more: what it held is to be built anew at once.
+    repair_now: Notify,
+    /// Content was lost at the peers, and its files are still here.
+    back_up_now: Notify,
     shutdown: CancellationToken,
 }
 
@@ -180,6 +191,7 @@ impl Engine {
             queue,
             peers: PeerSet::default(),
             buckets: buckets::Buckets::default(),
+            said_twins: std::sync::Mutex::default(),
             net: OnceCell::new(),
             uploader: OnceCell::new(),
             heads_met: AtomicBool::new(false),
@@ -187,6 +199,8 @@ impl Engine {
             busy: Mutex::new(()),
             caring: Mutex::default(),
             delivered: tokio::sync::Notify::new(),
+            repair_now: Notify::new(),
+            back_up_now: Notify::new(),
             shutdown: CancellationToken::new(),
         };
         let engine = Self(Arc::new(inner));
@@ -197,13 +211,21 @@ impl Engine {
 
     /// Executes one request; answers go to `sink`, the exit code is the request's. Dropping the future stops what it can.
     pub async fn execute(&self, request: Request, sink: Sink) -> Result<Exit, Failure> {
-        if let Request::PeerRemove { name } = &request
-            && let Some(whom) = self.member_named(name)?
-        {
-            return self.remove_member(name, whom, &sink).await;
+        if let Request::PeerRemove { name, how } = &request {
+            let whom = self.member_named(name)?;
+            if !self.may_remove(name, whom.as_ref(), *how, &sink).await? {
+                return Ok(Exit::Done);
+            }
+            if let Some(whom) = whom {
+                return self.remove_member(name, whom, &sink).await;
+            }
         }
         let request = match request {
-            Request::PeerAdd(peer) => Request::PeerAdd(self.prepare_peer(&peer).await?),
+            Request::PeerAdd(peer) => {
+                let peer = self.prepare_peer(&peer).await?;
+                self.say_shared_disk(&peer, &sink).await?;
+                Request::PeerAdd(peer)
+            }
             request => request,
         };
         if let Request::PeerSet {

@@ -8,6 +8,7 @@ mod finding;
 mod history;
 mod mounted;
 mod path;
+mod peer_removal;
 mod progress;
 mod removal;
 mod spool;
@@ -18,6 +19,7 @@ pub use finding::{Finding, Level};
 pub use history::{Change, DiffSummary, Group, Retention, Snapshot, StatsSummary, VerifySummary};
 pub use mounted::Mounted;
 pub use path::PathName;
+pub use peer_removal::PeerRemoval;
 pub use progress::Progress;
 pub use removal::{Removal, RemovalKind, RemovalState};
 pub use spool::{Spool, SpoolPart};
@@ -80,6 +82,8 @@ pub enum Message {
     Removal(Removal),
     /// What waits on this machine to be sent.
     Spool(Spool),
+    /// What it costs to remove a peer.
+    PeerRemoval(PeerRemoval),
     /// One file or peer failed; the rest goes on.
     Problem(Problem),
     /// Something the daemon did or noticed.
@@ -348,6 +352,7 @@ messages!(
     Spool(Spool),
     Problem(Problem),
     Removal(Removal),
+    PeerRemoval(PeerRemoval),
     Event(Event),
     Error(Failure),
 );

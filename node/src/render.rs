@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 mod history;
+mod peer_removal;
 mod progress;
 mod qr;
 mod status;

@@ -68,6 +68,9 @@ pub enum Request {
     PeerRemove {
         /// Its name.
         name: String,
+        /// Whether it is done whatever it costs.
+        #[serde(default)]
+        how: RemoveHow,
     },
     /// Removes what a friend stored here who has been silent for half a year.
     PeerEvict {
@@ -218,6 +221,19 @@ pub enum Request {
     Ready,
     /// Stops the daemon.
     Stop,
+}
+
+/// How far removing a peer goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RemoveHow {
+    /// It is said what it costs, and refused if content would be lost.
+    #[default]
+    Carefully,
+    /// It is said what it costs, and done.
+    Anyway,
+    /// It is said what it would cost.
+    DryRun,
 }
 
 /// A folder or bucket that becomes a peer.

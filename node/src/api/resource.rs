@@ -226,7 +226,12 @@ pub const RESOURCES: &[Resource] = &[
         ],
     ),
     row("peer_evict", "DELETE", "/peers/{name}/shares", &[("name", Kind::Text)]),
-    row("peer_remove", "DELETE", "/peers/{name}", &[("name", Kind::Text)]),
+    row(
+        "peer_remove",
+        "DELETE",
+        "/peers/{name}{?how}",
+        &[("name", Kind::Text), ("how", Kind::Text)],
+    ),
     row(
         "peer_set",
         "PATCH",
@@ -410,7 +415,9 @@ pub(super) mod tests {
 
     use super::*;
     use crate::message::PathName;
-    use crate::request::{DumpFormat, Find, Forget, GroupBy, Mount, Overwrite, PeerAdd, Restore, SnapshotFilter, Tag};
+    use crate::request::{
+        DumpFormat, Find, Forget, GroupBy, Mount, Overwrite, PeerAdd, RemoveHow, Restore, SnapshotFilter, Tag,
+    };
 
     /// One of each request, with values that are hard on URIs.
     pub fn every_request() -> Vec<Request> {
@@ -451,7 +458,10 @@ pub(super) mod tests {
                 quota: Some(5),
                 shares: None,
             }),
-            Request::PeerRemove { name: "a/b".into() },
+            Request::PeerRemove {
+                name: "a/b".into(),
+                how: RemoveHow::DryRun,
+            },
             Request::PeerEvict { name: "a/b".into() },
             Request::PeerSet {
                 name: "usb".into(),

@@ -6,7 +6,7 @@ use super::context::absolute;
 use super::endpoint::EndpointArgs;
 use crate::failure::{Exit, Failure};
 use crate::human::ByteSize;
-use crate::request::{PeerAdd, Request};
+use crate::request::{PeerAdd, RemoveHow, Request};
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]
@@ -19,6 +19,12 @@ pub enum Command {
     Rm {
         /// Its name
         name: String,
+        /// Also if files would be lost with it
+        #[arg(long)]
+        force: bool,
+        /// Only say what it would cost
+        #[arg(long, conflicts_with = "force")]
+        dry_run: bool,
     },
     /// Remove for good what a friend stored here who has been silent for 180 days
     Evict {
@@ -72,7 +78,14 @@ impl Command {
                 quota: args.quota.map(|size| size.0),
                 shares: args.shares,
             }),
-            Self::Rm { name } => Request::PeerRemove { name },
+            Self::Rm { name, force, dry_run } => Request::PeerRemove {
+                name,
+                how: match (force, dry_run) {
+                    (true, _) => RemoveHow::Anyway,
+                    (false, true) => RemoveHow::DryRun,
+                    (false, false) => RemoveHow::Carefully,
+                },
+            },
             Self::Evict { name } => Request::PeerEvict { name },
             Self::Set {
                 quota: None,

@@ -59,7 +59,7 @@ pub fn answer(config_toml: &Path, request: &Request) -> Option<Result<Vec<Messag
                 .collect())
         }),
         Request::PeerAdd(peer) => edit(&|file| peer_add(file, peer)),
-        Request::PeerRemove { name } => edit(&|file| {
+        Request::PeerRemove { name, .. } => edit(&|file| {
             let removed = file.config().peers.contains_key(name) && file.unset(&format!("peers.{name}"))?;
             Ok(if removed {
                 vec![changed(true, "removed", "peer", name)]

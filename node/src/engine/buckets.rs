@@ -1,6 +1,6 @@
 //! Buckets as peers: from the config, found again by recovery, looked after by the hour.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use futures::future::join_all;
@@ -45,6 +45,18 @@ impl Engine {
             }
         }
         peers
+    }
+
+    /// The names in the database of all slots that the config names; `None` if a bucket cannot be told by its name now.
+    pub(super) fn slots_of(&self, config: &Config) -> Option<HashSet<PeerKey>> {
+        let mut keys = HashSet::new();
+        for (name, peer) in &config.peers {
+            if let Some(bucket) = self.bucket(name, peer) {
+                let bucket = bucket.ok()?;
+                keys.extend((0..shares(peer)).map(|slot| slot_key(&bucket, slot)));
+            }
+        }
+        Some(keys)
     }
 
     /// The bucket that a part of the config names, if it names one.

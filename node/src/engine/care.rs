@@ -81,7 +81,10 @@ impl Engine {
                 .min(config.repair_interval.0)
                 .min(config.audit_interval.0)
                 .max(INTERVAL_MIN);
-            tokio::time::sleep(look).await;
+            tokio::select! {
+                () = tokio::time::sleep(look) => {}
+                () = self.0.repair_now.notified() => next_repair = Instant::now(),
+            }
             let looked = async {
                 self.look_at_peers().await?;
                 let failed = self.audit_due(sink).await?;

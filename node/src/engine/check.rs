@@ -1,117 +1,139 @@
-//! Is every share where the catalog believes it to be; on request, is it intact.
+//! Is every share that is due where it should be; on request, is it intact.
+//!
+//! n shares of every pack are due for ever: what a check finds missing is missing at the next one, too.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeSet;
 
 use proto::id::ShareId;
-use proto::share::Share;
+use upload_queue::care::ledger;
 use upload_queue::db::DbError;
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey};
 
 use crate::engine::Engine;
 use crate::engine::heads::other_text;
+use crate::engine::listing::{Found, ReadBack, Rereads, read_back};
 use crate::failure::{Exit, Failure};
 use crate::message::{CheckSummary, Problem, Progress, Summary};
 use crate::output::Sink;
-
-/// Ids asked for at once.
-const IDS_PER_PAGE: u32 = 4096;
-
-/// What a peer should hold: id and length of the stored form.
-type Expected = BTreeMap<PeerKey, Vec<(ShareId, u32)>>;
 
 impl Engine {
     /// `read_percent`: of the shares found, this many percent are read back and verified.
     pub(super) async fn check(&self, read_percent: Option<u64>, sink: &Sink) -> Result<Exit, Failure> {
         let _busy = self.0.busy.lock().await;
         self.connect().await?;
-        let (packs, expected) = self.0.db.read(expected)?;
-        let mut summary = CheckSummary {
-            packs,
-            ..CheckSummary::default()
-        };
-        for (key, shares) in &expected {
-            summary.shares_expected += shares.len() as u64;
-            let Some(peer) = self.0.peers.get(key) else {
-                let error = format!("{} shares are at a peer that is not configured any more", shares.len());
-                sink.send(Problem {
-                    path: None,
-                    peer: Some(key.0.clone()),
-                    error,
-                })
-                .await?;
-                continue;
-            };
-            let found = match listed(&peer).await {
-                Ok(found) => found,
-                Err(error) => {
-                    sink.send(Problem {
-                        path: None,
-                        peer: Some(peer.name),
-                        error: error.to_string(),
-                    })
-                    .await?;
-                    continue;
-                }
-            };
-            self.check_peer(&peer, shares, &found, read_percent, &mut summary, sink)
-                .await?;
+        let mut summary = CheckSummary::default();
+        if read_percent.is_some() {
+            self.check_spool(sink).await?;
         }
+        let rereads = if read_percent.is_some() {
+            Rereads::All
+        } else {
+            Rereads::None
+        };
+        let mut unlisted = BTreeSet::new();
+        let watch = self.0.db.read(ledger::watch)?;
+        for peer in self.0.peers.all() {
+            sink.go_on()?;
+            if watch
+                .peers
+                .get(&peer.key)
+                .is_some_and(|known| known.proved_secs.is_some())
+            {
+                let error = "It was proved not to keep what it took: what it lists counts for nothing";
+                self.problem_at(&peer, error.to_owned(), sink).await?;
+                unlisted.insert(peer.key);
+                continue;
+            }
+            match self.look_into(&peer, rereads).await? {
+                Ok(found) => self.check_peer(&peer, &found, read_percent, &mut summary, sink).await?,
+                Err(error) => {
+                    unlisted.insert(peer.key.clone());
+                    self.problem_at(&peer, error.to_string(), sink).await?;
+                }
+            }
+        }
+        self.count_shares(&unlisted, &mut summary, sink).await?;
         let heads = self.check_heads().await?;
         self.say_heads(&heads, sink).await?;
         (summary.heads_expected, summary.heads_found) = (heads.expected, heads.found);
         summary.devices = heads.others.iter().map(other_text).collect();
-        summary.ok =
-            summary.shares_found == summary.shares_expected && summary.shares_bad == 0 && heads.faults.is_empty();
+        summary.files_lost = self.name_lost(sink).await?;
+        summary.ok = summary.shares_found == summary.shares_expected
+            && summary.shares_bad + summary.shares_unchecked + summary.files_lost == 0
+            && heads.faults.is_empty();
         let exit = if summary.ok { Exit::Done } else { Exit::UnderProtected };
         sink.send(Summary::Check(summary)).await?;
         Ok(exit)
     }
 
+    /// What is due, and what of it is at peers; `unlisted` are those that could not be looked into.
+    async fn count_shares(
+        &self,
+        unlisted: &BTreeSet<PeerKey>,
+        summary: &mut CheckSummary,
+        sink: &Sink,
+    ) -> Result<(), Failure> {
+        let (packs, due, holders) = self.0.db.read::<_, DbError>(|conn| {
+            let packs = packs::rows(conn)?.len() as u64;
+            Ok((packs, packs::shares_due(conn)?, packs::held_by_all(conn)?))
+        })?;
+        (summary.packs, summary.shares_expected) = (packs, due);
+        let held: u64 = holders.iter().map(|(_, shares)| shares).sum();
+        let at_unlisted = holders.iter().filter(|(key, _)| unlisted.contains(key));
+        let at_unlisted: u64 = at_unlisted.map(|(_, shares)| shares).sum();
+        summary.shares_found = held - at_unlisted;
+        summary.shares_unchecked += at_unlisted;
+        self.say_nowhere(due.saturating_sub(held), sink).await
+    }
+
     async fn check_peer(
         &self,
         peer: &Peer,
-        shares: &[(ShareId, u32)],
-        found: &HashSet<ShareId>,
+        found: &Found,
         read_percent: Option<u64>,
         summary: &mut CheckSummary,
         sink: &Sink,
     ) -> Result<(), Failure> {
-        let missing: Vec<_> = shares
-            .iter()
-            .filter(|(id, _)| !found.contains(id))
-            .map(|(id, _)| *id)
-            .collect();
-        if !missing.is_empty() {
-            let error = format!("{} of {} shares are missing", missing.len(), shares.len());
-            sink.send(Problem {
-                path: None,
-                peer: Some(peer.name.clone()),
-                error,
-            })
-            .await?;
+        if found.missing > 0 {
+            let error = format!("{} shares that it had are missing", found.missing);
+            self.problem_at(peer, error, sink).await?;
         }
-        summary.shares_found += (shares.len() - missing.len()) as u64;
-        let mut damaged = Vec::new();
-        for (number, (id, stored_bytes)) in shares.iter().filter(|(id, _)| found.contains(id)).enumerate() {
+        summary.shares_bad += found.doubted.len() as u64;
+        for (id, reason) in &found.doubted {
+            let reason = reason.as_deref().unwrap_or("was damaged when it was last read");
+            self.problem_at(peer, format!("Share {}: {reason}", id.short()), sink)
+                .await?;
+        }
+        if read_percent.is_some() {
+            self.read_some(peer, read_percent, summary, sink).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads shares back that a peer is believed to have. What cannot be read now is not checked, and stays believed.
+    async fn read_some(
+        &self,
+        peer: &Peer,
+        read_percent: Option<u64>,
+        summary: &mut CheckSummary,
+        sink: &Sink,
+    ) -> Result<(), Failure> {
+        let shares = self.0.db.read(|conn| packs::shares_at(conn, &peer.key))?;
+        let (mut unchecked, mut why) = (0u64, String::new());
+        let picked = (0..).zip(shares).filter(|(number, _)| is_picked(*number, read_percent));
+        for (_, (id, size)) in picked {
             sink.go_on()?;
-            if !is_picked(number, read_percent) {
-                continue;
-            }
-            match read_back(peer, *id, *stored_bytes).await {
-                Ok(()) => {}
-                Err(error) => {
-                    damaged.push(*id);
-                    let error = format!("Share {}: {error}", id.short());
-                    sink.send(Problem {
-                        path: None,
-                        peer: Some(peer.name.clone()),
-                        error,
-                    })
-                    .await?;
+            let stored_bytes = size.stored_bytes() as u32;
+            match read_back(peer, id, stored_bytes).await {
+                ReadBack::Sound => {}
+                ReadBack::Damaged(reason) => self.note_damage(peer, id, reason, summary, sink).await?,
+                ReadBack::Unchecked(reason) => {
+                    (unchecked, why) = (unchecked + 1, reason);
+                    continue;
                 }
             }
-            summary.bytes_read += u64::from(*stored_bytes);
+            summary.bytes_read += u64::from(stored_bytes);
             let progress = Progress {
                 phase: "check".to_owned(),
                 bytes_done: summary.bytes_read,
@@ -119,41 +141,73 @@ impl Engine {
             };
             sink.progress(progress);
         }
-        summary.shares_bad += damaged.len() as u64;
-        self.0.db.write(|tx| {
-            missing
-                .iter()
-                .chain(&damaged)
-                .try_for_each(|id| packs::record_lost(tx, &peer.key, *id))
-        })?;
+        if unchecked > 0 {
+            summary.shares_unchecked += unchecked;
+            let error = format!("{unchecked} shares could not be read and were not checked: {why}");
+            self.problem_at(peer, error, sink).await?;
+        }
         Ok(())
     }
-}
 
-fn expected(conn: &rusqlite::Connection) -> Result<(u64, Expected), DbError> {
-    let rows = packs::rows(conn)?;
-    let mut expected = Expected::new();
-    for row in &rows {
-        let Some(pack) = packs::get(conn, *row)? else { continue };
-        let stored_bytes = pack.manifest.shape.share.stored_bytes() as u32;
-        for (id, holder) in pack.manifest.shares.iter().zip(&pack.holders) {
-            if let Some(holder) = holder {
-                expected.entry(holder.clone()).or_default().push((*id, stored_bytes));
-            }
-        }
+    async fn note_damage(
+        &self,
+        peer: &Peer,
+        id: ShareId,
+        reason: String,
+        summary: &mut CheckSummary,
+        sink: &Sink,
+    ) -> Result<(), Failure> {
+        summary.shares_bad += 1;
+        self.0.db.write(|tx| packs::record_lost(tx, &peer.key, id))?;
+        self.problem_at(peer, format!("Share {}: {reason}", id.short()), sink)
+            .await
     }
-    Ok((rows.len() as u64, expected))
-}
 
-pub(super) async fn listed(peer: &Peer) -> Result<HashSet<ShareId>, proto::share_store::StoreError> {
-    let (mut found, mut after) = (HashSet::new(), None);
-    loop {
-        let page = peer.store.list(after, IDS_PER_PAGE).await?;
-        after = page.last().copied();
-        if after.is_none() {
-            return Ok(found);
+    /// Shares that no peer has.
+    async fn say_nowhere(&self, shares: u64, sink: &Sink) -> Result<(), Failure> {
+        if shares == 0 {
+            return Ok(());
         }
-        found.extend(page);
+        let waiting = self.0.db.read(packs::spooled)?;
+        let error = format!(
+            "{shares} shares are at no peer ({waiting} wait here to be sent); `gridbackup repair` builds what it can anew"
+        );
+        let problem = Problem {
+            path: None,
+            peer: None,
+            error,
+        };
+        sink.send(problem).await?;
+        Ok(())
+    }
+
+    /// Reads what waits here: what is damaged is on its way no more.
+    pub(super) async fn check_spool(&self, sink: &Sink) -> Result<(), Failure> {
+        let uploader = self.uploader(&self.config()).await?;
+        let lost = uploader
+            .verify_spool()
+            .await
+            .map_err(|error| Failure::from_error(&error))?;
+        if lost > 0 {
+            let error = format!("{lost} shares that waited here to be sent are damaged");
+            let problem = Problem {
+                path: None,
+                peer: None,
+                error,
+            };
+            sink.send(problem).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn problem_at(&self, peer: &Peer, error: String, sink: &Sink) -> Result<(), Failure> {
+        let problem = Problem {
+            path: None,
+            peer: Some(peer.name.clone()),
+            error,
+        };
+        sink.send(problem).await?;
+        Ok(())
     }
 }
 
@@ -161,18 +215,6 @@ pub(super) async fn listed(peer: &Peer) -> Result<HashSet<ShareId>, proto::share
 fn is_picked(number: usize, percent: Option<u64>) -> bool {
     let share = percent.unwrap_or(0) as f64 / 100.0;
     ((number + 1) as f64 * share).floor() > (number as f64 * share).floor()
-}
-
-async fn read_back(peer: &Peer, id: ShareId, stored_bytes: u32) -> Result<(), String> {
-    let stored = peer
-        .store
-        .get(id, 0..stored_bytes)
-        .await
-        .map_err(|error| error.to_string())?;
-    let verified = tokio::task::spawn_blocking(move || Share::from_stored(stored)?.verify(id)).await;
-    verified
-        .map_err(|error| error.to_string())?
-        .map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -62,7 +62,10 @@ impl Engine {
             if !self.config().folders.is_empty() {
                 self.back_up_once(sink).await;
             }
-            tokio::time::sleep(self.config().interval.0.max(INTERVAL_MIN)).await;
+            tokio::select! {
+                () = tokio::time::sleep(self.config().interval.0.max(INTERVAL_MIN)) => {}
+                () = self.0.back_up_now.notified() => {}
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use upload_queue::care::standing::{Standing, Watch};
 use upload_queue::peers::{Peer, PeerKey, Reach};
 
 use crate::care::rebuild::{Source, build};
-use crate::engine::check::listed;
+use crate::engine::listing::listed;
 use crate::engine::peers::{ACCOUNT, FRIEND};
 use crate::engine::{Engine, care, clock};
 use crate::failure::Failure;

@@ -1,6 +1,6 @@
 //! Which peers there are: folders from the config, friends from the roster; reaching them, listing them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::config::{Config, ConfigFile, check_peer_url};
 use crate::engine::buckets::{is_further_slot, slot_of};
 use crate::engine::dir_peer::DirPeer;
 use crate::engine::policy::tolerate;
+use crate::engine::removal::folder_key;
 use crate::engine::{Engine, care, clock};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::roster::Roster;
@@ -41,14 +42,10 @@ impl Engine {
     /// Puts the folders of the config and, once the network runs, the friends of the roster into the peer set.
     pub(super) fn refresh_peers(&self) {
         let config = self.config();
-        let folders = config.peers.iter().filter_map(|(name, peer)| {
-            let path = PathBuf::from(peer.url.as_deref()?.strip_prefix(DIR)?);
-            let quota = peer.quota.as_ref().map(|quota| quota.0);
-            Some(folder_peer(
-                name,
-                &path,
-                Arc::new(DirPeer::new(path.clone(), self.signer(), quota).keeping_free(config.min_free.0)),
-            ))
+        let folders = self.folders(&config).into_iter().map(|(name, path)| {
+            let quota = config.peers[&name].quota.as_ref().map(|quota| quota.0);
+            let store = DirPeer::new(path.clone(), self.signer(), quota).keeping_free(config.min_free.0);
+            folder_peer(&name, &path, Arc::new(store))
         });
         let mut peers: Vec<_> = folders.collect();
         peers.extend(self.bucket_peers(&config));
@@ -67,6 +64,7 @@ impl Engine {
             peer.store = self.0.silence.minded(&peer.key, peer.store.clone());
         }
         self.0.peers.set(peers);
+        self.give_up_removed(&config);
         if let Some(uploader) = self.0.uploader.get() {
             uploader.set_steward(self.steward());
             uploader.set_tolerate(tolerate(&config));
@@ -161,6 +159,7 @@ impl Engine {
                     .hint("mount the disk or make the folder first"),
             );
         }
+        self.check_independent(peer, path)?;
         let opened = FolderStore::open(path, self.0.home.account.account_id(), peer.quota);
         opened.map_err(|error| Failure::from_error(&error))?;
         Ok(peer.clone())
@@ -261,10 +260,10 @@ pub(super) struct Friend {
 
 /// A folder as a peer: a failure domain of its own.
 pub(super) fn folder_peer(name: &str, path: &Path, store: Arc<dyn PeerStore>) -> Peer {
-    let key = format!("{DIR}{}", path.display());
+    let key = folder_key(path);
     Peer {
-        domain: key.clone(),
-        key: PeerKey(key),
+        domain: key.0.clone(),
+        key,
         name: name.to_owned(),
         reach: Reach::Local,
         store,

@@ -8,18 +8,19 @@ use std::time::{Duration, Instant};
 
 use proto::id::ShareId;
 use upload_queue::care::helper::seed_of;
+use upload_queue::care::ledger;
 use upload_queue::care::repair::{Copy, PackPlan, PackState, Place, Planner};
 use upload_queue::care::standing::{Standing, Watch};
 use upload_queue::db::DbError;
 use upload_queue::packs::{self, KnownPack};
-use upload_queue::peers::{Peer, PeerKey};
+use upload_queue::peers::{Peer, PeerKey, Reach};
 use upload_queue::uploader::{DrainReport, Rebuilt, Uploader};
 
 use crate::care::rebuild::{Source, build};
 use crate::engine::buckets::slot_of;
-use crate::engine::check::listed;
+use crate::engine::listing::Rereads;
 use crate::engine::policy::tolerate;
-use crate::engine::{Engine, care};
+use crate::engine::{Engine, care, clock};
 use crate::failure::{Exit, Failure};
 use crate::message::{Problem, RepairSummary, Summary};
 use crate::output::Sink;
@@ -32,10 +33,21 @@ const SPACE_WAIT: Duration = Duration::from_secs(10);
 /// Where a repair lists what is there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Looks {
+    /// In folders of this machine only.
+    Here,
     /// Not in buckets, where the catalog is believed: each thousand shares listed cost a request.
     WhereFree,
     /// At every peer: somebody asked for it, or there is doubt.
     Everywhere,
+}
+
+/// Which packs a repair plans for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packs {
+    /// All: also those that could be safer than the policy asks for.
+    All,
+    /// Only those that survive fewer losses than the policy asks for.
+    Unsafe,
 }
 
 /// What each peer that was looked at says it holds.
@@ -51,9 +63,10 @@ impl Engine {
         let sent_before = uploader.bytes_sent();
         let mut summary = RepairSummary::default();
         let mut report = DrainReport::default();
+        self.check_spool(sink).await?;
         for _ in 0..if once { 1 } else { ROUNDS_MAX } {
             let rebuilt = summary.shares_rebuilt;
-            self.repair_round(&uploader, Looks::Everywhere, &mut summary, sink)
+            self.repair_round(&uploader, Looks::Everywhere, Packs::All, &mut summary, sink)
                 .await?;
             report = uploader.drain().await.map_err(|error| Failure::from_error(&error))?;
             if summary.shares_rebuilt == rebuilt {
@@ -65,6 +78,7 @@ impl Engine {
         // What was built and that nobody has taken yet is not repaired.
         summary.shares_waiting = report.shares_waiting;
         summary.shares_rebuilt = summary.shares_rebuilt.saturating_sub(report.shares_waiting);
+        summary.files_lost = self.name_lost(sink).await?;
         let health = self.0.db.read(|conn| packs::health(conn, tolerate(&config)))?;
         summary.packs = health.packs;
         summary.packs_unsafe = health.packs - health.safe;
@@ -89,10 +103,14 @@ impl Engine {
         let mut summary = RepairSummary::default();
         for _ in 0..ROUNDS_MAX {
             let missing = summary.shares_missing;
-            self.repair_round(&uploader, looks, &mut summary, sink).await?;
+            self.repair_round(&uploader, looks, Packs::All, &mut summary, sink)
+                .await?;
             if summary.shares_missing == missing {
                 break;
             }
+        }
+        if self.can_send_again()? {
+            self.0.back_up_now.notify_one();
         }
         if summary.shares_missing + summary.shares_rebuilt > 0 {
             let text = format!(
@@ -104,18 +122,52 @@ impl Engine {
         self.mend_heads_in_background(sink).await
     }
 
+    /// What a run does that no daemon looks after: who answers is noted, folders here are looked into, the other peers when
+    /// it is time, and what is missing is built anew. Nothing is waited for: the run itself sends it.
+    pub(super) async fn repair_in_run(&self, uploader: &Uploader, sink: &Sink) -> Result<(), Failure> {
+        if self.0.db.read(packs::rows)?.is_empty() {
+            return Ok(());
+        }
+        let now = clock::now_secs();
+        let every = self.config().repair_interval.0.as_secs();
+        let last = self.0.db.read(ledger::repaired_secs)?;
+        // A clock that was set back must not keep it from being done.
+        let is_due = last.is_none_or(|last| now < last || now - last >= every);
+        let (looks, which) = match is_due {
+            true => (Looks::WhereFree, Packs::All),
+            false => (Looks::Here, Packs::Unsafe),
+        };
+        let mut summary = RepairSummary::default();
+        self.repair_round(uploader, looks, which, &mut summary, sink).await?;
+        if is_due {
+            self.0.db.write(|tx| ledger::set_repaired_secs(tx, now))?;
+        }
+        Ok(())
+    }
+
     async fn repair_round(
         &self,
         uploader: &Uploader,
         looks: Looks,
+        which: Packs,
         summary: &mut RepairSummary,
         sink: &Sink,
     ) -> Result<(), Failure> {
         let _caring = self.0.caring.lock().await;
+        // A share that was on its way to a peer while that was removed has arrived by now.
+        self.give_up_removed(&self.config());
         let (watch, online) = self.look_at_peers().await?;
         let listed = self.reconcile(&watch, &online, looks, summary, sink).await?;
+        let tolerate = tolerate(&self.config());
+        let rows = self.0.db.read(|conn| match which {
+            Packs::All => packs::rows(conn),
+            Packs::Unsafe => packs::unsafe_rows(conn, tolerate),
+        })?;
+        if rows.is_empty() {
+            return Ok(());
+        }
         let mut planner = Planner::new(self.places(&watch, &online).await);
-        for row in self.0.db.read(packs::rows)? {
+        for row in rows {
             sink.go_on()?;
             let Some((pack, state)) = self.0.db.read(|conn| pack_state(conn, row, &listed))? else {
                 continue;
@@ -128,9 +180,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Brings catalog and peers to agree: what lost peers held is forgotten, what is not listed is missing, what is listed
-    /// and has no holder has one. What was thought to be there is read before the peer lists, so that nothing delivered
-    /// meanwhile counts as missing.
+    /// Brings catalog and peers to agree: what lost peers held is forgotten, and each peer that answers is looked into.
     async fn reconcile(
         &self,
         watch: &Watch,
@@ -140,51 +190,32 @@ impl Engine {
         sink: &Sink,
     ) -> Result<Listed, Failure> {
         let patience = care::patience(&self.config());
+        let rereads = match looks {
+            Looks::Everywhere => Rereads::All,
+            Looks::WhereFree | Looks::Here => Rereads::Some,
+        };
         let mut all = Listed::new();
         for peer in self.0.peers.all() {
             if watch.standing(&peer.key, &patience) == Standing::Lost {
                 self.give_up(&peer, summary)?;
                 continue;
             }
-            let is_looked_at = looks == Looks::Everywhere || slot_of(&peer.key).is_none();
+            let is_looked_at = match looks {
+                Looks::Everywhere => true,
+                Looks::WhereFree => slot_of(&peer.key).is_none(),
+                Looks::Here => peer.reach == Reach::Local,
+            };
             if !online.contains(&peer.key) || !is_looked_at {
                 continue;
             }
-            let (expected, bad) = self.0.db.read::<_, DbError>(|conn| {
-                Ok((
-                    packs::shares_at(conn, &peer.key)?,
-                    packs::not_believed(conn, &peer.key)?,
-                ))
-            })?;
-            let mut found = match listed(&peer).await {
-                Ok(found) => found,
-                Err(error) => {
-                    let error = error.to_string();
-                    let peer = Some(peer.name);
-                    sink.send(Problem {
-                        path: None,
-                        peer,
-                        error,
-                    })
-                    .await?;
-                    continue;
+            match self.look_into(&peer, rereads).await? {
+                Ok(found) => {
+                    summary.shares_missing += found.missing;
+                    summary.shares_found += found.news;
+                    all.insert(peer.key, Arc::new(found.believed));
                 }
-            };
-            found.retain(|id| !bad.contains(id));
-            let expected: HashSet<ShareId> = expected.into_iter().map(|(id, _)| id).collect();
-            let missing: Vec<ShareId> = expected.difference(&found).copied().collect();
-            let news: Vec<ShareId> = found.difference(&expected).copied().collect();
-            let before = self.0.db.read(|conn| packs::held_by(conn, &peer.key))?.1;
-            self.0.db.write::<_, DbError>(|tx| {
-                missing
-                    .iter()
-                    .try_for_each(|id| packs::record_missing(tx, &peer.key, *id))?;
-                packs::record_held(tx, &peer.key, &news).map(drop)
-            })?;
-            let after = self.0.db.read(|conn| packs::held_by(conn, &peer.key))?.1;
-            summary.shares_missing += missing.len() as u64;
-            summary.shares_found += (after + missing.len() as u64).saturating_sub(before);
-            all.insert(peer.key, Arc::new(found));
+                Err(error) => self.problem_at(&peer, error.to_string(), sink).await?,
+            }
         }
         Ok(all)
     }

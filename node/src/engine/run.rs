@@ -16,7 +16,7 @@ use crate::config::{Config, notices};
 use crate::engine::policy::tolerate;
 use crate::engine::repack::stop_flag;
 use crate::engine::upload_progress::Meter;
-use crate::engine::{Engine, clock, failures, settings};
+use crate::engine::{Engine, Mode, clock, failures, settings};
 use crate::failure::{Exit, Failure};
 use crate::message::{PathName, Problem, Progress, RunSummary, Summary};
 use crate::output::Sink;
@@ -59,6 +59,9 @@ impl Engine {
         self.connect().await?;
         let uploader = self.uploader(config).await?;
         let sent_before = uploader.bytes_sent();
+        if matches!(self.0.mode, Mode::Command(_)) {
+            self.repair_in_run(&uploader, sink).await?;
+        }
         let written = self.write(uploader.clone(), config, sink).await?;
         self.note_read(&written.failed)?;
         self.say_refused(&written.heads_refused, sink).await?;
@@ -80,6 +83,7 @@ impl Engine {
             Exit::Done if summary.bytes_sent == 0 && self.name_if_nobody_answers(sink).await? => Exit::UnderProtected,
             exit => exit,
         };
+        summary.files_lost = self.name_lost(sink).await?;
         sink.send(Summary::Run(summary)).await?;
         Ok(exit)
     }

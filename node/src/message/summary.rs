@@ -77,6 +77,9 @@ pub struct RunSummary {
     /// Why the exit code is not 0, worst first.
     #[serde(default)]
     pub reasons: Vec<Reason>,
+    /// Files of kept snapshots of whose content too few shares are left, and that are not here as they were.
+    #[serde(default)]
+    pub files_lost: u64,
 }
 
 /// `restore`.
@@ -221,6 +224,12 @@ pub struct CheckSummary {
     pub bytes_read: u64,
     /// Everything accounted for.
     pub ok: bool,
+    /// Shares that could not be looked at: their peer did not answer, or broke off. Nothing is said of them.
+    #[serde(default)]
+    pub shares_unchecked: u64,
+    /// Files of kept snapshots of whose content too few shares are left.
+    #[serde(default)]
+    pub files_lost: u64,
 }
 
 /// `repair`.
@@ -249,6 +258,9 @@ pub struct RepairSummary {
     pub seconds: f64,
     /// Every pack is as safe as the policy asks.
     pub ok: bool,
+    /// Files of kept snapshots of whose content too few shares are left to build the others from.
+    #[serde(default)]
+    pub files_lost: u64,
 }
 
 /// `demo`.

@@ -31,7 +31,7 @@ pub(crate) use claims::Claims;
 use days::Days;
 pub(crate) use durable::store_error;
 use layout::Layout;
-pub(crate) use layout::{account_folder, used_below};
+pub(crate) use layout::{account_folder, is_marked, used_below};
 pub use trash::{Expired, LastDiscard, TRASH_DAYS};
 use usage::Usage;
 

@@ -218,12 +218,20 @@ fn shell_word(word: &str) -> String {
 }
 
 fn check_text(check: &CheckSummary) -> String {
+    let unchecked = match check.shares_unchecked {
+        0 => String::new(),
+        shares => format!(", {shares} not checked"),
+    };
+    let lost = match check.files_lost {
+        0 => String::new(),
+        files => format!("; the content of {} is lost", count(files, "file", "files")),
+    };
     let heads = match check.heads_expected {
         0 => String::new(),
         expected => format!(", {} of {expected} heads", check.heads_found),
     };
     let first = format!(
-        "{}: {} of {} shares of {} found, {} damaged{heads}; read back {}",
+        "{}: {} of {} shares of {} found, {} damaged{unchecked}{heads}; read back {}{lost}",
         if check.ok {
             "All accounted for"
         } else {
@@ -292,10 +300,16 @@ fn repair_text(repair: &RepairSummary) -> String {
         0 => "All as safe as asked for".to_owned(),
         left => format!("{} not as safe as asked for", count(left, "pack is", "packs are")),
     };
-    let lost = match repair.peers_lost.is_empty() {
+    let mut lost = match repair.peers_lost.is_empty() {
         true => String::new(),
         false => format!("; counted on no longer: {}", repair.peers_lost.join(", ")),
     };
+    if repair.files_lost > 0 {
+        lost += &format!(
+            "; the content of {} cannot be built anew",
+            count(repair.files_lost, "file", "files")
+        );
+    }
     let waiting = match repair.shares_waiting {
         0 => String::new(),
         shares => format!(", {shares} wait to be taken"),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::table::Row;
-use super::{Style, history, qr, status, summary};
+use super::{Style, history, peer_removal, qr, status, summary};
 use crate::human::{ByteSize, Period};
 use crate::message::{
     Entry, Finding, Initialized, Job, Level, Message, Mounted, Peer, PeerKind, Problem, Removal, RemovalKind,
@@ -69,6 +69,7 @@ pub fn text(message: &Message, style: &Style) -> String {
         }
         Message::Mounted(mounted) => mounted_text(mounted),
         Message::Removal(removal) => removal_text(removal),
+        Message::PeerRemoval(removal) => peer_removal::text(removal),
         Message::File(file) => return status::file_text(file),
         Message::Finding(finding) => return finding_text(finding, style),
         Message::Entry(entry) => entry_text(entry, style),

@@ -69,6 +69,11 @@ pub fn check_mark(root: &Path) -> Result<(), OpenError> {
     }
 }
 
+/// Whether `root` has a marker, of whatever version: an unmounted disk has none.
+pub fn is_marked(root: &Path) -> bool {
+    root.join(MARKER).exists()
+}
+
 /// As `check_mark`, but a marker that is damaged or lost is made good where shares lie beside it: a power cut or a bad
 /// sector must not take a whole store away. An empty one is made good in any case: a marker was made there, so the disk is
 /// the right one.
