@@ -39,6 +39,8 @@ mod late;
 mod lender;
 #[path = "e2e/liars.rs"]
 mod liars;
+#[path = "e2e/lost.rs"]
+mod lost;
 #[path = "e2e/made_pages.rs"]
 mod made_pages;
 #[path = "e2e/main_job.rs"]

@@ -1,4 +1,4 @@
-//! A TCP proxy on loopback whose answers can be made late: a friend at the end of a bad line.
+//! A TCP proxy on loopback whose answers can be made late or cut off: a friend at the end of a bad line.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,6 +15,7 @@ pub struct Proxy {
     pub at: SocketAddr,
     to: Arc<Mutex<Option<SocketAddr>>>,
     late_ms: Arc<AtomicU64>,
+    bytes_max: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -25,6 +26,7 @@ impl Proxy {
             at: listener.local_addr()?,
             to: Arc::default(),
             late_ms: Arc::default(),
+            bytes_max: Arc::new(AtomicU64::new(u64::MAX)),
         };
         let own = proxy.clone();
         std::thread::spawn(move || {
@@ -48,6 +50,11 @@ impl Proxy {
         self.late_ms.store(late.as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// A connection breaks off when the server has sent so many bytes over it from now on.
+    pub fn cut_after(&self, bytes: u64) {
+        self.bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
     fn connect(&self, client: TcpStream, server: TcpStream) -> Result<()> {
         for stream in [&client, &server] {
             stream.set_nodelay(true)?;
@@ -58,11 +65,15 @@ impl Proxy {
             let _ = to.shutdown(Shutdown::Write);
         });
         let (due, waiting) = mpsc::channel::<(Instant, Vec<u8>)>();
-        let late_ms = self.late_ms.clone();
+        let (late_ms, bytes_max) = (self.late_ms.clone(), self.bytes_max.clone());
         let mut server = server;
         std::thread::spawn(move || {
-            let mut buffer = vec![0; 64 << 10];
+            let (mut buffer, mut sent) = (vec![0; 64 << 10], 0);
             while let Ok(len @ 1..) = server.read(&mut buffer) {
+                sent += len as u64;
+                if sent > bytes_max.load(Ordering::Relaxed) {
+                    break;
+                }
                 let late = Duration::from_millis(late_ms.load(Ordering::Relaxed));
                 if due.send((Instant::now() + late, buffer[..len].to_vec())).is_err() {
                     break;

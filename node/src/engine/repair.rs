@@ -173,7 +173,8 @@ impl Engine {
                 continue;
             };
             let plan = planner.plan(&state);
-            if !plan.puts.is_empty() {
+            // What nothing can be built from is said by the names of its files (`name_lost`).
+            if !plan.puts.is_empty() && plan.sources >= state.k {
                 self.carry_out(uploader, &pack, &state, &plan, summary, sink).await?;
             }
         }
