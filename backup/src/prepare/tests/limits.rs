@@ -13,7 +13,7 @@ impl Bench {
             .unwrap();
     }
 
-    fn recovered(&self) -> Db {
+    pub(super) fn recovered(&self) -> Db {
         let fresh = Db::in_memory(MIGRATIONS).unwrap();
         let reader = self.reader(&fresh);
         let aim = Aim::default();

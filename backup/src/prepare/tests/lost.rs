@@ -25,14 +25,6 @@ impl Bench {
         }
     }
 
-    fn recovered(&self) -> Db {
-        let fresh = Db::in_memory(MIGRATIONS).unwrap();
-        self.runtime
-            .block_on(recover(&self.reader(&fresh), &self.keys, None, &|_| {}))
-            .unwrap();
-        fresh
-    }
-
     fn cat_at(&self, db: &Db, seq: u64, name: &str) -> Result<Vec<u8>, crate::restore::RestoreError> {
         let mut out = Vec::new();
         let path = self.path(name);
