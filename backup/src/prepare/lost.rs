@@ -83,7 +83,7 @@ impl Run<'_> {
             if content::place(conn, job.version)?.is_none() {
                 return Ok(None);
             }
-            let newest = tree::newest(conn, &job.path)?.map(|(_, entry)| entry);
+            let newest = tree::newest(conn, &job.path)?.map(|newest| newest.entry);
             Ok(Some(
                 newest
                     .filter(|entry| is_of(&entry.content, job.version))

@@ -71,7 +71,7 @@ impl Engine {
     /// The devices of friends whose account fits; `None` if there is no roster that could tell.
     fn devices_of(&self, fits: &dyn Fn(AccountId) -> bool) -> Option<HashSet<PeerKey>> {
         // A network without its roster knows nobody: that says nothing of anybody.
-        let roster = Roster::load(&self.0.home.paths.roster()).ok().flatten()?;
+        let roster = Roster::load(&self.0.home.paths.roster())?;
         let roster = self.0.net.get().map_or_else(|| Arc::new(roster), |net| net.roster());
         let friends = self.friends(&roster).into_iter();
         let of_account = friends.filter(|friend| fits(friend.account));
