@@ -9,6 +9,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 pub mod client;
+mod gate;
 mod replay;
 mod resource;
 mod server;
@@ -17,7 +18,7 @@ pub(crate) mod template;
 #[cfg(test)]
 mod tests;
 
-pub use server::{ApiServer, LoopbackToken};
+pub use server::{ApiServer, Ends, LoopbackToken};
 
 use crate::engine::Engine;
 use crate::failure::{Exit, Failure};

@@ -1,6 +1,5 @@
 //! The command line: what is typed becomes a request; `cli/execute.rs` has it executed, here or by the daemon.
 
-use std::io::Write;
 use std::panic::{AssertUnwindSafe, PanicHookInfo};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,6 +23,7 @@ mod folder;
 mod init;
 mod invite;
 mod join;
+mod log;
 mod ls;
 mod man;
 mod mount;
@@ -53,6 +53,7 @@ use crate::failure::{Exit, Failure};
 use crate::home::HomePaths;
 use crate::render::{self, RenderOptions};
 use crate::request::Request;
+use crate::stderr;
 
 /// Back up to your friends' machines, folders and buckets; nobody but you can read it.
 #[derive(Debug, Parser)]
@@ -182,7 +183,12 @@ pub fn main() -> ExitCode {
         no_progress: cli.global.no_progress,
         ..RenderOptions::default()
     };
-    log_to_stderr(cli.global.verbose, cli.global.quiet);
+    log::to_stderr(log::LogOptions {
+        verbose: cli.global.verbose,
+        quiet: cli.global.quiet,
+        json: cli.global.json,
+        dated: cli.command.is_daemon(),
+    });
     std::panic::set_hook(Box::new(tell_panic));
     // What a panic leaves half done is safe to break off: so is a killed process.
     let exit = match std::panic::catch_unwind(AssertUnwindSafe(|| run(cli, options))) {
@@ -193,6 +199,7 @@ pub fn main() -> ExitCode {
         }
         Err(_told_already) => Exit::Failed,
     };
+    stderr::flush();
     ExitCode::from(exit.code())
 }
 
@@ -211,7 +218,7 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
 
 /// Says why it failed; if nobody reads that, the exit code has to do.
 fn complain(failure: &Failure, options: RenderOptions) {
-    let _nobody_reads = writeln!(std::io::stderr(), "{}", render::failure(failure, options));
+    stderr::line(&render::failure(failure, options));
 }
 
 /// Parses the command line; what clap answers itself (help, version, usage errors) is printed here. A usage error is a
@@ -233,6 +240,7 @@ fn parse() -> Result<Cli, ExitCode> {
                 &Failure::new(Exit::Usage, line).hint("see `gridbackup --help`"),
                 options,
             );
+            stderr::flush();
         } else {
             // Help is what was asked for; a usage error that nobody reads has its exit code.
             match error.print() {
@@ -315,19 +323,15 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
     }
 }
 
-fn log_to_stderr(verbose: u8, quiet: bool) {
-    let level = match (quiet, verbose) {
-        (true, _) => "error",
-        (_, 0) => "warn",
-        (_, 1) => "info,libp2p=warn",
-        (_, _) => "debug,libp2p=info",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("GRIDBACKUP_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    let _set_before = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .try_init();
+impl Command {
+    /// Runs until it is told to stop, and what it says ends up in a log.
+    fn is_daemon(&self) -> bool {
+        match self {
+            Self::Node(_) => true,
+            Self::Run(args) => args.is_daemon(),
+            _ => false,
+        }
+    }
 }
 
 /// The command tree, for completions, the manual and tests.

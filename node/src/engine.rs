@@ -53,6 +53,7 @@ mod lost;
 mod marks;
 mod membership;
 mod mount;
+mod names;
 pub(crate) mod onlook;
 mod outlook;
 mod peers;
@@ -71,6 +72,7 @@ mod snapshots;
 mod stats;
 mod status;
 mod steward;
+mod upload_log;
 mod upload_progress;
 mod verify;
 mod watch;
@@ -284,7 +286,8 @@ impl Engine {
             Request::PeerSet { name, quota, .. } => self.limit_friend(&name, quota, &sink).await,
             Request::Ready => self.say_ready(&sink).await,
             Request::Stop => Ok(self.stop()),
-            other => Err(failures::unavailable(&other)),
+            Request::PeerRemove { name } => Err(self.unknown_peer(&name)),
+            other => Err(failures::unanswered(&other)),
         }
     }
 

@@ -18,4 +18,5 @@ pub mod mount;
 pub mod output;
 mod render;
 pub mod request;
+mod stderr;
 mod verdict;

@@ -3,12 +3,14 @@
 //! The same channel ends in the terminal, in a script's pipe or in a server-sent event stream; whoever fills it does not
 //! know which.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
-use crate::message::Message;
+use crate::message::{Message, Problem};
 
 /// One piece of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +117,68 @@ impl Outputs {
     }
 }
 
+/// What a reader who is behind is told later, at most. Chosen: a line for each file of a large disk that cannot be read, some 20 MB.
+const OUTPUTS_KEPT_MAX: usize = 100_000;
+
+impl Outputs {
+    /// The same outputs for a reader who may be slow, stop or leave: the writer neither waits for it nor is stopped by it.
+    pub fn decoupled(self) -> Self {
+        let (sink, outputs) = channel(CancellationToken::new());
+        tokio::spawn(pass_on(self, sink));
+        outputs
+    }
+}
+
+async fn pass_on(mut from: Outputs, to: Sink) {
+    let (mut backlog, mut is_written, mut is_read) = (Backlog::default(), true, true);
+    while is_written || (is_read && !backlog.waiting.is_empty()) {
+        tokio::select! {
+            output = from.next(), if is_written => match output {
+                Some(output) if is_read => backlog.push(output),
+                Some(_) => {}
+                None => {
+                    is_written = false;
+                    backlog.end();
+                }
+            },
+            room = to.outputs.reserve(), if is_read && !backlog.waiting.is_empty() => match (room, backlog.waiting.pop_front()) {
+                (Ok(room), Some(output)) => room.send(output),
+                _ => is_read = false,
+            },
+        }
+    }
+}
+
+#[derive(Default)]
+struct Backlog {
+    waiting: VecDeque<Output>,
+    missed: u64,
+}
+
+impl Backlog {
+    fn push(&mut self, output: Output) {
+        let is_progress = |output: Option<&Output>| matches!(output, Some(Output::Message(Message::Progress(_))));
+        if is_progress(self.waiting.back()) && is_progress(Some(&output)) {
+            self.waiting.pop_back();
+        }
+        let is_last_word = matches!(output, Output::Message(Message::Summary(_)));
+        if self.waiting.len() < OUTPUTS_KEPT_MAX || is_last_word {
+            self.waiting.push_back(output);
+        } else {
+            self.missed += 1;
+        }
+    }
+
+    fn end(&mut self) {
+        if self.missed > 0 {
+            let error = format!("{} more lines are left out: nobody read them in time", self.missed);
+            let (path, peer) = (None, None);
+            self.waiting
+                .push_back(Output::Message(Problem { path, peer, error }.into()));
+        }
+    }
+}
+
 impl Drop for Outputs {
     fn drop(&mut self) {
         self.stop.cancel();
@@ -137,6 +201,36 @@ mod tests {
         );
         assert_eq!(sink.go_on(), Err(Closed));
         assert_eq!(sink.send(Bytes::from_static(b"x")).await, Err(Closed));
+    }
+
+    #[tokio::test]
+    async fn a_decoupled_reader_that_stopped_or_left_holds_no_writer_up() {
+        let problem = |number: usize| Problem {
+            path: None,
+            peer: None,
+            error: number.to_string(),
+        };
+        let count = OUTPUTS_KEPT_MAX + 1_000;
+        let (sink, outputs) = channel(CancellationToken::new());
+        let mut stopped = outputs.decoupled();
+        for number in 0..count {
+            sink.send(problem(number)).await.unwrap();
+        }
+        drop(sink);
+        let mut read = Vec::new();
+        while let Some(Output::Message(Message::Problem(problem))) = stopped.next().await {
+            read.push(problem.error);
+        }
+        let last = read.pop().unwrap();
+        let missed: usize = last.split(' ').next().unwrap().parse().unwrap();
+        assert_eq!(read.len() + missed, count, "{last}");
+
+        let (sink, outputs) = channel(CancellationToken::new());
+        drop(outputs.decoupled());
+        for number in 0..1_000 {
+            sink.send(problem(number)).await.unwrap();
+        }
+        assert_eq!(sink.go_on(), Ok(()));
     }
 
     #[tokio::test]

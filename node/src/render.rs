@@ -19,9 +19,11 @@ mod text;
 
 use self::progress::Bar;
 use self::table::Table;
+pub use self::text::clean;
 use crate::failure::Failure;
 use crate::message::Message;
 use crate::output::Output;
+use crate::stderr;
 
 /// How to show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -167,7 +169,7 @@ impl<W: Write> Renderer<W> {
     fn aside(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.above(line),
-            None => drop(writeln!(io::stderr(), "{line}")),
+            None => stderr::line(line),
         }
     }
 }

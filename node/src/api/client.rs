@@ -24,62 +24,97 @@ pub struct Client {
     entry: Entry,
 }
 
+/// What became of a request.
+#[derive(Debug, PartialEq)]
+pub enum Followed {
+    /// It was executed, or refused for good.
+    Ended(Result<Exit, Failure>),
+    /// The process that held the home ended before it began: take the home, or ask whoever has it now.
+    NotBegun,
+}
+
+/// Nobody to ask.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// Nobody answers, or whoever did went away: perhaps another will.
+    Away(Failure),
+    /// Another version answers.
+    Foreign(Failure),
+}
+
 /// Longest entry document or failure that is read.
 const DOCUMENT_BYTES_MAX: usize = 1 << 20;
 
 impl Client {
-    /// Connects to the daemon at `socket`; an error if nobody answers as a daemon does.
-    pub async fn connect(socket: &Path) -> Result<Self, Failure> {
-        let stream = UnixStream::connect(socket)
-            .await
-            .map_err(|error| Failure::context(format!("`{}` does not answer", socket.display()), &error))?;
-        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| lost(&error))?;
-        tokio::spawn(connection);
-        let response = send(&mut sender, "GET", "/", Vec::new(), None).await?;
-        let document = collect(response.into_body()).await?;
-        let entry = serde_json::from_slice(&document).map_err(|error| {
-            Failure::context(
-                "The process that holds this home does not speak this version's API",
+    /// Connects to the process at `socket` that holds the home; an error if nobody answers as one does.
+    pub async fn connect(socket: &Path) -> Result<Self, ConnectError> {
+        let stream = UnixStream::connect(socket).await.map_err(|error| {
+            ConnectError::Away(Failure::context(
+                format!("`{}` does not answer", socket.display()),
                 &error,
+            ))
+        })?;
+        let away = |error: hyper::Error| ConnectError::Away(lost(&error));
+        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(away)?;
+        tokio::spawn(connection);
+        let request = request("GET", "/", Vec::new(), None).map_err(ConnectError::Foreign)?;
+        let response = send(&mut sender, request).await.map_err(away)?;
+        let document = collect(response.into_body()).await.map_err(ConnectError::Away)?;
+        let entry = serde_json::from_slice(&document).map_err(|error| {
+            ConnectError::Foreign(
+                Failure::context(
+                    "The process that holds this home does not speak this version's API",
+                    &error,
+                )
+                .hint("restart it, so that both are the same version"),
             )
-            .hint("restart it, so that both are the same version")
         })?;
         Ok(Self { sender, entry })
     }
 
-    /// Lets the daemon execute a request; what it says goes to `sink`. If the sink's stop token is cancelled the
-    /// connection is closed, at which the daemon stops the work.
-    pub async fn execute(mut self, request: Request, sink: Sink) -> Result<Exit, Failure> {
+    /// Lets that process execute a request; what it says goes to `sink`. If the sink's stop token is cancelled the
+    /// connection is closed, at which it stops the work.
+    pub async fn execute(mut self, request: &Request, sink: &Sink) -> Followed {
         let stop = sink.stop().clone();
         tokio::select! {
-            ending = self.follow(&request, &sink) => ending,
-            () = stop.cancelled() => Err(Failure::interrupted()),
+            followed = self.follow(request, sink) => followed.unwrap_or_else(|failure| Followed::Ended(Err(failure))),
+            () = stop.cancelled() => Followed::Ended(Err(Failure::interrupted())),
         }
     }
 
-    async fn follow(&mut self, request: &Request, sink: &Sink) -> Result<Exit, Failure> {
-        let rel = rel(request);
+    async fn follow(&mut self, asked: &Request, sink: &Sink) -> Result<Followed, Failure> {
+        let rel = rel(asked);
         let link = self.entry.links.iter().find(|link| link.rel == rel).ok_or_else(|| {
             Failure::new(Exit::Failed, format!("The daemon does not know `{rel}`"))
                 .hint("restart it, so that both are the same version")
         })?;
-        let (method, uri, body) = encode(link, request)?;
+        let (method, uri, body) = encode(link, asked)?;
         let key = if link.idempotency_key { Some(new_key()?) } else { None };
-        let response = send(&mut self.sender, &method, &uri, body, key).await?;
+        let request = request(&method, &uri, body, key)?;
+        // It ended between its list of links and this request, or was killed. Requests are safe to repeat.
+        let Ok(response) = send(&mut self.sender, request).await else {
+            return Ok(Followed::NotBegun);
+        };
         if !response.status().is_success() {
             let status = response.status();
             let document = collect(response.into_body()).await?;
-            return Err(serde_json::from_slice(&document)
-                .unwrap_or_else(|_| Failure::new(Exit::Failed, format!("The daemon answered {status} to `{rel}`"))));
+            let failure = serde_json::from_slice(&document)
+                .unwrap_or_else(|_| Failure::new(Exit::Failed, format!("The daemon answered {status} to `{rel}`")));
+            return match failure.exit {
+                Exit::HomeBusy => Ok(Followed::NotBegun),
+                _ => Err(failure),
+            };
         }
         let content_type = response
             .headers()
             .get(header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
-        if content_type == Some("application/octet-stream") {
-            return content(response.into_body(), sink).await;
-        }
-        events(response.into_body(), sink).await
+        let ending = if content_type == Some("application/octet-stream") {
+            content(response.into_body(), sink).await
+        } else {
+            events(response.into_body(), sink).await
+        };
+        Ok(Followed::Ended(ending))
     }
 }
 
@@ -112,13 +147,7 @@ async fn events(mut body: Incoming, sink: &Sink) -> Result<Exit, Failure> {
     Err(Failure::new(Exit::Failed, "The daemon went away before it was done").hint("run the command again"))
 }
 
-async fn send(
-    sender: &mut SendRequest<Full<Bytes>>,
-    method: &str,
-    uri: &str,
-    body: Vec<u8>,
-    key: Option<String>,
-) -> Result<Response<Incoming>, Failure> {
+fn request(method: &str, uri: &str, body: Vec<u8>, key: Option<String>) -> Result<HttpRequest<Full<Bytes>>, Failure> {
     let mut request = HttpRequest::builder()
         .method(method)
         .uri(uri)
@@ -128,12 +157,17 @@ async fn send(
     if let Some(key) = key {
         request = request.header("Idempotency-Key", key);
     }
-    let request = request
-        .body(Full::new(body.into()))
-        .map_err(|error| Failure::from_error(&error))?;
+    let request = request.body(Full::new(body.into()));
+    request.map_err(|error| Failure::from_error(&error))
+}
+
+async fn send(
+    sender: &mut SendRequest<Full<Bytes>>,
+    request: HttpRequest<Full<Bytes>>,
+) -> Result<Response<Incoming>, hyper::Error> {
     // The answer before may have been read to its end while the connection's own task has not noticed yet.
-    sender.ready().await.map_err(|error| lost(&error))?;
-    sender.send_request(request).await.map_err(|error| lost(&error))
+    sender.ready().await?;
+    sender.send_request(request).await
 }
 
 async fn collect(mut body: Incoming) -> Result<Vec<u8>, Failure> {

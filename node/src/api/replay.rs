@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::watch;
@@ -44,10 +43,6 @@ pub struct Workers {
     tasks: TaskTracker,
 }
 
-/// Requests have this long to finish cleanly when the server stops. Chosen: longer than any transaction, shorter than the
-/// patience of a service manager.
-const STOP_WAIT: Duration = Duration::from_secs(10);
-
 impl Workers {
     /// Requests are told to stop when `stop` is cancelled.
     pub fn new(executor: Arc<dyn Executor>, stop: CancellationToken) -> Self {
@@ -72,12 +67,10 @@ impl Workers {
         .boxed()
     }
 
-    /// Waits until all requests have ended; the server has stopped.
+    /// Waits until all requests have ended; the server has stopped. May be dropped.
     pub async fn finish(&self) {
         self.tasks.close();
-        if tokio::time::timeout(STOP_WAIT, self.tasks.wait()).await.is_err() {
-            tracing::warn!("Some requests did not stop in time and are broken off");
-        }
+        self.tasks.wait().await;
     }
 
     fn spawn(&self, request: Request, sink: Sink) -> JoinHandle<Result<Exit, Failure>> {

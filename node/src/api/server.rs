@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path as PathVariables, RawQuery, Request as HttpRequest, State};
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::Executor;
+use super::gate::{Entered, Gate};
 use super::replay::{Runs, Step, Steps, Workers};
 use super::resource::{RESOURCES, Resource, entry};
 use super::stream::Format;
@@ -45,10 +47,24 @@ pub struct ApiServer {
     tcp: Option<(TcpListener, LoopbackToken)>,
 }
 
+/// When a server ends.
+#[derive(Clone, Debug)]
+pub struct Ends {
+    /// Told to stop: requests that are being executed are stopped, too.
+    pub stop: CancellationToken,
+    /// Nothing else is left to do: requests that are being executed are finished first.
+    pub done: CancellationToken,
+}
+
+/// Requests have this long to end cleanly once they are told to stop, and their last bytes as long to be read. Chosen: longer
+/// than any transaction, shorter than the patience of a service manager.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+
 #[derive(Clone)]
 struct Shared {
     workers: Workers,
     runs: Arc<Runs>,
+    gate: Arc<Gate>,
 }
 
 impl ApiServer {
@@ -81,33 +97,57 @@ impl ApiServer {
         }
     }
 
-    /// Serves until `stop` is cancelled; requests that are being executed are told to stop then, and waited for.
-    pub async fn serve(self, executor: Arc<dyn Executor>, stop: CancellationToken) {
-        let workers = Workers::new(executor, stop.clone());
+    /// Serves until the end. What was begun is answered to the last byte; what comes too late is refused before it is begun.
+    pub async fn serve(self, executor: Arc<dyn Executor>, ends: Ends) {
+        let workers = Workers::new(executor, ends.stop.clone());
+        let gate = Arc::new(Gate::default());
         let app = router(Shared {
             workers: workers.clone(),
             runs: Arc::default(),
+            gate: gate.clone(),
         });
+        let closed = CancellationToken::new();
         let tcp = self.tcp.map(|(listener, token)| {
             let app = app.clone().layer(middleware::from_fn_with_state(token, authorize));
-            axum::serve(listener, app)
+            axum::serve(listener, app).with_graceful_shutdown(closed.clone().cancelled_owned())
         });
+        let unix = axum::serve(self.unix, app).with_graceful_shutdown(closed.clone().cancelled_owned());
         let serving = async {
             match tcp {
-                Some(tcp) => drop(tokio::join!(
-                    axum::serve(self.unix, app).into_future(),
-                    tcp.into_future()
-                )),
-                None => drop(axum::serve(self.unix, app).await),
+                Some(tcp) => drop(tokio::join!(unix.into_future(), tcp.into_future())),
+                None => drop(unix.await),
             }
+        };
+        let closing = async {
+            close(&gate, &ends).await;
+            let _gone = fs::remove_file(&self.socket);
+            closed.cancel();
+            tokio::time::sleep(STOP_WAIT).await;
         };
         tokio::select! {
             () = serving => {}
-            () = stop.cancelled() => {}
+            () = closing => tracing::info!("Some connections did not end in time and are broken off"),
         }
-        let _gone = fs::remove_file(&self.socket);
-        workers.finish().await;
+        if tokio::time::timeout(STOP_WAIT, workers.finish()).await.is_err() {
+            tracing::warn!("Some requests did not stop in time and are broken off");
+        }
     }
+}
+
+/// Shuts the gate for good when it is time.
+async fn close(gate: &Gate, ends: &Ends) {
+    let late = || tracing::warn!("The work is done; this process ends with the other commands that it still executes");
+    let finished = async {
+        ends.done.cancelled().await;
+        gate.close_when_idle(late).await;
+    };
+    tokio::select! {
+        biased;
+        () = ends.stop.cancelled() => {}
+        () = finished => return,
+    }
+    gate.shut();
+    let _forced = tokio::time::timeout(STOP_WAIT, gate.idle()).await;
 }
 
 fn bind_socket(socket: &Path) -> Result<UnixListener, Failure> {
@@ -174,8 +214,17 @@ fn router(shared: Shared) -> Router {
                             query: RawQuery,
                             headers: HeaderMap,
                             body: Bytes| async move {
+            let Some(entered) = state.gate.enter() else {
+                return refuse(
+                    Failure::new(Exit::HomeBusy, "The process that holds this home is ending")
+                        .hint("run the command again"),
+                );
+            };
             match answer(resource, &state, variables.0, query.0, &headers, &body) {
-                Ok(steps) => respond(steps, Format::of(header_text(&headers, header::ACCEPT.as_str()))).await,
+                Ok(steps) => {
+                    let format = Format::of(header_text(&headers, header::ACCEPT.as_str()));
+                    respond(until_read(steps, entered), format).await
+                }
                 Err(failure) => refuse(failure),
             }
         };
@@ -208,6 +257,13 @@ fn answer(
         return Err(wrong("The request has no Idempotency-Key of 1 to 64 characters"));
     }
     shared.runs.execute(&shared.workers, key, request)
+}
+
+/// The same steps, counted as being answered until they are read or nobody reads them any more.
+fn until_read(steps: Steps, entered: Entered) -> Steps {
+    steps
+        .chain(stream::once(async move { drop(entered) }).filter_map(|()| async { None }))
+        .boxed()
 }
 
 fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {

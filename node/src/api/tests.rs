@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::client::Client;
+use super::client::{Client, Followed};
 use super::*;
 use crate::home::HomePaths;
 use crate::message::{Message, Rule};
@@ -17,6 +17,7 @@ use crate::output::{Output, channel};
 pub struct Fake {
     executed: AtomicUsize,
     stopped: Notify,
+    go_on: Notify,
 }
 
 impl Fake {
@@ -49,6 +50,14 @@ impl Executor for Fake {
                     self.stopped.notify_one();
                     return Err(Failure::interrupted());
                 }
+                Request::Verify { files: Some(_) } => {
+                    let pattern = "begun".into();
+                    sink.send(Rule { pattern }).await?;
+                    tokio::select! {
+                        () = self.go_on.notified() => {}
+                        () = sink.stop().cancelled() => return Err(Failure::interrupted()),
+                    }
+                }
                 request => {
                     let echo = serde_json::to_string(request).unwrap();
                     sink.send(Rule { pattern: echo }).await?;
@@ -63,7 +72,8 @@ struct Served {
     paths: HomePaths,
     fake: Arc<Fake>,
     address: String,
-    stop: CancellationToken,
+    ends: Ends,
+    serving: tokio::task::JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
 
@@ -71,17 +81,21 @@ async fn serve() -> Served {
     let dir = tempfile::tempdir().unwrap();
     let paths = HomePaths::locate(Some(dir.path())).unwrap();
     let fake = Arc::new(Fake::default());
-    let stop = CancellationToken::new();
+    let ends = Ends {
+        stop: CancellationToken::new(),
+        done: CancellationToken::new(),
+    };
     let server = ApiServer::bind(&paths, Some("127.0.0.1:0".parse().unwrap()))
         .await
         .unwrap();
     let address = server.address();
-    tokio::spawn(server.serve(fake.clone(), stop.clone()));
+    let serving = tokio::spawn(server.serve(fake.clone(), ends.clone()));
     Served {
         paths,
         fake,
         address,
-        stop,
+        ends,
+        serving,
         _dir: dir,
     }
 }
@@ -89,12 +103,15 @@ async fn serve() -> Served {
 async fn ask(served: &Served, request: Request) -> (Vec<Output>, Result<Exit, Failure>) {
     let client = Client::connect(&served.paths.api_socket()).await.unwrap();
     let (sink, mut outputs) = channel(CancellationToken::new());
-    let asking = tokio::spawn(client.execute(request, sink));
+    let asking = tokio::spawn(async move { client.execute(&request, &sink).await });
     let mut all = Vec::new();
     while let Some(output) = outputs.next().await {
         all.push(output);
     }
-    (all, asking.await.unwrap())
+    let Followed::Ended(ending) = asking.await.unwrap() else {
+        panic!("not begun")
+    };
+    (all, ending)
 }
 
 #[tokio::test]
@@ -141,15 +158,13 @@ async fn a_client_that_goes_away_stops_the_work() {
     let client = Client::connect(&served.paths.api_socket()).await.unwrap();
     let stop = CancellationToken::new();
     let (sink, mut outputs) = channel(stop.clone());
-    let asking = tokio::spawn(client.execute(
-        Request::Join {
-            ticket: "endless".into(),
-        },
-        sink,
-    ));
+    let request = Request::Join {
+        ticket: "endless".into(),
+    };
+    let asking = tokio::spawn(async move { client.execute(&request, &sink).await });
     outputs.next().await.unwrap();
     stop.cancel();
-    assert_eq!(asking.await.unwrap().unwrap_err().exit, Exit::Interrupted);
+    assert_eq!(asking.await.unwrap(), Followed::Ended(Err(Failure::interrupted())));
     served.fake.stopped().await;
 }
 
@@ -193,11 +208,40 @@ async fn a_stopped_server_leaves_no_socket() {
     let served = serve().await;
     let socket = served.paths.api_socket();
     assert!(socket.exists());
-    served.stop.cancel();
+    served.ends.stop.cancel();
     while socket.exists() {
         tokio::task::yield_now().await;
     }
     assert!(Client::connect(&socket).await.is_err());
+}
+
+/// Six of six commands beside a `run --once` exited with 130 or 1 when that ended, their work done.
+#[tokio::test]
+async fn a_server_that_is_done_finishes_what_it_began_and_sends_back_what_it_did_not() {
+    let served = serve().await;
+    let socket = served.paths.api_socket();
+    let early = Client::connect(&socket).await.unwrap();
+    let late = Client::connect(&socket).await.unwrap();
+    let (sink, mut outputs) = channel(CancellationToken::new());
+    let asking = tokio::spawn(async move { early.execute(&Request::Verify { files: Some(1) }, &sink).await });
+    outputs.next().await.unwrap();
+    served.ends.done.cancel();
+    // Sent back at first, answered when it turns out that this takes long.
+    loop {
+        let client = Client::connect(&socket).await.unwrap();
+        let (sink, _outputs) = channel(CancellationToken::new());
+        match client.execute(&Request::Stop, &sink).await {
+            Followed::NotBegun => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            Followed::Ended(ending) => break assert_eq!(ending, Ok(Exit::UnderProtected)),
+        }
+    }
+    served.fake.go_on.notify_one();
+    assert_eq!(asking.await.unwrap(), Followed::Ended(Ok(Exit::UnderProtected)));
+    served.serving.await.unwrap();
+    let (sink, _outputs) = channel(CancellationToken::new());
+    assert_eq!(late.execute(&Request::Stop, &sink).await, Followed::NotBegun);
+    assert_eq!(served.fake.executed(), 2);
+    assert!(!socket.exists());
 }
 
 #[tokio::test]

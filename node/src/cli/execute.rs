@@ -9,12 +9,14 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::serving::answer_meanwhile;
 use super::signals::Signals;
-use crate::api::client::Client;
+use crate::api::Ends;
+use crate::api::client::{Client, ConnectError, Followed};
 use crate::config;
 use crate::engine::onlook::onlook;
 use crate::engine::{CommandOptions, Engine, Mode};
 use crate::failure::{Exit, Failure};
 use crate::home::{Home, HomeLock, HomePaths, busy, no_account};
+use crate::message::Message;
 use crate::output::{Output, Outputs, Sink, channel};
 use crate::render::Renderer;
 use crate::request::Request;
@@ -23,12 +25,25 @@ use crate::request::Request;
 enum Executing {
     Here(HomeLock),
     Daemon(Client),
-    /// Whoever holds the home answers nobody: the catalog can be read all the same.
-    Onlooking,
 }
 
-/// A daemon that was just started holds the lock before its socket answers. Chosen: longer than any start that was seen.
-const DAEMON_START_WAIT: Duration = Duration::from_secs(3);
+/// A process that was just started holds the lock before its socket answers, and one that ends until it has gone. Chosen: longer than
+/// any start and end that was seen, on a machine with more to do than it can.
+const SILENCE_WAIT: Duration = Duration::from_secs(15);
+
+/// The same of `status`, which can be answered beside a process that answers nobody. Chosen: as long as somebody looks at a
+/// terminal that says nothing.
+const ONLOOKER_WAIT: Duration = Duration::from_secs(2);
+
+/// Time between two looks whether the home is free, or somebody answers.
+const HOME_POLL: Duration = Duration::from_millis(50);
+
+/// How the work ended.
+struct Worked {
+    ending: Result<Exit, Failure>,
+    /// By a signal. One that comes when the work is done, and only others are still answered, changes nothing of it.
+    caught: bool,
+}
 
 impl Context {
     /// Executes a request and shows its answers.
@@ -45,52 +60,76 @@ impl Context {
     ) -> Result<Exit, Failure> {
         let signals = Signals::listen()?;
         let (sink, outputs) = channel(signals.stop.clone());
-        let executing = match executing(&self.paths, &signals.stop).await {
-            Err(failure) if failure.exit == Exit::HomeBusy && matches!(request, Request::Status { .. }) => {
-                Executing::Onlooking
-            }
-            executing => executing?,
-        };
         let paths = self.paths.clone();
-        let work = tokio::spawn(async move {
-            match executing {
-                Executing::Daemon(client) => client.execute(request, sink).await,
-                Executing::Here(lock) => here(paths, lock, request, sink, options).await,
-                Executing::Onlooking => match request {
-                    Request::Status { paths: asked } => onlook(paths, asked, sink).await,
-                    _ => Err(busy(&paths)),
-                },
-            }
-        });
+        let stop = signals.stop.clone();
+        let is_answer = is_answer(&request);
+        let outputs = if is_answer { outputs } else { outputs.decoupled() };
+        let work = tokio::spawn(async move { work(paths, request, sink, options, stop).await });
         let shown = show(Renderer::stdout(self.options), outputs, keep).await;
-        let ending = work.await.unwrap_or_else(|error| {
-            Err(Failure::context("The command failed inside", &error)
-                .hint("please report this, with the output of -vv"))
+        let worked = work.await.unwrap_or_else(|error| Worked {
+            ending: Err(Failure::context("The command failed inside", &error)
+                .hint("please report this, with the output of -vv")),
+            caught: false,
         });
-        settle(ending, shown, &signals)
+        settle(worked, shown, is_answer)
     }
 }
 
-async fn executing(paths: &HomePaths, stop: &CancellationToken) -> Result<Executing, Failure> {
+/// Executes a request, here or by the process that holds the home; if that ends before it began, again.
+async fn work(
+    paths: HomePaths,
+    request: Request,
+    sink: Sink,
+    options: CommandOptions,
+    stop: CancellationToken,
+) -> Worked {
+    let patience = match request {
+        Request::Status { .. } => ONLOOKER_WAIT,
+        _ => SILENCE_WAIT,
+    };
+    let ending = loop {
+        match executing(&paths, &stop, patience).await {
+            Ok(Executing::Here(lock)) => return here(paths, lock, request, sink, options, stop).await,
+            Ok(Executing::Daemon(client)) => match client.execute(&request, &sink).await {
+                Followed::Ended(ending) => break ending,
+                Followed::NotBegun => tokio::time::sleep(HOME_POLL).await,
+            },
+            Err(failure) => {
+                break match request {
+                    Request::Status { paths: asked } if failure.exit == Exit::HomeBusy => {
+                        onlook(paths, asked, sink).await
+                    }
+                    _ => Err(failure),
+                };
+            }
+        }
+    };
+    Worked {
+        ending,
+        caught: stop.is_cancelled(),
+    }
+}
+
+async fn executing(paths: &HomePaths, stop: &CancellationToken, patience: Duration) -> Result<Executing, Failure> {
     if !paths.has_account() {
         return Err(no_account(paths));
     }
-    let deadline = tokio::time::Instant::now() + DAEMON_START_WAIT;
+    let deadline = tokio::time::Instant::now() + patience;
     loop {
         if let Some(lock) = HomeLock::try_take(paths)? {
             return Ok(Executing::Here(lock));
         }
         match Client::connect(&paths.api_socket()).await {
             Ok(client) => return Ok(Executing::Daemon(client)),
-            Err(failure) if failure.hint.is_some() => return Err(failure),
-            Err(failure) if tokio::time::Instant::now() >= deadline => {
+            Err(ConnectError::Foreign(failure)) => return Err(failure),
+            Err(ConnectError::Away(failure)) if tokio::time::Instant::now() >= deadline => {
                 let mut busy = busy(paths);
                 busy.causes.push(failure.error);
                 busy.causes.extend(failure.causes);
                 return Err(busy);
             }
             Err(_) => tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                () = tokio::time::sleep(HOME_POLL) => {}
                 () = stop.cancelled() => return Err(Failure::interrupted()),
             },
         }
@@ -103,54 +142,86 @@ async fn here(
     request: Request,
     sink: Sink,
     options: CommandOptions,
-) -> Result<Exit, Failure> {
+    stop: CancellationToken,
+) -> Worked {
+    let worked = |ending| Worked {
+        ending,
+        caught: stop.is_cancelled(),
+    };
     if matches!(request, Request::Stop | Request::Ready) {
-        return Err(Failure::new(Exit::Failed, "No daemon runs in this home").hint("start one with `gridbackup run`"));
+        let none = Failure::new(Exit::Failed, "No daemon runs in this home").hint("start one with `gridbackup run`");
+        return worked(Err(none));
     }
     if is_config_only(&request)
         && let Some(answer) = config::answer(&paths.config(), &request)
     {
-        for message in answer? {
-            sink.send(message).await?;
-        }
-        return Ok(Exit::Done);
+        return worked(say(answer, &sink).await);
     }
     let (only_reads, is_to_read) = (request.only_reads(), lock.is_to_read());
-    let lock = if only_reads { lock } else { lock.for_writing(&paths)? };
-    let home = Home::open_locked(paths.clone(), lock)?;
-    let engine = match request {
-        Request::Recover { .. } => Engine::open_to_recover(home, Mode::Command(options)).await?,
-        _ if only_reads => Engine::open_to_read(home, options).await?,
-        _ => Engine::open(home, Mode::Command(options)).await?,
+    let engine = async {
+        let lock = if only_reads { lock } else { lock.for_writing(&paths)? };
+        let home = Home::open_locked(paths.clone(), lock)?;
+        match request {
+            Request::Recover { .. } => Engine::open_to_recover(home, Mode::Command(options)).await,
+            _ if only_reads => Engine::open_to_read(home, options).await,
+            _ => Engine::open(home, Mode::Command(options)).await,
+        }
     };
-    let engine = Arc::new(engine);
-    // Whoever can only read has no socket to make, and nobody has to wait for it.
-    if !is_long(&request) || is_to_read {
-        return Engine::execute(&engine, request, sink).await;
+    let engine = match engine.await {
+        Ok(engine) => Arc::new(engine),
+        Err(failure) => return worked(Err(failure)),
+    };
+    // Whoever can only read has no socket to make, and nobody has to wait for it; a short look writes nothing for others.
+    if is_to_read || (only_reads && !is_long(&request)) {
+        return worked(Engine::execute(&engine, request, sink).await);
     }
-    let (work, done) = (sink.stop().clone(), sink.stop().child_token());
-    let answering = tokio::spawn(answer_meanwhile(paths, engine.clone(), done.clone(), work));
-    let ending = Engine::execute(&engine, request, sink).await;
-    done.cancel();
+    let ends = Ends {
+        stop: stop.clone(),
+        done: CancellationToken::new(),
+    };
+    let answering = tokio::spawn(answer_meanwhile(paths, engine.clone(), ends.clone()));
+    let worked = worked(Engine::execute(&engine, request, sink).await);
+    ends.done.cancel();
     let _answered = answering.await;
-    ending
+    worked
+}
+
+async fn say(answer: Result<Vec<Message>, Failure>, sink: &Sink) -> Result<Exit, Failure> {
+    for message in answer? {
+        sink.send(message).await?;
+    }
+    Ok(Exit::Done)
 }
 
 /// May take hours, in which others want to know how it stands.
 fn is_long(request: &Request) -> bool {
     matches!(
         request,
-        Request::RunOnce { .. }
-            | Request::Restore(_)
-            | Request::Mount(_)
-            | Request::Recover { .. }
-            | Request::Check { .. }
-            | Request::Verify { .. }
-            | Request::Repair { .. }
+        Request::Mount(_) | Request::Dump { .. } | Request::Verify { .. } | Request::Check { .. } | Request::Restore(_)
+    )
+}
+
+/// What it says is what it is for: it waits for its reader, and ends with it. Anything else is work that goes on to its end, whether
+/// or not anybody reads what it says.
+fn is_answer(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Cat { .. }
+            | Request::ConfigGet { .. }
+            | Request::Diff { .. }
+            | Request::Doctor
             | Request::Dump { .. }
-            | Request::Forget(_)
-            | Request::Prune { .. }
-            | Request::Undelete { .. }
+            | Request::ExcludeList
+            | Request::Find(_)
+            | Request::FolderList
+            | Request::List { .. }
+            | Request::Mount(_)
+            | Request::PeerList
+            | Request::Queue { .. }
+            | Request::Ready
+            | Request::Snapshots(_)
+            | Request::Stats { .. }
+            | Request::Status { .. }
     )
 }
 
@@ -194,22 +265,20 @@ pub(super) fn unwritable(error: &io::Error) -> Failure {
     Failure::context(format!("Standard output cannot be written: {error}"), error)
 }
 
-/// How the command ends, from how the work ended, whether its answers could be written, and signals.
-fn settle(ending: Result<Exit, Failure>, shown: io::Result<()>, signals: &Signals) -> Result<Exit, Failure> {
-    match (ending, shown) {
-        (Ok(_), _)
-        | (
-            Err(Failure {
-                exit: Exit::Interrupted,
-                ..
-            }),
-            _,
-        ) if signals.caught() => Ok(Exit::Interrupted),
+/// How the command ends, from how the work ended and whether what it said could be written.
+fn settle(worked: Worked, shown: io::Result<()>, is_answer: bool) -> Result<Exit, Failure> {
+    let was_interrupted = matches!(&worked.ending, Err(failure) if failure.exit == Exit::Interrupted);
+    if worked.caught && (worked.ending.is_ok() || was_interrupted) {
+        return Ok(Exit::Interrupted);
+    }
+    match (worked.ending, shown) {
         // The reader (`head`, a pager) has all it wanted.
-        (_, Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
-        // That the work was interrupted then is because of this.
-        (_, Err(error)) => Err(unwritable(&error)),
+        (_, Err(error)) if is_answer && error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
+        // That the answer was interrupted then is because of this.
+        (_, Err(error)) if is_answer => Err(unwritable(&error)),
         (Err(failure), _) => Err(failure),
+        (Ok(exit), Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(exit),
+        (Ok(_), Err(error)) => Err(unwritable(&error)),
         (Ok(exit), Ok(())) => Ok(exit),
     }
 }

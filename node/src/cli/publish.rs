@@ -9,7 +9,7 @@ use publish::{
 use s3::Client;
 
 use super::endpoint::EndpointArgs;
-use super::publishing::{client, run_shown};
+use super::publishing::{Words, client, run_shown};
 use crate::failure::{Exit, Failure};
 use crate::home::HomePaths;
 use crate::message::{Changed, Message, PathName, Problem, Progress, PublishSummary, Summary};
@@ -129,7 +129,7 @@ pub(super) async fn run(args: Args, paths: HomePaths, options: RenderOptions) ->
     let client = args.client()?;
     let wanted = args.options(&client, &paths)?;
     let is_told_all = options.json || options.verbose || args.dry_run;
-    run_shown(options, async move |sink| {
+    run_shown(options, Words::Report, async move |sink| {
         let tell = |event| tell(&sink, event, is_told_all);
         let summary = publish::publish(&wanted, &client, &tell, sink.stop()).await?;
         let exit = match &summary {

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use publish::{Deletes, Drift, Event, Trust, Why};
 
 use super::publish::{summarized, tell};
-use super::publishing::run_shown;
+use super::publishing::{Words, run_shown};
 use crate::failure::{Exit, Failure};
 use crate::home::HomePaths;
 use crate::message::{Change, Message, PathName, Summary};
@@ -27,7 +27,7 @@ pub async fn run(args: super::publish::Args, paths: HomePaths, options: RenderOp
         allow_empty: true,
         ..usual
     };
-    run_shown(options, async move |sink| {
+    run_shown(options, Words::Answer, async move |sink| {
         // Objects that nobody here put there are named as such when they would be deleted.
         let strange = Mutex::new(HashSet::new());
         let tell = |event| {

@@ -6,7 +6,7 @@ use publish::{Event, RestoreOptions, Restored, Routes};
 
 use super::endpoint::EndpointArgs;
 use super::publish::tell;
-use super::publishing::{client, run_shown};
+use super::publishing::{Words, client, run_shown};
 use crate::config::ConfigFile;
 use crate::failure::{Exit, Failure};
 use crate::home::{HomePaths, check_deletion, own_folders};
@@ -71,7 +71,7 @@ pub async fn run(args: Args, paths: HomePaths, options: RenderOptions) -> Result
         workers_max: args.workers.into(),
     };
     let is_told_all = options.json || options.verbose || args.dry_run;
-    run_shown(options, async move |sink| {
+    run_shown(options, Words::Report, async move |sink| {
         let tell = |event: Event| tell(&sink, event, is_told_all);
         let restored = publish::restore(&wanted, &client, &tell, sink.stop()).await?;
         let exit = match &restored {

@@ -7,7 +7,7 @@ use s3::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::publish::{summarized, tell};
-use super::publishing::run_shown;
+use super::publishing::{Words, run_shown};
 use crate::failure::{Exit, Failure};
 use crate::home::HomePaths;
 use crate::message::{Message, Summary};
@@ -35,7 +35,7 @@ pub async fn run(args: Args, paths: HomePaths, options: RenderOptions) -> Result
     let wanted = args.publish.options(&client, &paths)?;
     let every = Duration::from_secs(args.every.into());
     let is_told_all = options.json || options.verbose;
-    run_shown(options, async move |sink| {
+    run_shown(options, Words::Report, async move |sink| {
         let watching = Watching {
             wanted,
             client,

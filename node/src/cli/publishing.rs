@@ -60,9 +60,19 @@ pub(super) fn client(location: &str, endpoint: &EndpointArgs) -> Result<Client, 
     Client::new(endpoint.location(location)?, &s3::Options::default()).map_err(|error| Failure::from_error(&error))
 }
 
+/// What a command's words are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Words {
+    /// What it is for: it waits for their reader, and ends with it.
+    Answer,
+    /// A report of work that goes on to its end, whoever reads.
+    Report,
+}
+
 /// Works on a task of its own while its answers are shown; its last word is the summary.
 pub(super) async fn run_shown<F>(
     options: RenderOptions,
+    words: Words,
     work: impl FnOnce(Sink) -> F + Send + 'static,
 ) -> Result<Exit, Failure>
 where
@@ -78,6 +88,10 @@ where
         }
         Ok(exit)
     });
+    let outputs = match words {
+        Words::Answer => outputs,
+        Words::Report => outputs.decoupled(),
+    };
     let shown = show(Renderer::stdout(options), outputs).await;
     let ended = working
         .await

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::context::{Context, absolute};
 use super::serving::Serving;
 use super::signals::Signals;
-use crate::api::ApiServer;
-use crate::api::client::Client;
+use crate::api::client::{Client, Followed};
+use crate::api::{ApiServer, Ends};
 use crate::engine::bandwidth::Limits;
 use crate::engine::{CommandOptions, DaemonOptions, Engine, Mode};
 use crate::failure::{Exit, Failure};
@@ -61,6 +61,13 @@ pub struct NodeArgs {
     limit_download: Option<ByteSize>,
 }
 
+impl Args {
+    /// Without `--once`.
+    pub fn is_daemon(&self) -> bool {
+        !self.once
+    }
+}
+
 impl NodeArgs {
     fn limits(&self) -> Limits {
         Limits {
@@ -95,8 +102,7 @@ pub async fn node(context: Context, args: NodeArgs) -> Result<Exit, Failure> {
     daemon(context, args, true).await
 }
 
-/// Takes the home for the daemon. A short command (`status`) may have it for a moment; one that answers others meanwhile,
-/// as another daemon does, keeps it.
+/// Takes the home for the daemon. A command may have it for a moment; another daemon keeps it.
 async fn take_home(paths: &HomePaths, stop: &CancellationToken) -> Result<HomeLock, Failure> {
     if !paths.has_account() {
         return Err(no_account(paths));
@@ -106,7 +112,7 @@ async fn take_home(paths: &HomePaths, stop: &CancellationToken) -> Result<HomeLo
         if let Some(lock) = HomeLock::try_take(paths)? {
             return lock.for_writing(paths);
         }
-        if Instant::now() >= deadline || Client::connect(&paths.api_socket()).await.is_ok() {
+        if Instant::now() >= deadline || is_daemon(paths).await {
             return Err(busy(paths));
         }
         tokio::select! {
@@ -114,6 +120,17 @@ async fn take_home(paths: &HomePaths, stop: &CancellationToken) -> Result<HomeLo
             () = stop.cancelled() => return Err(Failure::interrupted()),
         }
     }
+}
+
+/// Whether a daemon has the home: only one says that it is ready.
+async fn is_daemon(paths: &HomePaths) -> bool {
+    let Ok(client) = Client::connect(&paths.api_socket()).await else {
+        return false;
+    };
+    let (sink, _outputs) = channel(CancellationToken::new());
+    let answer = tokio::time::timeout(COMMAND_WAIT, client.execute(&Request::Ready, &sink)).await;
+    // One that takes long to be ready is one, too.
+    answer.map_or(true, |followed| followed == Followed::Ended(Ok(Exit::Done)))
 }
 
 async fn daemon(context: Context, args: NodeArgs, store_only: bool) -> Result<Exit, Failure> {
@@ -131,10 +148,14 @@ async fn daemon(context: Context, args: NodeArgs, store_only: bool) -> Result<Ex
     let stop = signals.stop.clone();
     let ready = watch::channel(None).0;
     let daemon = Arc::new(Serving::daemon(engine.clone(), ready.clone(), stop.clone()));
-    let serving_api = tokio::spawn(server.serve(daemon, stop.clone()));
+    let ends = Ends {
+        stop: stop.clone(),
+        done: stop.clone(),
+    };
+    let serving_api = tokio::spawn(server.serve(daemon, ends));
     let (sink, outputs) = channel(stop.clone());
     let serving = tokio::spawn(async move { engine.serve(sink).await });
-    show(Renderer::stdout(context.options), outputs, &ready).await;
+    show(Renderer::stdout(context.options), outputs.decoupled(), &ready).await;
     let ending = serving
         .await
         .unwrap_or_else(|error| Err(Failure::context("The daemon failed inside", &error)));
@@ -162,11 +183,11 @@ async fn show<W: std::io::Write>(
 ) {
     let mut is_read = true;
     while let Some(output) = outputs.next().await {
+        if let Output::Message(Message::Ready(said)) = &output {
+            ready.send_replace(Some(said.clone()));
+        }
         if is_read {
             is_read = renderer.show(&output).and_then(|()| renderer.flush()).is_ok();
-        }
-        if let Output::Message(Message::Ready(said)) = output {
-            ready.send_replace(Some(said));
         }
     }
     let _last = renderer.finish();

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ApiServer, Executor};
+use crate::api::{ApiServer, Ends, Executor};
 use crate::engine::Engine;
 use crate::failure::{Exit, Failure};
 use crate::home::HomePaths;
@@ -37,23 +37,19 @@ impl Serving {
     }
 }
 
-/// Answers other processes while a long command has the home: `status` during the first backup. Ends when `stop` is
-/// cancelled, which `Request::Stop` does, too.
-pub async fn answer_meanwhile(paths: HomePaths, engine: Arc<Engine>, stop: CancellationToken, work: CancellationToken) {
+/// Answers other processes while a command has the home: `status` during the first backup. When `ends.done` is cancelled what they
+/// asked is finished; `ends.stop`, which `Request::Stop` cancels, too, stops it.
+pub async fn answer_meanwhile(paths: HomePaths, engine: Arc<Engine>, ends: Ends) {
     match ApiServer::bind(&paths, None).await {
         Ok(server) => {
-            server
-                .serve(
-                    Arc::new(Serving {
-                        engine,
-                        ready: None,
-                        stop: work,
-                    }),
-                    stop,
-                )
-                .await
+            let serving = Serving {
+                engine,
+                ready: None,
+                stop: ends.stop.clone(),
+            };
+            server.serve(Arc::new(serving), ends).await;
         }
-        Err(failure) => tracing::warn!("Other commands have to wait for this one: {failure}"),
+        Err(failure) => tracing::info!("Other commands have to wait for this one: {failure}"),
     }
 }
 

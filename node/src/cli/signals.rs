@@ -43,11 +43,6 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Was there a signal?
-    pub fn caught(&self) -> bool {
-        self.stop.is_cancelled()
-    }
-
     /// Was one of them Ctrl-C?
     pub fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::SeqCst)

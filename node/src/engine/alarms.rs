@@ -57,8 +57,7 @@ impl Engine {
         let roster = net.roster();
         let member = roster.members().find(|member| member.name == name);
         let Some(account) = member.map(|member| member.account) else {
-            return Err(Failure::new(Exit::Failed, format!("There is no member `{name}`"))
-                .hint("`gridbackup peer ls` lists the friends"));
+            return Err(self.unknown_peer(name));
         };
         let evicting = tokio::task::spawn_blocking(move || {
             let (heard_secs, _) = net.signs_of_life(account);

@@ -20,16 +20,13 @@ impl From<DbError> for Failure {
     }
 }
 
-/// A request that this version does not know how to answer.
-pub fn unavailable(request: &Request) -> Failure {
+/// A request about the config that the config did not answer: a mistake of ours, whatever was typed.
+pub fn unanswered(request: &Request) -> Failure {
     let name = serde_json::to_value(request)
         .ok()
         .and_then(|value| value["request"].as_str().map(str::to_owned));
-    Failure::new(
-        Exit::Failed,
-        format!("`{}` is not available in this version", name.unwrap_or_default()),
-    )
-    .hint("see CHANGELOG.md for what is")
+    Failure::new(Exit::Failed, format!("`{}` was not answered", name.unwrap_or_default()))
+        .hint("please report this, with the output of -vv")
 }
 
 /// No snapshot is meant.

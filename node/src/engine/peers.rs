@@ -84,11 +84,15 @@ impl Engine {
     pub(super) async fn limit_friend(&self, name: &str, quota: Option<u64>, sink: &Sink) -> Result<Exit, Failure> {
         let roster = Roster::load(&self.0.home.paths.roster());
         let is_friend = roster.is_some_and(|roster| self.friends(&roster).iter().any(|friend| friend.name == name));
-        let Some(quota) = quota.filter(|_| is_friend) else {
-            return Err(
-                Failure::new(Exit::Failed, format!("There is no peer `{name}` with such a setting"))
-                    .hint("`gridbackup peer ls` lists the peers; a friend has a --quota"),
-            );
+        if !is_friend {
+            return Err(self.unknown_peer(name));
+        }
+        let Some(quota) = quota else {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("{name} is a friend, who holds one share of a pack"),
+            )
+            .hint("a friend has a --quota, a bucket also --shares"));
         };
         let mut file = ConfigFile::open(&self.0.home.paths.config())?;
         file.set(&format!("peers.{name}.quota"), &quota.to_string())?;

@@ -15,6 +15,7 @@ use upload_queue::uploader::{UploadEvent, Uploader, UploaderConfig};
 use crate::config::{Config, notices};
 use crate::engine::policy::tolerate;
 use crate::engine::repack::stop_flag;
+use crate::engine::upload_log::UploadLog;
 use crate::engine::upload_progress::Meter;
 use crate::engine::{Engine, Mode, clock, failures, settings};
 use crate::failure::{Exit, Failure};
@@ -134,9 +135,10 @@ impl Engine {
             self.meet_heads_once().await?;
             let (events, mut heard) = tokio::sync::mpsc::channel(EVENTS_QUEUED_MAX);
             let engine = Arc::downgrade(&self.0);
+            let mut log = UploadLog::new(self.0.peers.clone());
             tokio::spawn(async move {
                 while let Some(event) = heard.recv().await {
-                    log(&event);
+                    log.log(&event);
                     if let (UploadEvent::Delivered { .. }, Some(engine)) = (&event, engine.upgrade()) {
                         engine.delivered.notify_one();
                     }
@@ -272,20 +274,4 @@ fn files_failed(scanned: &ScanSummary, written: &WriteSummary) -> u64 {
     let scanned = scanned.failed.iter().map(|failure| failure.path.as_path());
     let written = written.failed.iter().map(|(path, _)| path.as_path());
     scanned.chain(written).collect::<HashSet<_>>().len() as u64
-}
-
-fn log(event: &UploadEvent) {
-    match event {
-        UploadEvent::PeerFailed { peer, error } => tracing::warn!(peer = peer.0, %error, "a peer did not take a share"),
-        UploadEvent::SpoolLost { pack, share } => tracing::error!(pack = pack.0, %share, "a spooled share is lost"),
-        UploadEvent::GaveWay { peer, shares } => {
-            let peer = peer.as_ref().map_or("nobody", |peer| &peer.0);
-            tracing::warn!(
-                peer,
-                shares,
-                "shares gave way in the full spool: they are owed until repair has built them anew"
-            );
-        }
-        UploadEvent::Delivered { .. } | UploadEvent::PackSafe { .. } => {}
-    }
 }

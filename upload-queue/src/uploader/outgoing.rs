@@ -119,7 +119,7 @@ async fn put_one(
     match &result {
         Ok(_) => shared.lines().succeeded(&peer.key, now),
         Err(error) => {
-            tracing::warn!(peer = peer.key.0, %error, "a local peer did not take a share");
+            tracing::debug!(peer = peer.key.0, %error, "a local peer did not take a share");
             shared.tell(UploadEvent::PeerFailed {
                 peer: peer.key.clone(),
                 error: error.clone(),
