@@ -45,6 +45,8 @@ mod lost;
 mod made_pages;
 #[path = "e2e/main_job.rs"]
 mod main_job;
+#[path = "e2e/manners.rs"]
+mod manners;
 #[path = "e2e/mount.rs"]
 mod mount;
 #[path = "e2e/one_lan.rs"]

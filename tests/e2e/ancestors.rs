@@ -66,6 +66,7 @@ fn table<const N: usize>(rows: [(&str, usize); N]) -> BTreeMap<String, usize> {
 /// Clonus3 took 565 s without a cache, 8.4 s with one and a listing, and 1.2 s trusting it.
 #[tokio::test]
 async fn no_cache_safe_and_trusting_cost_what_they_should() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, FILES)?;
     let first = asked(&site, &[])?;
     // The bucket of a new index is listed once: one page, for it is empty.
@@ -95,6 +96,7 @@ async fn no_cache_safe_and_trusting_cost_what_they_should() -> Result<()> {
 /// zc's sync sent fresh files twice, and did not see changes within twenty minutes.
 #[tokio::test]
 async fn fresh_files_are_sent_once_and_their_changes_seen_at_once() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 0)?;
     write(&site.root, b"fresh.txt", 1)?;
     site.publish(0, &[])?;
@@ -122,6 +124,7 @@ async fn fresh_files_are_sent_once_and_their_changes_seen_at_once() -> Result<()
 /// Names that are no UTF-8 ended zc's sync, or lost files.
 #[tokio::test]
 async fn names_of_any_bytes_are_published_once() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     for kind in Kind::all() {
         let site = Site::start(kind, 0)?;
         let names: [&[u8]; 6] = [
@@ -159,6 +162,7 @@ async fn names_of_any_bytes_are_published_once() -> Result<()> {
 /// zc's index was written once, at the end; a crash lost it, and a damaged one could not be read.
 #[tokio::test]
 async fn whatever_becomes_of_the_index_nothing_is_sent_twice() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 60)?;
     let index = site.dir.path().join("site.db");
     let args = ["--index", index.to_str().context("UTF-8")?];
@@ -210,6 +214,7 @@ async fn whatever_becomes_of_the_index_nothing_is_sent_twice() -> Result<()> {
 /// An empty folder emptied zc's bucket, and one broken link is no reason to stop.
 #[tokio::test]
 async fn an_empty_folder_is_refused_and_a_broken_link_named() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 9)?;
     symlink("nowhere", site.root.join("a-broken-link"))?;
     let said = site.publish(3, &[])?;

@@ -121,6 +121,9 @@ fn make(site: &Site) -> Result<()> {
 
 #[tokio::test]
 async fn a_browser_shows_the_site_and_follows_the_links_of_made_pages() -> Result<()> {
+    tests::needs!(tests::s3::missing());
+    tests::needs!(tests::browser::missing());
+    tests::needs!(font().err().map(|reason| reason.to_string()));
     let site = Site::start(Kind::Moto, 0)?;
     make(&site)?;
     site.publish(0, &["--routes", &site.routes(ROUTES)?])?;

@@ -43,6 +43,7 @@ fn bucket_at(location: &str, fixture: &Fixture, quota: Option<u64>) -> Result<Bu
 
 #[tokio::test]
 async fn a_bucket_keeps_the_contract_of_every_store() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     for kind in Kind::all() {
         let (dir, fixture) = (tempfile::tempdir()?, Fixture::new(1));
         let server = Server::start(kind, dir.path())?;
@@ -60,6 +61,7 @@ async fn a_bucket_keeps_the_contract_of_every_store() -> Result<()> {
 
 #[tokio::test]
 async fn what_was_given_up_waits_in_the_trash_and_comes_back() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let (dir, fixture) = (tempfile::tempdir()?, Fixture::new(1));
     let server = Server::start(Kind::Moto, dir.path())?;
     let bucket = bucket(&server, &fixture, None)?;
@@ -101,6 +103,7 @@ async fn what_was_given_up_waits_in_the_trash_and_comes_back() -> Result<()> {
 
 #[tokio::test]
 async fn a_damaged_object_is_replaced_and_an_emptied_bucket_is_missed() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let (dir, fixture) = (tempfile::tempdir()?, Fixture::new(1));
     let server = Server::start(Kind::Moto, dir.path())?;
     let bucket = bucket(&server, &fixture, None)?;
@@ -155,6 +158,7 @@ async fn keys_with(client: &Client, part: &str) -> Result<Vec<Vec<u8>>> {
 
 #[tokio::test]
 async fn a_month_later_the_trash_is_gone_and_nothing_else() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let (dir, fixture) = (tempfile::tempdir()?, Fixture::new(1));
     let server = Server::start(Kind::Moto, dir.path())?;
     let proxy = S3Proxy::start(&server.at)?;
@@ -209,6 +213,7 @@ async fn a_month_later_the_trash_is_gone_and_nothing_else() -> Result<()> {
 
 #[tokio::test]
 async fn what_is_locked_is_found_again_when_it_was_deleted() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let (dir, fixture) = (tempfile::tempdir()?, Fixture::new(1));
     let server = Server::start(Kind::Moto, dir.path())?;
     let location = server.locked_location("")?;
@@ -283,6 +288,7 @@ fn asked(server: &Server, from: usize, what: &str) -> Result<usize> {
 
 #[test]
 fn both_friends_or_the_bucket_may_be_lost() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let dir = tempfile::tempdir()?;
     let source = dir.path().join("source");
     make_source(&source)?;
@@ -357,6 +363,7 @@ fn both_friends_or_the_bucket_may_be_lost() -> Result<()> {
 
 #[tokio::test]
 async fn a_bucket_that_loses_and_corrupts_shares_is_found_by_audits_and_made_up_for() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let dir = tempfile::tempdir()?;
     let source = dir.path().join("source");
     small_source(&source)?;
@@ -404,6 +411,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn friends_who_moved_find_each_other_in_the_bucket() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let dir = tempfile::tempdir()?;
     let server = Server::start(Kind::Moto, dir.path())?;
     let mut grid = Grid::start(dir.path(), 1, 1)?;

@@ -65,6 +65,7 @@ fn publish(site: &Site, args: &[&str]) -> Result<Said> {
 
 #[tokio::test]
 async fn updated_and_deleted_paths_are_forgotten_and_added_ones_are_not() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 30)?;
     let id = distribution(&site, "/www")?;
     publish(&site, &["--cloudfront", &id])?;
@@ -107,6 +108,7 @@ async fn updated_and_deleted_paths_are_forgotten_and_added_ones_are_not() -> Res
 
 #[tokio::test]
 async fn a_kill_between_sending_and_telling_loses_no_path() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 9)?;
     let id = distribution(&site, "/www")?;
     publish(&site, &["--cloudfront", &id])?;
@@ -135,6 +137,7 @@ async fn a_kill_between_sending_and_telling_loses_no_path() -> Result<()> {
 
 #[tokio::test]
 async fn a_command_hears_of_every_change_until_it_succeeds() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 3)?;
     let heard = site.dir.path().join("heard");
     let take = |path: &Path| -> Result<String> {

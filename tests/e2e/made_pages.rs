@@ -12,6 +12,7 @@ fn html(bytes: &[u8]) -> Result<String> {
 
 #[tokio::test]
 async fn folders_get_pages_that_follow_what_is_in_them() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     for kind in Kind::all() {
         let site = Site::start(kind, 0)?;
         for (number, name) in ["a/b/one.bin", "a/two.css", "three.bin", ".git/x", "real/index.html"]
@@ -91,6 +92,7 @@ async fn folders_get_pages_that_follow_what_is_in_them() -> Result<()> {
 
 #[tokio::test]
 async fn pages_look_as_the_user_wants() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 0)?;
     write(&site.root, b"a/x.bin", 1)?;
     let template = site.dir.path().join("list.html");
@@ -117,6 +119,7 @@ async fn pages_look_as_the_user_wants() -> Result<()> {
 
 #[tokio::test]
 async fn redirects_are_objects_of_their_own() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 3)?;
     let lead =
         |to: &str, also: &str| site.routes(&format!("[[redirect]]\nfrom = 'old/page.html'\nto = '{to}'\n{also}"));
@@ -158,6 +161,7 @@ async fn redirects_are_objects_of_their_own() -> Result<()> {
 
 #[tokio::test]
 async fn large_text_is_sent_compressed_and_large_noise_as_it_is() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 0)?;
     let routes = site
         .routes("[[route]]\nmatch = '*.csv'\ncompress = 'gzip'\n[[route]]\nmatch = '*.json'\ncompress = 'brotli'\n")?;

@@ -8,6 +8,7 @@ use tests::site::{FILES, Site, write};
 
 #[tokio::test]
 async fn the_bucket_follows_the_folder_and_only_changes_are_sent() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     for kind in Kind::all() {
         let site = Site::start(kind, FILES)?;
         let first = site.publish(0, &[])?;
@@ -46,6 +47,7 @@ async fn the_bucket_follows_the_folder_and_only_changes_are_sent() -> Result<()>
 
 #[tokio::test]
 async fn what_others_changed_is_found_by_listing_and_repaired() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, FILES)?;
     site.publish(0, &[])?;
     let whole = site.publish(0, &["--verify"])?;
@@ -84,6 +86,7 @@ async fn what_others_changed_is_found_by_listing_and_repaired() -> Result<()> {
 
 #[tokio::test]
 async fn nothing_is_deleted_by_mistake() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, FILES)?;
     let dry = site.publish(0, &["--dry-run"])?;
     ensure!(dry.number("objects_uploaded") == FILES as u64 && site.objects().await?.is_empty());
@@ -117,6 +120,7 @@ async fn nothing_is_deleted_by_mistake() -> Result<()> {
 
 #[tokio::test]
 async fn routes_decide_on_headers_and_other_headers_send_no_bytes() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, FILES)?;
     let routes = |age: u32| {
         site.routes(&format!(
@@ -146,6 +150,7 @@ async fn routes_decide_on_headers_and_other_headers_send_no_bytes() -> Result<()
 
 #[tokio::test]
 async fn pages_come_after_what_they_show_and_deletions_last() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, FILES)?;
     site.publish(0, &[])?;
     std::fs::remove_file(site.root.join("d0/file 0.css"))?;
@@ -172,6 +177,7 @@ async fn pages_come_after_what_they_show_and_deletions_last() -> Result<()> {
 
 #[tokio::test]
 async fn large_files_go_in_parts_and_one_more_byte_is_noticed() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     for kind in Kind::all() {
         let site = Site::start(kind, 1)?;
         let large = site.root.join("film.mp4");
@@ -188,6 +194,7 @@ async fn large_files_go_in_parts_and_one_more_byte_is_noticed() -> Result<()> {
 
 #[tokio::test]
 async fn ten_kills_send_nothing_twice_but_what_was_on_its_way() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let files = 600;
     let site = Site::start(Kind::Moto, files)?;
     for kill in 1..=10 {

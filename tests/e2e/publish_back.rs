@@ -49,6 +49,7 @@ fn old(path: &Path, secs: u64) -> Result<()> {
 
 #[tokio::test]
 async fn a_restore_brings_bytes_times_and_modes_back() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     for kind in Kind::all() {
         let site = Site::start(kind, FILES)?;
         std::fs::write(site.root.join("film.mp4"), vec![7; LARGE_BYTES])?;
@@ -98,6 +99,7 @@ async fn a_restore_brings_bytes_times_and_modes_back() -> Result<()> {
 
 #[tokio::test]
 async fn keys_that_would_lead_out_are_refused_and_the_rest_goes_on() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 3)?;
     site.publish(0, &[])?;
     for key in ["www/../out", "www//abs", "www/folder/", "www/a/../../../out"] {
@@ -130,6 +132,7 @@ async fn keys_that_would_lead_out_are_refused_and_the_rest_goes_on() -> Result<(
 
 #[tokio::test]
 async fn damage_is_noticed_and_a_killed_restore_goes_on() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 200)?;
     site.publish(0, &[])?;
     let proxy = S3Proxy::start(&site.server.at)?;
@@ -171,6 +174,7 @@ async fn damage_is_noticed_and_a_killed_restore_goes_on() -> Result<()> {
 
 #[tokio::test]
 async fn diff_says_what_a_run_would_do_and_why() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 6)?;
     site.publish(0, &[])?;
     let diff = |args: &[&str]| site.run("diff", 0, args);
@@ -214,6 +218,7 @@ async fn diff_says_what_a_run_would_do_and_why() -> Result<()> {
 
 #[tokio::test]
 async fn watch_publishes_what_changes_and_ends_cleanly() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 3)?;
     let child = site.begin("watch", &[])?;
     let is_there = async |key: &str| -> Result<()> {

@@ -38,6 +38,7 @@ fn written(passed: &[Passed]) -> BTreeMap<String, usize> {
 
 #[tokio::test]
 async fn on_a_bad_line_every_object_is_written_once() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 200)?;
     large(&site, 3)?;
     let proxy = S3Proxy::start(&site.server.at)?;
@@ -63,6 +64,7 @@ async fn on_a_bad_line_every_object_is_written_once() -> Result<()> {
 
 #[tokio::test]
 async fn ten_kills_on_a_bad_line_leave_the_bucket_as_the_folder() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let files = 300;
     let site = Site::start(Kind::Moto, files)?;
     large(&site, 4)?;
@@ -108,6 +110,7 @@ async fn ten_kills_on_a_bad_line_leave_the_bucket_as_the_folder() -> Result<()> 
 
 #[tokio::test]
 async fn a_server_in_another_hour_is_published_to() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 12)?;
     let proxy = S3Proxy::start(&site.server.at)?;
     let bad = site.through(&proxy.at);
@@ -125,6 +128,7 @@ async fn a_server_in_another_hour_is_published_to() -> Result<()> {
 
 #[tokio::test]
 async fn what_a_killed_run_may_have_sent_is_sent_again() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 3)?;
     let proxy = S3Proxy::start(&site.server.at)?;
     let (bad, args) = (site.through(&proxy.at), ["--lock", "none"]);
@@ -141,6 +145,7 @@ async fn what_a_killed_run_may_have_sent_is_sent_again() -> Result<()> {
 
 #[tokio::test]
 async fn parts_of_a_killed_run_are_given_up() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 3)?;
     large(&site, 1)?;
     let proxy = S3Proxy::start(&site.server.at)?;

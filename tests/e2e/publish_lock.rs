@@ -48,6 +48,7 @@ fn at_work(publisher: &Publisher, proxy: &S3Proxy) -> Result<Child> {
 
 #[tokio::test]
 async fn of_two_publishers_at_once_one_fails_clearly_or_waits() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, FILES)?;
     let proxy = S3Proxy::start(&site.server.at)?;
     let slow = publisher(&site, "slow", &proxy.at)?;
@@ -81,6 +82,7 @@ async fn of_two_publishers_at_once_one_fails_clearly_or_waits() -> Result<()> {
 
 #[tokio::test]
 async fn a_killed_publishers_lock_expires() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, FILES)?;
     let proxy = S3Proxy::start(&site.server.at)?;
     let killed = publisher(&site, "killed", &proxy.at)?;
@@ -110,6 +112,7 @@ async fn a_killed_publishers_lock_expires() -> Result<()> {
 
 #[tokio::test]
 async fn a_publisher_that_stood_still_sends_nothing_more() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, FILES)?;
     let proxy = S3Proxy::start(&site.server.at)?;
     let stopped = publisher(&site, "stopped", &proxy.at)?;
@@ -178,6 +181,7 @@ fn remove(root: &Path) -> Result<()> {
 
 #[tokio::test]
 async fn a_late_put_loses_against_what_was_put_meanwhile() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 6)?;
     let (second, status) = late(&site, LATE_PUT, write_late, "second").await?;
     ensure!(status == 412, "the server said {status}");
@@ -186,6 +190,7 @@ async fn a_late_put_loses_against_what_was_put_meanwhile() -> Result<()> {
 
 #[tokio::test]
 async fn a_late_write_is_refused_even_where_nobody_else_changed_anything() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let changes = [(LATE_PUT, write_late as fn(&Path) -> _), ("&delete=", remove)];
     // They check signatures and their times, and know no conditions.
     for kind in unconditional() {
@@ -203,6 +208,7 @@ async fn a_late_write_is_refused_even_where_nobody_else_changed_anything() -> Re
 
 #[tokio::test]
 async fn where_times_are_not_checked_the_next_run_repairs_what_a_late_put_did() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 6)?;
     let (second, status) = late(&site, LATE_PUT, write_late, "old").await?;
     ensure!(status == 200, "the server said {status}");
@@ -217,6 +223,7 @@ async fn where_times_are_not_checked_the_next_run_repairs_what_a_late_put_did() 
 
 #[tokio::test]
 async fn a_clock_that_is_minutes_wrong_publishes_too() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     for skew_secs in [-600, 600] {
         let site = Site::start(Kind::Moto, FILES)?;
         let proxy = S3Proxy::start(&site.server.at)?;
@@ -259,6 +266,7 @@ async fn a_clock_that_is_minutes_wrong_publishes_too() -> Result<()> {
 
 #[tokio::test]
 async fn the_lock_is_nobodys_file() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 3)?;
     site.publish(0, &[])?;
     let lock = site.client.get(LOCK, None, 4096).await?;
@@ -287,6 +295,7 @@ async fn the_lock_is_nobodys_file() -> Result<()> {
 
 #[tokio::test]
 async fn an_endpoint_that_ignores_conditions_is_told_of() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     for kind in unconditional() {
         let site = Site::start(kind, 3)?;
         let refused = site.publish(1, &["--lock", "require"])?;

@@ -50,6 +50,7 @@ async fn list_all(client: &Client, prefix: &str) -> Result<BTreeMap<Vec<u8>, (u6
 
 #[tokio::test]
 async fn objects_go_there_and_back_on_every_server() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     for kind in Kind::all() {
         let dir = tempfile::tempdir()?;
         let server = Server::start(kind, dir.path())?;
@@ -115,6 +116,7 @@ async fn parts(client: &Client) -> Result<()> {
 
 #[tokio::test]
 async fn two_writers_cannot_overwrite_each_other_unknowingly() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let dir = tempfile::tempdir()?;
     let server = Server::start(Kind::Moto, dir.path())?;
     let client = client(&server)?;
@@ -137,6 +139,7 @@ async fn two_writers_cannot_overwrite_each_other_unknowingly() -> Result<()> {
 
 #[tokio::test]
 async fn headers_change_without_sending_the_bytes_again_and_pages_follow_each_other() -> Result<()> {
+    tests::needs!(tests::s3::missing());
     let dir = tempfile::tempdir()?;
     let server = Server::start(Kind::Moto, dir.path())?;
     let client = client(&server)?;

@@ -8,9 +8,13 @@ use anyhow::{Context, Result, ensure};
 /// Names that it goes by; `$GRIDBACKUP_BROWSER` names another.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/// The document of a page when its scripts have come to rest, as HTML; `dir` is for what the browser keeps.
-pub fn rendered(url: &str, dir: &Path) -> Result<String> {
-    let named = std::env::var("GRIDBACKUP_BROWSER").ok();
+/// Why no page can be looked at here; `None`: one can.
+pub fn missing() -> Option<String> {
+    let why = || "there is no browser: install Debian's package chromium, or name one in GRIDBACKUP_BROWSER".to_owned();
+    browser().is_none().then(why)
+}
+
+fn browser() -> Option<String> {
     let is_there = |name: &&str| {
         let version = Command::new(name)
             .arg("--version")
@@ -19,10 +23,14 @@ pub fn rendered(url: &str, dir: &Path) -> Result<String> {
             .status();
         version.is_ok_and(|status| status.success())
     };
-    let browser = named.as_deref().or_else(|| NAMES.into_iter().find(is_there));
-    let browser =
-        browser.context("no browser: install Debian's package chromium, or name one in GRIDBACKUP_BROWSER")?;
-    let output = Command::new(browser)
+    let named = std::env::var("GRIDBACKUP_BROWSER").ok();
+    named.or_else(|| NAMES.into_iter().find(is_there).map(str::to_owned))
+}
+
+/// The document of a page when its scripts have come to rest, as HTML; `dir` is for what the browser keeps.
+pub fn rendered(url: &str, dir: &Path) -> Result<String> {
+    let browser = browser().context("no browser")?;
+    let output = Command::new(&browser)
         .args([
             "--headless",
             "--no-sandbox",

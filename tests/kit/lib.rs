@@ -8,6 +8,7 @@ pub mod disk;
 pub mod fixture;
 pub mod grid;
 pub mod home;
+pub mod left_out;
 pub mod netns;
 pub mod proxy;
 pub mod s3;

@@ -4,10 +4,10 @@
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use s3::{Client, Location, Options};
 
 /// What is installed where it is missing: `python3` with `venv` and `pip` must be there.
@@ -56,14 +56,14 @@ impl Server {
         let log = dir.join(format!("{kind:?}.log"));
         let mut command = match kind {
             Kind::Moto => {
-                let mut command = Command::new(programs()?.join("moto_server"));
+                let mut command = Command::new(program("moto_server")?);
                 let (host, port) = at.split_once(':').context("an address has a port")?;
                 command.args(["-H", host, "-p", port]);
                 command
             }
             Kind::Rclone => {
                 std::fs::create_dir_all(dir.join("buckets/site"))?;
-                let mut command = Command::new(programs()?.join("rclone"));
+                let mut command = Command::new(program("rclone")?);
                 command.args(["serve", "s3", "--addr", &at, "--vfs-cache-mode", "off"]);
                 command.arg(format!("--auth-key={},{}", KEYS.0, KEYS.1));
                 command.env("RCLONE_CONFIG", "/dev/null").arg(dir.join("buckets"));
@@ -162,6 +162,11 @@ pub fn client_at(location: &str) -> Result<Client> {
     Ok(Client::new(Location::parse(location)?, &options)?)
 }
 
+fn program(name: &str) -> Result<PathBuf> {
+    let programs = programs().as_ref().map_err(|reason| anyhow!("{reason}"))?;
+    Ok(programs.join(name))
+}
+
 fn free_address() -> Result<String> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.to_string())
 }
@@ -194,10 +199,21 @@ fn garage_command(dir: &Path, at: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// The folder of programs of the virtual environment; `$GRIDBACKUP_S3_SERVERS` names one that is there, else it is made once.
-fn programs() -> Result<PathBuf> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+/// Why no server can be started here; `None`: one can.
+pub fn missing() -> Option<String> {
+    let why = |reason: &String| format!("moto and rclone cannot be installed: {reason}");
+    programs().as_ref().err().map(why)
+}
+
+/// The folder of programs of the virtual environment, or why there is none: asked and installed once in a process.
+fn programs() -> &'static Result<PathBuf, String> {
+    static PROGRAMS: LazyLock<Result<PathBuf, String>> =
+        LazyLock::new(|| installed().map_err(|error| format!("{error:#}").replace('\n', " ")));
+    &PROGRAMS
+}
+
+/// `$GRIDBACKUP_S3_SERVERS` names a virtual environment that is there, else one is made beside the build.
+fn installed() -> Result<PathBuf> {
     if let Some(venv) = std::env::var_os("GRIDBACKUP_S3_SERVERS") {
         return Ok(PathBuf::from(venv).join("bin"));
     }
