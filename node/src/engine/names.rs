@@ -9,8 +9,7 @@ impl Engine {
     /// No peer is called so.
     pub(super) fn unknown_peer(&self, name: &str) -> Failure {
         let mut known: Vec<String> = self.config().peers.into_keys().collect();
-        // A roster that cannot be read only costs the advice.
-        if let Ok(Some(roster)) = Roster::load(&self.0.home.paths.roster()) {
+        if let Some(roster) = Roster::load(&self.0.home.paths.roster()) {
             let own = self.0.home.account.account_id();
             known.extend(
                 roster
