@@ -187,7 +187,7 @@ pub fn main() -> ExitCode {
         verbose: cli.global.verbose,
         quiet: cli.global.quiet,
         json: cli.global.json,
-        dated: cli.command.is_daemon(),
+        dated: cli.command.as_ref().is_some_and(Command::is_daemon),
     });
     std::panic::set_hook(Box::new(tell_panic));
     // What a panic leaves half done is safe to break off: so is a killed process.

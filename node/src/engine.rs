@@ -286,7 +286,7 @@ impl Engine {
             Request::PeerSet { name, quota, .. } => self.limit_friend(&name, quota, &sink).await,
             Request::Ready => self.say_ready(&sink).await,
             Request::Stop => Ok(self.stop()),
-            Request::PeerRemove { name } => Err(self.unknown_peer(&name)),
+            Request::PeerRemove { name, .. } => Err(self.unknown_peer(&name)),
             other => Err(failures::unanswered(&other)),
         }
     }
