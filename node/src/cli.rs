@@ -246,6 +246,7 @@ fn parse() -> Result<Cli, ExitCode> {
             match error.print() {
                 Err(error) if !is_failure && error.kind() != std::io::ErrorKind::BrokenPipe => {
                     complain(&execute::unwritable(&error), RenderOptions::default());
+                    stderr::flush();
                     return ExitCode::from(Exit::Failed.code());
                 }
                 _ => {}

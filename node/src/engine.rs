@@ -222,22 +222,7 @@ impl Engine {
                 return self.remove_member(name, whom, &sink).await;
             }
         }
-        let request = match request {
-            Request::PeerAdd(peer) => {
-                let peer = self.prepare_peer(&peer).await?;
-                self.say_shared_disk(&peer, &sink).await?;
-                Request::PeerAdd(peer)
-            }
-            request => request,
-        };
-        if let Request::PeerSet {
-            name,
-            shares: Some(shares),
-            ..
-        } = &request
-        {
-            self.resize_bucket(name, *shares).await?;
-        }
+        let request = self.prepared(request, &sink).await?;
         if let Some(answer) = self.configure(&request)? {
             for message in answer {
                 sink.send(message).await?;
@@ -288,6 +273,26 @@ impl Engine {
             Request::Stop => Ok(self.stop()),
             Request::PeerRemove { name, .. } => Err(self.unknown_peer(&name)),
             other => Err(failures::unanswered(&other)),
+        }
+    }
+
+    /// What has to be known or done before the config may say it.
+    async fn prepared(&self, request: Request, sink: &Sink) -> Result<Request, Failure> {
+        match request {
+            Request::PeerAdd(peer) => {
+                let peer = self.prepare_peer(&peer).await?;
+                self.say_shared_disk(&peer, sink).await?;
+                Ok(Request::PeerAdd(peer))
+            }
+            Request::PeerSet {
+                ref name,
+                shares: Some(shares),
+                ..
+            } => {
+                self.resize_bucket(name, shares).await?;
+                Ok(request)
+            }
+            request => Ok(request),
         }
     }
 

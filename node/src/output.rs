@@ -124,7 +124,8 @@ impl Outputs {
     /// The same outputs for a reader who may be slow, stop or leave: the writer neither waits for it nor is stopped by it.
     pub fn decoupled(self) -> Self {
         let (sink, outputs) = channel(CancellationToken::new());
-        tokio::spawn(pass_on(self, sink));
+        // A thread of its own: a task could be next in line on the very worker that `send_blocking` holds until it is read.
+        std::thread::spawn(|| futures::executor::block_on(pass_on(self, sink)));
         outputs
     }
 }

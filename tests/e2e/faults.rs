@@ -225,13 +225,11 @@ fn damaged_state_files_get_a_clear_line_and_lose_nothing() -> Result<()> {
         let (file, kept) = (owner.dir.join(name), dir.path().join("kept"));
         fs::copy(&file, &kept)?;
         change(&file).with_context(|| name.to_owned())?;
-        // Nothing else reads the invitations.
-        let command = if name == "invites" { "invite" } else { "status" };
-        let said = owner.say([command])?;
+        let said = owner.say(["status"])?;
         assert_ne!(said.code, Some(0), "{name}: {}", said.last());
         assert!(!said.stderr.contains("panic"), "{name}: {}", said.stderr);
         fs::copy(&kept, &file)?;
-        owner.ok([command])?;
+        owner.ok(["status"])?;
         Ok(said.stderr)
     };
     let truncate = |path: &Path| -> Result<()> { Ok(fs::write(path, &fs::read(path)?[..10])?) };
@@ -247,7 +245,8 @@ fn damaged_state_files_get_a_clear_line_and_lose_nothing() -> Result<()> {
     assert!(damaged("config.toml", &|path| Ok(fs::write(path, "tolerate = \"many\"\n")?))?.contains("line 1"));
     let said = damaged("catalog.db", &flip_pages)?;
     assert!(said.contains("catalog.db") && said.contains("damaged"), "{said}");
-    for name in ["account.key", "device.key", "device.cert", "roster", "invites"] {
+    // What can be made anew, or is kept twice, stops nothing: `lender::no_damaged_state_file_stops_a_home`.
+    for name in ["account.key", "device.key"] {
         for change in [&truncate as &dyn Fn(&Path) -> Result<()>, &|path| Ok(flip_byte(path)?)] {
             let said = damaged(name, change)?;
             assert!(said.contains(name), "{name}: {said}");
@@ -288,7 +287,7 @@ fn a_full_disk_at_the_spool_makes_a_run_wait_or_say_so_and_loses_nothing() -> Re
     // Not even one pack fits.
     let run = grid.owner.exits(1, ["run", "--once", path_str(&source)?])?;
     assert!(
-        run.stderr.contains("spool") && run.stderr.contains("full"),
+        run.stderr.contains("spool") && run.stderr.contains("make room"),
         "{}",
         run.stderr
     );

@@ -324,12 +324,14 @@ impl<'a> Gauge<'a> {
             ..Older::default()
         };
         for (row, counted) in &self.weak {
-            if counted.purpose != Purpose::Data || self.touched.contains(row) {
+            if self.touched.contains(row) {
                 continue;
             }
-            match counted.is_lost() {
-                true => older.lost += 1,
-                false => older.at_risk += 1,
+            match (counted.is_lost(), counted.purpose) {
+                (true, _) => older.lost += 1,
+                (false, Purpose::Data) => older.at_risk += 1,
+                // The head that leads to it says how well it is kept.
+                (false, Purpose::Metadata) => {}
             }
         }
         Ok((tally, older))

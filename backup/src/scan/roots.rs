@@ -165,25 +165,19 @@ pub(super) fn approach(walk: &Walk<'_>, roots: &mut Roots, outcome: &mut Outcome
             outcome.roots_known += usize::from(is_root);
             continue;
         }
-        let hash = path_hash(&parent_hash, &entry.name);
-        let (id, known) = walk.identify(&hash);
         if is_root {
-            tasks.push(Task {
-                id,
-                parent: directory,
+            let root = RootFound {
                 path,
-                hash,
-                known,
-                identity: (entry.meta.inode, entry.meta.device),
-                root_device: entry.meta.device,
-                is_root: true,
+                entry,
+                parent: directory,
+                parent_hash: &parent_hash,
                 is_mount_point,
-                reach: Reach::Whole,
-                above: None,
-                folder_rules: None,
-            });
+            };
+            tasks.push(task_of(root, walk));
             continue;
         }
+        let hash = path_hash(&parent_hash, &entry.name);
+        let (id, known) = walk.identify(&hash);
         if known.is_none() {
             deltas.insert(id, partial(id, directory, path.clone(), None));
         }
@@ -201,15 +195,56 @@ pub(super) fn approach(walk: &Walk<'_>, roots: &mut Roots, outcome: &mut Outcome
             outcome.fail(path.clone(), FailureKind::Missing, missing_reason(reason));
         }
     }
-    for step in steps.values() {
+    outcome.deltas.extend(worthwhile(deltas, steps.values()));
+    Ok(tasks)
+}
+
+/// What changes on the way; a folder that is known already is no new one.
+fn worthwhile<'a>(mut deltas: BTreeMap<i64, Delta>, steps: impl Iterator<Item = &'a Step>) -> Vec<Delta> {
+    for step in steps {
         if let (Some(delta), Some(known)) = (deltas.get_mut(&step.id), step.known) {
             delta.is_new = false;
             delta.marks = known.marks;
         }
     }
     let worth = |delta: &Delta| delta.is_new || !delta.set.is_empty() || !delta.ended.is_empty();
-    outcome.deltas.extend(deltas.into_values().filter(worth));
-    Ok(tasks)
+    deltas.into_values().filter(worth).collect()
+}
+
+/// The task of walking a root.
+fn task_of(root: RootFound<'_>, walk: &Walk<'_>) -> Task {
+    let RootFound {
+        path,
+        entry,
+        parent,
+        parent_hash,
+        is_mount_point,
+    } = root;
+    let hash = path_hash(parent_hash, &entry.name);
+    let (id, known) = walk.identify(&hash);
+    Task {
+        id,
+        parent,
+        path,
+        hash,
+        known,
+        identity: (entry.meta.inode, entry.meta.device),
+        root_device: entry.meta.device,
+        is_root: true,
+        is_mount_point,
+        reach: Reach::Whole,
+        above: None,
+        folder_rules: None,
+    }
+}
+
+/// A root that is a folder, and what it lies in.
+struct RootFound<'a> {
+    path: Vec<u8>,
+    entry: Entry,
+    parent: i64,
+    parent_hash: &'a Hash,
+    is_mount_point: bool,
 }
 
 fn check_count(roots: &[PathBytes]) -> Result<(), ScanError> {

@@ -50,7 +50,7 @@ impl Executor for Fake {
                     self.stopped.notify_one();
                     return Err(Failure::interrupted());
                 }
-                Request::Verify { files: Some(_) } => {
+                Request::Verify { files: Some(1) } => {
                     let pattern = "begun".into();
                     sink.send(Rule { pattern }).await?;
                     tokio::select! {

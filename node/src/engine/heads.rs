@@ -18,6 +18,7 @@ use proto::share_store::StoreError;
 use upload_queue::db::DbError;
 use upload_queue::peers::PeerSet;
 
+use crate::engine::buckets::slot_of;
 use crate::engine::policy::tolerate;
 use crate::engine::{Engine, clock, failures};
 use crate::failure::{Exit, Failure};
@@ -50,10 +51,24 @@ impl Engine {
         Ok(looked)
     }
 
+    /// Asks buckets only where nobody else has a head of this machine: what is asked of them costs, and a head that they
+    /// have alone is one that nobody else took.
+    async fn look_before_sending(&self) -> Result<(), Failure> {
+        let own = self.device();
+        let peers = self.0.peers.all();
+        let (buckets, others): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| slot_of(&peer.key).is_some());
+        let mut looked = look(&others, &self.0.home.account, PATIENCE).await;
+        let is_known = |looked: &Looked| looked.sound().any(|open| open.head.device() == own);
+        if !looked.iter().any(is_known) {
+            looked.extend(look(&buckets, &self.0.home.account, PATIENCE).await);
+        }
+        Ok(self.0.db.write(|tx| note(tx, &looked))?)
+    }
+
     /// Makes sure that this home is not behind the heads that peers hold; if it is, it catches up.
     pub(super) async fn meet_heads(&self) -> Result<(), Failure> {
         self.connect().await?;
-        self.look(PATIENCE).await?;
+        self.look_before_sending().await?;
         self.0.heads_met.store(true, Ordering::Relaxed);
         let own = self.device();
         match self.0.db.read(|conn| heads::ahead(conn, own))?.pop() {

@@ -21,6 +21,8 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 const BEFORE: &str = ".before";
 /// Part of the name of a file that was set aside.
 const DAMAGED: &str = ".damaged-";
+/// Names tried for what is set aside. Chosen: more than are set aside in a minute.
+const ASIDES_MAX: u64 = 100;
 
 /// A state file that was not there, or not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +113,9 @@ fn read_checked<T>(path: &Path, decode: impl Fn(&[u8]) -> Result<T, String>) -> 
 /// Moves a file that cannot be used out of the way, under a name that says so; where it lies then.
 pub fn set_aside(path: &Path) -> Option<PathBuf> {
     let now_secs = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
-    let aside = with_ending(path, &format!("{DAMAGED}{now_secs}"));
+    // Nothing that was set aside in the same second is written over.
+    let asides = (0..ASIDES_MAX).map(|more| with_ending(path, &format!("{DAMAGED}{}", now_secs + more)));
+    let aside = { asides }.find(|aside| fs::symlink_metadata(aside).is_err())?;
     let moved = fs::rename(path, &aside).and_then(|()| durable::sync_directory_of(&aside));
     moved
         .inspect_err(|error| tracing::debug!("{} cannot be moved: {error}", path.display()))

@@ -65,7 +65,7 @@ impl Counter {
     /// One pack; `None` if there is none in this row.
     pub fn count(&self, conn: &Connection, row: PackRow) -> Result<Option<Counted>, DbError> {
         let mut select = conn.prepare_cached(
-            "SELECT purpose, k, held, (SELECT count(*) FROM share WHERE share.pack = pack.id AND spooled = 1)
+            "SELECT purpose, k, held, (SELECT count(*) FROM share WHERE share.pack = pack.id AND spooled = 1 AND holder IS NULL)
              FROM pack WHERE id = ?1",
         )?;
         let counted = select.query_row([row.0], |found| {
