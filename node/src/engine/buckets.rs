@@ -23,6 +23,21 @@ pub(super) const SLOT: &str = "s3:";
 /// The buckets in use, and the part of the config that each was made from.
 pub(super) type Buckets = Mutex<BTreeMap<String, (PeerConfig, Bucket)>>;
 
+fn location_of(peer: &PeerConfig) -> Result<Location, s3::Error> {
+    let mut location = Location::parse(peer.url.as_deref().unwrap_or_default())?;
+    location.endpoint = peer.endpoint.clone().or(location.endpoint);
+    location.region = peer.region.clone().or(location.region);
+    Ok(location)
+}
+
+/// Whether two entries of the config mean the same folder or bucket, however its location is written.
+pub(super) fn is_same_place(a: &PeerConfig, b: &PeerConfig) -> bool {
+    match (location_of(a), location_of(b)) {
+        (Ok(a), Ok(b)) => (a.bucket, a.prefix, a.endpoint) == (b.bucket, b.prefix, b.endpoint),
+        _ => a.url.is_some() && a.url == b.url,
+    }
+}
+
 /// Number of the slot that a peer is; none if it is no bucket.
 pub(super) fn slot_of(key: &PeerKey) -> Option<u8> {
     key.0.strip_prefix(SLOT)?.rsplit_once('#')?.1.parse().ok()
@@ -75,9 +90,7 @@ impl Engine {
 
     fn make_bucket(&self, peer: &PeerConfig) -> Result<Bucket, Failure> {
         let failure = |error: s3::Error| Failure::from_error(&error);
-        let mut location = Location::parse(peer.url.as_deref().unwrap_or_default()).map_err(failure)?;
-        location.endpoint = peer.endpoint.clone().or(location.endpoint);
-        location.region = peer.region.clone().or(location.region);
+        let location = location_of(peer).map_err(failure)?;
         let client = Client::new(location, &s3::Options::default()).map_err(failure)?;
         let terms = Terms {
             signer: self.signer(),

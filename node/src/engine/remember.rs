@@ -96,8 +96,12 @@ impl Engine {
         &self,
         unseen: &[ScanFailure],
         written: &WriteSummary,
+        is_alone: bool,
     ) -> Result<(Exit, Vec<Reason>), Failure> {
         let mut facts = self.facts().await?;
+        if is_alone {
+            facts.peers_online = Some(0);
+        }
         let unread = written.failed.iter().map(|(path, _)| path);
         let paths = unseen.iter().map(|failure| &failure.path).chain(unread);
         let names: Vec<String> = paths.map(|path| path.display().to_string()).collect();

@@ -70,7 +70,9 @@ impl Engine {
         summary.bytes_sent = uploader.bytes_sent() - sent_before;
         self.tell_buckets().await;
         summary.seconds = started.elapsed().as_secs_f64();
-        let (exit, reasons) = self.verdict_of_run(&scanned.failed, &written).await?;
+        // Nothing had to be sent, and so nobody was asked: that is no reason to say that all is well.
+        let is_alone = summary.bytes_sent == 0 && self.name_if_nobody_answers(sink).await?;
+        let (exit, reasons) = self.verdict_of_run(&scanned.failed, &written, is_alone).await?;
         summary.reasons = reasons;
         let is_stopped = sink.stop().is_cancelled();
         let is_short = summary.files_waiting > 0 || written.undelivered.packs_unsafe > 0;
@@ -80,8 +82,6 @@ impl Engine {
                 self.name_reasons(&written.undelivered, sink).await?;
                 exit
             }
-            // Nothing had to be sent, and so nobody was asked: that is no reason to say that all is well.
-            Exit::Done if summary.bytes_sent == 0 && self.name_if_nobody_answers(sink).await? => Exit::UnderProtected,
             exit => exit,
         };
         summary.files_lost = self.name_lost(sink).await?;

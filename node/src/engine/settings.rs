@@ -6,7 +6,8 @@
 use proto::root::SETTINGS_BYTES_MAX;
 use toml_edit::{DocumentMut, Item};
 
-use crate::config::{Config, ConfigFile};
+use crate::config::{Config, ConfigFile, PeerConfig};
+use crate::engine::buckets::is_same_place;
 use crate::failure::Failure;
 
 /// Top-level keys of config.toml that travel.
@@ -92,10 +93,15 @@ pub(super) fn adopt(file: &mut ConfigFile, text: &str, chosen: &[&str]) -> Resul
 
 /// A folder or bucket that is not among the peers yet.
 fn adopt_peer(file: &mut ConfigFile, name: &str, peer: &Item) -> Result<Option<String>, Failure> {
-    let url = peer.get("url").and_then(Item::as_str);
+    let text = |key: &str| peer.get(key).and_then(Item::as_str).map(str::to_owned);
+    let place = PeerConfig {
+        url: text("url"),
+        endpoint: text("endpoint"),
+        ..PeerConfig::default()
+    };
     let peers = &file.config().peers;
-    let is_known = peers.contains_key(name) || peers.values().any(|known| known.url.as_deref() == url);
-    let Some(url) = url.filter(|_| !is_known).map(str::to_owned) else {
+    let is_known = peers.contains_key(name) || peers.values().any(|known| is_same_place(known, &place));
+    let Some(url) = place.url.filter(|_| !is_known) else {
         return Ok(None);
     };
     Ok(file
@@ -180,11 +186,14 @@ to = "07:00"
     #[test]
     fn what_is_set_already_stays() {
         let text = text(file(FULL).config()).unwrap();
-        let mut after = file("folders = [\"/other\"]\n[peers.disk]\nurl = \"dir:/media/usb\"\n");
+        let mut after = file(
+            "folders = [\"/other\"]\n[peers.disk]\nurl = \"dir:/media/usb\"\n\
+             [peers.found]\nurl = \"s3://bucket/prefix/?endpoint=https://s3.example.org\"\n",
+        );
         adopt(&mut after, &text, &["tolerate"]).unwrap();
         let config = after.config();
         assert_eq!((config.tolerate, config.folders.len()), (2, 1));
-        assert_eq!(config.peers.keys().collect::<Vec<_>>(), ["cloud", "disk"]);
+        assert_eq!(config.peers.keys().collect::<Vec<_>>(), ["disk", "found"]);
     }
 
     #[test]
