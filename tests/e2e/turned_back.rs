@@ -249,9 +249,15 @@ fn a_home_behind_a_head_that_cannot_be_read_goes_on_as_the_hint_says() -> Result
         ann.day(day)?;
     }
     ann.home.ok(["repair"])?;
-    ensure!(ann.day(6)?.code == Some(0));
-    let said = ann.recovered("other")?.1;
-    ensure!(said.number("snapshots") == 6, "{}", said.last());
+    // It is taken in by the first run that finds nothing unsent at its start.
+    for day in 6.. {
+        ensure!(ann.day(day)?.code == Some(0));
+        let said = ann.recovered(&format!("other{day}"))?.1;
+        if said.number("snapshots") == day {
+            break;
+        }
+        ensure!(day < 9, "{}", said.last());
+    }
     Ok(())
 }
 

@@ -166,7 +166,9 @@ impl<'a> Gauge<'a> {
         };
         // No settled file has anything in a pack that no index lists yet; what is lost is not listed anew.
         let unlisted: HashSet<PackRow> = publish::unlisted_packs(conn)?.into_iter().collect();
-        gauge.weak.retain(|row, counted| counted.is_lost() || !unlisted.contains(row));
+        gauge
+            .weak
+            .retain(|row, counted| counted.is_lost() || !unlisted.contains(row));
         if let Some(rows) = gauge.metadata_packs()? {
             gauge.metadata = gauge.of_packs(&rows)?;
         }
