@@ -36,7 +36,7 @@ pub struct Order {
 /// A signed discard, without the ids that it is about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Discard {
-    /// Who signs, and for whom. Has the power to prune.
+    /// Who signs, and for whom. Has the power to give up.
     pub cert: DeviceCert,
     /// To whom, and when.
     pub order: Order,
@@ -108,7 +108,7 @@ impl Discard {
         if device.verifying_key().to_bytes() != cert.device.0 {
             return Err(malformed("the certificate is another device's"));
         }
-        if !may_prune(cert) {
+        if !may_give_up(cert) {
             return Err(DiscardError::Powerless);
         }
         check_order(ids)?;
@@ -152,7 +152,7 @@ impl Discard {
         }
         let fields: Body = signed::decode_canonical(body).map_err(malformed)?;
         let cert = DeviceCert::decode(&fields.cert)?;
-        if !may_prune(&cert) {
+        if !may_give_up(&cert) {
             return Err(DiscardError::Powerless);
         }
         if !(1..=IDS_MAX).contains(&fields.count) {
@@ -239,8 +239,8 @@ fn hash_ids(ids: &[ShareId]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-fn may_prune(cert: &DeviceCert) -> bool {
-    cert.powers & power::PRUNE != 0
+fn may_give_up(cert: &DeviceCert) -> bool {
+    cert.powers & power::GIVE_UP != 0
 }
 
 fn malformed(reason: impl Into<String>) -> DiscardError {
@@ -263,7 +263,7 @@ mod tests {
 
     fn cert(powers: u8) -> DeviceCert {
         let device = DeviceId(device().verifying_key().to_bytes());
-        DeviceCert::sign(&account(), device, powers, "laptop", 1_800_000_000)
+        DeviceCert::sign(&account(), device, powers, "laptop", 1_800_000_000, 0)
     }
 
     fn ids(count: u8) -> Vec<ShareId> {
@@ -329,7 +329,7 @@ mod tests {
         #[test]
         fn what_was_signed_is_read_back(count in 1u8..60, number: u64, previous: [u8; 32], issued_secs in any::<u64>()) {
             let order = Order { holder: NO_HOLDER, number, previous, issued_secs };
-            let discard = Discard::sign(&device(), &cert(power::PRUNE), order, &ids(count)).unwrap();
+            let discard = Discard::sign(&device(), &cert(power::GIVE_UP), order, &ids(count)).unwrap();
             let encoded = discard.encode();
             assert!(encoded.len() <= DISCARD_BYTES_MAX);
             assert_eq!(Discard::decode(&encoded), Ok(discard));

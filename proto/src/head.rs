@@ -273,7 +273,7 @@ mod tests {
     use super::*;
     use crate::cap_index::PackRecord;
     use crate::id::SnapshotId;
-    use crate::keys::AccountKeys;
+    use crate::keys::{AccountKeys, words_key};
     use crate::log_record::PathBytes;
     use crate::phrase::Seed;
 
@@ -284,7 +284,8 @@ mod tests {
     fn sign(keys: &AccountKeys, powers: u8, body: &HeadBody) -> Head {
         let device = SigningKey::from_bytes(&[2; 32]);
         let device_id = DeviceId(device.verifying_key().to_bytes());
-        let cert = DeviceCert::sign(&keys.signing, device_id, powers, "laptop", 1_700_000_000);
+        let words = words_key(&Seed([1; 32]));
+        let cert = DeviceCert::sign(&words, device_id, powers, "laptop", 1_700_000_000, 0);
         Head::sign(&device, &cert, 5, [3; 32], body, &keys.put, [4; 32]).unwrap()
     }
 
@@ -328,7 +329,7 @@ mod tests {
             assert_eq!(encoded.len(), HEAD_BYTES);
             let decoded = Head::decode(&encoded).unwrap();
             assert_eq!(decoded, head);
-            assert_eq!(decoded.open(&keys.read), Ok(body));
+            assert_eq!(decoded.open(keys.reader().unwrap()), Ok(body));
             assert_eq!(decoded.hash(), *blake3::hash(&encoded).as_bytes());
         }
     }
@@ -337,7 +338,7 @@ mod tests {
     fn roots_that_do_not_fit_are_left_out_and_all_else_stays() {
         let keys = keys();
         let long = body(vec![PathBytes([&b"/"[..], &[b'x'; 255]].concat()); 10]);
-        let opened = sign(&keys, power::ALL, &long).open(&keys.read);
+        let opened = sign(&keys, power::ALL, &long).open(keys.reader().unwrap());
         assert_eq!(opened, Ok(body(Vec::new())));
     }
 
@@ -345,9 +346,9 @@ mod tests {
     fn another_account_or_another_number_does_not_open_it() {
         let mut head = sign(&keys(), power::PUT, &body(Vec::new()));
         let stranger = AccountKeys::from_seed(&Seed([9; 32]));
-        assert_eq!(head.open(&stranger.read), Err(HeadError::Sealed));
+        assert_eq!(head.open(stranger.reader().unwrap()), Err(HeadError::Sealed));
         head.seq += 1;
-        assert_eq!(head.open(&keys().read), Err(HeadError::Sealed));
+        assert_eq!(head.open(keys().reader().unwrap()), Err(HeadError::Sealed));
     }
 
     #[test]

@@ -12,16 +12,27 @@ use crate::phrase::Seed;
 mod cert;
 pub use cert::{CERT_BYTES_MAX, CERT_NAME_BYTES_MAX, CertError, DeviceCert, power};
 
-/// Every key of an account. A device that may do everything holds all of them; key files are 0600.
+/// The key of the words: it signs certificates and the account's word (`wire::word`). Derived from the seed when the words are
+/// typed, and forgotten after; no device keeps it.
+pub fn words_key(seed: &Seed) -> SigningKey {
+    SigningKey::from_bytes(&derive("gridbackup 2026 account signing", &[&seed.0]))
+}
+
+/// The keys of an account that a device holds: those that its powers need. Key files are 0600.
 #[derive(Clone)]
 pub struct AccountKeys {
-    /// Signs device certificates and memberships.
-    pub signing: SigningKey,
+    /// The account: the public half of the words' key.
+    pub account: AccountId,
     /// What it takes to write.
     pub put: PutKeys,
-    /// What it takes to read.
-    pub read: ReadKey,
+    /// What it takes to read; none on a device that only puts.
+    pub read: Option<ReadKey>,
 }
+
+/// This device holds no key to read with.
+#[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
+#[error("This device may only put: it holds no key to read with")]
+pub struct CannotRead;
 
 /// What a device needs to write what it cannot read.
 #[derive(Clone, PartialEq, Eq, ZeroizeOnDrop)]
@@ -50,15 +61,15 @@ const TAG_BYTES: usize = 16;
 const KEY_FILE_MAGIC: [u8; 8] = *b"GRIDKEYS";
 /// The key file's version written, and the only one read.
 const KEY_FILE_VERSION: u16 = 1;
-/// Bytes of a key file before its checksum: magic, version, and the five keys.
+/// Bytes of a key file before its checksum: magic, version, account and the four keys.
 const KEY_FILE_CHECKED_BYTES: usize = 8 + 2 + 32 + 32 + 32 + 8 + 32;
 /// Bytes of a key file.
 pub const KEY_FILE_BYTES: usize = KEY_FILE_CHECKED_BYTES + 32;
 
 impl AccountKeys {
-    /// Derives all keys (docs/format/keys.md §1).
+    /// Derives the keys of a device that may do everything (docs/format/keys.md §1).
     pub fn from_seed(seed: &Seed) -> Self {
-        let signing = SigningKey::from_bytes(&derive("gridbackup 2026 account signing", &[&seed.0]));
+        let account = AccountId(words_key(seed).verifying_key().to_bytes());
         let read = ReadKey(*derive("gridbackup 2026 reader x25519", &[&seed.0]));
         let gear = derive("gridbackup 2026 chunker gear", &[&seed.0]);
         let put = PutKeys {
@@ -66,12 +77,25 @@ impl AccountKeys {
             chunk_id: *derive("gridbackup 2026 chunk id", &[&seed.0]),
             gear_seed: u64::from_le_bytes(*gear.first_chunk().expect("8 of 32 bytes")),
         };
-        Self { signing, put, read }
+        let read = Some(read);
+        Self { account, put, read }
+    }
+
+    /// The same for a device with these powers: without them no secret that they need.
+    #[must_use]
+    pub fn for_powers(mut self, powers: u8) -> Self {
+        self.read = self.read.filter(|_| powers & power::READ != 0);
+        self
     }
 
     /// The account's public name.
     pub fn account_id(&self) -> AccountId {
-        AccountId(self.signing.verifying_key().to_bytes())
+        self.account
+    }
+
+    /// The key to read with.
+    pub fn reader(&self) -> Result<&ReadKey, CannotRead> {
+        self.read.as_ref().ok_or(CannotRead)
     }
 
     /// Key-file encoding (docs/format/keys.md §2), for a file of mode 0600.
@@ -80,8 +104,8 @@ impl AccountKeys {
         let mut file = Zeroizing::new(Vec::with_capacity(KEY_FILE_BYTES));
         file.extend_from_slice(&KEY_FILE_MAGIC);
         file.extend_from_slice(&KEY_FILE_VERSION.to_le_bytes());
-        file.extend_from_slice(self.signing.as_bytes());
-        file.extend_from_slice(&self.read.0);
+        file.extend_from_slice(&self.account.0);
+        file.extend_from_slice(&self.read.as_ref().map_or([0; 32], |read| read.0));
         file.extend_from_slice(&self.put.chunk_id);
         file.extend_from_slice(&self.put.gear_seed.to_le_bytes());
         file.extend_from_slice(&self.put.wrap_public);
@@ -105,15 +129,19 @@ impl AccountKeys {
         {
             return Err(KeyFileError::Malformed);
         }
-        let signing = SigningKey::from_bytes(&Zeroizing::new(take(&mut rest)?));
-        let read = ReadKey(take(&mut rest)?);
+        let account = AccountId(take(&mut rest)?);
+        let read = Some(ReadKey(take(&mut rest)?)).filter(|read| read.0 != [0; 32]);
         let put = PutKeys {
             chunk_id: take(&mut rest)?,
             gear_seed: u64::from_le_bytes(take(&mut rest)?),
             wrap_public: take(&mut rest)?,
         };
-        match put.wrap_public == read.wrap_public() {
-            true => Ok(Self { signing, put, read }),
+        let belongs = match &read {
+            Some(read) => put.wrap_public == read.wrap_public(),
+            None => is_usable(put.wrap_public),
+        };
+        match belongs {
+            true => Ok(Self { account, put, read }),
             false => Err(KeyFileError::Malformed),
         }
     }
@@ -124,6 +152,12 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], KeyFileError> {
     let (taken, after) = rest.split_first_chunk().ok_or(KeyFileError::Malformed)?;
     *rest = after;
     Ok(*taken)
+}
+
+/// Whether a public key can be sealed to: one of small order makes every shared secret zero.
+fn is_usable(public: [u8; 32]) -> bool {
+    let shared = StaticSecret::from([1; 32]).diffie_hellman(&PublicKey::from(public));
+    shared.was_contributory()
 }
 
 /// BLAKE3 in key derivation mode over `parts` end to end.
@@ -267,7 +301,7 @@ mod tests {
     }
 
     fn same(one: &AccountKeys, other: &AccountKeys) -> bool {
-        one.signing == other.signing && one.put == other.put && one.read == other.read
+        one.account == other.account && one.put == other.put && one.read == other.read
     }
 
     #[test]
@@ -276,6 +310,19 @@ mod tests {
         assert_eq!((file.len(), file.capacity()), (178, 178));
         assert_eq!(file.len(), KEY_FILE_BYTES);
         assert!(same(&AccountKeys::decode(&file).unwrap(), &keys()));
+    }
+
+    #[test]
+    fn a_device_that_only_puts_holds_no_secret_to_read_with() {
+        let file = keys().for_powers(power::PUT_ONLY).encode();
+        let secret = keys().read.unwrap().0;
+        assert!(!file.windows(32).any(|window| window == secret));
+        let read = AccountKeys::decode(&file).unwrap();
+        assert!(read.reader().is_err() && read.put == keys().put);
+        for keys in [keys(), read] {
+            let words = words_key(&Seed(pattern_array("seed"))).to_bytes();
+            assert!(!keys.encode().windows(32).any(|window| window == words));
+        }
     }
 
     #[test]
@@ -288,10 +335,21 @@ mod tests {
     fn sealed_forms_of_version_1_are_written_and_read_as_ever() {
         let wrapped = keys().put.wrap(&PackKey([5; 32]), [6; 32]);
         let golden = assert_golden("keys/v1-wrapped-key.bin", &wrapped);
-        assert!(keys().read.unwrap(golden.as_slice().try_into().unwrap()).ok().unwrap() == PackKey([5; 32]));
+        assert!(
+            keys()
+                .reader()
+                .unwrap()
+                .unwrap(golden.as_slice().try_into().unwrap())
+                .ok()
+                .unwrap()
+                == PackKey([5; 32])
+        );
         let sealed = keys().put.seal_to_reader(b"context", b"plaintext", [7; 32]);
         let golden = assert_golden("keys/v1-sealed-record.bin", &sealed);
-        assert_eq!(*keys().read.open(b"context", &golden).unwrap(), b"plaintext");
+        assert_eq!(
+            *keys().reader().unwrap().open(b"context", &golden).unwrap(),
+            b"plaintext"
+        );
     }
 
     #[test]
@@ -323,14 +381,17 @@ mod tests {
     #[test]
     fn only_the_reader_unwraps_a_pack_key() {
         let wrapped = keys().put.wrap(&PackKey([5; 32]), [6; 32]);
-        assert!(keys().read.unwrap(&wrapped).ok().unwrap() == PackKey([5; 32]));
+        assert!(keys().reader().unwrap().unwrap(&wrapped).ok().unwrap() == PackKey([5; 32]));
         let other = AccountKeys::from_seed(&Seed([1; 32]));
-        assert_eq!(other.read.unwrap(&wrapped).err(), Some(PackError::WrappedKey));
+        assert_eq!(
+            other.reader().unwrap().unwrap(&wrapped).err(),
+            Some(PackError::WrappedKey)
+        );
         for at in 0..wrapped.len() {
             let mut wrapped = wrapped;
             wrapped[at] ^= 1;
             assert_eq!(
-                keys().read.unwrap(&wrapped).err(),
+                keys().reader().unwrap().unwrap(&wrapped).err(),
                 Some(PackError::WrappedKey),
                 "byte {at}"
             );
@@ -341,13 +402,20 @@ mod tests {
     fn sealed_records_are_bound_to_their_context_and_are_no_wrapped_keys() {
         let sealed = keys().put.seal_to_reader(b"head", &[5; 32], [6; 32]);
         assert_eq!(sealed.len(), 32 + 48);
-        assert_eq!(*keys().read.open(b"head", &sealed).unwrap(), [5; 32]);
-        assert!(keys().read.open(b"root", &sealed).is_none());
-        assert!(keys().read.unwrap(sealed.as_slice().try_into().unwrap()).is_err());
+        assert_eq!(*keys().reader().unwrap().open(b"head", &sealed).unwrap(), [5; 32]);
+        assert!(keys().reader().unwrap().open(b"root", &sealed).is_none());
+        assert!(
+            keys()
+                .reader()
+                .unwrap()
+                .unwrap(sealed.as_slice().try_into().unwrap())
+                .is_err()
+        );
         let empty_context = keys().put.seal_to_reader(b"", &[5; 32], [6; 32]);
         assert!(
             keys()
-                .read
+                .reader()
+                .unwrap()
                 .unwrap(empty_context.as_slice().try_into().unwrap())
                 .is_err()
         );
@@ -367,7 +435,7 @@ mod tests {
             .encrypt_inout_detached(&XNonce::default(), &[], (&mut forged[32..]).into())
             .unwrap();
         forged.extend_from_slice(&tag);
-        assert!(keys.read.open(b"head", &forged).is_none());
+        assert!(keys.reader().unwrap().open(b"head", &forged).is_none());
     }
 
     #[test]
@@ -388,15 +456,15 @@ mod tests {
             damage in 0..usize::MAX,
         ) {
             let mut sealed = keys().put.seal_to_reader(&context, &plain, ephemeral);
-            assert_eq!(*keys().read.open(&context, &sealed).unwrap(), plain);
+            assert_eq!(*keys().reader().unwrap().open(&context, &sealed).unwrap(), plain);
             let at = damage % sealed.len();
             sealed[at] ^= 1;
-            assert!(keys().read.open(&context, &sealed).is_none());
+            assert!(keys().reader().unwrap().open(&context, &sealed).is_none());
         }
 
         #[test]
         fn short_and_arbitrary_bytes_do_not_open(len in 0..200_usize) {
-            assert!(keys().read.open(b"", &pattern("sealed", len)).is_none());
+            assert!(keys().reader().unwrap().open(b"", &pattern("sealed", len)).is_none());
         }
 
         #[test]

@@ -10,10 +10,12 @@ pub mod member;
 pub mod pass_on;
 pub mod share;
 
+pub mod by_device;
 pub mod receipt;
 pub mod removal;
 pub mod roster;
 pub mod ticket;
+pub mod word;
 
 mod signed;
 

@@ -15,18 +15,22 @@ pub const CERT_BYTES_MAX: usize = 256;
 /// Longest name.
 pub const CERT_NAME_BYTES_MAX: usize = 64;
 
-/// What a device may do, as bits of `DeviceCert::powers`. Nested: each includes those before it.
+/// What a device may do, as bits of `DeviceCert::powers`. Each stands for itself.
 pub mod power {
     /// Put shares and heads.
     pub const PUT: u8 = 1;
-    /// Audit and repair.
+    /// Fetch shares, audit and repair.
     pub const REPAIR: u8 = 2;
-    /// Read.
+    /// Read: the device holds the secret for it.
     pub const READ: u8 = 4;
-    /// Forget and prune, add and remove devices.
-    pub const PRUNE: u8 = 8;
+    /// Give shares up and take them back: forget and prune.
+    pub const GIVE_UP: u8 = 8;
+    /// Speak for the account in a grid: accept, admit members, say that one is removed.
+    pub const ADMIT: u8 = 16;
     /// All of them.
-    pub const ALL: u8 = 15;
+    pub const ALL: u8 = 31;
+    /// What a machine gets that shall save what it cannot read.
+    pub const PUT_ONLY: u8 = PUT | REPAIR;
 }
 
 /// The account's word that a device is its own.
@@ -42,6 +46,8 @@ pub struct DeviceCert {
     pub name: String,
     /// Seconds since 1970.
     pub issued_secs: u64,
+    /// The account's epoch: certificates of earlier ones than its newest word names count for nothing.
+    pub epoch: u32,
     /// ed25519 by the account over the encoding without this field.
     pub signature: [u8; 64],
 }
@@ -61,16 +67,18 @@ struct Body {
     name: String,
     #[n(5)]
     issued_secs: u64,
+    #[n(6)]
+    epoch: u32,
 }
 
 impl DeviceCert {
-    /// Certifies a device. Powers get those that they include; of the name, control characters and what is longer than
-    /// 64 bytes are dropped.
+    /// Certifies a device. `account` is the key of the words, which no device keeps. Of the name, control characters and what
+    /// is longer than 64 bytes are dropped.
     ///
     /// # Panics
     /// If `powers` has none of the bits of [`power`].
-    pub fn sign(account: &SigningKey, device: DeviceId, powers: u8, name: &str, issued_secs: u64) -> Self {
-        let powers = with_included(powers & power::ALL);
+    pub fn sign(account: &SigningKey, device: DeviceId, powers: u8, name: &str, issued_secs: u64, epoch: u32) -> Self {
+        let powers = powers & power::ALL;
         assert!(powers != 0, "a certificate without any power");
         let account_id = AccountId(account.verifying_key().to_bytes());
         let name = clean_name(name);
@@ -80,6 +88,7 @@ impl DeviceCert {
             powers,
             name,
             issued_secs,
+            epoch,
             signature: [0; 64],
         };
         cert.signature = signed::sign(account, DOMAIN, &cert.body());
@@ -118,6 +127,7 @@ impl DeviceCert {
             powers: self.powers,
             name: self.name.clone(),
             issued_secs: self.issued_secs,
+            epoch: self.epoch,
         })
     }
 
@@ -128,9 +138,10 @@ impl DeviceCert {
             powers,
             name,
             issued_secs,
+            epoch,
             ..
         } = body;
-        if powers == 0 || powers & !power::ALL != 0 || powers != with_included(powers) {
+        if powers == 0 || powers & !power::ALL != 0 {
             return Err(malformed(format!("Powers {powers:#06b} are not known")));
         }
         if clean_name(&name) != name {
@@ -142,14 +153,10 @@ impl DeviceCert {
             powers,
             name,
             issued_secs,
+            epoch,
             signature,
         })
     }
-}
-
-/// `powers` and those that the highest of them includes.
-fn with_included(powers: u8) -> u8 {
-    u8::MAX.checked_shr(powers.leading_zeros()).unwrap_or(0)
 }
 
 /// `name` without control characters, cut at the last whole character within the limit.
@@ -200,6 +207,7 @@ mod tests {
             powers,
             name,
             1_770_000_000,
+            3,
         )
     }
 
@@ -216,10 +224,11 @@ mod tests {
     fn a_certificate_comes_back_and_the_longest_one_fits() {
         let longest = DeviceCert {
             issued_secs: u64::MAX,
+            epoch: u32::MAX,
             ..cert(power::ALL, &"ü".repeat(40))
         };
         assert_eq!(longest.name.len(), 64);
-        assert_eq!(longest.encode().len(), 210);
+        assert_eq!(longest.encode().len(), 216);
         let cert = cert(power::PUT, "laptop");
         assert_eq!(DeviceCert::decode(&cert.encode()), Ok(cert));
     }
@@ -254,10 +263,9 @@ mod tests {
     #[test]
     fn limits_hold_even_if_the_signature_does() {
         assert!(DeviceCert::decode(&signed_body(|_| {})).is_ok());
-        let refused: [fn(&mut Body); 6] = [
+        let refused: [fn(&mut Body); 5] = [
             |body| body.powers = 0,
-            |body| body.powers = power::READ,
-            |body| body.powers = 31,
+            |body| body.powers = 32,
             |body| body.name = "x".repeat(65),
             |body| body.name = "x".repeat(300),
             |body| body.name = "lap\ntop".to_owned(),
@@ -277,15 +285,16 @@ mod tests {
     }
 
     #[test]
-    fn powers_include_those_below() {
-        let nested = [power::PUT, power::REPAIR, power::READ, power::PRUNE].map(|bit| cert(bit, "").powers);
-        assert_eq!(nested, [1, 3, 7, power::ALL]);
+    fn no_power_includes_another() {
+        let bits = [power::PUT, power::REPAIR, power::READ, power::GIVE_UP, power::ADMIT];
+        assert_eq!(bits.map(|bit| cert(bit, "").powers), bits);
+        assert_eq!(bits.iter().fold(0, |all, bit| all | bit), power::ALL);
     }
 
     proptest! {
         #[test]
-        fn any_name_makes_a_certificate_that_decodes(name in any::<String>(), secs: u64, powers in 1..16_u8) {
-            let cert = DeviceCert::sign(&account(), DeviceId([3; 32]), powers, &name, secs);
+        fn any_name_makes_a_certificate_that_decodes(name in any::<String>(), secs: u64, powers in 1..32_u8, epoch: u32) {
+            let cert = DeviceCert::sign(&account(), DeviceId([3; 32]), powers, &name, secs, epoch);
             let bytes = cert.encode();
             assert!(bytes.len() <= CERT_BYTES_MAX);
             assert_eq!(DeviceCert::decode(&bytes), Ok(cert));

@@ -10,7 +10,7 @@ use ed25519_dalek::SigningKey;
 use super::{PeerStore, StoreError};
 use crate::head::{Head, HeadBody};
 use crate::id::{AccountId, DeviceId, ShareId};
-use crate::keys::{AccountKeys, DeviceCert, power};
+use crate::keys::{AccountKeys, DeviceCert, power, words_key};
 use crate::manifest::Manifest;
 use crate::pack::{self, PackKey, PackShape};
 use crate::phrase::Seed;
@@ -19,6 +19,7 @@ use crate::share::{Share, ShareSize};
 /// Shares and heads of one made-up account, the same for the same number.
 pub struct Fixture {
     keys: AccountKeys,
+    words: SigningKey,
     number: u64,
     shares: Vec<(ShareId, Share)>,
 }
@@ -33,7 +34,8 @@ impl Fixture {
 
     /// The fixture of that number.
     pub fn new(number: u64) -> Self {
-        let keys = AccountKeys::from_seed(&Seed(derive(number, "seed")));
+        let seed = Seed(derive(number, "seed"));
+        let (keys, words) = (AccountKeys::from_seed(&seed), words_key(&seed));
         let pack_key = PackKey(derive(number, "pack key"));
         let sealed = pack::seal(&pack_key, Self::SHAPE, format!("fixture {number}").as_bytes());
         let device = device(number, "device");
@@ -47,6 +49,7 @@ impl Fixture {
         Self {
             shares: sealed.shares(&manifest),
             keys,
+            words,
             number,
         }
     }
@@ -87,7 +90,7 @@ impl Fixture {
     fn sign_head(&self, purpose: &str, seq: u64, previous: [u8; 32]) -> Bytes {
         let device = device(self.number, purpose);
         let device_id = DeviceId(device.verifying_key().to_bytes());
-        let cert = DeviceCert::sign(&self.keys.signing, device_id, power::ALL, purpose, 0);
+        let cert = DeviceCert::sign(&self.words, device_id, power::ALL, purpose, 0, 0);
         let body = HeadBody {
             root: None,
             snapshot: None,

@@ -7,7 +7,7 @@ use crate::cap_index::{CHUNK_RAW_BYTES_MAX, Cap, ChunkSlot, Extent, IndexRecord,
 use crate::discard::{Discard, DiscardError, Order};
 use crate::head::{Head, HeadBody, HeadError};
 use crate::id::{ChunkId, DeviceId, ShareId, SnapshotId, VersionId};
-use crate::keys::{AccountKeys, DeviceCert, WRAPPED_KEY_BYTES, power};
+use crate::keys::{AccountKeys, DeviceCert, WRAPPED_KEY_BYTES, power, words_key};
 use crate::log_record::{
     Content, Entry, EntryKind, LogRecord, Meta, PathBytes, SNAPSHOT_ROOTS_BYTES_MAX, SNAPSHOT_ROOTS_MAX,
     SnapshotRecord, TINY_BYTES_MAX, VERY_SMALL_BYTES_MAX, XATTR_VALUE_BYTES_MAX, XATTRS_BYTES_MAX, XATTRS_MAX, Xattr,
@@ -155,7 +155,7 @@ fn a_head_over_a_limit_is_refused_or_goes_without_its_paths() {
     let device = SigningKey::from_bytes(&[2; 32]);
     let sign = |device: &SigningKey, body: &HeadBody| {
         let id = DeviceId(SigningKey::from_bytes(&[2; 32]).verifying_key().to_bytes());
-        let cert = DeviceCert::sign(&keys.signing, id, power::ALL, "laptop", 0);
+        let cert = DeviceCert::sign(&words_key(&Seed([1; 32])), id, power::ALL, "laptop", 0, 0);
         Head::sign(device, &cert, 1, [0; 32], body, &keys.put, [3; 32])
     };
     let body = |snapshot, manifest| HeadBody {
@@ -327,7 +327,7 @@ fn discards_over_a_limit_are_refused() {
     let device = SigningKey::from_bytes(&[4; 32]);
     let cert = |powers| {
         let id = DeviceId(device.verifying_key().to_bytes());
-        DeviceCert::sign(&SigningKey::from_bytes(&[5; 32]), id, powers, "laptop", 0)
+        DeviceCert::sign(&SigningKey::from_bytes(&[5; 32]), id, powers, "laptop", 0, 0)
     };
     let order = Order {
         holder: DeviceId([7; 32]),

@@ -16,7 +16,7 @@ use crate::size::KIB;
 pub const HEADER_BYTES_MAX: usize = 4 * KIB;
 /// Most bytes of a payload. Chosen: large enough that frames cost nothing beside sealing, small enough that a hundred in
 /// flight are nothing to hold.
-pub const PAYLOAD_BYTES_MAX: usize = 256 * KIB;
+pub const PAYLOAD_BYTES_MAX: usize = 512 * KIB;
 /// Bytes of the length field.
 pub const LENGTH_BYTES: usize = 4;
 

@@ -5,15 +5,17 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use super::audit::{Challenge, Committing};
+use super::by_device::{ByDevice, Speaker};
 use super::frame::{LENGTH_BYTES, parse, prefix};
 use super::greeting::{Greeting, Refusal};
 use super::member::{MemberMessage, join_proof};
 use super::pass_on::{PassError, PassOrder, PassRecord, Target, read_receipts, write_receipts};
 use super::receipt::{Receipt, ReceiptBody};
 use super::removal::Removal;
-use super::roster::{DeviceRecord, MemberRecord, RosterRecords, acceptance, grid_id};
+use super::roster::{DeviceRecord, MemberRecord, RosterRecords, grid_id};
 use super::share::{Failure, ShareMessage};
 use super::ticket::TicketId;
+use super::word::AccountWord;
 use crate::hash_tree::LEAF_BYTES;
 use crate::id::{AccountId, DeviceId, PackId, ShareId};
 use crate::keys::{DeviceCert, power};
@@ -287,7 +289,10 @@ fn member_messages_of_version_1_do_not_change() {
         ticket: TicketId([9; 16]),
         proof,
         name: "Ada".into(),
-        acceptance: [0xaa; 64],
+        acceptance: ByDevice {
+            cert: vec![0xcc; 3].into(),
+            signature: [0xaa; 64],
+        },
     };
     let messages: [(MemberMessage, &[u8]); 4] = [
         (join, b""),
@@ -410,51 +415,56 @@ fn an_order_that_names_a_share_twice_or_one_that_is_not_there_is_none() {
     ));
 }
 
+/// The founder's device, with its certificate.
+fn founder_device() -> (SigningKey, DeviceCert) {
+    let (words, device) = (SigningKey::from_bytes(&[5; 32]), SigningKey::from_bytes(&[4; 32]));
+    let id = DeviceId(device.verifying_key().to_bytes());
+    let cert = DeviceCert::sign(&words, id, power::ALL, "laptop", 1_800_000_000, 0);
+    (device, cert)
+}
+
 #[test]
-fn a_removal_of_version_1_does_not_change() {
-    let founder = SigningKey::from_bytes(&[5; 32]);
-    let grid = grid_id(AccountId(founder.verifying_key().to_bytes()), 1_800_000_000);
-    let removal = Removal {
-        remover: AccountId([0; 32]),
-        account: AccountId([0xac; 32]),
-        device: None,
-        seq: 1,
-        is_removed: true,
-        admitted: vec![AccountId([0xad; 32])],
-        signature: [0; 64],
+fn removals_and_words_of_version_1_do_not_change() {
+    let (key, cert) = founder_device();
+    let founder = Speaker { key: &key, cert: &cert };
+    let grid = grid_id(founder.account(), 1_800_000_000);
+    let staying = vec![AccountId([0xad; 32])];
+    let removal = Removal::sign(founder, grid, AccountId([0xac; 32]), 1, true, staying);
+    let golden = golden("v1-removal.bin", &removal.encode());
+    assert_eq!(Removal::decode(&golden), Ok(removal));
+    let word = AccountWord {
+        seq: 2,
+        epoch: 1,
+        revoked: vec![DeviceId([0xae; 32])],
+        left: vec![grid],
+        ..AccountWord::first(founder.account())
     };
-    let removal = removal.signed(&founder, grid);
-    let golden = include_bytes!("../../golden/wire/v1-removal.bin");
-    assert_eq!(
-        data_encoding::HEXLOWER.encode(&removal.encode()),
-        data_encoding::HEXLOWER.encode(golden)
-    );
-    assert_eq!(Removal::decode(golden), Ok(removal));
+    let word = word.signed(&SigningKey::from_bytes(&[5; 32]));
+    let golden = self::golden("v1-word.bin", &word.encode());
+    assert_eq!(AccountWord::decode(&golden), Ok(word));
 }
 
 #[test]
 fn a_roster_of_version_1_does_not_change() {
-    let (account, device) = (SigningKey::from_bytes(&[5; 32]), SigningKey::from_bytes(&[4; 32]));
-    let founder = AccountId(account.verifying_key().to_bytes());
-    let grid = grid_id(founder, 1_800_000_000);
-    let accepted = acceptance(&account, grid, "Ada");
-    let member = MemberRecord::admit(&account, grid, founder, "Ada", accepted, 1_800_000_000);
-    let device_id = DeviceId(device.verifying_key().to_bytes());
-    let cert = DeviceCert::sign(&account, device_id, power::ALL, "laptop", 1_800_000_000);
-    let record = DeviceRecord::sign(&device, grid, &cert, 3, &[vec![4, 127, 0, 0, 1, 6, 0x1f, 0x90]]);
+    let (key, cert) = founder_device();
+    let founder = Speaker { key: &key, cert: &cert };
+    let member = MemberRecord::found(founder, "Ada", 1_800_000_000);
+    let grid = grid_id(founder.account(), 1_800_000_000);
+    let record = DeviceRecord::sign(&key, grid, &cert, 3, &[vec![4, 127, 0, 0, 1, 6, 0x1f, 0x90]]);
     assert!(member.check(grid).is_ok() && member.founds(grid));
-    assert_eq!(record.check(grid), Ok(cert));
+    assert_eq!(record.check(grid), Ok(cert.clone()));
     let roster = RosterRecords {
         version: 1,
         grid,
         members: vec![member],
         devices: vec![record],
         removals: Vec::new(),
+        words: Vec::new(),
     };
-    let golden = include_bytes!("../../golden/wire/v1-roster.bin");
-    assert_eq!(
-        data_encoding::HEXLOWER.encode(&roster.encode()),
-        data_encoding::HEXLOWER.encode(golden)
-    );
-    assert_eq!(RosterRecords::decode(golden), Ok(roster));
+    let golden = golden("v1-roster.bin", &roster.encode());
+    assert_eq!(RosterRecords::decode(&golden), Ok(roster));
+}
+
+fn golden(name: &str, encoded: &[u8]) -> Vec<u8> {
+    crate::fixtures::assert_golden(&format!("wire/{name}"), encoded)
 }

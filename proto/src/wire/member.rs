@@ -3,6 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::id::DeviceId;
+use crate::wire::by_device::ByDevice;
 use crate::wire::ticket::TicketId;
 
 /// A message about membership. The side that opened the stream says its hello and one of `Join` and `Digest`.
@@ -20,9 +21,9 @@ pub enum MemberMessage {
         /// The joining account's name for people, at most `roster::NAME_BYTES_MAX` bytes.
         #[n(2)]
         name: String,
-        /// The joining account's signature under its membership (`roster::acceptance`).
-        #[cbor(n(3), with = "minicbor::bytes")]
-        acceptance: [u8; 64],
+        /// The joining account's word that it wants its membership (`roster::acceptance`).
+        #[n(3)]
+        acceptance: ByDevice,
     },
     /// From a member, right behind its hello: the BLAKE3 hash of my encoded roster. Answers: a welcome, then `Same` or
     /// `Roster`.

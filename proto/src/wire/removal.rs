@@ -1,47 +1,53 @@
-//! Removals: signed records that an account, or one device of it, no longer belongs to a grid (docs/protocol/roster.md).
+//! Removals: an account's word that another does not belong to a grid (docs/protocol/roster.md). Nobody removes itself so: that is
+//! for the words (`wire::word`).
 //!
 //! Each is checked for itself here; whose removals count is the roster's.
 
-use ed25519_dalek::SigningKey;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use crate::id::{AccountId, DeviceId, GridId};
+use crate::id::{AccountId, GridId};
+use crate::keys::CERT_BYTES_MAX;
+use crate::wire::by_device::{ByDevice, Speaker};
 use crate::wire::roster::{MEMBERS_MAX, RosterError};
-use crate::wire::signed;
 
-/// Most removals in a roster, counting those taken back.
-pub const REMOVALS_MAX: usize = 64;
+/// Most accounts that the founder's removals are about, those taken back included.
+pub const FOUNDER_REMOVALS_MAX: usize = 48;
+/// Most votes of a member who is not the founder: who has so many takes one back before the next.
+pub const VOTES_MAX: usize = 3;
+/// Most members that a removal says stay.
+pub const STAYING_MAX: usize = MEMBERS_MAX;
+/// Most removals in a roster.
+pub const REMOVALS_MAX: usize = FOUNDER_REMOVALS_MAX + VOTES_MAX * MEMBERS_MAX;
+/// Most bytes of a removal.
+const REMOVAL_BYTES_MAX: usize = 2 * 34 + CERT_BYTES_MAX + 72 + 16 + STAYING_MAX * 34;
 /// Most bytes of all removals of a roster together.
-pub const REMOVALS_BYTES_MAX: usize = 24 * 1024;
+pub const REMOVALS_BYTES_MAX: usize = REMOVALS_MAX * REMOVAL_BYTES_MAX;
 
 const REMOVAL: &str = "gridbackup 2026 removal";
 
-/// One account's word on another, or on one of its own devices. The newest of a remover on one subject is his word.
+/// One account's word on another. The newest of a remover on one account is his word.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Removal {
     /// Who removes.
     #[n(0)]
     pub remover: AccountId,
-    /// Who is removed, or whose device.
+    /// Who is removed.
     #[n(1)]
     pub account: AccountId,
-    /// Only this device of the account; none: the account with all its devices.
+    /// Counts up with each word of this remover on this account.
     #[n(2)]
-    pub device: Option<DeviceId>,
-    /// Counts up with each word of this remover on this subject.
-    #[n(3)]
     pub seq: u64,
     /// False: the removal is taken back.
-    #[n(4)]
+    #[n(3)]
     pub is_removed: bool,
     /// The members that the removed account had admitted, as far as the remover knows, ascending: they stay. Whoever it
     /// says later that it admitted does not count.
+    #[n(4)]
+    pub staying: Vec<AccountId>,
+    /// By a device of the remover over all fields above and the grid.
     #[n(5)]
-    pub admitted: Vec<AccountId>,
-    /// ed25519 by the remover over all fields above and the grid.
-    #[cbor(n(6), with = "minicbor::bytes")]
-    pub signature: [u8; 64],
+    pub said: ByDevice,
 }
 
 #[derive(Encode)]
@@ -53,46 +59,56 @@ struct Word<'a> {
     #[n(2)]
     account: AccountId,
     #[n(3)]
-    device: Option<DeviceId>,
-    #[n(4)]
     seq: u64,
-    #[n(5)]
+    #[n(4)]
     is_removed: bool,
-    #[n(6)]
-    admitted: &'a [AccountId],
+    #[n(5)]
+    staying: &'a [AccountId],
 }
 
 impl Removal {
-    /// Signs what is in `self`; `remover` and `signature` are set.
-    #[must_use]
-    pub fn signed(mut self, remover: &SigningKey, grid: GridId) -> Self {
-        self.remover = AccountId(remover.verifying_key().to_bytes());
-        self.signature = signed::sign(remover, REMOVAL, &self.word(grid));
-        self
+    /// The word of `remover` on `account`.
+    pub fn sign(
+        remover: Speaker<'_>,
+        grid: GridId,
+        account: AccountId,
+        seq: u64,
+        is_removed: bool,
+        staying: Vec<AccountId>,
+    ) -> Self {
+        let mut removal = Self {
+            remover: remover.account(),
+            account,
+            seq,
+            is_removed,
+            staying,
+            said: ByDevice::none(),
+        };
+        removal.said = ByDevice::sign(remover, REMOVAL, &removal.word(grid));
+        removal
     }
 
     /// Checks limits and signature; whether the remover may is for the caller.
     pub fn check(&self, grid: GridId) -> Result<(), RosterError> {
-        if self.admitted.len() > MEMBERS_MAX || !self.admitted.is_sorted() {
+        if self.staying.len() > STAYING_MAX || !self.staying.is_sorted() {
             return Err(RosterError::Malformed {
                 reason: "a removal whose list is too long or out of order".into(),
             });
         }
-        if self.device.is_some() && self.account != self.remover {
+        if self.account == self.remover {
             return Err(RosterError::Malformed {
-                reason: "a removal of somebody else's device".into(),
+                reason: "an account that removes itself".into(),
             });
         }
-        if signed::holds(&self.remover.0, REMOVAL, &self.word(grid), &self.signature) {
-            Ok(())
-        } else {
-            Err(RosterError::Signature)
-        }
+        self.said.check(self.remover, REMOVAL, &self.word(grid)).map(drop)
     }
 
-    /// What it is about, and by whom: of two with the same subject one counts.
-    pub fn subject(&self) -> (AccountId, AccountId, Option<DeviceId>) {
-        (self.account, self.remover, self.device)
+    /// Whether this is newer than `held`: by number, then signature, so that all take the same of two.
+    pub fn is_newer_than(&self, held: Option<&Self>) -> bool {
+        match held {
+            Some(held) => (self.seq, &self.said) > (held.seq, &held.said),
+            None => true,
+        }
     }
 
     /// As it stands in a roster.
@@ -112,34 +128,39 @@ impl Removal {
             grid,
             remover: self.remover,
             account: self.account,
-            device: self.device,
             seq: self.seq,
             is_removed: self.is_removed,
-            admitted: &self.admitted,
+            staying: &self.staying,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use ed25519_dalek::SigningKey;
 
-    fn removal() -> Removal {
-        Removal {
-            remover: AccountId([0; 32]),
-            account: AccountId([2; 32]),
-            device: None,
-            seq: 1,
-            is_removed: true,
-            admitted: vec![AccountId([3; 32])],
-            signature: [0; 64],
-        }
+    use super::*;
+    use crate::id::DeviceId;
+    use crate::keys::{DeviceCert, power};
+
+    fn device() -> SigningKey {
+        SigningKey::from_bytes(&[6; 32])
+    }
+
+    fn cert(powers: u8) -> DeviceCert {
+        let id = DeviceId(device().verifying_key().to_bytes());
+        DeviceCert::sign(&SigningKey::from_bytes(&[5; 32]), id, powers, "", 0, 0)
+    }
+
+    fn removal(powers: u8, account: AccountId) -> Removal {
+        let (key, cert) = (device(), cert(powers));
+        let speaker = Speaker { key: &key, cert: &cert };
+        Removal::sign(speaker, GridId([7; 16]), account, 1, true, vec![AccountId([3; 32])])
     }
 
     #[test]
     fn every_field_and_the_grid_are_signed() {
-        let (key, grid) = (SigningKey::from_bytes(&[5; 32]), GridId([7; 16]));
-        let signed = removal().signed(&key, grid);
+        let (signed, grid) = (removal(power::ALL, AccountId([2; 32])), GridId([7; 16]));
         assert_eq!(signed.check(grid), Ok(()));
         assert_eq!(Removal::decode(&signed.encode()), Ok(signed.clone()));
         assert_eq!(signed.check(GridId([8; 16])), Err(RosterError::Signature));
@@ -148,7 +169,7 @@ mod tests {
             |removal| removal.account = AccountId([9; 32]),
             |removal| removal.seq += 1,
             |removal| removal.is_removed = false,
-            |removal| removal.admitted.clear(),
+            |removal| removal.staying.clear(),
         ];
         for change in changes {
             let mut changed = signed.clone();
@@ -158,12 +179,16 @@ mod tests {
     }
 
     #[test]
-    fn nobody_removes_a_device_of_somebody_else() {
-        let (key, grid) = (SigningKey::from_bytes(&[5; 32]), GridId([7; 16]));
-        let mut other = removal();
-        other.device = Some(DeviceId([4; 32]));
+    fn a_device_without_the_power_removes_nobody_and_nobody_removes_itself() {
+        let grid = GridId([7; 16]);
+        let without = power::ALL & !power::ADMIT;
+        assert_eq!(
+            removal(without, AccountId([2; 32])).check(grid),
+            Err(RosterError::Signature)
+        );
+        let own = cert(power::ALL).account;
         assert!(matches!(
-            other.signed(&key, grid).check(grid),
+            removal(power::ALL, own).check(grid),
             Err(RosterError::Malformed { .. })
         ));
     }

@@ -7,27 +7,35 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use crate::id::{AccountId, DeviceId, GridId};
-use crate::keys::DeviceCert;
+use crate::keys::{CERT_BYTES_MAX, DeviceCert};
+use crate::wire::by_device::{ByDevice, Speaker};
 use crate::wire::frame::PAYLOAD_BYTES_MAX;
 use crate::wire::removal::{REMOVALS_BYTES_MAX, REMOVALS_MAX};
 use crate::wire::signed;
+use crate::wire::word::WORD_BYTES_MAX;
 
 /// Most members of a grid.
 pub const MEMBERS_MAX: usize = 32;
+/// Most member records: those of members, and of removed ones that admitted members who stay.
+pub const RECORDS_MAX: usize = 2 * MEMBERS_MAX;
 /// Most devices of one member.
 pub const DEVICES_MAX: usize = 6;
 /// Most addresses of one device.
-pub const ADDRESSES_MAX: usize = 8;
+pub const ADDRESSES_MAX: usize = 6;
 /// Most bytes of one address, a multiaddr in binary form.
 pub const ADDRESS_BYTES_MAX: usize = 96;
 /// Most bytes of a name.
 pub const NAME_BYTES_MAX: usize = 64;
 
 const DEVICE_BYTES_MAX: usize = 256 + ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 2) + 96;
-const MEMBER_BYTES_MAX: usize = 2 * 32 + 2 * 64 + NAME_BYTES_MAX + 32;
+const MEMBER_BYTES_MAX: usize = 2 * 32 + 2 * (CERT_BYTES_MAX + 72) + NAME_BYTES_MAX + 32;
 // The fullest roster fits one frame.
 const _: () = assert!(
-    MEMBERS_MAX * (MEMBER_BYTES_MAX + DEVICES_MAX * DEVICE_BYTES_MAX) + REMOVALS_BYTES_MAX + 64 <= PAYLOAD_BYTES_MAX
+    RECORDS_MAX * MEMBER_BYTES_MAX
+        + MEMBERS_MAX * (WORD_BYTES_MAX + DEVICES_MAX * DEVICE_BYTES_MAX)
+        + REMOVALS_BYTES_MAX
+        + 64
+        <= PAYLOAD_BYTES_MAX
 );
 
 const ACCEPTANCE: &str = "gridbackup 2026 acceptance";
@@ -46,15 +54,16 @@ pub struct MemberRecord {
     /// Who admitted it: a member; the founder admitted itself.
     #[n(2)]
     pub admitted_by: AccountId,
-    /// Seconds since 1970, by the admitter's clock.
+    /// The founder's: what makes the grid's id, seconds since 1970 by its clock. Everybody else's is 0: dates that others write
+    /// decide nothing.
     #[n(3)]
-    pub admitted_secs: u64,
-    /// ed25519 by the member: it wants to be in this grid under this name.
-    #[cbor(n(4), with = "minicbor::bytes")]
-    pub acceptance: [u8; 64],
-    /// ed25519 by the admitter over all fields above.
-    #[cbor(n(5), with = "minicbor::bytes")]
-    pub admission: [u8; 64],
+    pub founded_secs: u64,
+    /// By a device of the member: it wants to be in this grid under this name.
+    #[n(4)]
+    pub acceptance: ByDevice,
+    /// By a device of the admitter over all fields above.
+    #[n(5)]
+    pub admission: ByDevice,
 }
 
 /// Where a device of a member is, by its own word.
@@ -92,6 +101,9 @@ pub struct RosterRecords {
     /// Encoded [`Removal`](super::removal::Removal)s, in order of subject.
     #[n(4)]
     pub removals: Vec<ByteVec>,
+    /// Encoded [`AccountWord`](super::word::AccountWord)s of members, in order of account.
+    #[n(5)]
+    pub words: Vec<ByteVec>,
 }
 
 /// Bytes or records that are no valid roster.
@@ -124,9 +136,9 @@ struct Admission<'a> {
     #[n(1)]
     admitted_by: AccountId,
     #[n(2)]
-    admitted_secs: u64,
-    #[cbor(n(3), with = "minicbor::bytes")]
-    acceptance: [u8; 64],
+    founded_secs: u64,
+    #[n(3)]
+    acceptance: &'a ByDevice,
 }
 
 #[derive(Encode)]
@@ -141,36 +153,47 @@ pub fn grid_id(founder: AccountId, founded_secs: u64) -> GridId {
     GridId(id)
 }
 
-/// An account's signature that it wants to be in `grid` under `name`.
-pub fn acceptance(account: &SigningKey, grid: GridId, name: &str) -> [u8; 64] {
-    let who = AccountId(account.verifying_key().to_bytes());
-    signed::sign(account, ACCEPTANCE, &Acceptance(grid, who, name))
+/// An account's word, by one of its devices, that it wants to be in `grid` under `name`.
+pub fn acceptance(speaker: Speaker<'_>, grid: GridId, name: &str) -> ByDevice {
+    ByDevice::sign(speaker, ACCEPTANCE, &Acceptance(grid, speaker.account(), name))
 }
 
 impl MemberRecord {
     /// Admits an account that accepted.
-    pub fn admit(
-        admitter: &SigningKey,
-        grid: GridId,
-        account: AccountId,
-        name: &str,
-        acceptance: [u8; 64],
-        admitted_secs: u64,
-    ) -> Self {
-        let admitted_by = AccountId(admitter.verifying_key().to_bytes());
-        let mut record = Self {
+    pub fn admit(admitter: Speaker<'_>, grid: GridId, account: AccountId, name: &str, acceptance: ByDevice) -> Self {
+        let record = Self {
             account,
             name: name.to_owned(),
-            admitted_by,
-            admitted_secs,
+            admitted_by: admitter.account(),
+            founded_secs: 0,
             acceptance,
-            admission: [0; 64],
+            admission: ByDevice::none(),
         };
-        record.admission = signed::sign(admitter, ADMISSION, &record.admission_body(grid));
-        record
+        record.admitted_again(admitter, grid)
     }
 
-    /// Checks limits and both signatures; whether the admitter is a member is for the caller.
+    /// The record with which the account of `founder` begins a grid.
+    pub fn found(founder: Speaker<'_>, name: &str, founded_secs: u64) -> Self {
+        let grid = grid_id(founder.account(), founded_secs);
+        let record = Self {
+            account: founder.account(),
+            name: name.to_owned(),
+            admitted_by: founder.account(),
+            founded_secs,
+            acceptance: acceptance(founder, grid, name),
+            admission: ByDevice::none(),
+        };
+        record.admitted_again(founder, grid)
+    }
+
+    /// The same, signed by another device of the admitter: that which signed it counts no more.
+    #[must_use]
+    pub fn admitted_again(mut self, admitter: Speaker<'_>, grid: GridId) -> Self {
+        self.admission = ByDevice::sign(admitter, ADMISSION, &self.admission_body(grid));
+        self
+    }
+
+    /// Checks limits and both signatures; whether the admitter is a member, and trusts its device, is for the caller.
     pub fn check(&self, grid: GridId) -> Result<(), RosterError> {
         if self.name.len() > NAME_BYTES_MAX {
             return Err(RosterError::Malformed {
@@ -178,27 +201,23 @@ impl MemberRecord {
             });
         }
         let accepted = Acceptance(grid, self.account, &self.name);
-        let holds = signed::holds(&self.account.0, ACCEPTANCE, &accepted, &self.acceptance)
-            && signed::holds(
-                &self.admitted_by.0,
-                ADMISSION,
-                &self.admission_body(grid),
-                &self.admission,
-            );
-        if holds { Ok(()) } else { Err(RosterError::Signature) }
+        self.acceptance.check(self.account, ACCEPTANCE, &accepted)?;
+        self.admission
+            .check(self.admitted_by, ADMISSION, &self.admission_body(grid))
+            .map(drop)
     }
 
     /// Whether this is the founder of `grid`.
     pub fn founds(&self, grid: GridId) -> bool {
-        self.account == self.admitted_by && grid_id(self.account, self.admitted_secs) == grid
+        self.account == self.admitted_by && grid_id(self.account, self.founded_secs) == grid
     }
 
     fn admission_body(&self, grid: GridId) -> Admission<'_> {
         Admission {
             accepted: Acceptance(grid, self.account, &self.name),
             admitted_by: self.admitted_by,
-            admitted_secs: self.admitted_secs,
-            acceptance: self.acceptance,
+            founded_secs: self.founded_secs,
+            acceptance: &self.acceptance,
         }
     }
 }
@@ -262,7 +281,12 @@ impl RosterRecords {
                 version: records.version,
             });
         }
-        if records.members.len() > MEMBERS_MAX || records.devices.len() > MEMBERS_MAX * DEVICES_MAX {
+        let word_bytes: usize = records.words.iter().map(|word| word.len()).sum();
+        if records.members.len() > RECORDS_MAX
+            || records.devices.len() > MEMBERS_MAX * DEVICES_MAX
+            || records.words.len() > MEMBERS_MAX
+            || word_bytes > MEMBERS_MAX * WORD_BYTES_MAX
+        {
             return Err(malformed("more members or devices than a grid can have".into()));
         }
         let removal_bytes: usize = records.removals.iter().map(|removal| removal.len()).sum();

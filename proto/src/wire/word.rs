@@ -1,0 +1,203 @@
+//! The account's word on its own devices: which certificates count, and whether the account has left a grid
+//! (docs/protocol/roster.md). Signed by the words, which no device holds: a thief cannot say it.
+
+use ed25519_dalek::SigningKey;
+use minicbor::bytes::ByteVec;
+use minicbor::{Decode, Encode};
+
+use crate::id::{AccountId, DeviceId, GridId};
+use crate::keys::DeviceCert;
+use crate::wire::roster::RosterError;
+use crate::wire::signed;
+
+/// Most devices that a word revokes one by one. More: the epoch goes up, and those that stay are certified anew.
+pub const REVOKED_MAX: usize = 24;
+/// Most bytes of a word.
+pub const WORD_BYTES_MAX: usize = 32 + 9 + 5 + REVOKED_MAX * 34 + LEFT_MAX * 17 + 66 + 16;
+
+const WORD: &str = "gridbackup 2026 account word";
+
+/// What an account says of itself. The one with the highest number counts.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct AccountWord {
+    /// Whose word.
+    #[n(0)]
+    pub account: AccountId,
+    /// Counts up.
+    #[n(1)]
+    pub seq: u64,
+    /// Certificates of earlier epochs count for nothing.
+    #[n(2)]
+    pub epoch: u32,
+    /// Devices that count for nothing, ascending.
+    #[n(3)]
+    pub revoked: Vec<DeviceId>,
+    /// Grids that the account has left, ascending.
+    #[n(4)]
+    pub left: Vec<GridId>,
+    /// ed25519 by the account over all fields above.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub signature: [u8; 64],
+}
+
+#[derive(Encode)]
+struct Said<'a> {
+    #[n(0)]
+    account: AccountId,
+    #[n(1)]
+    seq: u64,
+    #[n(2)]
+    epoch: u32,
+    #[n(3)]
+    revoked: &'a [DeviceId],
+    #[n(4)]
+    left: &'a [GridId],
+}
+
+/// Most grids that an account has left and still says so.
+pub const LEFT_MAX: usize = 4;
+
+impl AccountWord {
+    /// The word of an account that has said nothing yet.
+    pub fn first(account: AccountId) -> Self {
+        Self {
+            account,
+            seq: 0,
+            epoch: 0,
+            revoked: Vec::new(),
+            left: Vec::new(),
+            signature: [0; 64],
+        }
+    }
+
+    /// Signs what is in `self`, with the words' key.
+    #[must_use]
+    pub fn signed(mut self, words: &SigningKey) -> Self {
+        self.account = AccountId(words.verifying_key().to_bytes());
+        self.signature = signed::sign(words, WORD, &self.said());
+        self
+    }
+
+    /// Checks limits and signature.
+    pub fn check(&self) -> Result<(), RosterError> {
+        let fits = self.revoked.len() <= REVOKED_MAX && self.left.len() <= LEFT_MAX;
+        if !fits || !self.revoked.is_sorted() || !self.left.is_sorted() {
+            return Err(RosterError::Malformed {
+                reason: "an account's word whose lists are too long or out of order".into(),
+            });
+        }
+        match signed::holds(&self.account.0, WORD, &self.said(), &self.signature) {
+            true => Ok(()),
+            false => Err(RosterError::Signature),
+        }
+    }
+
+    /// Whether a certificate of this account counts.
+    pub fn trusts(&self, cert: &DeviceCert) -> bool {
+        cert.account == self.account && cert.epoch >= self.epoch && self.revoked.binary_search(&cert.device).is_err()
+    }
+
+    /// Whether this is newer than `held`: by number, then signature, so that all take the same of two.
+    pub fn is_newer_than(&self, held: Option<&Self>) -> bool {
+        match held {
+            Some(held) => (self.seq, self.signature) > (held.seq, held.signature),
+            None => true,
+        }
+    }
+
+    /// As it stands in a roster.
+    pub fn encode(&self) -> ByteVec {
+        minicbor::to_vec(self).expect("writing to memory does not fail").into()
+    }
+
+    /// Reads one of a roster.
+    pub fn decode(bytes: &[u8]) -> Result<Self, RosterError> {
+        minicbor::decode(bytes).map_err(|error| RosterError::Malformed {
+            reason: error.to_string(),
+        })
+    }
+
+    fn said(&self) -> Said<'_> {
+        Said {
+            account: self.account,
+            seq: self.seq,
+            epoch: self.epoch,
+            revoked: &self.revoked,
+            left: &self.left,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::power;
+
+    fn words() -> SigningKey {
+        SigningKey::from_bytes(&[5; 32])
+    }
+
+    fn word() -> AccountWord {
+        AccountWord {
+            seq: 3,
+            epoch: 2,
+            revoked: vec![DeviceId([1; 32]), DeviceId([2; 32])],
+            left: vec![GridId([6; 16])],
+            ..AccountWord::first(AccountId([0; 32]))
+        }
+        .signed(&words())
+    }
+
+    #[test]
+    fn every_field_is_signed_and_only_by_the_words() {
+        assert_eq!(word().check(), Ok(()));
+        assert_eq!(AccountWord::decode(&word().encode()), Ok(word()));
+        let changes: [fn(&mut AccountWord); 5] = [
+            |word| word.account = AccountId([9; 32]),
+            |word| word.seq += 1,
+            |word| word.epoch += 1,
+            |word| drop(word.revoked.pop()),
+            |word| word.left.clear(),
+        ];
+        for change in changes {
+            let mut changed = word();
+            change(&mut changed);
+            assert_eq!(changed.check(), Err(RosterError::Signature));
+        }
+    }
+
+    #[test]
+    fn lists_have_limits() {
+        let many = AccountWord {
+            revoked: (0..=REVOKED_MAX as u8).map(|id| DeviceId([id; 32])).collect(),
+            ..word()
+        };
+        let wild = AccountWord {
+            revoked: vec![DeviceId([2; 32]), DeviceId([1; 32])],
+            ..word()
+        };
+        for bad in [many, wild] {
+            assert!(matches!(
+                bad.signed(&words()).check(),
+                Err(RosterError::Malformed { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn devices_of_earlier_epochs_and_revoked_ones_count_for_nothing() {
+        let cert = |device, epoch| DeviceCert::sign(&words(), DeviceId([device; 32]), power::ALL, "", 0, epoch);
+        let trusted =
+            [(7, 2), (7, 3), (7, 1), (1, 2), (2, 9)].map(|(device, epoch)| word().trusts(&cert(device, epoch)));
+        assert_eq!(trusted, [true, true, false, false, false]);
+        let other = DeviceCert::sign(
+            &SigningKey::from_bytes(&[6; 32]),
+            DeviceId([7; 32]),
+            power::ALL,
+            "",
+            0,
+            2,
+        );
+        assert!(!word().trusts(&other));
+    }
+}
