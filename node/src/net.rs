@@ -81,8 +81,6 @@ pub struct NetConfig {
     pub device_key: SigningKey,
     /// The account's word that this device is its own.
     pub cert: DeviceCert,
-    /// The account's key; without it this device can neither found, invite nor join.
-    pub account_key: Option<SigningKey>,
     /// The account's name for people.
     pub account_name: String,
     /// Where to listen, as multiaddrs such as `/ip4/0.0.0.0/tcp/0`. None: the node can only dial.
@@ -310,10 +308,11 @@ impl NetHandle {
     /// Makes a ticket that is good until `expires_secs` (seconds since 1970). `label` is for our own eyes.
     pub async fn invite(&self, label: &str, expires_secs: u64) -> Result<Ticket, InviteError> {
         let core = self.shared.core.clone();
-        if core.account_key.is_none() {
-            return Err(InviteError::NoAccountKey);
+        if core.speaker().is_none() {
+            return Err(InviteError::MayNotAdmit);
         }
-        if !core.members.roster().has_room() {
+        let roster = core.members.roster();
+        if !roster.has_room(core.cert.account) {
             return Err(InviteError::GridFull);
         }
         let addresses: Vec<_> = core
@@ -329,7 +328,8 @@ impl NetHandle {
         getrandom::fill(&mut secret).map_err(|error| InviteError::Random {
             reason: error.to_string(),
         })?;
-        let grid = core.members.roster().grid();
+        let grid = roster.grid();
+        let takes_back = roster.removals_by(core.cert.account);
         let ticket = Ticket {
             inviter: core.device,
             grid,
@@ -338,7 +338,7 @@ impl NetHandle {
             addresses,
         };
         let (kept, label) = (ticket.clone(), label.to_owned());
-        let keeping = tokio::task::spawn_blocking(move || core.invites.add(&kept, &label));
+        let keeping = tokio::task::spawn_blocking(move || core.invites.add(&kept, &label, takes_back));
         keeping.await.map_err(|stopped| InviteError::Random {
             reason: stopped.to_string(),
         })??;
@@ -377,18 +377,17 @@ impl NetHandle {
         join::hint(&self.shared.core, device, std::iter::once(address));
     }
 
-    /// Removes an account from the grid: it is refused, and everybody is told so. Blocks. True if it was a member.
-    pub fn remove_member(&self, account: AccountId) -> Result<bool, RemovalError> {
+    /// Removes an account from the grid, or votes for it; everybody is told so. Blocks.
+    pub fn remove_member(&self, account: AccountId) -> Result<Removed, RemovalError> {
         let core = &self.shared.core;
-        let key = core.account_key.as_ref().ok_or(RemovalError::NoAccountKey)?;
-        core.members.remove(key, account)
+        let speaker = core.speaker().ok_or(RemovalError::MayNotAdmit)?;
+        core.members.remove(speaker, account)
     }
 
-    /// Removes a device of this account: it is refused, and everybody is told so. Blocks.
-    pub fn remove_device(&self, device: DeviceId) -> Result<bool, RemovalError> {
+    /// Says what this account says of itself by its words; everybody is told so. Blocks. True if it was news.
+    pub fn say(&self, word: AccountWord) -> Result<bool, RosterFileError> {
         let core = &self.shared.core;
-        let key = core.account_key.as_ref().ok_or(RemovalError::NoAccountKey)?;
-        core.members.remove_device(key, device)
+        core.members.say(core.speaker(), word)
     }
 
     /// Limits what one friend may use here; `None` returns to the default.

@@ -263,7 +263,7 @@ mod tests {
 
     fn cert(powers: u8) -> DeviceCert {
         let device = DeviceId(device().verifying_key().to_bytes());
-        DeviceCert::sign(&account(), device, powers, "laptop", 1_800_000_000, 0)
+        DeviceCert::sign(&account(), device, powers, "laptop", 1_800_000_000)
     }
 
     fn ids(count: u8) -> Vec<ShareId> {

@@ -285,7 +285,7 @@ mod tests {
         let device = SigningKey::from_bytes(&[2; 32]);
         let device_id = DeviceId(device.verifying_key().to_bytes());
         let words = words_key(&Seed([1; 32]));
-        let cert = DeviceCert::sign(&words, device_id, powers, "laptop", 1_700_000_000, 0);
+        let cert = DeviceCert::sign(&words, device_id, powers, "laptop", 1_700_000_000);
         Head::sign(&device, &cert, 5, [3; 32], body, &keys.put, [4; 32]).unwrap()
     }
 

@@ -156,7 +156,6 @@ fn the_head_is_frozen() {
         power::ALL,
         "laptop",
         1_700_000_000,
-        0,
     );
     let root = RootRef {
         pack: pack(),

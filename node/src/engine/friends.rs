@@ -46,7 +46,6 @@ impl Engine {
             let net = NetConfig {
                 device_key: home.device.clone(),
                 cert: home.cert.clone(),
-                account_key: Some(home.account.signing.clone()),
                 account_name: config.name.clone(),
                 listen: listen::addresses(listen, home.paths.state_dir())?,
                 announce: config

@@ -34,6 +34,9 @@ pub struct Invite {
     /// Who used it.
     #[n(4)]
     pub used_by: Option<AccountId>,
+    /// Accounts that the inviter had removed when it was made, each with the number of that removal: it takes back these.
+    #[n(5)]
+    pub takes_back: Vec<(AccountId, u64)>,
 }
 
 #[derive(Encode, Decode)]
@@ -92,7 +95,7 @@ impl Invites {
     }
 
     /// Keeps a new invitation.
-    pub fn add(&self, ticket: &Ticket, label: &str) -> Result<(), InvitesError> {
+    pub fn add(&self, ticket: &Ticket, label: &str, takes_back: Vec<(AccountId, u64)>) -> Result<(), InvitesError> {
         let mut held = self.lock();
         let mut changed = held.clone();
         changed.push(Invite {
@@ -101,6 +104,7 @@ impl Invites {
             label: label.to_owned(),
             expires_secs: ticket.expires_secs,
             used_by: None,
+            takes_back,
         });
         let surplus = changed.len().saturating_sub(INVITES_MAX);
         changed.drain(..surplus);
@@ -215,7 +219,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("invites");
         let invites = Invites::open(&path);
-        invites.add(&ticket(), "Bob").unwrap();
+        invites.add(&ticket(), "Bob", Vec::new()).unwrap();
         assert!(invites.check(INVITER, &presented(&ticket(), 5), 999).is_ok());
         invites.use_up(ticket().id(), AccountId([5; 32])).unwrap();
         for invites in [invites, Invites::open(&path)] {
@@ -242,7 +246,7 @@ mod tests {
             invites.check(INVITER, &presented(&ticket(), 5), 1),
             Err(Refusal::TicketUnknown)
         );
-        invites.add(&ticket(), "Bob").unwrap();
+        invites.add(&ticket(), "Bob", Vec::new()).unwrap();
         assert_eq!(
             invites.check(INVITER, &presented(&ticket(), 5), 1000),
             Err(Refusal::TicketExpired)
@@ -260,7 +264,7 @@ mod tests {
             secret: *b"sixteen secrets!",
             ..ticket()
         };
-        Invites::open(&path).add(&ticket, "Bob").unwrap();
+        Invites::open(&path).add(&ticket, "Bob", Vec::new()).unwrap();
         let kept = std::fs::read(&path).unwrap();
         assert!(!kept.windows(16).any(|window| window == ticket.secret));
     }

@@ -1,16 +1,20 @@
 //! Joining a grid and keeping rosters equal: both ends of `/gridbackup/member/1`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId, Stream};
-use proto::id::DeviceId;
+use proto::id::{AccountId, DeviceId};
+use proto::keys::DeviceCert;
 use proto::wire::MEMBER_PROTOCOL;
+use proto::wire::by_device::ByDevice;
 use proto::wire::greeting::Refusal;
 use proto::wire::member::{MemberMessage, join_proof};
 use proto::wire::roster::{MemberRecord, NAME_BYTES_MAX, RosterError, RosterRecords, acceptance};
 use proto::wire::ticket::Ticket;
+use proto::wire::word::AccountWord;
 
 use super::invite::Presented;
 use super::roster::{Roster, RosterFileError};
@@ -38,9 +42,9 @@ pub enum JoinError {
     /// This home is in a grid with others already.
     #[error("This account is in another grid already: a second grid needs a second home")]
     InAnotherGrid,
-    /// This device has no account key.
-    #[error("This device has no account key: join from a device that has it")]
-    NoAccountKey,
+    /// This device may not speak for its account.
+    #[error("This device may not speak for its account: join from one that may")]
+    MayNotAdmit,
     /// The other side broke the protocol, or answered for another grid.
     #[error("The other side's answer cannot be used: {reason}")]
     Answer {
@@ -89,7 +93,7 @@ impl From<RosterError> for JoinError {
 
 /// Joins the grid of `ticket`. Doing it again after a lost answer succeeds. May be dropped: then it happened or did not.
 pub async fn join(core: &Arc<Core>, ticket: &Ticket) -> Result<(), JoinError> {
-    let account = core.account_key.as_ref().ok_or(JoinError::NoAccountKey)?;
+    let speaker = core.speaker().ok_or(JoinError::MayNotAdmit)?;
     let roster = core.members.roster();
     if roster.grid() != ticket.grid && !roster.is_alone(core.cert.account) {
         return Err(JoinError::InAnotherGrid);
@@ -106,7 +110,7 @@ pub async fn join(core: &Arc<Core>, ticket: &Ticket) -> Result<(), JoinError> {
         ticket: ticket.id(),
         proof: join_proof(&ticket.verifier(), ticket.inviter, core.device),
         name: core.account_name.clone(),
-        acceptance: acceptance(account, ticket.grid, &core.account_name),
+        acceptance: acceptance(speaker, ticket.grid, &core.account_name),
     };
     let records = in_time(async {
         let mut stream = ask(core, ticket.inviter, Frame::bare(&message)).await?;
@@ -192,11 +196,7 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
             name,
             acceptance,
         } => {
-            if core
-                .members
-                .roster()
-                .is_device_removed(caller.cert.account, caller.cert.device)
-            {
+            if !core.members.roster().stands_by(&caller.cert) {
                 return Err(Refusal::CannotAdmit);
             }
             let presented = Presented {
@@ -210,8 +210,11 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
         }
         MemberMessage::Digest { hash } if is_member() => Some(hash),
         MemberMessage::Roster => {
-            // Whoever says it: a record counts by its signatures.
-            let records = RosterRecords::decode(&payload).map_err(|_| Refusal::Malformed)?;
+            // A record counts by its signatures. A stranger's is taken only as far as it introduces the stranger.
+            let mut records = RosterRecords::decode(&payload).map_err(|_| Refusal::Malformed)?;
+            if !is_member() && records.grid == core.members.roster().grid() {
+                records = introduction(records, caller.cert.account);
+            }
             // One that lost its roster is told of its grid again by whoever meets it.
             learn(core, records).await.map_err(|_| Refusal::Stranger)?;
             is_member()
@@ -245,32 +248,37 @@ async fn tell_roster(core: &Arc<Core>, stream: &mut Stream, their_digest: Option
     Ok(())
 }
 
-async fn admit(core: &Arc<Core>, presented: Presented, name: String, accepted: [u8; 64]) -> Result<(), Refusal> {
+async fn admit(core: &Arc<Core>, presented: Presented, name: String, accepted: ByDevice) -> Result<(), Refusal> {
     let core = core.clone();
     let admitting = tokio::task::spawn_blocking(move || {
         let now_secs = core.now_secs();
-        core.invites.check(core.device, &presented, now_secs)?;
-        let account = core.account_key.as_ref().ok_or(Refusal::CannotAdmit)?;
+        let invite = core.invites.check(core.device, &presented, now_secs)?;
+        let speaker = core.speaker().ok_or(Refusal::CannotAdmit)?;
         let roster = core.members.roster();
         if roster.member(presented.account).is_some() {
             return core.invites.use_up(presented.ticket, presented.account);
         }
-        let record = MemberRecord::admit(account, roster.grid(), presented.account, &name, accepted, now_secs);
+        let record = MemberRecord::admit(speaker, roster.grid(), presented.account, &name, accepted);
         let is_back = roster.is_removed(presented.account);
         if name.len() > NAME_BYTES_MAX || record.check(roster.grid()).is_err() {
             return Err(Refusal::Malformed);
         }
-        // Whoever was removed comes back by a ticket of who removed it, and by no other.
-        if is_back && !roster.may_take_back(core.cert.account, presented.account) {
-            return Err(Refusal::CannotAdmit);
+        // Whoever was removed comes back by a ticket of who removed it, made after that and used by nobody yet.
+        if is_back {
+            let own = roster.removal_seq(core.cert.account, presented.account);
+            let takes_back = own.is_some_and(|seq| invite.takes_back.contains(&(presented.account, seq)));
+            let is_fresh = invite.used_by.is_none() && takes_back;
+            if !is_fresh || !roster.may_take_back(core.cert.account, presented.account) {
+                return Err(Refusal::TicketUsed);
+            }
         }
-        if !is_back && !roster.has_room() {
+        if !roster.has_room(core.cert.account) {
             return Err(Refusal::GridFull);
         }
         // First the ticket, then the member: a crash between the two lets the same account ask again, and nobody else.
         core.invites.use_up(presented.ticket, presented.account)?;
         let added = core.members.update(|roster| {
-            let taken_back = roster.take_back(account, presented.account);
+            let taken_back = roster.take_back(speaker, presented.account);
             roster.add_member(record) || taken_back
         });
         added.map(drop).map_err(|error| {
@@ -279,6 +287,27 @@ async fn admit(core: &Arc<Core>, presented: Presented, name: String, accepted: [
         })
     });
     admitting.await.unwrap_or(Err(Refusal::CannotAdmit))
+}
+
+/// What of some records concerns one account and those it came by.
+fn introduction(mut records: RosterRecords, account: AccountId) -> RosterRecords {
+    let admitters: BTreeMap<AccountId, AccountId> = records
+        .members
+        .iter()
+        .map(|member| (member.account, member.admitted_by))
+        .collect();
+    let mut chain = BTreeSet::from([account]);
+    let mut next = admitters.get(&account);
+    while let Some(above) = next {
+        next = admitters.get(above).filter(|_| chain.insert(*above));
+    }
+    let of_account = |cert: &[u8]| DeviceCert::decode(cert).is_ok_and(|cert| cert.account == account);
+    let is_own = |word: &[u8]| AccountWord::decode(word).is_ok_and(|word| word.account == account);
+    records.members.retain(|member| chain.contains(&member.account));
+    records.devices.retain(|device| of_account(&device.cert));
+    records.words.retain(|word| is_own(word));
+    records.removals.clear();
+    records
 }
 
 /// Takes over the roster of another grid, if this account is a member of it and leaves nobody behind.

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use ed25519_dalek::SigningKey;
 use libp2p::Multiaddr;
-use proto::id::{AccountId, DeviceId, GridId};
+use proto::id::{AccountId, GridId};
 use proto::keys::DeviceCert;
-use proto::wire::roster::{DeviceRecord, MemberRecord, acceptance, grid_id};
+use proto::wire::by_device::Speaker;
+use proto::wire::roster::{DeviceRecord, MemberRecord, grid_id};
+use proto::wire::word::AccountWord;
 use tokio::sync::watch;
 
-use super::roster::standing::RemoveError;
+use super::roster::deeds::{RemoveError, Removed};
 use super::roster::{Roster, RosterFileError};
 
 /// Nobody was removed.
@@ -19,9 +21,9 @@ pub enum RemovalError {
     /// The roster says no.
     #[error(transparent)]
     Refused(#[from] RemoveError),
-    /// This device has no account key.
-    #[error("This device has no account key: remove from a device that has it")]
-    NoAccountKey,
+    /// This device may not speak for its account.
+    #[error("This device may not speak for its account: remove from one that may")]
+    MayNotAdmit,
     /// It could not be kept.
     #[error(transparent)]
     Keep(#[from] RosterFileError),
@@ -69,37 +71,34 @@ impl Members {
     }
 
     /// Founds a grid with one member, unless there are members already.
-    pub fn found(&self, account: &SigningKey, name: &str, now_secs: u64) -> Result<bool, RosterFileError> {
-        let founder = AccountId(account.verifying_key().to_bytes());
+    pub fn found(&self, founder: Speaker<'_>, name: &str, now_secs: u64) -> Result<bool, RosterFileError> {
         self.update(|roster| {
             if roster.members().next().is_some() {
                 return false;
             }
-            let grid = grid_id(founder, now_secs);
-            *roster = Roster::empty(grid);
-            let accepted = acceptance(account, grid, name);
-            roster.add_member(MemberRecord::admit(account, grid, founder, name, accepted, now_secs))
+            *roster = Roster::empty(grid_id(founder.account(), now_secs));
+            roster.add_member(MemberRecord::found(founder, name, now_secs))
         })
     }
 
-    /// Removes a member for good. True if it was one.
-    pub fn remove(&self, remover: &SigningKey, account: AccountId) -> Result<bool, RemovalError> {
-        let mut outcome = Ok(false);
+    /// Removes a member, or votes for it.
+    pub fn remove(&self, remover: Speaker<'_>, account: AccountId) -> Result<Removed, RemovalError> {
+        let mut outcome = Ok(Removed::Already);
         self.update(|roster| {
             outcome = roster.remove_member(remover, account);
-            outcome == Ok(true)
+            outcome.as_ref().is_ok_and(|removed| *removed != Removed::Already)
         })?;
         Ok(outcome?)
     }
 
-    /// Removes a device of the remover's own account. True if it was one.
-    pub fn remove_device(&self, remover: &SigningKey, device: DeviceId) -> Result<bool, RemovalError> {
-        let mut outcome = Ok(false);
+    /// Takes in what this account says of itself by its words. What devices said that count no more is said again by `speaker`.
+    pub fn say(&self, speaker: Option<Speaker<'_>>, word: AccountWord) -> Result<bool, RosterFileError> {
         self.update(|roster| {
-            outcome = roster.remove_device(remover, device);
-            outcome == Ok(true)
-        })?;
-        Ok(outcome?)
+            if let Some(speaker) = speaker {
+                roster.say_again(speaker);
+            }
+            roster.add_word(word)
+        })
     }
 
     /// Says where this device is, if the roster does not say so already. True if it had to be said.
@@ -112,7 +111,7 @@ impl Members {
         let addresses: Vec<_> = addresses.iter().map(Multiaddr::to_vec).collect();
         self.update(|roster| {
             let held = roster.device(cert.device);
-            let next = held.map_or(1, |held| held.record.seq + 1);
+            let next = held.map_or(1, |held| held.record.seq.saturating_add(1));
             let record = DeviceRecord::sign(device, roster.grid(), cert, next, &addresses);
             let same =
                 held.is_some_and(|held| held.record.addresses == record.addresses && held.record.cert == record.cert);

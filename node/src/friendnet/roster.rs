@@ -1,21 +1,26 @@
 //! The members of a grid and their devices: which records count, how two rosters become one, and where it is kept.
 //!
-//! A conflict-free replicated set: merging is commutative and idempotent, so that members may meet in any order. A member
-//! counts when a chain of admissions leads to the founder and nobody who may has removed it (`standing`); the founder is
-//! what the grid's id is made of.
+//! A replicated set: members may meet in any order and come to hold the same. A member counts when a chain of admissions leads to the
+//! founder, nobody who may has removed it, and it has not left (`standing`); the founder is what the grid's id is made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use libp2p::Multiaddr;
 use proto::id::{AccountId, DeviceId, GridId};
 use proto::keys::DeviceCert;
-use proto::wire::removal::Removal;
-use proto::wire::roster::{DEVICES_MAX, DeviceRecord, MEMBERS_MAX, MemberRecord, RosterRecords};
+use proto::wire::removal::{FOUNDER_REMOVALS_MAX, Removal, VOTES_MAX};
+use proto::wire::roster::{DEVICES_MAX, DeviceRecord, MEMBERS_MAX, MemberRecord, RECORDS_MAX, RosterRecords};
+use proto::wire::word::AccountWord;
 
+use self::standing::{Place, Standing};
 use super::state_file;
 
-pub mod standing;
+pub mod deeds;
+mod standing;
+
+/// Most members by way of one whom the founder admitted, himself included. Chosen: a family or a shared flat.
+pub const BRANCH_MAX: usize = 8;
 
 /// A device of a member.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,15 +42,42 @@ impl Device {
     }
 }
 
-/// The roster of one grid. Every record in it has been checked.
+/// A member record that was checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Member {
+    record: MemberRecord,
+    /// The device of the admitter that signed.
+    admission: DeviceCert,
+}
+
+/// A removal that was checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Said {
+    removal: Removal,
+    /// The device of the remover that signed.
+    cert: DeviceCert,
+}
+
+/// Records whose signatures hold. Whether they count is for the roster that takes them.
+#[derive(Clone, Debug, Default)]
+pub struct Vetted {
+    members: Vec<Member>,
+    devices: Vec<Device>,
+    removals: Vec<Said>,
+    words: Vec<AccountWord>,
+}
+
+/// The roster of one grid. Every record in it has been checked, and counts or is needed for others to count.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Roster {
     grid: GridId,
-    /// Removed ones, too: the admissions of those they admitted lead through them.
-    members: BTreeMap<AccountId, MemberRecord>,
+    /// Of removed ones those whose admissions others came by.
+    members: BTreeMap<AccountId, Member>,
     devices: BTreeMap<DeviceId, Device>,
-    /// By account, remover and device.
-    removals: BTreeMap<(AccountId, AccountId, Option<DeviceId>), Removal>,
+    /// By account and remover.
+    removals: BTreeMap<(AccountId, AccountId), Said>,
+    words: BTreeMap<AccountId, AccountWord>,
+    standing: Standing,
 }
 
 /// A roster that cannot be kept.
@@ -66,6 +98,8 @@ impl Roster {
             members: BTreeMap::new(),
             devices: BTreeMap::new(),
             removals: BTreeMap::new(),
+            words: BTreeMap::new(),
+            standing: Standing::default(),
         }
     }
 
@@ -76,7 +110,8 @@ impl Roster {
 
     /// Members, in order of account.
     pub fn members(&self) -> impl Iterator<Item = &MemberRecord> {
-        self.members.values().filter(|member| self.counts(member))
+        let counted = self.members.values().map(|member| &member.record);
+        counted.filter(|record| self.standing.counted.contains(&record.account))
     }
 
     /// Devices of all members, in order of device.
@@ -86,7 +121,8 @@ impl Roster {
 
     /// One member.
     pub fn member(&self, account: AccountId) -> Option<&MemberRecord> {
-        self.members.get(&account).filter(|member| self.counts(member))
+        let counts = self.standing.counted.contains(&account);
+        self.members.get(&account).filter(|_| counts).map(|member| &member.record)
     }
 
     /// One device.
@@ -94,79 +130,259 @@ impl Roster {
         self.devices.get(&device).filter(|device| self.admits(&device.cert))
     }
 
-    /// Whether another member fits.
-    pub fn has_room(&self) -> bool {
-        self.members.len() < MEMBERS_MAX
+    /// What an account said of itself last.
+    pub fn word(&self, account: AccountId) -> Option<&AccountWord> {
+        self.words.get(&account)
+    }
+
+    /// Whether a device may ask for anything: its account is a member and stands by its certificate.
+    pub fn admits(&self, cert: &DeviceCert) -> bool {
+        self.standing.counted.contains(&cert.account) && self.trusts(cert)
+    }
+
+    /// Whether the account of a certificate, member or not, has revoked it as far as is known.
+    pub fn stands_by(&self, cert: &DeviceCert) -> bool {
+        self.trusts(cert)
+    }
+
+    /// Whether others have removed this account.
+    pub fn is_removed(&self, account: AccountId) -> bool {
+        self.standing.removed.contains(&account)
+    }
+
+    /// Whether another member fits that `admitter` admits. All that came by one whom the founder admitted, himself included, are at
+    /// most `BRANCH_MAX`: nobody can fill the grid with inventions of his own.
+    pub fn has_room(&self, admitter: AccountId) -> bool {
+        let is_full = self.standing.counted.len() >= MEMBERS_MAX || self.members.len() >= RECORDS_MAX;
+        let Some(place) = self.standing.admitted.get(&admitter) else {
+            return false;
+        };
+        let in_branch = || {
+            let counted = self.standing.counted.iter();
+            counted.filter_map(|account| self.standing.admitted.get(account))
+        };
+        let is_branch_full =
+            place.depth > 0 && in_branch().filter(|other| other.branch == place.branch).count() >= BRANCH_MAX;
+        !is_full && !is_branch_full
     }
 
     /// Takes in one member; true if that changed anything. Records that do not count are left out.
     pub fn add_member(&mut self, record: MemberRecord) -> bool {
-        if !self.is_admitted(&record) || record.check(self.grid).is_err() {
-            return false;
-        }
-        let better = match self.members.get(&record.account) {
-            // Admitted twice, by two members at once: all members must pick the same record, whichever they heard first.
-            Some(held) => member_order(&record) < member_order(held),
-            None => self.has_room(),
-        };
-        if better {
-            self.members.insert(record.account, record);
-        }
-        better
+        vet_member(record, self.grid).is_some_and(|member| self.take_member(member) && self.tidy())
     }
 
     /// Takes in one device; true if that changed anything. Records that do not count are left out.
     pub fn add_device(&mut self, record: DeviceRecord) -> bool {
-        let Ok(cert) = record.check(self.grid) else {
-            return false;
-        };
-        if !self.members.contains_key(&cert.account) {
-            return false;
-        }
-        let newer = |held: &Device| (record.seq, record.signature) > (held.record.seq, held.record.signature);
-        if self.devices.get(&cert.device).is_some_and(|held| !newer(held)) {
-            return false;
-        }
-        let account = cert.account;
-        let device = cert.device;
-        self.devices.insert(device, Device { cert, record });
-        self.drop_oldest_device(account) != Some(device)
+        vet_device(record, self.grid).is_some_and(|device| self.take_device(device))
+    }
+
+    /// Takes in one removal; true if that changed anything. Those that do not count are left out.
+    pub fn add_removal(&mut self, removal: Removal) -> bool {
+        vet_removal(removal, self.grid).is_some_and(|said| self.take_removal(said) && self.tidy())
+    }
+
+    /// Takes in what an account of a member says of itself; true if that changed anything.
+    pub fn add_word(&mut self, word: AccountWord) -> bool {
+        word.check().is_ok() && self.take_word(word) && self.tidy()
     }
 
     /// Merges what another member knows; true if that changed anything.
     pub fn merge(&mut self, other: &RosterRecords) -> bool {
+        self.take(&self.vet(other))
+    }
+
+    /// The records of `other` whose signatures hold and that are not here already.
+    pub fn vet(&self, other: &RosterRecords) -> Vetted {
         if other.grid != self.grid {
-            return false;
+            return Vetted::default();
         }
-        let removals: Vec<_> = other
-            .removals
-            .iter()
-            .filter_map(|bytes| Removal::decode(bytes).ok())
-            .collect();
+        let is_news = |record: &&MemberRecord| self.members.get(&record.account).map(|held| &held.record) != Some(record);
+        let members = other.members.iter().filter(is_news).cloned();
+        let is_held = |record: &&DeviceRecord| self.devices.values().any(|held| held.record == **record);
+        let devices = other.devices.iter().filter(|record| !is_held(record)).cloned();
+        let removals = other.removals.iter().filter_map(|bytes| Removal::decode(bytes).ok());
+        let words = other.words.iter().filter_map(|bytes| AccountWord::decode(bytes).ok());
+        let words = words.filter(|word| word.is_newer_than(self.words.get(&word.account)));
+        Vetted {
+            members: members.filter_map(|record| vet_member(record, self.grid)).collect(),
+            devices: devices.filter_map(|record| vet_device(record, self.grid)).collect(),
+            removals: removals.filter_map(|removal| vet_removal(removal, self.grid)).collect(),
+            words: words.filter(|word| word.check().is_ok()).collect(),
+        }
+    }
+
+    /// Takes in what counts of some records; true if that changed anything.
+    pub fn take(&mut self, vetted: &Vetted) -> bool {
         let mut changed = false;
-        // A member may stand before its admitter, and a removal counts only when the founder is known: go on until nothing
-        // more is learned.
-        for _ in 0..=MEMBERS_MAX {
+        // A member may stand before its admitter, and a removal counts only when its remover does: go on until nothing more is
+        // learned.
+        for _ in 0..=RECORDS_MAX {
             let mut learned = false;
-            for removal in &removals {
-                learned |= self.add_removal(removal.clone());
+            for word in &vetted.words {
+                learned |= self.take_word(word.clone());
             }
-            for record in &other.members {
-                if self.members.get(&record.account) != Some(record) {
-                    learned |= self.add_member(record.clone());
-                }
+            for said in &vetted.removals {
+                learned |= self.take_removal(said.clone());
+            }
+            if learned {
+                self.recount();
+            }
+            for member in &vetted.members {
+                learned |= self.members.get(&member.record.account) != Some(member) && self.take_member(member.clone());
             }
             changed |= learned;
             if !learned {
                 break;
             }
         }
-        for record in &other.devices {
-            if !self.devices.values().any(|held| held.record == *record) {
-                changed |= self.add_device(record.clone());
-            }
+        if changed {
+            self.tidy();
+        }
+        for device in &vetted.devices {
+            changed |= self.take_device(device.clone());
         }
         changed
+    }
+
+    fn take_member(&mut self, member: Member) -> bool {
+        let account = member.record.account;
+        let is_founder = member.record.founds(self.grid);
+        // Who founded the grid is known by the grid's id: no device of his needs to be believed for that.
+        let is_believed = is_founder || (account != member.record.admitted_by && self.trusts(&member.admission));
+        if !is_believed {
+            return false;
+        }
+        if let Some(held) = self.members.get(&account) {
+            return self.replace_member(held.clone(), member);
+        }
+        // Whoever is removed takes no place, and needs none: nobody came by it yet.
+        if self.is_removed(account) || !(is_founder || self.has_room(member.record.admitted_by)) {
+            return false;
+        }
+        self.members.insert(account, member);
+        self.recount();
+        let counts = self.standing.admitted.contains_key(&account);
+        if !counts {
+            self.members.remove(&account);
+            self.recount();
+        }
+        counts
+    }
+
+    /// Of two admissions the shorter chain to the founder counts, then the lesser account and bytes: all take the same. Neither counts
+    /// if somebody who counts would not by it.
+    fn replace_member(&mut self, held: Member, member: Member) -> bool {
+        let depth = |standing: &Standing, admitter| standing.admitted.get(&admitter).map(|place: &Place| place.depth);
+        let order = |member: &Member| {
+            let record = &member.record;
+            let is_believed = record.founds(self.grid) || self.trusts(&member.admission);
+            let depth = depth(&self.standing, record.admitted_by).filter(|_| is_believed);
+            (depth.unwrap_or(usize::MAX), record.admitted_by, record.admission.clone(), record.acceptance.clone())
+        };
+        if order(&member) >= order(&held) {
+            return false;
+        }
+        let (account, before) = (held.record.account, self.clone());
+        self.members.insert(account, member);
+        self.recount();
+        let is_loss = before.standing.counted.difference(&self.standing.counted).next().is_some();
+        if is_loss || !self.standing.admitted.contains_key(&account) {
+            *self = before;
+            return false;
+        }
+        true
+    }
+
+    fn take_device(&mut self, device: Device) -> bool {
+        let (account, id) = (device.cert.account, device.cert.device);
+        let is_newer = |held: &Device| (device.record.seq, device.record.signature) > (held.record.seq, held.record.signature);
+        if !self.admits(&device.cert) || self.devices.get(&id).is_some_and(|held| !is_newer(held)) {
+            return false;
+        }
+        self.devices.insert(id, device);
+        self.drop_oldest_device(account) != Some(id)
+    }
+
+    fn take_removal(&mut self, said: Said) -> bool {
+        let (account, remover) = (said.removal.account, said.removal.remover);
+        let is_founder = self.founder() == Some(remover);
+        let held = self.removals.get(&(account, remover)).map(|held| &held.removal);
+        let may = is_founder || self.standing.electors.contains(&remover);
+        if !may || !self.trusts(&said.cert) || !said.removal.is_newer_than(held) {
+            return false;
+        }
+        let of_remover = self.removals.keys().filter(|(_, by)| *by == remover).count();
+        let places = if is_founder { FOUNDER_REMOVALS_MAX } else { VOTES_MAX };
+        if held.is_none() && of_remover >= places {
+            return false;
+        }
+        self.removals.insert((account, remover), said);
+        true
+    }
+
+    /// Words of members only: a stranger's takes no place.
+    fn take_word(&mut self, word: AccountWord) -> bool {
+        let is_known = self.members.contains_key(&word.account);
+        if !is_known || !word.is_newer_than(self.words.get(&word.account)) {
+            return false;
+        }
+        self.words.insert(word.account, word);
+        true
+    }
+
+    /// Works out anew who counts.
+    fn recount(&mut self) {
+        self.standing = self.work_out();
+    }
+
+    /// Drops what nobody needs any more, so that rosters with the same members have the same bytes. Last of all: a word that revokes a
+    /// device may come before what another device says again. True.
+    fn tidy(&mut self) -> bool {
+        loop {
+            self.recount();
+            let needed = self.needed();
+            let count = |roster: &Self| (roster.members.len(), roster.removals.len(), roster.words.len());
+            let before = count(self);
+            self.members.retain(|account, _| needed.contains(account));
+            self.words.retain(|account, _| needed.contains(account));
+            let mut removals = std::mem::take(&mut self.removals);
+            removals.retain(|(_, remover), said| self.is_heard(*remover) && self.trusts(&said.cert));
+            self.removals = removals;
+            if before == count(self) {
+                break;
+            }
+        }
+        let mut devices = std::mem::take(&mut self.devices);
+        devices.retain(|_, device| self.admits(&device.cert));
+        self.devices = devices;
+        true
+    }
+
+    /// Whose records have to be known: members, whom they came by, and who left and may come back.
+    fn needed(&self) -> BTreeSet<AccountId> {
+        let Standing { admitted, removed, .. } = &self.standing;
+        let mut needed: BTreeSet<AccountId> = admitted
+            .keys()
+            .filter(|account| !removed.contains(account))
+            .copied()
+            .collect();
+        let mut children: Vec<AccountId> = needed.iter().copied().collect();
+        while let Some(child) = children.pop() {
+            let Some(member) = self.members.get(&child) else {
+                continue;
+            };
+            if needed.insert(member.record.admitted_by) {
+                children.push(member.record.admitted_by);
+            }
+        }
+        needed
+    }
+
+    /// Whether removals by this account are kept: those of who is out, too, since it may have said them before.
+    fn is_heard(&self, remover: AccountId) -> bool {
+        self.founder() == Some(remover)
+            || self.standing.electors.contains(&remover)
+            || self.standing.removed.contains(&remover)
     }
 
     /// All records, for sending and keeping.
@@ -174,9 +390,10 @@ impl Roster {
         RosterRecords {
             version: proto::wire::VERSION,
             grid: self.grid,
-            members: self.members.values().cloned().collect(),
+            members: self.members.values().map(|member| member.record.clone()).collect(),
             devices: self.devices.values().map(|device| device.record.clone()).collect(),
-            removals: self.removals.values().map(Removal::encode).collect(),
+            removals: self.removals.values().map(|said| said.removal.encode()).collect(),
+            words: self.words.values().map(AccountWord::encode).collect(),
         }
     }
 
@@ -230,14 +447,21 @@ impl Roster {
     }
 }
 
-/// The earliest admission counts; signatures settle what is left.
-fn member_order(record: &MemberRecord) -> (u64, AccountId, [u8; 64], [u8; 64]) {
-    (
-        record.admitted_secs,
-        record.admitted_by,
-        record.acceptance,
-        record.admission,
-    )
+fn vet_member(record: MemberRecord, grid: GridId) -> Option<Member> {
+    record.check(grid).ok()?;
+    let admission = record.admission.decoded().ok()?;
+    Some(Member { record, admission })
+}
+
+fn vet_device(record: DeviceRecord, grid: GridId) -> Option<Device> {
+    let cert = record.check(grid).ok()?;
+    Some(Device { cert, record })
+}
+
+fn vet_removal(removal: Removal, grid: GridId) -> Option<Said> {
+    removal.check(grid).ok()?;
+    let cert = removal.said.decoded().ok()?;
+    Some(Said { removal, cert })
 }
 
 #[cfg(test)]

@@ -43,8 +43,6 @@ pub struct Core {
     pub device: DeviceId,
     /// Its certificate.
     pub cert: DeviceCert,
-    /// The account's key, on devices that may admit members.
-    pub account_key: Option<SigningKey>,
     /// The account's name for people.
     pub account_name: String,
     /// Who is in the grid.
@@ -93,6 +91,15 @@ pub enum OpenError {
 }
 
 impl Core {
+    /// This device as one that speaks for its account, if it may.
+    pub fn speaker(&self) -> Option<Speaker<'_>> {
+        let speaker = Speaker {
+            key: &self.device_key,
+            cert: &self.cert,
+        };
+        (self.cert.powers & power::ADMIT != 0).then_some(speaker)
+    }
+
     /// Sees that there is a connection to `device`: at once when there is one, else by dialing all known addresses. May be
     /// dropped.
     pub async fn connect(&self, device: DeviceId) -> Result<PeerId, ConnectError> {

@@ -42,7 +42,6 @@ pub(super) fn make_core(
         stop: CancellationToken::new(),
         device_key: config.device_key,
         cert: config.cert,
-        account_key: config.account_key,
         account_name: config.account_name,
         listen: config.listen,
         announce: config.announce,
@@ -54,8 +53,8 @@ pub(super) fn make_core(
             false
         });
     }
-    if let Some(account) = &core.account_key {
-        core.members.found(account, &core.account_name, core.now_secs())?;
+    if let Some(speaker) = core.speaker() {
+        core.members.found(speaker, &core.account_name, core.now_secs())?;
     }
     Ok(core)
 }

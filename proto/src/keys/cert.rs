@@ -44,10 +44,8 @@ pub struct DeviceCert {
     pub powers: u8,
     /// Name for people, at most 64 bytes of UTF-8.
     pub name: String,
-    /// Seconds since 1970.
+    /// Seconds since 1970. The account's word may say that none issued before a time counts.
     pub issued_secs: u64,
-    /// The account's epoch: certificates of earlier ones than its newest word names count for nothing.
-    pub epoch: u32,
     /// ed25519 by the account over the encoding without this field.
     pub signature: [u8; 64],
 }
@@ -67,8 +65,6 @@ struct Body {
     name: String,
     #[n(5)]
     issued_secs: u64,
-    #[n(6)]
-    epoch: u32,
 }
 
 impl DeviceCert {
@@ -77,7 +73,7 @@ impl DeviceCert {
     ///
     /// # Panics
     /// If `powers` has none of the bits of [`power`].
-    pub fn sign(account: &SigningKey, device: DeviceId, powers: u8, name: &str, issued_secs: u64, epoch: u32) -> Self {
+    pub fn sign(account: &SigningKey, device: DeviceId, powers: u8, name: &str, issued_secs: u64) -> Self {
         let powers = powers & power::ALL;
         assert!(powers != 0, "a certificate without any power");
         let account_id = AccountId(account.verifying_key().to_bytes());
@@ -88,7 +84,6 @@ impl DeviceCert {
             powers,
             name,
             issued_secs,
-            epoch,
             signature: [0; 64],
         };
         cert.signature = signed::sign(account, DOMAIN, &cert.body());
@@ -127,7 +122,6 @@ impl DeviceCert {
             powers: self.powers,
             name: self.name.clone(),
             issued_secs: self.issued_secs,
-            epoch: self.epoch,
         })
     }
 
@@ -138,7 +132,6 @@ impl DeviceCert {
             powers,
             name,
             issued_secs,
-            epoch,
             ..
         } = body;
         if powers == 0 || powers & !power::ALL != 0 {
@@ -153,7 +146,6 @@ impl DeviceCert {
             powers,
             name,
             issued_secs,
-            epoch,
             signature,
         })
     }
@@ -207,7 +199,6 @@ mod tests {
             powers,
             name,
             1_770_000_000,
-            3,
         )
     }
 
@@ -224,11 +215,10 @@ mod tests {
     fn a_certificate_comes_back_and_the_longest_one_fits() {
         let longest = DeviceCert {
             issued_secs: u64::MAX,
-            epoch: u32::MAX,
             ..cert(power::ALL, &"ü".repeat(40))
         };
         assert_eq!(longest.name.len(), 64);
-        assert_eq!(longest.encode().len(), 216);
+        assert_eq!(longest.encode().len(), 211);
         let cert = cert(power::PUT, "laptop");
         assert_eq!(DeviceCert::decode(&cert.encode()), Ok(cert));
     }
@@ -293,8 +283,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_name_makes_a_certificate_that_decodes(name in any::<String>(), secs: u64, powers in 1..32_u8, epoch: u32) {
-            let cert = DeviceCert::sign(&account(), DeviceId([3; 32]), powers, &name, secs, epoch);
+        fn any_name_makes_a_certificate_that_decodes(name in any::<String>(), secs: u64, powers in 1..32_u8) {
+            let cert = DeviceCert::sign(&account(), DeviceId([3; 32]), powers, &name, secs);
             let bytes = cert.encode();
             assert!(bytes.len() <= CERT_BYTES_MAX);
             assert_eq!(DeviceCert::decode(&bytes), Ok(cert));

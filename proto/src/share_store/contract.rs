@@ -90,7 +90,7 @@ impl Fixture {
     fn sign_head(&self, purpose: &str, seq: u64, previous: [u8; 32]) -> Bytes {
         let device = device(self.number, purpose);
         let device_id = DeviceId(device.verifying_key().to_bytes());
-        let cert = DeviceCert::sign(&self.words, device_id, power::ALL, purpose, 0, 0);
+        let cert = DeviceCert::sign(&self.words, device_id, power::ALL, purpose, 0);
         let body = HeadBody {
             root: None,
             snapshot: None,

@@ -155,7 +155,7 @@ fn a_head_over_a_limit_is_refused_or_goes_without_its_paths() {
     let device = SigningKey::from_bytes(&[2; 32]);
     let sign = |device: &SigningKey, body: &HeadBody| {
         let id = DeviceId(SigningKey::from_bytes(&[2; 32]).verifying_key().to_bytes());
-        let cert = DeviceCert::sign(&words_key(&Seed([1; 32])), id, power::ALL, "laptop", 0, 0);
+        let cert = DeviceCert::sign(&words_key(&Seed([1; 32])), id, power::ALL, "laptop", 0);
         Head::sign(device, &cert, 1, [0; 32], body, &keys.put, [3; 32])
     };
     let body = |snapshot, manifest| HeadBody {
@@ -327,7 +327,7 @@ fn discards_over_a_limit_are_refused() {
     let device = SigningKey::from_bytes(&[4; 32]);
     let cert = |powers| {
         let id = DeviceId(device.verifying_key().to_bytes());
-        DeviceCert::sign(&SigningKey::from_bytes(&[5; 32]), id, powers, "laptop", 0, 0)
+        DeviceCert::sign(&SigningKey::from_bytes(&[5; 32]), id, powers, "laptop", 0)
     };
     let order = Order {
         holder: DeviceId([7; 32]),

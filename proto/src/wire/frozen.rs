@@ -419,7 +419,7 @@ fn an_order_that_names_a_share_twice_or_one_that_is_not_there_is_none() {
 fn founder_device() -> (SigningKey, DeviceCert) {
     let (words, device) = (SigningKey::from_bytes(&[5; 32]), SigningKey::from_bytes(&[4; 32]));
     let id = DeviceId(device.verifying_key().to_bytes());
-    let cert = DeviceCert::sign(&words, id, power::ALL, "laptop", 1_800_000_000, 0);
+    let cert = DeviceCert::sign(&words, id, power::ALL, "laptop", 1_800_000_000);
     (device, cert)
 }
 
@@ -428,13 +428,17 @@ fn removals_and_words_of_version_1_do_not_change() {
     let (key, cert) = founder_device();
     let founder = Speaker { key: &key, cert: &cert };
     let grid = grid_id(founder.account(), 1_800_000_000);
-    let staying = vec![AccountId([0xad; 32])];
-    let removal = Removal::sign(founder, grid, AccountId([0xac; 32]), 1, true, staying);
+    let removal = Removal {
+        staying: vec![AccountId([0xad; 32])],
+        heard: 7,
+        ..Removal::of(AccountId([0xac; 32]), 1, true)
+    };
+    let removal = removal.signed(founder, grid);
     let golden = golden("v1-removal.bin", &removal.encode());
     assert_eq!(Removal::decode(&golden), Ok(removal));
     let word = AccountWord {
         seq: 2,
-        epoch: 1,
+        since_secs: 1,
         revoked: vec![DeviceId([0xae; 32])],
         left: vec![grid],
         ..AccountWord::first(founder.account())

@@ -35,7 +35,7 @@ pub struct Removal {
     /// Who is removed.
     #[n(1)]
     pub account: AccountId,
-    /// Counts up with each word of this remover on this account.
+    /// Counts up with each removal that this remover signs, whomever it is about.
     #[n(2)]
     pub seq: u64,
     /// False: the removal is taken back.
@@ -45,8 +45,11 @@ pub struct Removal {
     /// says later that it admitted does not count.
     #[n(4)]
     pub staying: Vec<AccountId>,
-    /// By a device of the remover over all fields above and the grid.
+    /// The greatest number of a removal by the removed account that the remover has heard of: later ones do not count.
     #[n(5)]
+    pub heard: u64,
+    /// By a device of the remover over all fields above and the grid.
+    #[n(6)]
     pub said: ByDevice,
 }
 
@@ -64,28 +67,30 @@ struct Word<'a> {
     is_removed: bool,
     #[n(5)]
     staying: &'a [AccountId],
+    #[n(6)]
+    heard: u64,
 }
 
 impl Removal {
-    /// The word of `remover` on `account`.
-    pub fn sign(
-        remover: Speaker<'_>,
-        grid: GridId,
-        account: AccountId,
-        seq: u64,
-        is_removed: bool,
-        staying: Vec<AccountId>,
-    ) -> Self {
-        let mut removal = Self {
-            remover: remover.account(),
+    /// A word on `account` that nobody has signed yet.
+    pub fn of(account: AccountId, seq: u64, is_removed: bool) -> Self {
+        Self {
+            remover: account,
             account,
             seq,
             is_removed,
-            staying,
+            staying: Vec::new(),
+            heard: 0,
             said: ByDevice::none(),
-        };
-        removal.said = ByDevice::sign(remover, REMOVAL, &removal.word(grid));
-        removal
+        }
+    }
+
+    /// Signs what is in `self`, for the account of `remover`.
+    #[must_use]
+    pub fn signed(mut self, remover: Speaker<'_>, grid: GridId) -> Self {
+        self.remover = remover.account();
+        self.said = ByDevice::sign(remover, REMOVAL, &self.word(grid));
+        self
     }
 
     /// Checks limits and signature; whether the remover may is for the caller.
@@ -131,6 +136,7 @@ impl Removal {
             seq: self.seq,
             is_removed: self.is_removed,
             staying: &self.staying,
+            heard: self.heard,
         }
     }
 }
@@ -149,13 +155,18 @@ mod tests {
 
     fn cert(powers: u8) -> DeviceCert {
         let id = DeviceId(device().verifying_key().to_bytes());
-        DeviceCert::sign(&SigningKey::from_bytes(&[5; 32]), id, powers, "", 0, 0)
+        DeviceCert::sign(&SigningKey::from_bytes(&[5; 32]), id, powers, "", 0)
     }
 
     fn removal(powers: u8, account: AccountId) -> Removal {
         let (key, cert) = (device(), cert(powers));
         let speaker = Speaker { key: &key, cert: &cert };
-        Removal::sign(speaker, GridId([7; 16]), account, 1, true, vec![AccountId([3; 32])])
+        let removal = Removal {
+            staying: vec![AccountId([3; 32])],
+            heard: 4,
+            ..Removal::of(account, 1, true)
+        };
+        removal.signed(speaker, GridId([7; 16]))
     }
 
     #[test]
@@ -164,7 +175,8 @@ mod tests {
         assert_eq!(signed.check(grid), Ok(()));
         assert_eq!(Removal::decode(&signed.encode()), Ok(signed.clone()));
         assert_eq!(signed.check(GridId([8; 16])), Err(RosterError::Signature));
-        let changes: [fn(&mut Removal); 5] = [
+        let changes: [fn(&mut Removal); 6] = [
+            |removal| removal.heard += 1,
             |removal| removal.remover = AccountId([9; 32]),
             |removal| removal.account = AccountId([9; 32]),
             |removal| removal.seq += 1,

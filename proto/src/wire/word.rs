@@ -10,10 +10,10 @@ use crate::keys::DeviceCert;
 use crate::wire::roster::RosterError;
 use crate::wire::signed;
 
-/// Most devices that a word revokes one by one. More: the epoch goes up, and those that stay are certified anew.
+/// Most devices that a word revokes one by one. Beyond, all that were certified before a time are.
 pub const REVOKED_MAX: usize = 24;
 /// Most bytes of a word.
-pub const WORD_BYTES_MAX: usize = 32 + 9 + 5 + REVOKED_MAX * 34 + LEFT_MAX * 17 + 66 + 16;
+pub const WORD_BYTES_MAX: usize = 32 + 2 * 9 + REVOKED_MAX * 34 + LEFT_MAX * 17 + 66 + 16;
 
 const WORD: &str = "gridbackup 2026 account word";
 
@@ -26,9 +26,9 @@ pub struct AccountWord {
     /// Counts up.
     #[n(1)]
     pub seq: u64,
-    /// Certificates of earlier epochs count for nothing.
+    /// Certificates issued before this, seconds since 1970, count for nothing. Both are written by the account itself.
     #[n(2)]
-    pub epoch: u32,
+    pub since_secs: u64,
     /// Devices that count for nothing, ascending.
     #[n(3)]
     pub revoked: Vec<DeviceId>,
@@ -47,7 +47,7 @@ struct Said<'a> {
     #[n(1)]
     seq: u64,
     #[n(2)]
-    epoch: u32,
+    since_secs: u64,
     #[n(3)]
     revoked: &'a [DeviceId],
     #[n(4)]
@@ -63,7 +63,7 @@ impl AccountWord {
         Self {
             account,
             seq: 0,
-            epoch: 0,
+            since_secs: 0,
             revoked: Vec::new(),
             left: Vec::new(),
             signature: [0; 64],
@@ -94,7 +94,7 @@ impl AccountWord {
 
     /// Whether a certificate of this account counts.
     pub fn trusts(&self, cert: &DeviceCert) -> bool {
-        cert.account == self.account && cert.epoch >= self.epoch && self.revoked.binary_search(&cert.device).is_err()
+        cert.account == self.account && cert.issued_secs >= self.since_secs && self.revoked.binary_search(&cert.device).is_err()
     }
 
     /// Whether this is newer than `held`: by number, then signature, so that all take the same of two.
@@ -121,7 +121,7 @@ impl AccountWord {
         Said {
             account: self.account,
             seq: self.seq,
-            epoch: self.epoch,
+            since_secs: self.since_secs,
             revoked: &self.revoked,
             left: &self.left,
         }
@@ -140,7 +140,7 @@ mod tests {
     fn word() -> AccountWord {
         AccountWord {
             seq: 3,
-            epoch: 2,
+            since_secs: 2,
             revoked: vec![DeviceId([1; 32]), DeviceId([2; 32])],
             left: vec![GridId([6; 16])],
             ..AccountWord::first(AccountId([0; 32]))
@@ -155,7 +155,7 @@ mod tests {
         let changes: [fn(&mut AccountWord); 5] = [
             |word| word.account = AccountId([9; 32]),
             |word| word.seq += 1,
-            |word| word.epoch += 1,
+            |word| word.since_secs += 1,
             |word| drop(word.revoked.pop()),
             |word| word.left.clear(),
         ];
@@ -185,17 +185,16 @@ mod tests {
     }
 
     #[test]
-    fn devices_of_earlier_epochs_and_revoked_ones_count_for_nothing() {
-        let cert = |device, epoch| DeviceCert::sign(&words(), DeviceId([device; 32]), power::ALL, "", 0, epoch);
+    fn devices_certified_too_early_and_revoked_ones_count_for_nothing() {
+        let cert = |device, secs| DeviceCert::sign(&words(), DeviceId([device; 32]), power::ALL, "", secs);
         let trusted =
-            [(7, 2), (7, 3), (7, 1), (1, 2), (2, 9)].map(|(device, epoch)| word().trusts(&cert(device, epoch)));
+            [(7, 2), (7, 3), (7, 1), (1, 2), (2, 9)].map(|(device, secs)| word().trusts(&cert(device, secs)));
         assert_eq!(trusted, [true, true, false, false, false]);
         let other = DeviceCert::sign(
             &SigningKey::from_bytes(&[6; 32]),
             DeviceId([7; 32]),
             power::ALL,
             "",
-            0,
             2,
         );
         assert!(!word().trusts(&other));

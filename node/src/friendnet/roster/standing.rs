@@ -1,199 +1,183 @@
-//! Who counts: chains of admissions, and removals.
+//! Who counts: chains of admissions that lead to the founder, removals, and what accounts say of themselves.
 //!
-//! The founder removes members; an account removes itself and its own devices. Nobody else can: a stolen key of one friend
-//! must not throw out the others. What a removed account signs later counts for nothing.
+//! - An account's own word, signed by its words, binds the account only: which of its devices count, and whether it has left.
+//! - The founder removes members. So does a majority of the electors: the founder and those whom it admitted itself, without the one
+//!   in question. A grid outlives its founder thereby, and whoever admits inventions of its own gets no vote by it.
+//! - Whoever is removed takes nobody along whom the removers say stay. What it signs later counts for nothing: neither those
+//!   whom it admits then nor its votes.
+//!
+//! A pure function of the records, whatever their order.
 
-use ed25519_dalek::SigningKey;
-use proto::id::{AccountId, DeviceId};
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::id::AccountId;
 use proto::keys::DeviceCert;
-use proto::wire::removal::{REMOVALS_BYTES_MAX, REMOVALS_MAX, Removal};
-use proto::wire::roster::{MEMBERS_MAX, MemberRecord};
 
-use super::Roster;
+use super::{Roster, Said};
 
-/// Somebody cannot be removed.
-#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
-pub enum RemoveError {
-    /// Only the founder removes others.
-    #[error("Only {founder}, who founded the grid, can remove members of it")]
-    NotFounder {
-        /// The founder's name.
-        founder: String,
-    },
-    /// The founder stays, or the roster holds no more removals.
-    #[error("The roster can take no more removals: found a new grid")]
-    Full,
+/// What the records come to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Standing {
+    /// Accounts with a chain of admissions that lead to the founder, removed ones too, each with its branch: the member
+    /// of the founder's own admission that it came by. The founder is its own.
+    pub(super) admitted: BTreeMap<AccountId, Place>,
+    /// Members.
+    pub(super) counted: BTreeSet<AccountId>,
+    /// Accounts that others removed.
+    pub(super) removed: BTreeSet<AccountId>,
+    /// Those whose votes are heard.
+    pub(super) electors: BTreeSet<AccountId>,
+}
+
+/// Where an account stands in the tree of admissions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    /// Admissions between it and the founder.
+    pub(super) depth: usize,
+    /// The account of the founder's own admission above it, or itself.
+    pub(super) branch: AccountId,
 }
 
 impl Roster {
-    /// Takes in one removal; true if that changed anything. Those that do not count are left out.
-    pub fn add_removal(&mut self, removal: Removal) -> bool {
-        let allowed = removal.remover == removal.account || self.is_founder(removal.remover);
-        if !allowed || removal.check(self.grid).is_err() {
-            return false;
-        }
-        let subject = removal.subject();
-        match self.removals.get(&subject) {
-            Some(held) if (held.seq, held.signature) >= (removal.seq, removal.signature) => return false,
-            Some(_) => {}
-            None if self.removals.len() >= REMOVALS_MAX => return false,
-            None => {}
-        }
-        let before = self.removals.insert(subject, removal);
-        let bytes: usize = self.removals.values().map(|removal| removal.encode().len()).sum();
-        if bytes <= REMOVALS_BYTES_MAX {
-            self.forget_unvouched();
-            return true;
-        }
-        match before {
-            Some(before) => self.removals.insert(subject, before),
-            None => self.removals.remove(&subject),
+    /// Works out who counts.
+    pub(super) fn work_out(&self) -> Standing {
+        let Some(founder) = self.founder() else {
+            return Standing::default();
         };
-        false
-    }
-
-    /// Removes an account for good: it is refused from now on, and by all whom this roster reaches. False if it was so
-    /// already.
-    pub fn remove_member(&mut self, remover: &SigningKey, account: AccountId) -> Result<bool, RemoveError> {
-        let own = AccountId(remover.verifying_key().to_bytes());
-        if own != account && !self.is_founder(own) {
-            let mut all = self.members.values();
-            let founder = all.find(|member| member.founds(self.grid));
-            return Err(RemoveError::NotFounder {
-                founder: founder.map_or_else(String::new, |founder| founder.name.clone()),
-            });
+        let electors = self.electors(founder);
+        let by_founder: BTreeSet<AccountId> = self
+            .valid_removals()
+            .filter(|said| said.removal.remover == founder)
+            .map(|said| said.removal.account)
+            .collect();
+        let base: BTreeSet<AccountId> = electors.difference(&by_founder).copied().collect();
+        let removed = self.removed(founder, &by_founder, &base);
+        let admitted = self.admitted(founder, &removed);
+        let counts = |account: &&AccountId| !removed.contains_key(account) && !self.has_left(**account);
+        Standing {
+            counted: admitted.keys().filter(counts).copied().collect(),
+            electors: base.into_iter().filter(|elector| !removed.contains_key(elector)).collect(),
+            removed: removed.into_keys().collect(),
+            admitted,
         }
-        if self.is_removed(account) {
-            return Ok(false);
-        }
-        self.say(remover, (account, own, None), true)
     }
 
-    /// Removes a device of the remover's own account.
-    pub fn remove_device(&mut self, remover: &SigningKey, device: DeviceId) -> Result<bool, RemoveError> {
-        let own = AccountId(remover.verifying_key().to_bytes());
-        if self.is_device_removed(own, device) {
-            return Ok(false);
-        }
-        self.say(remover, (own, own, Some(device)), true)
+    /// The founder, if its record is known: the grid's id says who that is.
+    pub(super) fn founder(&self) -> Option<AccountId> {
+        let mut members = self.members.values();
+        members
+            .find(|member| member.record.founds(self.grid))
+            .map(|member| member.record.account)
     }
 
-    /// Takes a removal of an account by this remover back; false if there is none.
-    pub fn take_back(&mut self, remover: &SigningKey, account: AccountId) -> bool {
-        let own = AccountId(remover.verifying_key().to_bytes());
-        let subject = (account, own, None);
-        let stands = self.removals.get(&subject).is_some_and(|removal| removal.is_removed);
-        stands && self.say(remover, subject, false).unwrap_or(false)
+    /// Whether the account that a certificate is of still stands by it.
+    pub(super) fn trusts(&self, cert: &DeviceCert) -> bool {
+        self.words.get(&cert.account).is_none_or(|word| word.trusts(cert))
     }
 
-    /// Whether this remover's word alone keeps the account out.
-    pub fn may_take_back(&self, remover: AccountId, account: AccountId) -> bool {
-        self.removals_of(account).all(|removal| removal.remover == remover)
-    }
-
-    /// Whether a device may ask for anything: its account is a member and has not removed it.
-    pub fn admits(&self, cert: &DeviceCert) -> bool {
-        self.member(cert.account).is_some() && !self.is_device_removed(cert.account, cert.device)
-    }
-
-    /// Whether a removal of this account counts.
-    pub fn is_removed(&self, account: AccountId) -> bool {
-        self.removals_of(account).next().is_some()
-    }
-
-    /// Whether a member counts: it is not removed, and its admissions lead to the founder by way of accounts that
-    /// were members, and knew it, when they were removed.
-    pub(super) fn counts(&self, record: &MemberRecord) -> bool {
-        !self.is_removed(record.account) && self.is_admitted(record)
-    }
-
-    /// Whether admissions lead to the founder.
-    pub(super) fn is_admitted(&self, record: &MemberRecord) -> bool {
-        let mut child = record;
-        for _ in 0..=MEMBERS_MAX {
-            if child.founds(self.grid) {
-                return true;
-            }
-            let Some(parent) = self.members.get(&child.admitted_by) else {
-                return false;
-            };
-            // Two who admitted each other lead nowhere.
-            let leads_back = parent.account == record.account;
-            let mut removals = self.removals_of(parent.account);
-            if leads_back || removals.any(|removal| removal.admitted.binary_search(&child.account).is_err()) {
-                return false;
-            }
-            child = parent;
-        }
-        false
-    }
-
-    /// Whether the account has removed this device of its own.
-    pub fn is_device_removed(&self, account: AccountId, device: DeviceId) -> bool {
-        let removal = self.removals.get(&(account, account, Some(device)));
-        removal.is_some_and(|removal| removal.is_removed)
-    }
-
-    /// Drops the records of those that nobody vouches for any more: whoever hears of them only now does not keep them
-    /// either, and rosters with the same members must have the same bytes.
-    fn forget_unvouched(&mut self) {
-        loop {
-            let unvouched: Vec<_> = self
-                .members
-                .values()
-                .filter(|member| !self.is_admitted(member))
-                .map(|member| member.account)
-                .collect();
-            if unvouched.is_empty() {
-                break;
-            }
-            self.members.retain(|account, _| !unvouched.contains(account));
-        }
-        self.devices
-            .retain(|_, device| self.members.contains_key(&device.cert.account));
-    }
-
-    fn removals_of(&self, account: AccountId) -> impl Iterator<Item = &Removal> {
-        let of_account = self
-            .removals
-            .range((account, AccountId([0; 32]), None)..)
-            .take_while(move |(subject, _)| subject.0 == account);
-        of_account
-            .map(|(_, removal)| removal)
-            .filter(|removal| removal.device.is_none() && removal.is_removed)
-    }
-
-    fn is_founder(&self, account: AccountId) -> bool {
-        self.members
+    fn has_left(&self, account: AccountId) -> bool {
+        self.words
             .get(&account)
-            .is_some_and(|member| member.founds(self.grid))
+            .is_some_and(|word| word.left.contains(&self.grid))
     }
 
-    fn say(
-        &mut self,
-        remover: &SigningKey,
-        subject: (AccountId, AccountId, Option<DeviceId>),
-        is_removed: bool,
-    ) -> Result<bool, RemoveError> {
-        let (account, own, device) = subject;
-        let admitted = self.members.values();
-        let admitted = admitted.filter(|member| member.admitted_by == account && member.account != account);
-        let removal = Removal {
-            remover: own,
-            account,
-            device,
-            seq: self.removals.get(&subject).map_or(1, |held| held.seq + 1),
-            is_removed,
-            admitted: match (is_removed, device) {
-                (true, None) => admitted.map(|member| member.account).collect(),
-                _ => Vec::new(),
-            },
-            signature: [0; 64],
+    /// The founder and those whom it admitted itself.
+    fn electors(&self, founder: AccountId) -> BTreeSet<AccountId> {
+        let own = self.members.values().filter(|member| {
+            member.record.admitted_by == founder
+                && (member.record.account == founder || self.trusts(&member.admission))
+                && !self.has_left(member.record.account)
+        });
+        own.map(|member| member.record.account).collect()
+    }
+
+    fn valid_removals(&self) -> impl Iterator<Item = &Said> {
+        self.removals
+            .values()
+            .filter(|said| said.removal.is_removed && self.trusts(&said.cert))
+    }
+
+    /// Who is removed, with the greatest number of a word of theirs that was heard before.
+    fn removed(
+        &self,
+        founder: AccountId,
+        by_founder: &BTreeSet<AccountId>,
+        base: &BTreeSet<AccountId>,
+    ) -> BTreeMap<AccountId, u64> {
+        // First with all votes; then without those that somebody cast who is out by then.
+        let first = self.voted_out(base, &BTreeMap::new());
+        let voted = self.voted_out(base, &first);
+        let is_heard = |said: &&Said| match voted.get(&said.removal.remover) {
+            _ if said.removal.remover != founder => false,
+            Some(until) => said.removal.seq <= *until,
+            None => true,
         };
-        if self.add_removal(removal.signed(remover, self.grid)) {
-            Ok(true)
-        } else {
-            Err(RemoveError::Full)
+        let mut removed: BTreeMap<AccountId, u64> = self
+            .valid_removals()
+            .filter(is_heard)
+            .map(|said| (said.removal.account, said.removal.heard))
+            .collect();
+        debug_assert!(removed.keys().all(|account| by_founder.contains(account)));
+        for (account, heard) in voted {
+            removed.entry(account).or_insert(heard);
+        }
+        removed
+    }
+
+    /// Who more than half of the electors want out, without counting what those in `out` said after they were heard last.
+    fn voted_out(&self, base: &BTreeSet<AccountId>, out: &BTreeMap<AccountId, u64>) -> BTreeMap<AccountId, u64> {
+        let mut votes: BTreeMap<AccountId, (usize, u64)> = BTreeMap::new();
+        for said in self.valid_removals() {
+            let (voter, account) = (said.removal.remover, said.removal.account);
+            let is_heard = out.get(&voter).is_none_or(|until| said.removal.seq <= *until);
+            if base.contains(&voter) && is_heard {
+                let (count, heard) = votes.entry(account).or_default();
+                *count += 1;
+                *heard = (*heard).max(said.removal.heard);
+            }
+        }
+        let electors = |account: &AccountId| base.len() - usize::from(base.contains(account));
+        votes.retain(|account, (count, _)| 2 * *count > electors(account) && (out.is_empty() || out.contains_key(account)));
+        votes.into_iter().map(|(account, (_, heard))| (account, heard)).collect()
+    }
+
+    /// All whose admissions lead to the founder by way of accounts that were members when they were heard last.
+    fn admitted(&self, founder: AccountId, removed: &BTreeMap<AccountId, u64>) -> BTreeMap<AccountId, Place> {
+        let mut children: BTreeMap<AccountId, Vec<AccountId>> = BTreeMap::new();
+        for member in self.members.values().filter(|member| self.trusts(&member.admission)) {
+            let (account, admitter) = (member.record.account, member.record.admitted_by);
+            if account != founder {
+                children.entry(admitter).or_default().push(account);
+            }
+        }
+        let mut admitted = BTreeMap::from([(founder, Place { depth: 0, branch: founder })]);
+        let mut next = vec![founder];
+        while let Some(parent) = next.pop() {
+            let place = admitted[&parent];
+            for child in children.remove(&parent).unwrap_or_default() {
+                if removed.contains_key(&parent) && !self.stays(parent, child) {
+                    continue;
+                }
+                let branch = if parent == founder { child } else { place.branch };
+                let depth = place.depth + 1;
+                admitted.insert(child, Place { depth, branch });
+                next.push(child);
+            }
+        }
+        admitted
+    }
+
+    /// Whether those who removed `parent` say that `child` stays: the founder, or else any of the voters.
+    fn stays(&self, parent: AccountId, child: AccountId) -> bool {
+        let of_parent: Vec<&Said> = self
+            .valid_removals()
+            .filter(|said| said.removal.account == parent)
+            .collect();
+        let is_founders = |said: &&&Said| Some(said.removal.remover) == self.founder();
+        let lists = |said: &&Said| said.removal.staying.binary_search(&child).is_ok();
+        match of_parent.iter().find(is_founders) {
+            Some(founders) => lists(founders),
+            None => of_parent.iter().any(lists),
         }
     }
 }

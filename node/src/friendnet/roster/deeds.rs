@@ -1,0 +1,177 @@
+//! What an account does to the roster: found, admit, remove, speak for itself.
+
+use proto::id::{AccountId, DeviceId};
+use proto::wire::by_device::Speaker;
+use proto::wire::removal::Removal;
+use proto::wire::word::{AccountWord, LEFT_MAX, REVOKED_MAX};
+
+use super::Roster;
+
+/// Somebody cannot be removed.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum RemoveError {
+    /// Only the founder and those whom it admitted itself are heard.
+    #[error("Only {founder}, who founded the grid, and members whom {founder} admitted can remove members of it")]
+    NoVote {
+        /// The founder's name.
+        founder: String,
+    },
+    /// Nobody removes itself with a device.
+    #[error("This is your own account: leave the grid with `gridbackup leave` and your words")]
+    Own,
+    /// The roster holds no more removals of this remover.
+    #[error("You can remove no more members: take another removal back first")]
+    Full,
+}
+
+/// What a removal came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// The account is out.
+    Out,
+    /// It was said before.
+    Already,
+    /// A vote; so many more are needed.
+    Voted {
+        /// Electors who have to say the same.
+        lacking: usize,
+    },
+}
+
+impl Roster {
+    /// Says that an account does not belong to the grid: the founder's word, or a vote.
+    pub fn remove_member(&mut self, remover: Speaker<'_>, account: AccountId) -> Result<Removed, RemoveError> {
+        let own = remover.account();
+        if own == account {
+            return Err(RemoveError::Own);
+        }
+        if !self.standing.electors.contains(&own) {
+            return Err(RemoveError::NoVote {
+                founder: self.founder_name(),
+            });
+        }
+        if self.is_removed(account) {
+            return Ok(Removed::Already);
+        }
+        let held = self.removals.get(&(account, own));
+        if held.is_none_or(|held| !held.removal.is_removed) && !self.say(remover, account, true) {
+            return Err(RemoveError::Full);
+        }
+        Ok(match self.is_removed(account) {
+            true => Removed::Out,
+            false => Removed::Voted {
+                lacking: self.votes_lacking(account),
+            },
+        })
+    }
+
+    /// Takes this remover's removal of an account back; false if there is none.
+    pub fn take_back(&mut self, remover: Speaker<'_>, account: AccountId) -> bool {
+        let held = self.removals.get(&(account, remover.account()));
+        held.is_some_and(|held| held.removal.is_removed) && self.say(remover, account, false)
+    }
+
+    /// Whether this remover's word alone keeps the account out.
+    pub fn may_take_back(&self, remover: AccountId, account: AccountId) -> bool {
+        let mut removals = self.removals.values().map(|said| &said.removal);
+        removals.all(|removal| removal.account != account || !removal.is_removed || removal.remover == remover)
+    }
+
+    /// The number of this remover's removal of an account, if it stands.
+    pub fn removal_seq(&self, remover: AccountId, account: AccountId) -> Option<u64> {
+        let held = self.removals.get(&(account, remover)).map(|said| &said.removal);
+        held.filter(|removal| removal.is_removed).map(|removal| removal.seq)
+    }
+
+    /// All accounts that this remover's word keeps out, with its number.
+    pub fn removals_by(&self, remover: AccountId) -> Vec<(AccountId, u64)> {
+        let removals = self.removals.values().map(|said| &said.removal);
+        let own = removals.filter(|removal| removal.remover == remover && removal.is_removed);
+        own.map(|removal| (removal.account, removal.seq)).collect()
+    }
+
+    /// Signs anew, with this device, all that its account has said: what a device said that is revoked next counts no more.
+    pub fn say_again(&mut self, speaker: Speaker<'_>) {
+        let (own, grid) = (speaker.account(), self.grid);
+        for member in self.members.values_mut().filter(|member| member.record.admitted_by == own) {
+            member.record = member.record.clone().admitted_again(speaker, grid);
+            member.admission = speaker.cert.clone();
+        }
+        let said: Vec<Removal> = self.removals.values().map(|said| said.removal.clone()).collect();
+        let mut seq = self.greatest_seq(own);
+        for removal in said.into_iter().filter(|removal| removal.remover == own) {
+            seq = seq.saturating_add(1);
+            let again = Removal { seq, ..removal }.signed(speaker, grid);
+            let said = super::Said {
+                cert: speaker.cert.clone(),
+                removal: again,
+            };
+            self.removals.insert((said.removal.account, own), said);
+        }
+        self.tidy();
+    }
+
+    /// The word that an account says next, to be changed and signed by its words.
+    pub fn next_word(&self, account: AccountId) -> AccountWord {
+        let held = self.words.get(&account).cloned();
+        let mut word = held.unwrap_or_else(|| AccountWord::first(account));
+        word.seq = word.seq.saturating_add(1);
+        word
+    }
+
+    /// How many more electors have to say that an account is out.
+    fn votes_lacking(&self, account: AccountId) -> usize {
+        let electors = self.standing.electors.iter().filter(|elector| **elector != account).count();
+        let votes = self.removals.values().filter(|said| {
+            let removal = &said.removal;
+            removal.account == account && removal.is_removed && self.standing.electors.contains(&removal.remover)
+        });
+        (electors / 2 + 1).saturating_sub(votes.count())
+    }
+
+    fn founder_name(&self) -> String {
+        let founder = self.founder().and_then(|founder| self.members.get(&founder));
+        founder.map_or_else(|| "the founder".to_owned(), |founder| founder.record.name.clone())
+    }
+
+    fn greatest_seq(&self, remover: AccountId) -> u64 {
+        let removals = self.removals.values().map(|said| &said.removal);
+        let seqs = removals.filter(|removal| removal.remover == remover);
+        seqs.map(|removal| removal.seq).max().unwrap_or(0)
+    }
+
+    fn say(&mut self, remover: Speaker<'_>, account: AccountId, is_removed: bool) -> bool {
+        let members = self.members.values().map(|member| &member.record);
+        let staying = members.filter(|record| record.admitted_by == account && record.account != account);
+        let removal = Removal {
+            staying: match is_removed {
+                true => staying.map(|record| record.account).collect(),
+                false => Vec::new(),
+            },
+            heard: self.greatest_seq(account),
+            ..Removal::of(account, self.greatest_seq(remover.account()).saturating_add(1), is_removed)
+        };
+        self.add_removal(removal.signed(remover, self.grid))
+    }
+}
+
+/// Revokes a device in a word; false if it holds no more, and the epoch has to go up.
+pub fn revoke(word: &mut AccountWord, device: DeviceId) -> bool {
+    if let Err(at) = word.revoked.binary_search(&device) {
+        if word.revoked.len() >= REVOKED_MAX {
+            return false;
+        }
+        word.revoked.insert(at, device);
+    }
+    true
+}
+
+/// Says in a word that the account has left a grid, or belongs to it again.
+pub fn leave(word: &mut AccountWord, grid: proto::id::GridId, has_left: bool) {
+    word.left.retain(|left| *left != grid);
+    if has_left {
+        word.left.truncate(LEFT_MAX - 1);
+        word.left.push(grid);
+        word.left.sort_unstable();
+    }
+}
