@@ -26,6 +26,7 @@ use proto::id::{AccountId, DeviceId};
 use proto::keys::DeviceCert;
 use proto::wire::roster::{MEMBERS_MAX, RosterRecords};
 use proto::wire::ticket::{ADDRESSES_MAX, Ticket};
+use proto::wire::word::AccountWord;
 use proto::wire::{MEMBER_PROTOCOL, SHARE_PROTOCOL};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::DropGuard;
@@ -142,9 +143,9 @@ pub enum NetError {
 /// An invitation could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum InviteError {
-    /// This device has no account key.
-    #[error("This device has no account key: invite from a device that has it")]
-    NoAccountKey,
+    /// This device may not speak for its account.
+    #[error("This device may not speak for its account: invite from one that may")]
+    MayNotAdmit,
     /// Nobody more can be admitted.
     #[error("The grid is full: it has {MEMBERS_MAX} members, with those removed, and no grid has more")]
     GridFull,

@@ -163,7 +163,7 @@ mod tests {
     use ed25519_dalek::SigningKey;
     use proto::head::HeadBody;
     use proto::id::SnapshotId;
-    use proto::keys::{DeviceCert, power};
+    use proto::keys::{DeviceCert, power, words_key};
     use proto::log_record::SnapshotRecord;
     use proto::phrase::Seed;
     use upload_queue::peers::PeerKey;
@@ -173,7 +173,8 @@ mod tests {
     fn head(keys: &AccountKeys, device: u8, seq: u64, made_ns: Option<i64>) -> OpenHead {
         let key = SigningKey::from_bytes(&[device; 32]);
         let id = DeviceId(key.verifying_key().to_bytes());
-        let cert = DeviceCert::sign(&keys.signing, id, power::ALL, "device", device.into());
+        let words = words_key(&Seed([1; 32]));
+        let cert = DeviceCert::sign(&words, id, power::ALL, "device", device.into());
         let snapshot = made_ns.map(|time_ns| SnapshotRecord {
             seq,
             id: SnapshotId([0; 16]),

@@ -4,16 +4,16 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use ed25519_dalek::SigningKey;
 use proto::id::DeviceId;
-use proto::keys::{AccountKeys, DeviceCert, power};
+use proto::keys::{AccountKeys, DeviceCert, power, words_key};
 use proto::phrase::Seed;
 use zeroize::Zeroizing;
 
 use super::HomePaths;
 use crate::failure::{Exit, Failure};
+use crate::friendnet::roster::Roster;
 use crate::friendnet::state_file::set_aside;
 
 /// Who a home is.
@@ -37,7 +37,8 @@ pub const DEVICE_NAME_BYTES_MAX: usize = 64;
 
 impl Identity {
     /// The account of `seed` on this device: a new one, or the one whose key a making that was cut off left in the home. The
-    /// device's files are written; it is `finish` that makes the home one with an account.
+    /// device's files are written; it is `finish` that makes the home one with an account. The words' key is used here, to
+    /// certify the device, and is kept nowhere.
     pub fn begin(paths: &HomePaths, seed: &Seed, name: &str, now_secs: u64) -> Result<Self, Failure> {
         let account = AccountKeys::from_seed(seed);
         let device = match left_device(paths)? {
@@ -49,7 +50,7 @@ impl Identity {
         let cert = match left {
             Some(cert) => cert,
             None => {
-                let cert = DeviceCert::sign(&account.signing, id, power::ALL, name, now_secs);
+                let cert = DeviceCert::sign(&words_key(seed), id, power::ALL, name, now_secs);
                 replace_private(&paths.device_cert(), &cert.encode())?;
                 cert
             }
@@ -74,7 +75,7 @@ impl Identity {
         let read = fs::read(&cert_path).map_err(|error| error.to_string());
         let cert = match read.and_then(|bytes| DeviceCert::decode(&bytes).map_err(|error| error.to_string())) {
             Ok(cert) => cert,
-            Err(reason) => sign_again(&cert_path, &reason, &account, &device),
+            Err(reason) => find_again(paths, &reason, &account, &device)?,
         };
         if cert.account != account.account_id() || cert.device.0 != device.verifying_key().to_bytes() {
             return Err(damaged(&cert_path, "it does not belong to account.key and device.key"));
@@ -107,21 +108,26 @@ fn new_device(paths: &HomePaths) -> Result<SigningKey, Failure> {
     Ok(device)
 }
 
-/// The certificate is the one key file that the two others can make again.
-fn sign_again(path: &Path, reason: &str, account: &AccountKeys, device: &SigningKey) -> DeviceCert {
-    let now_secs = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
-    let id = DeviceId(device.verifying_key().to_bytes());
-    let cert = DeviceCert::sign(&account.signing, id, power::ALL, &id.short(), now_secs);
-    let aside = set_aside(path);
-    let written = write_private(path, &cert.encode());
-    tracing::warn!(
-        "{} cannot be read: {reason}; it was made anew from account.key and device.key",
-        path.display()
-    );
+/// The certificate is the one key file that others have, too: it stands in the roster. Only the words can make another.
+fn find_again(
+    paths: &HomePaths,
+    reason: &str,
+    account: &AccountKeys,
+    device: &SigningKey,
+) -> Result<DeviceCert, Failure> {
+    let (path, id) = (paths.device_cert(), DeviceId(device.verifying_key().to_bytes()));
+    let roster = Roster::load(&paths.roster());
+    let known = roster.and_then(|roster| roster.device(id).map(|known| known.cert.clone()));
+    let Some(cert) = known.filter(|cert| cert.account == account.account_id()) else {
+        return Err(damaged(&path, reason));
+    };
+    let aside = set_aside(&path);
+    let written = write_private(&path, &cert.encode());
+    tracing::warn!("{} cannot be read: {reason}; it was taken from the roster", path.display());
     if let (Err(failure), Some(_)) = (written, aside) {
         tracing::warn!("{failure}");
     }
-    cert
+    Ok(cert)
 }
 
 /// A device as a libp2p peer id; its id in hexadecimal if it is no point of the curve.

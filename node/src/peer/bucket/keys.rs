@@ -18,7 +18,7 @@ impl Keys {
     pub(super) fn new(location: &Location, account: &AccountKeys) -> Self {
         Self {
             prefix: location.prefix.clone(),
-            account: folder("gridbackup 2026 bucket account", &account.read.0),
+            account: folder("gridbackup 2026 bucket account", &account.put.chunk_id),
         }
     }
 

@@ -39,8 +39,11 @@ impl Bucket {
 
     /// What this account's devices left here last; none: nothing, or nothing that can be read.
     pub async fn own_roster(&self) -> Result<Option<RosterRecords>, StoreError> {
+        let Some(read) = &self.0.account.read else {
+            return Ok(None);
+        };
         let sealed = self.read(&self.0.keys.roster(), SEALED_BYTES_MAX).await?;
-        Ok(sealed.and_then(|sealed| open(&self.0.account.read, &sealed.bytes)))
+        Ok(sealed.and_then(|sealed| open(read, &sealed.bytes)))
     }
 
     /// What the members of `grid` left here since this was last asked.

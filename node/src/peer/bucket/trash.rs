@@ -44,7 +44,7 @@ pub struct Signer {
 impl Signer {
     /// That this device may give up shares.
     pub fn check(&self) -> Result<(), StoreError> {
-        match self.cert.powers & power::PRUNE {
+        match self.cert.powers & power::GIVE_UP {
             0 => Err(StoreError::Refused {
                 reason: "this device may not give up shares".to_owned(),
             }),

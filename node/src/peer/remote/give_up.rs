@@ -16,7 +16,7 @@ const TRIES_MAX: u32 = 3;
 impl RemoteStore {
     pub(super) async fn discard_shares(&self, ids: Vec<ShareId>) -> Result<u32, StoreError> {
         let core = &self.inner.core;
-        if self.inner.owner.is_some_and(|owner| owner != core.cert.account) || core.cert.powers & power::PRUNE == 0 {
+        if self.inner.owner.is_some_and(|owner| owner != core.cert.account) || core.cert.powers & power::GIVE_UP == 0 {
             return Err(StoreError::Refused {
                 reason: "this device may not give up these shares".to_owned(),
             });

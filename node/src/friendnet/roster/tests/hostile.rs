@@ -1,0 +1,176 @@
+//! A hostile author: signs anything with his own keys and those of a stolen device, replays all that is public, and feeds it to any node
+//! in any order. What must hold then, whatever he does.
+//!
+//! Seeded cases. `GRIDBACKUP_HOSTILE_CASES` says how many; 100,000 take about a minute, since signatures are checked once.
+
+use std::sync::OnceLock;
+
+use super::*;
+
+/// Honest accounts: 1 founded, admitted 2 and 3; 2 admitted 4; 3 admitted 5.
+const HONEST: [(u8, u8); 4] = [(1, 2), (1, 3), (2, 4), (3, 5)];
+/// The hostile one, whom 1 admitted, and inventions of his.
+const MALLORY: u8 = 9;
+const INVENTIONS: std::ops::Range<u8> = 20..32;
+const CASES: u64 = 100_000;
+const NODES: usize = 3;
+
+/// A small generator (xorshift64*): cases have to be the same everywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
+    }
+}
+
+/// The grid before he begins.
+fn honest() -> Roster {
+    let mut roster = with(&HONEST);
+    assert!(roster.add_member(admit(1, MALLORY)));
+    roster
+}
+
+/// Everything that he can have others hear, one record each: his own, and what is public.
+fn arsenal() -> &'static [Vetted] {
+    static ARSENAL: OnceLock<Vec<Vetted>> = OnceLock::new();
+    ARSENAL.get_or_init(|| {
+        let his: Vec<Who> = std::iter::once(MALLORY).chain(INVENTIONS).map(who).collect();
+        let victims: Vec<u8> = (1..=5).collect();
+        let mut all = Vec::new();
+        for author in &his {
+            for victim in &victims {
+                // Their acceptances are public: anybody can admit them again.
+                all.push(member(admission(author, &who(*victim))));
+                for (seq, is_removed) in [(1, true), (2, false), (u64::MAX, true)] {
+                    let removal = Removal {
+                        heard: if seq == 1 { 0 } else { u64::MAX },
+                        ..Removal::of(who(*victim).account(), seq, is_removed)
+                    };
+                    all.push(removed(removal.signed(author.speaker(), grid())));
+                }
+                // A word on somebody else, and one in his name.
+                let mut word = AccountWord::first(who(*victim).account());
+                word.seq = u64::MAX;
+                deeds::leave(&mut word, grid(), true);
+                all.push(Vetted {
+                    words: vec![word.signed(&author.words)],
+                    ..Vetted::default()
+                });
+            }
+            for other in &his {
+                all.push(member(admission(author, other)));
+            }
+            let mut word = AccountWord::first(author.account());
+            for has_left in [true, false] {
+                word.seq += 1;
+                deeds::leave(&mut word, grid(), has_left);
+                all.push(Vetted {
+                    words: vec![word.clone().signed(&author.words)],
+                    ..Vetted::default()
+                });
+            }
+        }
+        for (by, whom) in HONEST.iter().chain([(1, MALLORY)].iter()) {
+            all.push(member(admit(*by, *whom)));
+        }
+        all
+    })
+}
+
+fn member(record: MemberRecord) -> Vetted {
+    Vetted {
+        members: vet_member(record, grid()).into_iter().collect(),
+        ..Vetted::default()
+    }
+}
+
+fn removed(removal: Removal) -> Vetted {
+    Vetted {
+        removals: vet_removal(removal, grid()).into_iter().collect(),
+        ..Vetted::default()
+    }
+}
+
+/// All that a roster knows, checked: nobody checks twice what an honest node has checked.
+fn all_of(roster: &Roster) -> Vetted {
+    Vetted {
+        members: roster.members.values().cloned().collect(),
+        devices: Vec::new(),
+        removals: roster.removals.values().cloned().collect(),
+        words: roster.words.values().cloned().collect(),
+    }
+}
+
+/// Honest nodes tell each other all they know until nothing is news.
+fn meet(nodes: &mut [Roster; NODES]) {
+    for _ in 0..NODES + 1 {
+        for from in 0..NODES {
+            let told = all_of(&nodes[from]);
+            for (to, node) in nodes.iter_mut().enumerate() {
+                if to != from {
+                    node.take(&told);
+                }
+            }
+        }
+    }
+}
+
+fn cases() -> u64 {
+    let asked = std::env::var("GRIDBACKUP_HOSTILE_CASES").ok();
+    asked.and_then(|cases| cases.parse().ok()).unwrap_or(CASES)
+}
+
+#[test]
+fn whatever_a_member_signs_replays_and_feeds_all_others_stay_and_it_can_be_removed() {
+    let arsenal = arsenal();
+    for case in 1..=cases() {
+        let mut dice = Dice(case.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut nodes = [honest(), honest(), honest()];
+        // One of them may be a fresh one that hears everything from him first.
+        if dice.roll(3) == 0 {
+            nodes[2] = founded();
+        }
+        let removed_at = dice.roll(40);
+        for step in 0..30 {
+            if step == removed_at {
+                let said = nodes[0].remove_member(who(1).speaker(), who(MALLORY).account());
+                assert_eq!(said, Ok(Removed::Out), "case {case}");
+            }
+            match dice.roll(8) {
+                0 => {
+                    let (from, to) = (dice.roll(NODES), dice.roll(NODES));
+                    let told = all_of(&nodes[from]);
+                    nodes[to].take(&told);
+                }
+                _ => {
+                    let weapon = &arsenal[dice.roll(arsenal.len())];
+                    nodes[dice.roll(NODES)].take(weapon);
+                }
+            }
+        }
+        meet(&mut nodes);
+        for (number, node) in nodes.iter().enumerate() {
+            for honest in 1..=5 {
+                let account = who_account(honest);
+                assert!(node.member(account).is_some(), "case {case}: {honest} is out at node {number}");
+            }
+            assert!(node.members.len() <= RECORDS_MAX && node.removals.len() <= 12 * VOTES_MAX, "case {case}");
+            let inventions = INVENTIONS.filter(|number| node.member(who_account(*number)).is_some()).count();
+            assert!(inventions < BRANCH_MAX, "case {case}: {inventions} inventions");
+            assert!(node.has_room(who_account(1)), "case {case}");
+            if removed_at < 30 {
+                assert!(node.member(who_account(MALLORY)).is_none(), "case {case}: he is back at node {number}");
+            }
+        }
+    }
+}
+
+fn who_account(number: u8) -> AccountId {
+    static ACCOUNTS: OnceLock<Vec<AccountId>> = OnceLock::new();
+    let accounts = ACCOUNTS.get_or_init(|| (0..40).map(|number| who(number).account()).collect());
+    accounts[usize::from(number)]
+}
