@@ -152,6 +152,15 @@ fn of_content(facts: &Facts) -> Vec<Reason> {
                 .remedy("`gridbackup run --once` catches up; a daemon does when it is started again"),
         );
     }
+    if facts.heads_unread > 0 {
+        let text = format!(
+            "{} could not be read when this home was recovered",
+            count(facts.heads_unread, "backup", "backups")
+        );
+        let remedy = "`gridbackup run --once` takes in what can be read by then (a daemon does when it is started again); \
+                      `gridbackup forget --unread` gives it up";
+        reasons.push(reason(State::HeadUnread, text).remedy(remedy));
+    }
     for (number, state, what) in [
         (facts.older_lost, State::OlderLost, "cannot be restored whole"),
         (facts.older_at_risk, State::OlderAtRisk, "are on too few peers"),

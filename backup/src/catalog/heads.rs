@@ -154,6 +154,15 @@ pub fn unread(conn: &Connection) -> Result<Vec<Vec<u8>>, DbError> {
     Ok(heads.collect::<Result<_, _>>()?)
 }
 
+/// Gives up the heads that were gone round: their backups are looked for no more.
+pub fn forget_unread(tx: &Transaction<'_>) -> Result<(), DbError> {
+    let own = |head: Vec<u8>| proto::head::Head::decode(&head).ok();
+    for head in unread(tx)?.into_iter().filter_map(own) {
+        take(tx, head.device(), HeadHash(head.hash()))?;
+    }
+    Ok(())
+}
+
 /// The next head of this device gets a number above `seq`.
 pub fn raise_floor(tx: &Transaction<'_>, seq: u64) -> Result<(), DbError> {
     tx.prepare_cached("INSERT INTO head_floor VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET seq = max(seq, ?1)")?

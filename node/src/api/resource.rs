@@ -544,6 +544,7 @@ pub(super) mod tests {
                 snapshots: vec!["latest~1".into()],
                 keep_last: 3,
                 keep_within_secs: Some(86_400),
+                unread: true,
                 prune: true,
                 ..Forget::default()
             }),

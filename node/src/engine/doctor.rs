@@ -261,6 +261,7 @@ fn backup(verdict: &Verdict) -> Vec<Finding> {
             | State::RunFailed
             | State::RunLate
             | State::OlderLost
+            | State::HeadUnread
             | State::FolderFailing => Level::Problem,
             State::Nothing
             | State::NoFolder

@@ -98,6 +98,7 @@ pub(super) fn gather(conn: &Connection, scene: &Scene) -> Result<Facts, DbError>
         older_at_risk: older.at_risk,
         older_lost: older.lost,
         older_waiting: older.waiting,
+        heads_unread: heads::unread(conn)?.len() as u64,
         tolerate: config.tolerate.into(),
         tolerates: peers_within(config, shares.into()),
         peers: counted().map(|peer| &peer.domain).collect::<BTreeSet<_>>().len() as u64,

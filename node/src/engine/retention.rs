@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use backup::catalog::content::live::{self, Wanted};
 use backup::catalog::content::{self, publish};
+use backup::catalog::heads;
 use backup::catalog::tree::{self, Marks, Snapshot};
 use backup::prepare::WriteError;
 use backup::prune::{self, Exchange};
@@ -32,6 +33,7 @@ impl Engine {
         let named = self.named(&request.snapshots)?;
         let marks = self.0.db.read(tree::marks)?;
         warn_of_unknown_tags(&request.keep_tags, &marks, sink).await?;
+        let unread_forgotten = self.unread_to_forget(&request)?;
         let (staying, going) = judge(kept, &named, &marks, &request)?;
         if !request.allow_empty_group {
             refuse_emptying(&staying, &going, &named)?;
@@ -46,12 +48,18 @@ impl Engine {
         let mut published = false;
         if !request.dry_run {
             let now_ns = clock::now_ns();
-            self.0.db.write_durable(|tx| tree::forget(tx, &seqs, now_ns))?;
+            self.0.db.write_durable(|tx| {
+                if request.unread {
+                    heads::forget_unread(tx)?;
+                }
+                tree::forget(tx, &seqs, now_ns)
+            })?;
             published = self.publish(sink).await?;
         }
         let summary = ForgetSummary {
             snapshots_kept: staying.len() as u64,
             snapshots_forgotten: going.len() as u64,
+            unread_forgotten,
             published,
             dry_run: request.dry_run,
         };
@@ -65,6 +73,13 @@ impl Engine {
         } else {
             Exit::UnderProtected
         })
+    }
+
+    fn unread_to_forget(&self, request: &Forget) -> Result<u64, Failure> {
+        match request.unread {
+            true => Ok(self.0.db.read(heads::unread)?.len() as u64),
+            false => Ok(0),
+        }
     }
 
     fn named(&self, names: &[String]) -> Result<BTreeSet<u64>, Failure> {
@@ -282,7 +297,7 @@ fn judge(
 ) -> Result<Judged, Failure> {
     let policy = policy(request);
     let has_policy = policy != Policy::default() || !request.keep_tags.is_empty();
-    if !has_policy && named.is_empty() {
+    if !has_policy && named.is_empty() && !request.unread {
         return Err(
             Failure::new(Exit::Usage, "There is nothing that says which snapshots to keep")
                 .hint("say what to keep (--keep-daily 7 --keep-monthly 12) or name the snapshots to forget"),

@@ -289,6 +289,8 @@ pub struct ForgetSummary {
     pub snapshots_kept: u64,
     /// Snapshots that do not.
     pub snapshots_forgotten: u64,
+    /// Backups given up that could not be read when this home was recovered.
+    pub unread_forgotten: u64,
     /// Enough peers know it.
     pub published: bool,
     /// Nothing was done: it was asked what would be.

@@ -340,8 +340,12 @@ fn demo_text(demo: &DemoSummary) -> String {
 
 fn forget_text(forget: &ForgetSummary) -> String {
     let verb = if forget.dry_run { "Would forget" } else { "Forgot" };
+    let unread = match forget.unread_forgotten {
+        0 => String::new(),
+        unread => format!(" and {} that could not be read", count(unread, "backup", "backups")),
+    };
     format!(
-        "{verb} {}, {} stay",
+        "{verb} {}{unread}, {} stay",
         count(forget.snapshots_forgotten, "snapshot", "snapshots"),
         forget.snapshots_kept
     )

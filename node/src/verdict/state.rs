@@ -25,6 +25,8 @@ pub enum State {
     RunLate,
     /// Content of older snapshots is gone.
     OlderLost,
+    /// A backup could not be read when this home was recovered.
+    HeadUnread,
     /// Files are on too few peers, and the rest is on its way.
     UnderProtected,
     /// Files are not on the grid yet.
@@ -71,6 +73,7 @@ impl State {
             Self::RunCutOff => ("run_cut_off", UnderProtected, None),
             Self::RunLate => ("run_late", UnderProtected, None),
             Self::OlderLost => ("older_lost", UnderProtected, Some(UnderProtected)),
+            Self::HeadUnread => ("head_unread", UnderProtected, None),
             Self::UnderProtected => ("under_protected", UnderProtected, Some(UnderProtected)),
             Self::Waiting => ("waiting", UnderProtected, Some(UnderProtected)),
             Self::HeadBehind => ("head_behind", UnderProtected, Some(UnderProtected)),

@@ -58,6 +58,7 @@ fn set(facts: &mut Facts, key: &str, value: &str) {
         "older_at_risk" => facts.older_at_risk = number(),
         "older_waiting" => facts.older_waiting = number(),
         "older_lost" => facts.older_lost = number(),
+        "unread" => facts.heads_unread = number(),
         "tolerate" => facts.tolerate = number(),
         "tolerates" => facts.tolerates = number(),
         "peers" => facts.peers = number(),
