@@ -108,7 +108,10 @@ pub(super) fn look(conn: &Connection, scene: &Scene) -> Result<(Status, Verdict)
             exit: run.exit,
             error: run.error.clone(),
         }),
-        devices: heads::others(conn, scene.device)?.iter().map(other_text).collect(),
+        devices: heads::others(conn, scene.device, &|key| scene.is_known(key))?
+            .iter()
+            .map(other_text)
+            .collect(),
         ..Status::default()
     };
     let online = scene.online.as_deref().unwrap_or_default();
