@@ -60,11 +60,6 @@ impl Run<'_> {
         }
         let head = Bytes::from(published.head);
         let is_own = Head::decode(&head).is_ok_and(|head| head.device() == self.writer.cert.device);
-        // A copy of the home has gone on. A head above its own would hide what it has backed up: this one is put by nobody, and
-        // is taken in by the catalog that catches up.
-        if is_own && self.is_overtaken()? {
-            return Ok(());
-        }
         let mut refused = Vec::new();
         for attempt in 0..PUT_TRIES {
             if attempt > 0 {
@@ -99,8 +94,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether peers were seen to hold heads of this device that this catalog does not know.
-    fn is_overtaken(&self) -> Result<bool, WriteError> {
+    /// Whether peers were seen to hold heads of this device that this catalog does not know: a copy of the home has gone on, and a
+    /// head above its own would hide what it has backed up. Whoever catches up reads again what none was signed for.
+    pub fn is_overtaken(&self) -> Result<bool, WriteError> {
         let ahead = self
             .writer
             .db
