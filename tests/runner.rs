@@ -21,6 +21,8 @@ mod bucket;
 mod cdn;
 #[path = "e2e/coming.rs"]
 mod coming;
+#[path = "e2e/copied_home.rs"]
+mod copied_home;
 #[path = "e2e/crash.rs"]
 mod crash;
 #[path = "e2e/faults.rs"]

@@ -3,7 +3,6 @@
 //! One engine owns a home's state; several requests may run at once, but only one backup or restore.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
 use backup::scan::Emptied;
@@ -125,8 +124,8 @@ struct Inner {
     said_twins: std::sync::Mutex<BTreeSet<String>>,
     net: OnceCell<NetHandle>,
     uploader: OnceCell<Uploader>,
-    /// This process has compared its catalog with the heads that peers hold.
-    heads_met: AtomicBool,
+    /// This process has compared its catalog with the heads that peers hold. Held while the catalog may be replaced.
+    heads_met: Mutex<bool>,
     bandwidth: Bandwidth,
     /// Held by the backup or restore that runs: the two would fight for memory and bandwidth, two backups for the queue.
     busy: Mutex<()>,
@@ -196,7 +195,7 @@ impl Engine {
             said_twins: std::sync::Mutex::default(),
             net: OnceCell::new(),
             uploader: OnceCell::new(),
-            heads_met: AtomicBool::new(false),
+            heads_met: Mutex::default(),
             bandwidth: Bandwidth::default(),
             busy: Mutex::new(()),
             caring: Mutex::default(),

@@ -445,3 +445,41 @@ fn friends_who_moved_find_each_other_in_the_bucket() -> Result<()> {
         std::thread::sleep(Duration::from_millis(200));
     }
 }
+
+/// The second `check` had struck the missing share off, and found all that was recorded.
+#[tokio::test]
+async fn an_object_that_a_bucket_lost_is_missed_at_every_check() -> Result<()> {
+    tests::needs!(tests::s3::missing());
+    for kind in Kind::all() {
+        let dir = tempfile::tempdir()?;
+        let source = dir.path().join("source");
+        std::fs::create_dir_all(&source)?;
+        std::fs::write(source.join("file"), noise(3 << 20, 3))?;
+        let server = Server::start(kind, dir.path())?;
+        let owner = Home::init(dir.path().join("owner"), "owner", 1)?;
+        for number in 1..=2 {
+            let folder = dir.path().join(format!("disk{number}"));
+            std::fs::create_dir_all(&folder)?;
+            let place = format!("dir:{}", path_str(&folder)?);
+            owner.ok(["peer", "add", &format!("disk{number}"), &place])?;
+        }
+        owner.ok(["peer", "add", "cloud", &server.location("backups")])?;
+        owner.ok(["run", "--once", path_str(&source)?])?;
+        let all = owner.ok(["check"])?;
+        let client = client(&server)?;
+        let lost = keys_with(&client, "/0/s/").await?.pop().context("a share")?;
+        client.delete_one(&lost).await?;
+        for _ in 0..2 {
+            let check = owner.exits(4, ["check"])?;
+            let counts = (check.number("shares_found") + 1, check.number("shares_expected"));
+            let due = all.number("shares_expected");
+            assert_eq!(counts, (due, due), "{kind:?}: {}", check.last());
+            assert_eq!(check.last()["ok"], false, "{kind:?}: {}", check.last());
+        }
+        let repair = owner.ok(["repair"])?;
+        assert_eq!(repair.number("shares_rebuilt"), 1, "{kind:?}: {}", repair.last());
+        owner.ok(["check", "--read-data"])?;
+        client.head(&lost).await?;
+    }
+    Ok(())
+}

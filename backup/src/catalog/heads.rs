@@ -98,12 +98,17 @@ fn set_aside_hashes(conn: &Connection) -> Result<Vec<HeadHash>, DbError> {
     Ok(hashes.collect::<Result<_, _>>()?)
 }
 
-/// Devices with backups that are not in this catalog.
-pub fn others(conn: &Connection, own: DeviceId) -> Result<Vec<OtherDevice>, DbError> {
+/// Devices with backups that are not in this catalog, as those who are peers were last seen to hold them.
+pub fn others(
+    conn: &Connection,
+    own: DeviceId,
+    is_peer: &dyn Fn(&PeerKey) -> bool,
+) -> Result<Vec<OtherDevice>, DbError> {
     let (taken, names) = (taken(conn)?, names(conn)?);
     let adopted = content::published(conn)?.map(|published| HeadHash(published.hash));
     let mut newest: BTreeMap<DeviceId, SeenHead> = BTreeMap::new();
-    for head in seen(conn)?.into_iter().filter(|head| head.device != own) {
+    let of_others = |head: &SeenHead| head.device != own && is_peer(&head.peer);
+    for head in seen(conn)?.into_iter().filter(of_others) {
         newest.insert(head.device, head); // ascending by number
     }
     let unknown = newest

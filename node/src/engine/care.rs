@@ -131,8 +131,9 @@ impl Engine {
             Err(error) => return Err(error.into()),
         };
         if let Some(uploader) = self.0.uploader.get() {
-            let lost = |key: &&PeerKey| watch.standing(key, &patience) == Standing::Lost;
-            uploader.shun(online.iter().filter(lost).cloned().collect());
+            let all = peers.into_iter().map(|peer| peer.key);
+            let lost = |key: &PeerKey| watch.standing(key, &patience) == Standing::Lost;
+            uploader.shun(all.filter(lost).collect());
             uploader.set_uptimes(measured_uptimes(&watch));
         }
         Ok((watch, online))

@@ -29,6 +29,10 @@ use crate::request::Forget;
 impl Engine {
     pub(super) async fn forget(&self, request: Forget, sink: &Sink) -> Result<Exit, Failure> {
         let _busy = self.0.busy.lock().await;
+        if !request.dry_run {
+            // What is decided on a catalog that is behind would be carried out on the one that replaces it.
+            self.meet_heads().await?;
+        }
         let kept = self.0.db.read(tree::kept)?;
         let named = self.named(&request.snapshots)?;
         let marks = self.0.db.read(tree::marks)?;
@@ -101,6 +105,9 @@ impl Engine {
 
     pub(super) async fn prune(&self, dry_run: bool, sink: &Sink) -> Result<Exit, Failure> {
         let _busy = self.0.busy.lock().await;
+        if !dry_run {
+            self.meet_heads().await?;
+        }
         let kept = self.0.db.read(tree::kept)?;
         let kept = kept.iter().map(|snapshot| snapshot.record.seq).collect();
         self.prune_to(kept, dry_run, sink).await
@@ -159,6 +166,7 @@ impl Engine {
 
     pub(super) async fn undelete(&self, names: &[String], sink: &Sink) -> Result<Exit, Failure> {
         let _busy = self.0.busy.lock().await;
+        self.meet_heads().await?;
         let targets = self.forgotten(names)?;
         let mut kept: BTreeSet<u64> = self.0.db.read(tree::kept)?.iter().map(seq).collect();
         kept.extend(targets.iter().map(seq));

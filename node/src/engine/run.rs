@@ -132,7 +132,8 @@ impl Engine {
     /// The uploader, started with the first use: it goes on with what an earlier process left in the spool.
     pub(super) async fn uploader(&self, config: &Config) -> Result<Uploader, Failure> {
         let start = || async {
-            self.meet_heads_once().await?;
+            // Held until the uploader is there: nobody replaces the catalog under it.
+            let _met = self.meet_heads_once().await?;
             let (events, mut heard) = tokio::sync::mpsc::channel(EVENTS_QUEUED_MAX);
             let engine = Arc::downgrade(&self.0);
             let mut log = UploadLog::new(self.0.peers.clone());

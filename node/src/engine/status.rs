@@ -1,6 +1,7 @@
 //! Is my data safe: the facts, the verdict, and the numbers beside it.
 
 use backup::catalog::broken::Broken;
+use backup::catalog::heads;
 use backup::catalog::tree;
 use backup::catalog::trouble;
 use rusqlite::Connection;
@@ -10,6 +11,7 @@ use upload_queue::peers::PeerKey;
 
 use crate::engine::buckets::is_further_slot;
 use crate::engine::facts::{self, KnownPeer, Scene};
+use crate::engine::heads::other_text;
 use crate::engine::{Engine, Mode, clock};
 use crate::failure::{Exit, Failure};
 use crate::message::{self, LastRun, Reason, Status};
@@ -106,6 +108,10 @@ pub(super) fn look(conn: &Connection, scene: &Scene) -> Result<(Status, Verdict)
             exit: run.exit,
             error: run.error.clone(),
         }),
+        devices: heads::others(conn, scene.device, &|key| scene.is_known(key))?
+            .iter()
+            .map(other_text)
+            .collect(),
         ..Status::default()
     };
     let online = scene.online.as_deref().unwrap_or_default();

@@ -95,6 +95,9 @@ pub struct Status {
     /// Who answers now was not asked: another process works in this home and does not answer.
     #[serde(default)]
     pub only_catalog: bool,
+    /// Other machines of this account, with backups that this home does not know, as peers were last seen to have them.
+    #[serde(default)]
+    pub devices: Vec<String>,
 }
 
 /// One reason of a verdict.

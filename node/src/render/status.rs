@@ -47,6 +47,9 @@ pub fn text(status: &Status, style: &Style) -> String {
         false => format!("\nPeers online: {} of {}\n", status.peers_online, status.peers_total),
     });
     text.push_str(&runs(status, style));
+    for device in &status.devices {
+        text.push_str(&format!("Another machine of this account: {}\n", clean(device)));
+    }
     text.push_str(&outlook(status));
     for cost in &status.costs {
         let to_read = cost

@@ -343,10 +343,16 @@ fn status_says_in_one_look_whether_all_is_safe() {
     let waiting = status(Status {
         headline: "It is a".into(),
         reasons: vec![reason("a", None), reason("b", Some(at(1_000_000)))],
+        devices: vec!["laptop has backups of its own".into()],
         ..Default::default()
     });
     let expected = "It is a\n  next: mend a\n  also: It is b (since 1970-01-12 13:46)\n    do: mend b\n\n";
     assert!(waiting.starts_with(expected), "{waiting}");
+    let other = "\nAnother machine of this account: laptop has backups of its own\n";
+    assert!(
+        waiting.contains(other) && !none.contains("Another machine"),
+        "{waiting}"
+    );
     let forecast = status(Status {
         p_restorable_now: Some(0.8125),
         p_restorable_48h: Some(0.999_999),
