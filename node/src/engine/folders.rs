@@ -83,12 +83,7 @@ impl Engine {
         let twin = named(&config).find(|(name, path)| *name != peer.name && device(path) == Some(own));
         if let Some((twin, _)) = twin {
             let error = format!("It is on the same file system as {twin}: if that disk dies, both are lost");
-            let problem = Problem {
-                path: None,
-                peer: Some(peer.name.clone()),
-                error,
-            };
-            sink.send(problem).await?;
+            sink.send(Problem::of_peer(&peer.name, error)).await?;
         }
         Ok(())
     }

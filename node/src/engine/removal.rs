@@ -21,7 +21,7 @@ use crate::engine::policy::tolerate;
 use crate::engine::{Engine, failures};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::roster::Roster;
-use crate::message::{PathName, PeerRemoval, Problem};
+use crate::message::{PeerRemoval, Problem};
 use crate::output::Sink;
 use crate::request::RemoveHow;
 
@@ -112,12 +112,8 @@ impl Engine {
             sink.send(removal).await?;
         }
         for file in &lost.named {
-            sink.send(Problem {
-                path: Some(PathName(file.path.clone())),
-                peer: None,
-                error: format!("It would be lost with {name}: it is not here any more as it was"),
-            })
-            .await?;
+            let error = format!("It would be lost with {name}: it is not here any more as it was");
+            sink.send(Problem::of_path(file.path.as_slice(), error)).await?;
         }
         if lost.files > 0 && how == RemoveHow::Carefully {
             let error = format!(

@@ -215,7 +215,7 @@ impl Engine {
                     summary.shares_found += found.news;
                     all.insert(peer.key, Arc::new(found.believed));
                 }
-                Err(error) => self.problem_at(&peer, error.to_string(), sink).await?,
+                Err(error) => sink.send(Problem::of_peer(&peer.name, error.to_string())).await?,
             }
         }
         Ok(all)
@@ -286,12 +286,7 @@ impl Engine {
             Ok(built) => built,
             Err(error) => {
                 let error = format!("Pack {} cannot be repaired now: {error}", pack.manifest.pack.short());
-                sink.send(Problem {
-                    path: None,
-                    peer: None,
-                    error,
-                })
-                .await?;
+                sink.send(Problem::new(error)).await?;
                 return Ok(());
             }
         };

@@ -88,20 +88,13 @@ impl Engine {
 
 /// What went wrong, a line each.
 fn problems(restored: &restore::RestoreSummary) -> Vec<Problem> {
-    let problem = |path: Option<&Path>, peer: Option<&String>, error: String| Problem {
-        path: path.map(PathName::from),
-        peer: peer.cloned(),
-        error,
-    };
     let failed = restored.failed.iter();
-    let failed = failed.map(|(path, reason)| problem(Some(path.as_path()), None, reason.clone()));
+    let failed = failed.map(|(path, reason)| Problem::of_path(path.as_path(), reason));
     let unmatched = restored.unmatched.iter();
-    let unmatched = unmatched.map(|pattern| {
-        let what = format!("--include `{pattern}` matches nothing in this snapshot");
-        problem(None, None, what)
-    });
+    let unmatched =
+        unmatched.map(|pattern| Problem::new(format!("--include `{pattern}` matches nothing in this snapshot")));
     let bad = restored.peers_bad.iter();
-    let bad = bad.map(|(peer, reason)| problem(None, Some(peer), reason.clone()));
+    let bad = bad.map(|(peer, reason)| Problem::of_peer(peer, reason));
     failed.chain(unmatched).chain(bad).collect()
 }
 

@@ -243,28 +243,19 @@ fn roots(paths: &[PathName], config: &Config) -> Result<Vec<PathBuf>, Failure> {
 
 /// What a scan has to tell: what the snapshot does not have as it is, what was left out, and what looks like an accident.
 fn problems(scanned: &ScanSummary) -> Vec<Problem> {
-    let problem = |path: &Path, error: String| Problem {
-        path: Some(PathName::from(path)),
-        peer: None,
-        error,
-    };
     let failed = scanned.failed.iter();
     let mut problems: Vec<_> = failed
-        .map(|failure| problem(&failure.path, failure.reason.clone()))
+        .map(|failure| Problem::of_path(failure.path.as_path(), &failure.reason))
         .collect();
     let stores = scanned.stores.iter();
-    problems.extend(stores.map(|store| problem(store, notices::STORE_LEFT_OUT.to_owned())));
+    problems.extend(stores.map(|store| Problem::of_path(store.as_path(), notices::STORE_LEFT_OUT)));
     let gone = scanned.files_gone.saturating_sub(scanned.files_moved);
     if gone >= GONE_FILES_MIN && gone > scanned.files {
-        problems.push(Problem {
-            path: None,
-            peer: None,
-            error: format!(
-                "{gone} files are gone since the snapshot before, more than the {} that are left; if that is a mistake, \
-                 earlier snapshots have them",
-                scanned.files
-            ),
-        });
+        problems.push(Problem::new(format!(
+            "{gone} files are gone since the snapshot before, more than the {} that are left; if that is a mistake, \
+             earlier snapshots have them",
+            scanned.files
+        )));
     }
     problems
 }

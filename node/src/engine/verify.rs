@@ -11,7 +11,7 @@ use upload_queue::db::DbError;
 use crate::engine::{Engine, clock, failures};
 use crate::failure::{Exit, Failure};
 use crate::home::fill_random;
-use crate::message::{PathName, Problem, Progress, Summary, VerifySummary};
+use crate::message::{Problem, Progress, Summary, VerifySummary};
 use crate::output::Sink;
 
 /// Longest file that is picked: a drill must not take a friend's evening. `check --read-data` reads everything.
@@ -144,11 +144,7 @@ fn drill_files(reader: &Reader, snapshot: &Snapshot, count: usize, sink: &Sink) 
             }
         };
         if let Some(error) = problem {
-            sink.send_blocking(Problem {
-                path: Some(PathName(file.path.clone())),
-                peer: None,
-                error,
-            })?;
+            sink.send_blocking(Problem::of_path(file.path.as_slice(), error))?;
         }
         sink.progress(Progress {
             phase: "verify".to_owned(),
