@@ -100,6 +100,7 @@ pub(super) fn look(conn: &Connection, scene: &Scene) -> Result<(Status, Verdict)
         state: verdict.state.name().to_owned(),
         headline: verdict.headline(),
         reasons: verdict.reasons.iter().map(Reason::from).collect(),
+        spool: spool(conn, scene)?,
         last_run: trouble::runs(conn)?.first().map(|run| LastRun {
             began: clock::timestamp(run.began_ns),
             ended: run.ended_ns.map(clock::timestamp),

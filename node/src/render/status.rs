@@ -46,6 +46,9 @@ pub fn text(status: &Status, style: &Style) -> String {
         ),
         false => format!("\nPeers online: {} of {}\n", status.peers_online, status.peers_total),
     });
+    if status.spool.bytes > 0 {
+        text.push_str(&format!("{}\n", clean(&status.spool.text())));
+    }
     text.push_str(&runs(status, style));
     text.push_str(&outlook(status));
     for cost in &status.costs {
