@@ -10,6 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::db::{DbError, Migration, checksum, migrate, pending, set_synchronous, transact};
+use crate::durable;
 
 /// `application_id` of a catalog: "gbcg". `file` and we tell by it whose database this is.
 const APPLICATION_ID: i32 = 0x6762_6367;
@@ -57,9 +58,8 @@ pub(super) fn rename_durably(from: &Path, to: &Path) -> Result<(), DbError> {
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     std::fs::File::open(from)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| std::fs::rename(from, to))
-        .and_then(|()| std::fs::File::open(folder)?.sync_all())
+        .and_then(|file| durable::sync(&file, from))
+        .and_then(|()| durable::rename(from, to))
         .map_err(|source| DbError::Io {
             path: to.display().to_string(),
             source,
