@@ -1,7 +1,7 @@
 //! config.toml: what the user sets. Read into types here; edited in place, comments and all, in `config/edit.rs`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backup::exclude::Rules;
@@ -256,6 +256,19 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Names and paths of the folders that are peers.
+    pub fn folder_peers(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let peers = self.peers.iter();
+        peers.filter_map(|(name, peer)| Some((name.as_str(), peer.folder()?)))
+    }
+}
+
+impl PeerConfig {
+    /// The folder, if it is one.
+    pub fn folder(&self) -> Option<&Path> {
+        self.url.as_deref()?.strip_prefix("dir:").map(Path::new)
     }
 }
 

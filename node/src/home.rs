@@ -21,7 +21,7 @@ mod own;
 
 pub use identity::{DEVICE_NAME_BYTES_MAX, Identity, fill_random, left_cert, peer_id, secret, write_private};
 pub use lock::{HomeLock, busy};
-pub use own::{check_deletion, own_folders};
+pub use own::{OwnFolders, check_deletion};
 
 use crate::config::{Config, ConfigFile};
 use crate::failure::{Exit, Failure};

@@ -37,10 +37,8 @@ pub fn idle_rules<'a>(rules: &[String], folders: impl Iterator<Item = &'a PathBu
 
 /// Folder peers that lie in folders that are backed up.
 pub fn stores_in_folders(config: &Config) -> Vec<Problem> {
-    let peers = config.peers.iter().filter_map(|(name, peer)| {
-        let path = peer.url.as_deref()?.strip_prefix("dir:")?;
-        Some((name, std::fs::canonicalize(path).ok()?))
-    });
+    let peers = config.folder_peers();
+    let peers = peers.filter_map(|(name, path)| Some((name, std::fs::canonicalize(path).ok()?)));
     let stores = peers.filter(|(_, store)| config.folders.iter().any(|folder| lies_in(store, folder)));
     let said = stores.map(|(name, store)| Problem {
         path: Some(PathName::from(store.as_path())),

@@ -4,12 +4,11 @@
 use std::path::Path;
 
 use upload_queue::db::{self, DbError};
-use upload_queue::peers::PeerKey;
 
 use crate::config::{Config, ConfigFile};
 use crate::engine::buckets::{S3, SLOT};
 use crate::engine::facts::{self, KnownPeer, Scene};
-use crate::engine::peers::DIR;
+use crate::engine::removal::folder_key;
 use crate::engine::{failures, file_status, status};
 use crate::failure::{Exit, Failure};
 use crate::home::HomePaths;
@@ -46,13 +45,13 @@ pub async fn onlook(home: HomePaths, paths: Vec<PathName>, sink: Sink) -> Result
 
 /// Folders and buckets of the config. Of buckets, those slots that the catalog knows.
 fn configured(catalog: &Path, config: &Config) -> Result<Vec<KnownPeer>, Failure> {
-    let folders = config.peers.iter().filter_map(|(name, peer)| {
-        let key = peer.url.as_deref().filter(|url| url.starts_with(DIR))?.to_owned();
-        Some(KnownPeer {
-            domain: key.clone(),
-            key: PeerKey(key),
-            name: name.clone(),
-        })
+    let folders = config.folder_peers().map(|(name, path)| {
+        let key = folder_key(path);
+        KnownPeer {
+            domain: key.0.clone(),
+            key,
+            name: name.to_owned(),
+        }
     });
     let mut peers: Vec<KnownPeer> = folders.collect();
     let is_bucket = |url: &String| url.starts_with(S3);

@@ -1,14 +1,13 @@
 //! Restoring: from the request to the read side and back to a summary.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use backup::restore::{self, Deleting, Extra, RestoreError, RestoreEvent, RestoreOptions, RestoreProgress};
 
 use crate::engine::{Engine, failures};
 use crate::failure::{Exit, Failure};
-use crate::home::{check_deletion, own_folders};
+use crate::home::{OwnFolders, check_deletion};
 use crate::message::{PathName, Problem, Progress, Removal, RemovalKind, RemovalState, RestoreSummary, Summary};
 use crate::output::Sink;
 use crate::request::{Overwrite, Restore};
@@ -75,7 +74,7 @@ impl Engine {
             return Ok(None);
         }
         let config = self.config();
-        let protected = own_folders(&self.0.home.paths, &config);
+        let protected = OwnFolders::of(&self.0.home.paths, &config).not_removed();
         check_deletion(
             &request.target.to_path(),
             &protected,
