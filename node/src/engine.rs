@@ -76,6 +76,7 @@ mod upload_log;
 mod upload_progress;
 mod verify;
 mod watch;
+mod whole;
 
 /// What the engine is opened for.
 #[derive(Clone, Debug, PartialEq, Eq)]
