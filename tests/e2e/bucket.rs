@@ -306,6 +306,7 @@ fn both_friends_or_the_bucket_may_be_lost() -> Result<()> {
         "--storage-class",
         "STANDARD_IA",
     ])?;
+    owner.ok(["config", "set", "peers.cloud.price", "0.5"])?;
     let again = owner.ok(["peer", "add", "cloud", &place, "--shares", "2"])?;
     assert_eq!(again.text("action"), "unchanged");
     let fewer = owner.exits(2, ["peer", "add", "smaller", &place, "--shares", "1"])?;
@@ -334,8 +335,6 @@ fn both_friends_or_the_bucket_may_be_lost() -> Result<()> {
     assert_eq!(status.last()["safe"], true, "{}", status.last());
     assert_eq!(status.number("tolerates"), 1, "{}", status.last());
     assert_eq!(status.number("peers_total"), 3, "{}", status.last());
-    owner.ok(["config", "set", "peers.cloud.price", "0.5"])?;
-    let status = owner.ok(["status"])?;
     assert!(
         status.last()["costs"][0]["dollars_a_month"].as_f64() > Some(0.0),
         "{}",
@@ -359,6 +358,19 @@ fn both_friends_or_the_bucket_may_be_lost() -> Result<()> {
         ["friend", "friend", "s3"],
         "the bucket leads to the friends: {:?}",
         peers.lines
+    );
+
+    let settings = blank.ok(["config", "get", "peers"])?;
+    let cloud = &settings.last()["value"]["cloud"];
+    assert_eq!(
+        (&cloud["price"], &cloud["storage_class"], &cloud["shares"]),
+        (&0.5.into(), &"STANDARD_IA".into(), &2.into()),
+        "it has one name, and what was said of it: {settings:?}"
+    );
+    assert_eq!(
+        settings.last()["value"].as_object().map(serde_json::Map::len),
+        Some(1),
+        "{settings:?}"
     );
 
     // The bucket is gone: the friends are left.
