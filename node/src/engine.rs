@@ -66,6 +66,7 @@ mod repack;
 mod repair;
 mod restore;
 mod retention;
+mod rosters;
 mod run;
 mod settings;
 mod snapshots;

@@ -1,7 +1,6 @@
 //! A bucket as a peer: it keeps shares like any store, several of each pack, and leads back to the grid.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use node::net::Bandwidth;
@@ -150,7 +149,7 @@ async fn a_damaged_object_is_replaced_and_an_emptied_bucket_is_missed() -> Resul
 }
 
 /// Keys of all objects whose keys contain this.
-async fn keys_with(client: &Client, part: &str) -> Result<Vec<Vec<u8>>> {
+pub async fn keys_with(client: &Client, part: &str) -> Result<Vec<Vec<u8>>> {
     let objects = client.list(&Default::default()).await?.objects.into_iter();
     let keys = objects.map(|object| object.key);
     Ok(keys.filter(|key| String::from_utf8_lossy(key).contains(part)).collect())
@@ -424,36 +423,4 @@ async fn a_bucket_that_loses_and_corrupts_shares_is_found_by_audits_and_made_up_
     assert_eq!(client.get(corrupted, None, 16 << 20).await?.bytes, right);
     client.head(dropped).await?;
     Ok(())
-}
-
-/// How long a node may take to look into the bucket.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-#[test]
-fn friends_who_moved_find_each_other_in_the_bucket() -> Result<()> {
-    tests::needs!(tests::s3::missing());
-    let dir = tempfile::tempdir()?;
-    let server = Server::start(Kind::Moto, dir.path())?;
-    let mut grid = Grid::start(dir.path(), 1, 1)?;
-    let (owner, place) = (grid.owner.clone(), server.location("grid"));
-    let friend = grid.nodes.pop().context("there is one")?.kill_9();
-    for home in [&owner, &friend] {
-        home.ok(["peer", "add", "cloud", &place])?;
-    }
-    // Where it was known to be, somebody else lives now.
-    let moved = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    friend.ok(["config", "set", "listen", &format!("/ip4/127.0.0.1/tcp/{moved}")])?;
-    let _friend = Node::start(&friend)?;
-    // The friend knows where the owner was, and that is nowhere: only the bucket can help.
-    let started = Instant::now();
-    let _owner = Node::start_as(&owner, "run")?;
-    loop {
-        let peers = owner.ok(["peer", "ls"])?;
-        let is_there = |peer: &&serde_json::Value| peer["kind"] == "friend" && peer["online"] == true;
-        if peers.lines.iter().any(|peer| is_there(&peer)) {
-            return Ok(());
-        }
-        ensure!(started.elapsed() < PATIENCE, "{:?}", peers.lines);
-        std::thread::sleep(Duration::from_millis(200));
-    }
 }

@@ -57,11 +57,15 @@ impl Engine {
         let heads = self.check_heads().await?;
         self.say_heads(&heads, sink).await?;
         (summary.heads_expected, summary.heads_found) = (heads.expected, heads.found);
+        let rosters = self.check_rosters().await;
+        self.say_rosters(&rosters, sink).await?;
+        (summary.rosters_expected, summary.rosters_found) = (rosters.expected, rosters.found);
         summary.devices = heads.others.iter().map(other_text).collect();
         summary.files_lost = self.name_lost(sink).await?;
         summary.ok = summary.shares_found == summary.shares_expected
             && summary.shares_bad + summary.shares_unchecked + summary.files_lost == 0
-            && heads.faults.is_empty();
+            && heads.faults.is_empty()
+            && rosters.faults.is_empty();
         let exit = if summary.ok { Exit::Done } else { Exit::UnderProtected };
         sink.send(Summary::Check(summary)).await?;
         Ok(exit)

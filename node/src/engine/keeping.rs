@@ -22,6 +22,7 @@ impl Engine {
             self.expire_folders().await;
             if rounds % BUCKET_ROUNDS == 0 {
                 self.keep_buckets().await;
+                self.mend_rosters_in_background(sink).await;
             }
             rounds = rounds.wrapping_add(1);
             self.tell_buckets().await;

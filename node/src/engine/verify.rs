@@ -57,8 +57,11 @@ impl Engine {
             .map_err(failures::worker)??;
         let heads = self.check_heads().await?;
         self.say_heads(&heads, sink).await?;
-        summary.heads_bad = heads.faults.len() as u64;
-        summary.ok &= heads.faults.is_empty();
+        let rosters = self.check_rosters().await;
+        self.say_rosters(&rosters, sink).await?;
+        (summary.heads_bad, summary.rosters_bad) = (heads.faults.len() as u64, rosters.faults.len() as u64);
+        summary.snapshots_broken = newest.broken.len() as u64;
+        summary.ok &= heads.faults.is_empty() && rosters.faults.is_empty() && newest.broken.is_empty();
         summary.seconds = started.elapsed().as_secs_f64();
         Ok(summary)
     }
@@ -103,8 +106,9 @@ impl Engine {
             Ok(summary) if summary.unreadable + summary.differing == 0 => (
                 "verify_failed",
                 format!(
-                    "The head that leads to the backups is missing, old or damaged at {} peers: run `gridbackup repair`",
-                    summary.heads_bad
+                    "The head that leads to the backups is missing, old or damaged at {} peers, the roster that leads to friends at {}: \
+                     run `gridbackup repair`",
+                    summary.heads_bad, summary.rosters_bad
                 ),
             ),
             Ok(summary) => (
