@@ -12,6 +12,7 @@ use backup::catalog::heads;
 use backup::catalog::protection::{Gauge, Older, Range, Tally};
 use backup::catalog::tree::{self, Snapshot, covers};
 use backup::catalog::trouble::{self, Kind, RunRecord, Trouble};
+use backup::said::said_io;
 use jiff::Timestamp;
 use proto::id::{AccountId, DeviceId};
 use rusqlite::Connection;
@@ -274,7 +275,7 @@ fn failing(folder: &[u8], known: Option<Trouble>) -> Option<Failing> {
     let (reason, since): (String, Option<Timestamp>) = match (known, now) {
         (None, None) => return None,
         (Some(known), _) => (known.reason, Some(clock::timestamp(known.since_ns))),
-        (None, Some(error)) => (error.to_string(), None),
+        (None, Some(error)) => (said_io(&error), None),
     };
     Some(Failing {
         path: shown(folder),
