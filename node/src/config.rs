@@ -10,6 +10,7 @@ use upload_queue::bandwidth::schedule::{Hours, TimeOfDay};
 use upload_queue::priority::Weights;
 
 mod edit;
+pub mod last_good;
 pub mod notices;
 mod requests;
 mod room;

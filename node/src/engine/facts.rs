@@ -46,6 +46,8 @@ pub(super) struct KnownPeer {
 #[derive(Clone, Debug)]
 pub(super) struct Scene {
     pub config: Config,
+    /// Why config.toml cannot be used; then the config is an earlier one.
+    pub config_fault: Option<String>,
     /// This device.
     pub device: DeviceId,
     pub peers: Vec<KnownPeer>,
@@ -93,6 +95,7 @@ pub(super) fn gather(conn: &Connection, scene: &Scene) -> Result<Facts, DbError>
     let counted = || scene.peers.iter().filter(|peer| !is_further_slot(&peer.key));
     let mut facts = Facts {
         store_only: scene.store_only,
+        config_fault: scene.config_fault.clone(),
         folders: folders.len() as u64,
         paths_named: runs.iter().any(|run| !run.whole),
         has_snapshot: !snapshots.is_empty(),

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use upload_queue::db::{self, DbError};
 
-use crate::config::{Config, ConfigFile};
+use crate::config::Config;
+use crate::config::last_good::InForce;
 use crate::engine::buckets::{S3, SLOT};
 use crate::engine::facts::{self, KnownPeer, Scene};
 use crate::engine::removal::folder_key;
@@ -20,11 +21,12 @@ use crate::output::Sink;
 pub async fn onlook(home: HomePaths, paths: Vec<PathName>, sink: Sink) -> Result<Exit, Failure> {
     let identity = Identity::read(&home)?;
     let own = identity.account.account_id();
-    let config = ConfigFile::open(&home.config())?.config().clone();
+    let InForce { config, fault } = InForce::read(&home.config(), &home.last_config());
     let mut peers = configured(&home.catalog(), &config)?;
     peers.extend(facts::friends(&home, own));
     let scene = Scene {
         config,
+        config_fault: fault.map(|fault| fault.error),
         device: identity.cert.device,
         peers,
         online: None,

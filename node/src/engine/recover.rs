@@ -190,8 +190,7 @@ impl Engine {
 
     fn save_config(&self, file: &ConfigFile) -> Result<(), Failure> {
         file.save()?;
-        *self.0.config.write().expect("no panic while the config is locked") = file.config().clone();
-        self.refresh_peers();
+        self.set_config(file.config().clone());
         Ok(())
     }
 

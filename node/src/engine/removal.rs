@@ -31,6 +31,9 @@ const NAMED_MAX: usize = 10;
 impl Engine {
     /// Forgets what holders have that neither config nor roster names.
     pub(super) fn give_up_removed(&self, config: &Config) {
+        if self.config_fault().is_some() {
+            return; // who is a peer now, only the config that cannot be used says
+        }
         let folders = self.folders_of(config);
         let buckets = self.slots_of(config);
         let friends = self.devices_of(&|_| true);

@@ -60,6 +60,7 @@ impl Engine {
         }
         Scene {
             config: self.config(),
+            config_fault: self.config_fault().map(|fault| fault.error),
             device: self.device(),
             peers,
             online,

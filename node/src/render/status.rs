@@ -6,7 +6,14 @@ use crate::human::ByteSize;
 use crate::message::{Advice, FileState, FileStatus, Reason, Status};
 
 /// States that ask for hands at once.
-const ALARMING: [&str; 5] = ["lost", "at_risk", "head_refused", "no_peer", "run_failed"];
+const ALARMING: [&str; 6] = [
+    "lost",
+    "at_risk",
+    "head_refused",
+    "no_peer",
+    "config_damaged",
+    "run_failed",
+];
 
 /// Everything, in one look.
 pub fn text(status: &Status, style: &Style) -> String {
