@@ -49,6 +49,8 @@ mod made_pages;
 mod main_job;
 #[path = "e2e/manners.rs"]
 mod manners;
+#[path = "e2e/meeting.rs"]
+mod meeting;
 #[path = "e2e/mount.rs"]
 mod mount;
 #[path = "e2e/one_lan.rs"]

@@ -74,6 +74,11 @@ pub fn judge(facts: &Facts) -> Verdict {
         true => reasons.extend(of_content(facts)),
         false => reasons.push(reason(State::Nothing, "Nothing is backed up yet")),
     }
+    if let Some(fault) = &facts.config_fault {
+        let text = format!("Nothing is backed up until config.toml is corrected: {fault}");
+        let remedy = "correct the file; until then what it said when it was last right is in force for everything else";
+        reasons.push(reason(State::ConfigDamaged, text).remedy(remedy));
+    }
     if !facts.store_only {
         reasons.extend(of_peers(facts));
         reasons.extend(of_runs(facts));

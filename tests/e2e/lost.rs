@@ -1,6 +1,7 @@
 //! Content of which too few shares are left, peers that are peers no more, checks that look again: what is said, and what is
 //! done about it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -62,6 +63,41 @@ fn named(said: &Said) -> Vec<String> {
         .filter_map(|path| path.rsplit('/').next())
         .map(str::to_owned)
         .collect()
+}
+
+/// `verify` took the newest snapshot that was complete once, though content of it was lost.
+#[test]
+fn a_drill_reads_the_newest_snapshot_that_is_whole_and_names_those_that_are_not() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = source(dir.path())?;
+    let owner = owner(dir.path(), 3, 1)?;
+    let first = owner.ok(["run", "--once", path_str(&source)?])?;
+    let disks = [1, 2].map(|number| dir.path().join(format!("disk{number}")));
+    let shares = || -> Result<BTreeSet<PathBuf>> {
+        let all = disks.iter().map(|disk| share_files(disk)).collect::<Result<Vec<_>>>()?;
+        Ok(all.into_iter().flatten().collect())
+    };
+    let before = shares()?;
+    let added = source.join("added");
+    fs::write(&added, noise(1 << 20, 77))?;
+    let second = owner.ok(["run", "--once", path_str(&source)?])?;
+    owner.ok(["verify"])?;
+    // Two of the three shares of what came with the second are gone, and so is the file itself.
+    shares()?.difference(&before).try_for_each(fs::remove_file)?;
+    fs::remove_file(&added)?;
+    owner.exits(4, ["check"])?;
+    let said = owner.exits(1, ["verify", "--files", "50"])?;
+    ensure!(said.text("snapshot") == first.text("snapshot"), "{}", said.last());
+    ensure!(
+        said.number("snapshots_broken") == 1 && said.number("unreadable") == 0,
+        "{}",
+        said.last()
+    );
+    let id = &second.text("snapshot")[..8];
+    let problem = said.lines.iter().find(|line| line["message_type"] == "problem");
+    let problem = problem.context("the broken one is named")?;
+    ensure!(problem["error"].to_string().contains(id), "{problem}");
+    Ok(())
 }
 
 fn comes_back(dir: &Path, owner: &Home, source: &Path, disks: &[usize]) -> Result<()> {

@@ -65,6 +65,9 @@ pub(super) fn measured_uptimes(watch: &Watch) -> HashMap<PeerKey, Uptime> {
 impl Engine {
     /// Until it is dropped.
     pub(super) async fn care_for_ever(&self, sink: &Sink) {
+        if self.only_serves() {
+            return self.scrub_for_ever(sink).await;
+        }
         tokio::join!(
             self.rounds_for_ever(sink),
             self.scrub_for_ever(sink),

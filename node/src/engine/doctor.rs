@@ -258,6 +258,7 @@ fn backup(verdict: &Verdict) -> Vec<Finding> {
             State::Lost
             | State::HeadRefused
             | State::AtRisk
+            | State::ConfigDamaged
             | State::RunFailed
             | State::RunLate
             | State::OlderLost

@@ -240,12 +240,8 @@ impl Engine {
             Some(_) => "`gridbackup run --once` catches up; a daemon does when it is started again",
         };
         for (peer, error) in &found.faults {
-            sink.send(Problem {
-                path: None,
-                peer: Some(peer.clone()),
-                error: format!("{error}; {remedy}"),
-            })
-            .await?;
+            let error = format!("{error}; {remedy}");
+            sink.send(Problem::of_peer(peer, error)).await?;
         }
         Ok(())
     }
@@ -299,16 +295,12 @@ impl Engine {
         let own = self.device();
         for head in self.0.db.read(|conn| heads::ahead(conn, own))? {
             let peer = self.0.peers.get(&head.peer).map_or(head.peer.0, |peer| peer.name);
-            sink.send(Problem {
-                path: None,
-                peer: Some(peer),
-                error: format!(
-                    "It refuses the new head: it holds number {} of this machine, which this home does not know; the next \
-                     backup catches up (a daemon: restart it)",
-                    head.seq
-                ),
-            })
-            .await?;
+            let error = format!(
+                "It refuses the new head: it holds number {} of this machine, which this home does not know; the next \
+                 backup catches up (a daemon: restart it)",
+                head.seq
+            );
+            sink.send(Problem::of_peer(&peer, error)).await?;
         }
         Ok(())
     }

@@ -93,12 +93,7 @@ impl Engine {
             return Ok(Exit::Done);
         }
         let error = "Too few peers took the new head: it is recorded here only, until the next backup";
-        sink.send(Problem {
-            path: None,
-            peer: None,
-            error: error.to_owned(),
-        })
-        .await?;
+        sink.send(Problem::new(error)).await?;
         Ok(Exit::UnderProtected)
     }
 }

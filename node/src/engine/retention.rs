@@ -260,12 +260,7 @@ impl Engine {
         let done = self.publish_head().await?;
         if !done {
             let error = "Too few peers took the new head: nothing was given up, the next `gridbackup prune` goes on";
-            sink.send(Problem {
-                path: None,
-                peer: None,
-                error: error.to_owned(),
-            })
-            .await?;
+            sink.send(Problem::new(error)).await?;
         }
         Ok(done)
     }
@@ -390,12 +385,7 @@ async fn warn_of_unknown_tags(tags: &[String], marks: &BTreeMap<u64, Marks>, sin
     for tag in tags.iter().filter(|tag| !known.contains(tag.as_str())) {
         let meant = nearest(tag, known.iter().copied()).map_or(String::new(), |meant| format!("; is `{meant}` meant?"));
         let error = format!("No snapshot has the tag `{tag}`: it keeps none{meant}");
-        sink.send(Problem {
-            path: None,
-            peer: None,
-            error,
-        })
-        .await?;
+        sink.send(Problem::new(error)).await?;
     }
     Ok(())
 }
@@ -435,12 +425,7 @@ fn retention(snapshot: &Snapshot, action: &str, reasons: Vec<String>) -> Retenti
 async fn say_failed(exchanges: &[Exchange], sink: &Sink) -> Result<(), Failure> {
     for exchange in exchanges {
         let Some(error) = &exchange.failed else { continue };
-        sink.send(Problem {
-            path: None,
-            peer: Some(exchange.peer.clone()),
-            error: error.to_string(),
-        })
-        .await?;
+        sink.send(Problem::of_peer(&exchange.peer, error.to_string())).await?;
     }
     Ok(())
 }

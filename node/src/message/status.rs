@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Cost, PathName};
+use super::{Cost, PathName, Spool};
 
 /// Is my data safe.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -98,6 +98,9 @@ pub struct Status {
     /// Other machines of this account, with backups that this home does not know, as peers were last seen to have them.
     #[serde(default)]
     pub devices: Vec<String>,
+    /// What waits on this machine for peers that are not there.
+    #[serde(default)]
+    pub spool: Spool,
 }
 
 /// One reason of a verdict.

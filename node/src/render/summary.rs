@@ -230,8 +230,12 @@ fn check_text(check: &CheckSummary) -> String {
         0 => String::new(),
         expected => format!(", {} of {expected} heads", check.heads_found),
     };
+    let rosters = match check.rosters_expected {
+        0 => String::new(),
+        expected => format!(", {} of {expected} rosters in buckets", check.rosters_found),
+    };
     let first = format!(
-        "{}: {} of {} shares of {} found, {} damaged{unchecked}{heads}; read back {}{lost}",
+        "{}: {} of {} shares of {} found, {} damaged{unchecked}{heads}{rosters}; read back {}{lost}",
         if check.ok {
             "All accounted for"
         } else {

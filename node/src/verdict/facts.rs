@@ -68,6 +68,8 @@ pub struct HeadBehind {
 pub struct Facts {
     /// This node only stores for friends.
     pub store_only: bool,
+    /// Why config.toml cannot be used.
+    pub config_fault: Option<String>,
     /// Folders in the config.
     pub folders: u64,
     /// Paths were named to runs of this home: backing up without folders in the config is meant.

@@ -15,6 +15,8 @@ pub enum State {
     NoPeer,
     /// Files are on too few peers, and nothing is on its way.
     AtRisk,
+    /// config.toml cannot be used.
+    ConfigDamaged,
     /// Nobody said what is to be backed up.
     NoFolder,
     /// The newest run failed as a whole.
@@ -68,6 +70,7 @@ impl State {
             Self::HeadRefused => ("head_refused", UnderProtected, Some(UnderProtected)),
             Self::NoPeer => ("no_peer", UnderProtected, Some(UnderProtected)),
             Self::AtRisk => ("at_risk", UnderProtected, Some(UnderProtected)),
+            Self::ConfigDamaged => ("config_damaged", UnderProtected, None),
             Self::NoFolder => ("no_folder", UnderProtected, None),
             Self::RunFailed => ("run_failed", UnderProtected, None),
             Self::RunCutOff => ("run_cut_off", UnderProtected, None),
