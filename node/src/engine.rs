@@ -3,6 +3,7 @@
 //! One engine owns a home's state; several requests may run at once, but only one backup or restore.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
 use backup::scan::Emptied;
