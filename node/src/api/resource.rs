@@ -180,6 +180,7 @@ pub const RESOURCES: &[Resource] = &[
             ("keep_yearly", Kind::Integer),
             ("keep_within_secs", Kind::Integer),
             ("keep_tags", Kind::Texts),
+            ("unread", Kind::Boolean),
             ("allow_empty_group", Kind::Boolean),
             ("prune", Kind::Boolean),
             ("dry_run", Kind::Boolean),
