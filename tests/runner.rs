@@ -21,6 +21,8 @@ mod bucket;
 mod cdn;
 #[path = "e2e/coming.rs"]
 mod coming;
+#[path = "e2e/copied_home.rs"]
+mod copied_home;
 #[path = "e2e/crash.rs"]
 mod crash;
 #[path = "e2e/faults.rs"]
@@ -47,6 +49,8 @@ mod made_pages;
 mod main_job;
 #[path = "e2e/manners.rs"]
 mod manners;
+#[path = "e2e/meeting.rs"]
+mod meeting;
 #[path = "e2e/mount.rs"]
 mod mount;
 #[path = "e2e/one_lan.rs"]

@@ -82,6 +82,11 @@ pub fn scratch(folder: &Path) -> Result<Db, DbError> {
     Db::scratch(folder, MIGRATIONS)
 }
 
+/// An empty catalog in memory, for a process that has to go on without its own.
+pub fn stand_in() -> Result<Db, DbError> {
+    Db::in_memory(MIGRATIONS)
+}
+
 /// Makes a rebuilt catalog the one at `path`, where none is.
 pub fn install(rebuilt: &Db, path: &Path) -> Result<(), DbError> {
     rebuilt.save_as(path, MIGRATIONS)

@@ -6,6 +6,7 @@ pub mod archive;
 pub mod catalog;
 pub mod exclude;
 mod long_path;
+pub mod said;
 pub mod scan;
 
 pub mod prepare;

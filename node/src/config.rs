@@ -1,7 +1,7 @@
 //! config.toml: what the user sets. Read into types here; edited in place, comments and all, in `config/edit.rs`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backup::exclude::Rules;
@@ -10,6 +10,7 @@ use upload_queue::bandwidth::schedule::{Hours, TimeOfDay};
 use upload_queue::priority::Weights;
 
 mod edit;
+pub mod last_good;
 pub mod notices;
 mod requests;
 mod room;
@@ -256,6 +257,19 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Names and paths of the folders that are peers.
+    pub fn folder_peers(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let peers = self.peers.iter();
+        peers.filter_map(|(name, peer)| Some((name.as_str(), peer.folder()?)))
+    }
+}
+
+impl PeerConfig {
+    /// The folder, if it is one.
+    pub fn folder(&self) -> Option<&Path> {
+        self.url.as_deref()?.strip_prefix("dir:").map(Path::new)
     }
 }
 

@@ -17,6 +17,7 @@ use upload_queue::uploader::Uploader;
 
 use crate::config::{Config, ConfigFile};
 use crate::engine::bandwidth::Limits;
+use crate::engine::faults::CatalogFault;
 use crate::failure::{Exit, Failure};
 use crate::home::Home;
 use crate::net::{Bandwidth, NetHandle};
@@ -39,6 +40,7 @@ mod doctor;
 mod dump;
 mod facts;
 mod failures;
+mod faults;
 mod file_status;
 mod find;
 mod folders;
@@ -66,6 +68,7 @@ mod repack;
 mod repair;
 mod restore;
 mod retention;
+mod rosters;
 mod run;
 mod settings;
 mod snapshots;
@@ -76,6 +79,7 @@ mod upload_log;
 mod upload_progress;
 mod verify;
 mod watch;
+mod whole;
 
 /// What the engine is opened for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +120,10 @@ struct Inner {
     home: Home,
     mode: Mode,
     config: RwLock<Config>,
+    /// Why config.toml cannot be used; then the config is an earlier one.
+    config_fault: std::sync::Mutex<Option<Failure>>,
+    /// Why the catalog cannot be used; then `db` is none that may be written.
+    catalog_fault: Option<CatalogFault>,
     db: Db,
     queue: Queue,
     peers: PeerSet,
@@ -125,8 +133,8 @@ struct Inner {
     said_twins: std::sync::Mutex<BTreeSet<String>>,
     net: OnceCell<NetHandle>,
     uploader: OnceCell<Uploader>,
-    /// This process has compared its catalog with the heads that peers hold.
-    heads_met: AtomicBool,
+    /// This process has compared its catalog with the heads that peers hold. Held while the catalog may be replaced.
+    heads_met: Mutex<bool>,
     bandwidth: Bandwidth,
     /// Held by the backup or restore that runs: the two would fight for memory and bandwidth, two backups for the queue.
     busy: Mutex<()>,
@@ -138,6 +146,8 @@ struct Inner {
     repair_now: Notify,
     /// Content was lost at the peers, and its files are still here.
     back_up_now: Notify,
+    /// The daemon ends to be started again.
+    starts_anew: AtomicBool,
     shutdown: CancellationToken,
 }
 
@@ -146,7 +156,7 @@ impl Engine {
     pub async fn open(home: Home, mode: Mode) -> Result<Self, Failure> {
         Db::sweep_scratch(home.paths.state_dir())?;
         let db = backup::catalog::open_existing(&home.paths.catalog())?;
-        Self::open_with(home, mode, db).await
+        Self::open_with(home, mode, db, None).await
     }
 
     /// Opens a locked home to recover its catalog, which may be missing.
@@ -156,7 +166,7 @@ impl Engine {
         }
         Db::sweep_scratch(home.paths.state_dir())?;
         let db = backup::catalog::scratch(home.paths.state_dir())?;
-        Self::open_with(home, mode, db).await
+        Self::open_with(home, mode, db, None).await
     }
 
     /// Opens a locked home for a command that only reads: also one that cannot be written.
@@ -178,14 +188,16 @@ impl Engine {
             }
             opened => opened?,
         };
-        Self::open_with(home, Mode::Command(options), db).await
+        Self::open_with(home, Mode::Command(options), db, None).await
     }
 
-    async fn open_with(home: Home, mode: Mode, db: Db) -> Result<Self, Failure> {
+    async fn open_with(home: Home, mode: Mode, db: Db, catalog_fault: Option<CatalogFault>) -> Result<Self, Failure> {
         let weights = home.config.priority.clone().unwrap_or_default();
         let queue = Queue::open(db.clone(), weights)?;
         let inner = Inner {
             config: RwLock::new(home.config.clone()),
+            config_fault: std::sync::Mutex::new(home.config_fault.clone()),
+            catalog_fault,
             silence: Silence::load(home.paths.silent()),
             home,
             mode,
@@ -196,13 +208,14 @@ impl Engine {
             said_twins: std::sync::Mutex::default(),
             net: OnceCell::new(),
             uploader: OnceCell::new(),
-            heads_met: AtomicBool::new(false),
+            heads_met: Mutex::default(),
             bandwidth: Bandwidth::default(),
             busy: Mutex::new(()),
             caring: Mutex::default(),
             delivered: tokio::sync::Notify::new(),
             repair_now: Notify::new(),
             back_up_now: Notify::new(),
+            starts_anew: AtomicBool::new(false),
             shutdown: CancellationToken::new(),
         };
         let engine = Self(Arc::new(inner));
@@ -213,6 +226,7 @@ impl Engine {
 
     /// Executes one request; answers go to `sink`, the exit code is the request's. Dropping the future stops what it can.
     pub async fn execute(&self, request: Request, sink: Sink) -> Result<Exit, Failure> {
+        self.refuse_at_fault(&request)?;
         if let Request::PeerRemove { name, how } = &request {
             let whom = self.member_named(name)?;
             if !self.may_remove(name, whom.as_ref(), *how, &sink).await? {
@@ -313,10 +327,7 @@ impl Engine {
             return Ok(None);
         };
         let messages = answer?;
-        *self.0.config.write().expect("no panic while the config is locked") =
-            ConfigFile::open(&path)?.config().clone();
-        self.refresh_peers();
-        self.set_bandwidth();
+        self.set_config(ConfigFile::open(&path)?.config().clone());
         Ok(Some(messages))
     }
 

@@ -21,9 +21,10 @@ mod own;
 
 pub use identity::{DEVICE_NAME_BYTES_MAX, Identity, fill_random, left_cert, peer_id, secret, write_private};
 pub use lock::{HomeLock, busy};
-pub use own::{check_deletion, own_folders};
+pub use own::{OwnFolders, check_deletion};
 
-use crate::config::{Config, ConfigFile};
+use crate::config::Config;
+use crate::config::last_good::{self, InForce};
 use crate::failure::{Exit, Failure};
 
 /// Where a home's files are.
@@ -39,6 +40,8 @@ pub struct Home {
     pub paths: HomePaths,
     /// Its config as it was when the home was opened.
     pub config: Config,
+    /// Why config.toml cannot be used; then `config` is an earlier one.
+    pub config_fault: Option<Failure>,
     /// The account's keys.
     pub account: AccountKeys,
     /// This device's key.
@@ -86,6 +89,11 @@ impl HomePaths {
     /// config.toml.
     pub fn config(&self) -> PathBuf {
         self.config_dir.join("config.toml")
+    }
+
+    /// config.toml as it was when it could last be used.
+    pub fn last_config(&self) -> PathBuf {
+        self.state_dir.join("config.last")
     }
 
     /// The account's keys.
@@ -213,11 +221,15 @@ impl Home {
         if !paths.has_account() {
             return Err(no_account(&paths));
         }
-        let config = ConfigFile::open(&paths.config())?.config().clone();
+        let InForce { config, fault } = InForce::read(&paths.config(), &paths.last_config());
+        if fault.is_none() && !lock.is_to_read() {
+            last_good::keep(&paths.config(), &paths.last_config());
+        }
         let Identity { account, device, cert } = Identity::read(&paths)?;
         Ok(Self {
             paths,
             config,
+            config_fault: fault,
             account,
             device,
             cert,

@@ -302,6 +302,33 @@ pub struct Problem {
     pub error: String,
 }
 
+impl Problem {
+    /// Of nothing that has a name.
+    pub fn new(error: impl Into<String>) -> Self {
+        Self {
+            path: None,
+            peer: None,
+            error: error.into(),
+        }
+    }
+
+    /// Of a file or folder.
+    pub fn of_path(path: impl Into<PathName>, error: impl Into<String>) -> Self {
+        Self {
+            path: Some(path.into()),
+            ..Self::new(error)
+        }
+    }
+
+    /// Of a peer.
+    pub fn of_peer(peer: &str, error: impl Into<String>) -> Self {
+        Self {
+            peer: Some(peer.to_owned()),
+            ..Self::new(error)
+        }
+    }
+}
+
 /// Something the daemon did or noticed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {

@@ -173,9 +173,7 @@ impl Backlog {
     fn end(&mut self) {
         if self.missed > 0 {
             let error = format!("{} more lines are left out: nobody read them in time", self.missed);
-            let (path, peer) = (None, None);
-            self.waiting
-                .push_back(Output::Message(Problem { path, peer, error }.into()));
+            self.waiting.push_back(Output::Message(Problem::new(error).into()));
         }
     }
 }
@@ -206,11 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_decoupled_reader_that_stopped_or_left_holds_no_writer_up() {
-        let problem = |number: usize| Problem {
-            path: None,
-            peer: None,
-            error: number.to_string(),
-        };
+        let problem = |number: usize| Problem::new(number.to_string());
         let count = OUTPUTS_KEPT_MAX + 1_000;
         let (sink, outputs) = channel(CancellationToken::new());
         let mut stopped = outputs.decoupled();

@@ -370,6 +370,8 @@ pub struct Forget {
     pub keep_within_secs: Option<u64>,
     /// Keep all with one of these tags.
     pub keep_tags: Vec<String>,
+    /// Backups that could not be read when this home was recovered.
+    pub unread: bool,
     /// Even if nothing is left of what a device backs up.
     pub allow_empty_group: bool,
     /// Then give up what nobody wants.

@@ -74,6 +74,11 @@ pub fn judge(facts: &Facts) -> Verdict {
         true => reasons.extend(of_content(facts)),
         false => reasons.push(reason(State::Nothing, "Nothing is backed up yet")),
     }
+    if let Some(fault) = &facts.config_fault {
+        let text = format!("Nothing is backed up until config.toml is corrected: {fault}");
+        let remedy = "correct the file; until then what it said when it was last right is in force for everything else";
+        reasons.push(reason(State::ConfigDamaged, text).remedy(remedy));
+    }
     if !facts.store_only {
         reasons.extend(of_peers(facts));
         reasons.extend(of_runs(facts));
@@ -151,6 +156,15 @@ fn of_content(facts: &Facts) -> Vec<Reason> {
             reason(State::HeadRefused, text)
                 .remedy("`gridbackup run --once` catches up; a daemon does when it is started again"),
         );
+    }
+    if facts.heads_unread > 0 {
+        let text = format!(
+            "{} could not be read when this home was recovered",
+            count(facts.heads_unread, "backup", "backups")
+        );
+        let remedy = "`gridbackup run --once` takes in what can be read by then (a daemon does when it is started again); \
+                      `gridbackup forget --unread` gives it up";
+        reasons.push(reason(State::HeadUnread, text).remedy(remedy));
     }
     for (number, state, what) in [
         (facts.older_lost, State::OlderLost, "cannot be restored whole"),

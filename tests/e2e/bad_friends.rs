@@ -115,6 +115,10 @@ fn a_spool_full_of_shares_for_absent_friends_does_not_stop_the_backup_and_is_nam
     let spool = queue.lines.iter().find(|line| line["message_type"] == "spool");
     let spool = spool.context("the queue names the spool")?;
     assert_eq!(spool["bytes"].as_u64(), Some(waiting), "{spool}");
+    let status = grid.owner.say(["status"])?;
+    let told = &status.last()["spool"];
+    assert_eq!(told["bytes"].as_u64(), Some(waiting), "{status:?}");
+    assert!(told["parts"].to_string().contains("node5"), "{told}");
     let doctor = grid.owner.say(["doctor"])?;
     let finding = doctor.lines.iter().find(|line| line["check"] == "spool");
     let finding = finding.context("the doctor looks at the spool")?;
@@ -129,6 +133,8 @@ fn a_spool_full_of_shares_for_absent_friends_does_not_stop_the_backup_and_is_nam
         queue.lines.iter().all(|line| line["message_type"] != "spool"),
         "{queue:?}"
     );
+    let status = grid.owner.say(["status"])?;
+    assert_eq!(status.last()["spool"]["bytes"], 0, "{status:?}");
     assert!(!share_files(&away.dir.join("store"))?.is_empty());
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::compare::assert_same;
@@ -11,8 +12,11 @@ use tests::home::{Home, path_str};
 use tests::small_disk::SmallDisk;
 use tests::sync_faults::SyncFaults;
 
+use crate::healing::wait_until;
 use crate::unchanged::owner_with_folders;
 
+/// How long a daemon may take to notice.
+const PATIENCE: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 
 /// Files that no compression makes smaller.
@@ -276,5 +280,144 @@ fn what_only_reads_works_in_a_home_on_a_full_disk_and_on_one_that_may_only_be_re
         disk.thaw()?;
     }
     owner.ok(["run", "--once", path_str(&source)?])?;
+    Ok(())
+}
+
+/// Two nodes that keep all of what an owner has, and the source of that.
+fn lenders(dir: &Path) -> Result<(Grid, PathBuf)> {
+    let source = source_of(dir, 4)?;
+    let grid = Grid::start(dir, 2, 1)?;
+    grid.owner.ok(["run", "--once", path_str(&source)?])?;
+    Ok((grid, source))
+}
+
+/// Others filled the lender's disk to the last byte: its node did not start again, and what it keeps could not be restored.
+#[test]
+fn a_node_on_a_full_disk_starts_serves_and_goes_on_when_there_is_room() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let Some(disk) = SmallDisk::mount_or_skip(&dir.path().join("node2"), 40)? else {
+        return Ok(());
+    };
+    let (mut grid, source) = lenders(dir.path())?;
+    let lender = grid.nodes.pop().context("two nodes")?.kill_9();
+    let other = grid.nodes.pop().context("two nodes")?.kill_9();
+    disk.fill()?;
+    let node = Node::start(&lender)?;
+    restored(&grid.owner, &source, &dir.path().join("restored"))?;
+    // Ended in order it leaves no journal behind, and has no room for one when it starts.
+    lender.ok(["stop"])?;
+    let journal = lender.dir.join("catalog.db-wal");
+    wait_until("the node has ended", || Ok(!journal.exists()))?;
+    drop(node);
+    disk.fill()?;
+    let node = Node::start(&lender)?;
+    restored(&grid.owner, &source, &dir.path().join("restored"))?;
+    lender.ok(["peer", "ls"])?;
+    lender.ok(["status"])?;
+    let refused = lender.exits(1, ["check"])?;
+    ensure!(refused.stderr.contains("make room"), "{}", refused.stderr);
+
+    disk.empty()?;
+    wait_until("the node writes again", || Ok(lender.say(["check"])?.code == Some(0)))?;
+    fs::write(source.join("more"), noise(100_000, 99))?;
+    let _other = Node::start(&other)?;
+    grid.owner.ok(["run", "--once", path_str(&source)?])?;
+    restored(&grid.owner, &source, &dir.path().join("restored"))?;
+    drop(node);
+    Ok(())
+}
+
+/// A node that only stores for friends needs no catalog for that, and did not start without one.
+#[test]
+fn a_node_whose_catalog_is_damaged_serves_its_friends_and_says_what_to_do() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (mut grid, source) = lenders(dir.path())?;
+    let lender = grid.nodes.pop().context("two nodes")?.kill_9();
+    let other = grid.nodes.pop().context("two nodes")?.kill_9();
+    let catalog = lender.dir.join("catalog.db");
+    let kept = fs::read(&catalog)?;
+    for how in [Damage::Noise, Damage::Empty, Damage::Missing] {
+        fs::write(&catalog, &kept)?;
+        damage(&catalog, how)?;
+        let node = Node::start(&lender).with_context(|| format!("{how:?}"))?;
+        restored(&grid.owner, &source, &dir.path().join("restored")).with_context(|| format!("{how:?}"))?;
+        for command in [&["status"][..], &["run", "--once"]] {
+            let said = lender.exits(1, command)?;
+            ensure!(
+                said.stderr.contains("catalog.db") && said.stderr.contains("gridbackup recover"),
+                "{how:?}: {}",
+                said.stderr
+            );
+        }
+        node.kill_9();
+    }
+    // As the message says.
+    let _other = Node::start(&other)?;
+    fs::write(&catalog, noise(10_000, 3))?;
+    fs::rename(&catalog, dir.path().join("moved-away"))?;
+    lender.ok(["recover"])?;
+    let _node = Node::start(&lender)?;
+    lender.ok(["status"])?;
+    grid.owner.ok(["check", "--read-data"])?;
+    Ok(())
+}
+
+/// One wrong letter in config.toml kept everything from working: a restore, too, and what is kept for friends.
+#[test]
+fn a_damaged_config_stops_no_restore_and_no_serving_and_nothing_is_backed_up_by_it() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (mut grid, source) = lenders(dir.path())?;
+    let owner = grid.owner.clone();
+    let disk = dir.path().join("disk");
+    fs::create_dir(&disk)?;
+    owner.ok(["peer", "add", "disk", &format!("dir:{}", path_str(&disk)?)])?;
+    owner.ok(["folder", "add", path_str(&source)?])?;
+    owner.ok(["run", "--once"])?;
+    // A friend's node with such a config serves, and nobody else is there but the folder.
+    let lender = grid.nodes.pop().context("two nodes")?.kill_9();
+    let _away = grid.nodes.pop().context("two nodes")?.kill_9();
+    let spoil = |home: &Home| -> Result<String> {
+        let path = home.dir.join("config.toml");
+        let right = fs::read_to_string(&path)?;
+        fs::write(&path, format!("{right}\ntolerat = 2\n"))?;
+        Ok(right)
+    };
+    spoil(&lender)?;
+    let _lender = Node::start(&lender)?;
+    let right = spoil(&owner)?;
+    let target = dir.path().join("restored");
+    restored(&owner, &source, &target)?;
+    for command in [
+        &["snapshots"][..],
+        &["ls", "latest"],
+        &["find", "file0"],
+        &["peer", "ls"],
+    ] {
+        owner.ok(command)?;
+    }
+    let status = owner.exits(4, ["status"])?;
+    ensure!(status.text("state") == "config_damaged", "{}", status.last());
+    ensure!(status.text("headline").contains("tolerat"), "{}", status.last());
+    for command in [&["run", "--once"][..], &["prune"], &["repair"]] {
+        let refused = owner.exits(1, command)?;
+        ensure!(refused.stderr.contains("config.toml"), "{}", refused.stderr);
+    }
+
+    // So does the daemon, until the file is right again: then it backs up at once.
+    let daemon = Node::start_as(&owner, "run")?;
+    daemon.event("config_damaged", PATIENCE)?;
+    fs::write(source.join("new"), noise(10_000, 5))?;
+    owner.ok(["cat", &format!("latest:{}", path_str(&source.join("file0"))?)])?;
+    let seen = owner.ok(["ls", &format!("latest:{}", path_str(&source)?)])?;
+    ensure!(seen.lines.len() == 1, "nothing is backed up: {seen:?}");
+    fs::write(owner.dir.join("config.toml"), right)?;
+    daemon.event("config_mended", PATIENCE)?;
+    wait_until("the new file is backed up", || {
+        Ok(owner
+            .say(["ls", &format!("latest:{}", path_str(&source)?)])?
+            .lines
+            .len()
+            == 2)
+    })?;
     Ok(())
 }

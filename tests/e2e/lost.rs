@@ -1,6 +1,7 @@
 //! Content of which too few shares are left, peers that are peers no more, checks that look again: what is said, and what is
 //! done about it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -62,6 +63,41 @@ fn named(said: &Said) -> Vec<String> {
         .filter_map(|path| path.rsplit('/').next())
         .map(str::to_owned)
         .collect()
+}
+
+/// `verify` took the newest snapshot that was complete once, though content of it was lost.
+#[test]
+fn a_drill_reads_the_newest_snapshot_that_is_whole_and_names_those_that_are_not() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = source(dir.path())?;
+    let owner = owner(dir.path(), 3, 1)?;
+    let first = owner.ok(["run", "--once", path_str(&source)?])?;
+    let disks = [1, 2].map(|number| dir.path().join(format!("disk{number}")));
+    let shares = || -> Result<BTreeSet<PathBuf>> {
+        let all = disks.iter().map(|disk| share_files(disk)).collect::<Result<Vec<_>>>()?;
+        Ok(all.into_iter().flatten().collect())
+    };
+    let before = shares()?;
+    let added = source.join("added");
+    fs::write(&added, noise(1 << 20, 77))?;
+    let second = owner.ok(["run", "--once", path_str(&source)?])?;
+    owner.ok(["verify"])?;
+    // Two of the three shares of what came with the second are gone, and so is the file itself.
+    shares()?.difference(&before).try_for_each(fs::remove_file)?;
+    fs::remove_file(&added)?;
+    owner.exits(4, ["check"])?;
+    let said = owner.exits(1, ["verify", "--files", "50"])?;
+    ensure!(said.text("snapshot") == first.text("snapshot"), "{}", said.last());
+    ensure!(
+        said.number("snapshots_broken") == 1 && said.number("unreadable") == 0,
+        "{}",
+        said.last()
+    );
+    let id = &second.text("snapshot")[..8];
+    let problem = said.lines.iter().find(|line| line["message_type"] == "problem");
+    let problem = problem.context("the broken one is named")?;
+    ensure!(problem["error"].to_string().contains(id), "{problem}");
+    Ok(())
 }
 
 fn comes_back(dir: &Path, owner: &Home, source: &Path, disks: &[usize]) -> Result<()> {
@@ -279,24 +315,165 @@ fn runs_alone_give_a_dead_friend_up_and_what_it_held_counts_no_more() -> Result<
     assert_same(&source, &target.join(source.strip_prefix("/")?))
 }
 
+/// A friend who joins a grid that already runs.
+fn one_more(dir: &Path, grid: &mut Grid, number: usize, settings: &[(&str, &str)]) -> Result<()> {
+    let name = format!("node{number}");
+    let home = Home::init(dir.join(&name), &name, 1)?;
+    home.ok(["config", "set", "listen", "/ip4/127.0.0.1/tcp/0"])?;
+    for (key, value) in settings {
+        home.ok(["config", "set", key, value])?;
+    }
+    home.ok(["join", &invite(&grid.nodes[0].home)?])?;
+    grid.nodes.push(Node::start(&home)?);
+    Ok(())
+}
+
+/// Backs up until all peers have what they should.
+fn back_up_until_all_is_there(owner: &Home, source: &Path) -> Result<()> {
+    wait_until("all have their shares", || {
+        Ok(owner.say(["run", "--once", path_str(source)?])?.code == Some(0) && owner.say(["check"])?.code == Some(0))
+    })?;
+    Ok(())
+}
+
+/// What a friend had is gone with its disk.
+fn lose(node: Node) -> Result<()> {
+    Ok(fs::remove_dir_all(node.kill_9().dir)?)
+}
+
+/// Recovers in a new home from one friend, and restores everything.
+fn comes_back_from(dir: &Path, owner: &Home, friend: &Node, source: &Path) -> Result<()> {
+    let target = dir.join("restored");
+    recover_and_restore(&dir.join("blank"), &owner.words(), &friend.address()?, &target)?;
+    assert_same(source, &target.join(source.strip_prefix("/")?))
+}
+
+/// Three of four friends were lost, new ones joined, and the runs said "complete": what was on the lost ones was never sent again.
+#[test]
+fn what_more_friends_took_with_them_than_may_be_lost_is_named_and_sent_again_to_new_ones() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = source(dir.path())?;
+    let settings = [("suspect_after", "1s"), ("lost_after", "1s")];
+    let mut grid = Grid::start_with(dir.path(), 4, 1, &settings)?;
+    back_up_until_all_is_there(&grid.owner, &source)?;
+    for node in grid.nodes.drain(1..) {
+        lose(node)?;
+    }
+    wait_until("the three are given up, and what they had is named", || {
+        std::thread::sleep(Duration::from_millis(500));
+        let said = grid.owner.say(["repair"])?;
+        let mut names = named(&said);
+        names.sort();
+        Ok(said.code == Some(4) && said.number("files_lost") == 3 && names == ["inline", "large", "small"])
+    })?;
+    let mut shortages = Vec::new();
+    for _ in 0..2 {
+        let check = grid.owner.exits(4, ["check"])?;
+        assert_eq!(
+            (check.number("files_lost"), named(&check).len()),
+            (3, 3),
+            "{}",
+            check.last()
+        );
+        shortages.push((check.number("shares_found"), check.number("shares_expected")));
+    }
+    assert!(
+        shortages[0] == shortages[1] && shortages[0].0 < shortages[0].1,
+        "{shortages:?}"
+    );
+    let status = grid.owner.exits(4, ["status"])?;
+    // The tiny one is in lost logs: it is of no pack that could be named, and as lost.
+    assert_eq!(
+        (status.text("state"), status.number("files_lost")),
+        ("lost", 4),
+        "{}",
+        status.last()
+    );
+
+    for number in 5..=7 {
+        one_more(dir.path(), &mut grid, number, &settings)?;
+    }
+    let run = grid.owner.say(["run", "--once", path_str(&source)?])?;
+    assert!(
+        run.number("bytes_read") >= 2 << 20,
+        "read from the source again: {}",
+        run.last()
+    );
+    back_up_until_all_is_there(&grid.owner, &source)?;
+    assert_eq!(grid.owner.ok(["check", "--read-data"])?.number("files_lost"), 0);
+    assert_eq!(grid.owner.ok(["status"])?.last()["safe"], true);
+    // As many as are tolerated, and the only old one at that.
+    lose(grid.nodes.remove(0))?;
+    comes_back_from(dir.path(), &grid.owner, &grid.nodes[0], &source)
+}
+
+/// The second `check` had struck the missing share off, and found all that was recorded.
+#[test]
+fn a_share_that_a_friend_lost_is_missed_at_every_check() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = source(dir.path())?;
+    let grid = Grid::start(dir.path(), 3, 1)?;
+    back_up_until_all_is_there(&grid.owner, &source)?;
+    let store = grid.nodes[1].home.dir.join("store");
+    fs::remove_file(share_files(&store)?.pop().context("a share")?)?;
+    for _ in 0..2 {
+        let check = grid.owner.exits(4, ["check"])?;
+        assert_eq!(
+            check.number("shares_found") + 1,
+            check.number("shares_expected"),
+            "{}",
+            check.last()
+        );
+        assert_eq!(check.last()["ok"], false, "{}", check.last());
+        assert_eq!(check.number("files_lost"), 0, "{}", check.last());
+    }
+    let repair = grid.owner.ok(["repair"])?;
+    assert_eq!(repair.number("shares_rebuilt"), 1, "{}", repair.last());
+    grid.owner.ok(["check", "--read-data"])?;
+    Ok(())
+}
+
+/// What the removed one held went on being counted: "protected", "All as safe as asked for", and after one real loss nothing
+/// came back.
 #[test]
 fn a_friend_removed_by_the_founder_counts_for_nothing_and_its_shares_are_built_anew() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let source = source(dir.path())?;
-    let grid = Grid::start(dir.path(), 4, 1)?;
-    wait_until("all four have their shares", || {
-        Ok(grid.owner.say(["run", "--once", path_str(&source)?])?.code == Some(0)
-            && grid.owner.say(["check"])?.code == Some(0))
-    })?;
+    let mut grid = Grid::start(dir.path(), 3, 1)?;
+    back_up_until_all_is_there(&grid.owner, &source)?;
+    // The fourth has nothing: every share has its place already.
+    one_more(dir.path(), &mut grid, 4, &[])?;
     let daemon = Node::start_as(&grid.owner, "run")?;
-    grid.nodes[0].home.ok(["peer", "rm", "node2"])?;
-    wait_until("the owner hears of it, and counts it no more", || {
-        let peers = grid.owner.ok(["peer", "ls"])?;
-        let check = grid.owner.say(["check"])?;
-        Ok(peers.lines.len() == 3 && check.number("shares_found") < check.number("shares_expected"))
+    wait_until("the owner knows the fourth", || {
+        Ok(grid.owner.ok(["peer", "ls"])?.lines.len() == 4)
     })?;
+    assert_eq!(share_files(&grid.nodes[3].home.dir.join("store"))?.len(), 0);
+    grid.nodes[0].home.ok(["peer", "rm", "node2"])?;
+    lose(grid.nodes.remove(1))?;
+    wait_until(
+        "the owner hears of it, and builds its shares anew at the fourth",
+        || {
+            let peers = grid.owner.ok(["peer", "ls"])?;
+            let check = grid.owner.say(["check"])?;
+            Ok(peers.lines.len() == 3 && check.code == Some(0))
+        },
+    )?;
+    let status = grid.owner.ok(["status"])?;
+    assert_eq!(
+        (status.last()["safe"].as_bool(), status.number("tolerates")),
+        (Some(true), 1),
+        "{}",
+        status.last()
+    );
+    let (first, fourth) = (&grid.nodes[0].home.dir, &grid.nodes[2].home.dir);
+    assert_eq!(
+        share_files(&first.join("store"))?.len(),
+        share_files(&fourth.join("store"))?.len()
+    );
     drop(daemon);
-    Ok(())
+    // As many losses as are tolerated.
+    lose(grid.nodes.remove(1))?;
+    comes_back_from(dir.path(), &grid.owner, &grid.nodes[0], &source)
 }
 
 /// One disk under four names was four "independent" peers.

@@ -75,11 +75,11 @@ impl Drop for Mount {
 
 /// Whether this system has FUSE; says so if not.
 pub fn has_fuse() -> bool {
-    let has = Path::new("/dev/fuse").exists();
-    if !has {
-        tests::left_out::say("/dev/fuse is not there");
+    let opened = File::options().read(true).write(true).open("/dev/fuse");
+    if let Err(error) = &opened {
+        tests::left_out::say(&format!("/dev/fuse cannot be opened: {error}"));
     }
-    has
+    opened.is_ok()
 }
 
 pub fn make_dir(path: PathBuf) -> Result<PathBuf> {
@@ -285,6 +285,47 @@ fn a_killed_mount_is_taken_away_by_the_next_and_wrong_places_are_refused() -> Re
     owner.exits(1, ["mount", path_str(&source)?])?;
     owner.exits(2, ["mount", "--webdav", "192.0.2.1:0"])?;
     owner.exits(2, ["mount"])?;
+    Ok(())
+}
+
+/// "Transport endpoint is not connected" told nobody that the program behind a folder was killed, nor what to do.
+#[test]
+fn a_dead_mount_is_explained_to_restores_and_backups() -> Result<()> {
+    if !has_fuse() {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let source = make_dir(dir.path().join("source"))?;
+    fs::write(source.join("file"), b"content")?;
+    let owner = owner_with_folders(dir.path(), 1)?;
+    owner.ok(["folder", "add", path_str(&source)?])?;
+    owner.ok(["run", "--once"])?;
+    let at = make_dir(dir.path().join("mnt"))?;
+    let mut killed = Mount::start(&owner, &[path_str(&at)?])?;
+    killed.child.kill()?;
+    killed.child.wait()?;
+    let below = at.join("restored");
+    for target in [&at, &below] {
+        let said = owner.exits(1, ["restore", "latest", "--target", path_str(target)?])?;
+        ensure!(
+            said.stderr.contains("was killed") && said.stderr.contains("umount -l"),
+            "{said:?}"
+        );
+    }
+    // A folder that has been backed up for long, on a file system whose program died since.
+    let folders = format!("{},{}", path_str(&source)?, path_str(&at)?);
+    owner.ok(["config", "set", "folders", &folders])?;
+    let run = owner.exits(3, ["run", "--once"])?;
+    let named =
+        |line: &Value| line["path"] == *path_str(&at).unwrap_or("?") && line["error"].to_string().contains("umount -l");
+    ensure!(run.lines.iter().any(named), "{run:?}");
+    let status = owner.exits(3, ["status"])?;
+    ensure!(
+        status.last()["headline"].to_string().contains("was killed"),
+        "{}",
+        status.last()
+    );
+    let _taken_away = Command::new("umount").arg("-l").arg(&at).status();
     Ok(())
 }
 

@@ -150,7 +150,7 @@ impl Db {
         Self::open_in(path, migrations, None)
     }
 
-    /// A database for tests, gone with its last handle. It is a file in the system's temporary folder: SQLite's own
+    /// A database in memory, gone with its last handle. It is a file in the system's temporary folder: SQLite's own
     /// in-memory databases have no WAL, so that their readers would wait for the writer.
     pub fn in_memory(migrations: &[Migration]) -> Result<Self, DbError> {
         Self::scratch(&in_memory_folder(), migrations)

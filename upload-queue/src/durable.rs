@@ -72,6 +72,23 @@ pub fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     sync_directory_of(path)
 }
 
+/// As `replace`, for a name that nobody has yet: what is there is left alone (`AlreadyExists`). On failure nothing is there.
+pub fn add(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let temp = beside(path);
+    write(&temp, parts)?;
+    let named = fs::hard_link(&temp, path); // unlike a rename, refuses to replace
+    discard(&temp);
+    named?;
+    sync_directory_of(path).inspect_err(|_| discard(path))
+}
+
+/// As `replace`, but waits for no disk: for notes that a power cut may take back or leave empty.
+pub fn replace_note(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let temp = beside(path);
+    write_unsynced(&temp, parts)?;
+    fs::rename(&temp, path).inspect_err(|_| discard(&temp))
+}
+
 /// A name beside `path` that no other write of any process has.
 pub fn beside(path: &Path) -> PathBuf {
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -167,6 +184,20 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert!(replace(&path, &[b"new"]).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_added_replaces_nothing_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("account.key");
+        add(&path, &[b"mi", b"ne"]).unwrap();
+        let refused = add(&path, &[b"another"]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"mine");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        replace_note(&path, &[b"noted"]).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"noted");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

@@ -302,9 +302,13 @@ impl Uploader {
         self.shared.announce();
     }
 
-    /// Peers that are given nothing new: they were proved not to keep what they took.
+    /// Peers that are given nothing new: they are lost, or were proved not to keep what they took. What waits for them goes to others;
+    /// otherwise content that more friends took with them than may be lost would wait for those very friends.
     pub fn shun(&self, peers: HashSet<PeerKey>) {
-        self.shared.lines().shun(peers);
+        if self.shared.lines().shun(peers) {
+            self.shared.woken.notify_one(); // what had no place may have one
+        }
+        self.shared.announce();
     }
 
     /// Waits until every spooled share is delivered or no peer that could take it answers; metadata goes first. Relies on

@@ -98,12 +98,17 @@ fn set_aside_hashes(conn: &Connection) -> Result<Vec<HeadHash>, DbError> {
     Ok(hashes.collect::<Result<_, _>>()?)
 }
 
-/// Devices with backups that are not in this catalog.
-pub fn others(conn: &Connection, own: DeviceId) -> Result<Vec<OtherDevice>, DbError> {
+/// Devices with backups that are not in this catalog, as those who are peers were last seen to hold them.
+pub fn others(
+    conn: &Connection,
+    own: DeviceId,
+    is_peer: &dyn Fn(&PeerKey) -> bool,
+) -> Result<Vec<OtherDevice>, DbError> {
     let (taken, names) = (taken(conn)?, names(conn)?);
     let adopted = content::published(conn)?.map(|published| HeadHash(published.hash));
     let mut newest: BTreeMap<DeviceId, SeenHead> = BTreeMap::new();
-    for head in seen(conn)?.into_iter().filter(|head| head.device != own) {
+    let of_others = |head: &SeenHead| head.device != own && is_peer(&head.peer);
+    for head in seen(conn)?.into_iter().filter(of_others) {
         newest.insert(head.device, head); // ascending by number
     }
     let unknown = newest
@@ -152,6 +157,15 @@ pub fn unread(conn: &Connection) -> Result<Vec<Vec<u8>>, DbError> {
         .prepare_cached("SELECT head FROM unread_head WHERE hash NOT IN (SELECT hash FROM taken_head) ORDER BY hash")?;
     let heads = query.query_map([], |row| row.get(0))?;
     Ok(heads.collect::<Result<_, _>>()?)
+}
+
+/// Gives up the heads that were gone round: their backups are looked for no more.
+pub fn forget_unread(tx: &Transaction<'_>) -> Result<(), DbError> {
+    let own = |head: Vec<u8>| proto::head::Head::decode(&head).ok();
+    for head in unread(tx)?.into_iter().filter_map(own) {
+        take(tx, head.device(), HeadHash(head.hash()))?;
+    }
+    Ok(())
 }
 
 /// The next head of this device gets a number above `seq`.

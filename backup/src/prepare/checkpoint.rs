@@ -61,6 +61,9 @@ impl Run<'_> {
 
     /// Publishes what is new, as far as one root takes it; whether there is more.
     fn publish(&self) -> Result<bool, WriteError> {
+        if self.is_overtaken()? {
+            return Ok(false);
+        }
         let db = &self.writer.db;
         let previous = db.read(content::published)?;
         let mut outbox = Outbox::new(self);

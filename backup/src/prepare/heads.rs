@@ -10,6 +10,8 @@ use proto::share_store::StoreError;
 use upload_queue::peers::{Peer, PeerKey};
 
 use crate::catalog::content::{self, publish};
+use crate::catalog::heads;
+use crate::heads::{look, note};
 
 use super::checkpoint::known_pack;
 use super::pipeline::Run;
@@ -81,6 +83,7 @@ impl Run<'_> {
         // Another device's, from which this catalog was recovered: that device may have gone on.
         self.heads_refused(refused.into_iter().filter(|_| is_own));
         self.head_put(holding.len());
+        self.look_whether_overtaken()?;
         if survives(&holding, self.writer.uploader.tolerate()) && kept == Kept::AsAsked {
             db.write(publish::acknowledge)?;
             (self.events)(WriteEvent::Published {
@@ -89,6 +92,29 @@ impl Run<'_> {
             });
         }
         Ok(())
+    }
+
+    /// Whether peers were seen to hold heads of this device that this catalog does not know: a copy of the home has gone on, and a
+    /// head above its own would hide what it has backed up. Whoever catches up reads again what none was signed for.
+    pub fn is_overtaken(&self) -> Result<bool, WriteError> {
+        let ahead = self
+            .writer
+            .db
+            .read(|conn| heads::ahead(conn, self.writer.cert.device))?;
+        Ok(!ahead.is_empty())
+    }
+
+    /// Asks those who refused the head for theirs. What they say counts for nothing, what this device has signed does.
+    fn look_whether_overtaken(&self) -> Result<(), WriteError> {
+        let refusing = self.heads_refused_by();
+        let mut peers = self.writer.peers.all();
+        peers.retain(|peer| refusing.contains(&peer.key));
+        if peers.is_empty() {
+            return Ok(());
+        }
+        let looking = look(&peers, &self.writer.keys, PUT_TIMEOUT);
+        let looked = self.writer.runtime.block_on(looking);
+        Ok(self.writer.db.write(|tx| note(tx, &looked))?)
     }
 
     /// Offers a head to peers; returns those that took it, and adds those that did not, with the reason.

@@ -354,6 +354,15 @@ impl<'a> Run<'a> {
         *all = refused.map(|(peer, error)| (peer.key, (peer.name, error))).collect();
     }
 
+    /// Who said so, and did not only not answer.
+    pub fn heads_refused_by(&self) -> HashSet<PeerKey> {
+        let all = self.tally.heads_refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let refusing = all
+            .iter()
+            .filter(|(_, (_, error))| matches!(error, StoreError::Refused { .. }));
+        refusing.map(|(peer, _)| peer.clone()).collect()
+    }
+
     /// A file could not be read, or not recorded as it is.
     pub fn failed(&self, path: PathBuf, reason: String) {
         (self.events)(WriteEvent::FileFailed {

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::restore::metadata::mtime_ns;
+use crate::said::said;
 
 /// Folders kept open: enough that the files of a folder share its descriptor. Chosen.
 const OPEN_DIRS_MAX: usize = 64;
@@ -44,8 +45,7 @@ impl Target {
             }
             Ok(_) => false,
             Err(error) if error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()) => {
-                let what = "A mount whose program was killed is there; take it away with `umount -l`";
-                return Err(io::Error::new(io::ErrorKind::NotConnected, what));
+                return Err(io::Error::new(io::ErrorKind::NotConnected, said(Errno::NOTCONN)));
             }
             Err(_) => true,
         };

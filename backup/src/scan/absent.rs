@@ -17,6 +17,7 @@ use super::outcome::Outcome;
 use super::walk::{Task, Walk, delta};
 use super::{Emptied, FailureKind};
 use crate::catalog::tree::rows::{self, EntryRow};
+use crate::said::said;
 
 /// What is said of a mount point that has nothing of what it had.
 const NOT_MOUNTED: &str = "Nothing is mounted here any more; what was in it is kept as it was. Mount it again, or, if it was \
@@ -164,8 +165,4 @@ pub(super) fn unlisted(reason: Errno) -> String {
         Errno::STALE => "It was replaced while it was looked at".to_owned(),
         reason => said(reason),
     }
-}
-
-pub(super) fn said(reason: Errno) -> String {
-    std::io::Error::from(reason).to_string()
 }

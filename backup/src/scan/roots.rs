@@ -13,7 +13,6 @@ use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 use upload_queue::db::DbError;
 
-use super::absent::said;
 use super::compare::{Comparison, Staged, same};
 use super::fingerprint::{Hash, KnownDirectory, path_hash};
 use super::listing::examine;
@@ -23,6 +22,7 @@ use super::{FailureKind, ScanError, details};
 use crate::catalog::tree::covers;
 use crate::catalog::tree::rows::{self, EntryRow, NOWHERE, components};
 use crate::long_path;
+use crate::said::{said, said_io};
 
 /// What is said of a root that is this program's own.
 const OWN_STATE: &str = "It is what gridbackup itself works with, which is never backed up: name another folder";
@@ -47,7 +47,7 @@ pub(super) fn resolve(roots: &[PathBuf]) -> Roots {
     for root in roots {
         let real = real_path(root).unwrap_or_else(|error| {
             let path = where_it_was(root);
-            missing.insert(path.as_os_str().as_bytes().to_vec(), error.to_string());
+            missing.insert(path.as_os_str().as_bytes().to_vec(), said_io(&error));
             path
         });
         // A link that leads nowhere is saved as itself; what it led to may be a disk that is not mounted.

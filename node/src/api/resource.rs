@@ -151,6 +151,7 @@ pub const RESOURCES: &[Resource] = &[
             ("exclude", Kind::Texts),
             ("overwrite", Kind::Text),
             ("delete", Kind::Boolean),
+            ("unsafe_delete", Kind::Boolean),
             ("dry_run", Kind::Boolean),
             ("verify", Kind::Boolean),
         ],
@@ -179,6 +180,7 @@ pub const RESOURCES: &[Resource] = &[
             ("keep_yearly", Kind::Integer),
             ("keep_within_secs", Kind::Integer),
             ("keep_tags", Kind::Texts),
+            ("unread", Kind::Boolean),
             ("allow_empty_group", Kind::Boolean),
             ("prune", Kind::Boolean),
             ("dry_run", Kind::Boolean),
@@ -191,7 +193,11 @@ pub const RESOURCES: &[Resource] = &[
         "recover",
         "POST",
         "/recoveries",
-        &[("via", Kind::Texts), ("before", Kind::Text)],
+        &[
+            ("via", Kind::Texts),
+            ("before", Kind::Text),
+            ("tolerate", Kind::Integer),
+        ],
     ),
     row("repair", "POST", "/repairs", &[("once", Kind::Boolean)]),
     row("folder_list", "GET", "/folders", &[]),
@@ -221,6 +227,7 @@ pub const RESOURCES: &[Resource] = &[
             ("url", Kind::Text),
             ("endpoint", Kind::Text),
             ("region", Kind::Text),
+            ("storage_class", Kind::Text),
             ("quota", Kind::Integer),
             ("shares", Kind::Integer),
         ],
@@ -411,6 +418,7 @@ fn values_of_one(value: &Value) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     use super::*;
@@ -454,7 +462,7 @@ pub(super) mod tests {
                 url: "dir:/mnt".into(),
                 endpoint: None,
                 region: None,
-                storage_class: None,
+                storage_class: Some("STANDARD_IA".into()),
                 quota: Some(5),
                 shares: None,
             }),
@@ -544,6 +552,7 @@ pub(super) mod tests {
                 snapshots: vec!["latest~1".into()],
                 keep_last: 3,
                 keep_within_secs: Some(86_400),
+                unread: true,
                 prune: true,
                 ..Forget::default()
             }),
@@ -593,6 +602,20 @@ pub(super) mod tests {
                 ));
             }
             assert_eq!(resource.decode(pairs, &body).unwrap(), request, "{uri}");
+        }
+    }
+
+    /// The row of `peer_add` had no `storage_class`: who read the API's own page could not know of it.
+    #[test]
+    fn a_row_names_every_field_of_its_request_and_no_other() {
+        for request in every_request() {
+            let name = rel(&request);
+            let resource = RESOURCES.iter().find(|resource| resource.rel == name).unwrap();
+            let value = serde_json::to_value(&request).unwrap();
+            let keys = value.as_object().unwrap().keys().map(String::as_str);
+            let keys: BTreeSet<&str> = keys.filter(|key| *key != "request").collect();
+            let fields: BTreeSet<&str> = resource.fields.iter().map(|(field, _)| *field).collect();
+            assert_eq!(keys, fields, "{name}");
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use proto::id::{AccountId, ShareId};
 use proto::share_store::{ShareStore, StoreError};
+use upload_queue::durable;
 
 use crate::peer::folder::FolderStore;
 
@@ -72,9 +73,7 @@ impl ProgressFile {
             word(progress.account.map(|id| id.to_string())),
             word(progress.after.map(|id| id.to_string())),
         );
-        let new = self.0.with_extension("new");
-        fs::write(&new, text)?;
-        fs::rename(new, &self.0)
+        durable::replace_note(&self.0, &[text.as_bytes()])
     }
 }
 

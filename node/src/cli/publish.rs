@@ -12,7 +12,7 @@ use super::endpoint::EndpointArgs;
 use super::publishing::{Words, client, run_shown};
 use crate::failure::{Exit, Failure};
 use crate::home::HomePaths;
-use crate::message::{Changed, Message, PathName, Problem, Progress, PublishSummary, Summary};
+use crate::message::{Changed, Message, Problem, Progress, PublishSummary, Summary};
 use crate::output::Sink;
 use crate::render::RenderOptions;
 
@@ -240,11 +240,6 @@ pub(super) fn tell(sink: &Sink, event: Event, is_told_all: bool) {
         name,
     };
     let object = |action: &str, name: String| changed(action, "object", name);
-    let problem = |path: Option<PathName>, error: String| Problem {
-        path,
-        peer: None,
-        error,
-    };
     let message = match event {
         Event::Progress { files, done, needed } => {
             return sink.progress(Progress {
@@ -255,8 +250,8 @@ pub(super) fn tell(sink: &Sink, event: Event, is_told_all: bool) {
                 ..Progress::default()
             });
         }
-        Event::Broken { path, why } => Message::from(problem(Some(PathName::from(Path::new(&path))), why)),
-        Event::Failed { key, why } => Message::from(problem(None, format!("{key}: {why}"))),
+        Event::Broken { path, why } => Message::from(Problem::of_path(Path::new(&path), why)),
+        Event::Failed { key, why } => Message::from(Problem::new(format!("{key}: {why}"))),
         Event::Warned { what } => {
             tracing::warn!("{what}");
             return;

@@ -9,7 +9,7 @@ use super::publish::tell;
 use super::publishing::{Words, client, run_shown};
 use crate::config::ConfigFile;
 use crate::failure::{Exit, Failure};
-use crate::home::{HomePaths, check_deletion, own_folders};
+use crate::home::{HomePaths, OwnFolders, check_deletion};
 use crate::message::{PublishRestoreSummary, Summary};
 use crate::render::RenderOptions;
 
@@ -53,7 +53,7 @@ pub async fn run(args: Args, paths: HomePaths, options: RenderOptions) -> Result
     let target = std::path::absolute(&args.target)
         .map_err(|error| Failure::context(format!("`{}` is no path", args.target.display()), &error))?;
     let protected = match args.delete {
-        true => own_folders(&paths, ConfigFile::open(&paths.config())?.config()),
+        true => OwnFolders::of(&paths, ConfigFile::open(&paths.config())?.config()).not_removed(),
         false => Vec::new(),
     };
     if args.delete {

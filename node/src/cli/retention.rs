@@ -33,6 +33,9 @@ pub struct ForgetArgs {
     /// Keep all with this tag; may be given several times
     #[arg(long, value_name = "TAG")]
     keep_tag: Vec<String>,
+    /// Give up the backups that could not be read when this home was recovered
+    #[arg(long)]
+    unread: bool,
     /// Do it even if nothing is left of some folders, or nothing at all
     #[arg(long)]
     allow_empty_group: bool,
@@ -57,6 +60,7 @@ impl ForgetArgs {
             keep_yearly: self.keep_yearly,
             keep_within_secs: self.keep_within.map(|within| within.0.0.as_secs()),
             keep_tags: self.keep_tag,
+            unread: self.unread,
             allow_empty_group: self.allow_empty_group,
             prune: self.prune,
             dry_run: self.dry_run,

@@ -1,7 +1,9 @@
 //! `run` and `node`: the daemon, and `run --once`.
 
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use super::signals::Signals;
 use crate::api::client::{Client, Followed};
 use crate::api::{ApiServer, Ends};
 use crate::engine::bandwidth::Limits;
-use crate::engine::{CommandOptions, DaemonOptions, Engine, Mode};
+use crate::engine::{CommandOptions, DaemonOptions, Engine};
 use crate::failure::{Exit, Failure};
 use crate::home::{Home, HomeLock, HomePaths, busy, no_account};
 use crate::human::ByteSize;
@@ -144,7 +146,7 @@ async fn daemon(context: Context, args: NodeArgs, store_only: bool) -> Result<Ex
         store_only,
         api: server.address(),
     };
-    let engine = Arc::new(Engine::open(home, Mode::Daemon(options)).await?);
+    let engine = Arc::new(Engine::open_to_serve(home, options).await?);
     let stop = signals.stop.clone();
     let ready = watch::channel(None).0;
     let daemon = Arc::new(Serving::daemon(engine.clone(), ready.clone(), stop.clone()));
@@ -154,13 +156,17 @@ async fn daemon(context: Context, args: NodeArgs, store_only: bool) -> Result<Ex
     };
     let serving_api = tokio::spawn(server.serve(daemon, ends));
     let (sink, outputs) = channel(stop.clone());
-    let serving = tokio::spawn(async move { engine.serve(sink).await });
+    let served = engine.clone();
+    let serving = tokio::spawn(async move { served.serve(sink).await });
     show(Renderer::stdout(context.options), outputs.decoupled(), &ready).await;
     let ending = serving
         .await
         .unwrap_or_else(|error| Err(Failure::context("The daemon failed inside", &error)));
     stop.cancel();
     let _ended = serving_api.await;
+    if ending.is_ok() && engine.starts_anew() {
+        return Err(start_anew());
+    }
     match ending {
         Ok(_)
         | Err(Failure {
@@ -173,6 +179,20 @@ async fn daemon(context: Context, args: NodeArgs, store_only: bool) -> Result<Ex
         }) => Ok(Exit::Done),
         ending => ending,
     }
+}
+
+/// Becomes the same command anew, as a service manager would start it; what went wrong, if that is not possible.
+fn start_anew() -> Failure {
+    let program = std::env::current_exe();
+    let error = match program {
+        Ok(program) => Command::new(program).args(std::env::args_os().skip(1)).exec(),
+        Err(error) => error,
+    };
+    Failure::context(
+        "There is room again, and this daemon cannot start anew by itself",
+        &error,
+    )
+    .hint("start it again")
 }
 
 /// Shows what the daemon says for as long as it lives. A reader that went away is no reason to stop storing for friends.

@@ -1,11 +1,10 @@
 //! Reads and edits config.toml in place: comments, order and spacing stay as the user left them.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
+use upload_queue::durable;
 
 use super::Config;
 use crate::failure::{Exit, Failure};
@@ -110,16 +109,8 @@ impl ConfigFile {
     pub fn save(&self) -> Result<(), Failure> {
         // A config that is a link (dotfiles) stays one: its target is replaced.
         let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let temporary = path.with_extension(format!("toml.{}", std::process::id()));
-        let written = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)
-            .and_then(|mut file| file.write_all(self.text().as_bytes()).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&temporary, &path));
-        written.map_err(|error| Failure::context(format!("`{}` cannot be written: {error}", path.display()), &error))
+        durable::replace(&path, &[self.text().as_bytes()])
+            .map_err(|error| Failure::context(format!("`{}` cannot be written: {error}", path.display()), &error))
     }
 
     /// The value of a dotted key, built-in or set, as JSON; `None` if there is no such key.

@@ -27,29 +27,25 @@ pub fn idle_rules<'a>(rules: &[String], folders: impl Iterator<Item = &'a PathBu
     let idle = rules.iter().filter(is_idle);
     let said = idle.map(|rule| {
         let bare = rule.trim_start_matches(['!', '.', '~', '/']);
-        Problem {
-            path: None,
-            peer: None,
-            error: format!(
-                "The exclude rule `{rule}` matches nothing in what is backed up: with a slash in it, a rule is a path from \
-                 `/` on; write `**/{bare}` to match it anywhere"
-            ),
-        }
+        Problem::new(format!(
+            "The exclude rule `{rule}` matches nothing in what is backed up: with a slash in it, a rule is a path from \
+             `/` on; write `**/{bare}` to match it anywhere"
+        ))
     });
     said.collect()
 }
 
 /// Folder peers that lie in folders that are backed up.
 pub fn stores_in_folders(config: &Config) -> Vec<Problem> {
-    let peers = config.peers.iter().filter_map(|(name, peer)| {
-        let path = peer.url.as_deref()?.strip_prefix("dir:")?;
-        Some((name, std::fs::canonicalize(path).ok()?))
-    });
+    let peers = config.folder_peers();
+    let peers = peers.filter_map(|(name, path)| Some((name, std::fs::canonicalize(path).ok()?)));
     let stores = peers.filter(|(_, store)| config.folders.iter().any(|folder| lies_in(store, folder)));
     let said = stores.map(|(name, store)| Problem {
         path: Some(PathName::from(store.as_path())),
-        peer: Some(name.clone()),
-        error: format!("It is the store of the peer {name} and lies in a folder that is backed up: it is left out"),
+        ..Problem::of_peer(
+            name,
+            format!("It is the store of the peer {name} and lies in a folder that is backed up: it is left out"),
+        )
     });
     said.collect()
 }

@@ -105,8 +105,7 @@ fn minutes_for_months(key: &str, value: &str) -> Option<Message> {
     let is_typed = OF_DAYS.contains(&key) && number.parse::<u64>().is_ok();
     is_typed.then(|| {
         let error = format!("`{key}` is {number} minutes now; if months are meant, set it to {number}mo");
-        let (path, peer) = (None, None);
-        Problem { path, peer, error }.into()
+        Problem::new(error).into()
     })
 }
 

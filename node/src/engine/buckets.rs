@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use futures::future::join_all;
 use proto::wire::roster::RosterRecords;
 use s3::{Client, Location};
 use upload_queue::packs;
@@ -207,7 +206,8 @@ impl Engine {
         })
     }
 
-    fn buckets(&self) -> Vec<(String, Bucket, u8)> {
+    /// The buckets of the config that can be used: names, and how many slots each has.
+    pub(super) fn buckets(&self) -> Vec<(String, Bucket, u8)> {
         let config = self.config();
         let buckets = config.peers.iter().filter_map(|(name, peer)| {
             let bucket = self.bucket(name, peer)?.ok()?;
@@ -230,56 +230,6 @@ impl Engine {
                     Ok(_) => {}
                     Err(error) => tracing::warn!("The trash in {name} was not looked through: {error}"),
                 }
-            }
-        }
-    }
-
-    /// Leaves the roster in every bucket where this device has not left this one yet. What fails is tried again the next time.
-    pub(super) async fn tell_buckets(&self) {
-        let Some(net) = self.0.net.get() else { return };
-        let records = net.roster().records();
-        if records.devices.is_empty() {
-            return;
-        }
-        let digest = blake3::hash(&records.encode()).to_hex().to_string();
-        let device = self.device();
-        let told = self.buckets().into_iter().map(|(name, bucket, _)| {
-            let (records, digest) = (&records, &digest);
-            async move {
-                let note = self.0.home.paths.told_roster(&bucket.url());
-                if std::fs::read_to_string(&note).is_ok_and(|told| told == *digest) {
-                    return;
-                }
-                let told = bucket.tell(device, records).await.map_err(|error| error.to_string());
-                if let Err(error) = told.and_then(|()| std::fs::write(&note, digest).map_err(|error| error.to_string()))
-                {
-                    tracing::warn!("The roster was not left in {name}: {error}");
-                }
-            }
-        });
-        join_all(told).await;
-    }
-
-    /// Looks in the buckets for where friends are who are not connected.
-    pub(super) async fn look_in_buckets(&self) {
-        let Some(net) = self.0.net.get() else { return };
-        let roster = net.roster();
-        if self.friends(&roster).iter().all(|friend| net.connected(friend.device)) {
-            return;
-        }
-        for (name, bucket, _) in self.buckets() {
-            match bucket.meet(roster.grid()).await {
-                Ok(found) => self.learn(found).await,
-                Err(error) => tracing::warn!("Nobody was looked for in {name}: {error}"),
-            }
-        }
-    }
-
-    pub(super) async fn learn(&self, found: Vec<RosterRecords>) {
-        let Some(net) = self.0.net.get() else { return };
-        for records in found {
-            if let Err(error) = net.learn(records).await {
-                tracing::debug!("A roster in a bucket is of no use: {error}");
             }
         }
     }

@@ -65,6 +65,9 @@ pub(super) fn measured_uptimes(watch: &Watch) -> HashMap<PeerKey, Uptime> {
 impl Engine {
     /// Until it is dropped.
     pub(super) async fn care_for_ever(&self, sink: &Sink) {
+        if self.only_serves() {
+            return self.scrub_for_ever(sink).await;
+        }
         tokio::join!(
             self.rounds_for_ever(sink),
             self.scrub_for_ever(sink),
@@ -131,8 +134,9 @@ impl Engine {
             Err(error) => return Err(error.into()),
         };
         if let Some(uploader) = self.0.uploader.get() {
-            let lost = |key: &&PeerKey| watch.standing(key, &patience) == Standing::Lost;
-            uploader.shun(online.iter().filter(lost).cloned().collect());
+            let all = peers.into_iter().map(|peer| peer.key);
+            let lost = |key: &PeerKey| watch.standing(key, &patience) == Standing::Lost;
+            uploader.shun(all.filter(lost).collect());
             uploader.set_uptimes(measured_uptimes(&watch));
         }
         Ok((watch, online))

@@ -41,7 +41,7 @@ impl Engine {
                 .is_some_and(|known| known.proved_secs.is_some())
             {
                 let error = "It was proved not to keep what it took: what it lists counts for nothing";
-                self.problem_at(&peer, error.to_owned(), sink).await?;
+                sink.send(Problem::of_peer(&peer.name, error)).await?;
                 unlisted.insert(peer.key);
                 continue;
             }
@@ -49,7 +49,7 @@ impl Engine {
                 Ok(found) => self.check_peer(&peer, &found, read_percent, &mut summary, sink).await?,
                 Err(error) => {
                     unlisted.insert(peer.key.clone());
-                    self.problem_at(&peer, error.to_string(), sink).await?;
+                    sink.send(Problem::of_peer(&peer.name, error.to_string())).await?;
                 }
             }
         }
@@ -57,11 +57,15 @@ impl Engine {
         let heads = self.check_heads().await?;
         self.say_heads(&heads, sink).await?;
         (summary.heads_expected, summary.heads_found) = (heads.expected, heads.found);
+        let rosters = self.check_rosters().await;
+        self.say_rosters(&rosters, sink).await?;
+        (summary.rosters_expected, summary.rosters_found) = (rosters.expected, rosters.found);
         summary.devices = heads.others.iter().map(other_text).collect();
         summary.files_lost = self.name_lost(sink).await?;
         summary.ok = summary.shares_found == summary.shares_expected
             && summary.shares_bad + summary.shares_unchecked + summary.files_lost == 0
-            && heads.faults.is_empty();
+            && heads.faults.is_empty()
+            && rosters.faults.is_empty();
         let exit = if summary.ok { Exit::Done } else { Exit::UnderProtected };
         sink.send(Summary::Check(summary)).await?;
         Ok(exit)
@@ -97,13 +101,13 @@ impl Engine {
     ) -> Result<(), Failure> {
         if found.missing > 0 {
             let error = format!("{} shares that it had are missing", found.missing);
-            self.problem_at(peer, error, sink).await?;
+            sink.send(Problem::of_peer(&peer.name, error)).await?;
         }
         summary.shares_bad += found.doubted.len() as u64;
         for (id, reason) in &found.doubted {
             let reason = reason.as_deref().unwrap_or("was damaged when it was last read");
-            self.problem_at(peer, format!("Share {}: {reason}", id.short()), sink)
-                .await?;
+            let error = format!("Share {}: {reason}", id.short());
+            sink.send(Problem::of_peer(&peer.name, error)).await?;
         }
         if read_percent.is_some() {
             self.read_some(peer, read_percent, summary, sink).await?;
@@ -144,7 +148,7 @@ impl Engine {
         if unchecked > 0 {
             summary.shares_unchecked += unchecked;
             let error = format!("{unchecked} shares could not be read and were not checked: {why}");
-            self.problem_at(peer, error, sink).await?;
+            sink.send(Problem::of_peer(&peer.name, error)).await?;
         }
         Ok(())
     }
@@ -159,8 +163,8 @@ impl Engine {
     ) -> Result<(), Failure> {
         summary.shares_bad += 1;
         self.0.db.write(|tx| packs::record_lost(tx, &peer.key, id))?;
-        self.problem_at(peer, format!("Share {}: {reason}", id.short()), sink)
-            .await
+        let error = format!("Share {}: {reason}", id.short());
+        Ok(sink.send(Problem::of_peer(&peer.name, error)).await?)
     }
 
     /// Shares that no peer has.
@@ -172,13 +176,7 @@ impl Engine {
         let error = format!(
             "{shares} shares are at no peer ({waiting} wait here to be sent); `gridbackup repair` builds what it can anew"
         );
-        let problem = Problem {
-            path: None,
-            peer: None,
-            error,
-        };
-        sink.send(problem).await?;
-        Ok(())
+        Ok(sink.send(Problem::new(error)).await?)
     }
 
     /// Reads what waits here: what is damaged is on its way no more.
@@ -190,23 +188,8 @@ impl Engine {
             .map_err(|error| Failure::from_error(&error))?;
         if lost > 0 {
             let error = format!("{lost} shares that waited here to be sent are damaged");
-            let problem = Problem {
-                path: None,
-                peer: None,
-                error,
-            };
-            sink.send(problem).await?;
+            sink.send(Problem::new(error)).await?;
         }
-        Ok(())
-    }
-
-    pub(super) async fn problem_at(&self, peer: &Peer, error: String, sink: &Sink) -> Result<(), Failure> {
-        let problem = Problem {
-            path: None,
-            peer: Some(peer.name.clone()),
-            error,
-        };
-        sink.send(problem).await?;
         Ok(())
     }
 }

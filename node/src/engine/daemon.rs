@@ -31,7 +31,9 @@ impl Engine {
         let care = async move { engine.care_for_ever(&own).await };
         let passing = self.pass_on_for_ever();
         let watching = self.watch_for_ever(&sink);
-        tokio::pin!(backups, keeping, care, passing, watching);
+        let mending = self.mend_config_for_ever(&sink);
+        let room = self.room_again();
+        tokio::pin!(backups, keeping, care, passing, watching, mending, room);
         self.refresh_peers();
         loop {
             tokio::select! {
@@ -43,6 +45,8 @@ impl Engine {
                 () = &mut care => break,
                 () = &mut passing => break,
                 () = &mut watching => break,
+                () = &mut mending => break,
+                () = &mut room => break,
                 () = net.stopped() => {
                     let error = "The network failed, and nothing goes in or out without it";
                     return Err(Failure::new(Exit::Failed, error).hint("start again; the log above says what happened"));
@@ -59,7 +63,9 @@ impl Engine {
 
     async fn back_up_for_ever(&self, sink: &Sink) {
         loop {
-            if !self.config().folders.is_empty() {
+            // By rules and folders that may not be those of today, nothing is backed up.
+            let may = self.config_fault().is_none() && !self.only_serves();
+            if may && !self.config().folders.is_empty() {
                 self.back_up_once(sink).await;
             }
             tokio::select! {

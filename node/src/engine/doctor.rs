@@ -258,9 +258,11 @@ fn backup(verdict: &Verdict) -> Vec<Finding> {
             State::Lost
             | State::HeadRefused
             | State::AtRisk
+            | State::ConfigDamaged
             | State::RunFailed
             | State::RunLate
             | State::OlderLost
+            | State::HeadUnread
             | State::FolderFailing => Level::Problem,
             State::Nothing
             | State::NoFolder

@@ -12,6 +12,7 @@ use backup::catalog::heads;
 use backup::catalog::protection::{Gauge, Older, Range, Tally};
 use backup::catalog::tree::{self, Snapshot, covers};
 use backup::catalog::trouble::{self, Kind, RunRecord, Trouble};
+use backup::said::said_io;
 use jiff::Timestamp;
 use proto::id::{AccountId, DeviceId};
 use rusqlite::Connection;
@@ -45,6 +46,8 @@ pub(super) struct KnownPeer {
 #[derive(Clone, Debug)]
 pub(super) struct Scene {
     pub config: Config,
+    /// Why config.toml cannot be used; then the config is an earlier one.
+    pub config_fault: Option<String>,
     /// This device.
     pub device: DeviceId,
     pub peers: Vec<KnownPeer>,
@@ -92,12 +95,14 @@ pub(super) fn gather(conn: &Connection, scene: &Scene) -> Result<Facts, DbError>
     let counted = || scene.peers.iter().filter(|peer| !is_further_slot(&peer.key));
     let mut facts = Facts {
         store_only: scene.store_only,
+        config_fault: scene.config_fault.clone(),
         folders: folders.len() as u64,
         paths_named: runs.iter().any(|run| !run.whole),
         has_snapshot: !snapshots.is_empty(),
         older_at_risk: older.at_risk,
         older_lost: older.lost,
         older_waiting: older.waiting,
+        heads_unread: heads::unread(conn)?.len() as u64,
         tolerate: config.tolerate.into(),
         tolerates: peers_within(config, shares.into()),
         peers: counted().map(|peer| &peer.domain).collect::<BTreeSet<_>>().len() as u64,
@@ -274,7 +279,7 @@ fn failing(folder: &[u8], known: Option<Trouble>) -> Option<Failing> {
     let (reason, since): (String, Option<Timestamp>) = match (known, now) {
         (None, None) => return None,
         (Some(known), _) => (known.reason, Some(clock::timestamp(known.since_ns))),
-        (None, Some(error)) => (error.to_string(), None),
+        (None, Some(error)) => (said_io(&error), None),
     };
     Some(Failing {
         path: shown(folder),

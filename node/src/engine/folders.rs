@@ -20,8 +20,8 @@ impl Engine {
     /// The folders of the config that are peers, by name. Of several that are one, only the first is; it is said once.
     pub(super) fn folders(&self, config: &Config) -> BTreeMap<String, PathBuf> {
         let mut folders: BTreeMap<String, PathBuf> = BTreeMap::new();
-        for (name, path) in named(config) {
-            let path = PathBuf::from(path);
+        for (name, path) in config.folder_peers() {
+            let path = path.to_owned();
             // What lies inside another may be where a disk is to be mounted: without a marker it is only away.
             let is_twin = |other: &Path| match overlap(&path, other) {
                 Some(Overlap::Same) => true,
@@ -51,8 +51,7 @@ impl Engine {
 
     /// Refuses a folder that is a peer already, is inside one, or has one inside.
     pub(super) fn check_independent(&self, peer: &PeerAdd, path: &Path) -> Result<(), Failure> {
-        for (name, other) in named(&self.config()) {
-            let other = Path::new(other);
+        for (name, other) in self.config().folder_peers() {
             if name == peer.name {
                 continue;
             }
@@ -75,31 +74,20 @@ impl Engine {
 
     /// Says which other folder is on the same file system as a new one.
     pub(super) async fn say_shared_disk(&self, peer: &PeerAdd, sink: &Sink) -> Result<(), Failure> {
-        let device = |path: &str| fs::metadata(path).ok().map(|meta| meta.dev());
-        let Some(own) = peer.url.strip_prefix(DIR).and_then(device) else {
+        let device = |path: &Path| fs::metadata(path).ok().map(|meta| meta.dev());
+        let Some(own) = peer.url.strip_prefix(DIR).map(Path::new).and_then(device) else {
             return Ok(());
         };
         let config = self.config();
-        let twin = named(&config).find(|(name, path)| *name != peer.name && device(path) == Some(own));
+        let twin = config
+            .folder_peers()
+            .find(|(name, path)| *name != peer.name && device(path) == Some(own));
         if let Some((twin, _)) = twin {
             let error = format!("It is on the same file system as {twin}: if that disk dies, both are lost");
-            let problem = Problem {
-                path: None,
-                peer: Some(peer.name.clone()),
-                error,
-            };
-            sink.send(problem).await?;
+            sink.send(Problem::of_peer(&peer.name, error)).await?;
         }
         Ok(())
     }
-}
-
-/// Names and paths of all folders in the config.
-fn named(config: &Config) -> impl Iterator<Item = (&str, &str)> {
-    config
-        .peers
-        .iter()
-        .filter_map(|(name, peer)| Some((name.as_str(), peer.url.as_deref()?.strip_prefix(DIR)?)))
 }
 
 /// How two folders are one.

@@ -3,8 +3,7 @@
 //! Before a process sends anything it looks whether peers hold newer heads of this machine than its catalog knows: then the home
 //! was turned back, and the catalog is rebuilt from them. Otherwise what came in between would be lost without a word.
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::atomic::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use backup::catalog::content::{self, publish};
@@ -15,8 +14,9 @@ use backup::recover::{Aim, RecoverError, Recovered, Unreadable, is_readable, wan
 use backup::restore::Reader;
 use proto::id::PackId;
 use proto::share_store::StoreError;
+use tokio::sync::MutexGuard;
 use upload_queue::db::DbError;
-use upload_queue::peers::PeerSet;
+use upload_queue::peers::{PeerKey, PeerSet};
 
 use crate::engine::buckets::slot_of;
 use crate::engine::policy::tolerate;
@@ -41,6 +41,8 @@ pub(super) struct HeadsFound {
     pub faults: Vec<(String, String)>,
     /// Other machines of the account, with backups that this home does not know.
     pub others: Vec<OtherDevice>,
+    /// The newest head of this machine itself that this home does not know.
+    pub ahead: Option<SeenHead>,
 }
 
 impl Engine {
@@ -67,14 +69,33 @@ impl Engine {
 
     /// Makes sure that this home is not behind the heads that peers hold; if it is, it catches up.
     pub(super) async fn meet_heads(&self) -> Result<(), Failure> {
+        self.compare_heads(&mut *self.0.heads_met.lock().await).await
+    }
+
+    /// The same, unless this process did so already. What comes back keeps others from replacing the catalog.
+    pub(super) async fn meet_heads_once(&self) -> Result<MutexGuard<'_, bool>, Failure> {
+        let mut met = self.0.heads_met.lock().await;
+        if !*met {
+            self.compare_heads(&mut met).await?;
+        }
+        Ok(met)
+    }
+
+    async fn compare_heads(&self, met: &mut bool) -> Result<(), Failure> {
         self.connect().await?;
         self.look_before_sending().await?;
-        self.0.heads_met.store(true, Ordering::Relaxed);
-        let own = self.device();
-        match self.0.db.read(|conn| heads::ahead(conn, own))?.pop() {
-            Some(ahead) => self.catch_up(&ahead).await,
-            None => self.take_in_unread().await,
+        match self.ahead()? {
+            Some(ahead) => self.catch_up(&ahead).await?,
+            None => self.take_in_unread().await?,
         }
+        *met = true;
+        Ok(())
+    }
+
+    /// The newest head of this machine that a peer was seen to hold and that this home does not know.
+    fn ahead(&self) -> Result<Option<SeenHead>, Failure> {
+        let own = self.device();
+        Ok(self.0.db.read(|conn| heads::ahead(conn, own))?.pop())
     }
 
     /// Takes in what a head leads to that could not be read when this catalog was recovered, if it can be by now.
@@ -109,27 +130,11 @@ impl Engine {
         Ok(self.0.db.read(tree::unpublished)?.len() as u64 + self.0.queue.counts()?.jobs)
     }
 
-    /// The same, unless this process did so already.
-    pub(super) async fn meet_heads_once(&self) -> Result<(), Failure> {
-        match self.0.heads_met.load(Ordering::Relaxed) {
-            true => Ok(()),
-            false => self.meet_heads().await,
-        }
-    }
-
     async fn catch_up(&self, ahead: &SeenHead) -> Result<(), Failure> {
-        let made = ahead
-            .made_ns
-            .map_or_else(String::new, |made| format!(" of {}", clock::timestamp(made)));
-        let behind = format!(
-            "This home is older than the newest backup of this machine (number {}{made}) that peers hold",
-            ahead.seq
-        );
         if self.0.uploader.get().is_some() {
-            return Err(
-                Failure::new(Exit::Failed, behind).hint("restart gridbackup: it catches up before it sends anything")
-            );
+            return Err(restart(ahead));
         }
+        let behind = behind(ahead);
         let aim = Aim {
             own_unreadable: Unreadable::Fail,
             ..self.aim()?
@@ -206,7 +211,8 @@ impl Engine {
         let own = self.device();
         let found = self.0.db.read(|conn| {
             let mut found = HeadsFound {
-                others: heads::others(conn, own)?,
+                others: heads::others(conn, own, &|key| self.0.peers.get(key).is_some())?,
+                ahead: heads::ahead(conn, own)?.pop(),
                 ..HeadsFound::default()
             };
             if heads::newest_own(conn, own)?.is_none() {
@@ -229,13 +235,13 @@ impl Engine {
 
     /// Names what is wrong with the heads.
     pub(super) async fn say_heads(&self, found: &HeadsFound, sink: &Sink) -> Result<(), Failure> {
+        let remedy = match found.ahead {
+            None => "`gridbackup repair` puts the newest there",
+            Some(_) => "`gridbackup run --once` catches up; a daemon does when it is started again",
+        };
         for (peer, error) in &found.faults {
-            sink.send(Problem {
-                path: None,
-                peer: Some(peer.clone()),
-                error: format!("{error}; `gridbackup repair` puts the newest there"),
-            })
-            .await?;
+            let error = format!("{error}; {remedy}");
+            sink.send(Problem::of_peer(peer, error)).await?;
         }
         Ok(())
     }
@@ -244,7 +250,8 @@ impl Engine {
     pub(super) async fn mend_heads(&self) -> Result<HeadsFound, Failure> {
         let found = self.check_heads().await?;
         let is_done = self.0.db.read(publish::is_acknowledged)?;
-        if found.faults.is_empty() && is_done {
+        // The next head of a home that is behind could hide what it does not know.
+        if (found.faults.is_empty() && is_done) || found.ahead.is_some() {
             return Ok(found);
         }
         let Ok(_busy) = self.0.busy.try_lock() else {
@@ -258,6 +265,10 @@ impl Engine {
     pub(super) async fn mend_heads_in_background(&self, sink: &Sink) -> Result<(), Failure> {
         let before = self.check_heads().await?;
         if before.faults.is_empty() && self.0.db.read(publish::is_acknowledged)? {
+            return Ok(());
+        }
+        if let Some(ahead) = &before.ahead {
+            self.tell("heads", restart(ahead).to_string(), sink).await;
             return Ok(());
         }
         let after = self.mend_heads().await?;
@@ -284,16 +295,12 @@ impl Engine {
         let own = self.device();
         for head in self.0.db.read(|conn| heads::ahead(conn, own))? {
             let peer = self.0.peers.get(&head.peer).map_or(head.peer.0, |peer| peer.name);
-            sink.send(Problem {
-                path: None,
-                peer: Some(peer),
-                error: format!(
-                    "It refuses the new head: it holds number {} of this machine, which this home does not know; the next \
-                     backup catches up (a daemon: restart it)",
-                    head.seq
-                ),
-            })
-            .await?;
+            let error = format!(
+                "It refuses the new head: it holds number {} of this machine, which this home does not know; the next \
+                 backup catches up (a daemon: restart it)",
+                head.seq
+            );
+            sink.send(Problem::of_peer(&peer, error)).await?;
         }
         Ok(())
     }
@@ -307,7 +314,13 @@ impl Engine {
         let looked = self.look(PATIENCE_MAX).await?;
         let away: BTreeSet<&str> = looked
             .iter()
-            .filter(|looked| looked.heads.is_err())
+            // A head that is not valid could be anybody's.
+            .filter(|looked| {
+                looked
+                    .heads
+                    .as_ref()
+                    .map_or(true, |heads| heads.iter().any(Result::is_err))
+            })
             .map(|looked| looked.domain.as_str())
             .collect();
         if away.len() > usize::from(tolerate(&self.config())) {
@@ -320,13 +333,23 @@ impl Engine {
         let own = self.device();
         let reader = self.reader().await?;
         let mut wanted = BTreeSet::new();
-        for other in self.0.db.read(|conn| heads::others(conn, own))? {
-            let newest = looked.iter().flat_map(Looked::sound);
-            let newest = newest
-                .filter(|open| open.head.device() == other.device)
-                .max_by_key(|open| open.head.seq);
-            let Some(newest) = newest else { continue };
-            wanted.extend(self.wanted_by(&reader, newest, &other.name).await.map_err(unsure)?);
+        let is_peer = |key: &PeerKey| self.0.peers.get(key).is_some();
+        for other in self.0.db.read(|conn| heads::others(conn, own, &is_peer))? {
+            let all = looked.iter().flat_map(Looked::sound);
+            let newest = all.filter(|open| open.head.device() == other.device && open.head.seq == other.seq);
+            // Two writers may have signed the same number.
+            let newest: BTreeMap<_, _> = newest.map(|open| (open.hash, open)).collect();
+            if newest.is_empty() {
+                // Those that answer have an older one or none: what the newest wants could be anything.
+                let error = format!(
+                    "who has the newest backup of the machine `{}` does not answer",
+                    other.name
+                );
+                return Err(unsure(error));
+            }
+            for newest in newest.into_values() {
+                wanted.extend(self.wanted_by(&reader, newest, &other.name).await.map_err(unsure)?);
+            }
         }
         Ok(wanted)
     }
@@ -336,6 +359,21 @@ impl Engine {
             .await
             .map_err(|error| format!("what the machine `{name}` has backed up cannot be read: {error}"))
     }
+}
+
+fn behind(ahead: &SeenHead) -> String {
+    let made = ahead
+        .made_ns
+        .map_or_else(String::new, |made| format!(" of {}", clock::timestamp(made)));
+    format!(
+        "This home is older than the newest backup of this machine (number {}{made}) that peers hold",
+        ahead.seq
+    )
+}
+
+/// Nothing can be caught up with under an uploader, which knows packs by the catalog's numbers.
+fn restart(ahead: &SeenHead) -> Failure {
+    Failure::new(Exit::Failed, behind(ahead)).hint("restart gridbackup: it catches up before it sends anything")
 }
 
 /// Another machine in words.

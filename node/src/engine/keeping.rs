@@ -1,7 +1,6 @@
 //! What a daemon does by the hour: ends trash that is old enough, and looks after the other members.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::engine::Engine;
@@ -23,6 +22,7 @@ impl Engine {
             self.expire_folders().await;
             if rounds % BUCKET_ROUNDS == 0 {
                 self.keep_buckets().await;
+                self.mend_rosters_in_background(sink).await;
             }
             rounds = rounds.wrapping_add(1);
             self.tell_buckets().await;
@@ -44,13 +44,10 @@ impl Engine {
 
     /// Folder peers have no node of their own: the owner's ends their trash.
     pub(super) async fn expire_folders(&self) {
-        let peers = self.config().peers;
-        let paths = peers
-            .values()
-            .filter_map(|peer| Some(PathBuf::from(peer.url.as_deref()?.strip_prefix("dir:")?)));
+        let config = self.config();
         let mut shares = 0;
-        for path in paths {
-            let peer = DirPeer::new(path.clone(), self.signer(), None);
+        for (_, path) in config.folder_peers() {
+            let peer = DirPeer::new(path.to_owned(), self.signer(), None);
             let expiring = tokio::task::spawn_blocking(move || peer.store()?.expire()).await;
             match expiring {
                 Ok(Ok(expired)) => shares += expired.shares,

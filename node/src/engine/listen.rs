@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use upload_queue::durable;
 
 use crate::failure::{Exit, Failure};
 
@@ -37,7 +38,7 @@ pub fn remember(listening: &[Multiaddr], state_dir: &Path) {
         });
     if let Some(port) = port.filter(|&port| Some(port) != remembered(state_dir)) {
         // Losing it costs friends one more look at the roster, nothing else.
-        if let Err(error) = fs::write(file(state_dir), port.to_string()) {
+        if let Err(error) = durable::replace_note(&file(state_dir), &[port.to_string().as_bytes()]) {
             tracing::warn!(%error, "the port cannot be remembered");
         }
     }

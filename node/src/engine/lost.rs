@@ -6,7 +6,7 @@ use upload_queue::db::DbError;
 
 use crate::engine::Engine;
 use crate::failure::Failure;
-use crate::message::{PathName, Problem};
+use crate::message::Problem;
 use crate::output::Sink;
 
 /// Lost files named; the others are counted.
@@ -21,33 +21,23 @@ impl Engine {
             .read::<_, DbError>(|conn| Ok((lost::files(conn, NAMED_MAX)?, anew::is_due(conn)?)))?;
         let mut problems = Vec::new();
         if metadata {
-            problems.push((
-                None,
-                "Too few shares of the backup's names and indexes are left: the next `gridbackup run` publishes them again"
-                    .to_owned(),
-            ));
+            let error = "Too few shares of the backup's names and indexes are left: the next `gridbackup run` publishes them again";
+            problems.push(Problem::new(error));
         }
         for file in &lost.named {
             let what_now = match is_here(file) {
                 true => "it is here as it was, and the next `gridbackup run` sends it again",
                 false => "it is not here any more as it was, so that only a peer that comes back has it",
             };
-            let path = Some(PathName(file.path.clone()));
-            problems.push((path, format!("Too few shares of its content are left: {what_now}")));
+            let error = format!("Too few shares of its content are left: {what_now}");
+            problems.push(Problem::of_path(file.path.as_slice(), error));
         }
         let further = lost.files - lost.named.len() as u64;
         if further > 0 {
-            problems.push((
-                None,
-                format!("Too few shares are left of the content of {further} more files"),
-            ));
+            let error = format!("Too few shares are left of the content of {further} more files");
+            problems.push(Problem::new(error));
         }
-        for (path, error) in problems {
-            let problem = Problem {
-                path,
-                peer: None,
-                error,
-            };
+        for problem in problems {
             sink.send(problem).await?;
         }
         Ok(lost.files)

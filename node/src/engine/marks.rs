@@ -22,6 +22,7 @@ impl Engine {
         for tag in named {
             check_tag(tag).map_err(|error| Failure::new(Exit::Usage, error))?;
         }
+        self.meet_heads_before_marking().await?;
         let snapshots = self.all_named(&request.snapshots)?;
         let changed = self.0.db.write_durable(|tx| {
             let known = tree::marks(tx)?;
@@ -46,6 +47,7 @@ impl Engine {
     }
 
     pub(super) async fn pin(&self, names: &[String], pinned: bool, sink: &Sink) -> Result<Exit, Failure> {
+        self.meet_heads_before_marking().await?;
         let snapshots = self.all_named(names)?;
         let seqs: Vec<u64> = snapshots.iter().map(|snapshot| snapshot.record.seq).collect();
         let changed = self.0.db.write_durable(|tx| {
@@ -58,6 +60,14 @@ impl Engine {
             Ok::<_, DbError>(seqs.iter().map(|seq| was(seq) != pinned).collect::<Vec<_>>())
         })?;
         self.say_marked(&snapshots, &changed, sink).await
+    }
+
+    /// A mark in a catalog that is behind would be gone with it. A backup that runs has asked peers, and is not waited for.
+    async fn meet_heads_before_marking(&self) -> Result<(), Failure> {
+        match self.0.busy.try_lock() {
+            Ok(_busy) => self.meet_heads().await,
+            Err(_) => Ok(()),
+        }
     }
 
     fn all_named(&self, names: &[String]) -> Result<Vec<Snapshot>, Failure> {
@@ -83,12 +93,7 @@ impl Engine {
             return Ok(Exit::Done);
         }
         let error = "Too few peers took the new head: it is recorded here only, until the next backup";
-        sink.send(Problem {
-            path: None,
-            peer: None,
-            error: error.to_owned(),
-        })
-        .await?;
+        sink.send(Problem::new(error)).await?;
         Ok(Exit::UnderProtected)
     }
 }

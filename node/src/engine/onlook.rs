@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use upload_queue::db::{self, DbError};
-use upload_queue::peers::PeerKey;
 
-use crate::config::{Config, ConfigFile};
+use crate::config::Config;
+use crate::config::last_good::InForce;
 use crate::engine::buckets::{S3, SLOT};
 use crate::engine::facts::{self, KnownPeer, Scene};
-use crate::engine::peers::DIR;
+use crate::engine::removal::folder_key;
 use crate::engine::{failures, file_status, status};
 use crate::failure::{Exit, Failure};
 use crate::home::HomePaths;
@@ -21,11 +21,12 @@ use crate::output::Sink;
 pub async fn onlook(home: HomePaths, paths: Vec<PathName>, sink: Sink) -> Result<Exit, Failure> {
     let identity = Identity::read(&home)?;
     let own = identity.account.account_id();
-    let config = ConfigFile::open(&home.config())?.config().clone();
+    let InForce { config, fault } = InForce::read(&home.config(), &home.last_config());
     let mut peers = configured(&home.catalog(), &config)?;
     peers.extend(facts::friends(&home, own));
     let scene = Scene {
         config,
+        config_fault: fault.map(|fault| fault.error),
         device: identity.cert.device,
         peers,
         online: None,
@@ -46,13 +47,13 @@ pub async fn onlook(home: HomePaths, paths: Vec<PathName>, sink: Sink) -> Result
 
 /// Folders and buckets of the config. Of buckets, those slots that the catalog knows.
 fn configured(catalog: &Path, config: &Config) -> Result<Vec<KnownPeer>, Failure> {
-    let folders = config.peers.iter().filter_map(|(name, peer)| {
-        let key = peer.url.as_deref().filter(|url| url.starts_with(DIR))?.to_owned();
-        Some(KnownPeer {
-            domain: key.clone(),
-            key: PeerKey(key),
-            name: name.clone(),
-        })
+    let folders = config.folder_peers().map(|(name, path)| {
+        let key = folder_key(path);
+        KnownPeer {
+            domain: key.0.clone(),
+            key,
+            name: name.to_owned(),
+        }
     });
     let mut peers: Vec<KnownPeer> = folders.collect();
     let is_bucket = |url: &String| url.starts_with(S3);

@@ -97,8 +97,7 @@ impl Engine {
         let mut file = ConfigFile::open(&self.0.home.paths.config())?;
         file.set(&format!("peers.{name}.quota"), &quota.to_string())?;
         file.save()?;
-        *self.0.config.write().expect("no panic while the config is locked") = file.config().clone();
-        self.refresh_peers();
+        self.set_config(file.config().clone());
         sink.send(message::Changed {
             action: "changed".to_owned(),
             what: "peer".to_owned(),

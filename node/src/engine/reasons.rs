@@ -1,17 +1,18 @@
 //! Why a command ends with "not all is as safe as asked for": every peer that did not take its part, what the spool holds for
 //! whom, and, if nothing else explains it, what to do.
 
-use proto::id::DeviceId;
 use proto::share::ShareSize;
 use proto::share_store::{Space, StoreError};
-use upload_queue::packs::{self, Spooled};
+use rusqlite::Connection;
+use upload_queue::db::DbError;
+use upload_queue::packs;
 use upload_queue::peers::PeerKey;
 use upload_queue::uploader::DrainReport;
 
 use crate::engine::Engine;
-use crate::engine::peers::{FRIEND, PROBE_WAIT};
+use crate::engine::facts::Scene;
+use crate::engine::peers::PROBE_WAIT;
 use crate::failure::Failure;
-use crate::friendnet::roster::Roster;
 use crate::message::{Problem, Spool, SpoolPart};
 use crate::output::Sink;
 
@@ -33,7 +34,7 @@ impl Engine {
                     "; {shares} shares gave way to others, `gridbackup repair` builds them anew when there is room"
                 ),
             };
-            self.say_problem(None, spool.text() + &gave_way, sink).await?;
+            sink.send(Problem::new(spool.text() + &gave_way)).await?;
         }
         if named == 0 {
             let what = match report.packs_unsafe {
@@ -41,7 +42,7 @@ impl Engine {
                 packs => format!("{packs} packs are on too few peers"),
             };
             let error = format!("{what}: `gridbackup check` says what is missing, `gridbackup repair` builds it anew");
-            self.say_problem(None, error, sink).await?;
+            sink.send(Problem::new(error)).await?;
         }
         Ok(())
     }
@@ -61,7 +62,7 @@ impl Engine {
         for (peer, reason) in peers.iter().zip(reasons) {
             if let Some(error) = reason {
                 named += 1;
-                self.say_problem(Some(peer.name.clone()), error, sink).await?;
+                sink.send(Problem::of_peer(&peer.name, error)).await?;
             }
         }
         Ok(named)
@@ -87,46 +88,36 @@ impl Engine {
         reasons.sort();
         for (name, reason) in reasons {
             let reason = reason.unwrap_or_else(|| "It did not answer".to_owned());
-            self.say_problem(Some(name), reason, sink).await?;
+            sink.send(Problem::of_peer(&name, reason)).await?;
         }
         Ok(true)
     }
 
     /// What waits in the spool, and for whom.
     pub(super) fn spool(&self) -> Result<Spool, Failure> {
-        let waiting = self.0.db.read(packs::spooled_by_peer)?;
-        Ok(Spool {
-            bytes: waiting.iter().map(|part| part.bytes).sum(),
-            bytes_max: self.config().spool_max.0,
-            parts: waiting.into_iter().map(|part| self.spool_part(part)).collect(),
-        })
+        let scene = self.scene(None);
+        Ok(self.0.db.read(|conn| spool(conn, &scene))?)
     }
+}
 
-    fn spool_part(&self, part: Spooled) -> SpoolPart {
-        SpoolPart {
-            peer: part.peer.map(|key| self.name_of_key(&key)),
-            shares: part.shares,
-            bytes: part.bytes,
-        }
-    }
-
-    /// Also of a friend whom this command has no need to reach.
-    fn name_of_key(&self, key: &PeerKey) -> String {
-        if let Some(peer) = self.0.peers.get(key) {
-            return peer.name;
-        }
-        let device = key.0.strip_prefix(FRIEND).and_then(|id| id.parse::<DeviceId>().ok());
-        let roster = Roster::load(&self.0.home.paths.roster());
-        let mut friends = roster.iter().flat_map(|roster| self.friends(roster));
-        let friend = friends.find(|friend| Some(friend.device) == device);
-        friend.map_or_else(|| key.0.clone(), |friend| friend.name)
-    }
-
-    async fn say_problem(&self, peer: Option<String>, error: String, sink: &Sink) -> Result<(), Failure> {
-        let path = None;
-        sink.send(Problem { path, peer, error }).await?;
-        Ok(())
-    }
+/// What waits in the spool, and for whom: also for a friend whom this command has no need to reach.
+pub(super) fn spool(conn: &Connection, scene: &Scene) -> Result<Spool, DbError> {
+    let name = |key: PeerKey| match scene.peers.iter().find(|peer| peer.key == key) {
+        Some(peer) => peer.name.clone(),
+        None => key.0,
+    };
+    let waiting = packs::spooled_by_peer(conn)?;
+    let bytes = waiting.iter().map(|part| part.bytes).sum();
+    let parts = waiting.into_iter().map(|part| SpoolPart {
+        peer: part.peer.map(name),
+        shares: part.shares,
+        bytes: part.bytes,
+    });
+    Ok(Spool {
+        bytes,
+        bytes_max: scene.config.spool_max.0,
+        parts: parts.collect(),
+    })
 }
 
 /// Why a peer takes nothing, if so; `None` is no answer in time.

@@ -11,7 +11,7 @@ use upload_queue::db::DbError;
 use upload_queue::peers::{Peer, PeerSet};
 
 use crate::config::{ConfigFile, PeerConfig};
-use crate::engine::buckets::S3;
+use crate::engine::buckets::{S3, is_same_place};
 use crate::engine::dir_peer::DirPeer;
 use crate::engine::heads::Rebuilding;
 use crate::engine::peers::folder_peer;
@@ -76,8 +76,9 @@ impl Engine {
         };
         let came = Mutex::new(Vec::new());
         let configure = |recovered: &Recovered| {
-            self.keep_places(&found)?;
-            *came.lock().unwrap_or_else(PoisonError::into_inner) = self.adopt_settings(recovered, tolerate)?;
+            let mut all = self.keep_places(&found, recovered.settings.as_deref())?;
+            all.extend(self.adopt_settings(recovered, tolerate)?);
+            *came.lock().unwrap_or_else(PoisonError::into_inner) = all;
             Ok(())
         };
         let count = peers.all().len();
@@ -183,14 +184,13 @@ impl Engine {
         let mut file = ConfigFile::open(&self.0.home.paths.config())?;
         let chosen: &[&str] = if tolerate.is_some() { &["tolerate"] } else { &[] };
         let came = settings::adopt(&mut file, text, chosen)?;
-        self.set_config(&file)?;
+        self.save_config(&file)?;
         Ok(came)
     }
 
-    fn set_config(&self, file: &ConfigFile) -> Result<(), Failure> {
+    fn save_config(&self, file: &ConfigFile) -> Result<(), Failure> {
         file.save()?;
-        *self.0.config.write().expect("no panic while the config is locked") = file.config().clone();
-        self.refresh_peers();
+        self.set_config(file.config().clone());
         Ok(())
     }
 
@@ -205,43 +205,51 @@ impl Engine {
         Ok((folder_peer(&name, path, Arc::new(store)), path.to_owned()))
     }
 
-    /// Folders and buckets that recovery was done from are peers from now on.
-    fn keep_places(&self, found: &[Found]) -> Result<(), Failure> {
+    /// Folders and buckets that recovery was done from are peers from now on, by the names and with the prices that the settings
+    /// have for them, if these came with the backups. Says which settings came.
+    fn keep_places(&self, found: &[Found], settings: Option<&str>) -> Result<Vec<String>, Failure> {
         let mut file = ConfigFile::open(&self.0.home.paths.config())?;
+        let mut came = Vec::new();
         for place in found {
-            let (name, peer) = match place.clone() {
-                Found::Bucket(name, peer) => (name, peer),
-                Found::Folder(name, path) => {
-                    let url = Some(format!("dir:{}", path.display()));
-                    let peer = PeerConfig {
-                        url,
-                        ..PeerConfig::default()
-                    };
-                    (name, peer)
-                }
-            };
-            let mut name: String = name
-                .chars()
-                .map(|c| if c.is_alphanumeric() { c } else { '-' })
-                .collect();
-            let peers = &file.config().peers;
-            while peers.get(&name).is_some_and(|there| there.url != peer.url) {
-                name.push('-');
+            let (name, peer) = place.clone().config();
+            let known = settings.and_then(|text| settings::at_place(text, &peer));
+            if let Some((name, item)) = known {
+                came.extend(settings::adopt_peer(&mut file, &name, &item)?);
             }
-            let shares = peer.shares.map(|shares| shares.to_string());
-            let fields = [
-                ("url", peer.url),
-                ("endpoint", peer.endpoint),
-                ("region", peer.region),
-                ("shares", shares),
-            ];
-            for (field, value) in fields {
-                if let Some(value) = value {
-                    file.set(&format!("peers.{name}.{field}"), &value)?;
+            let peers = &file.config().peers;
+            match peers.iter().find(|(_, there)| is_same_place(there, &peer)) {
+                Some((name, there)) => {
+                    let name = name.clone();
+                    // What lies there counts, if somebody added shares since the settings were written.
+                    if peer.shares > there.shares {
+                        set_peer(&mut file, &name, "shares", peer.shares)?;
+                    }
                 }
+                None => add_peer(&mut file, &name, peer)?,
             }
         }
-        self.set_config(&file)
+        self.save_config(&file)?;
+        Ok(came)
+    }
+}
+
+/// Adds it under this name, or one like it that is free.
+fn add_peer(file: &mut ConfigFile, name: &str, peer: PeerConfig) -> Result<(), Failure> {
+    let letters = name.chars().map(|c| if c.is_alphanumeric() { c } else { '-' });
+    let mut name: String = letters.collect();
+    while file.config().peers.contains_key(&name) {
+        name.push('-');
+    }
+    set_peer(file, &name, "url", peer.url)?;
+    set_peer(file, &name, "endpoint", peer.endpoint)?;
+    set_peer(file, &name, "region", peer.region)?;
+    set_peer(file, &name, "shares", peer.shares)
+}
+
+fn set_peer(file: &mut ConfigFile, name: &str, field: &str, value: Option<impl ToString>) -> Result<(), Failure> {
+    match value {
+        Some(value) => file.set(&format!("peers.{name}.{field}"), &value.to_string()),
+        None => Ok(()),
     }
 }
 
@@ -250,4 +258,21 @@ impl Engine {
 enum Found {
     Folder(String, PathBuf),
     Bucket(String, PeerConfig),
+}
+
+impl Found {
+    /// A name for it, and what the config is to say.
+    fn config(self) -> (String, PeerConfig) {
+        match self {
+            Self::Bucket(name, peer) => (name, peer),
+            Self::Folder(name, path) => {
+                let url = Some(format!("dir:{}", path.display()));
+                let peer = PeerConfig {
+                    url,
+                    ..PeerConfig::default()
+                };
+                (name, peer)
+            }
+        }
+    }
 }

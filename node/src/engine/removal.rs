@@ -21,7 +21,7 @@ use crate::engine::policy::tolerate;
 use crate::engine::{Engine, failures};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::roster::Roster;
-use crate::message::{PathName, PeerRemoval, Problem};
+use crate::message::{PeerRemoval, Problem};
 use crate::output::Sink;
 use crate::request::RemoveHow;
 
@@ -31,6 +31,9 @@ const NAMED_MAX: usize = 10;
 impl Engine {
     /// Forgets what holders have that neither config nor roster names.
     pub(super) fn give_up_removed(&self, config: &Config) {
+        if self.config_fault().is_some() {
+            return; // who is a peer now, only the config that cannot be used says
+        }
         let folders = self.folders_of(config);
         let buckets = self.slots_of(config);
         let friends = self.devices_of(&|_| true);
@@ -112,12 +115,8 @@ impl Engine {
             sink.send(removal).await?;
         }
         for file in &lost.named {
-            sink.send(Problem {
-                path: Some(PathName(file.path.clone())),
-                peer: None,
-                error: format!("It would be lost with {name}: it is not here any more as it was"),
-            })
-            .await?;
+            let error = format!("It would be lost with {name}: it is not here any more as it was");
+            sink.send(Problem::of_path(file.path.as_slice(), error)).await?;
         }
         if lost.files > 0 && how == RemoveHow::Carefully {
             let error = format!(

@@ -50,12 +50,8 @@ impl Engine {
         let repacked = tokio::task::spawn_blocking(repacking).await.map_err(failures::worker)?;
         let Repacked { failed, .. } = repacked.map_err(failures::write)?;
         for error in failed {
-            sink.send(Problem {
-                path: None,
-                peer: None,
-                error: format!("A pack was not repacked and stays as it is: {error}"),
-            })
-            .await?;
+            let error = format!("A pack was not repacked and stays as it is: {error}");
+            sink.send(Problem::new(error)).await?;
         }
         match sink.stop().is_cancelled() {
             true => Err(Failure::interrupted()),

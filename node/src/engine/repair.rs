@@ -75,6 +75,8 @@ impl Engine {
         }
         let heads = self.mend_heads().await?;
         self.say_heads(&heads, sink).await?;
+        let rosters = self.mend_rosters().await;
+        self.say_rosters(&rosters, sink).await?;
         // What was built and that nobody has taken yet is not repaired.
         summary.shares_waiting = report.shares_waiting;
         summary.shares_rebuilt = summary.shares_rebuilt.saturating_sub(report.shares_waiting);
@@ -82,7 +84,7 @@ impl Engine {
         let health = self.0.db.read(|conn| packs::health(conn, tolerate(&config)))?;
         summary.packs = health.packs;
         summary.packs_unsafe = health.packs - health.safe;
-        summary.ok = summary.packs_unsafe == 0 && heads.faults.is_empty();
+        summary.ok = summary.packs_unsafe == 0 && heads.faults.is_empty() && rosters.faults.is_empty();
         summary.bytes_sent = uploader.bytes_sent() - sent_before;
         summary.seconds = started.elapsed().as_secs_f64();
         let exit = if summary.ok { Exit::Done } else { Exit::UnderProtected };
@@ -215,7 +217,7 @@ impl Engine {
                     summary.shares_found += found.news;
                     all.insert(peer.key, Arc::new(found.believed));
                 }
-                Err(error) => self.problem_at(&peer, error.to_string(), sink).await?,
+                Err(error) => sink.send(Problem::of_peer(&peer.name, error.to_string())).await?,
             }
         }
         Ok(all)
@@ -286,12 +288,7 @@ impl Engine {
             Ok(built) => built,
             Err(error) => {
                 let error = format!("Pack {} cannot be repaired now: {error}", pack.manifest.pack.short());
-                sink.send(Problem {
-                    path: None,
-                    peer: None,
-                    error,
-                })
-                .await?;
+                sink.send(Problem::new(error)).await?;
                 return Ok(());
             }
         };

@@ -1,14 +1,13 @@
 //! Restoring: from the request to the read side and back to a summary.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use backup::restore::{self, Deleting, Extra, RestoreError, RestoreEvent, RestoreOptions, RestoreProgress};
 
 use crate::engine::{Engine, failures};
 use crate::failure::{Exit, Failure};
-use crate::home::{check_deletion, own_folders};
+use crate::home::{OwnFolders, check_deletion};
 use crate::message::{PathName, Problem, Progress, Removal, RemovalKind, RemovalState, RestoreSummary, Summary};
 use crate::output::Sink;
 use crate::request::{Overwrite, Restore};
@@ -75,7 +74,7 @@ impl Engine {
             return Ok(None);
         }
         let config = self.config();
-        let protected = own_folders(&self.0.home.paths, &config);
+        let protected = OwnFolders::of(&self.0.home.paths, &config).not_removed();
         check_deletion(
             &request.target.to_path(),
             &protected,
@@ -88,20 +87,13 @@ impl Engine {
 
 /// What went wrong, a line each.
 fn problems(restored: &restore::RestoreSummary) -> Vec<Problem> {
-    let problem = |path: Option<&Path>, peer: Option<&String>, error: String| Problem {
-        path: path.map(PathName::from),
-        peer: peer.cloned(),
-        error,
-    };
     let failed = restored.failed.iter();
-    let failed = failed.map(|(path, reason)| problem(Some(path.as_path()), None, reason.clone()));
+    let failed = failed.map(|(path, reason)| Problem::of_path(path.as_path(), reason));
     let unmatched = restored.unmatched.iter();
-    let unmatched = unmatched.map(|pattern| {
-        let what = format!("--include `{pattern}` matches nothing in this snapshot");
-        problem(None, None, what)
-    });
+    let unmatched =
+        unmatched.map(|pattern| Problem::new(format!("--include `{pattern}` matches nothing in this snapshot")));
     let bad = restored.peers_bad.iter();
-    let bad = bad.map(|(peer, reason)| problem(None, Some(peer), reason.clone()));
+    let bad = bad.map(|(peer, reason)| Problem::of_peer(peer, reason));
     failed.chain(unmatched).chain(bad).collect()
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use backup::catalog::content::live::{self, Wanted};
 use backup::catalog::content::{self, publish};
+use backup::catalog::heads;
 use backup::catalog::tree::{self, Marks, Snapshot};
 use backup::prepare::WriteError;
 use backup::prune::{self, Exchange};
@@ -28,10 +29,15 @@ use crate::request::Forget;
 impl Engine {
     pub(super) async fn forget(&self, request: Forget, sink: &Sink) -> Result<Exit, Failure> {
         let _busy = self.0.busy.lock().await;
+        if !request.dry_run {
+            // What is decided on a catalog that is behind would be carried out on the one that replaces it.
+            self.meet_heads().await?;
+        }
         let kept = self.0.db.read(tree::kept)?;
         let named = self.named(&request.snapshots)?;
         let marks = self.0.db.read(tree::marks)?;
         warn_of_unknown_tags(&request.keep_tags, &marks, sink).await?;
+        let unread_forgotten = self.unread_to_forget(&request)?;
         let (staying, going) = judge(kept, &named, &marks, &request)?;
         if !request.allow_empty_group {
             refuse_emptying(&staying, &going, &named)?;
@@ -46,12 +52,18 @@ impl Engine {
         let mut published = false;
         if !request.dry_run {
             let now_ns = clock::now_ns();
-            self.0.db.write_durable(|tx| tree::forget(tx, &seqs, now_ns))?;
+            self.0.db.write_durable(|tx| {
+                if request.unread {
+                    heads::forget_unread(tx)?;
+                }
+                tree::forget(tx, &seqs, now_ns)
+            })?;
             published = self.publish(sink).await?;
         }
         let summary = ForgetSummary {
             snapshots_kept: staying.len() as u64,
             snapshots_forgotten: going.len() as u64,
+            unread_forgotten,
             published,
             dry_run: request.dry_run,
         };
@@ -65,6 +77,13 @@ impl Engine {
         } else {
             Exit::UnderProtected
         })
+    }
+
+    fn unread_to_forget(&self, request: &Forget) -> Result<u64, Failure> {
+        match request.unread {
+            true => Ok(self.0.db.read(heads::unread)?.len() as u64),
+            false => Ok(0),
+        }
     }
 
     fn named(&self, names: &[String]) -> Result<BTreeSet<u64>, Failure> {
@@ -86,6 +105,9 @@ impl Engine {
 
     pub(super) async fn prune(&self, dry_run: bool, sink: &Sink) -> Result<Exit, Failure> {
         let _busy = self.0.busy.lock().await;
+        if !dry_run {
+            self.meet_heads().await?;
+        }
         let kept = self.0.db.read(tree::kept)?;
         let kept = kept.iter().map(|snapshot| snapshot.record.seq).collect();
         self.prune_to(kept, dry_run, sink).await
@@ -144,6 +166,7 @@ impl Engine {
 
     pub(super) async fn undelete(&self, names: &[String], sink: &Sink) -> Result<Exit, Failure> {
         let _busy = self.0.busy.lock().await;
+        self.meet_heads().await?;
         let targets = self.forgotten(names)?;
         let mut kept: BTreeSet<u64> = self.0.db.read(tree::kept)?.iter().map(seq).collect();
         kept.extend(targets.iter().map(seq));
@@ -237,12 +260,7 @@ impl Engine {
         let done = self.publish_head().await?;
         if !done {
             let error = "Too few peers took the new head: nothing was given up, the next `gridbackup prune` goes on";
-            sink.send(Problem {
-                path: None,
-                peer: None,
-                error: error.to_owned(),
-            })
-            .await?;
+            sink.send(Problem::new(error)).await?;
         }
         Ok(done)
     }
@@ -282,7 +300,7 @@ fn judge(
 ) -> Result<Judged, Failure> {
     let policy = policy(request);
     let has_policy = policy != Policy::default() || !request.keep_tags.is_empty();
-    if !has_policy && named.is_empty() {
+    if !has_policy && named.is_empty() && !request.unread {
         return Err(
             Failure::new(Exit::Usage, "There is nothing that says which snapshots to keep")
                 .hint("say what to keep (--keep-daily 7 --keep-monthly 12) or name the snapshots to forget"),
@@ -367,12 +385,7 @@ async fn warn_of_unknown_tags(tags: &[String], marks: &BTreeMap<u64, Marks>, sin
     for tag in tags.iter().filter(|tag| !known.contains(tag.as_str())) {
         let meant = nearest(tag, known.iter().copied()).map_or(String::new(), |meant| format!("; is `{meant}` meant?"));
         let error = format!("No snapshot has the tag `{tag}`: it keeps none{meant}");
-        sink.send(Problem {
-            path: None,
-            peer: None,
-            error,
-        })
-        .await?;
+        sink.send(Problem::new(error)).await?;
     }
     Ok(())
 }
@@ -412,12 +425,7 @@ fn retention(snapshot: &Snapshot, action: &str, reasons: Vec<String>) -> Retenti
 async fn say_failed(exchanges: &[Exchange], sink: &Sink) -> Result<(), Failure> {
     for exchange in exchanges {
         let Some(error) = &exchange.failed else { continue };
-        sink.send(Problem {
-            path: None,
-            peer: Some(exchange.peer.clone()),
-            error: error.to_string(),
-        })
-        .await?;
+        sink.send(Problem::of_peer(&exchange.peer, error.to_string())).await?;
     }
     Ok(())
 }

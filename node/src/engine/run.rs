@@ -1,7 +1,7 @@
 //! One backup: scan, upload until the queue is empty or nothing more can be placed, say how it went.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +19,7 @@ use crate::engine::upload_log::UploadLog;
 use crate::engine::upload_progress::Meter;
 use crate::engine::{Engine, Mode, clock, failures, settings};
 use crate::failure::{Exit, Failure};
+use crate::home::OwnFolders;
 use crate::message::{PathName, Problem, Progress, RunSummary, Summary};
 use crate::output::Sink;
 
@@ -94,8 +95,7 @@ impl Engine {
         Ok(ScanOptions {
             roots,
             rules,
-            // The node's own state changes while it is read, and restoring it would bring back stale keys and locks.
-            own_state: vec![self.0.home.paths.state_dir().to_owned()],
+            own_state: OwnFolders::of(&self.0.home.paths, config).not_saved(),
             one_file_system: config.one_file_system,
             emptied,
             device: self.device(),
@@ -105,14 +105,11 @@ impl Engine {
 
     /// What the config and this home's own path leave out, as patterns: what a restore must not remove either.
     pub(super) fn rules(&self, config: &Config) -> Result<Rules, Failure> {
-        let own = self
-            .0
-            .home
-            .paths
-            .state_dir()
-            .to_str()
-            .map(|own| format!("{}/", escaped(own)));
-        let patterns = config.exclude.iter().chain(&own).collect::<Vec<_>>();
+        let own = OwnFolders::of(&self.0.home.paths, config).not_saved();
+        let own = own
+            .iter()
+            .filter_map(|own| Some(format!("{}/", escaped(own.to_str()?))));
+        let patterns: Vec<String> = config.exclude.iter().cloned().chain(own).collect();
         Rules::new(&patterns).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))
     }
 
@@ -132,7 +129,8 @@ impl Engine {
     /// The uploader, started with the first use: it goes on with what an earlier process left in the spool.
     pub(super) async fn uploader(&self, config: &Config) -> Result<Uploader, Failure> {
         let start = || async {
-            self.meet_heads_once().await?;
+            // Held until the uploader is there: nobody replaces the catalog under it.
+            let _met = self.meet_heads_once().await?;
             let (events, mut heard) = tokio::sync::mpsc::channel(EVENTS_QUEUED_MAX);
             let engine = Arc::downgrade(&self.0);
             let mut log = UploadLog::new(self.0.peers.clone());
@@ -243,28 +241,19 @@ fn roots(paths: &[PathName], config: &Config) -> Result<Vec<PathBuf>, Failure> {
 
 /// What a scan has to tell: what the snapshot does not have as it is, what was left out, and what looks like an accident.
 fn problems(scanned: &ScanSummary) -> Vec<Problem> {
-    let problem = |path: &Path, error: String| Problem {
-        path: Some(PathName::from(path)),
-        peer: None,
-        error,
-    };
     let failed = scanned.failed.iter();
     let mut problems: Vec<_> = failed
-        .map(|failure| problem(&failure.path, failure.reason.clone()))
+        .map(|failure| Problem::of_path(failure.path.as_path(), &failure.reason))
         .collect();
     let stores = scanned.stores.iter();
-    problems.extend(stores.map(|store| problem(store, notices::STORE_LEFT_OUT.to_owned())));
+    problems.extend(stores.map(|store| Problem::of_path(store.as_path(), notices::STORE_LEFT_OUT)));
     let gone = scanned.files_gone.saturating_sub(scanned.files_moved);
     if gone >= GONE_FILES_MIN && gone > scanned.files {
-        problems.push(Problem {
-            path: None,
-            peer: None,
-            error: format!(
-                "{gone} files are gone since the snapshot before, more than the {} that are left; if that is a mistake, \
-                 earlier snapshots have them",
-                scanned.files
-            ),
-        });
+        problems.push(Problem::new(format!(
+            "{gone} files are gone since the snapshot before, more than the {} that are left; if that is a mistake, \
+             earlier snapshots have them",
+            scanned.files
+        )));
     }
     problems
 }

@@ -91,14 +91,27 @@ pub(super) fn adopt(file: &mut ConfigFile, text: &str, chosen: &[&str]) -> Resul
     Ok(came)
 }
 
-/// A folder or bucket that is not among the peers yet.
-fn adopt_peer(file: &mut ConfigFile, name: &str, peer: &Item) -> Result<Option<String>, Failure> {
+/// What the settings call a folder or bucket that recovery was done from, and all they say of it.
+pub(super) fn at_place(text: &str, place: &PeerConfig) -> Option<(String, Item)> {
+    let settings = text.parse::<DocumentMut>().ok()?;
+    let peers = settings.get("peers")?.as_table_like()?;
+    let (name, peer) = peers.iter().find(|(_, peer)| is_same_place(&place_of(peer), place))?;
+    Some((name.to_owned(), peer.clone()))
+}
+
+fn place_of(peer: &Item) -> PeerConfig {
     let text = |key: &str| peer.get(key).and_then(Item::as_str).map(str::to_owned);
-    let place = PeerConfig {
+    PeerConfig {
         url: text("url"),
         endpoint: text("endpoint"),
+        region: text("region"),
         ..PeerConfig::default()
-    };
+    }
+}
+
+/// A folder or bucket that is not among the peers yet.
+pub(super) fn adopt_peer(file: &mut ConfigFile, name: &str, peer: &Item) -> Result<Option<String>, Failure> {
+    let place = place_of(peer);
     let peers = &file.config().peers;
     let is_known = peers.contains_key(name) || peers.values().any(|known| is_same_place(known, &place));
     let Some(url) = place.url.filter(|_| !is_known) else {

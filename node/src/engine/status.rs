@@ -1,23 +1,20 @@
 //! Is my data safe: the facts, the verdict, and the numbers beside it.
 
-use backup::catalog::broken::Broken;
-use backup::catalog::tree;
+use backup::catalog::heads;
 use backup::catalog::trouble;
 use rusqlite::Connection;
 use upload_queue::db::DbError;
-use upload_queue::packs::Counter;
 use upload_queue::peers::PeerKey;
 
 use crate::engine::buckets::is_further_slot;
 use crate::engine::facts::{self, KnownPeer, Scene};
-use crate::engine::{Engine, Mode, clock};
+use crate::engine::heads::other_text;
+use crate::engine::reasons::spool;
+use crate::engine::{Engine, Mode, clock, whole};
 use crate::failure::{Exit, Failure};
 use crate::message::{self, LastRun, Reason, Status};
 use crate::output::Sink;
 use crate::verdict::{self, Facts, Verdict, judge};
-
-/// Snapshots looked at, from the newest back, for one that is complete.
-const SNAPSHOTS_LOOKED_AT_MAX: usize = 100;
 
 impl Engine {
     pub(super) async fn status(&self, sink: &Sink) -> Result<Exit, Failure> {
@@ -65,6 +62,7 @@ impl Engine {
         }
         Scene {
             config: self.config(),
+            config_fault: self.config_fault().map(|fault| fault.error),
             device: self.device(),
             peers,
             online,
@@ -100,33 +98,26 @@ pub(super) fn look(conn: &Connection, scene: &Scene) -> Result<(Status, Verdict)
         state: verdict.state.name().to_owned(),
         headline: verdict.headline(),
         reasons: verdict.reasons.iter().map(Reason::from).collect(),
+        spool: spool(conn, scene)?,
         last_run: trouble::runs(conn)?.first().map(|run| LastRun {
             began: clock::timestamp(run.began_ns),
             ended: run.ended_ns.map(clock::timestamp),
             exit: run.exit,
             error: run.error.clone(),
         }),
+        devices: heads::others(conn, scene.device, &|key| scene.is_known(key))?
+            .iter()
+            .map(other_text)
+            .collect(),
         ..Status::default()
     };
     let online = scene.online.as_deref().unwrap_or_default();
     status.peers_online = online.iter().filter(|key| counted(key)).count() as u32;
-    set_newest(conn, scene, &mut status)?;
-    Ok((status, verdict))
-}
-
-/// The newest snapshot that is complete, and of which nothing is lost.
-fn set_newest(conn: &Connection, scene: &Scene, status: &mut Status) -> Result<(), DbError> {
-    let counter = Counter::new(conn, &|key| scene.is_known(key))?;
-    let broken = Broken::find(conn, &counter)?;
-    for snapshot in tree::kept(conn)?.iter().rev().take(SNAPSHOTS_LOOKED_AT_MAX) {
-        let record = &snapshot.record;
-        if tree::snapshot_complete(conn, record.seq)? && !broken.is_broken(record) {
-            status.newest_complete_snapshot = Some(record.id.to_string());
-            status.newest_complete_time = Some(clock::timestamp(record.time_ns));
-            break;
-        }
+    if let Some(newest) = whole::newest(conn, &|key| scene.is_known(key))?.whole {
+        status.newest_complete_snapshot = Some(newest.record.id.to_string());
+        status.newest_complete_time = Some(clock::timestamp(newest.record.time_ns));
     }
-    Ok(())
+    Ok((status, verdict))
 }
 
 impl From<&verdict::Reason> for message::Reason {

@@ -8,7 +8,7 @@ use backup::prepare::WriteEvent;
 use upload_queue::peers::PeerSet;
 use upload_queue::uploader::{Sent, Uploader};
 
-use crate::message::{PathName, Problem, Progress};
+use crate::message::{Problem, Progress};
 use crate::output::Sink;
 
 /// How often progress is said.
@@ -51,13 +51,8 @@ impl Meter {
                 self.files.fetch_add(1, Ordering::Relaxed);
             }
             WriteEvent::FileFailed { path, reason } => {
-                let path = Some(PathName::from(path.as_path()));
                 // Whoever reads may be gone; the file is counted in the summary all the same.
-                let _nobody_reads = self.sink.send_blocking(Problem {
-                    path,
-                    peer: None,
-                    error: reason,
-                });
+                let _nobody_reads = self.sink.send_blocking(Problem::of_path(path.as_path(), reason));
             }
             WriteEvent::Published { seq, peers } => tracing::info!(seq, peers, "head published"),
         }

@@ -1,17 +1,18 @@
-//! Drills: random files of the newest complete snapshot are read from the grid and compared with the disk; when asked, and by
+//! Drills: random files of the newest snapshot that is whole are read from the grid and compared with the disk; when asked, and by
 //! the daemon now and then, so that the first restore is not the one that matters.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use backup::catalog::tree::{self, Snapshot};
+use backup::catalog::tree::Snapshot;
 use backup::restore::{Compared, Reader, RestoreError};
-use upload_queue::db::DbError;
+use upload_queue::durable;
 
-use crate::engine::{Engine, clock, failures};
+use crate::engine::whole::Newest;
+use crate::engine::{Engine, clock, failures, whole};
 use crate::failure::{Exit, Failure};
 use crate::home::fill_random;
-use crate::message::{PathName, Problem, Progress, Summary, VerifySummary};
+use crate::message::{Problem, Progress, Summary, VerifySummary};
 use crate::output::Sink;
 
 /// Longest file that is picked: a drill must not take a friend's evening. `check --read-data` reads everything.
@@ -32,9 +33,18 @@ impl Engine {
 
     async fn drill(&self, files: Option<u64>, sink: &Sink) -> Result<VerifySummary, Failure> {
         let started = Instant::now();
-        let snapshot = self.0.db.read(newest_complete)?.ok_or_else(|| {
-            Failure::new(Exit::Failed, "No snapshot is complete on the grid yet")
-                .hint("`gridbackup status` says what waits; `gridbackup run --once` sends it")
+        let newest = self.newest()?;
+        for broken in &newest.broken {
+            sink.send(Problem::new(broken_text(broken))).await?;
+        }
+        let snapshot = newest.whole.ok_or_else(|| match newest.broken.is_empty() {
+            true => Failure::new(Exit::Failed, "No snapshot is complete on the grid yet")
+                .hint("`gridbackup status` says what waits; `gridbackup run --once` sends it"),
+            false => Failure::new(
+                Exit::Failed,
+                "No snapshot can be restored whole: content of each is lost",
+            )
+            .hint("`gridbackup check` names the files, `gridbackup run --once` sends again what is still here"),
         })?;
         let count = files
             .unwrap_or_else(|| u64::from(self.config().verify_files))
@@ -47,10 +57,18 @@ impl Engine {
             .map_err(failures::worker)??;
         let heads = self.check_heads().await?;
         self.say_heads(&heads, sink).await?;
-        summary.heads_bad = heads.faults.len() as u64;
-        summary.ok &= heads.faults.is_empty();
+        let rosters = self.check_rosters().await;
+        self.say_rosters(&rosters, sink).await?;
+        (summary.heads_bad, summary.rosters_bad) = (heads.faults.len() as u64, rosters.faults.len() as u64);
+        summary.snapshots_broken = newest.broken.len() as u64;
+        summary.ok &= heads.faults.is_empty() && rosters.faults.is_empty() && newest.broken.is_empty();
         summary.seconds = started.elapsed().as_secs_f64();
         Ok(summary)
+    }
+
+    fn newest(&self) -> Result<Newest, Failure> {
+        let scene = self.scene(None);
+        Ok(self.0.db.read(|conn| whole::newest(conn, &|key| scene.is_known(key)))?)
     }
 
     /// The daemon's drills. Until it is dropped.
@@ -60,7 +78,7 @@ impl Engine {
             let every = self.config().verify_interval.map(|every| every.0);
             if let Some(every) = every
                 && last.is_due(clock::now_secs(), every)
-                && self.0.db.read(newest_complete).is_ok_and(|found| found.is_some())
+                && self.newest().is_ok_and(|newest| newest.whole.is_some())
             {
                 self.drill_in_background(sink).await;
                 last.note(clock::now_secs());
@@ -78,11 +96,19 @@ impl Engine {
                     summary.files, summary.changed_since
                 ),
             ),
+            Ok(summary) if summary.snapshots_broken > 0 => (
+                "verify_failed",
+                format!(
+                    "{} newer snapshots cannot be restored whole: run `gridbackup verify`",
+                    summary.snapshots_broken
+                ),
+            ),
             Ok(summary) if summary.unreadable + summary.differing == 0 => (
                 "verify_failed",
                 format!(
-                    "The head that leads to the backups is missing, old or damaged at {} peers: run `gridbackup repair`",
-                    summary.heads_bad
+                    "The head that leads to the backups is missing, old or damaged at {} peers, the roster that leads to friends at {}: \
+                     run `gridbackup repair`",
+                    summary.heads_bad, summary.rosters_bad
                 ),
             ),
             Ok(summary) => (
@@ -102,13 +128,13 @@ impl Engine {
     }
 }
 
-fn newest_complete(conn: &rusqlite::Connection) -> Result<Option<Snapshot>, DbError> {
-    for snapshot in tree::kept(conn)?.into_iter().rev() {
-        if tree::snapshot_complete(conn, snapshot.record.seq)? {
-            return Ok(Some(snapshot));
-        }
-    }
-    Ok(None)
+/// Why an older snapshot than this one is read.
+fn broken_text(broken: &Snapshot) -> String {
+    format!(
+        "Snapshot {} of {} cannot be restored whole, content of it is lost: `gridbackup check` names the files",
+        broken.record.id.short(),
+        clock::timestamp(broken.record.time_ns)
+    )
 }
 
 fn drill_files(reader: &Reader, snapshot: &Snapshot, count: usize, sink: &Sink) -> Result<VerifySummary, Failure> {
@@ -144,11 +170,7 @@ fn drill_files(reader: &Reader, snapshot: &Snapshot, count: usize, sink: &Sink) 
             }
         };
         if let Some(error) = problem {
-            sink.send_blocking(Problem {
-                path: Some(PathName(file.path.clone())),
-                peer: None,
-                error,
-            })?;
+            sink.send_blocking(Problem::of_path(file.path.as_slice(), error))?;
         }
         sink.progress(Progress {
             phase: "verify".to_owned(),
@@ -200,9 +222,7 @@ impl LastDrill {
     }
 
     fn note(&self, now_secs: u64) {
-        let new = self.0.with_extension("new");
-        let written = std::fs::write(&new, now_secs.to_string()).and_then(|()| std::fs::rename(&new, &self.0));
-        if let Err(error) = written {
+        if let Err(error) = durable::replace_note(&self.0, &[now_secs.to_string().as_bytes()]) {
             tracing::warn!(%error, "the time of the drill could not be noted");
         }
     }

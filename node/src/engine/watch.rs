@@ -20,7 +20,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 impl Engine {
     /// Until it is dropped.
     pub(super) async fn watch_for_ever(&self, sink: &Sink) {
-        if matches!(&self.0.mode, Mode::Daemon(options) if options.store_only) {
+        let stores_only = matches!(&self.0.mode, Mode::Daemon(options) if options.store_only);
+        if stores_only || self.only_serves() {
             return std::future::pending().await;
         }
         let mut said: Option<State> = None;

@@ -1,14 +1,14 @@
 //! Who a home is: the account's keys, this device's key and certificate, in three files that only the user can read.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 use proto::id::DeviceId;
 use proto::keys::{AccountKeys, DeviceCert, power, words_key};
 use proto::phrase::Seed;
+use upload_queue::durable;
 use zeroize::Zeroizing;
 
 use super::HomePaths;
@@ -146,44 +146,20 @@ pub fn fill_random(bytes: &mut [u8]) -> Result<(), Failure> {
 
 /// Writes a file of mode 0600, durable before it has its name, replacing none that is there.
 pub fn write_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    write_as(path, content, fs::hard_link) // unlike a rename, refuses to replace
+    durable::add(path, &[content]).map_err(|error| unwritable(path, &error))
 }
 
 /// As `write_private`, but replaces what is there: only for what nobody can have come to rely on.
 fn replace_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    write_as(path, content, fs::rename)
+    durable::replace(path, &[content]).map_err(|error| unwritable(path, &error))
 }
 
-fn write_as(path: &Path, content: &[u8], give_name: fn(PathBuf, PathBuf) -> io::Result<()>) -> Result<(), Failure> {
-    let failed = |error: &io::Error| {
-        let failure = Failure::context(format!("`{}` cannot be written: {error}", path.display()), error);
-        match error.kind() {
-            io::ErrorKind::AlreadyExists => failure.hint("it is there already and is never overwritten"),
-            _ => failure,
-        }
-    };
-    let dir = folder_of(path);
-    let mut random = [0; 8];
-    fill_random(&mut random)?;
-    let temporary = dir.join(format!(".gridbackup-{:016x}", u64::from_le_bytes(random)));
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
-        .and_then(|()| give_name(temporary.clone(), path.to_owned()));
-    let _gone = fs::remove_file(&temporary);
-    written
-        .and_then(|()| File::open(dir)?.sync_all())
-        .map_err(|error| failed(&error))
-}
-
-/// The folder that a file is in, as it can be opened: that of a bare name is the working folder.
-fn folder_of(path: &Path) -> &Path {
-    path.parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    let failure = Failure::context(format!("`{}` cannot be written: {error}", path.display()), error);
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => failure.hint("it is there already and is never overwritten"),
+        _ => failure,
+    }
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {

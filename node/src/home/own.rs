@@ -1,4 +1,4 @@
-//! The folders that gridbackup itself lives on: nothing in them is ever removed by a restore.
+//! The folders that gridbackup itself lives on: what of them no backup saves, and that no restore removes anything in them.
 
 use std::path::{Path, PathBuf};
 
@@ -6,14 +6,37 @@ use super::HomePaths;
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
 
-/// Keys, state, the shares of friends and those that lie in folder peers.
-pub fn own_folders(paths: &HomePaths, config: &Config) -> Vec<PathBuf> {
-    let peers = config.peers.values().filter_map(|peer| peer.url.as_deref());
-    let folders = peers.filter_map(|url| url.strip_prefix("dir:")).map(PathBuf::from);
-    let mut own = vec![paths.config_dir.clone(), paths.state_dir.clone()];
-    own.extend(folders);
-    own.dedup();
-    own
+/// The folders that gridbackup itself lives on: the one list for everything that must not take them for the user's files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnFolders {
+    config: PathBuf,
+    state: PathBuf,
+    peers: Vec<PathBuf>,
+}
+
+impl OwnFolders {
+    /// Those of a home.
+    pub fn of(paths: &HomePaths, config: &Config) -> Self {
+        Self {
+            config: paths.config_dir.clone(),
+            state: paths.state_dir.clone(),
+            peers: config.folder_peers().map(|(_, path)| path.to_owned()).collect(),
+        }
+    }
+
+    /// What no scan looks into: state changes while it is read, and brought back it would be stale keys and locks. The config is
+    /// the user's and is saved; of a peer's folder only the shares are left out, which the scan tells by the store's marker.
+    pub fn not_saved(&self) -> Vec<PathBuf> {
+        vec![self.state.clone()]
+    }
+
+    /// What no restore removes anything from: keys, state, config, the shares of friends and those in folder peers.
+    pub fn not_removed(&self) -> Vec<PathBuf> {
+        let mut all = vec![self.config.clone(), self.state.clone()];
+        all.extend_from_slice(&self.peers);
+        all.dedup();
+        all
+    }
 }
 
 /// Refuses to remove files at and below `target` if that is the whole system, or if `own` folders are in it or around it.

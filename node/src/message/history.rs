@@ -101,7 +101,13 @@ pub struct VerifySummary {
     /// Peers whose newest head is missing, old or damaged.
     #[serde(default)]
     pub heads_bad: u64,
-    /// All could be read, none differs, and all peers have the head that leads there.
+    /// Buckets whose copy of the grid's roster is missing, old or damaged.
+    #[serde(default)]
+    pub rosters_bad: u64,
+    /// Newer snapshots that were complete, and of which content was lost since.
+    #[serde(default)]
+    pub snapshots_broken: u64,
+    /// All could be read, none differs, all peers have the head (and the roster) that leads there, and no newer snapshot is broken.
     pub ok: bool,
     /// Time taken.
     pub seconds: f64,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Cost, PathName};
+use super::{Cost, PathName, Spool};
 
 /// Is my data safe.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -95,6 +95,12 @@ pub struct Status {
     /// Who answers now was not asked: another process works in this home and does not answer.
     #[serde(default)]
     pub only_catalog: bool,
+    /// Other machines of this account, with backups that this home does not know, as peers were last seen to have them.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// What waits on this machine for peers that are not there.
+    #[serde(default)]
+    pub spool: Spool,
 }
 
 /// One reason of a verdict.

@@ -217,6 +217,12 @@ pub struct CheckSummary {
     /// Those that have it.
     #[serde(default)]
     pub heads_found: u64,
+    /// Buckets in which this node left the grid's roster, and that answered.
+    #[serde(default)]
+    pub rosters_expected: u64,
+    /// Those that have it, with everybody in it.
+    #[serde(default)]
+    pub rosters_found: u64,
     /// Other machines of this account that this home does not know the backups of.
     #[serde(default)]
     pub devices: Vec<String>,
@@ -289,6 +295,8 @@ pub struct ForgetSummary {
     pub snapshots_kept: u64,
     /// Snapshots that do not.
     pub snapshots_forgotten: u64,
+    /// Backups given up that could not be read when this home was recovered.
+    pub unread_forgotten: u64,
     /// Enough peers know it.
     pub published: bool,
     /// Nothing was done: it was asked what would be.

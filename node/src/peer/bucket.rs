@@ -26,6 +26,7 @@ mod trash;
 use keys::Keys;
 use marker::Nature;
 pub use marker::SHARES_MAX;
+pub use meeting::RosterCopy;
 pub use slot::Slot;
 pub use trash::Signer;
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use proto::id::AccountId;
+use upload_queue::durable;
 
 /// Seconds between two writes. Chosen: alarms count in days.
 const WRITE_SECS: u64 = 3_600;
@@ -35,7 +36,8 @@ impl Heard {
             return;
         }
         let path = self.folder.join(account.to_string());
-        let done = fs::create_dir_all(&self.folder).and_then(|()| fs::write(&path, format!("{now_secs}\n")));
+        let text = format!("{now_secs}\n");
+        let done = fs::create_dir_all(&self.folder).and_then(|()| durable::replace_note(&path, &[text.as_bytes()]));
         match done {
             Ok(()) => *last = now_secs,
             Err(error) => tracing::warn!("{} cannot be written: {error}", path.display()),

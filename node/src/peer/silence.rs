@@ -17,6 +17,7 @@ use proto::share::Share;
 use proto::share_store::{BoxFuture, HeadStore, PeerStore, PutAck, ShareStore, Space, StoreError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use upload_queue::durable;
 use upload_queue::peers::PeerKey;
 
 /// How long a silent peer may take for a short question, before something that is tried again by itself. Chosen: a handshake
@@ -148,11 +149,9 @@ impl Silence {
             version: VERSION,
             silent,
         };
-        let temp = self.0.file.with_extension("new");
         let written = serde_json::to_vec(&file)
             .map_err(std::io::Error::from)
-            .and_then(|bytes| std::fs::write(&temp, bytes))
-            .and_then(|()| std::fs::rename(&temp, &self.0.file));
+            .and_then(|bytes| durable::replace_note(&self.0.file, &[&bytes]));
         if let Err(error) = written {
             tracing::debug!(%error, "who is silent is not remembered");
         }

@@ -85,6 +85,7 @@ pub fn stats_text(stats: &StatsSummary) -> String {
 pub fn verify_text(verify: &VerifySummary) -> String {
     let verdict = match (verify.ok, verify.unreadable + verify.differing) {
         (true, _) => "Restorable",
+        (false, 0) if verify.snapshots_broken > 0 => "Restorable, but newer snapshots are not",
         (false, 0) => "Restorable here, but not by the phrase from every peer",
         (false, _) => "NOT all restorable",
     };

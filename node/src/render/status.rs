@@ -6,7 +6,14 @@ use crate::human::ByteSize;
 use crate::message::{Advice, FileState, FileStatus, Reason, Status};
 
 /// States that ask for hands at once.
-const ALARMING: [&str; 5] = ["lost", "at_risk", "head_refused", "no_peer", "run_failed"];
+const ALARMING: [&str; 6] = [
+    "lost",
+    "at_risk",
+    "head_refused",
+    "no_peer",
+    "config_damaged",
+    "run_failed",
+];
 
 /// Everything, in one look.
 pub fn text(status: &Status, style: &Style) -> String {
@@ -46,7 +53,13 @@ pub fn text(status: &Status, style: &Style) -> String {
         ),
         false => format!("\nPeers online: {} of {}\n", status.peers_online, status.peers_total),
     });
+    if status.spool.bytes > 0 {
+        text.push_str(&format!("{}\n", clean(&status.spool.text())));
+    }
     text.push_str(&runs(status, style));
+    for device in &status.devices {
+        text.push_str(&format!("Another machine of this account: {}\n", clean(device)));
+    }
     text.push_str(&outlook(status));
     for cost in &status.costs {
         let to_read = cost

@@ -230,8 +230,12 @@ fn check_text(check: &CheckSummary) -> String {
         0 => String::new(),
         expected => format!(", {} of {expected} heads", check.heads_found),
     };
+    let rosters = match check.rosters_expected {
+        0 => String::new(),
+        expected => format!(", {} of {expected} rosters in buckets", check.rosters_found),
+    };
     let first = format!(
-        "{}: {} of {} shares of {} found, {} damaged{unchecked}{heads}; read back {}{lost}",
+        "{}: {} of {} shares of {} found, {} damaged{unchecked}{heads}{rosters}; read back {}{lost}",
         if check.ok {
             "All accounted for"
         } else {
@@ -340,8 +344,12 @@ fn demo_text(demo: &DemoSummary) -> String {
 
 fn forget_text(forget: &ForgetSummary) -> String {
     let verb = if forget.dry_run { "Would forget" } else { "Forgot" };
+    let unread = match forget.unread_forgotten {
+        0 => String::new(),
+        unread => format!(" and {} that could not be read", count(unread, "backup", "backups")),
+    };
     format!(
-        "{verb} {}, {} stay",
+        "{verb} {}{unread}, {} stay",
         count(forget.snapshots_forgotten, "snapshot", "snapshots"),
         forget.snapshots_kept
     )

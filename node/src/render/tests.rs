@@ -343,10 +343,30 @@ fn status_says_in_one_look_whether_all_is_safe() {
     let waiting = status(Status {
         headline: "It is a".into(),
         reasons: vec![reason("a", None), reason("b", Some(at(1_000_000)))],
+        devices: vec!["laptop has backups of its own".into()],
         ..Default::default()
     });
     let expected = "It is a\n  next: mend a\n  also: It is b (since 1970-01-12 13:46)\n    do: mend b\n\n";
     assert!(waiting.starts_with(expected), "{waiting}");
+    let other = "\nAnother machine of this account: laptop has backups of its own\n";
+    assert!(
+        waiting.contains(other) && !none.contains("Another machine"),
+        "{waiting}"
+    );
+    let spooling = status(Status {
+        spool: Spool {
+            bytes: 3 << 20,
+            bytes_max: 12 << 20,
+            parts: vec![SpoolPart {
+                peer: Some("anna".into()),
+                shares: 3,
+                bytes: 3 << 20,
+            }],
+        },
+        ..Default::default()
+    });
+    let line = "The spool holds 3.0 MiB of 12.0 MiB: 3.0 MiB for anna\n";
+    assert!(spooling.contains(line) && !none.contains("spool"), "{spooling}");
     let forecast = status(Status {
         p_restorable_now: Some(0.8125),
         p_restorable_48h: Some(0.999_999),

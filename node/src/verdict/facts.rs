@@ -68,6 +68,8 @@ pub struct HeadBehind {
 pub struct Facts {
     /// This node only stores for friends.
     pub store_only: bool,
+    /// Why config.toml cannot be used.
+    pub config_fault: Option<String>,
     /// Folders in the config.
     pub folders: u64,
     /// Paths were named to runs of this home: backing up without folders in the config is meant.
@@ -88,6 +90,8 @@ pub struct Facts {
     pub older_at_risk: u64,
     /// Packs of older snapshots of which too few shares are left.
     pub older_lost: u64,
+    /// Backups of this device that could not be read when this home was recovered, and were not taken in since.
+    pub heads_unread: u64,
     /// Older versions of files that are not on the grid yet.
     pub older_waiting: u64,
     /// Peers that may be lost, by the policy.

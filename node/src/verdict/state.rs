@@ -15,6 +15,8 @@ pub enum State {
     NoPeer,
     /// Files are on too few peers, and nothing is on its way.
     AtRisk,
+    /// config.toml cannot be used.
+    ConfigDamaged,
     /// Nobody said what is to be backed up.
     NoFolder,
     /// The newest run failed as a whole.
@@ -25,6 +27,8 @@ pub enum State {
     RunLate,
     /// Content of older snapshots is gone.
     OlderLost,
+    /// A backup could not be read when this home was recovered.
+    HeadUnread,
     /// Files are on too few peers, and the rest is on its way.
     UnderProtected,
     /// Files are not on the grid yet.
@@ -66,11 +70,13 @@ impl State {
             Self::HeadRefused => ("head_refused", UnderProtected, Some(UnderProtected)),
             Self::NoPeer => ("no_peer", UnderProtected, Some(UnderProtected)),
             Self::AtRisk => ("at_risk", UnderProtected, Some(UnderProtected)),
+            Self::ConfigDamaged => ("config_damaged", UnderProtected, None),
             Self::NoFolder => ("no_folder", UnderProtected, None),
             Self::RunFailed => ("run_failed", UnderProtected, None),
             Self::RunCutOff => ("run_cut_off", UnderProtected, None),
             Self::RunLate => ("run_late", UnderProtected, None),
             Self::OlderLost => ("older_lost", UnderProtected, Some(UnderProtected)),
+            Self::HeadUnread => ("head_unread", UnderProtected, None),
             Self::UnderProtected => ("under_protected", UnderProtected, Some(UnderProtected)),
             Self::Waiting => ("waiting", UnderProtected, Some(UnderProtected)),
             Self::HeadBehind => ("head_behind", UnderProtected, Some(UnderProtected)),

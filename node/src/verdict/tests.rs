@@ -47,6 +47,7 @@ fn set(facts: &mut Facts, key: &str, value: &str) {
     let yes = || value == "yes";
     match key {
         "store_only" => facts.store_only = yes(),
+        "config" => facts.config_fault = Some(value.replace('_', " ")),
         "folders" => facts.folders = number(),
         "named" => facts.paths_named = yes(),
         "snapshot" => facts.has_snapshot = yes(),
@@ -58,6 +59,7 @@ fn set(facts: &mut Facts, key: &str, value: &str) {
         "older_at_risk" => facts.older_at_risk = number(),
         "older_waiting" => facts.older_waiting = number(),
         "older_lost" => facts.older_lost = number(),
+        "unread" => facts.heads_unread = number(),
         "tolerate" => facts.tolerate = number(),
         "tolerates" => facts.tolerates = number(),
         "peers" => facts.peers = number(),

@@ -10,6 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::db::{DbError, Migration, checksum, migrate, pending, set_synchronous, transact};
+use crate::durable;
 
 /// `application_id` of a catalog: "gbcg". `file` and we tell by it whose database this is.
 const APPLICATION_ID: i32 = 0x6762_6367;
@@ -52,14 +53,13 @@ pub(super) fn create(path: &Path, migrations: &[&Migration]) -> Result<(), DbErr
 
 /// Renames a whole database; the new name is on the disk when this returns.
 pub(super) fn rename_durably(from: &Path, to: &Path) -> Result<(), DbError> {
-    let folder = to
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    if !to.exists() {
+        // The journal of a database that was moved away by hand would be played into this one.
+        remove_each(to, &SIDE_FILES)?;
+    }
     std::fs::File::open(from)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| std::fs::rename(from, to))
-        .and_then(|()| std::fs::File::open(folder)?.sync_all())
+        .and_then(|file| durable::sync(&file, from))
+        .and_then(|()| durable::rename(from, to))
         .map_err(|source| DbError::Io {
             path: to.display().to_string(),
             source,
@@ -68,7 +68,15 @@ pub(super) fn rename_durably(from: &Path, to: &Path) -> Result<(), DbError> {
 
 /// Removes a database that is not in use, and what SQLite keeps beside it.
 pub(super) fn remove_with_side_files(path: &Path) -> Result<(), DbError> {
-    for ending in ["", "-journal", "-wal", "-shm"] {
+    remove_each(path, &[""])?;
+    remove_each(path, &SIDE_FILES)
+}
+
+/// Endings of the names of what SQLite keeps beside a database.
+const SIDE_FILES: [&str; 3] = ["-journal", "-wal", "-shm"];
+
+fn remove_each(path: &Path, endings: &[&str]) -> Result<(), DbError> {
+    for ending in endings {
         let mut name = path.as_os_str().to_owned();
         name.push(ending);
         match std::fs::remove_file(&name) {

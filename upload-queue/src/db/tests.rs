@@ -38,6 +38,23 @@ fn what_was_written_is_there_after_opening_again() {
     assert_eq!(count(&Db::open(&path, TREE).unwrap()), 1);
 }
 
+/// Who moves a damaged catalog away leaves its journal behind, which SQLite would play into the next one.
+#[test]
+fn the_journal_of_a_database_that_was_moved_away_is_not_played_into_the_next() {
+    let (folder, path) = file();
+    let db = Db::open(&path, TREE).unwrap();
+    add(&db, "a").unwrap();
+    // As a process that was killed leaves it.
+    let left = folder.path().join("left.db");
+    let journal = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
+    std::fs::copy(journal(&path), journal(&left)).unwrap();
+    let next = Db::open(&left, TREE).unwrap();
+    assert_eq!(count(&next), 0);
+    add(&next, "b").unwrap();
+    drop(next);
+    assert_eq!(count(&Db::open(&left, TREE).unwrap()), 1);
+}
+
 #[test]
 fn a_missing_migration_runs_once_and_the_rows_stay() {
     let (_folder, path) = file();

@@ -52,7 +52,7 @@ pub(super) struct Lines {
     moving: BTreeSet<Ticket>,
     /// Measured; peers that were not watched for long enough are not in it.
     uptimes: HashMap<PeerKey, Uptime>,
-    /// These are given nothing new.
+    /// These are given nothing.
     shunned: HashSet<PeerKey>,
     /// What the steward is to bring.
     pub(super) held: Held,
@@ -91,8 +91,9 @@ impl Lines {
             self.unplaced.insert(ticket);
             return;
         };
+        let is_shunned = self.shunned.contains(peer);
         let line = self.line(peer);
-        if line.rests(now) {
+        if is_shunned || line.rests(now) {
             self.homeless.insert(ticket);
             return;
         }
@@ -139,9 +140,10 @@ impl Lines {
 
     /// Back into the line: it was not sent.
     pub(super) fn take_back(&mut self, peer: &PeerKey, ticket: &Ticket, now: Instant) {
+        let is_shunned = self.shunned.contains(peer);
         let line = self.line(peer);
         line.in_flight.remove(ticket);
-        match line.rests(now) {
+        match is_shunned || line.rests(now) {
             true => self.homeless.insert(ticket.clone()),
             false => line.waiting.insert(ticket.clone()),
         };
@@ -206,8 +208,13 @@ impl Lines {
         self.lines.values_mut().for_each(Line::unblock);
     }
 
-    pub(super) fn shun(&mut self, peers: HashSet<PeerKey>) {
-        self.shunned = peers;
+    /// These are given nothing new, and what waits for them is planned anew; whether they are others than before.
+    pub(super) fn shun(&mut self, peers: HashSet<PeerKey>) -> bool {
+        for (_, line) in self.lines.iter_mut().filter(|(key, _)| peers.contains(key)) {
+            self.homeless.append(&mut line.waiting);
+        }
+        let before = std::mem::replace(&mut self.shunned, peers);
+        before != self.shunned
     }
 
     pub(super) fn set_free_bytes(&mut self, peer: &PeerKey, free_bytes: Option<u64>) {
@@ -293,13 +300,16 @@ impl Lines {
             }
             domains.into_values().map(Uptime::new).collect::<Vec<_>>()
         };
-        let usable = best(&|peer| !away.contains(&peer.key) && !self.is_doubted(&peer.key));
+        // Those who are left may be too few for what is asked: a pack made for them alone would stay so when others come.
+        let are_enough = self.are_enough_without(&HashSet::new(), peers, tolerate, now);
+        let is_shunned = |peer: &Peer| are_enough && self.shunned.contains(&peer.key);
+        let usable = best(&|peer| !away.contains(&peer.key) && !is_shunned(peer) && !self.is_doubted(&peer.key));
         if usable.is_empty() { best(&|_| true) } else { usable }
     }
 
     /// Peers that packs are not made for: a full one is not counted on again because it has rested.
     fn is_doubted(&self, peer: &PeerKey) -> bool {
-        self.shunned.contains(peer) || self.lines.get(peer).is_some_and(|line| line.refusals > 0)
+        self.lines.get(peer).is_some_and(|line| line.refusals > 0)
     }
 
     /// The peers as `placement` sees them, for shares of `stored_bytes`. Full ones and those that rest have no space (their

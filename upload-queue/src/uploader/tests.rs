@@ -627,3 +627,19 @@ async fn a_shunned_peer_gets_nothing_new() {
     uploader.drain().await.unwrap();
     assert!(grid.stores[1].put.lock().unwrap().is_empty());
 }
+
+/// The story: three of four friends were lost, and what was sent again waited for those three in the spool.
+#[tokio::test]
+async fn what_waits_for_a_peer_that_is_lost_goes_to_another() {
+    for lost in 0..4 {
+        let grid = Grid::remote(4);
+        let (uploader, _told) = grid.start(0);
+        (0..4).for_each(|peer| grid.fault(peer, |faults| faults.unreachable = true));
+        uploader.deliver(fixture::pack(1, 2, 3), |_, _| Ok(())).await.unwrap();
+        assert_eq!(uploader.drain().await.unwrap().shares_waiting, 3);
+        (0..4).for_each(|peer| grid.fault(peer, |faults| faults.unreachable = peer == lost));
+        uploader.shun([key(lost)].into());
+        let report = uploader.drain().await.unwrap();
+        assert_eq!((report.shares_waiting, grid.spool_files()), (0, 0), "without {lost}");
+    }
+}

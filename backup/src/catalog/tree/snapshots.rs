@@ -35,12 +35,16 @@ pub fn latest(conn: &Connection) -> Result<Option<Snapshot>, DbError> {
     Ok(query.query_row([], read).optional()?)
 }
 
-/// Snapshots of several devices, each device's ascending by sequence number, in the order in which they were made. A device's
-/// own stay in their order, whatever its clock did.
+/// Snapshots of several devices, each device's ascending by sequence number, in the order in which they were made. Those of a
+/// device that build on one another stay in their order, whatever its clock did. One with a log in full begins anew: it may be
+/// of a history that was merged later than it was made.
 pub fn by_time(snapshots: Vec<Snapshot>) -> Vec<Snapshot> {
-    let mut lines: BTreeMap<DeviceId, Vec<Snapshot>> = BTreeMap::new();
+    let mut lines: BTreeMap<(DeviceId, usize), Vec<Snapshot>> = BTreeMap::new();
+    let mut begun: BTreeMap<DeviceId, usize> = BTreeMap::new();
     for snapshot in snapshots {
-        lines.entry(snapshot.device).or_default().push(snapshot);
+        let line = begun.entry(snapshot.device).or_default();
+        *line += usize::from(snapshot.record.parent.is_none());
+        lines.entry((snapshot.device, *line)).or_default().push(snapshot);
     }
     let mut newest_first = Vec::new();
     loop {
@@ -219,6 +223,34 @@ mod tests {
         assert_eq!(end_of_date("2026-11-21T10:00"), Some(1_795_255_200 + 60));
         assert_eq!(end_of_date("2026-13-21"), None);
         assert_eq!(end_of_date("2026"), None);
+    }
+
+    #[test]
+    fn an_older_history_that_was_merged_later_stays_older_and_a_clock_that_went_back_moves_nothing() {
+        let made = |seq: u64, time_ns: i64, parent: Option<u64>| Snapshot {
+            record: SnapshotRecord {
+                seq,
+                id: SnapshotId([seq as u8; 16]),
+                time_ns,
+                parent,
+                roots: Vec::new(),
+                files: 0,
+                bytes: 0,
+            },
+            device: DeviceId([0; 32]),
+        };
+        let seqs = |snapshots| -> Vec<u64> { by_time(snapshots).iter().map(|made| made.record.seq).collect() };
+        // The third was merged after the second was made, and the fourth builds on it.
+        let merged = vec![
+            made(1, 10, None),
+            made(2, 30, Some(1)),
+            made(3, 20, None),
+            made(4, 40, Some(3)),
+        ];
+        assert_eq!(seqs(merged[..3].to_vec()), [1, 3, 2]);
+        assert_eq!(seqs(merged), [1, 3, 2, 4]);
+        let clock = vec![made(1, 50, None), made(2, 20, Some(1)), made(3, 30, Some(2))];
+        assert_eq!(seqs(clock), [1, 2, 3]);
     }
 
     /// A day of last summer ends by summer time, whatever the time is now.

@@ -252,3 +252,36 @@ fn two_copies_of_one_home_at_work_lose_nothing() {
     let (db, _) = one.bench.recover(&Aim::default());
     ensure_shown(&one.bench, &db, &other.shown, 77);
 }
+
+/// Its heads were refused for as many times as the copy was ahead, and then hid what the copy had backed up.
+#[test]
+fn a_copy_that_went_on_while_a_run_was_at_work_is_not_hidden_by_its_next_heads() {
+    let mut bench = Bench::new();
+    bench.write("first", &noise(1, 50_000));
+    bench.backup();
+    let copy = Db::in_memory(MIGRATIONS).unwrap();
+    copy.replace_by(&bench.db, &|_| true).unwrap();
+    let other = bench.second(4, copy);
+    other.write("only of the copy", &noise(2, 50_000));
+    assert_eq!(other.backup().heads, PEERS);
+    for day in 3..6 {
+        bench.write("first", &noise(day, 50_000));
+        bench.backup();
+        assert!(!bench.db.read(content::publish::is_acknowledged).unwrap());
+    }
+    let (db, recovered) = bench.recover(&Aim::default());
+    assert_eq!(recovered.snapshots, 2);
+    assert_eq!(other.cat(&db, "only of the copy"), noise(2, 50_000));
+    let aim = Aim {
+        own: Some(bench.device_id()),
+        known: vec![bench.db.read(content::published).unwrap().unwrap().head],
+        ..Aim::default()
+    };
+    let (caught_up, recovered) = bench.recover(&aim);
+    // Both gave out the same version numbers for different files: what this one signed is left out, and named.
+    assert_eq!((recovered.snapshots, recovered.unread.len()), (2, 1));
+    bench.db = caught_up;
+    assert_eq!(bench.backup().heads, PEERS);
+    let (db, recovered) = bench.recover(&Aim::default());
+    assert_eq!((recovered.snapshots, bench.cat(&db, "first")), (3, noise(5, 50_000)));
+}

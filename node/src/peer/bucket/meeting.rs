@@ -17,6 +17,17 @@ const CONTEXT: &[u8] = b"gridbackup 2026 bucket roster";
 /// Longest sealed roster, in bytes.
 const SEALED_BYTES_MAX: u64 = PAYLOAD_BYTES_MAX as u64 + 64;
 
+/// A copy of the roster in a bucket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RosterCopy {
+    /// It is not there.
+    Missing,
+    /// It is there, and is no roster that its reader can open.
+    Damaged,
+    /// What it says.
+    There(RosterRecords),
+}
+
 impl Bucket {
     /// Leaves what `device` knows of its grid for the account's other devices and for the other members.
     pub async fn tell(&self, device: DeviceId, records: &RosterRecords) -> Result<(), StoreError> {
@@ -44,6 +55,23 @@ impl Bucket {
         };
         let sealed = self.read(&self.0.keys.roster(), SEALED_BYTES_MAX).await?;
         Ok(sealed.and_then(|sealed| open(read, &sealed.bytes)))
+    }
+
+    /// The copies that `device` left: for the account's own devices, and for the members of `grid`.
+    pub async fn told(&self, device: DeviceId, grid: GridId) -> Result<[RosterCopy; 2], StoreError> {
+        let own = self.copy(&self.0.keys.roster(), &self.0.account.read).await?;
+        let met = self.copy(&self.meeting_key(grid, device), &reader_of(grid)).await?;
+        Ok([own, met])
+    }
+
+    async fn copy(&self, key: &[u8], reader: &ReadKey) -> Result<RosterCopy, StoreError> {
+        let copy = match self.read(key, SEALED_BYTES_MAX).await {
+            Ok(None) => RosterCopy::Missing,
+            Ok(Some(sealed)) => open(reader, &sealed.bytes).map_or(RosterCopy::Damaged, RosterCopy::There),
+            Err(StoreError::Corrupt { .. }) => RosterCopy::Damaged,
+            Err(error) => return Err(error),
+        };
+        Ok(copy)
     }
 
     /// What the members of `grid` left here since this was last asked.
