@@ -139,6 +139,27 @@ fn of_content(facts: &Facts) -> Vec<Reason> {
         );
         reasons.push(reason(State::Waiting, text));
     }
+    reasons.extend(of_heads(facts));
+    reasons.extend(of_older(facts));
+    if reasons.is_empty() && facts.tolerates < facts.tolerate {
+        let text = format!(
+            "Not yet safe: what is backed up survives the loss of {} only, {} are asked for",
+            count(facts.tolerates, "peer", "peers"),
+            facts.tolerate
+        );
+        let text = match facts.waits_for.len() {
+            0 => text,
+            waiting => format!("{text}; waiting for {}", listed(waiting as u64, &facts.waits_for)),
+        };
+        reasons.push(
+            reason(State::UnderProtected, text).remedy("`gridbackup repair` builds shares anew where there is room"),
+        );
+    }
+    reasons
+}
+
+fn of_heads(facts: &Facts) -> Vec<Reason> {
+    let mut reasons = Vec::new();
     if let Some(head) = facts.head_behind {
         let text = format!(
             "Not yet safe: the newest list of files is on {}, {} are needed",
@@ -166,6 +187,11 @@ fn of_content(facts: &Facts) -> Vec<Reason> {
                       `gridbackup forget --unread` gives it up";
         reasons.push(reason(State::HeadUnread, text).remedy(remedy));
     }
+    reasons
+}
+
+fn of_older(facts: &Facts) -> Vec<Reason> {
+    let mut reasons = Vec::new();
     for (number, state, what) in [
         (facts.older_lost, State::OlderLost, "cannot be restored whole"),
         (facts.older_at_risk, State::OlderAtRisk, "are on too few peers"),

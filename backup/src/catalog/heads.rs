@@ -104,21 +104,58 @@ pub fn others(
     own: DeviceId,
     is_peer: &dyn Fn(&PeerKey) -> bool,
 ) -> Result<Vec<OtherDevice>, DbError> {
-    let (taken, names) = (taken(conn)?, names(conn)?);
+    let taken = taken(conn)?;
     let adopted = content::published(conn)?.map(|published| HeadHash(published.hash));
+    let all = newest_of_others(conn, own, is_peer)?;
+    let unknown = all
+        .into_iter()
+        .filter(|(hash, _)| !taken.contains(hash) && adopted != Some(*hash));
+    Ok(unknown.map(|(_, other)| other).collect())
+}
+
+/// Devices whose newest heads say what must not be given up, whether it is in this catalog or not: all others, but for those that
+/// are gone for good.
+pub fn guarded(
+    conn: &Connection,
+    own: DeviceId,
+    is_peer: &dyn Fn(&PeerKey) -> bool,
+) -> Result<Vec<OtherDevice>, DbError> {
+    let mut released = conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM released_device WHERE id = ?1)")?;
+    let mut guarded = Vec::new();
+    for (_, other) in newest_of_others(conn, own, is_peer)? {
+        if !released.query_row([other.device.0], |row| row.get::<_, bool>(0))? {
+            guarded.push(other);
+        }
+    }
+    Ok(guarded)
+}
+
+/// A machine is gone for good: what only its heads lead to may be given up.
+pub fn release(tx: &Transaction<'_>, device: DeviceId) -> Result<(), DbError> {
+    tx.prepare_cached("INSERT OR IGNORE INTO released_device VALUES (?1)")?
+        .execute([device.0])?;
+    Ok(())
+}
+
+fn newest_of_others(
+    conn: &Connection,
+    own: DeviceId,
+    is_peer: &dyn Fn(&PeerKey) -> bool,
+) -> Result<Vec<(HeadHash, OtherDevice)>, DbError> {
+    let names = names(conn)?;
     let mut newest: BTreeMap<DeviceId, SeenHead> = BTreeMap::new();
     let of_others = |head: &SeenHead| head.device != own && is_peer(&head.peer);
     for head in seen(conn)?.into_iter().filter(of_others) {
         newest.insert(head.device, head); // ascending by number
     }
-    let unknown = newest
-        .into_values()
-        .filter(|head| !taken.contains(&head.hash) && adopted != Some(head.hash));
-    let others = unknown.map(|head| OtherDevice {
-        name: names.get(&head.device).cloned().unwrap_or_else(|| head.device.short()),
-        device: head.device,
-        seq: head.seq,
-        made_ns: head.made_ns,
+    let others = newest.into_values().map(|head| {
+        let other = OtherDevice {
+            name: names.get(&head.device).cloned().unwrap_or_else(|| head.device.short()),
+            device: head.device,
+            seq: head.seq,
+            made_ns: head.made_ns,
+        };
+        (head.hash, other)
     });
     Ok(others.collect())
 }

@@ -22,6 +22,8 @@ pub enum Kind {
     Unread,
     /// It is kept without something that does not fit.
     Partial,
+    /// No trouble: a folder of the config, as the last run over all of them knew it.
+    Folder,
 }
 
 impl Kind {
@@ -30,6 +32,7 @@ impl Kind {
             Self::Unseen => "unseen",
             Self::Unread => "unread",
             Self::Partial => "partial",
+            Self::Folder => "folder",
         }
     }
 }
@@ -80,6 +83,33 @@ pub fn replace(tx: &Transaction<'_>, met: &Met<'_>) -> Result<(), DbError> {
         if met.within.iter().any(|path| covers(path, &subject)) {
             delete.execute((kind, subject))?;
         }
+    }
+    Ok(())
+}
+
+/// Records the folders of the config. What is known of one that is no longer among them, nor inside of another, is over.
+pub fn folders(tx: &Transaction<'_>, folders: &[Vec<u8>], now_ns: i64) -> Result<(), DbError> {
+    let known = list(tx, Kind::Folder, usize::MAX)?
+        .into_iter()
+        .map(|known| known.subject);
+    let gone: Vec<Vec<u8>> = known
+        .filter(|known| !folders.iter().any(|folder| covers(folder, known)))
+        .collect();
+    let list: Vec<(Vec<u8>, String)> = folders.iter().map(|folder| (folder.clone(), String::new())).collect();
+    let everywhere = [b"/".to_vec()];
+    for (kind, within, list) in [
+        (Kind::Unseen, &gone[..], &[][..]),
+        (Kind::Unread, &gone[..], &[]),
+        (Kind::Partial, &gone[..], &[]),
+        (Kind::Folder, &everywhere[..], &list),
+    ] {
+        let met = Met {
+            kind,
+            within,
+            list,
+            now_ns,
+        };
+        replace(tx, &met)?;
     }
     Ok(())
 }

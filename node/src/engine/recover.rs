@@ -98,6 +98,10 @@ impl Engine {
     /// A home whose catalog is gone and whose peers have no backups never had any, if enough of them say so.
     fn begin_anew(&self, answered: usize, peers: usize) -> Result<RecoverSummary, Failure> {
         let path = self.0.home.paths.catalog();
+        if peers == 0 {
+            return Err(Failure::new(Exit::Failed, "This home knows no peer to ask for backups")
+                .hint("name a friend's address or ticket, a folder or a bucket with --via"));
+        }
         if path.exists() || peers - answered > usize::from(policy::tolerate(&self.config())) {
             return Err(failures::recover(RecoverError::NoHead { answered }));
         }
