@@ -408,11 +408,11 @@ fn refuse_emptying(
         return Ok(());
     }
     let groups: Vec<String> = emptied.iter().map(|(group, count)| group_text(group, *count)).collect();
-    Err(Failure::new(
-        Exit::Failed,
-        format!("Nothing but what is pinned would be left of {}", groups.join("; ")),
+    Err(
+        Failure::new(Exit::Failed, format!("Nothing would be left of {}", groups.join("; "))).hint(
+            "nothing was forgotten: say what to keep (`--dry-run` shows it), or --allow-empty-group if that is meant",
+        ),
     )
-    .hint("nothing was forgotten: say what to keep (`--dry-run` shows it), or --allow-empty-group if that is meant"))
 }
 
 /// A group, and how many snapshots it has, for people.

@@ -148,7 +148,7 @@ fn spool_and_record(
 ) -> Result<Recorded, UploadError> {
     // A copy that has no place yet is made from another one when there is: it need not wait here until then.
     let is_copy = pack.manifest.shape.k == 1 && places.iter().any(|place| place.peer.is_some());
-    let waits = |place: &Place| !place.held && !(is_copy && place.peer.is_none());
+    let waits = |place: &Place| !(place.held || is_copy && place.peer.is_none());
     let waiting = pack.shares.iter().zip(places).filter(|(_, place)| waits(place));
     let files: Vec<_> = waiting.map(|(share, _)| share.clone()).collect();
     if !files.is_empty() {
