@@ -183,8 +183,8 @@ fn of_heads(facts: &Facts) -> Vec<Reason> {
             "{} could not be read when this home was recovered",
             count(facts.heads_unread, "backup", "backups")
         );
-        let remedy = "`gridbackup run --once` takes in what can be read by then (a daemon does when it is started again); \
-                      `gridbackup forget --unread` gives it up";
+        let remedy = "`gridbackup run --once` takes in what can be read by then (a daemon does when it is started again); what a copy \
+                      of this home made can be had in another home with `recover --before`; `gridbackup forget --unread` gives it up";
         reasons.push(reason(State::HeadUnread, text).remedy(remedy));
     }
     reasons

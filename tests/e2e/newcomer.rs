@@ -158,6 +158,10 @@ fn a_pin_does_not_make_a_slip_of_the_hand_a_policy() -> Result<()> {
     home.ok(["pin", "latest~2"])?;
     home.exits(1, ["forget", "--keep-tag", "nope"])?;
     ensure!(home.ok(["snapshots"])?.lines.len() == 3);
+    for _ in 0..2 {
+        home.ok(["forget", "latest"])?;
+    }
+    ensure!(home.ok(["snapshots"])?.lines.len() == 1, "who names them means it");
     Ok(())
 }
 

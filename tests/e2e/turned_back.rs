@@ -366,6 +366,11 @@ fn a_head_that_stays_unreadable_is_said_until_it_is_given_up() -> Result<()> {
         ann.home.say(["repair"])?;
         ensure!(is_unread(&ann.home)?, "day {day}");
     }
+    // Another machine, or this one after it lost its catalog again, knows of it as well.
+    let (other, said) = ann.recovered("other")?;
+    ensure!(is_unread(&other)?, "{}", said.last());
+    let refused = ann.home.exits(4, ["prune"])?;
+    ensure!(refused.stderr.contains("forget --unread"), "{}", refused.stderr);
     let said = ann.home.ok(["forget", "--unread"])?;
     ensure!(
         (said.number("unread_forgotten"), said.number("snapshots_kept")) == (1, 3),

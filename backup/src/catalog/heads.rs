@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::id::{DeviceId, HeadHash};
-use proto::root::{DEVICE_NAME_BYTES_MAX, Root, TAKEN_DEVICES_MAX, TAKEN_HEADS_MAX, TakenDevice};
+use proto::root::{DEVICE_NAME_BYTES_MAX, Root, TAKEN_DEVICES_MAX, TAKEN_HEADS_MAX, TakenDevice, UNREAD_HEADS_MAX};
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use upload_queue::db::DbError;
 use upload_queue::peers::PeerKey;
@@ -257,8 +257,10 @@ pub(crate) fn tell(conn: &Connection, own: DeviceId, root: &mut Root) -> Result<
         }
     });
     let devices = Some(taken.collect::<Vec<_>>()).filter(|devices| !devices.is_empty());
-    let differs = root.devices != devices;
-    root.devices = devices;
+    let unread = unread(conn)?.into_iter().take(UNREAD_HEADS_MAX).map(Into::into);
+    let unread = Some(unread.collect::<Vec<_>>()).filter(|unread| !unread.is_empty());
+    let differs = root.devices != devices || root.unread != unread;
+    (root.devices, root.unread) = (devices, unread);
     Ok(differs)
 }
 
@@ -276,6 +278,11 @@ pub(crate) fn replay(tx: &Transaction<'_>, root: &Root) -> Result<(), DbError> {
                 .execute((taken.device.0, range.first, range.last))?;
         }
         taken.heads.iter().try_for_each(|head| take(tx, taken.device, *head))?;
+    }
+    for encoded in root.unread.iter().flatten() {
+        if let Ok(head) = proto::head::Head::decode(encoded) {
+            set_aside(tx, HeadHash(head.hash()), encoded)?;
+        }
     }
     Ok(())
 }

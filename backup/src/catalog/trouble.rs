@@ -22,6 +22,8 @@ pub enum Kind {
     Unread,
     /// It is kept without something that does not fit.
     Partial,
+    /// A head that was gone round could be read again, and not be merged: by its hash.
+    Fork,
     /// No trouble: a folder of the config, as the last run over all of them knew it.
     Folder,
 }
@@ -32,6 +34,7 @@ impl Kind {
             Self::Unseen => "unseen",
             Self::Unread => "unread",
             Self::Partial => "partial",
+            Self::Fork => "fork",
             Self::Folder => "folder",
         }
     }

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use backup::catalog::content::{self, publish};
 use backup::catalog::heads::{self, OtherDevice, SeenHead};
+use backup::catalog::trouble::{self, Kind, Met};
 use backup::catalog::{self, tree};
 use backup::heads::{Looked, OpenHead, fault, look, note};
 use backup::recover::{Aim, RecoverError, Recovered, Unreadable, is_readable, wanted_by};
 use backup::restore::Reader;
 use proto::id::PackId;
 use proto::share_store::StoreError;
+use rusqlite::Connection;
 use tokio::sync::MutexGuard;
 use upload_queue::db::DbError;
 use upload_queue::peers::{PeerKey, PeerSet};
@@ -109,6 +111,11 @@ impl Engine {
             let Ok(open) = OpenHead::open(&head, &self.0.home.account) else {
                 continue;
             };
+            // A copy of this home gave its numbers to other files: that does not change by trying again.
+            let is_fork = |conn: &Connection| trouble::at(conn, Kind::Fork, &open.hash.0);
+            if self.0.db.read(is_fork)?.is_some() {
+                continue;
+            }
             if is_readable(&reader, &open).await && self.unsent()? == 0 {
                 let recovered = self
                     .rebuild(self.0.peers.clone(), &self.aim()?, &|_| {}, &|_| Ok(()))
@@ -120,6 +127,15 @@ impl Engine {
                         open.head.cert.name,
                         recovered.snapshots
                     );
+                } else {
+                    let list = [(open.hash.0.to_vec(), "it cannot be merged".to_owned())];
+                    let met = Met {
+                        kind: Kind::Fork,
+                        within: &[],
+                        list: &list,
+                        now_ns: clock::now_ns(),
+                    };
+                    self.0.db.write(|tx| trouble::replace(tx, &met))?;
                 }
                 return Ok(());
             }

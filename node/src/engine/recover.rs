@@ -1,9 +1,11 @@
 //! Taking over an account: reach some peers, take the newest head, rebuild the catalog.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use backup::catalog::trouble::{self, Kind, Met};
 use backup::catalog::{heads, tree};
 use backup::recover::{Aim, RecoverError, Recovered, RecoveredDevice, UnreadHead};
 use jiff::Timestamp;
@@ -83,7 +85,10 @@ impl Engine {
         };
         let count = peers.all().len();
         let mut summary = match self.rebuild(peers, &aim, &say, &configure).await {
-            Ok(recovered) => self.recover_summary(recovered)?,
+            Ok(recovered) => {
+                self.note_left_out()?;
+                self.recover_summary(recovered)?
+            }
             Err(Rebuilding::Recover(RecoverError::NoHead { answered })) if via.is_empty() => {
                 self.begin_anew(answered, count)?
             }
@@ -133,12 +138,37 @@ impl Engine {
             .hint("`gridbackup run --once` sends them; `gridbackup status` says what waits"))
     }
 
+    /// What the newest snapshot says that it lacks is still lacking, until a run of this home has looked.
+    fn note_left_out(&self) -> Result<(), Failure> {
+        self.0.db.write::<_, DbError>(|tx| {
+            let Some(newest) = tree::by_time(tree::kept(tx)?).pop() else {
+                return Ok(());
+            };
+            let unread = tree::left_out(tx, newest.record.seq)?.unread.into_iter();
+            let reason = "it could not be read when it was last backed up";
+            let list: Vec<(Vec<u8>, String)> = unread.map(|path| (path.0, reason.to_owned())).collect();
+            let met = Met {
+                kind: Kind::Unseen,
+                within: &[],
+                list: &list,
+                now_ns: clock::now_ns(),
+            };
+            trouble::replace(tx, &met)
+        })?;
+        Ok(())
+    }
+
     fn recover_summary(&self, recovered: Recovered) -> Result<RecoverSummary, Failure> {
-        let newest = self
+        // Of each machine: what another one backed up is not this one's to go on with, unless that is said.
+        let snapshots = self
             .0
             .db
-            .read(|conn| Ok::<_, DbError>(tree::by_time(tree::kept(conn)?).pop()))?;
-        let roots = newest.map(|newest| newest.record.roots).unwrap_or_default();
+            .read(|conn| Ok::<_, DbError>(tree::by_time(tree::kept(conn)?)))?;
+        let newest: BTreeMap<_, _> = snapshots
+            .into_iter()
+            .map(|snapshot| (snapshot.device, snapshot.record.roots))
+            .collect();
+        let roots: BTreeSet<_> = newest.into_values().flatten().map(|root| root.0).collect();
         let device = |device: RecoveredDevice| RecoveredDeviceSummary {
             name: device.name,
             snapshots: device.snapshots,
@@ -168,7 +198,7 @@ impl Engine {
                 .collect(),
             roots: roots
                 .iter()
-                .map(|root| String::from_utf8_lossy(&root.0).into_owned())
+                .map(|root| String::from_utf8_lossy(root).into_owned())
                 .collect(),
             peers_answered: recovered.peers_answered as u64,
             peers_bad: recovered

@@ -389,7 +389,8 @@ fn refuse_emptying(
     named: &BTreeSet<u64>,
 ) -> Result<(), Failure> {
     // A pin keeps one snapshot, and is no policy: one that keeps nothing else is as likely a slip.
-    let is_kept = |reasons: &Vec<String>| reasons.is_empty() || reasons.iter().any(|reason| reason != PINNED);
+    let has_policy = going.iter().any(|snapshot| !named.contains(&seq(snapshot)));
+    let is_kept = |reasons: &Vec<String>| !has_policy || reasons.iter().any(|reason| reason != PINNED);
     let kept = staying.iter().filter(|(_, reasons)| is_kept(reasons));
     let left: BTreeSet<Group> = kept.map(|(snapshot, _)| Group::of(snapshot)).collect();
     let mut emptied: BTreeMap<Group, u64> = BTreeMap::new();

@@ -163,7 +163,7 @@ pub struct RecoverSummary {
     /// The folders that are backed up from now on.
     #[serde(default)]
     pub folders: Vec<String>,
-    /// The roots of the newest snapshot.
+    /// The roots of the newest snapshot of each machine.
     #[serde(default)]
     pub roots: Vec<String>,
     /// Peers that answered.
