@@ -141,20 +141,6 @@ fn of_content(facts: &Facts) -> Vec<Reason> {
     }
     reasons.extend(of_heads(facts));
     reasons.extend(of_older(facts));
-    if reasons.is_empty() && facts.tolerates < facts.tolerate {
-        let text = format!(
-            "Not yet safe: what is backed up survives the loss of {} only, {} are asked for",
-            count(facts.tolerates, "peer", "peers"),
-            facts.tolerate
-        );
-        let text = match facts.waits_for.len() {
-            0 => text,
-            waiting => format!("{text}; waiting for {}", listed(waiting as u64, &facts.waits_for)),
-        };
-        reasons.push(
-            reason(State::UnderProtected, text).remedy("`gridbackup repair` builds shares anew where there is room"),
-        );
-    }
     reasons
 }
 
@@ -192,6 +178,21 @@ fn of_heads(facts: &Facts) -> Vec<Reason> {
 
 fn of_older(facts: &Facts) -> Vec<Reason> {
     let mut reasons = Vec::new();
+    // Lists of files above all: no file of the newest snapshot is concerned.
+    if facts.older_at_risk + facts.at_risk.files == 0 && facts.tolerates < facts.tolerate {
+        let text = format!(
+            "Not yet safe: what is backed up survives the loss of {} only, {} are asked for",
+            count(facts.tolerates, "peer", "peers"),
+            facts.tolerate
+        );
+        let text = match facts.waits_for.len() {
+            0 => text,
+            waiting => format!("{text}; waiting for {}", listed(waiting as u64, &facts.waits_for)),
+        };
+        reasons.push(
+            reason(State::OlderAtRisk, text).remedy("`gridbackup repair` builds shares anew where there is room"),
+        );
+    }
     for (number, state, what) in [
         (facts.older_lost, State::OlderLost, "cannot be restored whole"),
         (facts.older_at_risk, State::OlderAtRisk, "are on too few peers"),

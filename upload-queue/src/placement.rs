@@ -208,8 +208,8 @@ mod tests {
         #[test]
         fn codes_are_valid_and_survive_what_they_can(tolerate in any::<u8>(), domains in 0usize..100) {
             let (k, n) = code_for(tolerate, domains);
-            prop_assert!(1 <= k && k <= n && usize::from(n) <= domains.max(1) && n <= 20);
-            prop_assert!(k == 1 || n - k >= tolerate);
+            prop_assert!(1 <= k && k <= n && usize::from(n) <= domains.max(usize::from(tolerate) + 1) && n <= 20);
+            prop_assert!(n - k >= tolerate || n == 20);
         }
     }
 }

@@ -39,24 +39,7 @@ impl Engine {
             return Err(Failure::new(Exit::HomeBusy, "A daemon is at work in this home")
                 .hint("stop it, then run `gridbackup recover` again"));
         }
-        let (mut found, mut peers) = (Vec::new(), Vec::new());
-        for place in via {
-            if let Some(path) = place.strip_prefix("dir:") {
-                let (peer, path) = self.existing_folder(Path::new(path))?;
-                found.push(Found::Folder(peer.name.clone(), path));
-                peers.push(peer);
-            } else if place.starts_with(S3) {
-                let bucket = self.existing_bucket(place).await?;
-                if let Some(roster) = bucket.roster {
-                    self.network().await?;
-                    self.learn(vec![roster]).await;
-                }
-                found.push(Found::Bucket(bucket.name, bucket.config));
-                peers.extend(bucket.peers);
-            } else {
-                self.meet(place).await?;
-            }
-        }
+        let (found, mut peers) = self.reach(via).await?;
         self.connect().await?;
         // Peers named on the command line enter the config only when recovery succeeded.
         peers.splice(0..0, self.0.peers.all());
@@ -98,6 +81,29 @@ impl Engine {
         summary.seconds = started.elapsed().as_secs_f64();
         sink.send(Summary::Recover(Box::new(summary))).await?;
         Ok(Exit::Done)
+    }
+
+    /// What is named on the command line: folders and buckets as peers, and friends who are met.
+    async fn reach(&self, via: &[String]) -> Result<(Vec<Found>, Vec<Peer>), Failure> {
+        let (mut found, mut peers) = (Vec::new(), Vec::new());
+        for place in via {
+            if let Some(path) = place.strip_prefix("dir:") {
+                let (peer, path) = self.existing_folder(Path::new(path))?;
+                found.push(Found::Folder(peer.name.clone(), path));
+                peers.push(peer);
+            } else if place.starts_with(S3) {
+                let bucket = self.existing_bucket(place).await?;
+                if let Some(roster) = bucket.roster {
+                    self.network().await?;
+                    self.learn(vec![roster]).await;
+                }
+                found.push(Found::Bucket(bucket.name, bucket.config));
+                peers.extend(bucket.peers);
+            } else {
+                self.meet(place).await?;
+            }
+        }
+        Ok((found, peers))
     }
 
     /// A home whose catalog is gone and whose peers have no backups never had any, if enough of them say so.
