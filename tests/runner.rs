@@ -53,6 +53,8 @@ mod manners;
 mod meeting;
 #[path = "e2e/mount.rs"]
 mod mount;
+#[path = "e2e/newcomer.rs"]
+mod newcomer;
 #[path = "e2e/one_lan.rs"]
 mod one_lan;
 #[path = "e2e/priority.rs"]

@@ -61,6 +61,11 @@ pub const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/heads-0001.sql"),
     },
     Migration {
+        component: "heads",
+        version: 2,
+        sql: include_str!("../migrations/heads-0002.sql"),
+    },
+    Migration {
         component: "trouble",
         version: 1,
         sql: include_str!("../migrations/trouble-0001.sql"),

@@ -323,7 +323,7 @@ impl Engine {
             self.check_steward(value)?;
         }
         let path = self.0.home.paths.config();
-        let Some(answer) = crate::config::answer(&path, request) else {
+        let Some(answer) = crate::config::answer(&path, &self.0.home.paths.last_config(), request) else {
             return Ok(None);
         };
         let messages = answer?;

@@ -245,6 +245,11 @@ impl Home {
 
 /// The failure of every command in a home without an account.
 pub fn no_account(paths: &HomePaths) -> Failure {
+    if let Err(error) = paths.account_key().try_exists() {
+        let text = format!("`{}` cannot be looked at: {error}", paths.state_dir.display());
+        return Failure::new(Exit::Failed, text)
+            .hint("work as the user whose home it is, or name another with --home DIR");
+    }
     Failure::new(
         Exit::NoAccount,
         format!("There is no account in {}", paths.state_dir.display()),

@@ -372,6 +372,8 @@ pub struct Forget {
     pub keep_tags: Vec<String>,
     /// Backups that could not be read when this home was recovered.
     pub unread: bool,
+    /// What only these other machines of the account want, which are gone for good.
+    pub devices: Vec<String>,
     /// Even if nothing is left of what a device backs up.
     pub allow_empty_group: bool,
     /// Then give up what nobody wants.

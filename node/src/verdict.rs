@@ -139,6 +139,13 @@ fn of_content(facts: &Facts) -> Vec<Reason> {
         );
         reasons.push(reason(State::Waiting, text));
     }
+    reasons.extend(of_heads(facts));
+    reasons.extend(of_older(facts));
+    reasons
+}
+
+fn of_heads(facts: &Facts) -> Vec<Reason> {
+    let mut reasons = Vec::new();
     if let Some(head) = facts.head_behind {
         let text = format!(
             "Not yet safe: the newest list of files is on {}, {} are needed",
@@ -162,9 +169,29 @@ fn of_content(facts: &Facts) -> Vec<Reason> {
             "{} could not be read when this home was recovered",
             count(facts.heads_unread, "backup", "backups")
         );
-        let remedy = "`gridbackup run --once` takes in what can be read by then (a daemon does when it is started again); \
-                      `gridbackup forget --unread` gives it up";
+        let remedy = "`gridbackup run --once` takes in what can be read by then (a daemon does when it is started again); what a copy \
+                      of this home made can be had in another home with `recover --before`; `gridbackup forget --unread` gives it up";
         reasons.push(reason(State::HeadUnread, text).remedy(remedy));
+    }
+    reasons
+}
+
+fn of_older(facts: &Facts) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    // Lists of files above all: no file of the newest snapshot is concerned.
+    if facts.older_at_risk + facts.at_risk.files == 0 && facts.tolerates < facts.tolerate {
+        let text = format!(
+            "Not yet safe: what is backed up survives the loss of {} only, {} are asked for",
+            count(facts.tolerates, "peer", "peers"),
+            facts.tolerate
+        );
+        let text = match facts.waits_for.len() {
+            0 => text,
+            waiting => format!("{text}; waiting for {}", listed(waiting as u64, &facts.waits_for)),
+        };
+        reasons.push(
+            reason(State::OlderAtRisk, text).remedy("`gridbackup repair` builds shares anew where there is room"),
+        );
     }
     for (number, state, what) in [
         (facts.older_lost, State::OlderLost, "cannot be restored whole"),

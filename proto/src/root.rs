@@ -4,6 +4,7 @@
 //! this one points to.
 
 use crate::cap_index::PackRecord;
+use crate::head::HEAD_BYTES;
 use crate::id::{DeviceId, HeadHash};
 use crate::log_record::SnapshotRecord;
 use crate::record::{self, Record};
@@ -21,6 +22,8 @@ pub const ROOT_BYTES_TURN: usize = MIB;
 pub const TAG_BYTES_MAX: usize = 128;
 /// Longest settings, in bytes of TOML. Chosen: more than anyone writes, and a root stays small.
 pub const SETTINGS_BYTES_MAX: usize = 16 * 1024;
+/// Most unread heads that a root names.
+pub const UNREAD_HEADS_MAX: usize = 4;
 /// Most devices of an account that one root names.
 pub const TAKEN_DEVICES_MAX: usize = 256;
 /// Most heads of one device that are named as taken over.
@@ -61,6 +64,10 @@ pub struct Root {
     /// What the owner set, as TOML, so that it comes back with the backups; at most `SETTINGS_BYTES_MAX`.
     #[n(8)]
     pub settings: Option<String>,
+    /// Heads of the account, encoded, that could not be read when this device went on without them: whoever recovers from here looks for
+    /// them, too. At most `UNREAD_HEADS_MAX`, and `None` rather than empty.
+    #[n(9)]
+    pub unread: Option<Vec<minicbor::bytes::ByteVec>>,
 }
 
 /// A device whose backups another one has taken over.
@@ -199,6 +206,12 @@ impl Record for Root {
             .is_some_and(|text| text.len() > SETTINGS_BYTES_MAX)
         {
             return Err("its settings are too long".to_owned());
+        }
+        let fit = |heads: &Vec<minicbor::bytes::ByteVec>| {
+            (1..=UNREAD_HEADS_MAX).contains(&heads.len()) && heads.iter().all(|head| head.len() <= HEAD_BYTES)
+        };
+        if !self.unread.as_ref().is_none_or(fit) {
+            return Err("its unread heads are too many or too long".to_owned());
         }
         self.older.iter().try_for_each(RootRef::check)
     }

@@ -234,7 +234,6 @@ fn everything_that_reads(home: &Home, source: &Path, target: &Path) -> Result<()
     restored(home, source, target)?;
     let file = format!("latest:{}", path_str(&source.join("file0"))?);
     let commands: &[&[&str]] = &[
-        &["status"],
         &["snapshots"],
         &["queue"],
         &["ls", "latest"],
@@ -269,12 +268,15 @@ fn what_only_reads_works_in_a_home_on_a_full_disk_and_on_one_that_may_only_be_re
         }
         disk.fill()?;
         everything_that_reads(&owner, &source, &target).with_context(|| format!("full, killed: {was_killed}"))?;
+        let status = owner.exits(4, ["status"])?;
+        ensure!(status.text("state") == "run_failed", "{}", status.last());
         disk.empty()?;
         if was_killed {
             drop(Node::start_as(&owner, "run")?.kill_9());
         }
         disk.freeze()?;
         everything_that_reads(&owner, &source, &target).with_context(|| format!("read only, killed: {was_killed}"))?;
+        owner.ok(["status"])?;
         let refused = owner.exits(1, ["run", "--once", path_str(&source)?])?;
         ensure!(refused.stderr.contains("cannot be written"), "{}", refused.stderr);
         disk.thaw()?;

@@ -1,6 +1,6 @@
 //! `publish` over a line on which one request in twenty goes wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -21,15 +21,21 @@ fn large(site: &Site, count: u8) -> Result<()> {
     Ok(())
 }
 
-/// How often each object was written.
+/// How often each object was written. An upload in parts makes one write, however often its completion is asked for: whoever lost
+/// the answer asks again, and is told the same (Amazon S3, `CompleteMultipartUpload`; moto, too).
 fn written(passed: &[Passed]) -> BTreeMap<String, usize> {
     let mut written = BTreeMap::new();
+    let mut completed = BTreeSet::new();
     for passed in passed.iter().filter(|passed| passed.status == 200) {
         let (method, target) = passed.line.split_once(' ').unwrap_or_default();
-        let is_completed = method == "POST" && target.contains("uploadId=");
-        let is_put = method == "PUT" && !target.contains("partNumber=");
-        if (is_completed || is_put) && !target.contains(".gridbackup-lock") {
-            let key = target.split('?').next().unwrap_or_default();
+        let (key, query) = target.split_once('?').unwrap_or((target, ""));
+        let upload = query.split('&').find_map(|pair| pair.strip_prefix("uploadId="));
+        let is_write = match method {
+            "POST" => upload.is_some_and(|upload| completed.insert(upload.to_owned())),
+            "PUT" => upload.is_none() && !key.contains(".gridbackup-lock"),
+            _ => false,
+        };
+        if is_write {
             *written.entry(key.to_owned()).or_default() += 1;
         }
     }

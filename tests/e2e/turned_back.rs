@@ -366,6 +366,11 @@ fn a_head_that_stays_unreadable_is_said_until_it_is_given_up() -> Result<()> {
         ann.home.say(["repair"])?;
         ensure!(is_unread(&ann.home)?, "day {day}");
     }
+    // Another machine, or this one after it lost its catalog again, knows of it as well.
+    let (other, said) = ann.recovered("other")?;
+    ensure!(is_unread(&other)?, "{}", said.last());
+    let refused = ann.home.exits(4, ["prune"])?;
+    ensure!(refused.stderr.contains("forget --unread"), "{}", refused.stderr);
     let said = ann.home.ok(["forget", "--unread"])?;
     ensure!(
         (said.number("unread_forgotten"), said.number("snapshots_kept")) == (1, 3),
@@ -481,6 +486,68 @@ fn prune_keeps_what_another_machine_of_the_account_wants() -> Result<()> {
     let said = second.ok(["check", "--read-data"])?;
     ensure!(said.last()["ok"] == true, "{}", said.last());
     ensure!(ann.home.ok(["prune"])?.number("shares_discarded") == 0);
+    Ok(())
+}
+
+/// The second recovered all that the first had, and forgot it: the first was idle meanwhile, and its own backups were given up.
+#[test]
+fn prune_keeps_what_an_idle_machine_has_backed_up_until_that_is_said_to_be_gone() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ann = Ann::new(dir.path(), 1)?;
+    for day in 1..=3 {
+        ann.day(day)?;
+        fs::remove_file(ann.source.join(format!("day {day}")))?;
+    }
+    ann.home.ok(["tag", "latest~1", "--add", "kept"])?;
+    ann.home.ok(["pin", "latest~1"])?;
+    let second = Home::new(dir.path().join("second"));
+    let mut recovery = ann.recovery()?;
+    recovery.extend(["--name".to_owned(), "laptop".to_owned()]);
+    second.ok(recovery)?;
+    let theirs = dir.path().join("theirs");
+    fs::create_dir_all(&theirs)?;
+    fs::write(theirs.join("file"), noise(20_000, 9))?;
+    second.ok(["run", "--once", path_str(&theirs)?])?;
+    second.ok(["unpin", "latest~2"])?;
+    second.ok(["forget", "--keep-last", "1", "--allow-empty-group"])?;
+    let said = second.ok(["prune"])?;
+    ensure!(said.number("shares_discarded") == 0, "{}", said.last());
+    ensure!(
+        said.lines
+            .iter()
+            .any(|line| line["error"].to_string().contains("forget --device")),
+        "{:?}",
+        said.lines
+    );
+    ensure!(ann.home.ok(["check", "--read-data"])?.last()["ok"] == true);
+    let said = second.ok(["forget", "--device", "owner", "--prune"])?;
+    ensure!(said.last()["shares_discarded"].as_u64() > Some(0), "{}", said.last());
+    Ok(())
+}
+
+/// What one of two machines had pinned and tagged of a snapshot that both knew was lost when the other's history came first.
+#[test]
+fn pins_and_tags_of_what_two_machines_share_come_back() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ann = Ann::new(dir.path(), 1)?;
+    ann.day(1)?;
+    let second = Home::new(dir.path().join("second"));
+    let mut recovery = ann.recovery()?;
+    recovery.extend(["--name".to_owned(), "laptop".to_owned()]);
+    second.ok(recovery)?;
+    ann.home.ok(["tag", "latest", "--add", "first"])?;
+    ann.home.ok(["pin", "latest"])?;
+    let theirs = dir.path().join("theirs");
+    fs::create_dir_all(&theirs)?;
+    fs::write(theirs.join("file"), noise(20_000, 9))?;
+    second.ok(["run", "--once", path_str(&theirs)?])?;
+    let (third, _) = ann.recovered("third")?;
+    let all = snapshots(&third)?;
+    let shared = all.iter().find(|line| line["device_name"] == "owner");
+    ensure!(
+        shared.is_some_and(|line| line["pinned"] == true && line["tags"][0] == "first"),
+        "{all:?}"
+    );
     Ok(())
 }
 

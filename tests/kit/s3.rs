@@ -49,6 +49,9 @@ pub struct Server {
     child: Child,
 }
 
+/// How often a raw request is tried.
+const RAW_TRIES: usize = 3;
+
 impl Server {
     /// Starts one; what it keeps on disk lies in `dir`.
     pub fn start(kind: Kind, dir: &Path) -> Result<Self> {
@@ -124,7 +127,6 @@ impl Server {
 
     fn raw_with(&self, headers: &str, method: &str, path: &str, service: &str, body: &str) -> Result<String> {
         use std::io::{Read, Write};
-        let mut stream = TcpStream::connect(&self.at)?;
         // By the scope of the signature moto tells services apart; it checks no signature.
         let head = format!(
             "{method} {path} HTTP/1.1\r\n{headers}Host: {}\r\nContent-Length: {}\r\nConnection: close\r\nAuthorization: AWS4-HMAC-SHA256 \
@@ -133,9 +135,22 @@ impl Server {
             body.len(),
             KEYS.0,
         );
-        stream.write_all(head.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
+        let mut answer = Vec::new();
+        // moto sometimes resets a connection after its answer, now and then before it. What is asked may be asked twice.
+        for _ in 0..RAW_TRIES {
+            let mut stream = TcpStream::connect(&self.at)?;
+            let asked = stream
+                .write_all(head.as_bytes())
+                .and_then(|()| stream.read_to_end(&mut answer));
+            match asked {
+                Err(error) if answer.is_empty() && error.kind() != std::io::ErrorKind::ConnectionReset => {
+                    return Err(error.into());
+                }
+                _ if !answer.is_empty() => break,
+                _ => {}
+            }
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
         ensure!(answer.starts_with("HTTP/1.1 20"), "{method} {path}: {answer}");
         Ok(answer)
     }

@@ -14,11 +14,12 @@ const DOMAINS_WITH_SPARE: usize = 7;
 
 /// Shares needed and made, for `tolerate` friends that may vanish out of `domains` failure domains.
 ///
-/// n = domains (one fewer from seven on, so that there is a peer to repair onto; at most 20);
+/// n = domains (one fewer from seven on, so that there is a peer to repair onto; at most 20), but at least tolerate + 1: where there
+/// are fewer domains yet, the shares without a place are built when there are more;
 /// k = min(n − tolerate, ⌈n/2⌉), at least 1.
 pub fn code_for(tolerate: u8, domains: usize) -> (u8, u8) {
     let spare = usize::from(domains >= DOMAINS_WITH_SPARE);
-    let n = (domains - spare).clamp(1, SHARES_MAX) as u8;
+    let n = (domains - spare).max(usize::from(tolerate) + 1).min(SHARES_MAX) as u8;
     let k = n.saturating_sub(tolerate).min(n.div_ceil(2)).max(1);
     (k, n)
 }
@@ -112,8 +113,9 @@ mod tests {
     #[test]
     fn the_code_follows_the_number_of_domains() {
         for (tolerate, domains, code) in [
-            (2, 0, (1, 1)), // nobody: a code that is valid all the same
-            (2, 1, (1, 1)),
+            (2, 0, (1, 3)), // nobody: a code that is valid all the same
+            (2, 1, (1, 3)),
+            (0, 1, (1, 1)),
             (1, 2, (1, 2)),
             (2, 3, (1, 3)),
             (1, 3, (2, 3)),
@@ -124,7 +126,7 @@ mod tests {
             (0, 2, (1, 2)),
             (2, 12, (6, 11)),
             (2, 100, (10, 20)),
-            (255, 5, (1, 5)),
+            (255, 5, (1, 20)),
         ] {
             assert_eq!(code_for(tolerate, domains), code, "tolerate {tolerate} of {domains}");
         }
@@ -206,8 +208,8 @@ mod tests {
         #[test]
         fn codes_are_valid_and_survive_what_they_can(tolerate in any::<u8>(), domains in 0usize..100) {
             let (k, n) = code_for(tolerate, domains);
-            prop_assert!(1 <= k && k <= n && usize::from(n) <= domains.max(1) && n <= 20);
-            prop_assert!(k == 1 || n - k >= tolerate);
+            prop_assert!(1 <= k && k <= n && usize::from(n) <= domains.max(usize::from(tolerate) + 1) && n <= 20);
+            prop_assert!(n - k >= tolerate || n == 20);
         }
     }
 }

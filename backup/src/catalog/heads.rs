@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::id::{DeviceId, HeadHash};
-use proto::root::{DEVICE_NAME_BYTES_MAX, Root, TAKEN_DEVICES_MAX, TAKEN_HEADS_MAX, TakenDevice};
+use proto::root::{DEVICE_NAME_BYTES_MAX, Root, TAKEN_DEVICES_MAX, TAKEN_HEADS_MAX, TakenDevice, UNREAD_HEADS_MAX};
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use upload_queue::db::DbError;
 use upload_queue::peers::PeerKey;
@@ -104,21 +104,58 @@ pub fn others(
     own: DeviceId,
     is_peer: &dyn Fn(&PeerKey) -> bool,
 ) -> Result<Vec<OtherDevice>, DbError> {
-    let (taken, names) = (taken(conn)?, names(conn)?);
+    let taken = taken(conn)?;
     let adopted = content::published(conn)?.map(|published| HeadHash(published.hash));
+    let all = newest_of_others(conn, own, is_peer)?;
+    let unknown = all
+        .into_iter()
+        .filter(|(hash, _)| !taken.contains(hash) && adopted != Some(*hash));
+    Ok(unknown.map(|(_, other)| other).collect())
+}
+
+/// Devices whose newest heads say what must not be given up, whether it is in this catalog or not: all others, but for those that
+/// are gone for good.
+pub fn guarded(
+    conn: &Connection,
+    own: DeviceId,
+    is_peer: &dyn Fn(&PeerKey) -> bool,
+) -> Result<Vec<OtherDevice>, DbError> {
+    let mut released = conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM released_device WHERE id = ?1)")?;
+    let mut guarded = Vec::new();
+    for (_, other) in newest_of_others(conn, own, is_peer)? {
+        if !released.query_row([other.device.0], |row| row.get::<_, bool>(0))? {
+            guarded.push(other);
+        }
+    }
+    Ok(guarded)
+}
+
+/// A machine is gone for good: what only its heads lead to may be given up.
+pub fn release(tx: &Transaction<'_>, device: DeviceId) -> Result<(), DbError> {
+    tx.prepare_cached("INSERT OR IGNORE INTO released_device VALUES (?1)")?
+        .execute([device.0])?;
+    Ok(())
+}
+
+fn newest_of_others(
+    conn: &Connection,
+    own: DeviceId,
+    is_peer: &dyn Fn(&PeerKey) -> bool,
+) -> Result<Vec<(HeadHash, OtherDevice)>, DbError> {
+    let names = names(conn)?;
     let mut newest: BTreeMap<DeviceId, SeenHead> = BTreeMap::new();
     let of_others = |head: &SeenHead| head.device != own && is_peer(&head.peer);
     for head in seen(conn)?.into_iter().filter(of_others) {
         newest.insert(head.device, head); // ascending by number
     }
-    let unknown = newest
-        .into_values()
-        .filter(|head| !taken.contains(&head.hash) && adopted != Some(head.hash));
-    let others = unknown.map(|head| OtherDevice {
-        name: names.get(&head.device).cloned().unwrap_or_else(|| head.device.short()),
-        device: head.device,
-        seq: head.seq,
-        made_ns: head.made_ns,
+    let others = newest.into_values().map(|head| {
+        let other = OtherDevice {
+            name: names.get(&head.device).cloned().unwrap_or_else(|| head.device.short()),
+            device: head.device,
+            seq: head.seq,
+            made_ns: head.made_ns,
+        };
+        (head.hash, other)
     });
     Ok(others.collect())
 }
@@ -220,8 +257,10 @@ pub(crate) fn tell(conn: &Connection, own: DeviceId, root: &mut Root) -> Result<
         }
     });
     let devices = Some(taken.collect::<Vec<_>>()).filter(|devices| !devices.is_empty());
-    let differs = root.devices != devices;
-    root.devices = devices;
+    let unread = unread(conn)?.into_iter().take(UNREAD_HEADS_MAX).map(Into::into);
+    let unread = Some(unread.collect::<Vec<_>>()).filter(|unread| !unread.is_empty());
+    let differs = root.devices != devices || root.unread != unread;
+    (root.devices, root.unread) = (devices, unread);
     Ok(differs)
 }
 
@@ -239,6 +278,11 @@ pub(crate) fn replay(tx: &Transaction<'_>, root: &Root) -> Result<(), DbError> {
                 .execute((taken.device.0, range.first, range.last))?;
         }
         taken.heads.iter().try_for_each(|head| take(tx, taken.device, *head))?;
+    }
+    for encoded in root.unread.iter().flatten() {
+        if let Ok(head) = proto::head::Head::decode(encoded) {
+            set_aside(tx, HeadHash(head.hash()), encoded)?;
+        }
     }
     Ok(())
 }

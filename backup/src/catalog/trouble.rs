@@ -22,6 +22,10 @@ pub enum Kind {
     Unread,
     /// It is kept without something that does not fit.
     Partial,
+    /// A head that was gone round could be read again, and not be merged: by its hash.
+    Fork,
+    /// No trouble: a folder of the config, as the last run over all of them knew it.
+    Folder,
 }
 
 impl Kind {
@@ -30,6 +34,8 @@ impl Kind {
             Self::Unseen => "unseen",
             Self::Unread => "unread",
             Self::Partial => "partial",
+            Self::Fork => "fork",
+            Self::Folder => "folder",
         }
     }
 }
@@ -80,6 +86,33 @@ pub fn replace(tx: &Transaction<'_>, met: &Met<'_>) -> Result<(), DbError> {
         if met.within.iter().any(|path| covers(path, &subject)) {
             delete.execute((kind, subject))?;
         }
+    }
+    Ok(())
+}
+
+/// Records the folders of the config. What is known of one that is no longer among them, nor inside of another, is over.
+pub fn folders(tx: &Transaction<'_>, folders: &[Vec<u8>], now_ns: i64) -> Result<(), DbError> {
+    let known = list(tx, Kind::Folder, usize::MAX)?
+        .into_iter()
+        .map(|known| known.subject);
+    let gone: Vec<Vec<u8>> = known
+        .filter(|known| !folders.iter().any(|folder| covers(folder, known)))
+        .collect();
+    let list: Vec<(Vec<u8>, String)> = folders.iter().map(|folder| (folder.clone(), String::new())).collect();
+    let everywhere = [b"/".to_vec()];
+    for (kind, within, list) in [
+        (Kind::Unseen, &gone[..], &[][..]),
+        (Kind::Unread, &gone[..], &[]),
+        (Kind::Partial, &gone[..], &[]),
+        (Kind::Folder, &everywhere[..], &list),
+    ] {
+        let met = Met {
+            kind,
+            within,
+            list,
+            now_ns,
+        };
+        replace(tx, &met)?;
     }
     Ok(())
 }

@@ -113,7 +113,7 @@ impl Run<'_> {
                 root.snapshots.extend(logs.new);
                 root.forgotten = forgotten;
                 (root.tags, root.pinned, root.devices) = (marked.tags, marked.pinned, marked.devices);
-                root.settings = settings;
+                (root.settings, root.unread) = (settings, marked.unread);
                 outbox.publish(root, |root, root_ref| {
                     self.writer.sign(previous.as_ref(), root, Some(root_ref), newest)
                 })?;

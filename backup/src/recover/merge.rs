@@ -27,9 +27,18 @@ pub(super) fn merge(tx: &Transaction<'_>, other: &Db, listed: &[Listed]) -> Resu
         Ok(())
     })?;
     other.read(|from| {
-        let known: HashSet<SnapshotId> = tree::snapshots(tx)?.iter().map(|known| known.record.id).collect();
+        let here = tree::snapshots(tx)?
+            .into_iter()
+            .map(|known| (known.record.id, known.record.seq));
+        let here: HashMap<SnapshotId, u64> = here.collect();
+        let known: HashSet<SnapshotId> = here.keys().copied().collect();
         let snapshots = tree::snapshots(from)?;
-        if snapshots.iter().all(|snapshot| known.contains(&snapshot.record.id)) {
+        let shared = snapshots.iter().map(|snapshot| &snapshot.record);
+        let shared: BTreeMap<u64, u64> = shared
+            .filter_map(|record| Some((record.seq, *here.get(&record.id)?)))
+            .collect();
+        add_marks(tx, from, &shared)?;
+        if shared.len() == snapshots.len() {
             return take_heads(tx, from);
         }
         let packs = merge_packs(tx, from)?;
@@ -194,6 +203,21 @@ fn merge_snapshots(
     tx.execute("UPDATE snapshot SET published = 0 WHERE seq >= ?1", [first])
         .map_err(DbError::from)?;
     Ok(seqs)
+}
+
+/// What is tagged or pinned in either history is in both. What only one has forgotten is not forgotten.
+fn add_marks(tx: &Transaction<'_>, from: &Connection, shared: &BTreeMap<u64, u64>) -> Result<(), RestoreError> {
+    let known = tree::marks(tx)?;
+    for (old, marks) in tree::marks(from)? {
+        let Some(seq) = shared.get(&old) else { continue };
+        let mut tags = known.get(seq).map(|known| known.tags.clone()).unwrap_or_default();
+        tags.extend(marks.tags.iter().cloned());
+        tree::set_tags(tx, *seq, &tags)?;
+        if marks.pinned {
+            tree::pin(tx, &[*seq])?;
+        }
+    }
+    Ok(())
 }
 
 fn merge_marks(tx: &Transaction<'_>, from: &Connection, seqs: &BTreeMap<u64, u64>) -> Result<(), RestoreError> {

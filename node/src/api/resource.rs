@@ -181,6 +181,7 @@ pub const RESOURCES: &[Resource] = &[
             ("keep_within_secs", Kind::Integer),
             ("keep_tags", Kind::Texts),
             ("unread", Kind::Boolean),
+            ("devices", Kind::Texts),
             ("allow_empty_group", Kind::Boolean),
             ("prune", Kind::Boolean),
             ("dry_run", Kind::Boolean),
@@ -553,6 +554,7 @@ pub(super) mod tests {
                 keep_last: 3,
                 keep_within_secs: Some(86_400),
                 unread: true,
+                devices: vec!["laptop".into()],
                 prune: true,
                 ..Forget::default()
             }),

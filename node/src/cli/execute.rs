@@ -153,7 +153,7 @@ async fn here(
         return worked(Err(none));
     }
     if is_config_only(&request)
-        && let Some(answer) = config::answer(&paths.config(), &request)
+        && let Some(answer) = config::answer(&paths.config(), &paths.last_config(), &request)
     {
         return worked(say(answer, &sink).await);
     }

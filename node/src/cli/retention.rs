@@ -36,6 +36,9 @@ pub struct ForgetArgs {
     /// Give up the backups that could not be read when this home was recovered
     #[arg(long)]
     unread: bool,
+    /// This other machine of yours is gone for good: what only its backups want may be given up; may be given several times
+    #[arg(long, value_name = "NAME")]
+    device: Vec<String>,
     /// Do it even if nothing is left of some folders, or nothing at all
     #[arg(long)]
     allow_empty_group: bool,
@@ -61,6 +64,7 @@ impl ForgetArgs {
             keep_within_secs: self.keep_within.map(|within| within.0.0.as_secs()),
             keep_tags: self.keep_tag,
             unread: self.unread,
+            devices: self.device,
             allow_empty_group: self.allow_empty_group,
             prune: self.prune,
             dry_run: self.dry_run,

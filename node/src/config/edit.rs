@@ -32,6 +32,13 @@ impl ConfigFile {
                     format!("`{}` is too large for a config", path.display()),
                 ));
             }
+            // A pipe would be waited for without an end.
+            Ok(metadata) if !metadata.is_file() => {
+                return Err(Failure::new(
+                    Exit::Failed,
+                    format!("`{}` is no regular file", path.display()),
+                ));
+            }
             Ok(_) => fs::read_to_string(path).map_err(|error| failed(&error))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(failed(&error)),
@@ -44,7 +51,7 @@ impl ConfigFile {
         let wrong = |line: Option<usize>, reason: &str| {
             let place = line.map_or_else(String::new, |line| format!(", line {line}"));
             Failure::new(Exit::Failed, format!("`{}`{place}: {reason}", path.display()))
-                .hint("correct the file; `gridbackup config get` shows every key")
+                .hint("correct that line of the file")
         };
         let line = |span: Option<std::ops::Range<usize>>| span.map(|span| text[..span.start].matches('\n').count() + 1);
         let document: DocumentMut = text

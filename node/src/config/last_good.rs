@@ -7,7 +7,7 @@ use std::path::Path;
 use upload_queue::durable;
 
 use super::{Config, ConfigFile};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// The config that is in force.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct InForce {
 impl InForce {
     /// By the file at `path`, else by what `keep` left in `last`.
     pub fn read(path: &Path, last: &Path) -> Self {
-        let fault = match ConfigFile::open(path) {
+        let fault = match usable(path, last) {
             Ok(file) => {
                 return Self {
                     config: file.config().clone(),
@@ -32,8 +32,11 @@ impl InForce {
         };
         let kept = last.exists().then(|| ConfigFile::open(last));
         let (config, what) = match kept {
-            Some(Ok(file)) => (file.config().clone(), "what it said when it was last right"),
-            _ => (Config::default(), "only what is built in"),
+            Some(Ok(file)) => {
+                let what = format!("what it said when it was last right ({})", last.display());
+                (file.config().clone(), what)
+            }
+            _ => (Config::default(), "only what is built in".to_owned()),
         };
         tracing::warn!("{fault}. Until then {what} is in force, for looking, restoring and serving friends");
         Self {
@@ -41,6 +44,34 @@ impl InForce {
             fault: Some(fault),
         }
     }
+}
+
+/// The config at `path`, or why it cannot be used.
+pub fn usable(path: &Path, last: &Path) -> Result<ConfigFile, Failure> {
+    // Nobody empties a config on purpose: it was cut off, or lost.
+    if is_empty(path) && !is_empty(last) && ConfigFile::open(last).is_ok() {
+        return Err(emptied(path, last));
+    }
+    ConfigFile::open(path)
+}
+
+/// Not there, or nothing in it.
+fn is_empty(path: &Path) -> bool {
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return false;
+    }
+    match fs::read(path) {
+        Ok(text) => text.trim_ascii().is_empty(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+fn emptied(path: &Path, last: &Path) -> Failure {
+    let what = if path.exists() { "is empty" } else { "is missing" };
+    Failure::new(Exit::Failed, format!("`{}` {what}", path.display())).hint(format!(
+        "`{}` is what it said before: copy it there; if an empty config is meant, remove that file, too",
+        last.display()
+    ))
 }
 
 /// Keeps the text of a config that can be used. It is a help only: without it, what is built in is in force.
@@ -66,11 +97,15 @@ mod tests {
         let good = InForce::read(&path, &last);
         assert!(good.fault.is_none() && good.config.tolerate == 3);
         keep(&path, &last);
-        for damaged in ["tolerate = many\n", "tolerate = 99\n", "\0\0\0"] {
+        for damaged in ["tolerate = many\n", "tolerate = 99\n", "\0\0\0", "", " \n"] {
             fs::write(&path, damaged).unwrap();
             let found = InForce::read(&path, &last);
             assert!(found.fault.is_some() && found.config.tolerate == 3, "{damaged}");
         }
+        fs::remove_file(&path).unwrap();
+        let found = InForce::read(&path, &last);
+        assert!(found.fault.is_some() && found.config.tolerate == 3, "missing");
+        fs::write(&path, "tolerate = many").unwrap();
         fs::write(&last, "also = damaged").unwrap();
         let found = InForce::read(&path, &last);
         assert!(found.fault.is_some() && found.config == Config::default());

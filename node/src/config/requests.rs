@@ -5,17 +5,18 @@ use std::path::Path;
 
 use backup::exclude;
 
-use super::{ConfigFile, check_peer_url, notices};
+use super::{ConfigFile, check_peer_url, last_good, notices};
 use crate::failure::{Exit, Failure};
 use crate::human::nearest;
 use crate::message::{Changed, Folder, Message, PathName, Problem, Rule, Setting};
 use crate::request::{PeerAdd, Request};
 
 /// Answers a request if it is one of those; saves the file if it changed. `PeerSet` and `PeerRemove` are answered for
-/// every name that the config has; of other names (friends) `None` is returned, too.
-pub fn answer(config_toml: &Path, request: &Request) -> Option<Result<Vec<Message>, Failure>> {
+/// every name that the config has; of other names (friends) `None` is returned, too. An emptied file is not written to: what is
+/// added to it would pass for all there is. `last` is what `last_good::keep` left.
+pub fn answer(config_toml: &Path, last: &Path, request: &Request) -> Option<Result<Vec<Message>, Failure>> {
     let edit = |change: &dyn Fn(&mut ConfigFile) -> Result<Vec<Message>, Failure>| {
-        let mut file = ConfigFile::open(config_toml)?;
+        let mut file = last_good::usable(config_toml, last)?;
         let before = file.text();
         let messages = change(&mut file)?;
         if file.text() != before {

@@ -84,7 +84,8 @@ impl Engine {
         })?;
         (summary.packs, summary.shares_expected) = (packs, due);
         let held: u64 = holders.iter().map(|(_, shares)| shares).sum();
-        let at_unlisted = holders.iter().filter(|(key, _)| unlisted.contains(key));
+        let is_unasked = |key: &PeerKey| unlisted.contains(key) || self.0.peers.get(key).is_none();
+        let at_unlisted = holders.iter().filter(|(key, _)| is_unasked(key));
         let at_unlisted: u64 = at_unlisted.map(|(_, shares)| shares).sum();
         summary.shares_found = held - at_unlisted;
         summary.shares_unchecked += at_unlisted;

@@ -56,6 +56,8 @@ pub(super) struct Scene {
     pub store_only: bool,
     /// A run is at work.
     pub is_running: bool,
+    /// Nothing can be written in the home: no run could even be recorded.
+    pub is_full: bool,
 }
 
 /// The devices of friends, from the roster alone; nobody if it cannot be read.
@@ -117,6 +119,12 @@ pub(super) fn gather(conn: &Connection, scene: &Scene) -> Result<Facts, DbError>
         overdue: overdue(&runs, snapshots.last(), config.alarm_after),
         ..Facts::default()
     };
+    if scene.is_full && !scene.store_only {
+        facts.last_run = LastRun::Failed {
+            error: "the disk of this home is full: nothing can be recorded there".to_owned(),
+            since: Timestamp::now(),
+        };
+    }
     add_tally(&mut facts, tally);
     add_sources(&mut facts, conn, &folders, &snapshots)?;
     Ok(facts)

@@ -1,6 +1,7 @@
 //! What goes on while config.toml or the catalog cannot be used: friends are served, what only reads is answered as far as it
 //! can be, and the rest says what to do. A daemon goes back to work when it can.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use upload_queue::db::{Db, DbError};
 use upload_queue::queue::Queue;
 use upload_queue::space::Disk;
 
-use crate::config::{Config, ConfigFile, last_good};
+use crate::config::{Config, last_good};
 use crate::engine::{DaemonOptions, Engine, Mode};
 use crate::failure::Failure;
 use crate::home::Home;
@@ -113,23 +114,26 @@ impl Engine {
         }
     }
 
-    /// Takes a corrected config.toml into force. Until it is dropped.
+    /// Says when config.toml cannot be used any more, and takes a corrected one into force. Until it is dropped.
     pub(super) async fn mend_config_for_ever(&self, sink: &Sink) {
+        let paths = &self.0.home.paths;
         let mut was_said = false;
         loop {
-            if let Some(fault) = self.config_fault() {
-                if !was_said {
+            match last_good::usable(&paths.config(), &paths.last_config()) {
+                Err(fault) if !was_said => {
                     self.tell("config_damaged", fault.to_string(), sink).await;
                     was_said = true;
+                    let mut known = self.0.config_fault.lock().expect("no panic while the fault is locked");
+                    *known = Some(fault);
                 }
-                let path = self.0.home.paths.config();
-                if let Ok(file) = ConfigFile::open(&path) {
+                Ok(file) if self.config_fault().is_some() => {
                     self.set_config(file.config().clone());
-                    tracing::warn!("{} can be used again", path.display());
-                    self.tell("config_mended", format!("{} can be used again", path.display()), sink)
-                        .await;
+                    let text = format!("{} can be used again", paths.config().display());
+                    tracing::warn!("{text}");
+                    self.tell("config_mended", text, sink).await;
                     was_said = false;
                 }
+                _ => {}
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -141,7 +145,7 @@ impl Engine {
             return std::future::pending().await;
         }
         let home = self.0.home.paths.state_dir();
-        while Disk::of(home).is_ok_and(|disk| disk.free_bytes < FREE_BYTES_MIN) {
+        while is_full(home) {
             tokio::time::sleep(LOOK).await;
         }
         tracing::warn!("There is room on the disk again: this node starts anew");
@@ -163,4 +167,8 @@ fn no_room(failure: Failure, home: &Home) -> Failure {
     said.causes.push(failure.error);
     said.causes.extend(failure.causes);
     said
+}
+/// Whether so little room is left in a home that nothing can be recorded there.
+pub(super) fn is_full(home: &Path) -> bool {
+    Disk::of(home).is_ok_and(|disk| disk.free_bytes < FREE_BYTES_MIN)
 }

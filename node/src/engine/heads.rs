@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use backup::catalog::content::{self, publish};
 use backup::catalog::heads::{self, OtherDevice, SeenHead};
+use backup::catalog::trouble::{self, Kind, Met};
 use backup::catalog::{self, tree};
 use backup::heads::{Looked, OpenHead, fault, look, note};
 use backup::recover::{Aim, RecoverError, Recovered, Unreadable, is_readable, wanted_by};
 use backup::restore::Reader;
 use proto::id::PackId;
 use proto::share_store::StoreError;
+use rusqlite::Connection;
 use tokio::sync::MutexGuard;
 use upload_queue::db::DbError;
 use upload_queue::peers::{PeerKey, PeerSet};
@@ -109,16 +111,32 @@ impl Engine {
             let Ok(open) = OpenHead::open(&head, &self.0.home.account) else {
                 continue;
             };
+            // A copy of this home gave its numbers to other files: that does not change by trying again.
+            let is_fork = |conn: &Connection| trouble::at(conn, Kind::Fork, &open.hash.0);
+            if self.0.db.read(is_fork)?.is_some() {
+                continue;
+            }
             if is_readable(&reader, &open).await && self.unsent()? == 0 {
                 let recovered = self
                     .rebuild(self.0.peers.clone(), &self.aim()?, &|_| {}, &|_| Ok(()))
                     .await?;
-                tracing::warn!(
-                    "The backup number {} of {}, which could not be read before, can be again: {} snapshots are known now",
-                    open.head.seq,
-                    open.head.cert.name,
-                    recovered.snapshots
-                );
+                if self.0.db.read(heads::taken)?.contains(&open.hash) {
+                    tracing::warn!(
+                        "The backup number {} of {}, which could not be read before, can be again: {} snapshots are known now",
+                        open.head.seq,
+                        open.head.cert.name,
+                        recovered.snapshots
+                    );
+                } else {
+                    let list = [(open.hash.0.to_vec(), "it cannot be merged".to_owned())];
+                    let met = Met {
+                        kind: Kind::Fork,
+                        within: &[],
+                        list: &list,
+                        now_ns: clock::now_ns(),
+                    };
+                    self.0.db.write(|tx| trouble::replace(tx, &met))?;
+                }
                 return Ok(());
             }
         }
@@ -307,6 +325,12 @@ impl Engine {
 
     /// The packs that other machines of the account still want. Fails when that cannot be told.
     pub(super) async fn wanted_by_others(&self) -> Result<BTreeSet<PackId>, Failure> {
+        if !self.0.db.read(heads::unread)?.is_empty() {
+            let error = "Nothing is given up: a backup that could not be read when this home was recovered may want it";
+            return Err(Failure::new(Exit::UnderProtected, error).hint(
+                "`gridbackup run --once` takes it in when it can be read; `gridbackup forget --unread` gives it up",
+            ));
+        }
         let unsure = |error: String| {
             Failure::new(Exit::UnderProtected, format!("Nothing is given up: {error}"))
                 .hint("run `gridbackup prune` again when more peers are up")
@@ -334,7 +358,7 @@ impl Engine {
         let reader = self.reader().await?;
         let mut wanted = BTreeSet::new();
         let is_peer = |key: &PeerKey| self.0.peers.get(key).is_some();
-        for other in self.0.db.read(|conn| heads::others(conn, own, &is_peer))? {
+        for other in self.0.db.read(|conn| heads::guarded(conn, own, &is_peer))? {
             let all = looked.iter().flat_map(Looked::sound);
             let newest = all.filter(|open| open.head.device() == other.device && open.head.seq == other.seq);
             // Two writers may have signed the same number.
@@ -357,7 +381,12 @@ impl Engine {
     async fn wanted_by(&self, reader: &Reader, head: &OpenHead, name: &str) -> Result<BTreeSet<PackId>, String> {
         wanted_by(reader, head)
             .await
-            .map_err(|error| format!("what the machine `{name}` has backed up cannot be read: {error}"))
+            .map_err(|error| {
+                format!(
+                    "what the machine `{name}` has backed up cannot be read: {error}; if it is gone for good: `gridbackup forget \
+                     --device {name}`"
+                )
+            })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::last_good::InForce;
 use crate::engine::buckets::{S3, SLOT};
 use crate::engine::facts::{self, KnownPeer, Scene};
 use crate::engine::removal::folder_key;
-use crate::engine::{failures, file_status, status};
+use crate::engine::{failures, faults, file_status, status};
 use crate::failure::{Exit, Failure};
 use crate::home::HomePaths;
 use crate::home::identity::Identity;
@@ -32,6 +32,7 @@ pub async fn onlook(home: HomePaths, paths: Vec<PathName>, sink: Sink) -> Result
         online: None,
         store_only: false,
         is_running: true,
+        is_full: faults::is_full(home.state_dir()),
     };
     let catalog = home.catalog();
     if !paths.is_empty() {

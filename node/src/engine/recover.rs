@@ -1,9 +1,11 @@
 //! Taking over an account: reach some peers, take the newest head, rebuild the catalog.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use backup::catalog::trouble::{self, Kind, Met};
 use backup::catalog::{heads, tree};
 use backup::recover::{Aim, RecoverError, Recovered, RecoveredDevice, UnreadHead};
 use jiff::Timestamp;
@@ -37,24 +39,7 @@ impl Engine {
             return Err(Failure::new(Exit::HomeBusy, "A daemon is at work in this home")
                 .hint("stop it, then run `gridbackup recover` again"));
         }
-        let (mut found, mut peers) = (Vec::new(), Vec::new());
-        for place in via {
-            if let Some(path) = place.strip_prefix("dir:") {
-                let (peer, path) = self.existing_folder(Path::new(path))?;
-                found.push(Found::Folder(peer.name.clone(), path));
-                peers.push(peer);
-            } else if place.starts_with(S3) {
-                let bucket = self.existing_bucket(place).await?;
-                if let Some(roster) = bucket.roster {
-                    self.network().await?;
-                    self.learn(vec![roster]).await;
-                }
-                found.push(Found::Bucket(bucket.name, bucket.config));
-                peers.extend(bucket.peers);
-            } else {
-                self.meet(place).await?;
-            }
-        }
+        let (found, mut peers) = self.reach(via).await?;
         self.connect().await?;
         // Peers named on the command line enter the config only when recovery succeeded.
         peers.splice(0..0, self.0.peers.all());
@@ -83,7 +68,10 @@ impl Engine {
         };
         let count = peers.all().len();
         let mut summary = match self.rebuild(peers, &aim, &say, &configure).await {
-            Ok(recovered) => self.recover_summary(recovered)?,
+            Ok(recovered) => {
+                self.note_left_out()?;
+                self.recover_summary(recovered)?
+            }
             Err(Rebuilding::Recover(RecoverError::NoHead { answered })) if via.is_empty() => {
                 self.begin_anew(answered, count)?
             }
@@ -95,9 +83,36 @@ impl Engine {
         Ok(Exit::Done)
     }
 
+    /// What is named on the command line: folders and buckets as peers, and friends who are met.
+    async fn reach(&self, via: &[String]) -> Result<(Vec<Found>, Vec<Peer>), Failure> {
+        let (mut found, mut peers) = (Vec::new(), Vec::new());
+        for place in via {
+            if let Some(path) = place.strip_prefix("dir:") {
+                let (peer, path) = self.existing_folder(Path::new(path))?;
+                found.push(Found::Folder(peer.name.clone(), path));
+                peers.push(peer);
+            } else if place.starts_with(S3) {
+                let bucket = self.existing_bucket(place).await?;
+                if let Some(roster) = bucket.roster {
+                    self.network().await?;
+                    self.learn(vec![roster]).await;
+                }
+                found.push(Found::Bucket(bucket.name, bucket.config));
+                peers.extend(bucket.peers);
+            } else {
+                self.meet(place).await?;
+            }
+        }
+        Ok((found, peers))
+    }
+
     /// A home whose catalog is gone and whose peers have no backups never had any, if enough of them say so.
     fn begin_anew(&self, answered: usize, peers: usize) -> Result<RecoverSummary, Failure> {
         let path = self.0.home.paths.catalog();
+        if peers == 0 {
+            return Err(Failure::new(Exit::Failed, "This home knows no peer to ask for backups")
+                .hint("name a friend's address or ticket, a folder or a bucket with --via"));
+        }
         if path.exists() || peers - answered > usize::from(policy::tolerate(&self.config())) {
             return Err(failures::recover(RecoverError::NoHead { answered }));
         }
@@ -129,12 +144,37 @@ impl Engine {
             .hint("`gridbackup run --once` sends them; `gridbackup status` says what waits"))
     }
 
+    /// What the newest snapshot says that it lacks is still lacking, until a run of this home has looked.
+    fn note_left_out(&self) -> Result<(), Failure> {
+        self.0.db.write::<_, DbError>(|tx| {
+            let Some(newest) = tree::by_time(tree::kept(tx)?).pop() else {
+                return Ok(());
+            };
+            let unread = tree::left_out(tx, newest.record.seq)?.unread.into_iter();
+            let reason = "it could not be read when it was last backed up";
+            let list: Vec<(Vec<u8>, String)> = unread.map(|path| (path.0, reason.to_owned())).collect();
+            let met = Met {
+                kind: Kind::Unseen,
+                within: &[],
+                list: &list,
+                now_ns: clock::now_ns(),
+            };
+            trouble::replace(tx, &met)
+        })?;
+        Ok(())
+    }
+
     fn recover_summary(&self, recovered: Recovered) -> Result<RecoverSummary, Failure> {
-        let newest = self
+        // Of each machine: what another one backed up is not this one's to go on with, unless that is said.
+        let snapshots = self
             .0
             .db
-            .read(|conn| Ok::<_, DbError>(tree::by_time(tree::kept(conn)?).pop()))?;
-        let roots = newest.map(|newest| newest.record.roots).unwrap_or_default();
+            .read(|conn| Ok::<_, DbError>(tree::by_time(tree::kept(conn)?)))?;
+        let newest: BTreeMap<_, _> = snapshots
+            .into_iter()
+            .map(|snapshot| (snapshot.device, snapshot.record.roots))
+            .collect();
+        let roots: BTreeSet<_> = newest.into_values().flatten().map(|root| root.0).collect();
         let device = |device: RecoveredDevice| RecoveredDeviceSummary {
             name: device.name,
             snapshots: device.snapshots,
@@ -164,7 +204,7 @@ impl Engine {
                 .collect(),
             roots: roots
                 .iter()
-                .map(|root| String::from_utf8_lossy(&root.0).into_owned())
+                .map(|root| String::from_utf8_lossy(root).into_owned())
                 .collect(),
             peers_answered: recovered.peers_answered as u64,
             peers_bad: recovered

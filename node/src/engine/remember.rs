@@ -42,6 +42,12 @@ impl Engine {
         }
     }
 
+    /// Records which folders there are to back up: of one that was taken out nothing is lacking any more.
+    pub(super) fn note_folders(&self, folders: &[PathBuf]) -> Result<(), Failure> {
+        let folders: Vec<Vec<u8>> = folders.iter().map(|folder| real(folder)).collect();
+        Ok(self.0.db.write(|tx| trouble::folders(tx, &folders, clock::now_ns()))?)
+    }
+
     /// Records what a scan of these roots could not look at, in place of what was known there.
     pub(super) fn note_seen(&self, roots: &[PathBuf], scanned: &Result<ScanSummary, ScanError>) -> Result<(), Failure> {
         let (within, failed): (Vec<Vec<u8>>, Vec<_>) = match scanned {

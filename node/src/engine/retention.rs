@@ -14,10 +14,11 @@ use backup::catalog::tree::{self, Marks, Snapshot};
 use backup::prepare::WriteError;
 use backup::prune::{self, Exchange};
 use backup::retention::{self, Group, Policy};
-use proto::id::PackId;
+use proto::id::{DeviceId, PackId};
 use proto::root::Root;
 use upload_queue::db::DbError;
 use upload_queue::packs::{self, PackRow};
+use upload_queue::peers::PeerKey;
 
 use crate::engine::{Engine, clock, failures};
 use crate::failure::{Exit, Failure};
@@ -38,6 +39,7 @@ impl Engine {
         let marks = self.0.db.read(tree::marks)?;
         warn_of_unknown_tags(&request.keep_tags, &marks, sink).await?;
         let unread_forgotten = self.unread_to_forget(&request)?;
+        let released = self.released(&request.devices)?;
         let (staying, going) = judge(kept, &named, &marks, &request)?;
         if !request.allow_empty_group {
             refuse_emptying(&staying, &going, &named)?;
@@ -56,6 +58,7 @@ impl Engine {
                 if request.unread {
                     heads::forget_unread(tx)?;
                 }
+                released.iter().try_for_each(|device| heads::release(tx, *device))?;
                 tree::forget(tx, &seqs, now_ns)
             })?;
             published = self.publish(sink).await?;
@@ -64,6 +67,7 @@ impl Engine {
             snapshots_kept: staying.len() as u64,
             snapshots_forgotten: going.len() as u64,
             unread_forgotten,
+            devices_released: released.len() as u64,
             published,
             dry_run: request.dry_run,
         };
@@ -77,6 +81,30 @@ impl Engine {
         } else {
             Exit::UnderProtected
         })
+    }
+
+    /// Other machines of the account by name or the first digits of their ids.
+    fn released(&self, names: &[String]) -> Result<Vec<DeviceId>, Failure> {
+        let known = self.0.db.read(heads::names)?;
+        let find = |name: &String| {
+            let is_meant = |(device, called): &(&DeviceId, &String)| {
+                **device != self.device() && (*called == name || device.to_string().starts_with(name.as_str()))
+            };
+            let mut found = known.iter().filter(is_meant).map(|(device, _)| *device);
+            match (found.next(), found.next()) {
+                (Some(device), None) => Ok(device),
+                (Some(_), Some(_)) => Err(
+                    Failure::new(Exit::Usage, format!("Several machines are called `{name}`"))
+                        .hint("name one by the first digits of its id"),
+                ),
+                (None, _) => Err(Failure::new(
+                    Exit::Failed,
+                    format!("No other machine of this account is called `{name}`"),
+                )
+                .hint("`gridbackup check` names them")),
+            }
+        };
+        names.iter().map(find).collect()
     }
 
     fn unread_to_forget(&self, request: &Forget) -> Result<u64, Failure> {
@@ -122,6 +150,7 @@ impl Engine {
         self.connect().await?;
         let others = self.wanted_by_others().await?;
         let mut wanted = Arc::new(self.wanted_here_or(&others, kept.clone()).await?);
+        self.say_kept_for_others(&wanted, &kept, sink).await?;
         let plan = self.plan_repacking(&wanted).await?;
         let (packs_repacked, bytes_repacked) = (plan.packs.len() as u64, plan.copied_bytes);
         if !dry_run && packs_repacked > 0 {
@@ -242,6 +271,27 @@ impl Engine {
         Ok(wanted)
     }
 
+    /// Says what stays only because of other machines, and how to give up what those want that are gone for good.
+    async fn say_kept_for_others(&self, wanted: &Wanted, kept: &[u64], sink: &Sink) -> Result<(), Failure> {
+        let (own, is_peer) = (self.device(), |key: &PeerKey| self.0.peers.get(key).is_some());
+        let others = self.0.db.read(|conn| heads::guarded(conn, own, &is_peer))?;
+        if others.is_empty() {
+            return Ok(());
+        }
+        let here = self.wanted(kept.to_vec()).await?;
+        let packs = here.dying.len().saturating_sub(wanted.dying.len());
+        if packs > 0 {
+            let names: Vec<&str> = others.iter().map(|other| other.name.as_str()).collect();
+            let error = format!(
+                "{packs} packs stay because other machines of this account have them in their newest backups ({}); if one is gone for \
+                 good: `gridbackup forget --device NAME`",
+                names.join(", ")
+            );
+            sink.send(Problem::new(error)).await?;
+        }
+        Ok(())
+    }
+
     /// Of these packs, how many cannot be read from the peers known to hold their shares.
     fn unreadable(&self, rows: &[PackRow]) -> Result<usize, Failure> {
         let count = self.0.db.read(|conn| {
@@ -289,6 +339,9 @@ fn seq(snapshot: &Snapshot) -> u64 {
     snapshot.record.seq
 }
 
+/// Why a pinned snapshot stays.
+const PINNED: &str = "pinned";
+
 type Judged = (Vec<(Snapshot, Vec<String>)>, Vec<Snapshot>);
 
 /// Which snapshots stay, with the reasons, and which go.
@@ -300,7 +353,7 @@ fn judge(
 ) -> Result<Judged, Failure> {
     let policy = policy(request);
     let has_policy = policy != Policy::default() || !request.keep_tags.is_empty();
-    if !has_policy && named.is_empty() && !request.unread {
+    if !has_policy && named.is_empty() && !request.unread && request.devices.is_empty() {
         return Err(
             Failure::new(Exit::Usage, "There is nothing that says which snapshots to keep")
                 .hint("say what to keep (--keep-daily 7 --keep-monthly 12) or name the snapshots to forget"),
@@ -335,7 +388,11 @@ fn refuse_emptying(
     going: &[Snapshot],
     named: &BTreeSet<u64>,
 ) -> Result<(), Failure> {
-    let left: BTreeSet<Group> = staying.iter().map(|(snapshot, _)| Group::of(snapshot)).collect();
+    // A pin keeps one snapshot, and is no policy: one that keeps nothing else is as likely a slip.
+    let has_policy = going.iter().any(|snapshot| !named.contains(&seq(snapshot)));
+    let is_kept = |reasons: &Vec<String>| !has_policy || reasons.iter().any(|reason| reason != PINNED);
+    let kept = staying.iter().filter(|(_, reasons)| is_kept(reasons));
+    let left: BTreeSet<Group> = kept.map(|(snapshot, _)| Group::of(snapshot)).collect();
     let mut emptied: BTreeMap<Group, u64> = BTreeMap::new();
     let leaving = going.iter().filter(|snapshot| !left.contains(&Group::of(snapshot)));
     for snapshot in leaving.clone() {
@@ -393,7 +450,7 @@ async fn warn_of_unknown_tags(tags: &[String], marks: &BTreeMap<u64, Marks>, sin
 /// What else than its age keeps a snapshot.
 fn reasons_of(marks: &Marks, request: &Forget) -> Vec<String> {
     let tagged = request.keep_tags.iter().any(|tag| marks.tags.contains(tag));
-    let reasons = [("tag", tagged), ("pinned", marks.pinned)];
+    let reasons = [("tag", tagged), (PINNED, marks.pinned)];
     reasons
         .into_iter()
         .filter(|(_, holds)| *holds)

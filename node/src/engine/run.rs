@@ -44,6 +44,9 @@ impl Engine {
             sink.send(problem).await?;
         }
         let options = self.scan_options(roots, emptied, &config)?;
+        if paths.is_empty() {
+            self.note_folders(&config.folders)?;
+        }
         self.remembered(paths.is_empty(), self.run_over(options, &config, sink))
             .await
     }

@@ -10,7 +10,7 @@ use crate::engine::buckets::is_further_slot;
 use crate::engine::facts::{self, KnownPeer, Scene};
 use crate::engine::heads::other_text;
 use crate::engine::reasons::spool;
-use crate::engine::{Engine, Mode, clock, whole};
+use crate::engine::{Engine, Mode, clock, faults, whole};
 use crate::failure::{Exit, Failure};
 use crate::message::{self, LastRun, Reason, Status};
 use crate::output::Sink;
@@ -68,6 +68,7 @@ impl Engine {
             online,
             store_only: matches!(&self.0.mode, Mode::Daemon(options) if options.store_only),
             is_running: self.0.busy.try_lock().is_err(),
+            is_full: faults::is_full(self.0.home.paths.state_dir()),
         }
     }
 }

@@ -163,7 +163,7 @@ pub struct RecoverSummary {
     /// The folders that are backed up from now on.
     #[serde(default)]
     pub folders: Vec<String>,
-    /// The roots of the newest snapshot.
+    /// The roots of the newest snapshot of each machine.
     #[serde(default)]
     pub roots: Vec<String>,
     /// Peers that answered.
@@ -297,6 +297,8 @@ pub struct ForgetSummary {
     pub snapshots_forgotten: u64,
     /// Backups given up that could not be read when this home was recovered.
     pub unread_forgotten: u64,
+    /// Other machines of the account that are gone for good: what only they want may be given up.
+    pub devices_released: u64,
     /// Enough peers know it.
     pub published: bool,
     /// Nothing was done: it was asked what would be.

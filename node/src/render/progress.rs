@@ -1,9 +1,12 @@
 //! The progress bar on stderr: how far, how fast, how long still.
 
+use std::fmt;
 use std::io::Write;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use super::text::clean;
 use crate::human::ByteSize;
@@ -13,11 +16,24 @@ use crate::message::Progress;
 pub struct Bar {
     bar: ProgressBar,
     phase: String,
+    slowest: Slowest,
+    /// Seconds that the slowest peer needs still, as the bar shows them.
+    slowest_secs: Arc<AtomicU64>,
+}
+
+/// In place of seconds: not known yet.
+const UNKNOWN_SECS: u64 = u64::MAX;
+
+/// The peer that is waited for, and what was due to it when that was most.
+#[derive(Default)]
+struct Slowest {
+    name: String,
+    most: Option<(Instant, u64)>,
 }
 
 /// The widest that all parts but the last become is 70 columns; the last is cut off at the edge of the screen.
 const KNOWN: &str =
-    "{prefix:>6} [{bar:10}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left {wide_msg}";
+    "{prefix:>6} [{bar:10}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {left} left {wide_msg}";
 const UNKNOWN: &str = "{prefix:>6} {spinner} {binary_bytes}  {wide_msg}";
 
 impl Bar {
@@ -26,6 +42,8 @@ impl Bar {
         Self {
             bar: ProgressBar::hidden(),
             phase: String::new(),
+            slowest: Slowest::default(),
+            slowest_secs: Arc::default(),
         }
     }
 
@@ -40,6 +58,13 @@ impl Bar {
                 Some(total) => ProgressBar::new(total),
                 None => ProgressBar::new_spinner(),
             };
+            let slowest_secs = self.slowest_secs.clone();
+            let style = style.with_key("left", move |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let _nobody_reads = match slowest_secs.load(Ordering::Relaxed) {
+                    UNKNOWN_SECS => write!(out, "?"),
+                    secs => write!(out, "{:#}", HumanDuration(state.eta().max(Duration::from_secs(secs)))),
+                };
+            });
             self.bar.set_style(style.progress_chars("=> "));
             self.bar.set_prefix(clean(&self.phase));
             self.bar.enable_steady_tick(Duration::from_millis(250));
@@ -47,6 +72,7 @@ impl Bar {
         if let Some(total) = progress.bytes_total {
             self.bar.set_length(total);
         }
+        self.slowest_secs.store(self.slowest.secs(progress), Ordering::Relaxed);
         self.bar.set_position(progress.bytes_done);
         self.bar.set_message(message(progress));
     }
@@ -64,6 +90,37 @@ impl Bar {
     /// Takes the bar away.
     pub fn finish(self) {
         self.bar.finish_and_clear();
+    }
+}
+
+impl Slowest {
+    /// Seconds that it needs still, by what it took since most was due to it. While one peer is waited for, what all took says
+    /// nothing: the fast ones were done at once, and "0s left" stood there for a minute.
+    fn secs(&mut self, progress: &Progress) -> u64 {
+        let (Some(name), Some(bytes)) = (&progress.slowest, progress.bytes_to_slowest.filter(|bytes| *bytes > 0))
+        else {
+            *self = Self::default();
+            return 0;
+        };
+        match self.most {
+            Some((since, most)) if *name == self.name && bytes <= most => left_secs(since.elapsed(), most, bytes),
+            _ => {
+                name.clone_into(&mut self.name);
+                self.most = Some((Instant::now(), bytes));
+                // While there is more to read, more is due to it all the time: what all took is the best guess.
+                let is_all_read = progress.files_total.is_none_or(|total| progress.files_done >= total);
+                if is_all_read { UNKNOWN_SECS } else { 0 }
+            }
+        }
+    }
+}
+
+/// What `bytes` of `most` take if the rest took `elapsed`.
+fn left_secs(elapsed: Duration, most: u64, bytes: u64) -> u64 {
+    let millis = elapsed.as_millis() * u128::from(bytes);
+    match most - bytes {
+        0 => UNKNOWN_SECS,
+        taken => u64::try_from(millis / u128::from(taken) / 1000).unwrap_or(UNKNOWN_SECS),
     }
 }
 
@@ -87,6 +144,33 @@ fn message(progress: &Progress) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The story: "0s left" for a minute, while a peer took 600 KB a second of 12 MiB.
+    #[test]
+    fn the_time_left_is_that_of_the_slowest_peer() {
+        let secs = Duration::from_secs;
+        assert_eq!(left_secs(secs(7), 12 << 20, 8 << 20), 14);
+        assert_eq!(
+            left_secs(secs(7), 12 << 20, 12 << 20),
+            UNKNOWN_SECS,
+            "it took nothing yet"
+        );
+        let due = |name: &str, bytes| Progress {
+            slowest: Some(name.to_owned()),
+            bytes_to_slowest: Some(bytes),
+            ..Progress::default()
+        };
+        let mut slowest = Slowest::default();
+        assert_eq!(slowest.secs(&due("carol", 12)), UNKNOWN_SECS);
+        assert_eq!(slowest.secs(&due("carol", 6)), 0, "at once");
+        assert_eq!(slowest.secs(&due("dave", 6)), UNKNOWN_SECS, "another one");
+        let reading = Progress {
+            files_total: Some(9),
+            ..due("dave", 7)
+        };
+        assert_eq!(slowest.secs(&reading), 0, "there is more to read");
+        assert_eq!(slowest.secs(&Progress::default()), 0, "nobody is waited for");
+    }
 
     /// The story: 81 columns on a screen of 80, "0s lef" and a "t" on the next line.
     #[test]

@@ -200,9 +200,20 @@ fn settings_text(recover: &RecoverSummary) -> Vec<String> {
         lines.push("Settings that came back (`gridbackup config get` shows all):".to_owned());
         lines.extend(recover.settings.iter().map(|setting| format!("  {setting}")));
     }
-    if recover.folders.is_empty() && !recover.roots.is_empty() {
-        lines.push("No folder is backed up from now on; those of the newest snapshot are added with:".to_owned());
-        let roots: Vec<String> = recover.roots.iter().map(|root| shell_word(root)).collect();
+    let is_below = |path: &str, folder: &str| {
+        path.strip_prefix(folder)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let lacking = recover
+        .roots
+        .iter()
+        .filter(|root| !recover.folders.iter().any(|folder| is_below(root, folder)));
+    let roots: Vec<String> = lacking.map(|root| shell_word(root)).collect();
+    if !roots.is_empty() {
+        lines.push(match recover.folders.is_empty() {
+            true => "No folder is backed up from now on; those of the newest snapshots are added with:".to_owned(),
+            false => "Not backed up from now on, though snapshots have it; it is added with:".to_owned(),
+        });
         lines.push(format!("  gridbackup folder add {}", roots.join(" ")));
     }
     lines

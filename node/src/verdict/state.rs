@@ -35,7 +35,7 @@ pub enum State {
     Waiting,
     /// A phrase would not find the newest snapshot.
     HeadBehind,
-    /// Content of older snapshots is on too few peers.
+    /// Content of older snapshots, or what leads to the newest, is on too few peers.
     OlderAtRisk,
     /// A folder was never backed up.
     FolderNew,

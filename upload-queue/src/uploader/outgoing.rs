@@ -146,7 +146,10 @@ fn spool_and_record(
     places: &[Place],
     with_pack: impl FnOnce(&Transaction<'_>, PackRow) -> Result<(), DbError>,
 ) -> Result<Recorded, UploadError> {
-    let waiting = pack.shares.iter().zip(places).filter(|(_, place)| !place.held);
+    // A copy that has no place yet is made from another one when there is: it need not wait here until then.
+    let is_copy = pack.manifest.shape.k == 1 && places.iter().any(|place| place.peer.is_some());
+    let waits = |place: &Place| !(place.held || is_copy && place.peer.is_none());
+    let waiting = pack.shares.iter().zip(places).filter(|(_, place)| waits(place));
     let files: Vec<_> = waiting.map(|(share, _)| share.clone()).collect();
     if !files.is_empty() {
         shared.spool.write(&files)?;
@@ -159,10 +162,10 @@ fn spool_and_record(
                 id: *id,
                 planned: place.peer.clone(),
                 held: place.held,
-                spooled: !place.held,
+                spooled: waits(place),
             };
             shares::insert(tx, row, index, &new)?;
-            if !place.held {
+            if waits(place) {
                 let spooled = SpooledShare {
                     pack: row,
                     index: index as u8, // a pack has at most 255 shares: n is a u8

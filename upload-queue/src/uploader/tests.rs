@@ -341,7 +341,7 @@ async fn what_no_peer_takes_waits_in_the_spool_until_one_does() {
     let report = uploader.drain().await.unwrap();
     assert_eq!((report.shares_waiting, grid.pack(row).held()), (1, 1));
     assert_eq!(report.peers_failed, [(key(1), full())]);
-    assert_eq!(uploader.code(), (1, 1), "a full peer is not counted on");
+    assert_eq!(uploader.code(), (1, 2), "a copy for a peer that is still to come");
 
     grid.fault(1, |faults| faults.fail_puts = 0);
     uploader.wake();
@@ -369,16 +369,27 @@ async fn a_local_peer_that_fails_is_replaced_or_made_up_for_later() {
 
 #[tokio::test]
 async fn a_peer_that_comes_later_gets_what_had_no_domain() {
-    let grid = Grid::remote(2);
-    let both = grid.peers.all();
-    grid.peers.set(both[..1].to_vec());
+    let grid = Grid::remote(3);
+    let all = grid.peers.all();
+    grid.peers.set(all[..2].to_vec());
     let (uploader, _events) = grid.start(1);
-    let row = deliver(&uploader, fixture::pack(1, 1, 2)).await;
+    let row = deliver(&uploader, fixture::pack(1, 2, 3)).await;
     assert_eq!(uploader.drain().await.unwrap().shares_waiting, 1);
-    grid.peers.set(both);
+    grid.peers.set(all);
     uploader.wake();
     assert!(uploader.settled(row).await.unwrap());
     assert_eq!(uploader.drain().await.unwrap().shares_waiting, 0);
+}
+
+/// It is made from another copy when there is a domain, and need not wait here until then.
+#[tokio::test]
+async fn a_copy_that_has_no_domain_does_not_wait_in_the_spool() {
+    let grid = Grid::remote(1);
+    let (uploader, _events) = grid.start(2);
+    let row = deliver(&uploader, fixture::pack(1, 1, 3)).await;
+    let report = uploader.drain().await.unwrap();
+    assert_eq!((report.shares_waiting, report.packs_unsafe), (0, 1));
+    assert_eq!((grid.pack(row).held(), grid.spool_files()), (1, 0));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use proto::id::{PackId, VersionId};
 use proto::log_record::Content;
 use rusqlite::{Connection, Transaction};
 use upload_queue::db::DbError;
-use upload_queue::packs::{self, PackRow};
+use upload_queue::packs::{self, PackRow, Purpose};
 
 use super::{Place, chunk, moves, packs_of, place};
 use crate::catalog::shown::{self, Series};
@@ -150,6 +150,10 @@ fn on_their_way(conn: &Connection) -> Result<HashSet<PackRow>, DbError> {
         conn.prepare_cached("SELECT pack FROM unlisted_pack UNION SELECT pack FROM share WHERE spooled = 1")?;
     let undelivered = query.query_map([], |row| row.get(0).map(PackRow))?;
     packs.extend(undelivered.collect::<Result<Vec<_>, _>>()?);
+    // What is lost is on no way any more: its content, if any snapshot wants it, is sent again in another pack.
+    for lost in packs::lost(conn, Purpose::Data)? {
+        packs.remove(&lost);
+    }
     Ok(packs)
 }
 
