@@ -172,6 +172,9 @@ pub enum RestoreError {
     /// The catalog failed.
     #[error(transparent)]
     Db(#[from] DbError),
+    /// This device holds no key to read with.
+    #[error(transparent)]
+    CannotRead(#[from] proto::keys::CannotRead),
     /// The path is not in the snapshot.
     #[error("`{path}` is not in this snapshot")]
     NoSuchPath {

@@ -13,6 +13,7 @@ mod completions;
 mod config;
 mod context;
 mod demo;
+mod device;
 mod diff;
 mod dump;
 mod endpoint;
@@ -23,6 +24,7 @@ mod folder;
 mod init;
 mod invite;
 mod join;
+mod leave;
 mod log;
 mod ls;
 mod man;
@@ -47,6 +49,7 @@ mod snapshots;
 mod stats;
 mod status;
 mod verify;
+mod words;
 
 use self::context::Context;
 use crate::failure::{Exit, Failure};
@@ -106,6 +109,11 @@ enum Command {
     Invite(invite::Args),
     /// Join the inviter's grid
     Join(join::Args),
+    /// Leave the grid for good, with the recovery phrase; this node then has a grid of its own
+    Leave(leave::Args),
+    /// The machines of this account
+    #[command(subcommand)]
+    Device(device::Command),
     /// Who keeps what for whom
     #[command(subcommand)]
     Peer(peer::Command),
@@ -290,7 +298,9 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
         Command::Folder(command) => context.execute(command.request()?).await,
         Command::Exclude(command) => context.execute(command.request()?).await,
         Command::Invite(args) => context.execute(args.request()).await,
-        Command::Join(args) => context.execute(args.request()?).await,
+        Command::Join(args) => context.execute(args.request(&context.paths)?).await,
+        Command::Leave(args) => context.execute(args.request(&context.paths)?).await,
+        Command::Device(command) => context.execute(command.request(&context.paths)?).await,
         Command::Peer(command) => context.execute(command.request()?).await,
         Command::Status(args) => context.execute(args.request()?).await,
         Command::Queue(args) => context.execute(args.request()).await,

@@ -229,7 +229,7 @@ impl Engine {
         self.refuse_at_fault(&request)?;
         if let Request::PeerRemove { name, how } = &request {
             let whom = self.member_named(name)?;
-            if !self.may_remove(name, whom.as_ref(), *how, &sink).await? {
+            if !self.may_remove(name, whom, *how, &sink).await? {
                 return Ok(Exit::Done);
             }
             if let Some(whom) = whom {
@@ -278,7 +278,9 @@ impl Engine {
             Request::Check { read_percent } => self.check(read_percent, &sink).await,
             Request::Repair { once } => self.repair_and_settle(once, &sink).await,
             Request::Invite { name, expires_secs } => self.invite(name, expires_secs, &sink).await,
-            Request::Join { ticket } => self.join(&ticket, &sink).await,
+            Request::Join { ticket, word } => self.join(&ticket, word, &sink).await,
+            Request::DeviceList => self.list_devices(&sink).await,
+            Request::Say(word) => self.say(&word, &sink).await,
             Request::Doctor => self.doctor(&sink).await,
             Request::PeerList => self.list_peers(&sink).await,
             Request::PeerEvict { name } => self.evict(&name, &sink).await,

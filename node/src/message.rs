@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod device;
 mod finding;
 mod history;
 mod mounted;
@@ -15,6 +16,7 @@ mod spool;
 mod status;
 mod summary;
 
+pub use device::Device;
 pub use finding::{Finding, Level};
 pub use history::{Change, DiffSummary, Group, Retention, Snapshot, StatsSummary, VerifySummary};
 pub use mounted::Mounted;
@@ -64,6 +66,8 @@ pub enum Message {
     Change(Change),
     /// A peer.
     Peer(Peer),
+    /// A machine of this account.
+    Device(Device),
     /// Something `doctor` looked at.
     Finding(Finding),
     /// A folder that is backed up.
@@ -369,6 +373,7 @@ messages!(
     Entry(Entry),
     Change(Change),
     Peer(Peer),
+    Device(Device),
     Finding(Finding),
     Folder(Folder),
     Rule(Rule),

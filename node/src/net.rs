@@ -63,6 +63,7 @@ use crate::friendnet::identity;
 use crate::friendnet::invite::{Invite, InvitesError};
 use crate::friendnet::join::{self, JoinError};
 use crate::friendnet::members::{Members, RemovalError};
+use crate::friendnet::roster::deeds::Removed;
 use crate::friendnet::roster::{Roster, RosterFileError};
 use crate::peer::folder::Expired;
 use crate::peer::kept::Shelf;
@@ -389,6 +390,13 @@ impl NetHandle {
     pub fn say(&self, word: AccountWord) -> Result<bool, RosterFileError> {
         let core = &self.shared.core;
         core.members.say(core.speaker(), word)
+    }
+
+    /// Founds a grid of this account's own, if it is a member of none. Blocks.
+    pub fn found_anew(&self) -> Result<bool, RemovalError> {
+        let core = &self.shared.core;
+        let speaker = core.speaker().ok_or(RemovalError::MayNotAdmit)?;
+        Ok(core.members.found_anew(speaker, &core.account_name, core.now_secs())?)
     }
 
     /// Limits what one friend may use here; `None` returns to the default.

@@ -3,7 +3,9 @@
 //! Paths are absolute (the asking process knows its working directory, the daemon does not). A snapshot is named by
 //! `latest`, a date or an id prefix, which the engine resolves.
 
+use data_encoding::BASE64;
 use jiff::Timestamp;
+use proto::wire::word::AccountWord;
 use serde::{Deserialize, Serialize};
 
 use crate::message::PathName;
@@ -57,7 +59,14 @@ pub enum Request {
     Join {
         /// The ticket.
         ticket: String,
+        /// What this account says of itself (as in `Word`), where it comes back to a grid that it has left.
+        #[serde(default)]
+        word: Option<String>,
     },
+    /// Lists the devices of this account.
+    DeviceList,
+    /// Tells everybody what this account says of itself: which devices it has revoked, which grids it has left.
+    Say(Word),
     /// What is wrong with this node and its links, and what to do about it.
     Doctor,
     /// Lists the peers.
@@ -401,11 +410,35 @@ impl Request {
                 | Self::Restore(_)
                 | Self::Mount(_)
                 | Self::PeerList
+                | Self::DeviceList
                 | Self::Doctor
                 | Self::FolderList
                 | Self::ExcludeList
                 | Self::ConfigGet { .. }
         )
+    }
+}
+
+/// What an account says of itself, signed by its 24 words, which only the process heard where they were typed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Word {
+    /// An encoded `AccountWord` (docs/protocol/roster.md), in Base64.
+    pub word: String,
+}
+
+impl Word {
+    /// As it is asked.
+    pub fn of(word: &AccountWord) -> Self {
+        Self {
+            word: BASE64.encode(&word.encode()),
+        }
+    }
+
+    /// The word, if it is one.
+    pub fn decoded(&self) -> Option<AccountWord> {
+        let bytes = BASE64.decode(self.word.as_bytes()).ok()?;
+        AccountWord::decode(&bytes).ok().filter(|word| word.check().is_ok())
     }
 }
 

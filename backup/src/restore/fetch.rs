@@ -71,13 +71,11 @@ impl Reader {
 
     /// A pack's key.
     pub fn unwrap(&self, record: &PackRecord) -> Result<PackKey, RestoreError> {
-        self.keys
-            .read
-            .unwrap(&record.wrapped_key)
-            .map_err(|error| RestoreError::Damaged {
-                what: "A pack's key".to_owned(),
-                reason: error.to_string(),
-            })
+        let key = self.keys.reader()?.unwrap(&record.wrapped_key);
+        key.map_err(|error| RestoreError::Damaged {
+            what: "A pack's key".to_owned(),
+            reason: error.to_string(),
+        })
     }
 }
 

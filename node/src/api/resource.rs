@@ -256,7 +256,14 @@ pub const RESOURCES: &[Resource] = &[
         "/invites",
         &[("name", Kind::Text), ("expires_secs", Kind::Integer)],
     ),
-    row("join", "POST", "/memberships", &[("ticket", Kind::Text)]),
+    row(
+        "join",
+        "POST",
+        "/memberships",
+        &[("ticket", Kind::Text), ("word", Kind::Text)],
+    ),
+    row("device_list", "GET", "/devices", &[]),
+    row("say", "POST", "/words", &[("word", Kind::Text)]),
     row("config_get", "GET", "/settings{?key}", &[("key", Kind::Text)]),
     row(
         "config_set",
@@ -425,7 +432,7 @@ pub(super) mod tests {
     use super::*;
     use crate::message::PathName;
     use crate::request::{
-        DumpFormat, Find, Forget, GroupBy, Mount, Overwrite, PeerAdd, RemoveHow, Restore, SnapshotFilter, Tag,
+        DumpFormat, Find, Forget, GroupBy, Mount, Overwrite, PeerAdd, RemoveHow, Restore, SnapshotFilter, Tag, Word,
     };
 
     /// One of each request, with values that are hard on URIs.
@@ -455,7 +462,12 @@ pub(super) mod tests {
                 name: None,
                 expires_secs: 60,
             },
-            Request::Join { ticket: "t".into() },
+            Request::Join {
+                ticket: "t".into(),
+                word: Some("w".into()),
+            },
+            Request::DeviceList,
+            Request::Say(Word { word: "w+/=".into() }),
             Request::Doctor,
             Request::PeerList,
             Request::PeerAdd(PeerAdd {

@@ -1,8 +1,14 @@
 //! `join TICKET`: this node becomes a member of the inviter's grid.
 
 use std::io::Read;
+use std::path::PathBuf;
 
+use proto::wire::ticket::Ticket;
+
+use super::words;
 use crate::failure::{Exit, Failure};
+use crate::friendnet::roster::deeds;
+use crate::home::HomePaths;
 use crate::request::Request;
 
 /// Arguments.
@@ -10,6 +16,9 @@ use crate::request::Request;
 pub struct Args {
     /// The ticket; `-` reads it from stdin
     ticket: String,
+    /// File with the 24 words: to come back to a grid that this account has left
+    #[arg(long, value_name = "FILE")]
+    phrase_file: Option<PathBuf>,
 }
 
 /// Longest ticket that is read from stdin.
@@ -17,7 +26,7 @@ const TICKET_BYTES_MAX: u64 = 16 << 10;
 
 impl Args {
     /// As a request.
-    pub fn request(self) -> Result<Request, Failure> {
+    pub fn request(self, paths: &HomePaths) -> Result<Request, Failure> {
         let mut ticket = self.ticket;
         if ticket == "-" {
             ticket.clear();
@@ -31,6 +40,14 @@ impl Args {
         if ticket.is_empty() {
             return Err(Failure::new(Exit::Usage, "There is no ticket").hint("ask a friend for `gridbackup invite`"));
         }
-        Ok(Request::Join { ticket })
+        let grid = ticket.parse::<Ticket>().map(|ticket| ticket.grid);
+        let word = match (self.phrase_file, grid) {
+            (Some(phrase_file), Ok(grid)) => Some(words::say(paths, &phrase_file, |_, word| {
+                deeds::leave(word, grid, false);
+                Ok(())
+            })?.word),
+            _ => None,
+        };
+        Ok(Request::Join { ticket, word })
     }
 }

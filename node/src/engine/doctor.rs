@@ -165,14 +165,17 @@ impl Engine {
         friend.map_or_else(|| relay.to_string(), |friend| friend.name)
     }
 
-    /// Whether this machine's clock is behind what others have signed: then tickets and certificates are judged wrongly.
+    /// Whether this machine's clock is behind what this account has signed: then tickets and certificates are judged wrongly. What
+    /// others sign may say any time.
     fn clock(&self) -> Finding {
         let now = clock::now_secs();
         let roster = self.0.net.get().map(NetHandle::roster);
+        let own = self.0.home.account.account_id();
         let newest = roster
             .iter()
-            .flat_map(|roster| roster.members())
-            .map(|member| member.admitted_secs)
+            .flat_map(|roster| roster.devices())
+            .filter(|device| device.cert.account == own)
+            .map(|device| device.cert.issued_secs)
             .max();
         match newest.filter(|newest| *newest > now + CLOCK_TOLERANCE_SECS) {
             Some(ahead) => {

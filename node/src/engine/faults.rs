@@ -92,7 +92,12 @@ impl Engine {
     pub(super) fn refuse_at_fault(&self, request: &Request) -> Result<(), Failure> {
         let needs_neither = matches!(
             request,
-            Request::Ready | Request::Stop | Request::PeerList | Request::PeerEvict { .. }
+            Request::Ready
+                | Request::Stop
+                | Request::PeerList
+                | Request::PeerEvict { .. }
+                | Request::DeviceList
+                | Request::Say(_)
         );
         if needs_neither {
             return Ok(());

@@ -15,6 +15,7 @@ use crate::net::relays::RelayUse;
 use crate::net::swarm::LocalDiscovery;
 use crate::net::{InviteError, Net, NetConfig, NetHandle};
 use crate::output::Sink;
+use crate::request::Word;
 
 /// What to do about a full grid.
 const FULL_HINT: &str =
@@ -103,9 +104,12 @@ impl Engine {
         Ok(Exit::Done)
     }
 
-    pub(super) async fn join(&self, ticket: &str, sink: &Sink) -> Result<Exit, Failure> {
+    pub(super) async fn join(&self, ticket: &str, word: Option<String>, sink: &Sink) -> Result<Exit, Failure> {
         let ticket: Ticket = ticket.parse().map_err(|error| Failure::from_error(&error))?;
         let net = self.listening_network().await?;
+        if let Some(word) = word {
+            self.heard(&Word { word }).await?;
+        }
         net.join(&ticket).await.map_err(join_failure)?;
         self.refresh_peers();
         let roster = net.roster();

@@ -15,7 +15,6 @@ use upload_queue::packs;
 use upload_queue::peers::PeerKey;
 
 use crate::config::Config;
-use crate::engine::membership::Whom;
 use crate::engine::peers::{DIR, FRIEND};
 use crate::engine::policy::tolerate;
 use crate::engine::{Engine, failures};
@@ -90,14 +89,13 @@ impl Engine {
     pub(super) async fn may_remove(
         &self,
         name: &str,
-        whom: Option<&Whom>,
+        friend: Option<AccountId>,
         how: RemoveHow,
         sink: &Sink,
     ) -> Result<bool, Failure> {
         let config = self.config();
-        let keys = match whom {
-            Some(Whom::Friend(account)) => self.devices_of(&|of| of == *account).unwrap_or_default(),
-            Some(Whom::Device(_)) => HashSet::new(),
+        let keys = match friend {
+            Some(account) => self.devices_of(&|of| of == account).unwrap_or_default(),
             None => {
                 let slots = self.slots_of(&only(&config, name)).unwrap_or_default();
                 let folder = self.folders_of(&config).remove(name);

@@ -111,6 +111,7 @@ pub async fn join(core: &Arc<Core>, ticket: &Ticket) -> Result<(), JoinError> {
         proof: join_proof(&ticket.verifier(), ticket.inviter, core.device),
         name: core.account_name.clone(),
         acceptance: acceptance(speaker, ticket.grid, &core.account_name),
+        word: roster.word(core.cert.account).map(AccountWord::encode),
     };
     let records = in_time(async {
         let mut stream = ask(core, ticket.inviter, Frame::bare(&message)).await?;
@@ -195,7 +196,13 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
             proof,
             name,
             acceptance,
+            word,
         } => {
+            let word = word.and_then(|word| AccountWord::decode(&word).ok());
+            let word = word.filter(|word| word.account == caller.cert.account);
+            if let Some(word) = word.clone() {
+                hear(core, word).await?;
+            }
             if !core.members.roster().stands_by(&caller.cert) {
                 return Err(Refusal::CannotAdmit);
             }
@@ -206,6 +213,9 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
                 account: caller.cert.account,
             };
             admit(core, presented, name, acceptance).await?;
+            if let Some(word) = word {
+                hear(core, word).await?;
+            }
             None
         }
         MemberMessage::Digest { hash } if is_member() => Some(hash),
@@ -289,6 +299,16 @@ async fn admit(core: &Arc<Core>, presented: Presented, name: String, accepted: B
     admitting.await.unwrap_or(Err(Refusal::CannotAdmit))
 }
 
+/// Takes in what an account says of itself, if it is or was a member.
+async fn hear(core: &Arc<Core>, word: AccountWord) -> Result<(), Refusal> {
+    let hearing = core.clone();
+    let heard = blocking(move || hearing.members.update(|roster| roster.add_word(word))).await;
+    heard.map_err(|error| {
+        tracing::error!("{error}");
+        Refusal::CannotAdmit
+    })
+}
+
 /// What of some records concerns one account and those it came by.
 fn introduction(mut records: RosterRecords, account: AccountId) -> RosterRecords {
     let admitters: BTreeMap<AccountId, AccountId> = records
@@ -327,7 +347,10 @@ async fn adopt(core: &Arc<Core>, records: RosterRecords) -> Result<(), JoinError
                 return roster.merge(&records);
             }
             if may_leave {
+                let word = roster.word(account).cloned();
                 *roster = new;
+                // What this account said of itself holds in every grid.
+                word.map(|word| roster.add_word(word));
             }
             may_leave
         })

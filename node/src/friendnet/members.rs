@@ -73,12 +73,13 @@ impl Members {
     /// Founds a grid with one member, unless there are members already.
     pub fn found(&self, founder: Speaker<'_>, name: &str, now_secs: u64) -> Result<bool, RosterFileError> {
         self.update(|roster| {
-            if roster.members().next().is_some() {
-                return false;
-            }
-            *roster = Roster::empty(grid_id(founder.account(), now_secs));
-            roster.add_member(MemberRecord::found(founder, name, now_secs))
+            roster.members().next().is_none() && roster.found_anew(founder, name, now_secs)
         })
+    }
+
+    /// Founds a grid with one member in place of one that this account has left, or is out of.
+    pub fn found_anew(&self, founder: Speaker<'_>, name: &str, now_secs: u64) -> Result<bool, RosterFileError> {
+        self.update(|roster| roster.member(founder.account()).is_none() && roster.found_anew(founder, name, now_secs))
     }
 
     /// Removes a member, or votes for it.
@@ -121,6 +122,17 @@ impl Members {
 }
 
 impl Roster {
+    /// Becomes a new grid with one member. What that one said of itself holds in every grid.
+    fn found_anew(&mut self, founder: Speaker<'_>, name: &str, now_secs: u64) -> bool {
+        let word = self.word(founder.account()).cloned();
+        *self = Self::empty(grid_id(founder.account(), now_secs));
+        let is_founded = self.add_member(MemberRecord::found(founder, name, now_secs));
+        if let Some(word) = word {
+            self.add_word(word);
+        }
+        is_founded
+    }
+
     /// Whether nobody but `account` is in it: it may then be left for another grid.
     pub fn is_alone(&self, account: AccountId) -> bool {
         self.members().all(|member| member.account == account)

@@ -22,6 +22,9 @@ mod standing;
 /// Most members by way of one whom the founder admitted, himself included. Chosen: a family or a shared flat.
 pub const BRANCH_MAX: usize = 8;
 
+/// Digits of an id that name what it is of.
+const ID_DIGITS_MIN: usize = 8;
+
 /// A device of a member.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Device {
@@ -128,6 +131,14 @@ impl Roster {
     /// One device.
     pub fn device(&self, device: DeviceId) -> Option<&Device> {
         self.devices.get(&device).filter(|device| self.admits(&device.cert))
+    }
+
+    /// Devices of an account that are called so: by name, or by the beginning of their id.
+    pub fn devices_called(&self, account: AccountId, name: &str) -> Vec<DeviceId> {
+        let of_account = self.devices().map(|device| &device.cert).filter(|cert| cert.account == account);
+        let is_id = |cert: &DeviceCert| name.len() >= ID_DIGITS_MIN && cert.device.to_string().starts_with(name);
+        let called = of_account.filter(|cert| cert.name == name || is_id(cert));
+        called.map(|cert| cert.device).collect()
     }
 
     /// What an account said of itself last.

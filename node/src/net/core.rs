@@ -9,7 +9,8 @@ use futures::io::AsyncWriteExt;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
 use proto::id::DeviceId;
-use proto::keys::DeviceCert;
+use proto::keys::{DeviceCert, power};
+use proto::wire::by_device::Speaker;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 

@@ -6,7 +6,7 @@ use super::table::Row;
 use super::{Style, history, peer_removal, qr, status, summary};
 use crate::human::{ByteSize, Period};
 use crate::message::{
-    Entry, Finding, Initialized, Job, Level, Message, Mounted, Peer, PeerKind, Problem, Removal, RemovalKind,
+    Device, Entry, Finding, Initialized, Job, Level, Message, Mounted, Peer, PeerKind, Problem, Removal, RemovalKind,
     RemovalState, Snapshot, Summary,
 };
 
@@ -38,6 +38,7 @@ pub fn is_chatter(message: &Message) -> bool {
 pub fn row(message: &Message, style: &Style) -> Option<Row> {
     match message {
         Message::Peer(peer) => Some(peer_row(peer, style)),
+        Message::Device(device) => Some(device_row(device, style)),
         Message::Snapshot(snapshot) => Some(snapshot_row(snapshot, style)),
         Message::Job(job) => Some(job_row(job)),
         _ => None,
@@ -103,7 +104,7 @@ pub fn text(message: &Message, style: &Style) -> String {
         Message::Error(failure) => failure.to_string(),
         Message::Spool(spool) => spool.text(),
         Message::Problem(problem_met) => problem(problem_met),
-        Message::Progress(_) | Message::Peer(_) | Message::Snapshot(_) | Message::Job(_) => return String::new(),
+        Message::Progress(_) | Message::Peer(_) | Message::Device(_) | Message::Snapshot(_) | Message::Job(_) => return String::new(),
     };
     clean(&line) + "\n"
 }
@@ -182,6 +183,25 @@ fn initialized_text(initialized: &Initialized) -> String {
         ));
     }
     text + "Next: `gridbackup folder add PATH`, and `gridbackup peer add` or `gridbackup join TICKET`.\n"
+}
+
+fn device_row(device: &Device, style: &Style) -> Row {
+    let state = match (device.is_revoked, device.is_this, device.is_online) {
+        (true, ..) => "revoked",
+        (_, true, _) => "this one",
+        (_, _, true) => "online",
+        _ => "offline",
+    };
+    Row {
+        head: &["NAME", "ID", "CERTIFIED", "STATE", "MAY"],
+        cells: vec![
+            clean(&device.name),
+            device.id.chars().take(16).collect(),
+            device.certified.map_or_else(|| "-".to_owned(), |at| age(at, style)),
+            state.to_owned(),
+            device.powers.join(", "),
+        ],
+    }
 }
 
 fn peer_row(peer: &Peer, style: &Style) -> Row {

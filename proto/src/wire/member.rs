@@ -1,5 +1,6 @@
 //! Joining and the roster: what is said on `/gridbackup/member/1` (docs/protocol/member.md).
 
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use crate::id::DeviceId;
@@ -24,6 +25,9 @@ pub enum MemberMessage {
         /// The joining account's word that it wants its membership (`roster::acceptance`).
         #[n(3)]
         acceptance: ByDevice,
+        /// Encoded `AccountWord`, the newest that the account has said: that it left this grid is taken back by a newer one.
+        #[n(4)]
+        word: Option<ByteVec>,
     },
     /// From a member, right behind its hello: the BLAKE3 hash of my encoded roster. Answers: a welcome, then `Same` or
     /// `Roster`.

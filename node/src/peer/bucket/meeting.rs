@@ -59,7 +59,11 @@ impl Bucket {
 
     /// The copies that `device` left: for the account's own devices, and for the members of `grid`.
     pub async fn told(&self, device: DeviceId, grid: GridId) -> Result<[RosterCopy; 2], StoreError> {
-        let own = self.copy(&self.0.keys.roster(), &self.0.account.read).await?;
+        // A device that only puts cannot tell what the others of its account have left.
+        let own = match &self.0.account.read {
+            Some(read) => self.copy(&self.0.keys.roster(), read).await?,
+            None => RosterCopy::Missing,
+        };
         let met = self.copy(&self.meeting_key(grid, device), &reader_of(grid)).await?;
         Ok([own, met])
     }

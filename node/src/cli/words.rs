@@ -1,0 +1,33 @@
+//! What the 24 words say of their account: signed in the process where they were typed. No daemon hears them.
+
+use std::path::Path;
+
+use proto::keys::{AccountKeys, words_key};
+use proto::wire::word::AccountWord;
+
+use super::recover::read_phrase;
+use crate::failure::{Exit, Failure};
+use crate::friendnet::roster::Roster;
+use crate::home::{HomePaths, Identity};
+use crate::request::Word;
+
+/// The account's next word, after `change`, signed.
+pub fn say(
+    paths: &HomePaths,
+    phrase_file: &Path,
+    change: impl FnOnce(&Roster, &mut AccountWord) -> Result<(), Failure>,
+) -> Result<Word, Failure> {
+    let account = Identity::read(paths)?.account.account_id();
+    let seed = read_phrase(phrase_file)?;
+    if AccountKeys::from_seed(&seed).account_id() != account {
+        let text = format!("The account in {} is not the phrase's", paths.state_dir().display());
+        return Err(Failure::new(Exit::WrongPhrase, text).hint("use the phrase of this account"));
+    }
+    let Some(roster) = Roster::load(&paths.roster()) else {
+        return Err(Failure::new(Exit::Failed, "This node has no grid yet, and nobody to tell")
+            .hint("`gridbackup join` a friend's grid first, or start the daemon once"));
+    };
+    let mut word = roster.next_word(account);
+    change(&roster, &mut word)?;
+    Ok(Word::of(&word.signed(&words_key(&seed))))
+}

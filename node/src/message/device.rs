@@ -1,0 +1,23 @@
+//! A machine of the account.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A machine of the account, as `device ls` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its name for people.
+    pub name: String,
+    /// Its id, 64 hexadecimal digits.
+    pub id: String,
+    /// What it may do: `put`, `repair`, `read`, `give_up`, `admit`.
+    pub powers: Vec<String>,
+    /// When the words certified it; unknown of a revoked one.
+    pub certified: Option<Timestamp>,
+    /// This machine itself.
+    pub is_this: bool,
+    /// There is a connection to it now, or it is this one.
+    pub is_online: bool,
+    /// Nothing that it signs counts.
+    pub is_revoked: bool,
+}
