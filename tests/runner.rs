@@ -77,6 +77,8 @@ mod s3_client;
 mod sources;
 #[path = "e2e/steward.rs"]
 mod steward;
+#[path = "e2e/stolen.rs"]
+mod stolen;
 #[path = "e2e/torture.rs"]
 mod torture;
 #[path = "e2e/turned_back.rs"]

@@ -18,7 +18,7 @@ use node::net::{Bandwidth, Net, NetConfig, NetHandle};
 use node::peer::folder::FolderStore;
 use proto::cap_index::PackRecord;
 use proto::id::{AccountId, DeviceId, PackId, ShareId};
-use proto::keys::{AccountKeys, DeviceCert, WRAPPED_KEY_BYTES, power};
+use proto::keys::{DeviceCert, WRAPPED_KEY_BYTES, power, words_key};
 use proto::manifest::Manifest;
 use proto::pack::{self, PackKey, PackShape};
 use proto::phrase::Seed;
@@ -149,13 +149,12 @@ async fn measure_scrub(root: &Path, account: AccountId, count: u32) -> Result<()
 
 async fn start(home: &Path, number: u8) -> Result<(NetHandle, AccountId)> {
     fs::create_dir_all(home)?;
-    let keys = AccountKeys::from_seed(&Seed([number; 32]));
+    let words = words_key(&Seed([number; 32]));
     let device_key = SigningKey::from_bytes(&[number; 32]);
     let device = DeviceId(device_key.verifying_key().to_bytes());
     let net = Net::start(NetConfig {
-        cert: DeviceCert::sign(&keys.signing, device, power::ALL, "figures", 0),
+        cert: DeviceCert::sign(&words, device, power::ALL, "figures", 0),
         device_key,
-        account_key: Some(keys.signing.clone()),
         account_name: format!("account {number}"),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
         announce: Vec::new(),
@@ -169,7 +168,7 @@ async fn start(home: &Path, number: u8) -> Result<(NetHandle, AccountId)> {
         min_free: MinFree::Bytes(0),
     })
     .await?;
-    Ok((net, keys.account_id()))
+    Ok((net, AccountId(words.verifying_key().to_bytes())))
 }
 
 fn id(number: u32) -> ShareId {

@@ -27,9 +27,9 @@ fn bucket(server: &Server, fixture: &Fixture, quota: Option<u64>) -> Result<Buck
 }
 
 fn bucket_at(location: &str, fixture: &Fixture, quota: Option<u64>) -> Result<Bucket> {
-    let device = fixture.keys().signing.clone();
+    let device = fixture.words().clone();
     let id = DeviceId(device.verifying_key().to_bytes());
-    let cert = DeviceCert::sign(&fixture.keys().signing, id, power::ALL, "device", 0);
+    let cert = DeviceCert::sign(fixture.words(), id, power::ALL, "device", 0);
     let terms = Terms {
         signer: Signer { device, cert },
         storage_class: None,

@@ -290,6 +290,7 @@ mod tests {
         let runs = Runs::default();
         let endless = Request::Join {
             ticket: "endless".into(),
+            word: None,
         };
         let mut steps = runs.execute(&workers, "k", endless.clone()).unwrap();
         steps.next().await.unwrap();

@@ -160,6 +160,7 @@ async fn a_client_that_goes_away_stops_the_work() {
     let (sink, mut outputs) = channel(stop.clone());
     let request = Request::Join {
         ticket: "endless".into(),
+        word: None,
     };
     let asking = tokio::spawn(async move { client.execute(&request, &sink).await });
     outputs.next().await.unwrap();

@@ -42,10 +42,13 @@ impl Args {
         }
         let grid = ticket.parse::<Ticket>().map(|ticket| ticket.grid);
         let word = match (self.phrase_file, grid) {
-            (Some(phrase_file), Ok(grid)) => Some(words::say(paths, &phrase_file, |_, word| {
-                deeds::leave(word, grid, false);
-                Ok(())
-            })?.word),
+            (Some(phrase_file), Ok(grid)) => Some(
+                words::say(paths, &phrase_file, |_, word| {
+                    deeds::leave(word, grid, false);
+                    Ok(())
+                })?
+                .word,
+            ),
             _ => None,
         };
         Ok(Request::Join { ticket, word })

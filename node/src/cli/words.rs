@@ -24,8 +24,10 @@ pub fn say(
         return Err(Failure::new(Exit::WrongPhrase, text).hint("use the phrase of this account"));
     }
     let Some(roster) = Roster::load(&paths.roster()) else {
-        return Err(Failure::new(Exit::Failed, "This node has no grid yet, and nobody to tell")
-            .hint("`gridbackup join` a friend's grid first, or start the daemon once"));
+        return Err(
+            Failure::new(Exit::Failed, "This node has no grid yet, and nobody to tell")
+                .hint("`gridbackup join` a friend's grid first, or start the daemon once"),
+        );
     };
     let mut word = roster.next_word(account);
     change(&roster, &mut word)?;

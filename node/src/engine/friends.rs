@@ -171,6 +171,10 @@ fn join_failure(error: JoinError) -> Failure {
             refusal: Refusal::GridFull,
             ..
         } => Some(FULL_HINT),
+        JoinError::Refused {
+            refusal: Refusal::HasLeft,
+            ..
+        } => Some("only its words bring it back: `gridbackup join TICKET --phrase-file FILE`"),
         JoinError::Refused { .. } => Some("ask for a fresh ticket with `gridbackup invite`"),
         _ => None,
     };

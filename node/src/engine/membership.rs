@@ -10,8 +10,8 @@ use proto::wire::word::AccountWord;
 use crate::engine::{Engine, Mode};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::members::RemovalError;
-use crate::friendnet::roster::deeds::{RemoveError, Removed};
 use crate::friendnet::roster::Roster;
+use crate::friendnet::roster::deeds::{RemoveError, Removed};
 use crate::message::{Changed, Device, Problem};
 use crate::output::Sink;
 use crate::request::Word;
@@ -42,7 +42,10 @@ impl Engine {
             );
         }
         if found.len() > 1 {
-            let ids: Vec<String> = found.iter().map(|account| account.to_string()[..16].to_owned()).collect();
+            let ids: Vec<String> = found
+                .iter()
+                .map(|account| account.to_string()[..16].to_owned())
+                .collect();
             return Err(
                 Failure::new(Exit::Usage, format!("{} are called `{name}`", found.len()))
                     .hint(format!("name one by the first digits of its id: {}", ids.join(", "))),
@@ -91,7 +94,10 @@ impl Engine {
         let (own, this) = (self.0.home.account.account_id(), self.device());
         let net = self.0.net.get();
         let Some(roster) = Roster::load(&self.0.home.paths.roster()) else {
-            return Err(Failure::new(Exit::Failed, "This node has no grid yet, and knows no device of the account"));
+            return Err(Failure::new(
+                Exit::Failed,
+                "This node has no grid yet, and knows no device of the account",
+            ));
         };
         let revoked = roster.word(own).map(|word| word.revoked.clone()).unwrap_or_default();
         for device in roster.devices().filter(|device| device.cert.account == own) {
@@ -100,7 +106,9 @@ impl Engine {
                 name: device.cert.name.clone(),
                 id: id.to_string(),
                 powers: powers(device.cert.powers),
-                certified: i64::try_from(secs).ok().and_then(|secs| Timestamp::from_second(secs).ok()),
+                certified: i64::try_from(secs)
+                    .ok()
+                    .and_then(|secs| Timestamp::from_second(secs).ok()),
                 is_this: id == this,
                 is_online: id == this || net.is_some_and(|net| net.connected(id)),
                 is_revoked: false,
@@ -156,7 +164,10 @@ impl Engine {
         let own = self.0.home.account.account_id();
         let decoded = word.decoded().filter(|word| word.account == own);
         let Some(said) = decoded else {
-            return Err(Failure::new(Exit::WrongPhrase, "That was not said by the words of this account"));
+            return Err(Failure::new(
+                Exit::WrongPhrase,
+                "That was not said by the words of this account",
+            ));
         };
         let (net, word) = (self.network().await?, said.clone());
         let saying = tokio::task::spawn_blocking(move || net.say(word)).await;
@@ -165,8 +176,10 @@ impl Engine {
             .map_err(|error| Failure::from_error(&error))?;
         match is_news {
             true => Ok(said),
-            false => Err(Failure::new(Exit::Failed, "The account has said something newer meanwhile")
-                .hint("run the command again")),
+            false => Err(
+                Failure::new(Exit::Failed, "The account has said something newer meanwhile")
+                    .hint("run the command again"),
+            ),
         }
     }
 

@@ -265,6 +265,9 @@ async fn admit(core: &Arc<Core>, presented: Presented, name: String, accepted: B
         let invite = core.invites.check(core.device, &presented, now_secs)?;
         let speaker = core.speaker().ok_or(Refusal::CannotAdmit)?;
         let roster = core.members.roster();
+        if roster.has_left(presented.account) {
+            return Err(Refusal::HasLeft);
+        }
         if roster.member(presented.account).is_some() {
             return core.invites.use_up(presented.ticket, presented.account);
         }

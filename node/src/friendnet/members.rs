@@ -72,9 +72,7 @@ impl Members {
 
     /// Founds a grid with one member, unless there are members already.
     pub fn found(&self, founder: Speaker<'_>, name: &str, now_secs: u64) -> Result<bool, RosterFileError> {
-        self.update(|roster| {
-            roster.members().next().is_none() && roster.found_anew(founder, name, now_secs)
-        })
+        self.update(|roster| roster.members().next().is_none() && roster.found_anew(founder, name, now_secs))
     }
 
     /// Founds a grid with one member in place of one that this account has left, or is out of.

@@ -125,7 +125,10 @@ impl Roster {
     /// One member.
     pub fn member(&self, account: AccountId) -> Option<&MemberRecord> {
         let counts = self.standing.counted.contains(&account);
-        self.members.get(&account).filter(|_| counts).map(|member| &member.record)
+        self.members
+            .get(&account)
+            .filter(|_| counts)
+            .map(|member| &member.record)
     }
 
     /// One device.
@@ -135,7 +138,10 @@ impl Roster {
 
     /// Devices of an account that are called so: by name, or by the beginning of their id.
     pub fn devices_called(&self, account: AccountId, name: &str) -> Vec<DeviceId> {
-        let of_account = self.devices().map(|device| &device.cert).filter(|cert| cert.account == account);
+        let of_account = self
+            .devices()
+            .map(|device| &device.cert)
+            .filter(|cert| cert.account == account);
         let is_id = |cert: &DeviceCert| name.len() >= ID_DIGITS_MIN && cert.device.to_string().starts_with(name);
         let called = of_account.filter(|cert| cert.name == name || is_id(cert));
         called.map(|cert| cert.device).collect()
@@ -207,7 +213,8 @@ impl Roster {
         if other.grid != self.grid {
             return Vetted::default();
         }
-        let is_news = |record: &&MemberRecord| self.members.get(&record.account).map(|held| &held.record) != Some(record);
+        let is_news =
+            |record: &&MemberRecord| self.members.get(&record.account).map(|held| &held.record) != Some(record);
         let members = other.members.iter().filter(is_news).cloned();
         let is_held = |record: &&DeviceRecord| self.devices.values().any(|held| held.record == **record);
         let devices = other.devices.iter().filter(|record| !is_held(record)).cloned();
@@ -266,8 +273,10 @@ impl Roster {
         if let Some(held) = self.members.get(&account) {
             return self.replace_member(held.clone(), member);
         }
-        // Whoever is removed takes no place, and needs none: nobody came by it yet.
-        if self.is_removed(account) || !(is_founder || self.has_room(member.record.admitted_by)) {
+        // Whoever is removed takes no place, unless somebody stays who came by it: that record may come later.
+        if (self.is_removed(account) && !self.stays_needed(account))
+            || !(is_founder || self.has_room(member.record.admitted_by))
+        {
             return false;
         }
         self.members.insert(account, member);
@@ -280,6 +289,12 @@ impl Roster {
         counts
     }
 
+    /// Whether a removal of an account says that somebody stays who came by it.
+    fn stays_needed(&self, account: AccountId) -> bool {
+        let of_account = self.removals.values().filter(|said| said.removal.account == account);
+        of_account.into_iter().any(|said| !said.removal.staying.is_empty())
+    }
+
     /// Of two admissions the shorter chain to the founder counts, then the lesser account and bytes: all take the same. Neither counts
     /// if somebody who counts would not by it.
     fn replace_member(&mut self, held: Member, member: Member) -> bool {
@@ -288,7 +303,12 @@ impl Roster {
             let record = &member.record;
             let is_believed = record.founds(self.grid) || self.trusts(&member.admission);
             let depth = depth(&self.standing, record.admitted_by).filter(|_| is_believed);
-            (depth.unwrap_or(usize::MAX), record.admitted_by, record.admission.clone(), record.acceptance.clone())
+            (
+                depth.unwrap_or(usize::MAX),
+                record.admitted_by,
+                record.admission.clone(),
+                record.acceptance.clone(),
+            )
         };
         if order(&member) >= order(&held) {
             return false;
@@ -296,7 +316,12 @@ impl Roster {
         let (account, before) = (held.record.account, self.clone());
         self.members.insert(account, member);
         self.recount();
-        let is_loss = before.standing.counted.difference(&self.standing.counted).next().is_some();
+        let is_loss = before
+            .standing
+            .counted
+            .difference(&self.standing.counted)
+            .next()
+            .is_some();
         if is_loss || !self.standing.admitted.contains_key(&account) {
             *self = before;
             return false;
@@ -306,7 +331,8 @@ impl Roster {
 
     fn take_device(&mut self, device: Device) -> bool {
         let (account, id) = (device.cert.account, device.cert.device);
-        let is_newer = |held: &Device| (device.record.seq, device.record.signature) > (held.record.seq, held.record.signature);
+        let is_newer =
+            |held: &Device| (device.record.seq, device.record.signature) > (held.record.seq, held.record.signature);
         if !self.admits(&device.cert) || self.devices.get(&id).is_some_and(|held| !is_newer(held)) {
             return false;
         }

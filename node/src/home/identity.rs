@@ -123,7 +123,10 @@ fn find_again(
     };
     let aside = set_aside(&path);
     let written = write_private(&path, &cert.encode());
-    tracing::warn!("{} cannot be read: {reason}; it was taken from the roster", path.display());
+    tracing::warn!(
+        "{} cannot be read: {reason}; it was taken from the roster",
+        path.display()
+    );
     if let (Err(failure), Some(_)) = (written, aside) {
         tracing::warn!("{failure}");
     }

@@ -157,6 +157,7 @@ fn text(refusal: Refusal) -> &'static str {
         Refusal::TicketExpired => "The ticket has expired: ask for a new one",
         Refusal::TicketUsed => "Somebody else has used this ticket: ask for a new one",
         Refusal::CannotAdmit => "The inviter cannot admit members now",
+        Refusal::HasLeft => "This account has left that grid",
         Refusal::GridFull => "The grid is full: it has 32 members, with those removed, and no grid has more",
         Refusal::Malformed => "What was said is no message of this protocol",
     }

@@ -7,6 +7,7 @@ use libp2p::Stream;
 use proto::keys::power;
 use proto::share_store::contract::{self, Fixture};
 use proto::share_store::{HeadStore, ShareStore, StoreError};
+use proto::wire::by_device::Speaker;
 use proto::wire::frame;
 use proto::wire::greeting::Refusal;
 use proto::wire::share::ShareMessage;
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 
 use super::frames::Frame;
 use super::*;
+use crate::friendnet::roster::deeds;
 
 mod care;
 mod outside;
@@ -35,9 +37,8 @@ async fn start(home: &Path, fixture: &Fixture, device: u8) -> NetHandle {
 
 fn config(home: &Path, fixture: &Fixture, device: u8, listen: &str) -> NetConfig {
     let device_key = SigningKey::from_bytes(&[device; 32]);
-    let account = &fixture.keys().signing;
     let cert = DeviceCert::sign(
-        account,
+        fixture.words(),
         identity::device_of(&device_key),
         power::ALL,
         "test",
@@ -46,7 +47,6 @@ fn config(home: &Path, fixture: &Fixture, device: u8, listen: &str) -> NetConfig
     NetConfig {
         device_key,
         cert,
-        account_key: Some(account.clone()),
         account_name: format!("account of {device}"),
         listen: vec![listen.parse().unwrap()],
         announce: Vec::new(),
@@ -454,7 +454,16 @@ async fn a_removed_device_gets_nothing_more_and_cannot_join_again_while_its_acco
         .unwrap();
     let (id, share) = bob.fixture.share(0);
     lost.peer(ada.net.device()).put(id, share.clone()).await.unwrap();
-    assert!(bob.net.remove_device(lost.device()).unwrap());
+    let roster = bob.net.roster();
+    let mut word = roster.next_word(bob.fixture.account());
+    assert!(deeds::revoke(&mut word, lost.device()));
+    // With a device's key it cannot be said: the thief has one, too.
+    assert!(
+        !bob.net
+            .say(word.clone().signed(&SigningKey::from_bytes(&[4; 32])))
+            .unwrap()
+    );
+    assert!(bob.net.say(word.signed(bob.fixture.words())).unwrap());
     eventually("Ada hears of it", || ada.net.roster().device(lost.device()).is_none()).await;
     let refused = async {
         while !matches!(
@@ -474,7 +483,9 @@ async fn a_removed_device_gets_nothing_more_and_cannot_join_again_while_its_acco
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_member_gets_nothing_more_from_anybody() {
-    let (ada, bob) = friends().await;
+    let (ada, bob) = (node(1).await, node(2).await);
+    let old = ada.net.invite("Bob", LATER).await.unwrap();
+    bob.net.join(&old).await.unwrap();
     let cleo = node(3).await;
     cleo.net
         .join(&ada.net.invite("Cleo", LATER).await.unwrap())
@@ -487,11 +498,11 @@ async fn a_removed_member_gets_nothing_more_from_anybody() {
     let (id, share) = bob.fixture.share(0);
     bob.net.peer(ada.net.device()).put(id, share.clone()).await.unwrap();
     bob.net.peer(cleo.net.device()).put(id, share.clone()).await.unwrap();
-    assert!(matches!(
-        cleo.net.remove_member(bob.fixture.account()),
-        Err(RemovalError::Refused(_))
-    ));
-    assert!(ada.net.remove_member(bob.fixture.account()).unwrap());
+    let vote = cleo.net.remove_member(bob.fixture.account()).unwrap();
+    assert_eq!(vote, Removed::Voted { lacking: 1 });
+    bob.net.peer(ada.net.device()).get(id, 0..100).await.unwrap();
+    assert_eq!(ada.net.remove_member(bob.fixture.account()).unwrap(), Removed::Out);
+    assert!(bob.net.join(&old).await.is_err(), "a used ticket is used up");
     eventually("Cleo hears of it", || {
         cleo.net.roster().member(bob.fixture.account()).is_none()
     })
@@ -544,14 +555,20 @@ async fn a_full_grid_says_so_to_who_invites_and_to_who_joins() {
     let (ada, bob) = (node(1).await, node(2).await);
     let ticket = ada.net.invite("Bob", LATER).await.unwrap();
     let members = &ada.net.shared.core.members;
-    let founder = &ada.fixture.keys().signing;
+    let founder = ada.net.shared.core.speaker().unwrap();
     let fill = |roster: &mut Roster| {
         let grid = roster.grid();
         (1..MEMBERS_MAX).all(|number| {
-            let account = SigningKey::from_bytes(&[100 + number as u8; 32]);
-            let id = AccountId(account.verifying_key().to_bytes());
-            let accepted = acceptance(&account, grid, "one of many");
-            roster.add_member(MemberRecord::admit(founder, grid, id, "one of many", accepted, 1))
+            let words = SigningKey::from_bytes(&[100 + number as u8; 32]);
+            let id = AccountId(words.verifying_key().to_bytes());
+            let device = identity::device_of(&words);
+            let cert = DeviceCert::sign(&words, device, power::ALL, "one", 0);
+            let one = Speaker {
+                key: &words,
+                cert: &cert,
+            };
+            let accepted = acceptance(one, grid, "one of many");
+            roster.add_member(MemberRecord::admit(founder, grid, id, "one of many", accepted))
         })
     };
     assert!(members.update(fill).unwrap());

@@ -64,6 +64,11 @@ impl Fixture {
         &self.keys
     }
 
+    /// The key of the account's words.
+    pub fn words(&self) -> &SigningKey {
+        &self.words
+    }
+
     /// Share number `number`, from 0, of the pack.
     ///
     /// # Panics

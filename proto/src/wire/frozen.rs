@@ -103,6 +103,7 @@ fn greetings_of_version_1_do_not_change() {
 fn the_refusal_of_a_full_grid_does_not_change() {
     // Added later: the golden file above has the older ones.
     assert_eq!(minicbor::to_vec(Refusal::GridFull).unwrap(), [9]);
+    assert_eq!(minicbor::to_vec(Refusal::HasLeft).unwrap(), [10]);
 }
 
 #[test]
@@ -293,6 +294,7 @@ fn member_messages_of_version_1_do_not_change() {
             cert: vec![0xcc; 3].into(),
             signature: [0xaa; 64],
         },
+        word: Some(vec![0xdd; 3].into()),
     };
     let messages: [(MemberMessage, &[u8]); 4] = [
         (join, b""),

@@ -77,4 +77,7 @@ pub enum Refusal {
     /// The grid has as many members as a grid can have.
     #[n(9)]
     GridFull,
+    /// The account has left this grid, and has said nothing newer by its words.
+    #[n(10)]
+    HasLeft,
 }

@@ -94,7 +94,9 @@ impl AccountWord {
 
     /// Whether a certificate of this account counts.
     pub fn trusts(&self, cert: &DeviceCert) -> bool {
-        cert.account == self.account && cert.issued_secs >= self.since_secs && self.revoked.binary_search(&cert.device).is_err()
+        cert.account == self.account
+            && cert.issued_secs >= self.since_secs
+            && self.revoked.binary_search(&cert.device).is_err()
     }
 
     /// Whether this is newer than `held`: by number, then signature, so that all take the same of two.
@@ -156,7 +158,7 @@ mod tests {
             |word| word.account = AccountId([9; 32]),
             |word| word.seq += 1,
             |word| word.since_secs += 1,
-            |word| drop(word.revoked.pop()),
+            |word| word.revoked.truncate(1),
             |word| word.left.clear(),
         ];
         for change in changes {
@@ -187,16 +189,9 @@ mod tests {
     #[test]
     fn devices_certified_too_early_and_revoked_ones_count_for_nothing() {
         let cert = |device, secs| DeviceCert::sign(&words(), DeviceId([device; 32]), power::ALL, "", secs);
-        let trusted =
-            [(7, 2), (7, 3), (7, 1), (1, 2), (2, 9)].map(|(device, secs)| word().trusts(&cert(device, secs)));
+        let trusted = [(7, 2), (7, 3), (7, 1), (1, 2), (2, 9)].map(|(device, secs)| word().trusts(&cert(device, secs)));
         assert_eq!(trusted, [true, true, false, false, false]);
-        let other = DeviceCert::sign(
-            &SigningKey::from_bytes(&[6; 32]),
-            DeviceId([7; 32]),
-            power::ALL,
-            "",
-            2,
-        );
+        let other = DeviceCert::sign(&SigningKey::from_bytes(&[6; 32]), DeviceId([7; 32]), power::ALL, "", 2);
         assert!(!word().trusts(&other));
     }
 }

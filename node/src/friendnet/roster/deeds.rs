@@ -73,8 +73,9 @@ impl Roster {
 
     /// Whether this remover's word alone keeps the account out.
     pub fn may_take_back(&self, remover: AccountId, account: AccountId) -> bool {
-        let mut removals = self.removals.values().map(|said| &said.removal);
-        removals.all(|removal| removal.account != account || !removal.is_removed || removal.remover == remover)
+        let mut without = self.clone();
+        without.removals.remove(&(account, remover));
+        !without.work_out().removed.contains(&account)
     }
 
     /// The number of this remover's removal of an account, if it stands.
@@ -93,7 +94,11 @@ impl Roster {
     /// Signs anew, with this device, all that its account has said: what a device said that is revoked next counts no more.
     pub fn say_again(&mut self, speaker: Speaker<'_>) {
         let (own, grid) = (speaker.account(), self.grid);
-        for member in self.members.values_mut().filter(|member| member.record.admitted_by == own) {
+        for member in self
+            .members
+            .values_mut()
+            .filter(|member| member.record.admitted_by == own)
+        {
             member.record = member.record.clone().admitted_again(speaker, grid);
             member.admission = speaker.cert.clone();
         }
@@ -121,7 +126,12 @@ impl Roster {
 
     /// How many more electors have to say that an account is out.
     fn votes_lacking(&self, account: AccountId) -> usize {
-        let electors = self.standing.electors.iter().filter(|elector| **elector != account).count();
+        let electors = self
+            .standing
+            .electors
+            .iter()
+            .filter(|elector| **elector != account)
+            .count();
         let votes = self.removals.values().filter(|said| {
             let removal = &said.removal;
             removal.account == account && removal.is_removed && self.standing.electors.contains(&removal.remover)
@@ -149,7 +159,11 @@ impl Roster {
                 false => Vec::new(),
             },
             heard: self.greatest_seq(account),
-            ..Removal::of(account, self.greatest_seq(remover.account()).saturating_add(1), is_removed)
+            ..Removal::of(
+                account,
+                self.greatest_seq(remover.account()).saturating_add(1),
+                is_removed,
+            )
         };
         self.add_removal(removal.signed(remover, self.grid))
     }

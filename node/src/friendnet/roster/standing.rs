@@ -56,7 +56,10 @@ impl Roster {
         let counts = |account: &&AccountId| !removed.contains_key(account) && !self.has_left(**account);
         Standing {
             counted: admitted.keys().filter(counts).copied().collect(),
-            electors: base.into_iter().filter(|elector| !removed.contains_key(elector)).collect(),
+            electors: base
+                .into_iter()
+                .filter(|elector| !removed.contains_key(elector))
+                .collect(),
             removed: removed.into_keys().collect(),
             admitted,
         }
@@ -75,7 +78,8 @@ impl Roster {
         self.words.get(&cert.account).is_none_or(|word| word.trusts(cert))
     }
 
-    fn has_left(&self, account: AccountId) -> bool {
+    /// Whether an account has left the grid by its own word.
+    pub fn has_left(&self, account: AccountId) -> bool {
         self.words
             .get(&account)
             .is_some_and(|word| word.left.contains(&self.grid))
@@ -137,8 +141,13 @@ impl Roster {
             }
         }
         let electors = |account: &AccountId| base.len() - usize::from(base.contains(account));
-        votes.retain(|account, (count, _)| 2 * *count > electors(account) && (out.is_empty() || out.contains_key(account)));
-        votes.into_iter().map(|(account, (_, heard))| (account, heard)).collect()
+        votes.retain(|account, (count, _)| {
+            2 * *count > electors(account) && (out.is_empty() || out.contains_key(account))
+        });
+        votes
+            .into_iter()
+            .map(|(account, (_, heard))| (account, heard))
+            .collect()
     }
 
     /// All whose admissions lead to the founder by way of accounts that were members when they were heard last.
@@ -150,7 +159,13 @@ impl Roster {
                 children.entry(admitter).or_default().push(account);
             }
         }
-        let mut admitted = BTreeMap::from([(founder, Place { depth: 0, branch: founder })]);
+        let mut admitted = BTreeMap::from([(
+            founder,
+            Place {
+                depth: 0,
+                branch: founder,
+            },
+        )]);
         let mut next = vec![founder];
         while let Some(parent) = next.pop() {
             let place = admitted[&parent];

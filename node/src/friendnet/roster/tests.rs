@@ -157,7 +157,10 @@ fn a_device_cannot_say_that_its_account_leaves() {
     let mut forged = word.signed(&who(2).key);
     forged.account = who(2).account();
     assert!(!roster.add_word(forged));
-    assert_eq!(roster.remove_member(who(2).speaker(), who(2).account()), Err(RemoveError::Own));
+    assert_eq!(
+        roster.remove_member(who(2).speaker(), who(2).account()),
+        Err(RemoveError::Own)
+    );
     assert_eq!(members(&roster), [1, 2]);
 }
 
@@ -165,12 +168,19 @@ fn a_device_cannot_say_that_its_account_leaves() {
 fn the_founder_removes_a_member_whose_later_word_counts_for_nothing() {
     let mut roster = with(&[(1, 2), (2, 3)]);
     roster.add_device(device(&who(2), 1));
-    assert_eq!(roster.remove_member(who(1).speaker(), who(2).account()), Ok(Removed::Out));
+    assert_eq!(
+        roster.remove_member(who(1).speaker(), who(2).account()),
+        Ok(Removed::Out)
+    );
     assert_eq!(members(&roster), [1, 3], "whom it had admitted stays");
     assert_eq!(roster.devices().count(), 0);
     assert!(!roster.add_member(admit(2, 4)));
     assert!(!roster.add_member(admit(1, 2)), "the record of before");
     assert_eq!(Roster::from_records(&roster.records()), roster);
+    let mut late = founded();
+    late.add_member(admit(1, 2));
+    late.merge(&roster.records());
+    assert_eq!(late, roster);
     assert!(roster.take_back(who(1).speaker(), who(2).account()));
     roster.add_member(admit(1, 2));
     assert_eq!(members(&roster), [1, 2, 3]);
@@ -187,7 +197,10 @@ fn more_than_half_of_those_whom_the_founder_admitted_remove_a_member_and_the_fou
         assert_eq!(said, Ok(Removed::Voted { lacking }));
     }
     assert_eq!(members(&roster), [1, 2, 3, 4, 5, 6]);
-    assert_eq!(roster.remove_member(who(5).speaker(), who(2).account()), Ok(Removed::Out));
+    assert_eq!(
+        roster.remove_member(who(5).speaker(), who(2).account()),
+        Ok(Removed::Out)
+    );
     // The founder is gone for good: those whom it admitted say so, and the grid goes on.
     for voter in [3, 4, 5] {
         roster.remove_member(who(voter).speaker(), who(1).account()).unwrap();
@@ -220,7 +233,10 @@ fn votes_of_one_member_take_no_place_of_others() {
     let mut roster = with(&[(1, 2), (1, 3)]);
     let taken = (10..40).filter(|whom| roster.remove_member(who(2).speaker(), who(*whom).account()).is_ok());
     assert_eq!(taken.count(), VOTES_MAX);
-    assert_eq!(roster.remove_member(who(1).speaker(), who(2).account()), Ok(Removed::Out));
+    assert_eq!(
+        roster.remove_member(who(1).speaker(), who(2).account()),
+        Ok(Removed::Out)
+    );
 }
 
 #[test]
@@ -238,8 +254,14 @@ fn a_revoked_device_counts_for_nothing_and_what_it_had_said_is_said_again() {
     assert_eq!(members(&roster), [1, 2, 3]);
     assert!(!roster.admits(&lost.cert) && roster.admits(&kept.cert));
     assert!(roster.device(lost.device()).is_none());
-    assert!(!roster.add_device(device(&lost, 9)), "a newer record does not bring it back");
-    assert!(!roster.add_member(admission(&lost, &who(5))), "nor does it admit anybody");
+    assert!(
+        !roster.add_device(device(&lost, 9)),
+        "a newer record does not bring it back"
+    );
+    assert!(
+        !roster.add_member(admission(&lost, &who(5))),
+        "nor does it admit anybody"
+    );
     // Whoever hears of it comes to the same.
     let mut other = before;
     other.merge(&roster.records());

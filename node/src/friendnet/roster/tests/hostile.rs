@@ -126,18 +126,18 @@ fn cases() -> u64 {
 
 #[test]
 fn whatever_a_member_signs_replays_and_feeds_all_others_stay_and_it_can_be_removed() {
-    let arsenal = arsenal();
+    let (arsenal, honest, founded, founder) = (arsenal(), honest(), founded(), who(1));
     for case in 1..=cases() {
         let mut dice = Dice(case.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let mut nodes = [honest(), honest(), honest()];
+        let mut nodes = [honest.clone(), honest.clone(), honest.clone()];
         // One of them may be a fresh one that hears everything from him first.
         if dice.roll(3) == 0 {
-            nodes[2] = founded();
+            nodes[2] = founded.clone();
         }
         let removed_at = dice.roll(40);
         for step in 0..30 {
             if step == removed_at {
-                let said = nodes[0].remove_member(who(1).speaker(), who(MALLORY).account());
+                let said = nodes[0].remove_member(founder.speaker(), who_account(MALLORY));
                 assert_eq!(said, Ok(Removed::Out), "case {case}");
             }
             match dice.roll(8) {
@@ -154,16 +154,26 @@ fn whatever_a_member_signs_replays_and_feeds_all_others_stay_and_it_can_be_remov
         }
         meet(&mut nodes);
         for (number, node) in nodes.iter().enumerate() {
-            for honest in 1..=5 {
-                let account = who_account(honest);
-                assert!(node.member(account).is_some(), "case {case}: {honest} is out at node {number}");
+            for one in 1..=5 {
+                assert!(
+                    node.member(who_account(one)).is_some(),
+                    "case {case}: {one} is out at node {number}"
+                );
             }
-            assert!(node.members.len() <= RECORDS_MAX && node.removals.len() <= 12 * VOTES_MAX, "case {case}");
-            let inventions = INVENTIONS.filter(|number| node.member(who_account(*number)).is_some()).count();
+            assert!(
+                node.members.len() <= RECORDS_MAX && node.removals.len() <= 12 * VOTES_MAX,
+                "case {case}"
+            );
+            let inventions = INVENTIONS
+                .filter(|number| node.member(who_account(*number)).is_some())
+                .count();
             assert!(inventions < BRANCH_MAX, "case {case}: {inventions} inventions");
             assert!(node.has_room(who_account(1)), "case {case}");
             if removed_at < 30 {
-                assert!(node.member(who_account(MALLORY)).is_none(), "case {case}: he is back at node {number}");
+                assert!(
+                    node.member(who_account(MALLORY)).is_none(),
+                    "case {case}: he is back at node {number}"
+                );
             }
         }
     }

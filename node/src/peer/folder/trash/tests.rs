@@ -41,7 +41,7 @@ impl Scene {
     fn sign(&self, ids: &[ShareId], holder: DeviceId, last: LastDiscard) -> Discard {
         let device = SigningKey::from_bytes(&[8; 32]);
         let cert = DeviceCert::sign(
-            &self.fixture.keys().signing,
+            self.fixture.words(),
             DeviceId(device.verifying_key().to_bytes()),
             power::ALL,
             "laptop",

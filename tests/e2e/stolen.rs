@@ -1,0 +1,189 @@
+//! Keys in wrong hands, and people who come and go: real thieves, real friends.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests::compare::assert_same;
+use tests::fixture::noise;
+use tests::grid::{Grid, Node, invite};
+use tests::home::{Home, path_str};
+
+use crate::healing::wait_until;
+
+/// Longer than news take to friends who are there.
+const HEARD: Duration = Duration::from_secs(5);
+
+/// The devices of an account, as a home shows them: name, and whether it is revoked.
+fn devices(home: &Home) -> Result<Vec<(String, bool)>> {
+    let shown = home.ok(["device", "ls"])?.lines;
+    let device = |line: &Value| Some((line["name"].as_str()?.to_owned(), line["is_revoked"].as_bool()?));
+    shown
+        .iter()
+        .map(|line| device(line).with_context(|| line.to_string()))
+        .collect()
+}
+
+/// The names of the members that a home knows, without itself.
+fn friends(home: &Home) -> Result<Vec<String>> {
+    let shown = home.ok(["peer", "ls"])?.lines;
+    let friends = shown.iter().filter(|line| line["kind"] == "friend");
+    let mut names: Vec<String> = friends.map(|line| line["name"].to_string()).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn has_friend(home: &Home, name: &str) -> Result<bool> {
+    Ok(friends(home)?.iter().any(|friend| friend.contains(name)))
+}
+
+/// A folder of files like people have, all below `dir/source`.
+fn source(dir: &Path) -> Result<std::path::PathBuf> {
+    let source = dir.join("source");
+    fs::create_dir(&source)?;
+    for (name, bytes) in [("letter", 60_000), ("film", 5 << 20), ("photo", 2 << 20)] {
+        fs::write(source.join(name), noise(bytes, bytes as u64))?;
+    }
+    Ok(source)
+}
+
+/// What is restored from a home's newest snapshot, or from this one, is as the source.
+fn restores(home: &Home, snapshot: &str, source: &Path, target: &Path) -> Result<()> {
+    home.ok(["restore", snapshot, "--target", path_str(target)?])?;
+    assert_same(source, &target.join(source.strip_prefix("/")?))
+}
+
+/// The laptop is stolen with its disk unlocked. The thief gives everything up, publishes his own, asks for the owner's words in vain,
+/// and would throw others out. The owner has 24 words and a blank machine.
+#[test]
+fn with_the_words_a_stolen_laptop_is_shut_out_and_what_it_gave_up_comes_back() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = source(dir.path())?;
+    let grid = Grid::start(dir.path(), 4, 1)?;
+    let owner = &grid.owner;
+    owner.ok(["run", "--once", path_str(&source)?])?;
+
+    // The thief, with every key that the laptop holds.
+    let ids = owner.ok(["snapshots"])?.lines;
+    let ids: Vec<&str> = ids.iter().filter_map(|line| line["id"].as_str()).collect();
+    let mut forget = vec!["forget", "--prune", "--allow-empty-group"];
+    forget.extend(&ids);
+    ensure!(owner.ok(forget)?.number("shares_discarded") > 0);
+    let garbage = dir.path().join("garbage");
+    fs::create_dir(&garbage)?;
+    fs::write(garbage.join("mine"), noise(100_000, 666))?;
+    owner.ok(["run", "--once", path_str(&garbage)?])?;
+    let invented = dir.path().join("invented.words");
+    fs::copy(grid.nodes[0].home.words(), &invented)?;
+    owner.exits(12, ["leave", "--phrase-file", path_str(&invented)?])?;
+    let said = owner.ok(["peer", "rm", "node2", "--force"])?;
+    ensure!(said.text("action") == "voted out", "one vote of many: {said:?}");
+    ensure!(has_friend(&grid.nodes[2].home, "node2")?, "one member removes nobody");
+
+    // The owner, on a blank machine.
+    let blank = Home::new(dir.path().join("blank"));
+    let (words, via) = (owner.words(), grid.nodes[0].address()?);
+    let (words, via) = (path_str(&words)?, via.as_str());
+    blank.ok(["recover", "--name", "blank", "--phrase-file", words, "--via", via])?;
+    ensure!(
+        devices(&blank)?.iter().filter(|(_, revoked)| !revoked).count() == 2,
+        "{:?}",
+        devices(&blank)?
+    );
+    let laptop = blank.ok(["device", "ls"])?.lines;
+    let laptop = laptop
+        .iter()
+        .find(|line| line["is_this"] == false)
+        .context("the laptop")?;
+    let laptop = laptop["id"].as_str().context("an id")?.to_owned();
+    blank.ok(["device", "revoke", &laptop[..12], "--phrase-file", words])?;
+    ensure!(devices(&blank)?.iter().filter(|(_, revoked)| *revoked).count() == 1);
+    blank.ok(["undelete"])?;
+    let all = blank.ok(["snapshots"])?.lines;
+    ensure!(all.iter().any(|line| line["id"] == ids[0]), "{all:?}");
+    restores(&blank, ids[0], &source, &dir.path().join("restored"))?;
+
+    // The thief is out, at everybody.
+    wait_until("the friends refuse the laptop", || {
+        Ok(owner.say(["run", "--once", path_str(&garbage)?])?.code != Some(0))
+    })?;
+    owner.exits(
+        13,
+        ["restore", "latest", "--target", path_str(&dir.path().join("stolen"))?],
+    )?;
+    // And backups go on.
+    fs::write(source.join("new"), noise(80_000, 7))?;
+    blank.ok(["run", "--once", path_str(&source)?])?;
+    restores(&blank, "latest", &source, &dir.path().join("again"))?;
+    ensure!(blank.ok(["check"])?.last()["ok"] == true);
+    Ok(())
+}
+
+/// The founder's house burns. Those whom it had admitted admit a new friend, and remove one by vote; the grid goes on.
+#[test]
+fn a_grid_outlives_its_founder() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = source(dir.path())?;
+    let mut grid = Grid::start(dir.path(), 5, 1)?;
+    grid.owner.ok(["run", "--once", path_str(&source)?])?;
+    let founder = grid.nodes.remove(0).kill_9();
+    fs::remove_dir_all(&founder.dir)?;
+
+    let new = Home::init(dir.path().join("new"), "newcomer", 1)?;
+    new.ok(["config", "set", "listen", "/ip4/127.0.0.1/tcp/0"])?;
+    new.ok(["join", &invite(&grid.nodes[0].home)?])?;
+    let new = Node::start(&new)?;
+    for member in grid.nodes.iter().map(|node| &node.home) {
+        wait_until("everybody knows the newcomer", || has_friend(member, "newcomer"))?;
+    }
+    // Electors: the founder, node2 to node5, the owner. A removal takes more than half of those but the removed one: three of five.
+    let removed = grid.nodes.pop().context("node5")?.kill_9();
+    let voters: Vec<Home> = grid.nodes.iter().map(|node| node.home.clone()).collect();
+    for (number, voter) in voters.iter().enumerate() {
+        let said = voter.ok(["peer", "rm", "node5", "--force"])?;
+        let action = said.text("action").to_owned();
+        ensure!(
+            action == if number < 2 { "voted out" } else { "removed" },
+            "{number}: {said:?}"
+        );
+        // The next one must have heard of this vote.
+        std::thread::sleep(HEARD);
+    }
+    wait_until("the owner hears of it", || {
+        grid.owner.say(["run", "--once", path_str(&source)?])?;
+        Ok(!has_friend(&grid.owner, "node5")?)
+    })?;
+    fs::remove_dir_all(&removed.dir)?;
+    grid.owner.say(["repair"])?;
+    grid.owner.ok(["run", "--once", path_str(&source)?])?;
+    restores(&grid.owner, "latest", &source, &dir.path().join("restored"))?;
+    // A blank machine finds its way by whoever is left, the newcomer too.
+    let blank = Home::new(dir.path().join("blank"));
+    let words = grid.owner.words();
+    blank.ok(["recover", "--phrase-file", path_str(&words)?, "--via", &new.address()?])?;
+    restores(&blank, "latest", &source, &dir.path().join("recovered"))
+}
+
+/// Leaving was folklore: whoever left could only move files about.
+#[test]
+fn a_member_leaves_with_its_words_and_comes_back_with_a_ticket_and_its_words() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = source(dir.path())?;
+    let grid = Grid::start(dir.path(), 3, 1)?;
+    let words = grid.owner.words();
+    let words = path_str(&words)?;
+    grid.owner.ok(["run", "--once", path_str(&source)?])?;
+    grid.owner.ok(["leave", "--phrase-file", words])?;
+    ensure!(friends(&grid.owner)?.is_empty(), "{:?}", friends(&grid.owner)?);
+    for node in &grid.nodes {
+        wait_until("everybody hears of it", || Ok(!has_friend(&node.home, "owner")?))?;
+    }
+    let ticket = invite(&grid.nodes[1].home)?;
+    grid.owner.exits(1, ["join", &ticket])?;
+    grid.owner
+        .ok(["join", &invite(&grid.nodes[1].home)?, "--phrase-file", words])?;
+    grid.owner.ok(["run", "--once", path_str(&source)?])?;
+    restores(&grid.owner, "latest", &source, &dir.path().join("restored"))
+}
