@@ -16,6 +16,7 @@ use super::frames::Frame;
 use super::*;
 
 mod care;
+mod liar;
 mod outside;
 
 const LATER: u64 = 1 << 40;

@@ -144,7 +144,7 @@ impl Slot {
     /// Reads the notes that are not known yet. The endpoint's time.
     async fn load_trash(&self, trash: &mut Trash) -> Result<Option<Timestamp>, StoreError> {
         let prefix = self.bucket.0.keys.notes(self.number);
-        let (listed, now) = self.bucket.list(prefix, Vec::new(), usize::MAX).await?;
+        let (listed, now) = self.bucket.list_few(prefix).await?;
         let numbered = listed
             .into_iter()
             .filter_map(|object| Some((keys::last(&object.key)?.parse::<u64>().ok()?, object)));
@@ -266,9 +266,7 @@ impl Slot {
             trash.retain(|left| left != number);
         }
         drop(trash);
-        let old = self
-            .bucket
-            .list(self.bucket.0.keys.old_heads(self.number), Vec::new(), usize::MAX);
+        let old = self.bucket.list_few(self.bucket.0.keys.old_heads(self.number));
         let old = old.await?.0.into_iter().filter(|head| is_over(head.modified, now));
         self.delete(&old.map(|head| head.key).collect::<Vec<_>>()).await?;
         Ok(expired)
