@@ -18,6 +18,8 @@ use super::*;
 mod care;
 mod liar;
 mod outside;
+mod starving;
+mod strangers;
 
 const LATER: u64 = 1 << 40;
 

@@ -10,14 +10,13 @@ use tokio::sync::Semaphore;
 use upload_queue::space::MinFree;
 
 use super::folder::{Expired, FolderStore, account_folder, store_error, used_below};
+use super::guests::Guests;
 use super::heard::Heard;
 use super::offer::{Offer, Room, Standing};
 use super::partial::Partials;
 use super::passing::Passing;
 use crate::config::Offered;
 
-/// Shares being received at once, by all friends together. Chosen: each holds at most three frames in memory.
-const RECEIVING_MAX: usize = 64;
 /// Received shares being checked at once. Chosen: each takes the memory of a share, and hashing one takes milliseconds.
 const CHECKING_MAX: usize = 2;
 
@@ -25,8 +24,8 @@ const CHECKING_MAX: usize = 2;
 pub struct Kept {
     root: PathBuf,
     state: Mutex<State>,
-    /// Turns for receiving a share.
-    pub receiving: Arc<Semaphore>,
+    /// What each member may do here at once.
+    pub guests: Guests,
     /// Turns for checking a received share.
     pub checking: Arc<Semaphore>,
     /// When each account was last heard from.
@@ -68,7 +67,7 @@ impl Kept {
                 },
                 ..State::default()
             }),
-            receiving: Arc::new(Semaphore::new(RECEIVING_MAX)),
+            guests: Guests::default(),
             checking: Arc::new(Semaphore::new(CHECKING_MAX)),
             heard: Heard::new(root),
             passing: Passing::new(root).keeping_free(min_free),

@@ -67,8 +67,7 @@ impl Handlers {
                 reason: format!("{stored_bytes} bytes are not the length of a share"),
             });
         }
-        let receiving = self.core.kept.receiving.acquire().await;
-        let _receiving = receiving.expect("the turns are never closed");
+        let _receiving = self.seat.guest().receive().await;
         let shelf = match incoming.purpose {
             Purpose::Keep => self.shelf.clone(),
             Purpose::PassOn => self.passing_shelf(incoming.id, stored_bytes).await?,
