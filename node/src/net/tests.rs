@@ -16,6 +16,7 @@ use super::frames::Frame;
 use super::*;
 
 mod care;
+mod disk;
 mod liar;
 mod outside;
 mod starving;

@@ -54,6 +54,14 @@ pub struct Shelf {
     pub partials: Arc<Partials>,
 }
 
+impl Shelf {
+    /// All bytes on the disk, but for transfers that are going on: room is promised for them. Blocks the first time, while
+    /// they are counted.
+    pub fn used_bytes(&self) -> Result<u64, StoreError> {
+        Ok(self.store.used_bytes()? + self.partials.idle_bytes()?)
+    }
+}
+
 impl Kept {
     /// Stores below `root`, which offer this much to all friends together, and to each unless told otherwise. `min_free` of the
     /// disk stays free.
@@ -98,7 +106,15 @@ impl Kept {
 
     /// Takes room for a share of `bytes`, or `Full`. Blocks.
     pub fn room(&self, bytes: u64) -> Result<Room, StoreError> {
-        self.offer.take(bytes, || self.standing())
+        match self.offer.take(bytes, || self.standing()) {
+            // What nobody goes on with gives way.
+            Err(StoreError::Full { .. }) => {
+                let shelves: Vec<Shelf> = self.lock().shelves.values().cloned().collect();
+                shelves.iter().try_for_each(|shelf| shelf.partials.drop_idle(None))?;
+                self.offer.take(bytes, || self.standing())
+            }
+            taken => taken,
+        }
     }
 
     /// Bytes that friends may still use together. Blocks.
@@ -127,7 +143,7 @@ impl Kept {
         shelves
             .iter()
             .try_fold(unopened + self.passing.used_bytes()?, |sum, shelf| {
-                Ok(sum + shelf.store.used_bytes()?)
+                Ok(sum + shelf.used_bytes()?)
             })
     }
 
@@ -152,7 +168,7 @@ impl Kept {
 
     /// Removes everything kept for an account, for good; how many bytes it was. Blocks.
     pub fn evict(&self, account: AccountId) -> Result<u64, StoreError> {
-        let bytes = self.shelf(account)?.store.used_bytes()? + self.passing.evict(account)?;
+        let bytes = self.shelf(account)?.used_bytes()? + self.passing.evict(account)?;
         let folder = account_folder(&self.root, account);
         // Renamed first: cut off, it is an empty place for the account and a folder to be removed, never half of its shares.
         let going = folder.with_extension("evicted");

@@ -96,7 +96,17 @@ impl Handlers {
         let checking = self.core.kept.checking.acquire().await;
         let _checking = checking.expect("the turns are never closed");
         let (id, stored_bytes, turn) = (incoming.id, incoming.stored_bytes, incoming.turn);
-        blocking(move || shelf.partials.open(id, stored_bytes, turn, &shelf.store)).await
+        let is_owner = self.only_owner().is_ok();
+        blocking(move || {
+            // A share that is put comes out of the trash, and only its owner takes anything out of there.
+            if !is_owner && shelf.store.is_given_up(id) {
+                return Err(StoreError::Refused {
+                    reason: "Its owner has given this share up".to_owned(),
+                });
+            }
+            shelf.partials.open(id, stored_bytes, turn, &shelf.store)
+        })
+        .await
     }
 
     async fn append(&self, mut partial: Partial, offset: u32, bytes: Bytes) -> Result<Partial, StoreError> {
