@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use proto::id::ShareId;
 use proto::share_store::StoreError;
-use proto::wire::share::IDS_MAX;
 use upload_queue::db::{Db, DbError};
 use upload_queue::packs::{self, PackRow};
 use upload_queue::peers::Peer;
+use upload_queue::peers::pages::{Pages, Shelf};
 
 /// What an exchange with one peer came to.
 #[derive(Debug)]
@@ -71,31 +71,20 @@ async fn with_peer(db: &Db, peer: &Peer, aim: &Aim) -> Result<Exchange, PruneErr
         bytes: 0,
         failed: None,
     };
-    let mut after = None;
+    let shelf = match aim {
+        Aim::Dead => Shelf::Kept,
+        Aim::Wanted(_) => Shelf::Trash,
+    };
+    let mut pages = Pages::new(&*peer.store, shelf);
     loop {
-        let page = match aim {
-            Aim::Dead => peer.store.list(after, IDS_MAX).await,
-            Aim::Wanted(_) => peer.store.list_trash(after, IDS_MAX).await,
-        };
-        let page = match page {
-            // A page that does not go on would go round for ever.
-            Ok(page)
-                if page
-                    .first()
-                    .is_none_or(|first| after.is_none_or(|after| *first > after)) =>
-            {
-                page
-            }
-            Ok(_) => Vec::new(),
+        let page = match pages.next().await {
+            Ok(Some(page)) => page,
+            Ok(None) => return Ok(exchange),
             Err(error) => {
                 exchange.failed = Some(error);
                 return Ok(exchange);
             }
         };
-        let Some(last) = page.last().copied() else {
-            return Ok(exchange);
-        };
-        after = Some(last);
         let (mut ids, bytes) = picked(db, page, aim).await?;
         ids.sort_unstable();
         ids.dedup();

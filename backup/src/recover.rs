@@ -16,7 +16,7 @@ use upload_queue::packs;
 
 use crate::catalog::content::live;
 use crate::catalog::{self, heads as known_heads, tree};
-use crate::heads::{OpenHead, look};
+use crate::heads::{Looked, OpenHead, look};
 use crate::restore::fetch::FetchStats;
 use crate::restore::{Reader, RestoreError};
 
@@ -26,7 +26,7 @@ mod rebuild;
 mod replay;
 
 use heads::{Heads, Line};
-use rebuild::{Rebuild, list, write_to};
+use rebuild::{Rebuild, Unlisted, list, write_to};
 
 /// How long a peer may take to say which heads it has. Chosen: far longer than any that answers at all.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -160,7 +160,8 @@ pub async fn recover(
         });
     }
     progress("Asking peers which shares they hold");
-    let listed = futures::future::join_all(peers.iter().map(list)).await;
+    let (listed, unlisted) = list(&peers).await;
+    peers_bad.extend(bad_lists(unlisted, &looked));
     let stats = Mutex::new(FetchStats::default());
     let mut following = Following {
         reader,
@@ -195,6 +196,16 @@ pub async fn recover(
         peers_answered,
         peers_bad,
     })
+}
+
+/// Who answered, and had no list to be believed. Who did not answer before is away, and not to be named.
+fn bad_lists(unlisted: Vec<Unlisted>, looked: &[Looked]) -> impl Iterator<Item = (String, String)> {
+    let answered = |failed: &Unlisted| {
+        let mut looked = looked.iter();
+        looked.any(|looked| looked.peer == failed.peer && looked.heads.is_ok())
+    };
+    let answered = unlisted.into_iter().filter(answered);
+    answered.map(|failed| (failed.name, failed.reason))
 }
 
 fn heads_of(lines: &[Line], own: Option<DeviceId>) -> Vec<OpenHead> {
@@ -384,7 +395,7 @@ pub async fn is_readable(reader: &Reader, head: &OpenHead) -> bool {
 /// The data packs that a head's kept snapshots want: what another device must not give up. Reads all of its metadata into a catalog
 /// that is gone afterwards.
 pub async fn wanted_by(reader: &Reader, head: &OpenHead) -> Result<BTreeSet<PackId>, RestoreError> {
-    let listed = futures::future::join_all(reader.peers.all().iter().map(list)).await;
+    let (listed, _) = list(&reader.peers.all()).await;
     let other = Reader {
         db: reader.db.scratch_beside(catalog::MIGRATIONS)?,
         ..reader.clone()

@@ -229,7 +229,7 @@ pub struct Peer {
     /// Audits passed, and done.
     #[serde(default)]
     pub audits: Option<(u64, u64)>,
-    /// `good`, `suspected`, `lost`, or `late`: good, but its proofs come so late that it may fetch them elsewhere.
+    /// `good`, `suspected` or `lost`.
     #[serde(default)]
     pub standing: String,
     /// The config names it as steward: it brings our shares to the others.

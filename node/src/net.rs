@@ -46,7 +46,10 @@ pub(crate) mod links;
 mod acceptor;
 mod back_off;
 mod candidates;
+mod crowd;
+mod dial_back;
 mod dialing;
+mod doors;
 mod driver;
 mod keeper;
 mod resolve;
@@ -406,7 +409,7 @@ impl NetHandle {
 
     /// Bytes that we keep for `account`. Blocks.
     pub fn kept_for(&self, account: AccountId) -> Result<u64, proto::share_store::StoreError> {
-        self.shared.core.kept.shelf(account)?.store.used_bytes()
+        self.shared.core.kept.shelf(account)?.used_bytes()
     }
 
     /// Ends what was in the trash of members for long enough. Blocks.

@@ -7,6 +7,7 @@ pub mod lane;
 pub mod remote;
 pub mod silence;
 
+pub mod guests;
 pub mod heard;
 pub mod kept;
 pub mod offer;

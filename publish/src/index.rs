@@ -5,6 +5,8 @@
 //!
 //! Leaves out: what follows from a row (`plan`).
 
+use std::fs::{DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -100,6 +102,15 @@ impl Keyed for Row {
     }
 }
 
+/// Opens or makes a file that is for its owner only: it names all that a site has.
+fn private(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    let file = options.create(true).append(true).mode(0o600).open(path)?;
+    // An older run made it for all to read. Somebody else's file stays as it is.
+    let _stays = file.set_permissions(Permissions::from_mode(0o600));
+    Ok(file)
+}
+
 /// The index file, locked against other runs while it is open.
 pub(crate) struct Index {
     path: PathBuf,
@@ -108,7 +119,7 @@ pub(crate) struct Index {
     pub is_empty: bool,
     /// Who hears of changes: nobody until it is set.
     pub audience: Audience,
-    _lock: std::fs::File,
+    _lock: File,
 }
 
 impl Index {
@@ -119,15 +130,15 @@ impl Index {
             source,
         };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(io)?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(io)?;
         }
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
-        let lock = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(&name)
-            .map_err(io)?;
+        let lock = private(name.as_ref()).map_err(io)?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(IndexError::Busy(path.to_owned()));
         }
@@ -135,6 +146,8 @@ impl Index {
             path: path.to_owned(),
             source,
         };
+        // Before SQLite makes it for all to read; what it makes beside it takes its mode.
+        private(path).map_err(io)?;
         let mut connection = Connection::open(path).map_err(failed)?;
         let is_empty = prepare(&mut connection, path, bucket)?;
         Ok(Self {

@@ -92,6 +92,9 @@ impl Client {
         if found.is_truncated && next.is_none() {
             return Err(wrong("there are more pages, and no token for them"));
         }
+        if next.is_some() && next == options.token {
+            return Err(wrong("the next page is the same again"));
+        }
         let now = time(&answer.headers, DATE);
         Ok(Page { objects, next, now })
     }
@@ -163,10 +166,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_listing_that_could_mislead_is_an_error() {
-        for wrong in [page(&["q"], ""), page(&[], "<IsTruncated>true</IsTruncated>")] {
+        let again = "<IsTruncated>true</IsTruncated><NextContinuationToken>again</NextContinuationToken>";
+        for wrong in [
+            page(&["q"], ""),
+            page(&[], "<IsTruncated>true</IsTruncated>"),
+            page(&[], again),
+        ] {
             let server = Server::start(vec![wrong]).await;
             let options = ListOptions {
                 prefix: b"p/".to_vec(),
+                token: Some("again".to_owned()),
                 ..ListOptions::default()
             };
             let error = server.impatient_client().list(&options).await.unwrap_err();

@@ -60,6 +60,7 @@ fn problems(said: &Said, peer: Option<&str>) -> Vec<String> {
 /// more, `check` and `forget` hung, without a word, also when the friend was well again.
 #[test]
 fn a_friend_whose_disk_refuses_writes_holds_nobody_up_and_is_whole_again_when_it_is_well() -> Result<()> {
+    tests::needs!(tests::disk::missing());
     let dir = tempfile::tempdir()?;
     let source = source(dir.path(), 12, 4)?;
     let mut grid = Grid::start(dir.path(), 5, 2)?;
@@ -142,6 +143,7 @@ fn a_spool_full_of_shares_for_absent_friends_does_not_stop_the_backup_and_is_nam
 /// The story: `repair` said "healed", exit 0, when the put had failed: the friend's listing was believed again.
 #[test]
 fn a_repair_whose_put_fails_says_so_until_the_share_is_taken() -> Result<()> {
+    tests::needs!(tests::disk::missing());
     let dir = tempfile::tempdir()?;
     let source = source(dir.path(), 1, 5)?;
     let mut grid = Grid::start(dir.path(), 5, 2)?;

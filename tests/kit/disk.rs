@@ -12,6 +12,21 @@ use crate::home::{Home, path_str};
 /// Mounts the disk at `$0`, then becomes the program.
 const MOUNT: &str = r#"mkdir -p "$0" && mount -t tmpfs -o size=1g,nr_inodes=10000 tmpfs "$0" && exec "$@""#;
 
+/// Why there can be no such disk here, if there is a reason: some systems let no program make namespaces.
+pub fn missing() -> Option<String> {
+    let tried = Command::new("unshare")
+        .args(["-Urm", "mount", "-t", "tmpfs", "tmpfs", "/tmp"])
+        .output();
+    match tried {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(format!(
+            "no disk in a namespace of its own: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
+        Err(error) => Some(format!("there is no unshare: {error}")),
+    }
+}
+
 /// The disk of a running node.
 pub struct Disk {
     pid: u32,

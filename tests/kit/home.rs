@@ -1,16 +1,50 @@
 //! One home of gridbackup and the real program working in it.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::s3::KEYS;
 
-/// The program under test: `$GRIDBACKUP`, or the one that cargo built beside this test.
+/// The program under test: `$GRIDBACKUP`, or the one that cargo built beside this test. Where only root can reach it (a checkout
+/// below `/root`), a copy of it that every user can: some tests work as another one.
 pub fn program() -> PathBuf {
+    static REACHED: LazyLock<PathBuf> = LazyLock::new(|| {
+        let built = built();
+        match reachable(&built) {
+            true => built,
+            false => copied(&built).expect("a copy of the program in the folder for temporary files"),
+        }
+    });
+    REACHED.clone()
+}
+
+fn reachable(program: &Path) -> bool {
+    let opens = |dir: &Path| std::fs::metadata(dir).is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0);
+    !crate::fixture::is_root() || program.ancestors().skip(1).all(opens)
+}
+
+/// One copy for all runs of these tests with this build.
+fn copied(program: &Path) -> std::io::Result<PathBuf> {
+    let meta = std::fs::metadata(program)?;
+    let name = format!("gridbackup-tests-{}-{}", meta.ino(), meta.mtime());
+    let (copy, new) = (
+        std::env::temp_dir().join(&name),
+        std::env::temp_dir().join(format!("{name}.{}", std::process::id())),
+    );
+    if !copy.exists() {
+        std::fs::copy(program, &new)?;
+        std::fs::rename(&new, &copy)?;
+    }
+    Ok(copy)
+}
+
+fn built() -> PathBuf {
     if let Some(path) = std::env::var_os("GRIDBACKUP") {
         return path.into();
     }

@@ -11,14 +11,14 @@ use anyhow::{Result, bail, ensure};
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Mounts it, or says on standard error that the test is left out here, and why.
+    /// Mounts it, or says that the test is left out here, and why.
     pub fn mount_or_skip(at: &Path, mib: u32) -> Result<Option<Self>> {
         fs::create_dir_all(at)?;
         let size = format!("size={mib}M");
         match mount(&["-t", "tmpfs", "-o", &size, "tmpfs"], at) {
             Ok(()) => Ok(Some(Self(at.to_owned()))),
             Err(reason) => {
-                eprintln!("SKIPPED: a small disk cannot be mounted here: {reason:#}");
+                crate::left_out::say(&format!("a small disk cannot be mounted here: {reason:#}"));
                 Ok(None)
             }
         }

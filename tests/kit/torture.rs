@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, linkat, mkdirat, mknodat,
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::fixture::{is_root, noise, odd_cases};
+use crate::home::program;
 
 /// The folder of all whose paths, from there, one call of the kernel takes.
 pub const SET: &str = "set";
@@ -49,6 +50,8 @@ pub fn as_plain_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     if !is_root() {
         return work();
     }
+    // Found as root: another user may not be able to look for it.
+    let _found = program();
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             // Only of this thread: Linux keeps who is who by thread.

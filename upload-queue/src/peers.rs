@@ -4,6 +4,8 @@ use std::sync::{Arc, RwLock};
 
 use proto::share_store::PeerStore;
 
+pub mod pages;
+
 /// A peer's name in the database: `friend:<device id>`, `dir:<path>`, `s3:<url>`. Stable for as long as it holds shares.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PeerKey(pub String);

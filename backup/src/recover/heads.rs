@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use proto::head::Head;
 use proto::id::{DeviceId, HeadHash};
 use proto::keys::AccountKeys;
+use proto::share_store::StoreError;
 use upload_queue::peers::Peer;
 
+use super::PATIENCE;
 use crate::heads::{Looked, OpenHead};
 
 /// What the peers' heads amount to.
@@ -27,9 +29,13 @@ pub(super) struct Line {
 /// Heads that peers replaced, as far back as they keep them, newest first.
 pub(super) async fn ask_old(peers: &[Peer], keys: &AccountKeys) -> Vec<OpenHead> {
     let account = keys.account_id();
-    let answers = peers
-        .iter()
-        .map(|peer| async move { (peer.name.clone(), peer.store.old_heads(account).await) });
+    let answers = peers.iter().map(|peer| async move {
+        let answer = tokio::time::timeout(PATIENCE, peer.store.old_heads(account)).await;
+        let late = StoreError::Unreachable {
+            reason: "no answer in time".to_owned(),
+        };
+        (peer.name.clone(), answer.unwrap_or(Err(late)))
+    });
     let mut old = Vec::new();
     for (name, answer) in futures::future::join_all(answers).await {
         match answer {

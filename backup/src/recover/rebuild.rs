@@ -1,7 +1,7 @@
 //! One head rebuilt into a catalog: its chain of roots, their sections in order, and who holds what.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -9,7 +9,8 @@ use proto::id::PackId;
 use proto::root::{Root, RootRef, SectionRef};
 use rusqlite::Transaction;
 use upload_queue::packs::{KnownPack, PackRow, Purpose};
-use upload_queue::peers::Peer;
+use upload_queue::peers::pages::{Pages, Shelf};
+use upload_queue::peers::{Peer, PeerKey};
 
 use super::replay::{self, Listed};
 use crate::catalog::content::Published;
@@ -19,8 +20,6 @@ use crate::restore::fetch::FetchStats;
 use crate::restore::sections::records;
 use crate::restore::{Reader, RestoreError};
 
-/// Shares that a peer lists at a time.
-const LIST_PAGE: u32 = 4096;
 /// Runs of sections fetched ahead, and how many sections a run has at most: each is up to 1 MiB of records.
 const RUNS_AHEAD: usize = 4;
 const RUN_SECTIONS_MAX: usize = 4;
@@ -161,27 +160,32 @@ impl FoundRoot {
     }
 }
 
-/// All shares that a peer holds for us. A peer that does not answer holds nothing that is known yet: its shares are found
-/// by asking when they are needed.
-pub(super) async fn list(peer: &Peer) -> Listed {
-    let mut shares = Vec::new();
-    loop {
-        match peer.store.list(shares.last().copied(), LIST_PAGE).await {
-            Ok(page)
-                if page
-                    .first()
-                    .is_some_and(|first| shares.last().is_none_or(|last| first > last)) =>
-            {
-                shares.extend(page);
-            }
-            Ok(_) => break,
+/// A peer without a list, and why.
+pub(super) struct Unlisted {
+    pub(super) peer: PeerKey,
+    pub(super) name: String,
+    pub(super) reason: String,
+}
+
+/// All shares that each peer holds for us, and who gave no list that can be believed. Those hold nothing that is known yet:
+/// their shares are found by asking when they are needed.
+pub(super) async fn list(peers: &[Peer]) -> (Vec<Listed>, Vec<Unlisted>) {
+    let lists = peers.iter().map(|peer| Pages::new(&*peer.store, Shelf::Kept).all());
+    let (mut listed, mut unlisted) = (Vec::new(), Vec::new());
+    for (peer, list) in peers.iter().zip(futures::future::join_all(lists).await) {
+        match list {
+            Ok(shares) => listed.push((peer.key.clone(), Arc::new(shares))),
             Err(error) => {
                 tracing::warn!("{} did not list its shares: {error}", peer.name);
-                break;
+                unlisted.push(Unlisted {
+                    peer: peer.key.clone(),
+                    name: peer.name.clone(),
+                    reason: error.to_string(),
+                });
             }
         }
     }
-    (peer.key.clone(), shares)
+    (listed, unlisted)
 }
 
 /// Runs `work` in one write transaction, off the runtime's threads.

@@ -1,5 +1,7 @@
 //! Filling the catalog again: packs, then log and index sections in the order in which they were published.
 
+use std::sync::Arc;
+
 use proto::cap_index::{Cap, Extent, IndexRecord, PackRecord};
 use proto::id::{DeviceId, HeadHash, ShareId, VersionId};
 use proto::keys::DeviceCert;
@@ -28,8 +30,8 @@ const CLEAR: &str = "
     DELETE FROM unread_head; DELETE FROM version_counter; DELETE FROM snapshot_left_out; DELETE FROM left_out;
 ";
 
-/// Shares that one peer listed.
-pub(super) type Listed = (PeerKey, Vec<ShareId>);
+/// Shares that one peer listed; shared, since they may be many.
+pub(super) type Listed = (PeerKey, Arc<Vec<ShareId>>);
 
 /// Empties the catalog.
 pub(super) fn clear(tx: &Transaction<'_>) -> Result<(), RestoreError> {

@@ -158,6 +158,12 @@ fn plan(
     links: bool,
     first_names: &mut HashMap<(u64, u64), Vec<u8>>,
 ) -> Result<Planned, RestoreError> {
+    if leads_elsewhere(&item.relative) {
+        return Err(RestoreError::Damaged {
+            what: format!("The name {}", String::from_utf8_lossy(&item.relative)),
+            reason: "it leads out of the archive".to_owned(),
+        });
+    }
     let meta = &item.entry.meta;
     // No archive has sockets: what is left out has no other name either.
     let has_place = !matches!(item.entry.kind, EntryKind::Directory | EntryKind::Socket);
@@ -186,6 +192,11 @@ fn plan(
         source,
         first_name: None,
     })
+}
+
+/// Whoever unpacks an archive may not look: no log has such names, but a damaged catalog may.
+fn leads_elsewhere(relative: &[u8]) -> bool {
+    relative.split(|byte| *byte == b'/').any(|name| name == b"..")
 }
 
 /// Runs of small files whose contents fit in memory together; each large file is a batch of its own.
@@ -374,5 +385,24 @@ fn failed(source: io::Error) -> RestoreError {
     RestoreError::Target {
         path: "The output".into(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::leads_elsewhere;
+
+    #[test]
+    fn no_name_in_an_archive_leads_out_of_it() {
+        for (name, expected) in [
+            (&b"a/b"[..], false),
+            (b"..a/b..", false),
+            (b"", false),
+            (b"..", true),
+            (b"a/../b", true),
+            (b"../b", true),
+        ] {
+            assert_eq!(leads_elsewhere(name), expected, "{}", String::from_utf8_lossy(name));
+        }
     }
 }

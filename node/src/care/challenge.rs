@@ -8,7 +8,7 @@ use proto::id::{DeviceId, ShareId};
 use proto::share::ShareSize;
 use proto::share_store::{PeerStore, StoreError};
 use proto::wire::audit::{self, Challenge, Committing};
-use upload_queue::care::audit::{Leaf, Outcome, commitment_limit};
+use upload_queue::care::audit::{Leaf, Outcome};
 
 use crate::peer::remote::RemoteStore;
 
@@ -33,9 +33,9 @@ struct Found {
 }
 
 impl Found {
-    fn outcome(self, late: bool) -> Outcome {
+    fn outcome(self) -> Outcome {
         if self.missing.is_empty() && self.damaged.is_empty() {
-            return Outcome::Success { late };
+            return Outcome::Success;
         }
         Outcome::Failure {
             missing: self.missing.into_iter().collect(),
@@ -56,17 +56,14 @@ pub async fn friend(store: &RemoteStore, asked: &[Asked], nonce: [u8; 32]) -> Ou
         let _woken = tokio::time::timeout(ANSWER_TIME, store.challenge(&first, &sizes[..1], nonce)).await;
     }
     let reached = tokio::time::timeout(ANSWER_TIME, store.ping()).await;
-    let ping = match reached {
-        Ok(Ok(ping)) => ping,
+    match reached {
+        Ok(Ok(())) => {}
         Ok(Err(StoreError::Refused { .. })) => return Outcome::Unknown,
         Ok(Err(_)) | Err(_) => return Outcome::Offline,
-    };
+    }
     let answer = tokio::time::timeout(ANSWER_TIME, store.challenge(&challenge, &sizes, nonce)).await;
     match answer {
-        Ok(Ok(answer)) => {
-            let late = answer.committed_after > commitment_limit(ping, asked.len());
-            judge(store.device(), asked, nonce, &answer).outcome(late)
-        }
+        Ok(Ok(answer)) => judge(store.device(), asked, nonce, &answer).outcome(),
         // It was there a moment ago: not answering is left open, whatever the reason.
         Ok(Err(StoreError::Unreachable { .. } | StoreError::Busy { .. })) | Err(_) => Outcome::Contained,
         Ok(Err(_)) => Outcome::Unknown,
@@ -75,8 +72,6 @@ pub async fn friend(store: &RemoteStore, asked: &[Asked], nonce: [u8; 32]) -> Ou
 
 /// The answer to a challenge, as it came.
 pub struct Answer {
-    /// Time from question to commitment.
-    pub committed_after: Duration,
     /// The commitment.
     pub hash: [u8; 32],
     /// Bit i: leaf i is not there.
@@ -138,7 +133,7 @@ pub async fn place(store: &dyn PeerStore, asked: &[Asked]) -> Outcome {
             Err(_) => return Outcome::Unknown,
         }
     }
-    found.outcome(false)
+    found.outcome()
 }
 
 async fn leaf_of(store: &dyn PeerStore, leaf: Leaf, size: ShareSize) -> Result<bool, StoreError> {
@@ -173,7 +168,6 @@ mod tests {
         let mut committing = Committing::new(&nonce, SPEAKER);
         committing.leaf(id, 1, bytes);
         let answer = Answer {
-            committed_after: Duration::ZERO,
             hash: committing.finish(),
             lacking: 0,
             proofs: audit::proof(share.table(), 1, bytes).unwrap(),
@@ -191,8 +185,8 @@ mod tests {
             missing: Vec::new(),
             damaged: vec![share],
         };
-        let outcome = |speaker, nonce| judge(speaker, &asked, nonce, &answer).outcome(false);
-        assert_eq!(outcome(SPEAKER, [1; 32]), Outcome::Success { late: false });
+        let outcome = |speaker, nonce| judge(speaker, &asked, nonce, &answer).outcome();
+        assert_eq!(outcome(SPEAKER, [1; 32]), Outcome::Success);
         assert_eq!(outcome(SPEAKER, [2; 32]), failure, "an old answer");
         assert_eq!(outcome(DeviceId([5; 32]), [1; 32]), failure, "another device's answer");
     }
@@ -202,13 +196,13 @@ mod tests {
         let (asked, mut answer) = answered([1; 32]);
         answer.hash = [0; 32];
         assert!(matches!(
-            judge(SPEAKER, &asked, [1; 32], &answer).outcome(false),
+            judge(SPEAKER, &asked, [1; 32], &answer).outcome(),
             Outcome::Failure { .. }
         ));
         let (asked, mut answer) = answered([1; 32]);
         answer.proofs[7] ^= 1;
         assert!(matches!(
-            judge(SPEAKER, &asked, [1; 32], &answer).outcome(false),
+            judge(SPEAKER, &asked, [1; 32], &answer).outcome(),
             Outcome::Failure { .. }
         ));
         let (asked, mut answer) = answered([1; 32]);
@@ -218,7 +212,7 @@ mod tests {
             damaged: Vec::new(),
         };
         answer.hash = Committing::new(&[1; 32], SPEAKER).finish();
-        assert_eq!(judge(SPEAKER, &asked, [1; 32], &answer).outcome(false), missing);
+        assert_eq!(judge(SPEAKER, &asked, [1; 32], &answer).outcome(), missing);
     }
 
     #[tokio::test]
@@ -233,7 +227,7 @@ mod tests {
             });
             store.put(id, share).await.unwrap();
         }
-        assert_eq!(place(&store, &asked).await, Outcome::Success { late: false });
+        assert_eq!(place(&store, &asked).await, Outcome::Success);
         store.remove(asked[0].leaf.share).await.unwrap();
         assert!(store.damage(asked[1].leaf.share, LEAF_BYTES + 5));
         let failure = Outcome::Failure {

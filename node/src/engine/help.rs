@@ -16,6 +16,7 @@ use upload_queue::care::helper::{Turns, rank, seed_of};
 use upload_queue::care::ledger;
 use upload_queue::care::repair::{Copy, PackState, Place, Planner};
 use upload_queue::care::standing::{Standing, Watch};
+use upload_queue::peers::pages::{Pages, Shelf};
 use upload_queue::peers::{Peer, PeerKey, Reach};
 
 use crate::care::rebuild::{Source, build};
@@ -34,8 +35,6 @@ const ROUNDS_PER_RANK: u64 = 6;
 const SPACE_WAIT: Duration = Duration::from_secs(10);
 /// Shares of a pack in the trash and nowhere else that mean that the pack was given up. Chosen: one may have been moved.
 const GIVEN_UP_MIN: usize = 2;
-/// Ids of our own store asked for at once.
-const IDS_PER_PAGE: u32 = 4096;
 
 /// A member's device, as a place for one owner's shares.
 struct Member {
@@ -87,7 +86,8 @@ impl Engine {
             Ok(Err(error)) => return Err(Failure::from_error(&error)),
             Err(stopped) => return Err(Failure::from_error(&stopped)),
         };
-        let held = ids(&own).await?;
+        let held = Pages::new(&own, Shelf::Kept).all().await;
+        let held = held.map_err(|error| Failure::from_error(&error))?;
         if held.is_empty() {
             return Ok(0);
         }
@@ -218,18 +218,6 @@ fn friend(device: DeviceId) -> PeerKey {
     PeerKey(format!("{FRIEND}{device}"))
 }
 
-async fn ids(store: &FolderStore) -> Result<Vec<ShareId>, Failure> {
-    let mut ids: Vec<ShareId> = Vec::new();
-    loop {
-        let page = store.list(ids.last().copied(), IDS_PER_PAGE).await;
-        let page = page.map_err(|error| Failure::from_error(&error))?;
-        if page.is_empty() {
-            return Ok(ids);
-        }
-        ids.extend(page);
-    }
-}
-
 /// The manifest of a share that has been here for a while, if a device of the owner made it.
 async fn manifest(
     store: &FolderStore,
@@ -304,19 +292,10 @@ fn was_given_up(manifest: &Manifest, members: &[Member]) -> bool {
     gone >= GIVEN_UP_MIN.min(unique.len())
 }
 
-/// The trash of a member; an answer that does not come counts as an empty one.
+/// The trash of a member; an answer that does not come, or is not to be believed, counts as an empty one.
 async fn trash(store: &dyn PeerStore) -> HashSet<ShareId> {
-    let (mut found, mut after) = (HashSet::new(), None);
-    while let Ok(page) = store.list_trash(after, IDS_PER_PAGE).await {
-        let last = page.last().copied();
-        // Ids ascend: an answer that does not go on is the last.
-        if last.is_none() || last <= after {
-            break;
-        }
-        after = last;
-        found.extend(page);
-    }
-    found
+    let listed = Pages::new(store, Shelf::Trash).all().await;
+    listed.unwrap_or_default().into_iter().collect()
 }
 
 /// Builds and puts; returns how many shares arrived.

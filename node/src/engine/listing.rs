@@ -10,13 +10,11 @@ use proto::share_store::StoreError;
 use upload_queue::db::DbError;
 use upload_queue::packs;
 use upload_queue::peers::Peer;
+use upload_queue::peers::pages::{Pages, Shelf};
 
 use crate::care::rebuild::whole_share;
 use crate::engine::Engine;
 use crate::failure::Failure;
-
-/// Ids asked for at once.
-const IDS_PER_PAGE: u32 = 4096;
 
 /// How many shares that a peer is not believed to have intact are read again.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -141,15 +139,8 @@ enum Doubt {
 
 /// Ids of all shares that a peer has.
 pub(super) async fn listed(peer: &Peer) -> Result<HashSet<ShareId>, StoreError> {
-    let (mut found, mut after) = (HashSet::new(), None);
-    loop {
-        let page = peer.store.list(after, IDS_PER_PAGE).await?;
-        after = page.last().copied();
-        if after.is_none() {
-            return Ok(found);
-        }
-        found.extend(page);
-    }
+    let ids = Pages::new(&*peer.store, Shelf::Kept).all().await?;
+    Ok(ids.into_iter().collect())
 }
 
 /// Reads a share back, whole.

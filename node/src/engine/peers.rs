@@ -244,7 +244,6 @@ fn audits(tally: &Tally) -> (u64, u64) {
 
 fn standing(known: Option<&PeerRecord>, patience: &Patience) -> &'static str {
     match known.map_or(Standing::Good, |known| known.standing(patience)) {
-        Standing::Good if known.is_some_and(PeerRecord::answers_late) => "late",
         Standing::Good => "good",
         Standing::Suspected => "suspected",
         Standing::Lost => "lost",

@@ -65,11 +65,12 @@ impl Engine {
         let mut report = DrainReport::default();
         self.check_spool(sink).await?;
         for _ in 0..if once { 1 } else { ROUNDS_MAX } {
-            let rebuilt = summary.shares_rebuilt;
+            let before = (summary.shares_rebuilt, uploader.bytes_sent());
             self.repair_round(&uploader, Looks::Everywhere, Packs::All, &mut summary, sink)
                 .await?;
             report = uploader.drain().await.map_err(|error| Failure::from_error(&error))?;
-            if summary.shares_rebuilt == rebuilt {
+            // What arrived from the spool meanwhile may be what others can be built from.
+            if before == (summary.shares_rebuilt, uploader.bytes_sent()) {
                 break;
             }
         }

@@ -15,6 +15,7 @@ use libp2p::{Multiaddr, PeerId, Swarm, mdns, ping};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::crowd::{Crowd, Limits};
 use super::dialing::{Dialing, Done};
 use super::links::Links;
 use super::reach::{Route, is_loopback, is_relayed};
@@ -27,6 +28,17 @@ mod outside;
 
 /// A stranger that has not become a member within this time is disconnected.
 const STRANGER_TIME: Duration = Duration::from_secs(20);
+/// Connections of strangers. Chosen: whoever joins or recovers needs a second; with [`STRANGER_TIME`] and their streams this
+/// bounds what strangers cost.
+const STRANGERS: Limits = Limits {
+    address: 8,
+    network: 12,
+    provider: 16,
+    all: 32,
+};
+/// Connections of one friend's device. Chosen: a straight one, a relayed one, and what a laptop leaves behind that changes
+/// its network every few seconds.
+const OF_FRIEND_MAX: usize = 16;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// How often dials are looked after while some wait for their turn.
 const DIAL_INTERVAL: Duration = Duration::from_millis(100);
@@ -70,6 +82,8 @@ pub struct Driver {
     /// Friends that offer to forward.
     forwarders: HashSet<PeerId>,
     connections: HashMap<ConnectionId, Connection>,
+    /// Those of strangers that came here.
+    strangers: Crowd<ConnectionId>,
     /// When straight ways to friends behind relays were last tried.
     improved: HashMap<PeerId, Instant>,
     /// Members' devices.
@@ -115,6 +129,7 @@ impl Driver {
             relays: Relays::default(),
             forwarders: HashSet::new(),
             connections: HashMap::new(),
+            strangers: Crowd::new(STRANGERS),
             improved: HashMap::new(),
             trusted: HashSet::new(),
             proven: HashSet::new(),
@@ -182,6 +197,7 @@ impl Driver {
                 peer_id, connection_id, ..
             } => {
                 self.connections.remove(&connection_id);
+                self.strangers.leave(connection_id);
                 self.links.connection_down(peer_id, connection_id);
                 if !self.links.is_connected(peer_id) {
                     self.forwarders.remove(&peer_id);
@@ -253,6 +269,24 @@ impl Driver {
         self.links.connection_up(peer, id, route);
         self.dialing.succeeded(peer);
         self.close_superfluous(peer);
+        self.close_crowd(peer, id, endpoint);
+    }
+
+    /// Those who have to go for a connection that came up: older strangers, or what a friend has too many of.
+    fn close_crowd(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        if let (ConnectedPoint::Listener { send_back_addr, .. }, false) = (endpoint, self.is_known(peer)) {
+            for gone in self.strangers.enter(id, send_back_addr) {
+                tracing::debug!("A stranger's connection gives way to another");
+                self.close(gone);
+            }
+            return;
+        }
+        let of_friend = self.connections.iter().filter(|(_, known)| known.peer == peer);
+        let mut of_friend: Vec<_> = of_friend.map(|(id, known)| (known.since, *id)).collect();
+        of_friend.sort_unstable();
+        for (_, oldest) in of_friend.iter().take(of_friend.len().saturating_sub(OF_FRIEND_MAX)) {
+            self.close(*oldest);
+        }
     }
 
     /// Nothing is sent through a relay that can go straight.
@@ -275,6 +309,7 @@ impl Driver {
     /// Closes a connection, and forgets it at once: one that leads nowhere may take a quarter of an hour to close.
     fn close(&mut self, id: ConnectionId) {
         self.swarm.close_connection(id);
+        self.strangers.leave(id);
         if let Some(connection) = self.connections.remove(&id) {
             self.links.connection_down(connection.peer, id);
         }
@@ -301,14 +336,16 @@ impl Driver {
         let roster = self.members.borrow_and_update().clone();
         let devices = roster.devices().map(|device| device.cert.device);
         let trusted: HashSet<_> = devices.filter_map(identity::peer_id).collect();
-        let limits = &mut self.swarm.behaviour_mut().limits;
-        trusted.iter().for_each(|peer| limits.bypass_peer_id(peer));
-        for removed in std::mem::replace(&mut self.trusted, trusted.clone()).difference(&trusted) {
-            self.swarm.behaviour_mut().limits.remove_peer_id(removed);
-            let of_removed = self.connections.iter().filter(|(_, known)| known.peer == *removed);
-            for connection in of_removed.map(|(id, _)| *id).collect::<Vec<_>>() {
-                self.close(connection);
-            }
+        let before = std::mem::replace(&mut self.trusted, trusted);
+        let removed = before.difference(&self.trusted).copied();
+        let doubted = self.links.doubt(|cert| roster.admits(cert));
+        let refused: HashSet<PeerId> = removed.chain(doubted).collect();
+        let of_refused = self
+            .connections
+            .iter()
+            .filter(|(_, known)| refused.contains(&known.peer));
+        for connection in of_refused.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.close(connection);
         }
         // What a stranger said counts as soon as it has joined.
         for connection in self.connections.keys().copied().collect::<Vec<_>>() {
@@ -324,19 +361,28 @@ impl Driver {
     }
 
     fn disconnect_strangers(&mut self) {
+        let friends = self.connections.iter().filter(|(_, known)| self.is_known(known.peer));
+        for id in friends.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.strangers.leave(id);
+        }
         let overdue: Vec<_> = self
             .connections
             .iter()
             .filter(|(_, connection)| {
                 connection.dialed.is_none()
                     && connection.since.elapsed() > STRANGER_TIME
-                    && !self.is_friend(connection.peer)
+                    && !self.is_known(connection.peer)
             })
             .map(|(id, _)| *id)
             .collect();
         for connection in overdue {
             self.close(connection);
         }
+    }
+
+    /// A member's device, also one of which no roster knows yet: it has shown its certificate.
+    fn is_known(&self, peer: PeerId) -> bool {
+        self.is_friend(peer) || self.links.is_vouched(peer)
     }
 
     fn is_friend(&self, peer: PeerId) -> bool {

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
+use proto::keys::DeviceCert;
 use tokio::sync::watch;
 
 use super::reach::{Reachability, Route, is_global, is_loopback, is_relayed};
@@ -18,6 +19,9 @@ const ADDRESSES_MAX: usize = 8;
 /// Most relayed addresses that others are told: a relay with many addresses must not crowd out the rest.
 const RELAYED_TOLD_MAX: usize = 3;
 
+/// Most devices of one account that are in no roster and are still no strangers: its owner may recover on several machines.
+const VOUCHED_MAX: usize = 8;
+
 /// The links; see the module.
 pub struct Links {
     state: Mutex<State>,
@@ -27,6 +31,8 @@ pub struct Links {
 #[derive(Default)]
 struct State {
     connections: HashMap<PeerId, HashMap<ConnectionId, Route>>,
+    /// Connected devices that have shown a member's certificate, whether the roster knows them or not.
+    vouched: HashMap<PeerId, DeviceCert>,
     found: HashMap<PeerId, Vec<Multiaddr>>,
     hints: HashMap<PeerId, Vec<Multiaddr>>,
     listening: Vec<Multiaddr>,
@@ -76,10 +82,34 @@ impl Links {
             connections.remove(&connection);
             if connections.is_empty() {
                 state.connections.remove(&peer);
+                state.vouched.remove(&peer);
             }
         }
         drop(state);
         self.changed.send_replace(());
+    }
+
+    /// A connected device has shown this certificate of a member.
+    pub fn vouch(&self, peer: PeerId, cert: &DeviceCert) {
+        let mut state = self.lock();
+        let of_account = state.vouched.values().filter(|known| known.account == cert.account);
+        if of_account.count() < VOUCHED_MAX && state.connections.contains_key(&peer) {
+            state.vouched.insert(peer, cert.clone());
+        }
+    }
+
+    /// Whether a device has shown a certificate that counts.
+    pub fn is_vouched(&self, peer: PeerId) -> bool {
+        self.lock().vouched.contains_key(&peer)
+    }
+
+    /// Those whose certificate counts no longer are strangers, and returned.
+    pub fn doubt(&self, mut counts: impl FnMut(&DeviceCert) -> bool) -> Vec<PeerId> {
+        let vouched = &mut self.lock().vouched;
+        vouched
+            .extract_if(|_, cert| !counts(cert))
+            .map(|(peer, _)| peer)
+            .collect()
     }
 
     /// Relayed connections to a peer that a straight one makes superfluous.

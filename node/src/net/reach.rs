@@ -90,17 +90,21 @@ pub fn is_global(address: &Multiaddr) -> bool {
     if is_relayed(address) {
         return false;
     }
-    match ip(address) {
+    match ip(address).map(|ip| ip.to_canonical()) {
         None => address
             .iter()
             .any(|part| matches!(part, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_))),
         Some(IpAddr::V4(ip)) => {
             let [a, b, ..] = ip.octets();
             let is_shared = a == 100 && (64..128).contains(&b); // RFC 6598
-            !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || is_shared)
+            // This network; multicast, reserved and broadcast.
+            let is_special = a == 0 || a >= 224;
+            !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || is_shared || is_special)
         }
         Some(IpAddr::V6(ip)) => {
-            !(ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local() || ip.is_unicast_link_local())
+            let [first, ..] = ip.segments();
+            // What is given out so far; 6to4 leads to whatever IPv4 address is in it.
+            (0x2000..0x4000).contains(&first) && first != 0x2002
         }
     }
 }
@@ -113,8 +117,14 @@ pub fn without_peer(mut address: Multiaddr) -> Multiaddr {
     address
 }
 
+/// Whether an address has one IP address: transports look for it from its end, and `ip` from its beginning.
+pub fn has_one_ip(address: &Multiaddr) -> bool {
+    let is_ip = |part: &Protocol<'_>| matches!(part, Protocol::Ip4(_) | Protocol::Ip6(_));
+    address.iter().filter(is_ip).count() == 1
+}
+
 /// The first IP address in it.
-fn ip(address: &Multiaddr) -> Option<IpAddr> {
+pub fn ip(address: &Multiaddr) -> Option<IpAddr> {
     address.iter().find_map(|part| match part {
         Protocol::Ip4(ip) => Some(ip.into()),
         Protocol::Ip6(ip) => Some(ip.into()),
@@ -142,6 +152,11 @@ mod tests {
             ("/ip4/127.0.0.1/tcp/4250".to_owned(), false),
             ("/ip6/fe80::1/tcp/4250".to_owned(), false),
             ("/ip6/fd00::1/tcp/4250".to_owned(), false),
+            ("/ip6/::ffff:127.0.0.1/tcp/4250".to_owned(), false),
+            ("/ip6/64:ff9b::7f00:1/tcp/4250".to_owned(), false),
+            ("/ip6/2002:7f00:1::1/tcp/4250".to_owned(), false),
+            ("/ip4/0.1.2.3/tcp/4250".to_owned(), false),
+            ("/ip4/239.1.2.3/tcp/4250".to_owned(), false),
             (format!("/ip4/198.51.100.7/tcp/4250/p2p/{relay}/p2p-circuit"), false),
         ] {
             assert_eq!(is_global(&address(&text)), expected, "{text}");

@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::autonat::v2 as autonat;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
-    PeerId, Swarm, SwarmBuilder, connection_limits, dcutr, identify, mdns, noise, ping, relay, tcp, upnp, yamux,
+    PeerId, Swarm, SwarmBuilder, Transport, dcutr, identify, mdns, noise, ping, quic, relay, tcp, upnp, yamux,
 };
 use tokio::sync::watch;
 
 use super::candidates::Candidates;
+use super::dial_back::DialBack;
+use super::doors::Doors;
 use crate::friendnet::identity::device_id;
 use crate::friendnet::roster::Roster;
 
@@ -21,10 +25,6 @@ use crate::friendnet::roster::Roster;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Most streams on one connection. A friend needs two lanes and one for the roster.
 const STREAMS_MAX: usize = 64;
-/// Handshakes going on at once.
-const PENDING_MAX: u32 = 32;
-/// Connections of strangers; members are not counted.
-const STRANGERS_MAX: u32 = 32;
 /// Chosen with the timeout: a laptop that went to sleep is noticed within two minutes, and a slow uplink with a full send
 /// buffer is not mistaken for one.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -43,8 +43,6 @@ const CIRCUIT_BYTES_MAX: u64 = 0;
 /// All behaviours of a node.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
-    /// First, so that a stranger beyond the limits costs nothing else.
-    pub(super) limits: connection_limits::Behaviour,
     /// Our protocols.
     pub(super) streams: libp2p_stream::Behaviour,
     /// Finds dead connections.
@@ -64,7 +62,7 @@ pub(super) struct Behaviour {
     /// Asks friends to dial back.
     pub(super) autonat_client: autonat::client::Behaviour,
     /// Dials back for friends.
-    pub(super) autonat_server: autonat::server::Behaviour,
+    pub(super) autonat_server: DialBack,
     /// Asks the router to forward ports.
     pub(super) upnp: Toggle<upnp::tokio::Behaviour>,
 }
@@ -105,12 +103,10 @@ pub(super) fn build(config: SwarmConfig) -> Result<Swarm<Behaviour>, SwarmError>
     let failed = |error: &dyn std::error::Error| SwarmError {
         reason: error.to_string(),
     };
-    let transport = tcp::Config::default().nodelay(true);
     let swarm = SwarmBuilder::with_existing_identity(config.identity.clone())
         .with_tokio()
-        .with_tcp(transport, noise::Config::new, multiplexer)
+        .with_other_transport(straight)
         .map_err(|error| failed(&error))?
-        .with_quic()
         .with_relay_client(noise::Config::new, multiplexer)
         .map_err(|error| failed(&error))?
         .with_behaviour(|_, relay_client| behaviour(config, relay_client))
@@ -118,6 +114,19 @@ pub(super) fn build(config: SwarmConfig) -> Result<Swarm<Behaviour>, SwarmError>
         .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_TIMEOUT))
         .build();
     Ok(swarm)
+}
+
+/// TCP and QUIC, through doors that strangers cannot shut.
+fn straight(identity: &Keypair) -> Result<Doors, Box<dyn std::error::Error + Send + Sync>> {
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(identity)?)
+        .multiplex(multiplexer())
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+    let quic = quic::tokio::Transport::new(quic::Config::new(identity))
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+    let either = tcp.or_transport(quic).map(|either, _| either.into_inner());
+    Ok(Doors::new(either.boxed()))
 }
 
 fn multiplexer() -> yamux::Config {
@@ -129,9 +138,6 @@ fn multiplexer() -> yamux::Config {
 fn behaviour(config: SwarmConfig, relay_client: relay::client::Behaviour) -> Behaviour {
     let own = config.identity.public();
     let peer = own.to_peer_id();
-    let limits = connection_limits::ConnectionLimits::default()
-        .with_max_pending_incoming(Some(PENDING_MAX))
-        .with_max_established_incoming(Some(STRANGERS_MAX));
     let mdns = match config.discovery {
         LocalDiscovery::Off => None,
         LocalDiscovery::On => local_discovery(peer),
@@ -145,9 +151,8 @@ fn behaviour(config: SwarmConfig, relay_client: relay::client::Behaviour) -> Beh
         .with_hide_listen_addrs(true);
     let relay_server = config
         .forwards
-        .then(|| relay::Behaviour::new(peer, relay_config(config.members)));
+        .then(|| relay::Behaviour::new(peer, relay_config(config.members.clone())));
     Behaviour {
-        limits: connection_limits::Behaviour::new(limits),
         streams: libp2p_stream::Behaviour::new(),
         ping: ping::Behaviour::new(ping),
         mdns: mdns.into(),
@@ -157,7 +162,7 @@ fn behaviour(config: SwarmConfig, relay_client: relay::client::Behaviour) -> Beh
         relay_server: relay_server.into(),
         dcutr: dcutr::Behaviour::new(peer),
         autonat_client: autonat::client::Behaviour::default(),
-        autonat_server: autonat::server::Behaviour::default(),
+        autonat_server: DialBack::new(config.members),
         upnp: config.upnp.then(upnp::tokio::Behaviour::default).into(),
     }
 }

@@ -18,7 +18,11 @@ use super::*;
 use crate::friendnet::roster::deeds;
 
 mod care;
+mod disk;
+mod liar;
 mod outside;
+mod starving;
+mod strangers;
 
 const LATER: u64 = 1 << 40;
 

@@ -12,6 +12,7 @@ use proto::keys::AccountKeys;
 use proto::share_store::StoreError;
 use s3::{Client, ListOptions, Listed};
 use tokio::sync::Mutex;
+use upload_queue::peers::pages::LISTED_MAX;
 
 use crate::net::Bandwidth;
 
@@ -32,6 +33,11 @@ pub use trash::Signer;
 
 /// An answer so young tells that the endpoint can be reached. Chosen: a status that is looked at twice asks once.
 const ANSWER_AGE_MAX: Duration = Duration::from_secs(30);
+/// Most objects of what is few: heads, and notes of what was given up. Chosen: a note holds thousands of ids, and they end
+/// after a month.
+const FEW_MAX: usize = 1 << 16;
+/// Most pages of one list: an endpoint that has always one more is broken.
+const PAGES_MAX: usize = LISTED_MAX / s3::PAGE_KEYS_MAX;
 
 /// How an account's part of a bucket is used.
 #[derive(Clone)]
@@ -161,7 +167,7 @@ impl Bucket {
             token: None,
         };
         let (mut found, mut now) = (Vec::new(), None);
-        loop {
+        for _ in 0..PAGES_MAX {
             let page = self.heard(self.0.client.list(&options).await)?;
             // Not every endpoint knows `start-after`.
             let after = page
@@ -176,6 +182,22 @@ impl Bucket {
                 return Ok((found, now));
             }
         }
+        Err(too_long())
+    }
+
+    /// All objects below `prefix`, which are few, and the endpoint's time.
+    async fn list_few(&self, prefix: Vec<u8>) -> Result<(Vec<Listed>, Option<jiff::Timestamp>), StoreError> {
+        let found = self.list(prefix, Vec::new(), FEW_MAX + 1).await?;
+        match found.0.len() <= FEW_MAX {
+            true => Ok(found),
+            false => Err(too_long()),
+        }
+    }
+}
+
+fn too_long() -> StoreError {
+    StoreError::Corrupt {
+        reason: "The bucket's list does not end".to_owned(),
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) use durable::store_error;
 use layout::Layout;
 pub(crate) use layout::{account_folder, is_marked, used_below};
 pub use trash::{Expired, LastDiscard, TRASH_DAYS};
+pub(crate) use usage::Promise;
 use usage::Usage;
 
 /// A folder that cannot be used as a store.
@@ -137,7 +138,7 @@ impl FolderStore {
         self.inner.usage.set_min_free(min_free);
     }
 
-    /// Bytes that the shares take. Blocks the first time, while they are counted.
+    /// Bytes that the account takes, but for what has not arrived in full. Blocks the first time, while they are counted.
     pub fn used_bytes(&self) -> Result<u64, StoreError> {
         self.inner.usage.used(&self.inner.layout)
     }
@@ -164,15 +165,25 @@ impl FolderStore {
         self.inner.holds_sound(id)
     }
 
+    /// Whether a share was given up and is only in the trash. Blocks.
+    pub(crate) fn is_given_up(&self, id: ShareId) -> bool {
+        !self.has(id) && self.inner.open_trashed(id).is_ok()
+    }
+
     /// Fails with `Full` if `bytes` more would be beyond the quota. Blocks.
     pub(crate) fn check_quota(&self, bytes: u64) -> Result<(), StoreError> {
         self.inner.usage.check_quota(&self.inner.layout, bytes)
     }
 
-    /// Takes room for `bytes` that are to be written, or fails with `Full`: beyond the quota, or into what stays free of the
-    /// disk. Blocks.
-    pub(crate) fn take_room(&self, bytes: u64) -> Result<Room, StoreError> {
-        self.inner.usage.take_room(&self.inner.layout, bytes)
+    /// Takes room on the disk for `bytes` that were promised, or fails with `Full`. Blocks.
+    pub(crate) fn take_disk(&self, bytes: u64) -> Result<Room, StoreError> {
+        self.inner.usage.take_disk(&self.inner.layout, bytes)
+    }
+
+    /// Takes room in the quota for a share that is on its way, beside `unfinished` bytes of others, or fails with `Full`.
+    /// Blocks.
+    pub(crate) fn promise(&self, bytes: u64, unfinished: u64) -> Result<Promise, StoreError> {
+        self.inner.usage.promise(&self.inner.layout, bytes, unfinished)
     }
 
     /// The last discard that was taken.
@@ -198,9 +209,15 @@ impl FolderStore {
 
     /// Takes a complete, synced file on the same file system into the store under `id`, durably. The caller has checked
     /// its bytes. Blocks.
-    pub(crate) fn adopt(&self, id: ShareId, path: &Path, bytes: u64) -> Result<(), StoreError> {
+    pub(crate) fn adopt(
+        &self,
+        id: ShareId,
+        path: &Path,
+        bytes: u64,
+        promise: Option<Promise>,
+    ) -> Result<(), StoreError> {
         let _claim = self.inner.claims.claim(id);
-        self.inner.install(id, path, bytes)
+        self.inner.install(id, path, bytes, promise)
     }
 
     async fn blocking<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -231,7 +248,7 @@ impl Inner {
         let _room = self.usage.take_room(&self.layout, bytes)?;
         let temp = self.layout.temp(id);
         durable::write(&temp, &[&share.data, &share.tail])
-            .and_then(|()| self.install(id, &temp, bytes))
+            .and_then(|()| self.install(id, &temp, bytes, None))
             .inspect_err(|_| drop(fs::remove_file(&temp)))?;
         Ok(PutAck {
             bytes_sent: bytes,
@@ -240,10 +257,10 @@ impl Inner {
     }
 
     /// Counts before the rename and takes the count back when it fails: two puts can then never share the last free bytes.
-    fn install(&self, id: ShareId, from: &Path, bytes: u64) -> Result<(), StoreError> {
+    fn install(&self, id: ShareId, from: &Path, bytes: u64, promise: Option<Promise>) -> Result<(), StoreError> {
         let path = self.layout.share(id);
         let replaced = fs::metadata(&path).map_or(0, |found| found.len());
-        self.usage.reserve(&self.layout, bytes, replaced)?;
+        self.usage.reserve(&self.layout, bytes, replaced, promise)?;
         durable::rename(from, &path).inspect_err(|_| self.usage.release(bytes, replaced))
     }
 

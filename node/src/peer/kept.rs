@@ -10,14 +10,13 @@ use tokio::sync::Semaphore;
 use upload_queue::space::MinFree;
 
 use super::folder::{Expired, FolderStore, account_folder, store_error, used_below};
+use super::guests::Guests;
 use super::heard::Heard;
 use super::offer::{Offer, Room, Standing};
 use super::partial::Partials;
 use super::passing::Passing;
 use crate::config::Offered;
 
-/// Shares being received at once, by all friends together. Chosen: each holds at most three frames in memory.
-const RECEIVING_MAX: usize = 64;
 /// Received shares being checked at once. Chosen: each takes the memory of a share, and hashing one takes milliseconds.
 const CHECKING_MAX: usize = 2;
 
@@ -25,8 +24,8 @@ const CHECKING_MAX: usize = 2;
 pub struct Kept {
     root: PathBuf,
     state: Mutex<State>,
-    /// Turns for receiving a share.
-    pub receiving: Arc<Semaphore>,
+    /// What each member may do here at once.
+    pub guests: Guests,
     /// Turns for checking a received share.
     pub checking: Arc<Semaphore>,
     /// When each account was last heard from.
@@ -55,6 +54,14 @@ pub struct Shelf {
     pub partials: Arc<Partials>,
 }
 
+impl Shelf {
+    /// All bytes on the disk, but for transfers that are going on: room is promised for them. Blocks the first time, while
+    /// they are counted.
+    pub fn used_bytes(&self) -> Result<u64, StoreError> {
+        Ok(self.store.used_bytes()? + self.partials.idle_bytes()?)
+    }
+}
+
 impl Kept {
     /// Stores below `root`, which offer this much to all friends together, and to each unless told otherwise. `min_free` of the
     /// disk stays free.
@@ -68,7 +75,7 @@ impl Kept {
                 },
                 ..State::default()
             }),
-            receiving: Arc::new(Semaphore::new(RECEIVING_MAX)),
+            guests: Guests::default(),
             checking: Arc::new(Semaphore::new(CHECKING_MAX)),
             heard: Heard::new(root),
             passing: Passing::new(root).keeping_free(min_free),
@@ -99,7 +106,15 @@ impl Kept {
 
     /// Takes room for a share of `bytes`, or `Full`. Blocks.
     pub fn room(&self, bytes: u64) -> Result<Room, StoreError> {
-        self.offer.take(bytes, || self.standing())
+        match self.offer.take(bytes, || self.standing()) {
+            // What nobody goes on with gives way.
+            Err(StoreError::Full { .. }) => {
+                let shelves: Vec<Shelf> = self.lock().shelves.values().cloned().collect();
+                shelves.iter().try_for_each(|shelf| shelf.partials.drop_idle(None))?;
+                self.offer.take(bytes, || self.standing())
+            }
+            taken => taken,
+        }
     }
 
     /// Bytes that friends may still use together. Blocks.
@@ -128,7 +143,7 @@ impl Kept {
         shelves
             .iter()
             .try_fold(unopened + self.passing.used_bytes()?, |sum, shelf| {
-                Ok(sum + shelf.store.used_bytes()?)
+                Ok(sum + shelf.used_bytes()?)
             })
     }
 
@@ -153,7 +168,7 @@ impl Kept {
 
     /// Removes everything kept for an account, for good; how many bytes it was. Blocks.
     pub fn evict(&self, account: AccountId) -> Result<u64, StoreError> {
-        let bytes = self.shelf(account)?.store.used_bytes()? + self.passing.evict(account)?;
+        let bytes = self.shelf(account)?.used_bytes()? + self.passing.evict(account)?;
         let folder = account_folder(&self.root, account);
         // Renamed first: cut off, it is an empty place for the account and a folder to be removed, never half of its shares.
         let going = folder.with_extension("evicted");

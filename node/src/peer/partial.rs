@@ -18,7 +18,7 @@ use proto::share_store::StoreError;
 use upload_queue::durable;
 use upload_queue::space::Room;
 
-use super::folder::{Claims, FolderStore, store_error};
+use super::folder::{Claims, FolderStore, Promise, store_error};
 
 /// Most unfinished transfers kept for one friend. With the size of a share this also bounds their bytes.
 const PARTIALS_MAX: usize = 64;
@@ -46,6 +46,14 @@ pub struct Partials {
     writers: Mutex<HashMap<ShareId, Turn>>,
 }
 
+/// A transfer that nobody goes on with just now.
+struct Idle {
+    id: ShareId,
+    path: PathBuf,
+    bytes: u64,
+    changed: SystemTime,
+}
+
 /// A transfer that is going on. Dropping it ends it; its bytes stay.
 pub struct Partial {
     partials: Arc<Partials>,
@@ -55,6 +63,8 @@ pub struct Partial {
     file: File,
     /// On the disk, for what has not come yet.
     room: Room,
+    /// In the quota.
+    promise: Option<Promise>,
     /// Bytes that are in the file.
     received: u32,
     stored_bytes: u32,
@@ -81,16 +91,22 @@ impl Partials {
         if store.holds_sound(id)? {
             return Ok(None);
         }
-        let mut room = store.take_room(stored_bytes.into())?;
-        if self.lock().get(&id).is_some_and(|other| *other > writer) {
-            return Err(taken_over());
+        let promise = self.promise(id, stored_bytes, store)?;
+        let mut room = store.take_disk(stored_bytes.into())?;
+        {
+            // Before its file is opened: what somebody writes is not removed to make room.
+            let mut writers = self.lock();
+            if writers.get(&id).is_some_and(|other| *other > writer) {
+                return Err(taken_over());
+            }
+            writers.insert(id, writer);
         }
         let path = self.folder.join(format!("{id}.{EXTENSION}"));
-        let (file, received) = self
-            .open_file(&path, stored_bytes)
-            .map_err(|error| store_error("receiving a share", &error))?;
+        let (file, received) = self.open_file(&path, stored_bytes).map_err(|error| {
+            self.end(id, writer);
+            store_error("receiving a share", &error)
+        })?;
         room.written(received.into());
-        self.lock().insert(id, writer);
         let resumed = received > 0;
         Ok(Some(Partial {
             partials: self.clone(),
@@ -99,6 +115,7 @@ impl Partials {
             path,
             file,
             room,
+            promise: Some(promise),
             received,
             stored_bytes,
             resumed,
@@ -116,30 +133,82 @@ impl Partials {
         }
     }
 
-    /// Removes the oldest transfers that nobody is writing, until one more fits.
+    /// Room in the quota of `store` for a share; transfers that nobody goes on with give way to it.
+    fn promise(&self, id: ShareId, stored_bytes: u32, store: &FolderStore) -> Result<Promise, StoreError> {
+        let others = self.idle(Some(id)).map_err(unfinished_error)?;
+        let others = others.iter().map(|idle| idle.bytes).sum();
+        match store.promise(stored_bytes.into(), others) {
+            Err(StoreError::Full { .. }) if others > 0 => {
+                self.drop_idle(Some(id))?;
+                store.promise(stored_bytes.into(), 0)
+            }
+            promised => promised,
+        }
+    }
+
+    /// Bytes of transfers that nobody goes on with just now.
+    pub fn idle_bytes(&self) -> Result<u64, StoreError> {
+        let idle = self.idle(None).map_err(unfinished_error)?;
+        Ok(idle.iter().map(|idle| idle.bytes).sum())
+    }
+
+    /// Removes the transfers that nobody goes on with, but for that of `but`: they begin anew.
+    pub fn drop_idle(&self, but: Option<ShareId>) -> Result<(), StoreError> {
+        let idle = self.idle(but).map_err(unfinished_error)?;
+        idle.iter()
+            .try_for_each(|idle| self.remove(idle))
+            .map_err(unfinished_error)
+    }
+
+    /// Removes the oldest transfers that nobody is writing, until that which begins fits: it is among the writers.
     fn make_room(&self) -> io::Result<()> {
-        let writers = self.lock();
+        let mut idle = self.idle(None)?;
+        let count = idle.len() + self.lock().len();
+        idle.sort_unstable_by_key(|idle| idle.changed);
+        let surplus = count.saturating_sub(PARTIALS_MAX);
+        idle.iter().take(surplus).try_for_each(|idle| self.remove(idle))
+    }
+
+    fn idle(&self, but: Option<ShareId>) -> io::Result<Vec<Idle>> {
         let mut idle = Vec::new();
-        let mut count = 0_usize;
         for entry in fs::read_dir(&self.folder)? {
             let path = entry?.path();
-            let Some(id) = share_of(&path) else { continue };
-            count += 1;
-            if !writers.contains_key(&id) {
-                let changed = fs::metadata(&path)
-                    .and_then(|found| found.modified())
-                    .unwrap_or(SystemTime::UNIX_EPOCH);
-                idle.push((changed, path));
+            let Some(id) = share_of(&path).filter(|id| Some(*id) != but) else {
+                continue;
+            };
+            let found = match fs::metadata(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                found => found?,
+            };
+            if !self.lock().contains_key(&id) {
+                idle.push(Idle {
+                    id,
+                    path,
+                    bytes: found.len(),
+                    changed: found.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+                });
             }
         }
-        idle.sort_unstable();
-        for (_, path) in idle.iter().take((count + 1).saturating_sub(PARTIALS_MAX)) {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+        Ok(idle)
+    }
+
+    fn remove(&self, idle: &Idle) -> io::Result<()> {
+        // Under the lock: somebody may have begun to go on with it.
+        let writers = self.lock();
+        if writers.contains_key(&idle.id) {
+            return Ok(());
         }
-        Ok(())
+        match fs::remove_file(&idle.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&self, id: ShareId, writer: Turn) {
+        let mut writers = self.lock();
+        if writers.get(&id) == Some(&writer) {
+            writers.remove(&id);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ShareId, Turn>> {
@@ -190,7 +259,7 @@ impl Partial {
 
     /// As `finish`, but only a share that `may_stay` lets in.
     pub fn finish_if<T>(
-        self,
+        mut self,
         store: &FolderStore,
         memory: T,
         may_stay: impl FnOnce(&Share) -> Result<(), StoreError>,
@@ -207,7 +276,7 @@ impl Partial {
         }
         // What fails to sync is not gone on with: its bytes are read back soundly, and are on no disk.
         durable::sync(&self.file, &self.path).map_err(|error| store_error("receiving a share", &error))?;
-        store.adopt(self.id, &self.path, self.stored_bytes.into())
+        store.adopt(self.id, &self.path, self.stored_bytes.into(), self.promise.take())
     }
 
     /// Reads the bytes back from the file: what is acknowledged is what is on disk, not what came by.
@@ -231,11 +300,12 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        let mut writers = self.partials.lock();
-        if writers.get(&self.id) == Some(&self.writer) {
-            writers.remove(&self.id);
-        }
+        self.partials.end(self.id, self.writer);
     }
+}
+
+fn unfinished_error(error: io::Error) -> StoreError {
+    store_error("looking at unfinished shares", &error)
 }
 
 fn taken_over() -> StoreError {
@@ -407,5 +477,37 @@ mod tests {
         assert_eq!(fs::read_dir(holder.store.incoming()).unwrap().count(), PARTIALS_MAX);
         assert_eq!(holder.store.list(None, 10).await, Ok(Vec::new()));
         assert_eq!(holder.store.used_bytes(), Ok(0));
+        assert_eq!(
+            holder.partials.idle_bytes(),
+            Ok(4 * PARTIALS_MAX as u64),
+            "but they are known"
+        );
+    }
+
+    #[test]
+    fn transfers_that_nobody_goes_on_with_give_way_when_the_quota_is_used_up() {
+        let holder = holder();
+        let share_bytes = holder.stored(0).len() as u64;
+        holder.store.set_quota(Some(share_bytes + 100));
+        let (stored, begun) = (holder.stored(0), ShareId([9; 32]));
+        let open = |id, bytes: u64| holder.partials.open(id, bytes as u32, Turn::next(), &holder.store);
+        open(begun, share_bytes)
+            .unwrap()
+            .unwrap()
+            .append(0, &stored[..1000])
+            .unwrap();
+        let first = holder.open(0);
+        assert_eq!(holder.partials.idle_bytes(), Ok(0), "it gave way");
+        let full = open(begun, share_bytes);
+        assert!(
+            matches!(full.err(), Some(StoreError::Full { .. })),
+            "one that is going on does not"
+        );
+        drop(first);
+        let mut again = holder.open(0);
+        again.append(0, &stored).unwrap();
+        again.finish(&holder.store, ()).unwrap();
+        assert_eq!(holder.store.used_bytes(), Ok(share_bytes));
+        assert!(matches!(open(begun, share_bytes).err(), Some(StoreError::Full { .. })));
     }
 }

@@ -217,7 +217,7 @@ impl Passing {
 
     /// Bytes of shares of `owner` that wait for their targets.
     pub fn used_by(&self, owner: AccountId) -> Result<u64, StoreError> {
-        self.shelf(owner)?.store.used_bytes()
+        self.shelf(owner)?.used_bytes()
     }
 
     /// Bytes of all shares that wait for their targets.

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use upload_queue::bandwidth::Class;
 
+use super::guests::Seat;
 use super::kept::Shelf;
 use super::partial::Turn;
 use crate::net::core::Core;
@@ -39,8 +40,8 @@ const ANSWERS_MAX: usize = 4;
 /// Frames of one put waiting to be written to disk.
 const FRAMES_MAX: usize = 2;
 
-/// Serves `caller` on `stream` until it ends or breaks the protocol.
-pub async fn run(core: Arc<Core>, caller: Caller, stream: Stream) {
+/// Serves `caller` on `stream` until it ends, breaks the protocol or, idle, gives way to another lane of the account.
+pub async fn run(core: Arc<Core>, caller: Caller, stream: Stream, seat: Seat) {
     let (reader, writer) = stream.split();
     let (answers, queue) = mpsc::channel(ANSWERS_MAX);
     let opening = core.clone();
@@ -54,10 +55,11 @@ pub async fn run(core: Arc<Core>, caller: Caller, stream: Stream) {
         core: core.clone(),
         caller,
         shelf,
+        seat,
         answers,
     });
     let mut serving = Serving {
-        handlers,
+        handlers: handlers.clone(),
         tasks: JoinSet::new(),
         puts: HashMap::new(),
         running: HashMap::new(),
@@ -66,6 +68,7 @@ pub async fn run(core: Arc<Core>, caller: Caller, stream: Stream) {
     let ended = tokio::select! {
         ended = serving.read_requests(reader) => ended,
         ended = write_answers(&core, queue, writer) => ended,
+        () = handlers.seat.given_up() => Ok(()),
     };
     if let Err(error) = ended {
         tracing::debug!(owner = %owner.short(), "A share stream ended: {error}");
@@ -77,6 +80,7 @@ struct Handlers {
     core: Arc<Core>,
     caller: Caller,
     shelf: Shelf,
+    seat: Seat,
     answers: mpsc::Sender<Frame>,
 }
 
@@ -132,8 +136,11 @@ impl Serving {
             turn,
             bytes,
         };
-        let handlers = self.handlers.clone();
-        self.tasks.spawn(async move { handlers.receive(incoming).await });
+        let (handlers, busy) = (self.handlers.clone(), self.handlers.seat.busy());
+        self.tasks.spawn(async move {
+            handlers.receive(incoming).await;
+            drop(busy);
+        });
     }
 
     async fn hand_on(&mut self, request: u32, offset: u32, payload: Bytes) {
@@ -161,9 +168,12 @@ impl Serving {
             .expect("the turns are never closed");
         self.running.retain(|_, task| !task.is_finished());
         let (request, handlers) = (message.request(), self.handlers.clone());
+        let busy = self.handlers.seat.busy();
         let task = self.tasks.spawn(async move {
+            let turns = &handlers.seat.guest().requests;
+            let _of_account = turns.acquire().await.expect("the turns are never closed");
             handlers.answer(message, payload).await;
-            drop(turn);
+            drop((turn, busy));
         });
         self.running.insert(request, task);
     }

@@ -28,6 +28,8 @@ pub struct Faults {
     pub flip_every: Option<NonZeroU32>,
     /// `heads` answers with the first head of each device that came through here: a rolled-back peer.
     pub replay_old_heads: bool,
+    /// `list` has always one page more, of shares that nobody knows: a peer that lies without end.
+    pub list_without_end: bool,
 }
 
 /// `inner` with faults.
@@ -123,6 +125,22 @@ impl State {
     }
 }
 
+/// The `limit` ids that follow, counting in their first eight bytes.
+fn invented(after: Option<ShareId>, limit: u32) -> Vec<ShareId> {
+    let number = |id: ShareId| {
+        id.0.iter()
+            .take(8)
+            .fold(0u64, |number, byte| number << 8 | u64::from(*byte))
+    };
+    let first = after.map_or(0, |after| number(after).wrapping_add(1));
+    let ids = (0..u64::from(limit)).map(|count| {
+        let mut id = [0; ShareId::LEN];
+        id[..8].copy_from_slice(&first.wrapping_add(count).to_be_bytes());
+        ShareId(id)
+    });
+    ids.collect()
+}
+
 fn unreachable_on_purpose() -> StoreError {
     StoreError::Unreachable {
         reason: "a fault was set".to_owned(),
@@ -156,6 +174,9 @@ impl<S: ShareStore> ShareStore for Faulty<S> {
     fn list(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
         Box::pin(async move {
             self.reach()?;
+            if self.state().faults.list_without_end {
+                return Ok(invented(after, limit));
+            }
             self.inner.list(after, limit).await
         })
     }

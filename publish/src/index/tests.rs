@@ -32,6 +32,20 @@ fn row(key: &[u8], number: u8) -> Row {
     }
 }
 
+/// It names all that a site has, and was readable by all where no home had been made before.
+#[test]
+fn only_its_owner_reads_an_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("new");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    drop(open(&folder));
+    let path = folder.join("site.db");
+    assert_eq!((mode(&folder), mode(&path)), (0o700, 0o600));
+    std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    drop(open(&folder));
+    assert_eq!(mode(&path), 0o600, "nor an older one");
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Doubt(Vec<u8>),

@@ -4,8 +4,6 @@
 //! asked for twice before all were asked for once, and nobody can tell which comes next. A challenge that was left open is
 //! the same until it is answered, so that a peer cannot wait for one that it likes better.
 
-use std::time::Duration;
-
 use proto::id::ShareId;
 
 /// How often and how much a peer is asked.
@@ -51,10 +49,7 @@ pub struct Held {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// Everything was proved.
-    Success {
-        /// But later than a disk needs ([`commitment_limit`]).
-        late: bool,
-    },
+    Success,
     /// Some shares are not there or not intact.
     Failure {
         /// Shares that the peer says, or shows by its silence on them, it does not have.
@@ -150,7 +145,7 @@ impl Rota {
         if matches!(outcome, Outcome::Failure { .. }) {
             (self.closer, self.failed) = (true, true);
         }
-        if matches!(outcome, Outcome::Success { .. } | Outcome::Failure { .. }) {
+        if matches!(outcome, Outcome::Success | Outcome::Failure { .. }) {
             if challenge.ends_round {
                 self.closer = self.failed;
                 (self.secret, self.position, self.failed) = (mix(random), None, false);
@@ -173,17 +168,6 @@ impl Rota {
         let head = u64::from_le_bytes(*share.0.first_chunk().expect("an id is longer than 8 bytes"));
         mix(head ^ self.secret)
     }
-}
-
-/// Time a disk may need for one leaf. Chosen: a seek of a disk that turns, which was woken before.
-const LEAF_READ: Duration = Duration::from_millis(10);
-/// Time for the processor and for a ping's jitter. Chosen: home lines jump by as much.
-const SLACK: Duration = Duration::from_millis(150);
-
-/// How long a peer that holds `leaves` leaves itself may take from challenge to commitment, when a ping takes `ping`.
-/// The commitment is 32 bytes, so that the line's speed does not matter; its own reading does.
-pub fn commitment_limit(ping: Duration, leaves: usize) -> Duration {
-    3 * ping + LEAF_READ * leaves as u32 + SLACK
 }
 
 /// The finalizer of splitmix64.
@@ -219,7 +203,7 @@ mod tests {
         (0..4).flat_map(|part| mix(number * 4 + part).to_le_bytes()).collect()
     }
 
-    const SOUND: Outcome = Outcome::Success { late: false };
+    const SOUND: Outcome = Outcome::Success;
 
     #[test]
     fn a_loss_of_one_percent_is_found_within_a_week_in_99_of_100_runs() {
@@ -271,30 +255,6 @@ mod tests {
         }
         rota.settle(0, &challenge, &Outcome::Contained, &pace, 9);
         assert!(rota.due_secs <= DAY / 24);
-    }
-
-    #[test]
-    fn the_limit_grows_with_the_ping_and_the_leaves_only() {
-        let limit = |ms, leaves| commitment_limit(Duration::from_millis(ms), leaves).as_millis();
-        assert_eq!((limit(0, 0), limit(10, 0), limit(10, 64)), (150, 180, 820));
-    }
-
-    /// What a peer needs that has thrown its shares away and answers by asking others: all leaves of a challenge from each
-    /// of k friends at once, each over his uplink, then the ping to us. SECURITY.md says what this does and does not find.
-    #[test]
-    fn a_peer_that_must_fetch_its_leaves_over_home_lines_is_late_and_over_fibre_it_is_not() {
-        let (ping, leaves) = (Duration::from_millis(30), 64);
-        let fetching = |uplink_mbit: f64| {
-            let bytes = leaves as f64 * 16_384.0;
-            2 * ping + Duration::from_secs_f64(bytes * 8.0 / (uplink_mbit * 1e6))
-        };
-        let limit = commitment_limit(ping, leaves);
-        assert!(fetching(1.0) > limit && fetching(5.0) > limit && fetching(9.0) > limit);
-        assert!(fetching(20.0) < limit && fetching(100.0) < limit);
-        // A disk that turns, at 8 ms a seek, and one that does not.
-        for leaf_read in [Duration::from_millis(8), Duration::from_micros(100)] {
-            assert!(ping + leaf_read * leaves as u32 <= limit);
-        }
     }
 
     proptest! {

@@ -11,6 +11,9 @@ use crate::peers::PeerKey;
 const COLUMNS: &str = "seen_secs, silent_secs, watched_secs, up_secs, success, failure, offline, left_open, unknown, \
                        sound, unsound, contained, late, proved_secs";
 
+/// What is written into the column `late`, which says nothing any more.
+const UNUSED: i64 = 0;
+
 /// What is known of all peers.
 pub fn watch(conn: &Connection) -> Result<Watch, DbError> {
     let looked = conn
@@ -78,7 +81,7 @@ pub fn set_record(tx: &Transaction<'_>, key: &PeerKey, record: &PeerRecord) -> R
         record.sound,
         record.unsound,
         record.contained,
-        record.late,
+        UNUSED,
         record.proved_secs.map(u64::cast_signed),
     ])?;
     Ok(())
@@ -102,7 +105,6 @@ fn record(row: &Row<'_>) -> rusqlite::Result<PeerRecord> {
         sound: row.get(9)?,
         unsound: row.get(10)?,
         contained: row.get(11)?,
-        late: row.get(12)?,
         proved_secs: moment(13)?,
     })
 }

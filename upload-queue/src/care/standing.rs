@@ -49,8 +49,6 @@ const PROBATION_SECS: u64 = 30 * 24 * 3600;
 const CONTAINED_MAX: u8 = 3;
 /// Uptime remembers about this long.
 const UPTIME_MEMORY_SECS: f64 = 30.0 * 24.0 * 3600.0;
-/// Late commitments in a row until a peer is said to be fetching what it should hold. Chosen: a busy disk is late once.
-const LATE_MAX: u8 = 3;
 
 /// Audits of a peer, counted by outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -86,8 +84,6 @@ pub struct PeerRecord {
     pub unsound: f64,
     /// Challenges in a row that it left open.
     pub contained: u8,
-    /// Answers in a row that were right but came later than a disk needs.
-    pub late: u8,
     /// When it was proved not to keep what it took.
     pub proved_secs: Option<u64>,
 }
@@ -103,7 +99,6 @@ impl Default for PeerRecord {
             sound: TRUST_START,
             unsound: 0.0,
             contained: 0,
-            late: 0,
             proved_secs: None,
         }
     }
@@ -129,11 +124,6 @@ impl PeerRecord {
     /// Of the leaves it was asked for, the part that was as it should be.
     pub fn trust(&self) -> f64 {
         self.sound / (self.sound + self.unsound)
-    }
-
-    /// Its answers are right, but so late that it may have fetched them elsewhere (SECURITY.md says how strong that is).
-    pub fn answers_late(&self) -> bool {
-        self.late >= LATE_MAX
     }
 
     fn heard(&mut self, now_secs: u64, elapsed: u64, answered: bool) {
@@ -203,9 +193,8 @@ impl Watch {
             record.contained = 0;
         }
         match outcome {
-            Outcome::Success { late } => {
+            Outcome::Success => {
                 record.tally.success += 1;
-                record.late = if *late { record.late.saturating_add(1) } else { 0 };
                 record.leaves(leaves, 0, now_secs);
             }
             Outcome::Failure { missing, damaged } => {
@@ -311,11 +300,7 @@ mod tests {
 
         let mut watch = Watch::default();
         for day in 0..1000 {
-            let outcome = if day % 2 == 0 {
-                failed(1)
-            } else {
-                Outcome::Success { late: false }
-            };
+            let outcome = if day % 2 == 0 { failed(1) } else { Outcome::Success };
             watch.audited(&key("a"), day * DAY, 64, &outcome);
         }
         assert_eq!(standing(&watch), Standing::Good);
@@ -331,17 +316,5 @@ mod tests {
         assert_eq!(standing(&watch), Standing::Good);
         watch.audited(&key("a"), 0, 64, &Outcome::Contained);
         assert_eq!(standing(&watch), Standing::Lost);
-    }
-
-    #[test]
-    fn late_answers_are_told_after_three_in_a_row_and_condemn_nobody() {
-        let mut watch = Watch::default();
-        for late in [true, true, false, true, true] {
-            watch.audited(&key("a"), 0, 64, &Outcome::Success { late });
-        }
-        assert!(!watch.peers[&key("a")].answers_late());
-        watch.audited(&key("a"), 0, 64, &Outcome::Success { late: true });
-        assert!(watch.peers[&key("a")].answers_late());
-        assert_eq!(standing(&watch), Standing::Good);
     }
 }

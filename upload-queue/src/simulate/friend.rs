@@ -11,11 +11,6 @@ use crate::simulate::scenario::{Fault, Friend};
 
 /// How long what was deleted is kept: DESIGN.md's retention lock.
 pub(super) const TRASH_SECS: u64 = 30 * 24 * 3600;
-/// A share of sound answers that are late all the same: a busy disk.
-const LATE_HONEST: f64 = 0.01;
-/// Of answers fetched from strangers, and from an accomplice, those that come later than a disk would need.
-const LATE_RELAYED: f64 = 0.9;
-const LATE_COLLUDING: f64 = 0.5;
 
 /// An order to delete.
 #[derive(Clone, Copy, Debug)]
@@ -153,8 +148,8 @@ impl Node {
     }
 
     /// Answers a challenge. `can_fetch`: could what it does not have of a pack be had from others now?
-    pub(super) fn prove(&self, leaves: &[Leaf], can_fetch: impl Fn(usize) -> bool, random: &mut Random) -> Outcome {
-        let (mut missing, mut damaged, mut is_fetched) = (Vec::new(), Vec::new(), false);
+    pub(super) fn prove(&self, leaves: &[Leaf], can_fetch: impl Fn(usize) -> bool) -> Outcome {
+        let (mut missing, mut damaged) = (Vec::new(), Vec::new());
         for leaf in leaves {
             let (pack, index) = place_of(leaf.share);
             let (kept, bit) = (self.of_pack(pack), 1u32 << index);
@@ -164,7 +159,7 @@ impl Node {
             let relays = matches!(self.friend.fault, Fault::Relays | Fault::Colludes { .. });
             match (kept.damaged & bit != 0, relays && can_fetch(pack)) {
                 (true, _) => damaged.push(leaf.share),
-                (false, true) => is_fetched = true,
+                (false, true) => {}
                 (false, false) => missing.push(leaf.share),
             }
         }
@@ -173,14 +168,7 @@ impl Node {
             found.dedup();
         }
         if missing.is_empty() && damaged.is_empty() {
-            let late = match (is_fetched, self.friend.fault) {
-                (false, _) => LATE_HONEST,
-                (true, Fault::Colludes { .. }) => LATE_COLLUDING,
-                (true, _) => LATE_RELAYED,
-            };
-            return Outcome::Success {
-                late: random.chance(late),
-            };
+            return Outcome::Success;
         }
         if matches!(self.friend.fault, Fault::Stalls { .. }) {
             return Outcome::Contained;

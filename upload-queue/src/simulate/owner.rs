@@ -128,18 +128,15 @@ impl Grid<'_> {
     }
 
     fn answer(&mut self, number: usize, challenge: &Challenge) -> Outcome {
-        let mut random = self.random.clone();
-        let chance = random.unit();
-        let outcome = if chance < OFFLINE {
+        let chance = self.random.unit();
+        if chance < OFFLINE {
             Outcome::Offline
         } else if chance < OFFLINE + UNKNOWN {
             Outcome::Unknown
         } else {
             let node = &self.nodes[number];
-            node.prove(&challenge.leaves, |pack| self.can_fetch(number, pack), &mut random)
-        };
-        self.random = random;
-        outcome
+            node.prove(&challenge.leaves, |pack| self.can_fetch(number, pack))
+        }
     }
 
     /// Could a friend that did not keep its shares of a pack get them from others now?
@@ -159,7 +156,7 @@ impl Grid<'_> {
     fn conclude(&mut self, number: usize, outcome: &Outcome) {
         let node = &mut self.nodes[number];
         let record = self.owner.watch.peers.get(&node.key);
-        let condemned = record.is_some_and(|record| record.proved_secs.is_some() || record.answers_late());
+        let condemned = record.is_some_and(|record| record.proved_secs.is_some());
         let failed = matches!(outcome, Outcome::Failure { .. });
         if let Some(since) = node.fault_secs.filter(|_| !node.is_found && (failed || condemned)) {
             node.is_found = true;

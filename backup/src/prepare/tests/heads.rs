@@ -180,6 +180,19 @@ fn whoever_is_lost_after_a_badly_kept_backup_the_one_before_is_found() {
     }
 }
 
+/// One friend that lists without end ate all memory of a recovery that the others could have served.
+#[test]
+fn who_lists_without_end_is_left_out_of_a_recovery_and_named() {
+    let bench = Bench::new();
+    bench.write("file", &noise(1, 50_000));
+    bench.backup();
+    bench.stores[1].set(|faults| faults.list_without_end = true);
+    let (db, recovered) = bench.recover(&Aim::default());
+    assert_eq!(bench.cat(&db, "file"), noise(1, 50_000));
+    let bad: Vec<&str> = recovered.peers_bad.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(bad, ["peer 1"]);
+}
+
 #[test]
 fn a_catalog_that_was_turned_back_is_noticed_and_no_number_is_signed_twice() {
     let bench = Bench::new();

@@ -66,7 +66,7 @@ async fn a_friend_proves_what_it_holds_and_what_it_lost_shows() {
     }
     assert_eq!(asked.len(), proto::wire::audit::LEAVES_MAX);
     let sound = challenge::friend(&store, &asked, [1; 32]).await;
-    assert!(matches!(sound, Outcome::Success { .. }), "{sound:?}");
+    assert!(matches!(sound, Outcome::Success), "{sound:?}");
 
     let (missing, damaged) = (asked[0].leaf.share, asked[16].leaf.share);
     let kept = ada.net.shelf(bob.fixture.account()).unwrap().store;
@@ -96,4 +96,24 @@ async fn a_friend_proves_what_it_holds_and_what_it_lost_shows() {
     ));
     ada.net.stop();
     assert_eq!(challenge::friend(&store, &asked, [4; 32]).await, Outcome::Offline);
+}
+
+/// A put of a share without a byte of it took it out of the owner's trash, for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_takes_nothing_out_of_the_trash_of_another() {
+    let (ada, bob) = friends().await;
+    let cleo = node(3).await;
+    let ticket = ada.net.invite("Cleo", LATER).await.unwrap();
+    cleo.net.join(&ticket).await.unwrap();
+    let (id, share) = shares_of(&bob.fixture, 2)[1].clone();
+    let own = bob.net.peer(ada.net.device());
+    own.put(id, share.clone()).await.unwrap();
+    assert_eq!(own.discard(vec![id]).await, Ok(1));
+    let store = cleo.net.peer_of(ada.net.device(), bob.fixture.account());
+    assert!(matches!(store.recall(vec![id]).await, Err(StoreError::Refused { .. })));
+    let put = store.put(id, share.clone()).await;
+    assert!(matches!(put, Err(StoreError::Refused { .. })), "{put:?}");
+    assert_eq!(own.list_trash(None, 10).await, Ok(vec![id]));
+    assert_eq!(own.put(id, share).await.unwrap().bytes_sent, 0, "its owner may");
+    assert_eq!(own.list(None, 10).await, Ok(vec![id]));
 }

@@ -84,7 +84,7 @@ impl Slot {
         if account != self.bucket.account_id() {
             return Ok(Vec::new());
         }
-        let mut listed: Vec<Listed> = self.bucket.list(prefix, Vec::new(), usize::MAX).await?.0;
+        let mut listed: Vec<Listed> = self.bucket.list_few(prefix).await?.0;
         listed.sort_by(|a, b| b.key.cmp(&a.key));
         let mut heads = Vec::new();
         for object in listed.iter().filter(|object| is_device(&object.key)).take(HEADS_MAX) {

@@ -5,8 +5,9 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use proto::share_store::{ShareStore, StoreError};
+use proto::share_store::StoreError;
 use s3::{Condition, Headers, Lock, LockMode, MarkersAfter};
+use upload_queue::peers::pages::{Pages, Shelf};
 
 use super::Bucket;
 use super::marker::Nature;
@@ -18,8 +19,6 @@ const RENEW_DAYS: u32 = TRASH_DAYS;
 const LOCK_DAYS: u32 = RENEW_DAYS + TRASH_DAYS + 1;
 /// Requests at once.
 const ASKS_MAX: usize = 16;
-/// Shares that are looked at in one piece.
-const PAGE: u32 = 1000;
 /// Longest note about the last renewal, in bytes.
 const NOTE_BYTES_MAX: u64 = 64;
 
@@ -81,15 +80,10 @@ impl Bucket {
         for number in 0..shares {
             let slot = self.slot(number);
             count += self.lock_below(self.0.keys.heads(number), lock).await?;
-            let mut after = None;
-            loop {
-                let ids = slot.list(after, PAGE).await?;
+            let mut pages = Pages::new(&slot, Shelf::Kept);
+            while let Some(ids) = pages.next().await? {
                 let keys = ids.iter().map(|id| slot.share_key(*id)).collect();
                 count += self.lock_all(keys, lock).await?;
-                after = ids.last().copied();
-                if ids.len() < PAGE as usize {
-                    break;
-                }
             }
         }
         // Cut off before this, all is locked once more.
@@ -101,7 +95,7 @@ impl Bucket {
 
     /// What is there with keys that begin so, which is little.
     async fn lock_below(&self, prefix: Vec<u8>, lock: Lock) -> Result<u64, StoreError> {
-        let found = self.list(prefix, Vec::new(), usize::MAX).await?.0;
+        let found = self.list_few(prefix).await?.0;
         self.lock_all(found.into_iter().map(|object| object.key).collect(), lock)
             .await
     }

@@ -11,7 +11,7 @@ use ed25519_dalek::SigningKey;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use proto::discard::{DISCARD_BYTES_MAX, Discard, NO_HOLDER, Order, read_ids, write_ids};
-use proto::id::ShareId;
+use proto::id::{AccountId, ShareId};
 use proto::keys::{DeviceCert, power};
 use proto::share_store::StoreError;
 use proto::wire::share::IDS_MAX;
@@ -144,7 +144,7 @@ impl Slot {
     /// Reads the notes that are not known yet. The endpoint's time.
     async fn load_trash(&self, trash: &mut Trash) -> Result<Option<Timestamp>, StoreError> {
         let prefix = self.bucket.0.keys.notes(self.number);
-        let (listed, now) = self.bucket.list(prefix, Vec::new(), usize::MAX).await?;
+        let (listed, now) = self.bucket.list_few(prefix).await?;
         let numbered = listed
             .into_iter()
             .filter_map(|object| Some((keys::last(&object.key)?.parse::<u64>().ok()?, object)));
@@ -164,7 +164,7 @@ impl Slot {
     async fn read_note(&self, number: u64, object: &Listed) -> Result<(u64, Option<Note>), StoreError> {
         let read = self.bucket.read(&object.key, NOTE_BYTES_MAX).await?;
         let note = read.map(|read| {
-            parse(&read.bytes, object.modified).unwrap_or_else(|| {
+            parse(&read.bytes, object.modified, (self.bucket.account_id(), number)).unwrap_or_else(|| {
                 tracing::error!(number, "A note about given up shares is damaged: what it names stays");
                 Note::nothing(object.modified)
             })
@@ -266,9 +266,7 @@ impl Slot {
             trash.retain(|left| left != number);
         }
         drop(trash);
-        let old = self
-            .bucket
-            .list(self.bucket.0.keys.old_heads(self.number), Vec::new(), usize::MAX);
+        let old = self.bucket.list_few(self.bucket.0.keys.old_heads(self.number));
         let old = old.await?.0.into_iter().filter(|head| is_over(head.modified, now));
         self.delete(&old.map(|head| head.key).collect::<Vec<_>>()).await?;
         Ok(expired)
@@ -341,16 +339,54 @@ fn is_over(put: Option<Timestamp>, now: Timestamp) -> bool {
     put.is_some_and(|put| now.duration_since(put) > TRASH_TIME)
 }
 
-/// A note, unless it is damaged.
-fn parse(bytes: &[u8], modified: Option<Timestamp>) -> Option<Note> {
+/// A note, unless it is damaged, or a discard in it is not the account's own one with this number: whoever has nothing but the
+/// bucket's credentials gives nothing up.
+fn parse(bytes: &[u8], modified: Option<Timestamp>, (account, number): (AccountId, u64)) -> Option<Note> {
     let (length, rest) = bytes.split_first_chunk::<LENGTH_BYTES>()?;
     let (discard, ids) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
     let (discard, ids) = match discard {
         [] => (None, read_ids(ids).ok()?),
         discard => {
             let discard = Discard::decode(discard).ok()?;
+            let order = &discard.order;
+            if discard.account() != account || order.holder != NO_HOLDER || order.number != number {
+                return None;
+            }
             (Some(discard.hash()), discard.ids(ids).ok()?)
         }
     };
     Some(Note { modified, discard, ids })
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::id::DeviceId;
+    use proto::share_store::contract::Fixture;
+
+    use super::*;
+
+    /// A note that an invented account had signed made shares missing, and after a month gridbackup itself deleted them.
+    #[test]
+    fn only_the_account_s_own_discard_with_the_number_of_its_note_gives_anything_up() {
+        let (owner, other) = (Fixture::new(1), Fixture::new(2));
+        let ids = [ShareId([7; 32])];
+        let note = |fixture: &Fixture, holder: DeviceId, number: u64| {
+            let device = SigningKey::from_bytes(&[8; 32]);
+            let id = DeviceId(device.verifying_key().to_bytes());
+            let cert = DeviceCert::sign(&fixture.keys().signing, id, power::ALL, "laptop", 0);
+            let order = Order {
+                holder,
+                number,
+                previous: [0; 32],
+                issued_secs: 0,
+            };
+            let discard = Discard::sign(&device, &cert, order, &ids).unwrap().encode();
+            [&(discard.len() as u16).to_le_bytes()[..], &discard, &write_ids(&ids)].concat()
+        };
+        let is_taken = |note: &[u8]| parse(note, None, (owner.account(), 3)).is_some();
+        assert!(is_taken(&note(&owner, NO_HOLDER, 3)));
+        assert!(!is_taken(&note(&other, NO_HOLDER, 3)), "another account's");
+        assert!(!is_taken(&note(&owner, NO_HOLDER, 2)), "an old one, copied");
+        assert!(!is_taken(&note(&owner, DeviceId([5; 32]), 3)), "what a friend was told");
+    }
 }

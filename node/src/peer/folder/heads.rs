@@ -47,7 +47,7 @@ pub(super) fn put(store: &Inner, encoded: &[u8]) -> Result<(), StoreError> {
         }
         None => {}
     }
-    durable::replace(&path, &[encoded])
+    store.replace(&path, &[encoded])
 }
 
 /// All heads held for `account`. Blocks.

@@ -262,9 +262,14 @@ impl Layout {
         Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// Bytes of all stored shares, those in the trash too.
+    /// Bytes of all that is stored, the trash too.
     pub fn measure(&self) -> io::Result<u64> {
         measure(&self.account)
+    }
+
+    /// Bytes of what lies beside the shares of a day in the trash.
+    pub fn beside_trashed(&self, day: u32) -> io::Result<u64> {
+        beside_shares(&self.trash_day(day))
     }
 
     /// `Unreachable` unless the store is still mounted: tells "not there" from "cannot tell".
@@ -279,13 +284,13 @@ impl Layout {
     }
 }
 
-/// Bytes of the stored shares in each account's folder below `root`.
+/// Bytes in each account's folder below `root`.
 pub fn used_below(root: &Path) -> Result<HashMap<PathBuf, u64>, StoreError> {
     let counted = names_in(root).and_then(|names| {
         let accounts = names.into_iter().map(|name| root.join(name));
         accounts
             .filter(|account| account.join("shares").is_dir())
-            .map(|account| Ok((account.clone(), measure(&account)?)))
+            .map(|account| Ok((account.clone(), measure(&account)? + unfinished(&account)?)))
             .collect()
     });
     counted.map_err(|error| durable::store_error("measuring the store", &error))
@@ -295,8 +300,9 @@ fn measure(account: &Path) -> io::Result<u64> {
     let trash = account.join("trash");
     let mut folders = vec![account.join("shares")];
     folders.extend(days_in(&trash)?.into_iter().map(|day| trash.join(format!("{day:08}"))));
-    let mut bytes = 0;
+    let mut bytes = files_in(&account.join("heads"))? + length(&account.join("discard"))?;
     for folder in folders {
+        bytes += beside_shares(&folder)?;
         for first in 0..=u8::MAX {
             let folder = folder.join(format!("{first:02x}"));
             for name in names_in(&folder)? {
@@ -307,6 +313,32 @@ fn measure(account: &Path) -> io::Result<u64> {
         }
     }
     Ok(bytes)
+}
+
+/// Bytes of shares that have not arrived in full.
+fn unfinished(account: &Path) -> io::Result<u64> {
+    files_in(&account.join("incoming"))
+}
+
+/// Bytes in a day's folder of the trash that are no shares: discards, and heads that were replaced.
+fn beside_shares(day: &Path) -> io::Result<u64> {
+    Ok(files_in(day)? + files_in(&day.join("heads"))?)
+}
+
+/// Bytes of the files in a folder, but not of those in folders in it.
+fn files_in(folder: &Path) -> io::Result<u64> {
+    let names = names_in(folder)?.into_iter();
+    names.map(|name| length(&folder.join(name))).sum()
+}
+
+/// Bytes of a file; nothing if there is none, or none any more.
+fn length(path: &Path) -> io::Result<u64> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => Ok(found.len()),
+        Ok(_) => Ok(0),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(0),
+        Err(error) => Err(error),
+    }
 }
 
 /// The newest day that anything in any account's trash below `root` names.

@@ -23,6 +23,12 @@ const LENGTH_BYTES: usize = 2;
 /// Longest file of a discard.
 const FILE_BYTES_MAX: u64 = (LENGTH_BYTES + DISCARD_BYTES_MAX + IDS_MAX as usize * ShareId::LEN) as u64;
 
+/// Bytes of discards that an account may leave in its trash whatever its quota: whoever has used it up must be able to give
+/// something up. Chosen: they name all of its shares, several times.
+const DISCARDS_BYTES_MIN: u64 = 16 << 20;
+/// As `DISCARDS_BYTES_MIN`, as a part of a larger quota.
+const DISCARDS_PART: u64 = 1024;
+
 /// The last discard that was taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct LastDiscard {
@@ -74,12 +80,19 @@ impl Inner {
         let _one_at_a_time = self.discards.lock().unwrap_or_else(PoisonError::into_inner);
         // Or the trash would be made below the mount point of a disk that is away.
         self.layout.check_here()?;
-        self.check_order(discard, holder)?;
+        let is_again = self.check_order(discard, holder)?;
+        // A discard of nothing moves nothing, and needs no proof: the next one takes its number.
+        if !is_again && !ids.iter().any(|id| self.layout.share(*id).exists()) {
+            return Ok(0);
+        }
         let folder = self.layout.trash_day(today);
         fs::create_dir_all(&folder).map_err(trash_error)?;
         let encoded = discard.encode();
         let length = (encoded.len() as u16).to_le_bytes();
         let evidence = folder.join(format!("{}.discard", discard.order.number));
+        if !is_again {
+            self.check_evidence(length.len() + encoded.len() + ids.len() * ShareId::LEN)?;
+        }
         self.replace(&evidence, &[&length, &encoded, &write_ids(ids)])?;
         self.replace(&self.layout.last_discard(), &[&encoded])?;
         let mut moved = 0;
@@ -92,16 +105,33 @@ impl Inner {
         Ok(moved)
     }
 
-    fn check_order(&self, discard: &Discard, holder: DeviceId) -> Result<(), StoreError> {
+    /// `Full` if so many bytes more of discards fit neither the quota nor what may be beyond it.
+    fn check_evidence(&self, bytes: usize) -> Result<(), StoreError> {
+        let bytes = bytes as u64;
+        let full = match self.usage.check_quota(&self.layout, bytes) {
+            Err(full @ StoreError::Full { .. }) => full,
+            other => return other,
+        };
+        let days = self.layout.trash_days().map_err(trash_error)?.into_iter();
+        let there: io::Result<u64> = days.map(|day| self.layout.beside_trashed(day)).sum();
+        let most = DISCARDS_BYTES_MIN.max(self.usage.quota().unwrap_or(0) / DISCARDS_PART);
+        match there.map_err(trash_error)?.saturating_add(bytes) <= most {
+            true => Ok(()),
+            false => Err(full),
+        }
+    }
+
+    /// Whether it is the last one again: its answer was lost.
+    fn check_order(&self, discard: &Discard, holder: DeviceId) -> Result<bool, StoreError> {
         let refused = |reason: String| Err(StoreError::Refused { reason });
         if discard.account() != self.owner || discard.order.holder != holder {
             return refused("The discard is about another account or holder".to_owned());
         }
         let last = self.last_discard()?;
         let follows = discard.order.number == last.number.saturating_add(1) && discard.order.previous == last.hash;
-        // The last one again: its answer was lost.
-        if follows || discard.hash() == last.hash {
-            return Ok(());
+        let is_again = discard.hash() == last.hash;
+        if follows || is_again {
+            return Ok(is_again);
         }
         refused(format!(
             "Discard {} does not follow the last one, {}",
@@ -240,11 +270,14 @@ impl Inner {
             }
         }
         self.return_unnamed(day, expired)?;
+        let beside = self.layout.beside_trashed(day).map_err(trash_error)?;
         // Only now: cut off before, the next scan still finds what gives it the right to go on.
         for path in evidence {
             fs::remove_file(path).map_err(trash_error)?;
         }
-        fs::remove_dir_all(&folder).map_err(trash_error)
+        fs::remove_dir_all(&folder).map_err(trash_error)?;
+        self.usage.release(beside, 0);
+        Ok(())
     }
 
     /// What a discard in the trash names; nothing if it is damaged.
@@ -288,8 +321,13 @@ impl Inner {
         Ok(())
     }
 
-    fn replace(&self, path: &Path, parts: &[&[u8]]) -> Result<(), StoreError> {
-        durable::replace(path, parts)
+    /// Replaces a file that is no share, and counts it.
+    pub(super) fn replace(&self, path: &Path, parts: &[&[u8]]) -> Result<(), StoreError> {
+        let before = fs::metadata(path).map_or(0, |found| found.len());
+        durable::replace(path, parts)?;
+        let after = parts.iter().map(|part| part.len() as u64).sum();
+        self.usage.count(after, before);
+        Ok(())
     }
 }
 

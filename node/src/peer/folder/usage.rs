@@ -1,6 +1,7 @@
-//! How many bytes an account's shares take, and how many they may: counted once, then kept in memory.
+//! How many bytes an account takes, and how many it may: shares, trash, heads and what proves a deletion. Counted once, then
+//! kept in memory.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::share_store::{Space, StoreError};
 use upload_queue::space::{Disk, MinFree, Room};
@@ -8,9 +9,16 @@ use upload_queue::space::{Disk, MinFree, Room};
 use super::durable;
 use super::layout::Layout;
 
-/// Bytes used and granted.
+/// Bytes used and granted; clones share them.
+#[derive(Clone)]
 pub struct Usage {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
+}
+
+/// Room in the quota for a share that is on its way; given back when dropped.
+pub struct Promise {
+    usage: Usage,
+    bytes: u64,
 }
 
 struct State {
@@ -18,17 +26,20 @@ struct State {
     min_free: MinFree,
     /// `None` until somebody asks: counting walks every file.
     used: Option<u64>,
+    /// Bytes of the shares that are on their way, as if they were here.
+    promised: u64,
 }
 
 impl Usage {
     /// Nothing is counted yet.
     pub fn new(quota: Option<u64>) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Arc::new(Mutex::new(State {
                 quota,
                 min_free: MinFree::default(),
                 used: None,
-            }),
+                promised: 0,
+            })),
         }
     }
 
@@ -49,17 +60,40 @@ impl Usage {
 
     /// Takes room for `bytes` on the disk, or `Full` if they do not fit the quota or the disk. They are not counted yet.
     pub fn take_room(&self, layout: &Layout, bytes: u64) -> Result<Room, StoreError> {
-        let min_free = {
-            let mut state = self.lock();
-            state.check(layout, bytes, 0)?;
-            state.min_free
-        };
+        self.check_quota(layout, bytes)?;
+        self.take_disk(layout, bytes)
+    }
+
+    /// As `take_room`, for what is within the quota already.
+    pub fn take_disk(&self, layout: &Layout, bytes: u64) -> Result<Room, StoreError> {
+        let min_free = self.lock().min_free;
         Room::take(layout.root(), bytes, min_free).map_err(durable::no_room)
     }
 
-    /// Counts `bytes` in and `replaced` out, or `Full`.
-    pub fn reserve(&self, layout: &Layout, bytes: u64, replaced: u64) -> Result<(), StoreError> {
+    /// Takes room in the quota for a share that is on its way, beside `unfinished` bytes of others, or `Full`.
+    pub fn promise(&self, layout: &Layout, bytes: u64, unfinished: u64) -> Result<Promise, StoreError> {
         let mut state = self.lock();
+        state.check(layout, bytes.saturating_add(unfinished), 0)?;
+        state.promised += bytes;
+        Ok(Promise {
+            usage: self.clone(),
+            bytes,
+        })
+    }
+
+    /// Counts `bytes` in and `replaced` out, or `Full`; what was promised for them is kept.
+    pub fn reserve(
+        &self,
+        layout: &Layout,
+        bytes: u64,
+        replaced: u64,
+        promise: Option<Promise>,
+    ) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        if let Some(mut promise) = promise {
+            // Not when it is dropped: somebody else could take it in between.
+            state.promised -= std::mem::take(&mut promise.bytes);
+        }
         state.check(layout, bytes, replaced)?;
         state.used = state.used.map(|used| (used + bytes).saturating_sub(replaced));
         Ok(())
@@ -71,6 +105,16 @@ impl Usage {
         state.used = state.used.map(|used| (used + replaced).saturating_sub(bytes));
     }
 
+    /// Counts what takes its place whatever the quota: it is little, and bounded by itself.
+    pub fn count(&self, bytes: u64, replaced: u64) {
+        self.release(replaced, bytes);
+    }
+
+    /// The limit.
+    pub fn quota(&self) -> Option<u64> {
+        self.lock().quota
+    }
+
     /// Used bytes.
     pub fn used(&self, layout: &Layout) -> Result<u64, StoreError> {
         self.lock().used(layout)
@@ -78,13 +122,13 @@ impl Usage {
 
     /// Used and free bytes. Free is what both the quota and the disk grant.
     pub fn space(&self, layout: &Layout) -> Result<Space, StoreError> {
-        let (used_bytes, quota, min_free) = {
+        let (used_bytes, promised, quota, min_free) = {
             let mut state = self.lock();
-            (state.used(layout)?, state.quota, state.min_free)
+            (state.used(layout)?, state.promised, state.quota, state.min_free)
         };
         let disk = Disk::of(layout.root()).map_err(|error| durable::store_error("asking for space", &error))?;
         let on_disk = disk.takable(min_free);
-        let in_quota = quota.map_or(u64::MAX, |quota| quota.saturating_sub(used_bytes));
+        let in_quota = quota.map_or(u64::MAX, |quota| quota.saturating_sub(used_bytes + promised));
         Ok(Space {
             used_bytes,
             free_bytes: Some(on_disk.min(in_quota)),
@@ -92,7 +136,15 @@ impl Usage {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic while the usage is locked")
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.usage.lock().promised -= self.bytes;
+        }
     }
 }
 
@@ -111,7 +163,8 @@ impl State {
     fn check(&mut self, layout: &Layout, bytes: u64, replaced: u64) -> Result<(), StoreError> {
         let Some(quota) = self.quota else { return Ok(()) };
         let used = self.used(layout)?;
-        if (used + bytes).saturating_sub(replaced) > quota {
+        let wanted = used.saturating_add(self.promised).saturating_add(bytes);
+        if wanted.saturating_sub(replaced) > quota {
             return Err(StoreError::Full {
                 reason: format!("the quota of {quota} bytes is used up"),
             });

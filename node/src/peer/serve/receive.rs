@@ -67,8 +67,7 @@ impl Handlers {
                 reason: format!("{stored_bytes} bytes are not the length of a share"),
             });
         }
-        let receiving = self.core.kept.receiving.acquire().await;
-        let _receiving = receiving.expect("the turns are never closed");
+        let _receiving = self.seat.guest().receive().await;
         let shelf = match incoming.purpose {
             Purpose::Keep => self.shelf.clone(),
             Purpose::PassOn => self.passing_shelf(incoming.id, stored_bytes).await?,
@@ -97,7 +96,17 @@ impl Handlers {
         let checking = self.core.kept.checking.acquire().await;
         let _checking = checking.expect("the turns are never closed");
         let (id, stored_bytes, turn) = (incoming.id, incoming.stored_bytes, incoming.turn);
-        blocking(move || shelf.partials.open(id, stored_bytes, turn, &shelf.store)).await
+        let is_owner = self.only_owner().is_ok();
+        blocking(move || {
+            // A share that is put comes out of the trash, and only its owner takes anything out of there.
+            if !is_owner && shelf.store.is_given_up(id) {
+                return Err(StoreError::Refused {
+                    reason: "Its owner has given this share up".to_owned(),
+                });
+            }
+            shelf.partials.open(id, stored_bytes, turn, &shelf.store)
+        })
+        .await
     }
 
     async fn append(&self, mut partial: Partial, offset: u32, bytes: Bytes) -> Result<Partial, StoreError> {

@@ -80,10 +80,15 @@ async fn what_was_given_up_is_not_listed_but_can_be_read_for_thirty_days() {
         assert_eq!(inner.expire(today), Ok(Expired::default()), "day {today}");
     }
     assert_eq!(scene.store.verify(gone[0]), Ok(()), "It can be read all the time");
-    assert_eq!(scene.store.used_bytes(), Ok(used), "and it counts");
+    let evidence = inner.layout.beside_trashed(TODAY).unwrap();
+    let last = fs::metadata(inner.layout.last_discard()).unwrap().len();
+    assert!(evidence > 2 * ShareId::LEN as u64);
+    let with_trash = used + evidence + last;
+    assert_eq!(scene.store.used_bytes(), Ok(with_trash), "and all of it counts");
     let expired = inner.expire(TODAY + TRASH_DAYS + 1).unwrap();
     assert_eq!((expired.shares, expired.returned), (2, 0));
-    assert_eq!(scene.store.used_bytes(), Ok(used - expired.bytes));
+    assert_eq!(scene.store.used_bytes(), Ok(with_trash - evidence - expired.bytes));
+    assert_eq!(inner.layout.measure().unwrap(), with_trash - evidence - expired.bytes);
     assert_eq!(scene.store.get(gone[0], 0..1).await, Err(StoreError::NotFound));
     assert_eq!(scene.store.list(None, 100).await, Ok(kept.to_vec()), "The others stay");
     assert!(inner.layout.trash_days().unwrap().is_empty());
@@ -94,7 +99,14 @@ async fn the_usage_counted_anew_has_the_trash_in_it() {
     let scene = Scene::new().await;
     let used = scene.store.used_bytes().unwrap();
     scene.discard(&scene.ids, TODAY);
-    assert_eq!(scene.store.inner.layout.measure().unwrap(), used);
+    scene.store.put_head(scene.fixture.head(1)).await.unwrap();
+    scene.store.put_head(scene.fixture.head(2)).await.unwrap();
+    let counted = scene.store.used_bytes().unwrap();
+    assert!(
+        counted > used + 2 * proto::head::HEAD_BYTES as u64,
+        "the head, the one before, and the discard"
+    );
+    assert_eq!(scene.store.inner.layout.measure().unwrap(), counted);
 }
 
 #[tokio::test]
@@ -183,4 +195,48 @@ async fn the_head_with_which_a_day_began_outlives_a_flood_of_new_ones() {
     let today = scene.store.inner.days.today();
     scene.store.inner.expire(today + 31).unwrap();
     assert_eq!(scene.store.old_heads(account).await, Ok(Vec::new()));
+}
+
+/// Four hundred discards of shares that were never there left a hundred megabytes for a month, which nobody counted.
+#[tokio::test]
+async fn a_discard_of_nothing_leaves_nothing() {
+    let scene = Scene::new().await;
+    let used = scene.store.used_bytes();
+    let invented = [ShareId([7; 32])];
+    assert_eq!(scene.discard(&invented, TODAY), 0);
+    assert_eq!(scene.store.used_bytes(), used);
+    assert_eq!(scene.store.inner.last_discard(), Ok(LastDiscard::default()));
+    assert_eq!(scene.discard(&scene.ids[..1], TODAY), 1, "the next one has its number");
+}
+
+#[tokio::test]
+async fn discards_are_taken_beyond_the_quota_but_not_without_bound() {
+    let scene = Scene::new().await;
+    let used = scene.store.used_bytes().unwrap();
+    scene.store.set_quota(Some(used));
+    // One share that is there, and as many as fit that are not; given up, taken back, given up again.
+    let invented = |number: u32| {
+        let mut id = [0; 32];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        ShareId(id)
+    };
+    let mut ids: Vec<ShareId> = (1..IDS_MAX).map(invented).collect();
+    ids.push(scene.ids[0]);
+    ids.sort_unstable();
+    let mut taken = 0u64;
+    let full = loop {
+        let last = scene.store.inner.last_discard().unwrap();
+        match scene.take(&scene.sign(&ids, HOLDER, last), &ids, TODAY) {
+            Ok(count) => assert_eq!(count, 1),
+            Err(error) => break error,
+        }
+        taken += 1;
+        scene.store.recall(vec![scene.ids[0]]).await.unwrap();
+    };
+    assert!(matches!(full, StoreError::Full { .. }), "{full}");
+    let each = ids.len() as u64 * ShareId::LEN as u64;
+    assert!(taken * each <= DISCARDS_BYTES_MIN && (taken + 2) * each > DISCARDS_BYTES_MIN);
+    assert!(scene.store.used_bytes().unwrap() >= used + taken * each);
+    scene.store.set_quota(None);
+    assert_eq!(scene.discard(&ids, TODAY), 1);
 }
