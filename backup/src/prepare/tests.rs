@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use proto::cap_index::Extent;
 use proto::head::Head;
 use proto::id::DeviceId;
-use proto::keys::power;
+use proto::keys::{power, words_key};
 use proto::log_record::{Content, Entry};
 use proto::phrase::Seed;
 use proto::share_store::faulty::Faulty;
@@ -100,7 +100,7 @@ impl Bench {
             uploader: Uploader::start(self.db.clone(), self.peers.clone(), config, events).unwrap(),
             keys: self.keys.clone(),
             device: self.device.clone(),
-            cert: DeviceCert::sign(&words_key(&Seed([1; 32])), self.device_id(), power::ALL, "laptop", 1),
+            cert: DeviceCert::sign(&words_key(&Seed([3; 32])), self.device_id(), power::ALL, "laptop", 1),
             peers: self.peers.clone(),
             runtime: self.runtime.handle().clone(),
             settings: None,

@@ -8,7 +8,7 @@ use ed25519_dalek::SigningKey;
 use proto::cap_index::{Cap, ChunkSlot, Extent, IndexRecord, PackRecord};
 use proto::head::{Head, HeadBody};
 use proto::id::{DeviceId, ShareId, SnapshotId, VersionId};
-use proto::keys::{DeviceCert, power};
+use proto::keys::{DeviceCert, power, words_key};
 use proto::log_record::{Content, Entry, EntryKind, LogRecord, Meta, PathBytes, SnapshotRecord, Xattr};
 use proto::manifest::Manifest;
 use proto::pack::{self, PackKey, PackShape};
@@ -117,7 +117,7 @@ impl Grid {
     }
 
     fn head(&self, seq: u64, root: Option<RootRef>, snapshot: SnapshotRecord) -> Vec<u8> {
-        let cert = DeviceCert::sign(&words_key(&Seed([1; 32])), self.device_id(), power::ALL, "laptop", 1);
+        let cert = DeviceCert::sign(&words_key(&Seed([7; 32])), self.device_id(), power::ALL, "laptop", 1);
         let body = HeadBody {
             root,
             snapshot: Some(snapshot),

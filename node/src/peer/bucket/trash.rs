@@ -373,7 +373,7 @@ mod tests {
         let note = |fixture: &Fixture, holder: DeviceId, number: u64| {
             let device = SigningKey::from_bytes(&[8; 32]);
             let id = DeviceId(device.verifying_key().to_bytes());
-            let cert = DeviceCert::sign(&fixture.keys().signing, id, power::ALL, "laptop", 0);
+            let cert = DeviceCert::sign(fixture.words(), id, power::ALL, "laptop", 0);
             let order = Order {
                 holder,
                 number,
