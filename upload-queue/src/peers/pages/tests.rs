@@ -60,19 +60,19 @@ impl Peer {
 
 impl ShareStore for Peer {
     fn put(&self, _: ShareId, _: Share) -> BoxFuture<'_, Result<PutAck, StoreError>> {
-        unimplemented!("it is only listed")
+        unreachable!("it is only listed")
     }
     fn get(&self, _: ShareId, _: Range<u32>) -> BoxFuture<'_, Result<Bytes, StoreError>> {
-        unimplemented!("it is only listed")
+        unreachable!("it is only listed")
     }
     fn list(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
         Box::pin(async move { Ok(self.page(after, limit).await) })
     }
     fn remove(&self, _: ShareId) -> BoxFuture<'_, Result<(), StoreError>> {
-        unimplemented!("it is only listed")
+        unreachable!("it is only listed")
     }
     fn space(&self) -> BoxFuture<'_, Result<Space, StoreError>> {
-        unimplemented!("it is only listed")
+        unreachable!("it is only listed")
     }
     fn list_trash(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
         self.list(after, limit)
@@ -81,10 +81,10 @@ impl ShareStore for Peer {
 
 impl HeadStore for Peer {
     fn put_head(&self, _: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
-        unimplemented!("it is only listed")
+        unreachable!("it is only listed")
     }
     fn heads(&self, _: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
-        unimplemented!("it is only listed")
+        unreachable!("it is only listed")
     }
 }
 
