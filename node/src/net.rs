@@ -26,7 +26,6 @@ use proto::id::{AccountId, DeviceId};
 use proto::keys::DeviceCert;
 use proto::wire::roster::{MEMBERS_MAX, RosterRecords};
 use proto::wire::ticket::{ADDRESSES_MAX, Ticket};
-use proto::wire::word::AccountWord;
 use proto::wire::{MEMBER_PROTOCOL, SHARE_PROTOCOL};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::DropGuard;
@@ -52,6 +51,7 @@ mod dialing;
 mod doors;
 mod driver;
 mod keeper;
+mod membership;
 mod resolve;
 mod start;
 
@@ -65,8 +65,7 @@ use crate::config::Offered;
 use crate::friendnet::identity;
 use crate::friendnet::invite::{Invite, InvitesError};
 use crate::friendnet::join::{self, JoinError};
-use crate::friendnet::members::{Members, RemovalError};
-use crate::friendnet::roster::deeds::Removed;
+use crate::friendnet::members::Members;
 use crate::friendnet::roster::{Roster, RosterFileError};
 use crate::peer::folder::Expired;
 use crate::peer::kept::Shelf;
@@ -380,26 +379,6 @@ impl NetHandle {
     /// Remembers one more address of a device, until the node stops.
     pub fn hint(&self, device: DeviceId, address: Multiaddr) {
         join::hint(&self.shared.core, device, std::iter::once(address));
-    }
-
-    /// Removes an account from the grid, or votes for it; everybody is told so. Blocks.
-    pub fn remove_member(&self, account: AccountId) -> Result<Removed, RemovalError> {
-        let core = &self.shared.core;
-        let speaker = core.speaker().ok_or(RemovalError::MayNotAdmit)?;
-        core.members.remove(speaker, account)
-    }
-
-    /// Says what this account says of itself by its words; everybody is told so. Blocks. True if it was news.
-    pub fn say(&self, word: AccountWord) -> Result<bool, RosterFileError> {
-        let core = &self.shared.core;
-        core.members.say(core.speaker(), word)
-    }
-
-    /// Founds a grid of this account's own, if it is a member of none. Blocks.
-    pub fn found_anew(&self) -> Result<bool, RemovalError> {
-        let core = &self.shared.core;
-        let speaker = core.speaker().ok_or(RemovalError::MayNotAdmit)?;
-        Ok(core.members.found_anew(speaker, &core.account_name, core.now_secs())?)
     }
 
     /// Limits what one friend may use here; `None` returns to the default.

@@ -4,7 +4,6 @@
 //! founder, nobody who may has removed it, and it has not left (`standing`); the founder is what the grid's id is made of.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use libp2p::Multiaddr;
 use proto::id::{AccountId, DeviceId, GridId};
@@ -14,10 +13,12 @@ use proto::wire::roster::{DEVICES_MAX, DeviceRecord, MEMBERS_MAX, MemberRecord, 
 use proto::wire::word::AccountWord;
 
 use self::standing::{Place, Standing};
-use super::state_file;
 
 pub mod deeds;
+mod file;
 mod standing;
+
+pub use file::RosterFileError;
 
 /// Most members by way of one whom the founder admitted, himself included. Chosen: a family or a shared flat.
 pub const BRANCH_MAX: usize = 8;
@@ -81,16 +82,6 @@ pub struct Roster {
     removals: BTreeMap<(AccountId, AccountId), Said>,
     words: BTreeMap<AccountId, AccountWord>,
     standing: Standing,
-}
-
-/// A roster that cannot be kept.
-#[derive(Debug, thiserror::Error)]
-#[error("The roster {path} cannot be written: {source}")]
-pub struct RosterFileError {
-    /// The file.
-    path: String,
-    /// What the system said.
-    source: std::io::Error,
 }
 
 impl Roster {
@@ -444,29 +435,6 @@ impl Roster {
         let mut roster = Self::empty(records.grid);
         roster.merge(records);
         roster
-    }
-
-    /// Reads the roster kept in a file; `None` if there is none yet, or none that can be read: then a friend who reaches this
-    /// node brings it.
-    pub fn load(path: &Path) -> Option<Self> {
-        let decode = |bytes: &[u8]| RosterRecords::decode(bytes).map_err(|error| error.to_string());
-        let (records, lost) = state_file::read(path, decode);
-        match lost {
-            Some(lost) if records.is_some() => tracing::warn!("{lost}: friends tell the rest"),
-            Some(lost) => tracing::warn!(
-                "{lost}. Until a friend reaches this node it knows nobody: if none does, ask one for a ticket and `gridbackup join` it"
-            ),
-            None => {}
-        }
-        records.map(|records| Self::from_records(&records))
-    }
-
-    /// Replaces the file.
-    pub fn save(&self, path: &Path) -> Result<(), RosterFileError> {
-        state_file::replace(path, &self.records().encode()).map_err(|source| RosterFileError {
-            path: path.display().to_string(),
-            source,
-        })
     }
 
     /// A member with too many devices keeps the newest, so that recovering an account works however often it was done.

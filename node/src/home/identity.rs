@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use proto::id::DeviceId;
@@ -51,6 +51,7 @@ impl Identity {
             Some(cert) => cert,
             None => {
                 let cert = DeviceCert::sign(&words_key(seed), id, power::ALL, name, now_secs);
+                replace_private(&second_cert(paths), &cert.encode())?;
                 replace_private(&paths.device_cert(), &cert.encode())?;
                 cert
             }
@@ -108,7 +109,12 @@ fn new_device(paths: &HomePaths) -> Result<SigningKey, Failure> {
     Ok(device)
 }
 
-/// The certificate is the one key file that others have, too: it stands in the roster. Only the words can make another.
+/// Where the certificate lies a second time: only the words can make another.
+fn second_cert(paths: &HomePaths) -> PathBuf {
+    paths.device_cert().with_extension("cert.before")
+}
+
+/// The certificate is the one key file that is elsewhere, too: beside it, and in the roster, which others have.
 fn find_again(
     paths: &HomePaths,
     reason: &str,
@@ -116,17 +122,21 @@ fn find_again(
     device: &SigningKey,
 ) -> Result<DeviceCert, Failure> {
     let (path, id) = (paths.device_cert(), DeviceId(device.verifying_key().to_bytes()));
-    let roster = Roster::load(&paths.roster());
-    let known = roster.and_then(|roster| roster.device(id).map(|known| known.cert.clone()));
-    let Some(cert) = known.filter(|cert| cert.account == account.account_id()) else {
+    let is_ours = |cert: &DeviceCert| cert.account == account.account_id() && cert.device == id;
+    let beside = fs::read(second_cert(paths))
+        .ok()
+        .and_then(|bytes| DeviceCert::decode(&bytes).ok());
+    let in_roster = || {
+        Roster::load(&paths.roster())?
+            .device(id)
+            .map(|known| known.cert.clone())
+    };
+    let Some(cert) = beside.filter(is_ours).or_else(|| in_roster().filter(is_ours)) else {
         return Err(damaged(&path, reason));
     };
     let aside = set_aside(&path);
     let written = write_private(&path, &cert.encode());
-    tracing::warn!(
-        "{} cannot be read: {reason}; it was taken from the roster",
-        path.display()
-    );
+    tracing::warn!("{} cannot be read: {reason}; its copy is in its place", path.display());
     if let (Err(failure), Some(_)) = (written, aside) {
         tracing::warn!("{failure}");
     }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::frames::Frame;
 use super::*;
-use crate::friendnet::roster::deeds;
+use crate::friendnet::roster::deeds::{self, Removed};
 
 mod care;
 mod disk;

@@ -300,7 +300,7 @@ fn a_damaged_roster_is_set_aside_and_the_one_before_it_read() {
     assert_eq!(Roster::load(&path), Some(founded()));
     std::fs::write(&path, b"?").unwrap();
     assert!(Roster::load(&path).is_none());
-    assert_eq!(state_file::all_set_aside(home.path()).len(), 1);
+    assert_eq!(crate::friendnet::state_file::all_set_aside(home.path()).len(), 1);
     founded().save(&path).unwrap();
     founded().save(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
