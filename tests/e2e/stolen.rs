@@ -175,7 +175,14 @@ fn a_member_leaves_with_its_words_and_comes_back_with_a_ticket_and_its_words() -
     let words = grid.owner.words();
     let words = path_str(&words)?;
     grid.owner.ok(["run", "--once", path_str(&source)?])?;
+    // With a daemon at work, whom friends answer who have not heard of it yet.
+    grid.owner.ok(["config", "set", "listen", "/ip4/127.0.0.1/tcp/0"])?;
+    let daemon = Node::start(&grid.owner)?;
     grid.owner.ok(["leave", "--phrase-file", words])?;
+    std::thread::sleep(HEARD);
+    ensure!(friends(&grid.owner)?.is_empty(), "{:?}", friends(&grid.owner)?);
+    ensure!(devices(&grid.owner)?.len() == 1, "it has a grid of its own");
+    drop(daemon);
     ensure!(friends(&grid.owner)?.is_empty(), "{:?}", friends(&grid.owner)?);
     for node in &grid.nodes {
         wait_until("everybody hears of it", || Ok(!has_friend(&node.home, "owner")?))?;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use data_encoding::HEXLOWER;
 use proto::id::{AccountId, DeviceId};
 use proto::wire::word::REVOKED_MAX;
 
@@ -61,6 +62,14 @@ fn one(roster: &Roster, own: AccountId, name: &str) -> Result<DeviceId, Failure>
     let hint = "`gridbackup device ls` shows names and ids";
     match roster.devices_called(own, name)[..] {
         [device] => Ok(device),
+        // A roster has room for a few devices of an account: one that it does not know any more is named by its whole id.
+        [] if HEXLOWER.decode(name.as_bytes()).is_ok_and(|id| id.len() == 32) => {
+            let mut id = [0; 32];
+            HEXLOWER
+                .decode_mut(name.as_bytes(), &mut id)
+                .map_err(|_| Failure::new(Exit::Usage, name))?;
+            Ok(DeviceId(id))
+        }
         [] => Err(Failure::new(Exit::Usage, format!("No machine of this account is called `{name}`")).hint(hint)),
         ref many => Err(Failure::new(Exit::Usage, format!("{} machines are called `{name}`", many.len())).hint(hint)),
     }

@@ -136,7 +136,11 @@ impl Engine {
         let (before, own) = (net.roster(), self.0.home.account.account_id());
         let said = self.heard(word).await?;
         self.refresh_peers();
-        self.leave_time_to_tell().await;
+        // Once it has a grid of its own, a daemon tells the old one nothing any more either.
+        match said.left.contains(&before.grid()) {
+            true => tokio::time::sleep(TELLING_TIME).await,
+            false => self.leave_time_to_tell().await,
+        }
         let changed = |action: &str, what: &str, name: String| Changed {
             action: action.to_owned(),
             what: what.to_owned(),

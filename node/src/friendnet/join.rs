@@ -265,6 +265,9 @@ async fn admit(core: &Arc<Core>, presented: Presented, name: String, accepted: B
         let invite = core.invites.check(core.device, &presented, now_secs)?;
         let speaker = core.speaker().ok_or(Refusal::CannotAdmit)?;
         let roster = core.members.roster();
+        if roster.member(core.cert.account).is_none() {
+            return Err(Refusal::CannotAdmit);
+        }
         if roster.has_left(presented.account) {
             return Err(Refusal::HasLeft);
         }
@@ -349,13 +352,15 @@ async fn adopt(core: &Arc<Core>, records: RosterRecords) -> Result<(), JoinError
             if roster.grid() == new.grid() {
                 return roster.merge(&records);
             }
-            if may_leave {
-                let word = roster.word(account).cloned();
+            // What this account said of itself holds in every grid: one that it has left is not taken over from a friend who has not
+            // heard of that yet.
+            let mut new = new;
+            roster.word(account).map(|word| new.add_word(word.clone()));
+            let may_adopt = may_leave && new.member(account).is_some();
+            if may_adopt {
                 *roster = new;
-                // What this account said of itself holds in every grid.
-                word.map(|word| roster.add_word(word));
             }
-            may_leave
+            may_adopt
         })
     })
     .await?;

@@ -9,7 +9,7 @@ use proto::id::{AccountId, GridId};
 use proto::keys::DeviceCert;
 use proto::wire::by_device::Speaker;
 use proto::wire::roster::{DeviceRecord, MemberRecord, grid_id};
-use proto::wire::word::AccountWord;
+use proto::wire::word::{AccountWord, LEFT_MAX};
 use tokio::sync::watch;
 
 use super::roster::deeds::{RemoveError, Removed};
@@ -123,6 +123,12 @@ impl Roster {
     /// Becomes a new grid with one member. What that one said of itself holds in every grid.
     fn found_anew(&mut self, founder: Speaker<'_>, name: &str, now_secs: u64) -> bool {
         let word = self.word(founder.account()).cloned();
+        let has_left = |secs: &u64| {
+            word.as_ref()
+                .is_some_and(|word| word.left.contains(&grid_id(founder.account(), *secs)))
+        };
+        let mut secs = now_secs..=now_secs.saturating_add(LEFT_MAX as u64);
+        let now_secs = secs.find(|secs| !has_left(secs)).unwrap_or(now_secs);
         *self = Self::empty(grid_id(founder.account(), now_secs));
         let is_founded = self.add_member(MemberRecord::found(founder, name, now_secs));
         if let Some(word) = word {
