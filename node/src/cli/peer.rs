@@ -15,7 +15,7 @@ pub enum Command {
     Ls,
     /// Add an S3 bucket or a folder (a USB disk, a NAS mount) as a peer
     Add(AddArgs),
-    /// Remove a folder or bucket; or, as founder of the grid, a friend from it; or a lost device of your own
+    /// Remove a folder or bucket; or a friend from the grid, as its founder, or as one of more than half of those admitted by the founder
     Rm {
         /// Its name
         name: String,

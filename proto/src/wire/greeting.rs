@@ -68,7 +68,7 @@ pub enum Refusal {
     /// Somebody else used the ticket.
     #[n(6)]
     TicketUsed,
-    /// The inviter cannot admit members: its device has no account key, or it may not take this account back.
+    /// The inviter cannot admit members: its device may not, or it may not take this account back.
     #[n(7)]
     CannotAdmit,
     /// What was said is no message of this protocol.
