@@ -14,6 +14,7 @@ mod config;
 mod context;
 mod demo;
 mod device;
+mod device_add;
 mod diff;
 mod dump;
 mod endpoint;
@@ -29,6 +30,7 @@ mod log;
 mod ls;
 mod man;
 mod mount;
+mod passphrase;
 mod peer;
 mod publish;
 mod publish_diff;
@@ -54,6 +56,7 @@ mod words;
 use self::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::home::HomePaths;
+use crate::home::passphrase::PassphraseSource;
 use crate::render::{self, RenderOptions};
 use crate::request::Request;
 use crate::stderr;
@@ -89,6 +92,25 @@ struct Global {
     /// No progress bar
     #[arg(long, global = true)]
     no_progress: bool,
+    /// File with the passphrase of locked keys in its first line; `-` reads stdin
+    #[arg(
+        long,
+        global = true,
+        env = "GRIDBACKUP_PASSPHRASE_FILE",
+        value_name = "FILE",
+        hide_short_help = true
+    )]
+    passphrase_file: Option<PathBuf>,
+    /// Command that prints the passphrase of locked keys, such as `secret-tool lookup gridbackup keys`
+    #[arg(
+        long,
+        global = true,
+        env = "GRIDBACKUP_PASSPHRASE_COMMAND",
+        value_name = "COMMAND",
+        hide_short_help = true,
+        conflicts_with = "passphrase_file"
+    )]
+    passphrase_command: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -167,6 +189,9 @@ enum Command {
     Publish(Box<publishing::Args>),
     /// Build shares anew that are lost; the daemon does it by itself
     Repair(repair::Args),
+    /// Lock this machine's keys with a passphrase, change it, or unlock them
+    #[command(subcommand)]
+    Passphrase(passphrase::Command),
     /// Stop the daemon cleanly
     Stop,
     /// Read and change settings, keeping comments
@@ -265,7 +290,11 @@ fn parse() -> Result<Cli, ExitCode> {
 }
 
 fn run(cli: Cli, options: RenderOptions) -> Result<Exit, Failure> {
-    let paths = || HomePaths::locate(cli.global.home.as_deref());
+    let passphrase = PassphraseSource {
+        file: cli.global.passphrase_file,
+        command: cli.global.passphrase_command,
+    };
+    let paths = || HomePaths::locate(cli.global.home.as_deref()).map(|paths| paths.with_passphrase(passphrase.clone()));
     let Some(command) = cli.command else {
         return bare::run(paths()?, options);
     };
@@ -284,6 +313,8 @@ fn run(cli: Cli, options: RenderOptions) -> Result<Exit, Failure> {
     };
     match command {
         Command::Init(args) => init::run(&context, args),
+        Command::Passphrase(command) => command.run(&context),
+        Command::Device(device::Command::Add(args)) => device_add::run(&context, args),
         command => context::block_on(run_async(context, command))?,
     }
 }
@@ -327,6 +358,7 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
         | Command::Simulate(_)
         | Command::Publish(_)
         | Command::Init(_)
+        | Command::Passphrase(_)
         | Command::Completions(_)
         | Command::Man => {
             unreachable!("these were answered before a context was made")

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backup::exclude::Rules;
+use proto::id::AccountId;
 use serde::{Deserialize, Serialize};
 use upload_queue::bandwidth::schedule::{Hours, TimeOfDay};
 use upload_queue::priority::Weights;
@@ -97,6 +98,9 @@ pub struct PeerConfig {
     /// `dir:/PATH` or `s3://BUCKET[/PREFIX]`; none: a friend, known from the roster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Friend: the account that is meant, in 64 hexadecimal digits; none: every member of that name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// S3 endpoint if not Amazon's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -245,6 +249,15 @@ impl Config {
         for (name, peer) in &self.peers {
             if let Some(url) = &peer.url {
                 check_peer_url(url).map_err(|reason| format!("`peers.{name}.url`: {reason}"))?;
+            }
+            if peer
+                .account
+                .as_ref()
+                .is_some_and(|account| account.parse::<AccountId>().is_err())
+            {
+                return Err(format!(
+                    "`peers.{name}.account` must be the 64 hexadecimal digits of an account"
+                ));
             }
             if let Some(class) = &peer.storage_class {
                 check_storage_class(class).map_err(|reason| format!("`peers.{name}.storage_class`: {reason}"))?;

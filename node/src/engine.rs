@@ -319,11 +319,14 @@ impl Engine {
 
     /// Answers the requests that only read or edit config.toml; a changed config is in force for the next run.
     fn configure(&self, request: &Request) -> Result<Option<Vec<crate::message::Message>>, Failure> {
-        if let Request::ConfigSet { key, value } = request
-            && key == "steward"
-        {
-            self.check_steward(value)?;
-        }
+        let steward = match request {
+            Request::ConfigSet { key, value } if key == "steward" => Some(Request::ConfigSet {
+                key: key.clone(),
+                value: self.steward_setting(value)?,
+            }),
+            _ => None,
+        };
+        let request = steward.as_ref().unwrap_or(request);
         let path = self.0.home.paths.config();
         let Some(answer) = crate::config::answer(&path, &self.0.home.paths.last_config(), request) else {
             return Ok(None);

@@ -6,6 +6,7 @@
 //! spool/             sealed shares on their way    device.cert   the account's word for it
 //! store/             shares kept for friends       roster        members of the grid
 //! lock               held by the owning process    api.sock      its API (see `HomePaths::api_socket`)
+//! keys.lock          0600, if keys are locked
 //! ```
 
 use std::fs;
@@ -18,11 +19,13 @@ use proto::keys::{AccountKeys, DeviceCert};
 pub(crate) mod identity;
 mod lock;
 mod own;
+pub mod passphrase;
 
 pub use identity::{DEVICE_NAME_BYTES_MAX, Identity, fill_random, left_cert, peer_id, secret, write_private};
 pub use lock::{HomeLock, busy};
 pub use own::{OwnFolders, check_deletion};
 
+use self::passphrase::PassphraseSource;
 use crate::config::Config;
 use crate::config::last_good::{self, InForce};
 use crate::failure::{Exit, Failure};
@@ -32,6 +35,7 @@ use crate::failure::{Exit, Failure};
 pub struct HomePaths {
     config_dir: PathBuf,
     state_dir: PathBuf,
+    passphrase: PassphraseSource,
 }
 
 /// An open home: locked, its config read, its keys in memory.
@@ -64,6 +68,7 @@ impl HomePaths {
             return Ok(Self {
                 config_dir: dir.clone(),
                 state_dir: dir,
+                passphrase: PassphraseSource::default(),
             });
         }
         let user = std::env::var_os("HOME")
@@ -83,7 +88,25 @@ impl HomePaths {
         Ok(Self {
             config_dir: base("XDG_CONFIG_HOME", ".config")?,
             state_dir: base("XDG_DATA_HOME", ".local/share")?,
+            passphrase: PassphraseSource::default(),
         })
+    }
+
+    /// The same home, whose keys are opened with a passphrase from here.
+    #[must_use]
+    pub fn with_passphrase(mut self, passphrase: PassphraseSource) -> Self {
+        self.passphrase = passphrase;
+        self
+    }
+
+    /// Where the passphrase of this home comes from.
+    pub fn passphrase(&self) -> &PassphraseSource {
+        &self.passphrase
+    }
+
+    /// What the passphrase opens; there if the keys are locked.
+    pub fn keys_lock(&self) -> PathBuf {
+        self.state_dir.join("keys.lock")
     }
 
     /// config.toml.

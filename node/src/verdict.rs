@@ -69,6 +69,12 @@ impl Verdict {
 /// Decides.
 pub fn judge(facts: &Facts) -> Verdict {
     let mut reasons = Vec::new();
+    if facts.is_revoked {
+        let text = "Not safe: the account has revoked this machine, and friends take nothing from it";
+        let remedy =
+            "a machine that was found again takes the account over anew: `gridbackup recover`, into another --home";
+        reasons.push(reason(State::Revoked, text).remedy(remedy));
+    }
     match facts.has_snapshot {
         _ if facts.store_only => {}
         true => reasons.extend(of_content(facts)),

@@ -10,6 +10,7 @@ use crate::pack::{PackError, PackKey};
 use crate::phrase::Seed;
 
 mod cert;
+pub mod locked;
 pub use cert::{CERT_BYTES_MAX, CERT_NAME_BYTES_MAX, CertError, DeviceCert, power};
 
 /// The key of the words: it signs certificates and the account's word (`wire::word`). Derived from the seed when the words are

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use proto::keys::AccountKeys;
+use proto::keys::{AccountKeys, power};
 use proto::phrase::Seed;
 
 use super::context::{Context, absolute};
@@ -113,6 +113,17 @@ fn finish(paths: &HomePaths, identity: &Identity, phrase_out: Option<&Path>, phr
 /// Writes config.toml (unless there is one) and this device's files for `seed`'s account; the caller holds the lock. What an
 /// earlier attempt left is used. The home has no account yet: that is for `Identity::finish`.
 pub fn begin(paths: &HomePaths, seed: &Seed, name: Option<String>, tolerate: u16) -> Result<Identity, Failure> {
+    begin_with(paths, seed, name, tolerate, power::ALL)
+}
+
+/// The same for a device with these powers.
+pub fn begin_with(
+    paths: &HomePaths,
+    seed: &Seed,
+    name: Option<String>,
+    tolerate: u16,
+    powers: u8,
+) -> Result<Identity, Failure> {
     let name = name.unwrap_or_else(host_name);
     if name.is_empty() || name.len() > DEVICE_NAME_BYTES_MAX || name.chars().any(char::is_control) {
         return Err(
@@ -128,7 +139,7 @@ pub fn begin(paths: &HomePaths, seed: &Seed, name: Option<String>, tolerate: u16
         file.save()?;
     }
     let now_secs = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
-    Identity::begin(paths, seed, &name, now_secs)
+    Identity::begin_with(paths, seed, &name, now_secs, powers)
 }
 
 fn host_name() -> String {

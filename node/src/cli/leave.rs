@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::words;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::friendnet::roster::deeds;
-use crate::home::HomePaths;
+use crate::home::{HomePaths, Identity};
 use crate::request::Request;
 
 /// Arguments.
@@ -19,7 +19,14 @@ pub struct Args {
 impl Args {
     /// As a request.
     pub fn request(self, paths: &HomePaths) -> Result<Request, Failure> {
+        let account = Identity::cert(paths)?.account;
         let word = words::say(paths, &self.phrase_file, |roster, word| {
+            if roster.is_alone(account) {
+                return Err(Failure::new(
+                    Exit::Usage,
+                    "Nobody else is in this grid: there is nothing to leave",
+                ));
+            }
             deeds::leave(word, roster.grid(), true);
             Ok(())
         })?;

@@ -54,7 +54,7 @@ pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
         .collect::<Result<Vec<_>, _>>()?;
     let paths = &context.paths;
     if paths.has_account() {
-        let there = Identity::read(paths)?.account.account_id();
+        let there = Identity::cert(paths)?.account;
         if seed.is_some_and(|seed| there != AccountKeys::from_seed(&seed).account_id()) {
             return Err(other_account(paths));
         }

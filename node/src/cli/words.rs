@@ -6,6 +6,7 @@ use proto::keys::{AccountKeys, words_key};
 use proto::wire::word::AccountWord;
 
 use super::recover::read_phrase;
+use crate::engine::clock::now_secs;
 use crate::failure::{Exit, Failure};
 use crate::friendnet::roster::Roster;
 use crate::home::{HomePaths, Identity};
@@ -17,7 +18,8 @@ pub fn say(
     phrase_file: &Path,
     change: impl FnOnce(&Roster, &mut AccountWord) -> Result<(), Failure>,
 ) -> Result<Word, Failure> {
-    let account = Identity::read(paths)?.account.account_id();
+    let own = Identity::cert(paths)?;
+    let account = own.account;
     let seed = read_phrase(phrase_file)?;
     if AccountKeys::from_seed(&seed).account_id() != account {
         let text = format!("The account in {} is not the phrase's", paths.state_dir().display());
@@ -29,7 +31,16 @@ pub fn say(
                 .hint("`gridbackup join` a friend's grid first, or start the daemon once"),
         );
     };
+    if !roster.stands_by(&own) {
+        return Err(Failure::new(
+            Exit::Failed,
+            "The account has revoked this machine: its words are not safe here",
+        )
+        .hint("type them on another machine of the account, or on a blank one with `gridbackup recover`"));
+    }
     let mut word = roster.next_word(account);
+    // Also newer than what a home that was lost had said, which this one does not know.
+    word.seq = word.seq.max(now_secs());
     change(&roster, &mut word)?;
     Ok(Word::of(&word.signed(&words_key(&seed))))
 }

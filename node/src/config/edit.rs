@@ -129,11 +129,20 @@ impl ConfigFile {
     /// Sets a dotted key to what was typed: a TOML value if it is one that fits, otherwise text, or for a list the texts
     /// between commas.
     pub fn set(&mut self, key: &str, typed: &str) -> Result<(), Failure> {
-        let as_text = self.with(key, Some(Value::from(typed)));
+        self.set_parts(&key.split('.').collect::<Vec<_>>(), typed)
+    }
+
+    /// Sets a field of a peer, whatever its name is.
+    pub fn set_of_peer(&mut self, name: &str, field: &str, typed: &str) -> Result<(), Failure> {
+        self.set_parts(&["peers", name, field], typed)
+    }
+
+    fn set_parts(&mut self, parts: &[&str], typed: &str) -> Result<(), Failure> {
+        let as_text = self.with(parts, Some(Value::from(typed)));
         let texts = || typed.split(',').map(str::trim).collect::<toml_edit::Array>();
-        let as_text = as_text.or_else(|reason| self.with(key, Some(texts().into())).map_err(|_| reason));
+        let as_text = as_text.or_else(|reason| self.with(parts, Some(texts().into())).map_err(|_| reason));
         let as_value = match typed.parse::<Value>() {
-            Ok(value) => self.with(key, Some(value)),
+            Ok(value) => self.with(parts, Some(value)),
             Err(_) => Err(String::new()),
         };
         match as_value
@@ -143,10 +152,11 @@ impl ConfigFile {
                 *self = changed;
                 Ok(())
             }
-            Err(reason) => Err(
-                Failure::new(Exit::Usage, format!("`{key}` cannot be set to `{typed}`: {reason}"))
-                    .hint("`gridbackup config get` shows every key and its value"),
-            ),
+            Err(reason) => Err(Failure::new(
+                Exit::Usage,
+                format!("`{}` cannot be set to `{typed}`: {reason}", parts.join(".")),
+            )
+            .hint("`gridbackup config get` shows every key and its value")),
         }
     }
 
@@ -154,7 +164,7 @@ impl ConfigFile {
     pub fn unset(&mut self, key: &str) -> Result<bool, Failure> {
         let before = self.text();
         *self = self
-            .with(key, None)
+            .with(&key.split('.').collect::<Vec<_>>(), None)
             .map_err(|reason| Failure::new(Exit::Failed, reason))?;
         Ok(self.text() != before)
     }
@@ -193,15 +203,14 @@ impl ConfigFile {
 
     fn put_list(&mut self, key: &str, list: Array) -> Result<(), Failure> {
         *self = self
-            .with(key, Some(Value::Array(list)))
+            .with(&[key], Some(Value::Array(list)))
             .map_err(|reason| Failure::new(Exit::Usage, reason))?;
         Ok(())
     }
 
     /// The file with one key changed, if its types still hold.
-    fn with(&self, key: &str, value: Option<Value>) -> Result<Self, String> {
+    fn with(&self, parts: &[&str], value: Option<Value>) -> Result<Self, String> {
         let mut document = self.document.clone();
-        let parts: Vec<&str> = key.split('.').collect();
         let Some((last, tables)) = parts.split_last() else {
             return Err("it names no setting".to_owned());
         };

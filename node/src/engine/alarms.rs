@@ -38,7 +38,7 @@ impl Engine {
                 let account: AccountId = member.account;
                 let (heard_secs, head_secs) = net.signs_of_life(account);
                 Life {
-                    name: member.name.clone(),
+                    name: roster.name_of(account),
                     heard_secs,
                     head_secs,
                 }
@@ -54,9 +54,7 @@ impl Engine {
     /// Frees the space of a member that has been silent for half a year: a decision that no node takes by itself.
     pub(super) async fn evict(&self, name: &str, sink: &Sink) -> Result<Exit, Failure> {
         let net = self.network().await?;
-        let roster = net.roster();
-        let member = roster.members().find(|member| member.name == name);
-        let Some(account) = member.map(|member| member.account) else {
+        let Some(account) = self.member_named(name)? else {
             return Err(self.unknown_peer(name));
         };
         let evicting = tokio::task::spawn_blocking(move || {

@@ -258,7 +258,8 @@ fn backup(verdict: &Verdict) -> Vec<Finding> {
         let level = match reason.state {
             State::NoPeer | State::Away => return None,
             State::Safe | State::StoreOnly => Level::Ok,
-            State::Lost
+            State::Revoked
+            | State::Lost
             | State::HeadRefused
             | State::AtRisk
             | State::ConfigDamaged

@@ -58,6 +58,8 @@ pub(super) struct Scene {
     pub is_running: bool,
     /// Nothing can be written in the home: no run could even be recorded.
     pub is_full: bool,
+    /// The account has revoked this device.
+    pub is_revoked: bool,
 }
 
 /// The devices of friends, from the roster alone; nobody if it cannot be read.
@@ -68,9 +70,7 @@ pub(super) fn friends(paths: &HomePaths, own: AccountId) -> Vec<KnownPeer> {
         of_others.map(|device| KnownPeer {
             key: PeerKey(format!("{FRIEND}{}", device.cert.device)),
             domain: format!("{ACCOUNT}{}", device.cert.account),
-            name: roster
-                .member(device.cert.account)
-                .map_or_else(|| device.cert.name.clone(), |member| member.name.clone()),
+            name: roster.name_of(device.cert.account),
         })
     });
     devices.collect()
@@ -98,6 +98,7 @@ pub(super) fn gather(conn: &Connection, scene: &Scene) -> Result<Facts, DbError>
     let mut facts = Facts {
         store_only: scene.store_only,
         config_fault: scene.config_fault.clone(),
+        is_revoked: scene.is_revoked,
         folders: folders.len() as u64,
         paths_named: runs.iter().any(|run| !run.whole),
         has_snapshot: !snapshots.is_empty(),

@@ -3,12 +3,15 @@
 use jiff::Timestamp;
 use libp2p::Multiaddr;
 use proto::id::AccountId;
+use proto::keys::DeviceCert;
 use proto::wire::greeting::Refusal;
 use proto::wire::ticket::Ticket;
 
 use crate::engine::{Engine, Mode, clock, listen};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::join::JoinError;
+use crate::friendnet::roster::Roster;
+use crate::home::HomePaths;
 use crate::message;
 use crate::net::counters::Counted;
 use crate::net::relays::RelayUse;
@@ -17,6 +20,8 @@ use crate::net::{InviteError, Net, NetConfig, NetHandle};
 use crate::output::Sink;
 use crate::request::Word;
 
+/// What to do on a machine that its account has revoked.
+pub(super) const REVOKED_HINT: &str = "a machine that was found again takes the account over anew: `gridbackup recover` with the words, into another --home";
 /// What to do about a full grid.
 const FULL_HINT: &str =
     "found a second grid: a home of its own with `gridbackup --home DIR init`, and invite from there";
@@ -78,7 +83,16 @@ impl Engine {
         self.0.net.get_or_try_init(start).await.cloned()
     }
 
+    /// Refuses on a machine that its account has revoked: nobody would believe it.
+    pub(super) fn check_not_revoked(&self) -> Result<(), Failure> {
+        match is_revoked(&self.0.home.paths, &self.0.home.cert) {
+            true => Err(Failure::new(Exit::Failed, "The account has revoked this machine").hint(REVOKED_HINT)),
+            false => Ok(()),
+        }
+    }
+
     pub(super) async fn invite(&self, name: Option<String>, expires_secs: u64, sink: &Sink) -> Result<Exit, Failure> {
+        self.check_not_revoked()?;
         let net = self.listening_network().await?;
         let expires = clock::now_secs().saturating_add(expires_secs);
         let ticket = net.invite(name.as_deref().unwrap_or_default(), expires).await;
@@ -110,18 +124,18 @@ impl Engine {
         if let Some(word) = word {
             self.heard(&Word { word }).await?;
         }
+        self.check_not_revoked()?;
         net.join(&ticket).await.map_err(join_failure)?;
         self.refresh_peers();
         let roster = net.roster();
         let inviter = roster.device(ticket.inviter).map(|device| device.cert.account);
         let own = self.0.home.account.account_id();
-        let name = |account: AccountId| roster.member(account).map(|member| member.name.clone());
         let message = message::Joined {
-            inviter: inviter.and_then(name).unwrap_or_default(),
+            inviter: inviter.map(|account| roster.name_of(account)).unwrap_or_default(),
             members: roster
                 .members()
                 .filter(|member| member.account != own)
-                .map(|member| member.name.clone())
+                .map(|member| roster.name_of(member.account))
                 .collect(),
         };
         sink.send(message).await?;
@@ -164,6 +178,11 @@ impl Engine {
     }
 }
 
+/// Whether the account has revoked this machine, as far as is known here.
+pub(super) fn is_revoked(paths: &HomePaths, cert: &DeviceCert) -> bool {
+    Roster::load(&paths.roster()).is_some_and(|roster| !roster.stands_by(cert))
+}
+
 fn join_failure(error: JoinError) -> Failure {
     let hint = match &error {
         JoinError::Connect(_) => Some("is the other node running, and can this machine reach its address?"),
@@ -175,6 +194,10 @@ fn join_failure(error: JoinError) -> Failure {
             refusal: Refusal::HasLeft,
             ..
         } => Some("only its words bring it back: `gridbackup join TICKET --phrase-file FILE`"),
+        JoinError::Refused {
+            refusal: Refusal::Revoked,
+            ..
+        } => Some(REVOKED_HINT),
         JoinError::Refused { .. } => Some("ask for a fresh ticket with `gridbackup invite`"),
         _ => None,
     };

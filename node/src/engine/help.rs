@@ -66,9 +66,7 @@ impl Engine {
                 sink.go_on()?;
                 let helped = self.help(&net, &roster, &watch, owner).await?;
                 if helped > 0 {
-                    let name = roster
-                        .member(owner)
-                        .map_or_else(String::new, |member| member.name.clone());
+                    let name = roster.name_of(owner);
                     let text = format!("{helped} shares of {name}, who is away, were built anew at other members");
                     self.tell("helped", text, sink).await;
                 }

@@ -1,23 +1,19 @@
 //! Who belongs: removing friends from the grid; the account's own devices, and what it says of itself by its words.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use proto::id::AccountId;
 use proto::keys::power;
 use proto::wire::word::AccountWord;
 
-use crate::engine::{Engine, Mode};
+use crate::engine::Engine;
 use crate::failure::{Exit, Failure};
 use crate::friendnet::members::RemovalError;
 use crate::friendnet::roster::Roster;
-use crate::friendnet::roster::deeds::{RemoveError, Removed};
+use crate::friendnet::roster::deeds::{RemoveError, Removed, SaidAgain};
 use crate::message::{Changed, Device, Problem};
+use crate::net::NetHandle;
 use crate::output::Sink;
 use crate::request::Word;
-
-/// How long a short command stays to tell friends who are there; the others hear of it from them. Chosen: a few dials.
-const TELLING_TIME: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// The friend of this name, unless the config has a folder or bucket of that name. Two with the same name are told apart by more
@@ -30,11 +26,8 @@ impl Engine {
         let roster = Roster::load(&self.0.home.paths.roster());
         let Some(roster) = roster else { return Ok(None) };
         let own = self.0.home.account.account_id();
-        let is_id = |id: String| name.len() >= 8 && id.starts_with(name);
-        let friends = roster
-            .members()
-            .filter(|member| member.account != own && (member.name == name || is_id(member.account.to_string())));
-        let mut found: Vec<_> = friends.map(|member| member.account).collect();
+        let mut found = roster.accounts_called(name);
+        found.retain(|account| *account != own);
         if found.is_empty() && !roster.devices_called(own, name).is_empty() {
             return Err(
                 Failure::new(Exit::Usage, format!("`{name}` is a machine of your own, and no peer"))
@@ -42,13 +35,10 @@ impl Engine {
             );
         }
         if found.len() > 1 {
-            let ids: Vec<String> = found
-                .iter()
-                .map(|account| account.to_string()[..16].to_owned())
-                .collect();
+            let names = names(&roster, found.iter());
             return Err(
                 Failure::new(Exit::Usage, format!("{} are called `{name}`", found.len()))
-                    .hint(format!("name one by the first digits of its id: {}", ids.join(", "))),
+                    .hint(format!("name one of them: {names}")),
             );
         }
         Ok(found.pop())
@@ -66,7 +56,7 @@ impl Engine {
         let removed = removed.map_err(|error| removal_failure(name, &error))?;
         self.refresh_peers();
         if removed != Removed::Already {
-            self.leave_time_to_tell().await;
+            self.tell_all(&net, &net.roster(), sink).await?;
         }
         if let Removed::Voted { lacking } = removed {
             sink.send(Problem::of_peer(
@@ -93,19 +83,20 @@ impl Engine {
     pub(super) async fn list_devices(&self, sink: &Sink) -> Result<Exit, Failure> {
         let (own, this) = (self.0.home.account.account_id(), self.device());
         let net = self.0.net.get();
-        let Some(roster) = Roster::load(&self.0.home.paths.roster()) else {
-            return Err(Failure::new(
-                Exit::Failed,
-                "This node has no grid yet, and knows no device of the account",
-            ));
-        };
-        let revoked = roster.word(own).map(|word| word.revoked.clone()).unwrap_or_default();
-        for device in roster.devices().filter(|device| device.cert.account == own) {
-            let (id, secs) = (device.cert.device, device.cert.issued_secs);
+        let roster = Roster::load(&self.0.home.paths.roster());
+        let devices = roster.iter().flat_map(Roster::devices).map(|device| &device.cert);
+        let mut certs: Vec<_> = devices.filter(|cert| cert.account == own).collect();
+        let is_trusted = roster.as_ref().is_none_or(|roster| roster.stands_by(&self.0.home.cert));
+        // Before there is a grid no roster knows it.
+        if is_trusted && certs.iter().all(|cert| cert.device != this) {
+            certs.push(&self.0.home.cert);
+        }
+        for cert in certs {
+            let (id, secs) = (cert.device, cert.issued_secs);
             sink.send(Device {
-                name: device.cert.name.clone(),
+                name: cert.name.clone(),
                 id: id.to_string(),
-                powers: powers(device.cert.powers),
+                powers: powers(cert.powers),
                 certified: i64::try_from(secs)
                     .ok()
                     .and_then(|secs| Timestamp::from_second(secs).ok()),
@@ -115,9 +106,14 @@ impl Engine {
             })
             .await?;
         }
+        let word = roster.as_ref().and_then(|roster| roster.word(own));
+        let mut revoked = word.map(|word| word.revoked.clone()).unwrap_or_default();
+        if !is_trusted && !revoked.contains(&this) {
+            revoked.push(this);
+        }
         for id in revoked {
             sink.send(Device {
-                name: String::new(),
+                name: id.short(),
                 id: id.to_string(),
                 powers: Vec::new(),
                 certified: None,
@@ -134,13 +130,10 @@ impl Engine {
     pub(super) async fn say(&self, word: &Word, sink: &Sink) -> Result<Exit, Failure> {
         let net = self.network().await?;
         let (before, own) = (net.roster(), self.0.home.account.account_id());
-        let said = self.heard(word).await?;
+        let (said, again) = self.heard(word).await?;
         self.refresh_peers();
-        // Once it has a grid of its own, a daemon tells the old one nothing any more either.
-        match said.left.contains(&before.grid()) {
-            true => tokio::time::sleep(TELLING_TIME).await,
-            false => self.leave_time_to_tell().await,
-        }
+        // Before it has a grid of its own: from then on it tells the old one nothing.
+        self.tell_all(&net, &before, sink).await?;
         let changed = |action: &str, what: &str, name: String| Changed {
             action: action.to_owned(),
             what: what.to_owned(),
@@ -151,6 +144,17 @@ impl Engine {
             let name = before.device(*device).map(|device| device.cert.name.clone());
             sink.send(changed("revoked", "device", name.unwrap_or_else(|| device.short())))
                 .await?;
+        }
+        if said.since_secs > before.word(own).map_or(0, |word| word.since_secs) {
+            sink.send(changed(
+                "revoked",
+                "device",
+                "all that are older than this one".to_owned(),
+            ))
+            .await?;
+        }
+        for text in of_the_revoked(&before, &again) {
+            sink.send(Problem::new(text)).await?;
         }
         if said.left.contains(&before.grid()) {
             let founding = net.clone();
@@ -164,7 +168,7 @@ impl Engine {
     }
 
     /// Takes in what this account says of itself.
-    pub(super) async fn heard(&self, word: &Word) -> Result<AccountWord, Failure> {
+    pub(super) async fn heard(&self, word: &Word) -> Result<(AccountWord, SaidAgain), Failure> {
         let own = self.0.home.account.account_id();
         let decoded = word.decoded().filter(|word| word.account == own);
         let Some(said) = decoded else {
@@ -175,24 +179,60 @@ impl Engine {
         };
         let (net, word) = (self.network().await?, said.clone());
         let saying = tokio::task::spawn_blocking(move || net.say(word)).await;
-        let is_news = saying
+        let again = saying
             .map_err(|error| Failure::context("The roster was not changed", &error))?
             .map_err(|error| Failure::from_error(&error))?;
-        match is_news {
-            true => Ok(said),
-            false => Err(
-                Failure::new(Exit::Failed, "The account has said something newer meanwhile")
-                    .hint("run the command again"),
-            ),
-        }
+        let newer = || Failure::new(Exit::Failed, "The account has said something newer meanwhile");
+        again
+            .map(|again| (said, again))
+            .ok_or_else(|| newer().hint("run the command again"))
     }
 
-    /// Leaves a short command the time to tell others what changed; a daemon does it by itself.
-    async fn leave_time_to_tell(&self) {
-        if matches!(self.0.mode, Mode::Command { .. }) {
-            tokio::time::sleep(TELLING_TIME).await;
+    /// Tells all members of `roster` what changed, and says who could not be told.
+    async fn tell_all(&self, net: &NetHandle, roster: &Roster, sink: &Sink) -> Result<(), Failure> {
+        let own = self.0.home.account.account_id();
+        let mut deaf = net.tell(roster).await;
+        deaf.remove(&own);
+        let friends = roster.members().filter(|member| member.account != own).count();
+        let names = names(roster, deaf.iter());
+        match deaf.len() {
+            0 => Ok(()),
+            all if all == friends => {
+                let text = format!("Nobody has heard of it yet ({names}): until then it holds nowhere but here");
+                Ok(sink.send(Problem::new(text)).await?)
+            }
+            _ => {
+                let text = format!("Not reached yet: {names}. They hear of it when they meet anybody who has heard");
+                Ok(sink.send(Problem::new(text)).await?)
+            }
         }
     }
+}
+
+fn names<'a>(roster: &Roster, accounts: impl Iterator<Item = &'a AccountId>) -> String {
+    let names: Vec<String> = accounts.map(|account| roster.name_of(*account)).collect();
+    names.join(", ")
+}
+
+/// What devices that are revoked had said in the account's name, and what became of it: a thief may have said it.
+fn of_the_revoked(roster: &Roster, again: &SaidAgain) -> Vec<String> {
+    let kinds = [
+        (
+            &again.admitted,
+            "It had let in: {}. They stay: `gridbackup peer rm NAME` removes whom you do not know",
+        ),
+        (
+            &again.removed,
+            "It had removed: {}. They stay out: `gridbackup invite` brings back whom you miss",
+        ),
+        (
+            &again.votes_dropped,
+            "It had voted against: {}. The vote counts no more: `gridbackup peer rm NAME` casts it again",
+        ),
+    ];
+    let said = kinds.into_iter().filter(|(accounts, _)| !accounts.is_empty());
+    said.map(|(accounts, text)| text.replace("{}", &names(roster, accounts.iter())))
+        .collect()
 }
 
 fn powers(bits: u8) -> Vec<String> {

@@ -15,7 +15,7 @@ impl Engine {
                 roster
                     .members()
                     .filter(|member| member.account != own)
-                    .map(|member| member.name.clone()),
+                    .map(|member| roster.name_of(member.account)),
             );
             let devices = roster.devices().filter(|device| device.cert.account == own);
             known.extend(

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::config::last_good::InForce;
 use crate::engine::buckets::{S3, SLOT};
 use crate::engine::facts::{self, KnownPeer, Scene};
+use crate::engine::friends::is_revoked;
 use crate::engine::removal::folder_key;
 use crate::engine::{failures, faults, file_status, status};
 use crate::failure::{Exit, Failure};
@@ -19,20 +20,21 @@ use crate::output::Sink;
 
 /// Answers `status` by the catalog alone.
 pub async fn onlook(home: HomePaths, paths: Vec<PathName>, sink: Sink) -> Result<Exit, Failure> {
-    let identity = Identity::read(&home)?;
-    let own = identity.account.account_id();
+    let cert = Identity::cert(&home)?;
+    let own = cert.account;
     let InForce { config, fault } = InForce::read(&home.config(), &home.last_config());
     let mut peers = configured(&home.catalog(), &config)?;
     peers.extend(facts::friends(&home, own));
     let scene = Scene {
         config,
         config_fault: fault.map(|fault| fault.error),
-        device: identity.cert.device,
+        device: cert.device,
         peers,
         online: None,
         store_only: false,
         is_running: true,
         is_full: faults::is_full(home.state_dir()),
+        is_revoked: is_revoked(&home, &cert),
     };
     let catalog = home.catalog();
     if !paths.is_empty() {

@@ -11,7 +11,7 @@ use upload_queue::care::standing::{Patience, PeerRecord, Standing, Tally};
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey, Reach};
 
-use crate::config::{Config, ConfigFile, check_peer_url};
+use crate::config::{Config, ConfigFile, PeerConfig, check_peer_url};
 use crate::engine::buckets::{is_further_slot, slot_of};
 use crate::engine::dir_peer::DirPeer;
 use crate::engine::policy::tolerate;
@@ -74,19 +74,21 @@ impl Engine {
 
     /// Tells the network what each friend may use here.
     pub(super) fn set_quotas(&self, net: &NetHandle, config: &Config) {
-        for friend in self.friends(&net.roster()) {
-            let quota = config.peers.get(&friend.name).and_then(|peer| peer.quota.as_ref());
+        let roster = net.roster();
+        for friend in self.friends(&roster) {
+            let entry = config_of(config, &roster, friend.account);
+            let quota = entry.and_then(|(_, peer)| peer.quota.as_ref());
             net.set_quota(friend.account, quota.map(|quota| quota.0));
         }
     }
 
     /// Limits what a friend may use here.
     pub(super) async fn limit_friend(&self, name: &str, quota: Option<u64>, sink: &Sink) -> Result<Exit, Failure> {
+        let account = self.member_named(name)?;
         let roster = Roster::load(&self.0.home.paths.roster());
-        let is_friend = roster.is_some_and(|roster| self.friends(&roster).iter().any(|friend| friend.name == name));
-        if !is_friend {
+        let (Some(account), Some(roster)) = (account, roster) else {
             return Err(self.unknown_peer(name));
-        }
+        };
         let Some(quota) = quota else {
             return Err(Failure::new(
                 Exit::Usage,
@@ -95,7 +97,10 @@ impl Engine {
             .hint("a friend has a --quota, a bucket also --shares"));
         };
         let mut file = ConfigFile::open(&self.0.home.paths.config())?;
-        file.set(&format!("peers.{name}.quota"), &quota.to_string())?;
+        let entry = config_of(file.config(), &roster, account).map(|(name, _)| name.to_owned());
+        let key = entry.unwrap_or_else(|| roster.name_of(account));
+        file.set_of_peer(&key, "account", &account.to_string())?;
+        file.set_of_peer(&key, "quota", &quota.to_string())?;
         file.save()?;
         self.set_config(file.config().clone());
         sink.send(message::Changed {
@@ -121,9 +126,7 @@ impl Engine {
         let friends = devices.map(|device| Friend {
             device: device.cert.device,
             account: device.cert.account,
-            name: roster
-                .member(device.cert.account)
-                .map_or_else(|| device.cert.name.clone(), |member| member.name.clone()),
+            name: roster.name_of(device.cert.account),
         });
         friends.collect()
     }
@@ -270,4 +273,14 @@ pub(super) fn folder_peer(name: &str, path: &Path, store: Arc<dyn PeerStore>) ->
         reach: Reach::Local,
         store,
     }
+}
+/// What the config says of a friend: by its account, or, where a name stands alone, by that.
+fn config_of<'a>(config: &'a Config, roster: &Roster, account: AccountId) -> Option<(&'a str, &'a PeerConfig)> {
+    let name = roster.member(account).map(|member| member.name.as_str());
+    let friends = || config.peers.iter().filter(|(_, peer)| peer.url.is_none());
+    let id = account.to_string();
+    let by_account = friends().find(|(_, peer)| peer.account.as_ref() == Some(&id));
+    let by_name = || friends().find(|(key, peer)| peer.account.is_none() && Some(key.as_str()) == name);
+    let found = by_account.or_else(by_name);
+    found.map(|(key, peer)| (key.as_str(), peer))
 }

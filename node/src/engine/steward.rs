@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::id::{DeviceId, ShareId};
+use proto::id::{AccountId, DeviceId, ShareId};
 use proto::manifest::Manifest;
 use proto::share::Share;
 use proto::share_store::{BoxFuture, StoreError};
@@ -21,10 +21,12 @@ impl Engine {
     /// The steward that the config names, if the grid has it and the network runs. Of a member with several devices the first.
     pub(super) fn steward(&self) -> Option<StewardPeer> {
         let (name, net) = (self.config().steward?, self.0.net.get()?);
-        let friends = self.friends(&net.roster());
+        let roster = net.roster();
+        let account = only(roster.accounts_called(&name))?;
+        let friends = self.friends(&roster);
         let device: DeviceId = friends
             .iter()
-            .filter(|friend| friend.name == name)
+            .filter(|friend| friend.account == account)
             .map(|friend| friend.device)
             .min()?;
         Some(StewardPeer {
@@ -38,18 +40,23 @@ impl Engine {
         self.steward().is_some_and(|steward| steward.key == *key)
     }
 
+    /// What stands in the config for a steward of this name: with its account, so that no namesake who comes later is taken for it.
     /// Refuses the name of nobody in the grid; no name means no steward.
-    pub(super) fn check_steward(&self, name: &str) -> Result<(), Failure> {
-        let roster = Roster::load(&self.0.home.paths.roster());
-        let is_friend = |roster: Roster| self.friends(&roster).iter().any(|friend| friend.name == name);
-        if name.is_empty() || roster.is_some_and(is_friend) {
-            return Ok(());
+    pub(super) fn steward_setting(&self, name: &str) -> Result<String, Failure> {
+        if name.is_empty() {
+            return Ok(String::new());
         }
-        Err(Failure::new(
-            Exit::Failed,
-            format!("`steward` cannot be `{name}`: there is no member of that name"),
-        )
-        .hint("`gridbackup peer ls` lists the members"))
+        let account = self.member_named(name)?.ok_or_else(|| {
+            Failure::new(
+                Exit::Failed,
+                format!("`steward` cannot be `{name}`: there is no member of that name"),
+            )
+            .hint("`gridbackup peer ls` lists the members")
+        })?;
+        let roster = Roster::load(&self.0.home.paths.roster());
+        let member = roster.as_ref().and_then(|roster| roster.member(account));
+        let bare = member.map_or(name, |member| &member.name);
+        Ok(format!("{bare}~{account}"))
     }
 
     /// Carries out what friends order who named this node their steward, until it is dropped.
@@ -58,6 +65,13 @@ impl Engine {
             Some(net) => pass_on::for_ever(net).await,
             None => std::future::pending().await,
         }
+    }
+}
+
+fn only(accounts: Vec<AccountId>) -> Option<AccountId> {
+    match accounts[..] {
+        [account] => Some(account),
+        _ => None,
     }
 }
 

@@ -38,6 +38,8 @@ pub enum JoinError {
         refusal: Refusal,
         /// For people.
         text: String,
+        /// What some account says of itself that explains it.
+        word: Option<Box<AccountWord>>,
     },
     /// This home is in a grid with others already.
     #[error("This account is in another grid already: a second grid needs a second home")]
@@ -59,7 +61,7 @@ pub enum JoinError {
 impl From<GreetError> for JoinError {
     fn from(error: GreetError) -> Self {
         match error {
-            GreetError::Refused { refusal, text } => Self::Refused { refusal, text },
+            GreetError::Refused { refusal, text, word } => Self::Refused { refusal, text, word },
             other => Self::Answer {
                 reason: other.to_string(),
             },
@@ -143,9 +145,15 @@ pub async fn exchange(core: &Arc<Core>, device: DeviceId) -> Result<[u8; 32], Jo
     in_time(async {
         let mut stream = match ask(core, device, Frame::bare(&MemberMessage::Digest { hash })).await {
             Err(JoinError::Refused {
-                refusal: Refusal::Stranger,
+                refusal: Refusal::Stranger | Refusal::Revoked,
+                word,
                 ..
-            }) => ask(core, device, Frame::new(&MemberMessage::Roster, ours.into())).await?,
+            }) => {
+                if let Some(word) = word {
+                    hear(core, *word).await?;
+                }
+                ask(core, device, Frame::new(&MemberMessage::Roster, ours.into())).await?
+            }
             asked => asked?,
         };
         let theirs = match read(&mut stream).await? {
@@ -201,10 +209,10 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
             let word = word.and_then(|word| AccountWord::decode(&word).ok());
             let word = word.filter(|word| word.account == caller.cert.account);
             if let Some(word) = word.clone() {
-                hear(core, word).await?;
+                hear(core, word).await.map_err(|_| Refusal::CannotAdmit)?;
             }
             if !core.members.roster().stands_by(&caller.cert) {
-                return Err(Refusal::CannotAdmit);
+                return Err(Refusal::Revoked);
             }
             let presented = Presented {
                 ticket,
@@ -214,7 +222,7 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
             };
             admit(core, presented, name, acceptance).await?;
             if let Some(word) = word {
-                hear(core, word).await?;
+                hear(core, word).await.map_err(|_| Refusal::CannotAdmit)?;
             }
             None
         }
@@ -226,12 +234,12 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
                 records = introduction(records, caller.cert.account);
             }
             // One that lost its roster is told of its grid again by whoever meets it.
-            learn(core, records).await.map_err(|_| Refusal::Stranger)?;
+            learn(core, records).await.map_err(|_| outside(core, caller))?;
             is_member()
                 .then(|| Some(*blake3::hash(&payload).as_bytes()))
-                .ok_or(Refusal::Stranger)?
+                .ok_or_else(|| outside(core, caller))?
         }
-        MemberMessage::Digest { .. } => return Err(Refusal::Stranger),
+        MemberMessage::Digest { .. } => return Err(outside(core, caller)),
         MemberMessage::Same => return Err(Refusal::Malformed),
     };
     // From here on a failure is the other side's to notice: a refusal would come after the welcome.
@@ -239,6 +247,14 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
         tracing::debug!(%peer, "An exchange of rosters ended early: {error}");
     }
     Ok(())
+}
+
+/// Why somebody is not served.
+fn outside(core: &Core, caller: &Caller) -> Refusal {
+    match core.members.roster().stands_by(&caller.cert) {
+        true => Refusal::Stranger,
+        false => Refusal::Revoked,
+    }
 }
 
 async fn tell_roster(core: &Arc<Core>, stream: &mut Stream, their_digest: Option<[u8; 32]>) -> Result<(), JoinError> {
@@ -265,7 +281,7 @@ async fn admit(core: &Arc<Core>, presented: Presented, name: String, accepted: B
         let invite = core.invites.check(core.device, &presented, now_secs)?;
         let speaker = core.speaker().ok_or(Refusal::CannotAdmit)?;
         let roster = core.members.roster();
-        if roster.member(core.cert.account).is_none() {
+        if !roster.admits(&core.cert) {
             return Err(Refusal::CannotAdmit);
         }
         if roster.has_left(presented.account) {
@@ -306,13 +322,9 @@ async fn admit(core: &Arc<Core>, presented: Presented, name: String, accepted: B
 }
 
 /// Takes in what an account says of itself, if it is or was a member.
-async fn hear(core: &Arc<Core>, word: AccountWord) -> Result<(), Refusal> {
+async fn hear(core: &Arc<Core>, word: AccountWord) -> Result<(), JoinError> {
     let hearing = core.clone();
-    let heard = blocking(move || hearing.members.update(|roster| roster.add_word(word))).await;
-    heard.map_err(|error| {
-        tracing::error!("{error}");
-        Refusal::CannotAdmit
-    })
+    blocking(move || hearing.members.update(|roster| roster.add_word(word))).await
 }
 
 /// What of some records concerns one account and those it came by.

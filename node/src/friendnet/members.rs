@@ -12,7 +12,7 @@ use proto::wire::roster::{DeviceRecord, MemberRecord, grid_id};
 use proto::wire::word::{AccountWord, LEFT_MAX};
 use tokio::sync::watch;
 
-use super::roster::deeds::{RemoveError, Removed};
+use super::roster::deeds::{RemoveError, Removed, SaidAgain};
 use super::roster::{Roster, RosterFileError};
 
 /// Nobody was removed.
@@ -90,14 +90,17 @@ impl Members {
         Ok(outcome?)
     }
 
-    /// Takes in what this account says of itself by its words. What devices said that count no more is said again by `speaker`.
-    pub fn say(&self, speaker: Option<Speaker<'_>>, word: AccountWord) -> Result<bool, RosterFileError> {
-        self.update(|roster| {
-            if let Some(speaker) = speaker {
-                roster.say_again(speaker);
+    /// Takes in what this account says of itself by its words, and what devices said that count no more is said again by `speaker`.
+    /// None: it is no news.
+    pub fn say(&self, speaker: Option<Speaker<'_>>, word: AccountWord) -> Result<Option<SaidAgain>, RosterFileError> {
+        let mut again = SaidAgain::default();
+        let is_news = self.update(|roster| {
+            if let Some(speaker) = speaker.filter(|speaker| word.trusts(speaker.cert)) {
+                again = roster.say_again(speaker, &word);
             }
             roster.add_word(word)
-        })
+        })?;
+        Ok(is_news.then_some(again))
     }
 
     /// Says where this device is, if the roster does not say so already. True if it had to be said.

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
 use proto::id::DeviceId;
+use proto::keys::locked::KeyFile;
 use proto::keys::{AccountKeys, DeviceCert, power, words_key};
 use proto::phrase::Seed;
 use upload_queue::durable;
 use zeroize::Zeroizing;
 
 use super::HomePaths;
+use super::passphrase::{self, Opener};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::roster::Roster;
 use crate::friendnet::state_file::set_aside;
@@ -40,17 +42,24 @@ impl Identity {
     /// device's files are written; it is `finish` that makes the home one with an account. The words' key is used here, to
     /// certify the device, and is kept nowhere.
     pub fn begin(paths: &HomePaths, seed: &Seed, name: &str, now_secs: u64) -> Result<Self, Failure> {
-        let account = AccountKeys::from_seed(seed);
+        Self::begin_with(paths, seed, name, now_secs, power::ALL)
+    }
+
+    /// The same for a device with these powers, which gets no secret that they do not need.
+    pub fn begin_with(paths: &HomePaths, seed: &Seed, name: &str, now_secs: u64, powers: u8) -> Result<Self, Failure> {
+        let account = AccountKeys::from_seed(seed).for_powers(powers);
         let device = match left_device(paths)? {
             Some(device) => device,
             None => new_device(paths)?,
         };
         let id = DeviceId(device.verifying_key().to_bytes());
-        let left = left_cert(paths)?.filter(|cert| cert.account == account.account_id() && cert.device == id);
+        let is_ours =
+            |cert: &DeviceCert| (cert.account, cert.device, cert.powers) == (account.account_id(), id, powers);
+        let left = left_cert(paths)?.filter(is_ours);
         let cert = match left {
             Some(cert) => cert,
             None => {
-                let cert = DeviceCert::sign(&words_key(seed), id, power::ALL, name, now_secs);
+                let cert = DeviceCert::sign(&words_key(seed), id, powers, name, now_secs);
                 replace_private(&second_cert(paths), &cert.encode())?;
                 replace_private(&paths.device_cert(), &cert.encode())?;
                 cert
@@ -61,17 +70,19 @@ impl Identity {
 
     /// Writes the account's key, after which the home has an account.
     pub fn finish(&self, paths: &HomePaths) -> Result<(), Failure> {
-        write_private(&paths.account_key(), &self.account.encode())
+        write_private(&paths.account_key(), &self.account.encode())?;
+        passphrase::lock_new(paths)
     }
 
-    /// Reads the three files.
+    /// Reads the three files; what is locked, with the passphrase.
     pub fn read(paths: &HomePaths) -> Result<Self, Failure> {
+        let mut opener = Opener::new(paths);
         let account_path = paths.account_key();
-        let account = AccountKeys::decode(&read_private(&account_path)?)
-            .map_err(|error| damaged(&account_path, &error.to_string()))?;
+        let account = opener.open(KeyFile::Account, &account_path, read_private(&account_path)?)?;
+        let account = AccountKeys::decode(&account).map_err(|error| damaged(&account_path, &error.to_string()))?;
         let device_path = paths.device_key();
-        let device =
-            decode_device_key(&read_private(&device_path)?).ok_or_else(|| damaged(&device_path, "not a device key"))?;
+        let device = opener.open(KeyFile::Device, &device_path, read_private(&device_path)?)?;
+        let device = decode_device_key(&device).ok_or_else(|| damaged(&device_path, "not a device key"))?;
         let cert_path = paths.device_cert();
         let read = fs::read(&cert_path).map_err(|error| error.to_string());
         let cert = match read.and_then(|bytes| DeviceCert::decode(&bytes).map_err(|error| error.to_string())) {
@@ -82,6 +93,14 @@ impl Identity {
             return Err(damaged(&cert_path, "it does not belong to account.key and device.key"));
         }
         Ok(Self { account, device, cert })
+    }
+
+    /// The device's certificate alone, which needs no passphrase.
+    pub fn cert(paths: &HomePaths) -> Result<DeviceCert, Failure> {
+        match left_cert(paths)? {
+            Some(cert) => Ok(cert),
+            None => Self::read(paths).map(|identity| identity.cert),
+        }
     }
 
     /// This device as a libp2p peer id.
@@ -96,7 +115,15 @@ pub fn left_cert(paths: &HomePaths) -> Result<Option<DeviceCert>, Failure> {
 }
 
 fn left_device(paths: &HomePaths) -> Result<Option<SigningKey>, Failure> {
-    Ok(read_if_there(&paths.device_key())?.and_then(|key| decode_device_key(&key)))
+    let path = paths.device_key();
+    let Some(key) = read_if_there(&path)? else {
+        return Ok(None);
+    };
+    Ok(decode_device_key(&Opener::new(paths).open(
+        KeyFile::Device,
+        &path,
+        key,
+    )?))
 }
 
 fn new_device(paths: &HomePaths) -> Result<SigningKey, Failure> {
@@ -163,7 +190,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
 }
 
 /// As `write_private`, but replaces what is there: only for what nobody can have come to rely on.
-fn replace_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
+pub(super) fn replace_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
     durable::replace(path, &[content]).map_err(|error| unwritable(path, &error))
 }
 
@@ -175,14 +202,14 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
     }
 }
 
-fn read_if_there(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+pub(super) fn read_if_there(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     match path.try_exists() {
         Ok(false) => Ok(None),
         _ => read_private(path).map(Some),
     }
 }
 
-fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+pub(super) fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut content = Zeroizing::new(Vec::new());
     let read = File::open(path).and_then(|file| file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut content));
     match read {
@@ -202,7 +229,7 @@ fn decode_device_key(content: &[u8]) -> Option<SigningKey> {
     (magic == DEVICE_KEY_MAGIC).then(|| SigningKey::from_bytes(&secret))
 }
 
-fn damaged(path: &Path, reason: &str) -> Failure {
+pub(super) fn damaged(path: &Path, reason: &str) -> Failure {
     Failure::new(
         Exit::WrongPhrase,
         format!("`{}` cannot be used: {reason}", path.display()),

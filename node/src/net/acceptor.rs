@@ -138,16 +138,20 @@ impl Entrance {
 
     /// Who is to be served for long, and its place; none if all is said.
     async fn greet(&self, stream: &mut Stream, protocol: Protocol) -> Option<(Caller, Seat)> {
-        let refusal = match greet::read_hello(stream, self.device).await {
-            Err(refusal) => refusal,
+        let (refusal, about) = match greet::read_hello(stream, self.device).await {
+            Err(refusal) => (refusal, None),
             Ok(caller) => match self.admit(stream, &caller, protocol).await {
-                Err(refusal) => refusal,
+                Err(Refusal::Revoked) => (Refusal::Revoked, Some(caller.cert.account)),
+                // To the caller this node may be a member still.
+                Err(Refusal::Stranger) => (Refusal::Stranger, Some(self.core.cert.account)),
+                Err(refusal) => (refusal, None),
                 Ok(seat) => return seat.map(|seat| (caller, seat)),
             },
         };
         tracing::debug!(peer = %self.peer, ?refusal, "A stream was refused");
         self.core.counters.refused();
-        greet::refuse(stream, refusal).await;
+        let roster = self.core.members.roster();
+        greet::refuse(stream, refusal, about.and_then(|account| roster.word(account))).await;
         None
     }
 
@@ -160,6 +164,9 @@ impl Entrance {
         match protocol {
             Protocol::Member => join::answer(&self.core, stream, self.peer, caller).await.map(|()| None),
             Protocol::Share => {
+                if !roster.stands_by(&caller.cert) {
+                    return Err(Refusal::Revoked);
+                }
                 if !is_member || roster.member(caller.owner).is_none() {
                     return Err(Refusal::Stranger);
                 }

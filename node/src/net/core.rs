@@ -92,13 +92,14 @@ pub enum OpenError {
 }
 
 impl Core {
-    /// This device as one that speaks for its account, if it may.
+    /// This device as one that speaks for its account, if it may and its account has not revoked it.
     pub fn speaker(&self) -> Option<Speaker<'_>> {
         let speaker = Speaker {
             key: &self.device_key,
             cert: &self.cert,
         };
-        (self.cert.powers & power::ADMIT != 0).then_some(speaker)
+        let may = self.cert.powers & power::ADMIT != 0 && self.members.roster().stands_by(&self.cert);
+        may.then_some(speaker)
     }
 
     /// Sees that there is a connection to `device`: at once when there is one, else by dialing all known addresses. May be

@@ -8,6 +8,7 @@ use proto::id::{AccountId, DeviceId};
 use proto::keys::DeviceCert;
 use proto::wire::VERSION;
 use proto::wire::greeting::{Greeting, Refusal};
+use proto::wire::word::AccountWord;
 
 use super::core::Core;
 use super::frames::{self, ReadError};
@@ -25,6 +26,8 @@ pub enum GreetError {
         refusal: Refusal,
         /// For people.
         text: String,
+        /// What some account says of itself that explains it.
+        word: Option<Box<AccountWord>>,
     },
     /// The certificate is damaged or belongs to another device.
     #[error("The other side's certificate is not its own")]
@@ -92,7 +95,8 @@ impl Core {
 
 /// Reads the answer to our hello: the certificate of `device`, or why not.
 pub async fn read_welcome<R: AsyncRead + Unpin>(stream: &mut R, device: DeviceId) -> Result<DeviceCert, GreetError> {
-    match read_greeting(stream).await? {
+    let (greeting, payload) = read_greeting(stream).await?;
+    match greeting {
         Greeting::Welcome { cert, .. } => {
             let cert = DeviceCert::decode(&cert).map_err(|_| GreetError::Certificate)?;
             if cert.device == device {
@@ -101,7 +105,11 @@ pub async fn read_welcome<R: AsyncRead + Unpin>(stream: &mut R, device: DeviceId
                 Err(GreetError::Certificate)
             }
         }
-        Greeting::Refused { refusal, text } => Err(GreetError::Refused { refusal, text }),
+        Greeting::Refused { refusal, text } => Err(GreetError::Refused {
+            refusal,
+            text,
+            word: AccountWord::decode(&payload).ok().map(Box::new),
+        }),
         Greeting::Hello { .. } => Err(GreetError::Protocol {
             reason: "a hello answered a hello".into(),
         }),
@@ -110,7 +118,7 @@ pub async fn read_welcome<R: AsyncRead + Unpin>(stream: &mut R, device: DeviceId
 
 /// Reads the hello of the device at the other end. Membership is not looked at.
 pub async fn read_hello<R: AsyncRead + Unpin>(stream: &mut R, device: DeviceId) -> Result<Caller, Refusal> {
-    let greeting = read_greeting(stream).await.map_err(|_| Refusal::Malformed)?;
+    let (greeting, _) = read_greeting(stream).await.map_err(|_| Refusal::Malformed)?;
     let Greeting::Hello { version, cert, owner } = greeting else {
         return Err(Refusal::Malformed);
     };
@@ -125,21 +133,22 @@ pub async fn read_hello<R: AsyncRead + Unpin>(stream: &mut R, device: DeviceId) 
     Ok(Caller { cert, owner })
 }
 
-/// Says no. Whether it arrives is not our concern.
-pub async fn refuse<W: AsyncWrite + Unpin>(stream: &mut W, refusal: Refusal) {
+/// Says no, with the word that explains it. Whether it arrives is not our concern.
+pub async fn refuse<W: AsyncWrite + Unpin>(stream: &mut W, refusal: Refusal, word: Option<&AccountWord>) {
     let greeting = Greeting::Refused {
         refusal,
         text: text(refusal).to_owned(),
     };
-    let _ = tokio::time::timeout(GREETING_TIME, frames::say(stream, &greeting, Bytes::new())).await;
+    let payload = word.map_or_else(Bytes::new, |word| Vec::from(word.encode()).into());
+    let _ = tokio::time::timeout(GREETING_TIME, frames::say(stream, &greeting, payload)).await;
 }
 
-async fn read_greeting<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Greeting, GreetError> {
+async fn read_greeting<R: AsyncRead + Unpin>(stream: &mut R) -> Result<(Greeting, Bytes), GreetError> {
     match tokio::time::timeout(GREETING_TIME, frames::read(stream)).await {
         Err(_) => Err(GreetError::Protocol {
             reason: "no greeting in time".into(),
         }),
-        Ok(Ok(Some((greeting, _)))) => Ok(greeting),
+        Ok(Ok(Some(greeting))) => Ok(greeting),
         Ok(Ok(None)) => Err(GreetError::Dropped {
             reason: "it ended without a greeting".into(),
         }),
@@ -158,6 +167,7 @@ fn text(refusal: Refusal) -> &'static str {
         Refusal::TicketUsed => "Somebody else has used this ticket: ask for a new one",
         Refusal::CannotAdmit => "The inviter cannot admit members now",
         Refusal::HasLeft => "This account has left that grid",
+        Refusal::Revoked => "The account has revoked this machine: nothing that it signs counts any more",
         Refusal::GridFull => "The grid is full: it has 32 members, with those removed, and no grid has more",
         Refusal::Malformed => "What was said is no message of this protocol",
     }

@@ -1,12 +1,22 @@
 //! What this account does to the grid's roster: removes and votes, speaks for itself, founds anew.
 
-use proto::id::AccountId;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use proto::id::{AccountId, DeviceId};
 use proto::wire::word::AccountWord;
 
 use super::NetHandle;
+use crate::friendnet::join;
 use crate::friendnet::members::RemovalError;
-use crate::friendnet::roster::RosterFileError;
-use crate::friendnet::roster::deeds::Removed;
+use crate::friendnet::roster::deeds::{Removed, SaidAgain};
+use crate::friendnet::roster::{Roster, RosterFileError};
+
+/// How long one device may take to hear what changed. Chosen: a dial, and a roster each way.
+const TELLING_TIME: Duration = Duration::from_secs(6);
+/// Devices told at once: nearly all of a full grid.
+const TOLD_AT_ONCE: usize = 64;
 
 impl NetHandle {
     /// Removes an account from the grid, or votes for it; everybody is told so. Blocks.
@@ -16,10 +26,31 @@ impl NetHandle {
         core.members.remove(speaker, account)
     }
 
-    /// Says what this account says of itself by its words; everybody is told so. Blocks. True if it was news.
-    pub fn say(&self, word: AccountWord) -> Result<bool, RosterFileError> {
+    /// Says what this account says of itself by its words; everybody is told so. Blocks. None: it is no news.
+    pub fn say(&self, word: AccountWord) -> Result<Option<SaidAgain>, RosterFileError> {
         let core = &self.shared.core;
         core.members.say(core.speaker(), word)
+    }
+
+    /// Tells all other devices of `roster` now what the roster of this node says, as far as they answer in time. Returns the
+    /// accounts of which no device has heard it. May be dropped.
+    pub async fn tell(&self, roster: &Roster) -> BTreeSet<AccountId> {
+        let core = &self.shared.core;
+        let others: Vec<(AccountId, DeviceId)> = roster
+            .devices()
+            .map(|device| (device.cert.account, device.cert.device))
+            .filter(|(_, device)| *device != core.device)
+            .collect();
+        let mut deaf: BTreeSet<AccountId> = others.iter().map(|(account, _)| *account).collect();
+        let told = stream::iter(others).map(|(account, device)| async move {
+            let told = tokio::time::timeout(TELLING_TIME, join::exchange(core, device)).await;
+            matches!(told, Ok(Ok(_))).then_some(account)
+        });
+        let heard: Vec<Option<AccountId>> = told.buffer_unordered(TOLD_AT_ONCE).collect().await;
+        for account in heard.into_iter().flatten() {
+            deaf.remove(&account);
+        }
+        deaf
     }
 
     /// Founds a grid of this account's own, if it is a member of none. Blocks.

@@ -70,6 +70,8 @@ pub struct Facts {
     pub store_only: bool,
     /// Why config.toml cannot be used.
     pub config_fault: Option<String>,
+    /// The account has revoked this device.
+    pub is_revoked: bool,
     /// Folders in the config.
     pub folders: u64,
     /// Paths were named to runs of this home: backing up without folders in the config is meant.

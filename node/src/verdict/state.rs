@@ -5,6 +5,8 @@ use crate::failure::Exit;
 /// How things stand, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
+    /// Nobody takes anything from this device any more.
+    Revoked,
     /// There is no snapshot.
     Nothing,
     /// Content is gone from the grid.
@@ -65,6 +67,7 @@ impl State {
     fn consequence(self) -> Consequence {
         use Exit::{Done, SourceUnreadable, UnderProtected};
         let (name, exit, run) = match self {
+            Self::Revoked => ("revoked", UnderProtected, Some(UnderProtected)),
             Self::Nothing => ("nothing", UnderProtected, None),
             Self::Lost => ("lost", UnderProtected, Some(UnderProtected)),
             Self::HeadRefused => ("head_refused", UnderProtected, Some(UnderProtected)),

@@ -80,4 +80,7 @@ pub enum Refusal {
     /// The account has left this grid, and has said nothing newer by its words.
     #[n(10)]
     HasLeft,
+    /// The account has revoked this device. The frame's payload is the account's word that says so.
+    #[n(11)]
+    Revoked,
 }

@@ -32,7 +32,7 @@ pub struct AccountWord {
     /// Devices that count for nothing, ascending.
     #[n(3)]
     pub revoked: Vec<DeviceId>,
-    /// Grids that the account has left, ascending.
+    /// Grids that the account has left, each once, the newest last.
     #[n(4)]
     pub left: Vec<GridId>,
     /// ed25519 by the account over all fields above.
@@ -81,9 +81,10 @@ impl AccountWord {
     /// Checks limits and signature.
     pub fn check(&self) -> Result<(), RosterError> {
         let fits = self.revoked.len() <= REVOKED_MAX && self.left.len() <= LEFT_MAX;
-        if !fits || !self.revoked.is_sorted() || !self.left.is_sorted() {
+        let is_twice = |(at, grid)| self.left.iter().take(at).any(|before| before == grid);
+        if !fits || !self.revoked.is_sorted() || self.left.iter().enumerate().any(is_twice) {
             return Err(RosterError::Malformed {
-                reason: "an account's word whose lists are too long or out of order".into(),
+                reason: "an account's word whose lists are too long, out of order, or say a thing twice".into(),
             });
         }
         match signed::holds(&self.account.0, WORD, &self.said(), &self.signature) {

@@ -38,6 +38,17 @@ pub enum Removed {
     },
 }
 
+/// What became of the words of a device that is revoked, by the account that they were about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SaidAgain {
+    /// It had admitted them: they stay.
+    pub admitted: Vec<AccountId>,
+    /// It had removed them, or its vote was needed for that: they stay out.
+    pub removed: Vec<AccountId>,
+    /// It had voted against them, and they are in: the vote was not said again.
+    pub votes_dropped: Vec<AccountId>,
+}
+
 impl Roster {
     /// Says that an account does not belong to the grid: the founder's word, or a vote.
     pub fn remove_member(&mut self, remover: Speaker<'_>, account: AccountId) -> Result<Removed, RemoveError> {
@@ -91,29 +102,43 @@ impl Roster {
         own.map(|removal| (removal.account, removal.seq)).collect()
     }
 
-    /// Signs anew, with this device, all that its account has said: what a device said that is revoked next counts no more.
-    pub fn say_again(&mut self, speaker: Speaker<'_>) {
+    /// Signs anew, with this device, what devices of its account have said that `word` revokes, and what counts: admissions, and
+    /// removals of those who are out. Whether a thief has said it, nobody knows but the account: it is told what.
+    pub fn say_again(&mut self, speaker: Speaker<'_>, word: &AccountWord) -> SaidAgain {
         let (own, grid) = (speaker.account(), self.grid);
-        for member in self
-            .members
-            .values_mut()
-            .filter(|member| member.record.admitted_by == own)
-        {
+        let mut again = SaidAgain::default();
+        let counted = &self.standing.counted;
+        let of_revoked = self.members.values_mut().filter(|member| {
+            member.record.admitted_by == own && member.record.account != own && !word.trusts(&member.admission)
+        });
+        for member in of_revoked {
             member.record = member.record.clone().admitted_again(speaker, grid);
             member.admission = speaker.cert.clone();
+            if counted.contains(&member.record.account) {
+                again.admitted.push(member.record.account);
+            }
         }
-        let said: Vec<Removal> = self.removals.values().map(|said| said.removal.clone()).collect();
+        let of_revoked = self
+            .valid_removals()
+            .filter(|said| said.removal.remover == own && !word.trusts(&said.cert));
+        let said: Vec<Removal> = of_revoked.map(|said| said.removal.clone()).collect();
         let mut seq = self.greatest_seq(own);
-        for removal in said.into_iter().filter(|removal| removal.remover == own) {
+        for removal in said {
+            if !self.is_removed(removal.account) {
+                again.votes_dropped.push(removal.account);
+                continue;
+            }
+            again.removed.push(removal.account);
             seq = seq.saturating_add(1);
-            let again = Removal { seq, ..removal }.signed(speaker, grid);
+            let removal = Removal { seq, ..removal }.signed(speaker, grid);
             let said = super::Said {
                 cert: speaker.cert.clone(),
-                removal: again,
+                removal,
             };
             self.removals.insert((said.removal.account, own), said);
         }
         self.tidy();
+        again
     }
 
     /// The word that an account says next, to be changed and signed by its words.
@@ -184,8 +209,8 @@ pub fn revoke(word: &mut AccountWord, device: DeviceId) -> bool {
 pub fn leave(word: &mut AccountWord, grid: proto::id::GridId, has_left: bool) {
     word.left.retain(|left| *left != grid);
     if has_left {
-        word.left.truncate(LEFT_MAX - 1);
+        let too_many = (word.left.len() + 1).saturating_sub(LEFT_MAX);
+        word.left.drain(..too_many);
         word.left.push(grid);
-        word.left.sort_unstable();
     }
 }

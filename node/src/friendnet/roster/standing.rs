@@ -95,7 +95,7 @@ impl Roster {
         own.map(|member| member.record.account).collect()
     }
 
-    fn valid_removals(&self) -> impl Iterator<Item = &Said> {
+    pub(super) fn valid_removals(&self) -> impl Iterator<Item = &Said> {
         self.removals
             .values()
             .filter(|said| said.removal.is_removed && self.trusts(&said.cert))

@@ -3,7 +3,7 @@ use proto::keys::power;
 use proto::wire::by_device::Speaker;
 use proto::wire::roster::{acceptance, grid_id};
 
-use super::deeds::{RemoveError, Removed};
+use super::deeds::{RemoveError, Removed, SaidAgain};
 use super::*;
 
 mod hostile;
@@ -249,7 +249,13 @@ fn a_revoked_device_counts_for_nothing_and_what_it_had_said_is_said_again() {
     let before = roster.clone();
     let mut word = roster.next_word(lost.account());
     assert!(deeds::revoke(&mut word, lost.device()));
-    roster.say_again(kept.speaker());
+    let again = roster.say_again(kept.speaker(), &word);
+    let told = SaidAgain {
+        admitted: vec![who(2).account()],
+        removed: vec![who(4).account()],
+        votes_dropped: Vec::new(),
+    };
+    assert_eq!(again, told);
     assert!(roster.add_word(word.signed(&lost.words)));
     assert_eq!(members(&roster), [1, 2, 3]);
     assert!(!roster.admits(&lost.cert) && roster.admits(&kept.cert));
@@ -267,6 +273,54 @@ fn a_revoked_device_counts_for_nothing_and_what_it_had_said_is_said_again() {
     other.merge(&roster.records());
     assert_eq!(other, roster);
     assert_eq!(Roster::from_records(&roster.records()), roster);
+}
+
+#[test]
+fn a_vote_of_a_revoked_device_that_decides_nothing_is_not_said_again() {
+    let (lost, kept) = (who(2), who(2).again(90));
+    let mut roster = with(&[(1, 2), (1, 3), (1, 4)]);
+    let voted = roster.remove_member(lost.speaker(), who(4).account());
+    assert!(matches!(voted, Ok(Removed::Voted { .. })), "{voted:?}");
+    let mut word = roster.next_word(lost.account());
+    assert!(deeds::revoke(&mut word, lost.device()));
+    let again = roster.say_again(kept.speaker(), &word);
+    assert_eq!(again.votes_dropped, [who(4).account()]);
+    assert!(roster.add_word(word.signed(&lost.words)));
+    assert_eq!(roster.removals_by(lost.account()), []);
+}
+
+#[test]
+fn names_that_several_bear_are_shown_with_digits_of_the_account() {
+    let mut roster = founded();
+    for (of, name) in [(2, "bob"), (3, "Bob "), (4, "cleo")] {
+        let (admitter, member) = (who(1), who(of));
+        let accepted = acceptance(member.speaker(), roster.grid(), name);
+        let record = MemberRecord::admit(admitter.speaker(), roster.grid(), member.account(), name, accepted);
+        assert!(roster.add_member(record));
+    }
+    let digits = |of: u8| who(of).account().to_string()[..8].to_owned();
+    assert_eq!(roster.name_of(who(4).account()), "cleo");
+    assert_eq!(roster.name_of(who(2).account()), format!("bob~{}", digits(2)));
+    assert_eq!(roster.name_of(who(3).account()), format!("Bob ~{}", digits(3)));
+    assert_eq!(roster.accounts_called("cleo"), [who(4).account()]);
+    assert_eq!(
+        roster.accounts_called(&format!("bob~{}", digits(2))),
+        [who(2).account()]
+    );
+    assert_eq!(roster.accounts_called(&digits(3)), [who(3).account()]);
+    assert_eq!(roster.accounts_called("bob"), [who(2).account()]);
+    assert!(roster.accounts_called("dora").is_empty());
+}
+
+#[test]
+fn of_the_grids_left_the_oldest_is_forgotten_first() {
+    let grids: Vec<GridId> = (0..6).rev().map(|number| GridId([number; 16])).collect();
+    let mut word = founded().next_word(who(1).account());
+    for grid in &grids {
+        deeds::leave(&mut word, *grid, true);
+    }
+    assert_eq!(word.left, grids[2..]);
+    assert!(word.signed(&who(1).words).check().is_ok());
 }
 
 #[test]

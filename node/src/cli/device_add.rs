@@ -1,0 +1,75 @@
+//! `device add`: a home for one more machine of this account, made where the words are typed and copied to where it works.
+
+use std::path::PathBuf;
+
+use proto::keys::{AccountKeys, power};
+
+use super::context::Context;
+use super::execute;
+use super::init;
+use super::recover::read_phrase;
+use crate::config::last_good::InForce;
+use crate::failure::{Exit, Failure};
+use crate::friendnet::roster::Roster;
+use crate::home::{HomeLock, HomePaths, Identity};
+use crate::message::Changed;
+use crate::output::Output;
+use crate::render::Renderer;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The machine's name
+    name: String,
+    /// New folder for its home: copy it to the machine, keep no copy, and use it there with --home
+    dir: PathBuf,
+    /// It may only put: it backs up what it cannot read or give up, and a thief gets no more than that
+    #[arg(long)]
+    put_only: bool,
+    /// File with the 24 words; `-` reads them from stdin
+    #[arg(long, value_name = "FILE")]
+    phrase_file: PathBuf,
+}
+
+/// Makes it. Nobody has to be told: friends welcome whoever the account's words have certified.
+pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
+    let own = Identity::cert(&context.paths)?;
+    let seed = read_phrase(&args.phrase_file)?;
+    if AccountKeys::from_seed(&seed).account_id() != own.account {
+        let text = format!(
+            "The account in {} is not the phrase's",
+            context.paths.state_dir().display()
+        );
+        return Err(Failure::new(Exit::WrongPhrase, text).hint("use the phrase of this account"));
+    }
+    let Some(roster) = Roster::load(&context.paths.roster()) else {
+        return Err(Failure::new(Exit::Failed, "This node has no grid yet")
+            .hint("`gridbackup join` a friend's grid first, or start the daemon once"));
+    };
+    let paths = HomePaths::locate(Some(&args.dir))?;
+    let home = paths.state_dir().display();
+    if paths.has_account() || paths.was_used() {
+        return Err(Failure::new(Exit::Failed, format!("`{home}` is a home already")).hint("name a new folder"));
+    }
+    paths.create()?;
+    let _lock = HomeLock::take(&paths)?;
+    let powers = if args.put_only { power::PUT_ONLY } else { power::ALL };
+    let tolerate = InForce::read(&context.paths.config(), &context.paths.last_config())
+        .config
+        .tolerate;
+    let identity = init::begin_with(&paths, &seed, Some(args.name), tolerate, powers)?;
+    backup::catalog::open(&paths.catalog())?;
+    roster
+        .save(&paths.roster())
+        .map_err(|error| Failure::from_error(&error))?;
+    identity.finish(&paths)?;
+    let made = Changed {
+        action: "made".to_owned(),
+        what: "home".to_owned(),
+        name: home.to_string(),
+    };
+    let mut renderer = Renderer::stdout(context.options);
+    let shown = renderer.show(&Output::from(made)).and_then(|()| renderer.finish());
+    shown.map_err(|error| execute::unwritable(&error))?;
+    Ok(Exit::Done)
+}
