@@ -33,6 +33,8 @@ mod healing;
 mod history;
 #[path = "e2e/keep.rs"]
 mod keep;
+#[path = "e2e/keys.rs"]
+mod keys;
 #[path = "e2e/large_mount.rs"]
 mod large_mount;
 #[path = "e2e/late.rs"]

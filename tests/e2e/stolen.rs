@@ -98,6 +98,11 @@ fn with_the_words_a_stolen_laptop_is_shut_out_and_what_it_gave_up_comes_back() -
         .find(|line| line["is_this"] == false)
         .context("the laptop")?;
     let laptop = laptop["id"].as_str().context("an id")?.to_owned();
+    let revoked = blank.ok(["device", "revoke", &laptop[..12], "--phrase-file", words])?;
+    ensure!(
+        format!("{:?}", revoked.lines).contains("had voted against: node2"),
+        "what the thief had said is told: {revoked:?}"
+    );
     blank.ok(["device", "revoke", &laptop[..12], "--phrase-file", words])?;
     ensure!(devices(&blank)?.iter().filter(|(_, revoked)| *revoked).count() == 1);
     blank.ok(["undelete"])?;
@@ -113,6 +118,15 @@ fn with_the_words_a_stolen_laptop_is_shut_out_and_what_it_gave_up_comes_back() -
         13,
         ["restore", "latest", "--target", path_str(&dir.path().join("stolen"))?],
     )?;
+    // The machine hears what happened to it.
+    let shown = owner.say(["status"])?;
+    ensure!(
+        shown.code == Some(4) && shown.last().to_string().contains("has revoked this machine"),
+        "{shown:?}"
+    );
+    ensure!(devices(owner)?.iter().any(|(_, revoked)| *revoked));
+    owner.exits(1, ["invite"])?;
+    owner.exits(1, ["leave", "--phrase-file", words])?;
     // And backups go on.
     fs::write(source.join("new"), noise(80_000, 7))?;
     blank.ok(["run", "--once", path_str(&source)?])?;
@@ -193,4 +207,54 @@ fn a_member_leaves_with_its_words_and_comes_back_with_a_ticket_and_its_words() -
         .ok(["join", &invite(&grid.nodes[1].home)?, "--phrase-file", words])?;
     grid.owner.ok(["run", "--once", path_str(&source)?])?;
     restores(&grid.owner, "latest", &source, &dir.path().join("restored"))
+}
+
+/// Names are chosen by who bears them: a namesake gets nothing of what was meant for another.
+#[test]
+fn a_namesake_gets_neither_the_quota_nor_the_order_of_another() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let grid = Grid::start(dir.path(), 2, 1)?;
+    let owner = &grid.owner;
+    owner.ok(["peer", "set", "node1", "--quota", "5000000"])?;
+    owner.ok(["config", "set", "steward", "node1"])?;
+    let of = |home: &Home| -> Result<Vec<Value>> {
+        let peers = home.ok(["peer", "ls"])?.lines;
+        Ok(peers
+            .into_iter()
+            .filter(|line| line["name"].to_string().to_lowercase().contains("node1"))
+            .collect())
+    };
+    let true_one = of(owner)?.pop().context("node1")?;
+    ensure!(true_one["name"] == "node1" && true_one["quota"] == 5_000_000 && true_one["is_steward"] == true);
+
+    let second = Home::init(dir.path().join("second"), "Node1", 1)?;
+    second.ok(["config", "set", "listen", "/ip4/127.0.0.1/tcp/0"])?;
+    second.ok(["join", &invite(&grid.nodes[1].home)?])?;
+    let _second = Node::start(&second)?;
+    wait_until("the owner hears of the namesake", || {
+        owner.say(["check"])?;
+        Ok(of(owner)?.len() == 2)
+    })?;
+    for shown in of(owner)? {
+        let is_true_one = shown["peer_id"] == true_one["peer_id"];
+        let name = shown["name"].as_str().context("a name")?;
+        ensure!(name.contains("ode1~"), "both are marked: {shown}");
+        ensure!((shown["quota"] == 5_000_000) == is_true_one, "{shown}");
+        ensure!((shown["is_steward"] == true) == is_true_one, "{shown}");
+        owner.ok([
+            "peer",
+            "set",
+            name,
+            "--quota",
+            if is_true_one { "6000000" } else { "7000000" },
+        ])?;
+    }
+    for shown in of(owner)? {
+        let is_true_one = shown["peer_id"] == true_one["peer_id"];
+        ensure!(
+            shown["quota"] == if is_true_one { 6_000_000 } else { 7_000_000 },
+            "{shown}"
+        );
+    }
+    Ok(())
 }

@@ -8,7 +8,8 @@ use proto::wire::word::{AccountWord, REVOKED_MAX};
 
 use super::{device_add, words};
 use crate::failure::{Exit, Failure};
-use crate::friendnet::roster::{ID_DIGITS_MIN, Roster, deeds};
+use crate::friendnet::roster::names::ID_DIGITS_MIN;
+use crate::friendnet::roster::{Roster, deeds};
 use crate::home::{HomePaths, Identity};
 use crate::request::Request;
 

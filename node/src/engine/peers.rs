@@ -98,7 +98,12 @@ impl Engine {
         };
         let mut file = ConfigFile::open(&self.0.home.paths.config())?;
         let entry = config_of(file.config(), &roster, account).map(|(name, _)| name.to_owned());
-        let key = entry.unwrap_or_else(|| roster.name_of(account));
+        let is_taken = |key: &String| file.config().peers.contains_key(key);
+        let free = || {
+            let name = Some(roster.name_of(account)).filter(|name| !is_taken(name));
+            name.unwrap_or_else(|| account.to_string())
+        };
+        let key = entry.unwrap_or_else(free);
         file.set_of_peer(&key, "account", &account.to_string())?;
         file.set_of_peer(&key, "quota", &quota.to_string())?;
         file.save()?;
@@ -175,6 +180,7 @@ impl Engine {
         self.connect().await?;
         let config = self.config();
         let (watch, online) = self.look_at_peers().await?;
+        let roster = Roster::load(&self.0.home.paths.roster());
         let peers = self.0.peers.all();
         for peer in peers.iter().filter(|peer| !is_further_slot(&peer.key)) {
             let mut bytes_for_me = 0;
@@ -217,11 +223,12 @@ impl Engine {
                 reach: reach.to_owned(),
                 bytes_for_me,
                 bytes_for_them: kept,
-                quota: config
-                    .peers
-                    .get(&peer.name)
-                    .and_then(|peer| peer.quota.as_ref())
-                    .map(|quota| quota.0),
+                quota: match (account, &roster) {
+                    (Some(account), Some(roster)) => config_of(&config, roster, account).map(|(_, peer)| peer),
+                    _ => config.peers.get(&peer.name),
+                }
+                .and_then(|peer| peer.quota.as_ref())
+                .map(|quota| quota.0),
                 uptime: known.and_then(|known| known.uptime()),
                 last_seen: known.and_then(|known| known.seen_secs).and_then(clock::moment),
                 audits: known.map(|known| audits(&known.tally)).filter(|(_, done)| *done > 0),

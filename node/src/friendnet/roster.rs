@@ -16,15 +16,13 @@ use self::standing::{Place, Standing};
 
 pub mod deeds;
 mod file;
+pub mod names;
 mod standing;
 
 pub use file::RosterFileError;
 
 /// Most members by way of one whom the founder admitted, himself included. Chosen: a family or a shared flat.
 pub const BRANCH_MAX: usize = 8;
-
-/// Digits of an id that name what it is of.
-pub const ID_DIGITS_MIN: usize = 8;
 
 /// A device of a member.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -122,54 +120,9 @@ impl Roster {
             .map(|member| &member.record)
     }
 
-    /// What a member is called here. Names are chosen by members themselves: of several with the same name each is shown with the
-    /// first digits of its id, so that nobody is taken for another.
-    pub fn name_of(&self, account: AccountId) -> String {
-        let short = || account.to_string()[..ID_DIGITS_MIN].to_owned();
-        let Some(name) = self.member(account).map(|member| &member.name) else {
-            return short();
-        };
-        match self.members().filter(|member| looks_like(&member.name, name)).count() {
-            1 => name.clone(),
-            _ => format!("{name}~{}", short()),
-        }
-    }
-
-    /// The members that somebody may mean by a text: whoever `name_of` shows so; by the beginning of an id, alone or after a name and
-    /// `~`; or else all of that name.
-    pub fn accounts_called(&self, text: &str) -> Vec<AccountId> {
-        let accounts = || self.members().map(|member| member.account);
-        let shown: Vec<AccountId> = accounts().filter(|account| self.name_of(*account) == text).collect();
-        if shown.len() == 1 {
-            return shown;
-        }
-        let (name, digits) = text.rsplit_once('~').unwrap_or(("", text));
-        let is_name =
-            |account: &AccountId| name.is_empty() || self.member(*account).is_some_and(|member| member.name == name);
-        let by_id =
-            accounts().filter(|account| digits.len() >= ID_DIGITS_MIN && account.to_string().starts_with(digits));
-        let by_id: Vec<AccountId> = by_id.filter(is_name).collect();
-        if !by_id.is_empty() {
-            return by_id;
-        }
-        let of_name = self.members().filter(|member| member.name == text);
-        of_name.map(|member| member.account).collect()
-    }
-
     /// One device.
     pub fn device(&self, device: DeviceId) -> Option<&Device> {
         self.devices.get(&device).filter(|device| self.admits(&device.cert))
-    }
-
-    /// Devices of an account that are called so: by name, or by the beginning of their id.
-    pub fn devices_called(&self, account: AccountId, name: &str) -> Vec<DeviceId> {
-        let of_account = self
-            .devices()
-            .map(|device| &device.cert)
-            .filter(|cert| cert.account == account);
-        let is_id = |cert: &DeviceCert| name.len() >= ID_DIGITS_MIN && cert.device.to_string().starts_with(name);
-        let called = of_account.filter(|cert| cert.name == name || is_id(cert));
-        called.map(|cert| cert.device).collect()
     }
 
     /// What an account said of itself last.
@@ -484,12 +437,6 @@ impl Roster {
         self.devices.remove(&oldest);
         Some(oldest)
     }
-}
-
-/// Whether people would take two names for one.
-fn looks_like(a: &str, b: &str) -> bool {
-    let bare = |name: &str| name.trim().to_lowercase();
-    bare(a) == bare(b)
 }
 
 fn vet_member(record: MemberRecord, grid: GridId) -> Option<Member> {

@@ -292,7 +292,8 @@ fn a_vote_of_a_revoked_device_that_decides_nothing_is_not_said_again() {
 #[test]
 fn names_that_several_bear_are_shown_with_digits_of_the_account() {
     let mut roster = founded();
-    for (of, name) in [(2, "bob"), (3, "Bob "), (4, "cleo")] {
+    let like_an_id = who(4).account().to_string()[..8].to_owned();
+    for (of, name) in [(2, "bob"), (3, "Bob "), (4, "cleo"), (5, like_an_id.as_str())] {
         let (admitter, member) = (who(1), who(of));
         let accepted = acceptance(member.speaker(), roster.grid(), name);
         let record = MemberRecord::admit(admitter.speaker(), roster.grid(), member.account(), name, accepted);
@@ -310,6 +311,12 @@ fn names_that_several_bear_are_shown_with_digits_of_the_account() {
     assert_eq!(roster.accounts_called(&digits(3)), [who(3).account()]);
     assert_eq!(roster.accounts_called("bob"), [who(2).account()]);
     assert!(roster.accounts_called("dora").is_empty());
+    assert_eq!(roster.name_of(who(5).account()), format!("{like_an_id}~{}", digits(5)));
+    assert_eq!(
+        roster.accounts_called(&like_an_id),
+        [who(4).account()],
+        "not who calls itself so"
+    );
 }
 
 #[test]
