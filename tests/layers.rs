@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("s3", &[]),
     ("publish", &["s3"]),
     ("node", &["proto", "upload-queue", "backup", "s3", "publish"]),
+    ("fuzz", &["proto", "upload-queue", "backup", "s3", "publish", "node"]),
     ("tests", &["proto", "upload-queue", "backup", "s3", "publish", "node"]),
 ];
 

@@ -15,7 +15,16 @@ const TEST_FILES: &[&str] = &["tests", "frozen", "metadata_golden", "fixtures"];
 
 fn sources() -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for folder in ["proto", "upload-queue", "backup", "s3", "publish", "node", "tests"] {
+    for folder in [
+        "proto",
+        "upload-queue",
+        "backup",
+        "s3",
+        "publish",
+        "node",
+        "fuzz",
+        "tests",
+    ] {
         list(&root().join(folder), &mut files);
     }
     assert!(files.len() > 30, "the source files are found");

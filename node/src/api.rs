@@ -9,6 +9,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 pub mod client;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod replay;
 mod resource;

@@ -10,6 +10,8 @@ mod deletes;
 mod error;
 mod event;
 mod folder_page;
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod invalidation;
 mod lock;

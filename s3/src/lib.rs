@@ -13,6 +13,8 @@ mod endpoint;
 mod error;
 #[cfg(test)]
 mod fixtures;
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 mod key;
 mod list;

@@ -4,7 +4,7 @@ use hyper::Method;
 use hyper::header::DATE;
 use jiff::Timestamp;
 
-use crate::client::{Ask, Client, time};
+use crate::client::{Answer, Ask, Client, time};
 use crate::error::Error;
 use crate::headers::unquoted;
 use crate::key::decode_listed;
@@ -71,33 +71,38 @@ impl Client {
             ..Ask::default()
         };
         let answer = self.ask(&ask, PAGE_BYTES_MAX).await?;
-        let found: xml::Listing = xml::parse(&answer)?;
-        let wrong = |why: &str| Error::Answer {
-            target: answer.target.clone(),
-            why: why.to_owned(),
-        };
-        let is_encoded = found.encoding_type.as_deref() == Some("url");
-        let objects: Vec<_> = found
-            .contents
-            .into_iter()
-            .map(|entry| listed(entry, is_encoded))
-            .collect();
-        if objects.len() > PAGE_KEYS_MAX {
-            return Err(wrong("a page of more than 1,000 keys"));
-        }
-        if objects.iter().any(|object| !object.key.starts_with(&options.prefix)) {
-            return Err(wrong("a key without the prefix"));
-        }
-        let next = found.next_continuation_token.filter(|_| found.is_truncated);
-        if found.is_truncated && next.is_none() {
-            return Err(wrong("there are more pages, and no token for them"));
-        }
-        if next.is_some() && next == options.token {
-            return Err(wrong("the next page is the same again"));
-        }
-        let now = time(&answer.headers, DATE);
-        Ok(Page { objects, next, now })
+        page(&answer, options)
     }
+}
+
+/// The page in an answer, if it is one of what was asked for.
+pub(crate) fn page(answer: &Answer, options: &ListOptions) -> Result<Page, Error> {
+    let found: xml::Listing = xml::parse(answer)?;
+    let wrong = |why: &str| Error::Answer {
+        target: answer.target.clone(),
+        why: why.to_owned(),
+    };
+    let is_encoded = found.encoding_type.as_deref() == Some("url");
+    let objects: Vec<_> = found
+        .contents
+        .into_iter()
+        .map(|entry| listed(entry, is_encoded))
+        .collect();
+    if objects.len() > PAGE_KEYS_MAX {
+        return Err(wrong("a page of more than 1,000 keys"));
+    }
+    if objects.iter().any(|object| !object.key.starts_with(&options.prefix)) {
+        return Err(wrong("a key without the prefix"));
+    }
+    let next = found.next_continuation_token.filter(|_| found.is_truncated);
+    if found.is_truncated && next.is_none() {
+        return Err(wrong("there are more pages, and no token for them"));
+    }
+    if next.is_some() && next == options.token {
+        return Err(wrong("the next page is the same again"));
+    }
+    let now = time(&answer.headers, DATE);
+    Ok(Page { objects, next, now })
 }
 
 fn listed(entry: xml::Entry, is_encoded: bool) -> Listed {

@@ -41,7 +41,7 @@ pub(super) struct WantedFile {
 
 #[derive(Default)]
 struct FileState {
-    created: bool,
+    begun_by: Option<u32>,
     failed: Option<String>,
 }
 
@@ -142,7 +142,7 @@ impl Work {
             file.state
                 .get_mut()
                 .expect("no panic while a file's state is locked")
-                .created = true;
+                .begun_by = Some(rustix::process::geteuid().as_raw());
         }
     }
 
@@ -282,11 +282,12 @@ impl Job {
 
     fn open(&self, file: &WantedFile) -> std::io::Result<File> {
         let mut state = file.state.lock().expect("no panic while a file's state is locked");
-        if state.created {
-            return self.sink.open_partial(&file.relative);
+        if let Some(owner) = state.begun_by {
+            return self.sink.open_partial(&file.relative, owner);
         }
         let created = self.sink.create_partial(&file.relative)?;
-        state.created = true;
+        // By what the file system makes of it: some give everything to one user.
+        state.begun_by = Some(rustix::fs::fstat(&created)?.st_uid);
         Ok(created)
     }
 
@@ -306,10 +307,7 @@ impl Job {
         let partial = match (failed, open) {
             (Some(reason), _) => Err(reason),
             (None, Some(open)) => open.try_clone().map_err(|error| error.to_string()),
-            (None, None) => self
-                .sink
-                .open_partial(&file.relative)
-                .map_err(|error| error.to_string()),
+            (None, None) => self.open(file).map_err(|error| error.to_string()),
         };
         self.finish(file, partial);
     }

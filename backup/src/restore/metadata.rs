@@ -98,14 +98,19 @@ impl MetadataWriter {
 
     /// Sets what differs on something that is there already; `true` if anything did.
     pub(super) fn correct(&self, subject: Subject<'_>, kind: EntryKind, meta: &Meta) -> io::Result<bool> {
-        let stat = rustix::fs::statat(subject.fd(), c"", AtFlags::EMPTY_PATH)?;
-        let mode_differs = kind != EntryKind::Symlink && stat.st_mode & 0o7777 != meta.mode & 0o7777;
-        let owner_differs = self.root && (stat.st_uid, stat.st_gid) != (meta.uid, meta.gid);
-        let differs = mode_differs || owner_differs || mtime_ns(&stat) != meta.mtime_ns || xattrs_differ(subject, meta);
+        let differs = self.differs(subject, kind, meta)?;
         if differs {
             self.apply(subject, kind, meta)?;
         }
         Ok(differs)
+    }
+
+    /// Whether anything differs on something that is there already.
+    pub(super) fn differs(&self, subject: Subject<'_>, kind: EntryKind, meta: &Meta) -> io::Result<bool> {
+        let stat = rustix::fs::statat(subject.fd(), c"", AtFlags::EMPTY_PATH)?;
+        let mode_differs = kind != EntryKind::Symlink && stat.st_mode & 0o7777 != meta.mode & 0o7777;
+        let owner_differs = self.root && (stat.st_uid, stat.st_gid) != (meta.uid, meta.gid);
+        Ok(mode_differs || owner_differs || mtime_ns(&stat) != meta.mtime_ns || xattrs_differ(subject, meta))
     }
 
     fn set_owner(&self, subject: Subject<'_>, meta: &Meta) -> io::Result<bool> {

@@ -182,6 +182,19 @@ impl Place<'_> {
         }
     }
 
+    /// What is there, if anything is, and what it is: a name may stand for something else the next time.
+    pub(super) fn open(&self) -> io::Result<Option<(OwnedFd, Stat)>> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.dir, self.name, flags, Mode::empty()) {
+            Ok(fd) => {
+                let stat = rustix::fs::fstat(&fd)?;
+                Ok(Some((fd, stat)))
+            }
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Removes what is there, which is no folder.
     pub(super) fn unlink(&self) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&self.dir, self.name, AtFlags::empty())?)

@@ -28,6 +28,7 @@ use crate::recover::{Aim, RecoverError, Recovered, recover};
 
 mod again;
 mod export;
+mod swapped;
 
 const K: u8 = 3;
 const N: u8 = 5;

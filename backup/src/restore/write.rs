@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
@@ -180,25 +180,34 @@ impl Sink {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             place => place?,
         };
-        let Some(stat) = place.stat()? else {
+        let Some((fd, stat)) = place.open()? else {
             return Ok(false);
         };
+        let is_same = is_same(&fd, &stat, entry);
         match self.overwrite {
             Overwrite::Always => return Ok(false),
-            Overwrite::Never if is_same(&place, &stat, entry) => {
+            Overwrite::Never if is_same => {
                 self.is_sure(relative, &entry.meta, &stat);
                 return Ok(true);
             }
             Overwrite::Never => return Ok(true),
-            Overwrite::IfChanged if !is_same(&place, &stat, entry) => return Ok(false),
+            Overwrite::IfChanged if !is_same || self.is_others(&fd, &stat, entry)? => return Ok(false),
             Overwrite::IfChanged => {}
         }
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&place.dir, place.name, flags, Mode::empty())?;
         self.metadata
             .correct(Subject::Path(fd.as_fd()), entry.kind, &entry.meta)?;
         self.is_sure(relative, &entry.meta, &stat);
         Ok(true)
+    }
+
+    /// Whether a file has more names than the snapshot knows of, and other metadata: the others may be anywhere, and are nothing to
+    /// this restore.
+    fn is_others(&self, fd: &OwnedFd, stat: &Stat, entry: &Entry) -> io::Result<bool> {
+        let has_more = entry.kind == EntryKind::File && stat.st_nlink > u64::from(entry.meta.links.max(1));
+        Ok(has_more
+            && self
+                .metadata
+                .differs(Subject::Path(fd.as_fd()), entry.kind, &entry.meta)?)
     }
 
     /// Whether the rule keeps what is in the entry's place; changes nothing.
@@ -206,9 +215,11 @@ impl Sink {
         let Ok(place) = self.target.place(relative) else {
             return false;
         };
-        match (place.stat(), self.overwrite) {
+        match (place.open(), self.overwrite) {
             (Ok(Some(_)), Overwrite::Never) => true,
-            (Ok(Some(stat)), Overwrite::IfChanged) => is_same(&place, &stat, entry),
+            (Ok(Some((fd, stat))), Overwrite::IfChanged) => {
+                is_same(&fd, &stat, entry) && matches!(self.is_others(&fd, &stat, entry), Ok(false))
+            }
             _ => false,
         }
     }
@@ -233,12 +244,7 @@ impl Sink {
         if self.target.created {
             return None;
         }
-        let partial = self.open_partial(relative).ok()?;
-        let stat = rustix::fs::fstat(&partial).ok()?;
-        let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-            && stat.st_nlink == 1
-            && stat.st_uid == rustix::process::geteuid().as_raw();
-        is_ours.then_some(partial)
+        self.open_partial(relative, rustix::process::geteuid().as_raw()).ok()
     }
 
     /// Begins a file. What is left of an earlier one is removed: its holes could be filled with old bytes.
@@ -257,12 +263,18 @@ impl Sink {
         Ok(fd.into())
     }
 
-    /// Goes on with a file that was begun.
-    pub(super) fn open_partial(&self, relative: &[u8]) -> io::Result<File> {
+    /// Goes on with a file that was begun and belongs to this user. Looked at each time: who may write to the folder can put
+    /// another name of any file in its place.
+    pub(super) fn open_partial(&self, relative: &[u8], owner: u32) -> io::Result<File> {
         let place = self.target.place(relative)?;
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&place.dir, partial_name(place.name), flags, Mode::empty())?;
-        Ok(fd.into())
+        let stat = rustix::fs::fstat(&fd)?;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        match is_file && has_one_name(&stat) && stat.st_uid == owner {
+            true => Ok(fd.into()),
+            false => Err(swapped()),
+        }
     }
 
     /// Removes a file that was begun.
@@ -303,8 +315,7 @@ impl Sink {
             made => made,
         }
         .map_err(|error| not_made(entry.kind, error))?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&place.dir, name.as_str(), flags, Mode::empty())?;
+        let fd = open_made(&place, &name, entry)?;
         let set = self.metadata.apply(Subject::Path(fd.as_fd()), entry.kind, &entry.meta);
         self.move_in(relative, &place, &name)?;
         if let Some(stat) = place.stat()? {
@@ -393,6 +404,30 @@ impl Sink {
     }
 }
 
+/// Opens what was just made, if that is what is there: before metadata is set on it, since who may write to the folder can put
+/// another name of any file in its place.
+pub(super) fn open_made(place: &Place<'_>, name: &str, entry: &Entry) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(&place.dir, name, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&fd)?;
+    match has_one_name(&stat) && is_same(&fd, &stat, entry) {
+        true => Ok(fd),
+        false => Err(swapped()),
+    }
+}
+
+/// It is no other name of a file of somebody's. Some file systems count no names.
+fn has_one_name(stat: &Stat) -> bool {
+    stat.st_nlink <= 1
+}
+
+fn swapped() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "Somebody else put another file in its place while it was restored",
+    )
+}
+
 fn metadata_failed(error: io::Error) -> io::Error {
     io::Error::new(
         error.kind(),
@@ -424,7 +459,8 @@ fn file_type(kind: EntryKind) -> Option<FileType> {
     }
 }
 
-fn is_same(place: &Place<'_>, stat: &Stat, entry: &Entry) -> bool {
+/// Whether what `fd` is open on, which `stat` tells of, is the entry.
+fn is_same(fd: &OwnedFd, stat: &Stat, entry: &Entry) -> bool {
     let found = FileType::from_raw_mode(stat.st_mode);
     match entry.kind {
         EntryKind::File => {
@@ -434,7 +470,7 @@ fn is_same(place: &Place<'_>, stat: &Stat, entry: &Entry) -> bool {
         }
         EntryKind::Symlink => {
             found == FileType::Symlink
-                && rustix::fs::readlinkat(&place.dir, place.name, Vec::new())
+                && rustix::fs::readlinkat(fd, c"", Vec::new())
                     .is_ok_and(|aim| entry.content == Content::Inline(aim.into_bytes()))
         }
         EntryKind::Directory => found == FileType::Directory,

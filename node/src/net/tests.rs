@@ -18,6 +18,7 @@ use super::*;
 use crate::friendnet::roster::deeds::{self, Removed};
 
 mod care;
+mod certificate;
 mod disk;
 mod liar;
 mod outside;

@@ -16,6 +16,8 @@ use upload_queue::peers::pages::LISTED_MAX;
 
 use crate::net::Bandwidth;
 
+#[doc(hidden)]
+pub mod fuzzing;
 mod heads;
 mod keys;
 mod lock;

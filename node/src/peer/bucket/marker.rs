@@ -41,14 +41,14 @@ impl Nature {
 
 /// What the marker says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Marker {
+pub(super) struct Marker {
     shares: u8,
     locks: Option<LockMode>,
     honours_conditions: bool,
 }
 
 impl Marker {
-    fn encode(&self) -> Bytes {
+    pub(super) fn encode(&self) -> Bytes {
         let mut text = format!("{START}{}\n", self.shares);
         if let Some(mode) = self.locks {
             text += &format!("{LOCKS}{}\n", mode.name());
@@ -60,7 +60,7 @@ impl Marker {
     }
 
     /// None: another version's. Lines that are not known are passed over.
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut lines = std::str::from_utf8(bytes).ok()?.strip_prefix(START)?.lines();
         let shares = lines.next()?.parse().ok()?;
         let mut marker = Self {

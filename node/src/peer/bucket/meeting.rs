@@ -13,7 +13,7 @@ use s3::Condition;
 use super::Bucket;
 
 /// What a sealed roster is bound to.
-const CONTEXT: &[u8] = b"gridbackup 2026 bucket roster";
+pub(super) const CONTEXT: &[u8] = b"gridbackup 2026 bucket roster";
 /// Longest sealed roster, in bytes.
 const SEALED_BYTES_MAX: u64 = PAYLOAD_BYTES_MAX as u64 + 64;
 
@@ -106,11 +106,11 @@ impl Bucket {
 }
 
 /// Everybody who knows the grid's id reads what is sealed for it: its members, and those who were invited.
-fn reader_of(grid: GridId) -> ReadKey {
+pub(super) fn reader_of(grid: GridId) -> ReadKey {
     ReadKey(blake3::derive_key("gridbackup 2026 bucket meeting", &grid.0))
 }
 
-fn writer_for(reader: &ReadKey) -> PutKeys {
+pub(super) fn writer_for(reader: &ReadKey) -> PutKeys {
     PutKeys {
         wrap_public: reader.wrap_public(),
         chunk_id: [0; 32],
@@ -118,6 +118,6 @@ fn writer_for(reader: &ReadKey) -> PutKeys {
     }
 }
 
-fn open(reader: &ReadKey, sealed: &[u8]) -> Option<RosterRecords> {
+pub(super) fn open(reader: &ReadKey, sealed: &[u8]) -> Option<RosterRecords> {
     RosterRecords::decode(&reader.open(CONTEXT, sealed)?).ok()
 }

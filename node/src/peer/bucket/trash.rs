@@ -62,11 +62,11 @@ pub(super) struct Trash {
     trashed: BTreeMap<ShareId, u64>,
 }
 
-struct Note {
+pub(super) struct Note {
     modified: Option<Timestamp>,
     /// None: a recall.
     discard: Option<[u8; 32]>,
-    ids: Vec<ShareId>,
+    pub(super) ids: Vec<ShareId>,
 }
 
 impl Note {
@@ -341,7 +341,7 @@ fn is_over(put: Option<Timestamp>, now: Timestamp) -> bool {
 
 /// A note, unless it is damaged, or a discard in it is not the account's own one with this number: whoever has nothing but the
 /// bucket's credentials gives nothing up.
-fn parse(bytes: &[u8], modified: Option<Timestamp>, (account, number): (AccountId, u64)) -> Option<Note> {
+pub(super) fn parse(bytes: &[u8], modified: Option<Timestamp>, (account, number): (AccountId, u64)) -> Option<Note> {
     let (length, rest) = bytes.split_first_chunk::<LENGTH_BYTES>()?;
     let (discard, ids) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
     let (discard, ids) = match discard {

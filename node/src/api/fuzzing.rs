@@ -1,0 +1,3 @@
+//! What the entry document is made of: for the targets in `fuzz`, and nobody else.
+
+pub use super::resource::{Entry, Field, Kind, Link};
