@@ -153,8 +153,9 @@ fn perform([deed, who, whom]: [u8; 3], number: usize, people: &People, nodes: &m
             let mut word = node.next_word(author.account());
             let revoked = people.who(who % HOSTILE, 1 - device);
             if deeds::revoke(&mut word, revoked.cert.device) {
-                heard.count("revoked", node.add_word(word.signed(&author.words)).into());
-                node.say_again(author.speaker());
+                let word = word.signed(&author.words);
+                node.say_again(author.speaker(), &word);
+                heard.count("revoked", node.add_word(word).into());
             }
         }
         6 if is_at_home => {
