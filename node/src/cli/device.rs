@@ -17,7 +17,7 @@ pub enum Command {
     /// List the machines of this account, and which of them count
     Ls,
     /// A machine was lost or stolen: nothing that it signs counts any more. Another machine takes the account over with
-    /// `gridbackup recover`
+    /// `gridbackup recover`; run again after this, it takes in every state of the lost one that friends still have
     Revoke {
         /// Names, or beginnings of ids (8 digits or more)
         #[arg(required = true)]
