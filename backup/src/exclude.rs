@@ -28,7 +28,7 @@ pub const STORE_MARKER_SIGNATURE: &[u8] = b"gridbackup store ";
 /// Whether a folder with a store's marker keeps shares, or what belongs to them, under this name. Other things may lie
 /// beside them: a disk that is a peer has room for holiday pictures.
 pub fn is_store_part(name: &[u8]) -> bool {
-    let is_account = name.len() == 16 && name.iter().all(u8::is_ascii_hexdigit);
+    let is_account = name.len() == 64 && name.iter().all(u8::is_ascii_hexdigit);
     is_account || name == STORE_MARKER || name == b"gridbackup-days" || name.starts_with(b".gridbackup-store")
 }
 

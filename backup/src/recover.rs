@@ -1,7 +1,8 @@
 //! From the keys and some peers back to a catalog: of each device the newest head that can be read, its root, all logs and indexes.
 //!
 //! The device with the newest snapshot comes first, and the catalog goes on from its head; what only others have is merged into
-//! it. A head that cannot be read is gone round, and named.
+//! it. A head that cannot be read is gone round, and named. Of a device that the account has revoked all states are merged that peers
+//! still have, last and from the oldest on: a thief with its keys adds to them, and hides none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use proto::id::{DeviceId, HeadHash, PackId};
 use proto::keys::AccountKeys;
 use proto::root::Root;
+use proto::wire::word::AccountWord;
 use rusqlite::Transaction;
 use upload_queue::db::DbError;
 use upload_queue::packs;
@@ -20,12 +22,16 @@ use crate::heads::{Looked, OpenHead, look};
 use crate::restore::fetch::FetchStats;
 use crate::restore::{Reader, RestoreError};
 
+mod choose;
 mod heads;
 mod merge;
+mod old;
 mod rebuild;
 mod replay;
 
+use choose::{Chosen, choose};
 use heads::{Heads, Line};
+use old::OldHead;
 use rebuild::{Rebuild, Unlisted, list, write_to};
 
 /// How long a peer may take to say which heads it has. Chosen: far longer than any that answers at all.
@@ -42,6 +48,8 @@ pub struct Aim {
     pub known: Vec<Vec<u8>>,
     /// What to do when the newest head of the device itself cannot be read.
     pub own_unreadable: Unreadable,
+    /// What the account said of its devices, as far as is known.
+    pub word: Option<AccountWord>,
 }
 
 /// What to do about a head that cannot be read.
@@ -73,6 +81,8 @@ pub struct Recovered {
     pub devices: Vec<RecoveredDevice>,
     /// Heads that are newer than what was recovered and could not be read.
     pub unread: Vec<UnreadHead>,
+    /// Devices that are revoked and have states at peers.
+    pub revoked: Vec<RevokedDevice>,
     /// What the owner had set, as TOML, if the head says it.
     pub settings: Option<String>,
     /// Peers that answered, and of those the ones that served an older head (rollback) or a fork, with what was wrong.
@@ -92,6 +102,15 @@ pub struct RecoveredDevice {
     pub newest_ns: i64,
     /// Files in its newest.
     pub files: u64,
+}
+
+/// A device that the account has revoked: what it signed last may be somebody else's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokedDevice {
+    /// Its name.
+    pub name: String,
+    /// When its states say that they were made, nanoseconds since 1970: in the order in which peers came to have them, the last one last.
+    pub states_ns: Vec<i64>,
 }
 
 /// A head that peers have and that could not be read.
@@ -144,16 +163,15 @@ pub async fn recover(
         .filter_map(|head| OpenHead::open(head, keys).ok())
         .collect();
     let Heads {
-        mut lines,
+        lines,
         peers_answered,
         mut peers_bad,
     } = heads::sort(&looked, &known);
     let own_heads = heads_of(&lines, aim.own);
-    if let Some(before_ns) = aim.before_ns {
-        let old = heads::ask_old(&peers, keys).await;
-        lines = heads::before(lines, old, before_ns);
+    if aim.before_ns.is_some() {
         peers_bad.clear();
     }
+    let Chosen { lines, revoked, old } = choose(lines, aim, (&peers, keys), progress).await;
     if lines.is_empty() {
         return Err(RecoverError::NoHead {
             answered: peers_answered,
@@ -170,7 +188,7 @@ pub async fn recover(
         listed: &listed,
         stats: &stats,
         progress,
-        old: None,
+        old,
         unread: Vec::new(),
         aside: Vec::new(),
     };
@@ -192,6 +210,7 @@ pub async fn recover(
         files: devices.first().map_or(0, |device| device.files),
         devices,
         unread,
+        revoked,
         settings,
         peers_answered,
         peers_bad,
@@ -236,7 +255,7 @@ struct Following<'a> {
     stats: &'a Mutex<FetchStats>,
     progress: &'a (dyn Fn(&str) + Send + Sync),
     /// Heads that peers replaced, once they were asked for.
-    old: Option<Vec<OpenHead>>,
+    old: Option<Vec<OldHead>>,
     unread: Vec<UnreadHead>,
     /// The same, as they are.
     aside: Vec<OpenHead>,
@@ -260,10 +279,26 @@ impl Following<'_> {
             if line.candidates.first().is_some_and(|open| taken.contains(&open.hash)) {
                 continue;
             }
+            if let Some(age_days) = line.age_days {
+                if self.knows_newest_of(&line).await? {
+                    continue;
+                }
+                (self.progress)(&format!("Taking in what a revoked machine had {age_days} days ago"));
+            }
             let settings = self.merge(line).await?;
             found.1 = found.1.take().or(settings);
         }
         first.ok_or_else(|| failed.map_or(RecoverError::NoHead { answered: 0 }, RecoverError::Read))
+    }
+
+    /// Whether the newest snapshot of a line is in the catalog already, by a head that is trusted more.
+    async fn knows_newest_of(&self, line: &Line) -> Result<bool, RecoverError> {
+        let newest = line.candidates.first().and_then(|open| open.body.snapshot.as_ref());
+        let Some(newest) = newest.map(|snapshot| snapshot.id) else {
+            return Ok(false);
+        };
+        let known = write_to(self.reader, |tx| Ok(tree::snapshots(tx)?)).await?;
+        Ok(known.iter().any(|snapshot| snapshot.record.id == newest))
     }
 
     /// Takes in the backups of a line that only it has. What cannot be read, or not be merged, is named.
@@ -273,6 +308,7 @@ impl Following<'_> {
             db: scratch.clone(),
             ..self.reader.clone()
         };
+        let is_old = line.age_days.is_some();
         let Ok((open, root)) = self.newest_readable(&other, line).await? else {
             return Ok(None);
         };
@@ -281,16 +317,20 @@ impl Following<'_> {
         match merged {
             Ok(()) => Ok(root.settings),
             Err(error) if is_about_the_head(&error) => {
-                self.set_aside(open, &error);
+                self.set_aside(open, &error, is_old);
                 Ok(None)
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    fn set_aside(&mut self, open: OpenHead, error: &RestoreError) {
+    /// Names a head that was not taken in. It is to be taken in later, unless it is one of the old ones of a revoked device: nobody
+    /// waits for those.
+    fn set_aside(&mut self, open: OpenHead, error: &RestoreError, is_old: bool) {
         self.unread.push(unread(&open, error));
-        self.aside.push(open);
+        if !is_old {
+            self.aside.push(open);
+        }
     }
 
     /// Rebuilds the catalog of `into` from the newest head of a line that can be read; if there is none, why the first cannot.
@@ -307,7 +347,8 @@ impl Following<'_> {
         };
         let (mut failed, mut tried) = (None, Vec::<HeadHash>::new());
         let mut candidates = line.candidates;
-        let mut has_asked = self.aim.before_ns.is_some();
+        let is_old = line.age_days.is_some();
+        let mut has_asked = self.aim.before_ns.is_some() || is_old;
         loop {
             for open in std::mem::take(&mut candidates) {
                 tried.push(open.hash);
@@ -319,7 +360,7 @@ impl Following<'_> {
                             return Err(error.into());
                         }
                         let seq = open.head.seq;
-                        self.set_aside(open, &error);
+                        self.set_aside(open, &error, is_old);
                         failed = failed.or(Some((seq, error)));
                     }
                     Err(error) => return Err(error.into()),
@@ -334,7 +375,7 @@ impl Following<'_> {
             has_asked = true;
             (self.progress)("The newest backup cannot be read: asking peers for older ones");
             if self.old.is_none() {
-                self.old = Some(heads::ask_old(&self.reader.peers.all(), self.keys).await);
+                self.old = Some(old::ask(&self.reader.peers.all(), self.keys).await);
             }
             candidates = heads::older(self.old.as_deref().unwrap_or_default(), line.device, newest, &tried);
             if candidates.is_empty() {
@@ -345,9 +386,17 @@ impl Following<'_> {
     }
 }
 
-/// Whether another head may still be readable.
+/// Whether another head may still be readable. What a catalog does not take is about the head, too: a thief can sign records that
+/// contradict each other, and numbers that no table holds.
 fn is_about_the_head(error: &RestoreError) -> bool {
-    matches!(error, RestoreError::TooFewShares { .. } | RestoreError::Damaged { .. })
+    match error {
+        RestoreError::TooFewShares { .. } | RestoreError::Damaged { .. } => true,
+        RestoreError::Db(DbError::Sqlite(error)) => {
+            let is_contradiction = error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation);
+            is_contradiction || matches!(error, rusqlite::Error::ToSqlConversionFailure(_))
+        }
+        _ => false,
+    }
 }
 
 fn unread(open: &OpenHead, error: &RestoreError) -> UnreadHead {
@@ -418,4 +467,23 @@ pub async fn wanted_by(reader: &Reader, head: &OpenHead) -> Result<BTreeSet<Pack
         Ok(ids)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_catalog_takes_is_about_the_head_and_a_full_disk_is_not() {
+        let conn = rusqlite::Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY); INSERT INTO t VALUES (1);")
+            .unwrap();
+        let is_about = |seq: u64| {
+            let error = conn.execute("INSERT INTO t VALUES (?1)", [seq]).unwrap_err();
+            is_about_the_head(&DbError::from(error).into())
+        };
+        assert!(is_about(1) && is_about(u64::MAX));
+        let full = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
+        assert!(!is_about_the_head(&DbError::from(full).into()));
+    }
 }

@@ -177,7 +177,7 @@ fn id(number: u32) -> ShareId {
 
 fn fill_store(root: &Path, account: AccountId, count: u32) -> Result<()> {
     drop(FolderStore::open(root, account, None)?);
-    let shares = root.join(&account.to_string()[..16]).join("shares");
+    let shares = root.join(account.to_string()).join("shares");
     for number in 0..count {
         let name = id(number).to_string();
         let file = File::create(shares.join(&name[..2]).join(&name))?;

@@ -46,7 +46,7 @@ mod find;
 mod folders;
 mod friends;
 mod heads;
-mod help;
+pub(crate) mod help;
 mod keeping;
 mod listen;
 mod listing;

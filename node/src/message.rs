@@ -28,8 +28,8 @@ pub use spool::{Spool, SpoolPart};
 pub use status::{Advice, Alarm, FileState, FileStatus, LastRun, Reason, Status};
 pub use summary::{
     CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
-    RecoverSummary, RecoveredDeviceSummary, RepairSummary, RestoreSummary, RunSummary, SimulateSummary, Summary,
-    UndeleteSummary, UnreadSummary,
+    RecoverSummary, RecoveredDeviceSummary, RepairSummary, RestoreSummary, RevokedSummary, RunSummary, SimulateSummary,
+    Summary, UndeleteSummary, UnreadSummary,
 };
 
 use crate::failure::Failure;

@@ -48,6 +48,15 @@ pub struct Discard {
     pub signature: [u8; 64],
 }
 
+/// A discard with the ids that it is about, as a holder keeps it beside what it moved to its trash.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Evidence {
+    /// The order.
+    pub discard: Discard,
+    /// Ascending.
+    pub ids: Vec<ShareId>,
+}
+
 /// Bytes that are no valid discard, or ids that are not those it is about.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum DiscardError {
@@ -99,6 +108,20 @@ struct Body {
     ids_hash: ByteArray<32>,
     #[n(7)]
     issued_secs: u64,
+}
+
+impl Evidence {
+    /// Reads a discard and its ids; checks all but who signed and to whom.
+    pub fn read(discard: &[u8], ids: &[u8]) -> Result<Self, DiscardError> {
+        let discard = Discard::decode(discard)?;
+        let ids = discard.ids(ids)?;
+        Ok(Self { discard, ids })
+    }
+
+    /// Whether this shows that `holder` was told by a device of `account` to give the share up.
+    pub fn shows(&self, id: ShareId, account: AccountId, holder: DeviceId) -> bool {
+        self.discard.account() == account && self.discard.order.holder == holder && self.ids.binary_search(&id).is_ok()
+    }
 }
 
 impl Discard {
@@ -306,6 +329,17 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(Discard::decode(&flipped).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn evidence_is_about_its_ids_its_account_and_its_holder() {
+        let discard = discard(&ids(3));
+        let evidence = Evidence::read(&discard.encode(), &write_ids(&ids(3))).unwrap();
+        let own = discard.account();
+        let shows = |id, account, holder| evidence.shows(ShareId([id; 32]), account, DeviceId([holder; 32]));
+        assert!(shows(2, own, 7));
+        assert!(!shows(3, own, 7) && !shows(2, AccountId([1; 32]), 7) && !shows(2, own, 8));
+        assert!(Evidence::read(&discard.encode(), &write_ids(&ids(2))).is_err());
     }
 
     #[test]

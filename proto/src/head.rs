@@ -15,6 +15,9 @@ use crate::share::MANIFEST_AREA_BYTES;
 /// Bytes of an encoded head, whatever is in it.
 pub const HEAD_BYTES: usize = 4096;
 
+/// The greatest number of a head. Chosen: nobody comes there by counting, and catalogs can hold it and count on from it.
+pub const SEQ_MAX: u64 = 1 << 62;
+
 /// A head as peers keep it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Head {
@@ -116,6 +119,10 @@ impl Head {
             let reason = "the device's key is not the one that its certificate names".to_owned();
             return Err(HeadError::Limit { reason });
         }
+        if seq > SEQ_MAX {
+            let reason = format!("number {seq} is no head's");
+            return Err(HeadError::Limit { reason });
+        }
         let padded = body.to_padded().map_err(|reason| HeadError::Limit { reason })?;
         let sealed = put.seal_to_reader(&sealing_context(cert.device, seq), &padded, ephemeral);
         let mut head = Self {
@@ -177,6 +184,9 @@ impl Head {
             sealed: bytes[SEALED].to_vec(),
             signature: array(&bytes[SIGNATURE]),
         };
+        if head.seq > SEQ_MAX {
+            return Err(HeadError::malformed(format!("its number is {}", head.seq)));
+        }
         VerifyingKey::from_bytes(&head.cert.device.0)
             .and_then(|device| device.verify_strict(&signed_bytes(bytes), &Signature::from_bytes(&head.signature)))
             .map_err(|_| HeadError::Signature)?;
@@ -340,6 +350,27 @@ mod tests {
         let long = body(vec![PathBytes([&b"/"[..], &[b'x'; 255]].concat()); 10]);
         let opened = sign(&keys, power::ALL, &long).open(keys.reader().unwrap());
         assert_eq!(opened, Ok(body(Vec::new())));
+    }
+
+    /// A thief's head with the last of all numbers could be kept by every friend, and written down by no catalog: nothing went on.
+    #[test]
+    fn a_number_that_no_catalog_holds_is_no_head_s() {
+        let (keys, empty) = (
+            keys(),
+            HeadBody {
+                root: None,
+                snapshot: None,
+            },
+        );
+        let mut head = sign(&keys, power::ALL, &empty);
+        let device = SigningKey::from_bytes(&[2; 32]);
+        for (seq, is_valid) in [(SEQ_MAX, true), (SEQ_MAX + 1, false), (u64::MAX, false)] {
+            head.seq = seq;
+            head.signature = device.sign(&signed_bytes(&head.encode())).to_bytes();
+            assert_eq!(Head::decode(&head.encode()).is_ok(), is_valid, "{seq}");
+            let signed = Head::sign(&device, &head.cert, seq, [0; 32], &empty, &keys.put, [4; 32]);
+            assert_eq!(signed.is_ok(), is_valid, "{seq}");
+        }
     }
 
     #[test]

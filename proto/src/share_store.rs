@@ -8,8 +8,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use minicbor::{Decode, Encode};
 
-use crate::id::{AccountId, ShareId};
+use crate::discard::Evidence;
+use crate::id::{AccountId, DeviceId, ShareId};
 use crate::share::Share;
 
 pub mod contract;
@@ -87,6 +89,39 @@ pub struct Space {
     pub free_bytes: Option<u64>,
 }
 
+/// Most heads in one answer about those that were replaced.
+pub const OLD_HEADS_MAX: usize = 64;
+
+/// Where a replaced head stands among those of its account: by the day on which it was replaced, then by device. A store counts its
+/// own days.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
+pub struct HeadPlace {
+    /// The day.
+    #[n(0)]
+    pub day: u32,
+    /// The device.
+    #[n(1)]
+    pub device: DeviceId,
+}
+
+/// A head that was replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldHead {
+    /// As it was put.
+    pub encoded: Bytes,
+    /// It was put more than so many days ago, as the store counts: it was the newest of its device when a day began.
+    pub age_days: u16,
+}
+
+/// Some of the heads that were replaced, in the order of their places.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OldHeads {
+    /// At most [`OLD_HEADS_MAX`].
+    pub heads: Vec<OldHead>,
+    /// The place of the last of them, to be asked for those behind it; `None`: there are no more.
+    pub next: Option<HeadPlace>,
+}
+
 /// A place that keeps shares.
 ///
 /// Callers may drop any future: a `put` is then complete, resumable or invisible, never half visible.
@@ -118,6 +153,11 @@ pub trait ShareStore: Send + Sync {
         let _no_trash = (after, limit);
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
+    /// By which discard a share in the trash was given up: what shows to others than its owner that it was.
+    fn evidence(&self, id: ShareId) -> BoxFuture<'_, Result<Evidence, StoreError>> {
+        let _no_trash = id;
+        Box::pin(std::future::ready(Err(StoreError::NotFound)))
+    }
     /// Takes shares out of the trash; returns those of `ids` that are kept now. Limits as of `discard`.
     fn recall(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
         drop(ids);
@@ -133,10 +173,10 @@ pub trait HeadStore: Send + Sync {
     /// The newest head of each device of `account`, encoded; the caller checks signatures.
     fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>>;
     /// Heads that were replaced, as far back as the store's trash goes: of each device and day, the one with which the day
-    /// began.
-    fn old_heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
-        let _no_trash = account;
-        Box::pin(std::future::ready(Ok(Vec::new())))
+    /// began. Those with places behind `after`, as many as one answer holds.
+    fn old_heads(&self, account: AccountId, after: Option<HeadPlace>) -> BoxFuture<'_, Result<OldHeads, StoreError>> {
+        let _no_trash = (account, after);
+        Box::pin(std::future::ready(Ok(OldHeads::default())))
     }
 }
 

@@ -102,6 +102,52 @@ fn three_of_nine_friends_are_lost_while_the_owner_is_away_and_the_others_make_ev
     assert_same(&source, &target.join(source.strip_prefix("/")?))
 }
 
+/// One friend says of every share of its friends that it was given up, without a discard of the owner to show: nobody healed anything
+/// any more. Its store lies; its program is the real one.
+#[test]
+fn a_friend_who_says_that_everything_was_given_up_keeps_nobody_from_healing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = dir.path().join("source");
+    small_source(&source)?;
+    let mut grid = Grid::start_with(dir.path(), 7, 2, HASTY)?;
+    grid.owner.ok(["run", "--once", path_str(&source)?])?;
+    let files = |grid: &Grid| -> Result<Vec<Vec<std::path::PathBuf>>> {
+        let nodes = grid.nodes.iter();
+        nodes.map(|node| share_files(&node.home.dir.join("store"))).collect()
+    };
+    // Seven households: six shares of every pack.
+    let mut shares = 0;
+    wait_until("six shares of every pack", || {
+        shares = files(&grid)?.iter().map(Vec::len).sum();
+        Ok(shares > 0 && shares.is_multiple_of(6))
+    })?;
+    let packs = shares / 6;
+
+    let all = files(&grid)?;
+    let account = all[1][0].ancestors().nth(3).context("a store")?;
+    let own: Vec<_> = all[1].iter().filter_map(|file| file.file_name()).collect();
+    for file in all.iter().flatten() {
+        let name = file.file_name().context("a file")?;
+        let folder = account.join("trash/00000001").join(&name.to_string_lossy()[..2]);
+        if !own.contains(&name) {
+            std::fs::create_dir_all(&folder)?;
+            std::fs::write(folder.join(name), "given up")?;
+        }
+    }
+    let liar = grid.nodes.remove(1);
+    for lost in grid.nodes.drain(..2).collect::<Vec<_>>() {
+        let home = lost.kill_9();
+        std::fs::remove_dir_all(home.dir)?;
+    }
+    let took = wait_until(
+        "a share of every pack at each of the four who are left and honest",
+        || Ok(files(&grid)?.iter().all(|held| held.len() >= packs)),
+    )?;
+    eprintln!("{packs} packs whole again after {:.1} s", took.as_secs_f64());
+    drop(liar);
+    Ok(())
+}
+
 #[test]
 fn the_owner_s_daemon_builds_anew_what_a_lost_friend_held() -> Result<()> {
     let dir = tempfile::tempdir()?;

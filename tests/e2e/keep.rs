@@ -48,7 +48,7 @@ fn pass_days(folder: &Path, days: u64) -> Result<()> {
     Ok(fs::write(file, text.replace(counted, &later.to_string()))?)
 }
 
-fn snapshot_ids(home: &Home) -> Result<Vec<String>> {
+pub fn snapshot_ids(home: &Home) -> Result<Vec<String>> {
     let said = home.ok(["snapshots"])?;
     let ids = said.lines.iter().map(|line| line["id"].as_str().map(str::to_owned));
     ids.collect::<Option<_>>().context("snapshots have ids")
@@ -58,7 +58,7 @@ fn snapshot_ids(home: &Home) -> Result<Vec<String>> {
 const TRIES_MAX: u32 = 5;
 
 /// Runs `first`, then `again` until all peers did what they were asked; adds up `number` of their answers.
-fn insist(home: &Home, first: &[&str], again: &[&str], number: &str) -> Result<u64> {
+pub fn insist(home: &Home, first: &[&str], again: &[&str], number: &str) -> Result<u64> {
     let mut said = home.say(first)?;
     let mut sum = said.last()[number].as_u64().unwrap_or(0);
     for _ in 1..TRIES_MAX {
@@ -74,7 +74,7 @@ fn insist(home: &Home, first: &[&str], again: &[&str], number: &str) -> Result<u
 }
 
 /// Forgets every snapshot and has peers give everything up.
-fn delete_everything(home: &Home) -> Result<u64> {
+pub fn delete_everything(home: &Home) -> Result<u64> {
     let ids = snapshot_ids(home)?;
     let mut forget = vec!["forget", "--prune", "--allow-empty-group"];
     forget.extend(ids.iter().map(String::as_str));
@@ -84,7 +84,7 @@ fn delete_everything(home: &Home) -> Result<u64> {
 }
 
 /// Restarts all nodes some days later.
-fn days_later(grid: &mut Grid, days: u64) -> Result<()> {
+pub fn days_later(grid: &mut Grid, days: u64) -> Result<()> {
     let homes: Vec<Home> = grid.nodes.drain(..).map(Node::kill_9).collect();
     for home in &homes {
         pass_days(&home.dir, days)?;

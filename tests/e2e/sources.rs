@@ -345,9 +345,12 @@ fn stores_in_a_source_are_left_out_and_said_wherever_they_come_from() -> Result<
         assert_eq!(run.number("files_new"), u64::from(round == 0), "{:?}", run.lines);
     }
     // One that is nobody's peer any more.
-    fs::create_dir_all(source.join("old/0123456789abcdef/shares"))?;
+    fs::create_dir_all(source.join("old/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef/shares"))?;
     fs::write(source.join("old/gridbackup-store"), "gridbackup store 1\n")?;
-    fs::write(source.join("old/0123456789abcdef/shares/share"), noise(100_000, 3))?;
+    fs::write(
+        source.join("old/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef/shares/share"),
+        noise(100_000, 3),
+    )?;
     let run = owner.ok(["run", "--once"])?;
     assert!(names(&run, &source.join("old"), "left out"), "{:?}", run.lines);
     assert_eq!(run.number("files_new"), 0, "{:?}", run.lines);

@@ -12,6 +12,7 @@ use tests::grid::{Grid, Node, invite};
 use tests::home::{Home, path_str};
 
 use crate::healing::wait_until;
+use crate::keep::{days_later, delete_everything, insist, snapshot_ids};
 
 /// Longer than news take to friends who are there.
 const HEARD: Duration = Duration::from_secs(5);
@@ -132,6 +133,70 @@ fn with_the_words_a_stolen_laptop_is_shut_out_and_what_it_gave_up_comes_back() -
     blank.ok(["run", "--once", path_str(&source)?])?;
     restores(&blank, "latest", &source, &dir.path().join("again"))?;
     ensure!(blank.ok(["check"])?.last()["ok"] == true);
+    Ok(())
+}
+
+/// The laptop, the only machine of the account, is stolen. For three weeks the thief signs heads with its key: all snapshots forgotten,
+/// everything given up, files of his own. The owner comes back from a journey with the 24 words.
+#[test]
+fn what_a_thief_signs_for_weeks_hides_nothing_from_the_owner_who_revokes_his_machine() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = source(dir.path())?;
+    let mut grid = Grid::start(dir.path(), 3, 1)?;
+    grid.owner.ok(["run", "--once", path_str(&source)?])?;
+    days_later(&mut grid, 2)?;
+    fs::write(source.join("letter"), noise(70_000, 70_000))?;
+    grid.owner.ok(["run", "--once", path_str(&source)?])?;
+    let true_ones = snapshot_ids(&grid.owner)?;
+    ensure!(true_ones.len() == 2);
+
+    let garbage = dir.path().join("garbage");
+    fs::create_dir(&garbage)?;
+    for day in 0..4_u64 {
+        days_later(&mut grid, 1 + 6 * u64::from(day > 0))?;
+        delete_everything(&grid.owner)?;
+        fs::write(garbage.join("mine"), noise(50_000 + day as usize, day))?;
+        grid.owner.ok(["run", "--once", path_str(&garbage)?])?;
+    }
+
+    let blank = Home::new(dir.path().join("blank"));
+    let (words, via) = (grid.owner.words(), grid.nodes[0].address()?);
+    let words = path_str(&words)?;
+    blank.ok(["recover", "--name", "blank", "--phrase-file", words, "--via", &via])?;
+    let found = snapshot_ids(&blank)?;
+    ensure!(
+        !true_ones.iter().any(|id| found.contains(id)),
+        "what the thief says: {found:?}"
+    );
+    let laptop = blank.ok(["device", "ls"])?.lines;
+    let laptop = laptop
+        .iter()
+        .find(|line| line["is_this"] == false)
+        .context("the laptop")?;
+    let laptop = laptop["id"].as_str().context("an id")?.to_owned();
+    blank.ok(["device", "revoke", &laptop[..12], "--phrase-file", words])?;
+
+    // Now the owner's word is heard: all states of the laptop are here that friends still have.
+    let said = blank.ok(["recover"])?;
+    let revoked = &said.last()["revoked"];
+    let states = revoked[0]["states"].as_array().map_or(0, Vec::len);
+    ensure!(revoked[0]["device"] == "owner" && states >= 3, "{}", said.last());
+    let found = snapshot_ids(&blank)?;
+    ensure!(
+        true_ones.iter().all(|id| found.contains(id)),
+        "{found:?} lacks some of {true_ones:?}"
+    );
+    insist(&blank, &["undelete"], &["undelete"], "shares_recalled")?;
+    restores(&blank, &true_ones[1], &source, &dir.path().join("restored"))?;
+    fs::write(source.join("new"), noise(80_000, 7))?;
+    blank.ok(["run", "--once", path_str(&source)?])?;
+    restores(&blank, "latest", &source, &dir.path().join("again"))?;
+    ensure!(blank.ok(["check"])?.last()["ok"] == true);
+    // Nothing that is published from now on needs the laptop's heads.
+    let third = Home::new(dir.path().join("third"));
+    third.ok(["recover", "--name", "third", "--phrase-file", words, "--via", &via])?;
+    let found = snapshot_ids(&third)?;
+    ensure!(true_ones.iter().all(|id| found.contains(id)), "{found:?}");
     Ok(())
 }
 

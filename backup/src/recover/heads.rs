@@ -1,14 +1,15 @@
 //! The heads that peers hold, as lines to be followed: of each device the newest first, and who served an older or another one.
+//!
+//! What a revoked device signed may be a thief's. Its heads come last, the oldest first, each a line of its own: whatever it says
+//! later hides nothing that it said before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::head::Head;
 use proto::id::{DeviceId, HeadHash};
-use proto::keys::AccountKeys;
-use proto::share_store::StoreError;
-use upload_queue::peers::Peer;
+use proto::wire::word::AccountWord;
 
-use super::PATIENCE;
+use super::old::OldHead;
 use crate::heads::{Looked, OpenHead};
 
 /// What the peers' heads amount to.
@@ -24,26 +25,8 @@ pub(super) struct Heads {
 pub(super) struct Line {
     pub(super) device: DeviceId,
     pub(super) candidates: Vec<OpenHead>,
-}
-
-/// Heads that peers replaced, as far back as they keep them, newest first.
-pub(super) async fn ask_old(peers: &[Peer], keys: &AccountKeys) -> Vec<OpenHead> {
-    let account = keys.account_id();
-    let answers = peers.iter().map(|peer| async move {
-        let answer = tokio::time::timeout(PATIENCE, peer.store.old_heads(account)).await;
-        let late = StoreError::Unreachable {
-            reason: "no answer in time".to_owned(),
-        };
-        (peer.name.clone(), answer.unwrap_or(Err(late)))
-    });
-    let mut old = Vec::new();
-    for (name, answer) in futures::future::join_all(answers).await {
-        match answer {
-            Ok(heads) => old.extend(heads.iter().filter_map(|head| OpenHead::open(head, keys).ok())),
-            Err(error) => tracing::warn!("{name} was asked for older backups: {error}"),
-        }
-    }
-    old
+    /// For how many days at least, if it is a head that a device signed before it was revoked, and replaced since.
+    pub(super) age_days: Option<u16>,
 }
 
 /// Sorts what peers answered. `known` are heads that are known without them.
@@ -107,10 +90,11 @@ fn lines_of(mut heads: Vec<OpenHead>) -> Vec<Line> {
         .enumerate()
         .filter(|(number, open)| !is_fork(*number, open));
     let candidates: Vec<OpenHead> = candidates.map(|(_, open)| open).collect();
-    let main = candidates
-        .first()
-        .map(|open| open.head.device())
-        .map(|device| Line { device, candidates });
+    let main = candidates.first().map(|open| open.head.device()).map(|device| Line {
+        device,
+        candidates,
+        age_days: None,
+    });
     main.into_iter().chain(forks).collect()
 }
 
@@ -118,7 +102,54 @@ fn line_of_one(open: &OpenHead) -> Line {
     Line {
         device: open.head.device(),
         candidates: vec![open.clone()],
+        age_days: None,
     }
+}
+
+/// Takes the lines of devices out that their account revoked.
+pub(super) fn take_revoked(lines: &mut Vec<Line>, word: Option<&AccountWord>, own: Option<DeviceId>) -> Vec<Line> {
+    let Some(word) = word else { return Vec::new() };
+    let is_revoked = |line: &Line| {
+        let newest = line.candidates.first();
+        newest.is_some_and(|open| !word.trusts(&open.head.cert)) && own != Some(line.device)
+    };
+    let (revoked, others) = std::mem::take(lines).into_iter().partition(is_revoked);
+    *lines = others;
+    revoked
+}
+
+/// All that is reachable of revoked devices, as lines to be merged one after the other: of each device and day the first head, from
+/// the oldest on, then those that it signed last. Days are those of holders: no date that the device wrote itself orders anything.
+pub(super) fn all_of(revoked: Vec<Line>, old: &[OldHead]) -> Vec<Line> {
+    let devices: BTreeSet<DeviceId> = revoked.iter().map(|line| line.device).collect();
+    let mut days: BTreeMap<(std::cmp::Reverse<u16>, DeviceId), &OpenHead> = BTreeMap::new();
+    for OldHead { open, age_days } in old.iter().filter(|old| devices.contains(&old.open.head.device())) {
+        let day = (std::cmp::Reverse(*age_days), open.head.device());
+        // Peers' days begin at different hours. Stores refuse lower numbers than they know: the lowest is the device's earliest.
+        let first = days.entry(day).or_insert(open);
+        if (open.head.seq, open.hash) < (first.head.seq, first.hash) {
+            *first = open;
+        }
+    }
+    let is_newest = |open: &OpenHead| revoked.iter().any(|line| line.candidates.first() == Some(open));
+    let days = days.into_iter().filter(|(_, open)| !is_newest(open));
+    let days = days.map(|((age_days, _), open)| Line {
+        age_days: Some(age_days.0),
+        ..line_of_one(open)
+    });
+    let mut lines: Vec<Line> = days.collect();
+    lines.extend(revoked);
+    lines
+}
+
+/// Of revoked devices' lines, and of the heads in them, only what says that it was made before `before_ns`.
+pub(super) fn all_before(mut lines: Vec<Line>, before_ns: i64) -> Vec<Line> {
+    let is_before = |open: &OpenHead| open.made_ns().is_some_and(|made_ns| made_ns < before_ns);
+    for line in &mut lines {
+        line.candidates.retain(is_before);
+    }
+    lines.retain(|line| !line.candidates.is_empty());
+    lines
 }
 
 fn what_is_wrong(head: &Head, best: &Head) -> Option<String> {
@@ -133,8 +164,9 @@ fn what_is_wrong(head: &Head, best: &Head) -> Option<String> {
 
 /// Of lines, and of the heads that peers replaced, only what was made before `before_ns`: the way round a head that a thief
 /// has published.
-pub(super) fn before(lines: Vec<Line>, old: Vec<OpenHead>, before_ns: i64) -> Vec<Line> {
+pub(super) fn before<'a>(lines: Vec<Line>, old: impl Iterator<Item = &'a OldHead>, before_ns: i64) -> Vec<Line> {
     let mut all: BTreeMap<DeviceId, Vec<OpenHead>> = BTreeMap::new();
+    let old = old.map(|old| old.open.clone());
     for open in lines.into_iter().flat_map(|line| line.candidates).chain(old) {
         if open.made_ns().is_some_and(|made_ns| made_ns < before_ns) {
             all.entry(open.head.device()).or_default().push(open);
@@ -145,7 +177,11 @@ pub(super) fn before(lines: Vec<Line>, old: Vec<OpenHead>, before_ns: i64) -> Ve
         .map(|(device, mut candidates)| {
             candidates.sort_by_key(|open| std::cmp::Reverse((open.made_ns(), open.head.seq)));
             candidates.dedup_by_key(|open| open.hash);
-            Line { device, candidates }
+            Line {
+                device,
+                candidates,
+                age_days: None,
+            }
         })
         .collect();
     lines.sort_by_key(|line| std::cmp::Reverse(line.candidates.first().map(|open| (open.made_ns(), open.head.seq))));
@@ -153,9 +189,10 @@ pub(super) fn before(lines: Vec<Line>, old: Vec<OpenHead>, before_ns: i64) -> Ve
 }
 
 /// The candidates of `device` among `old` that are older than `than`, newest first.
-pub(super) fn older(old: &[OpenHead], device: DeviceId, than: u64, tried: &[HeadHash]) -> Vec<OpenHead> {
+pub(super) fn older(old: &[OldHead], device: DeviceId, than: u64, tried: &[HeadHash]) -> Vec<OpenHead> {
     let mut older: Vec<OpenHead> = old
         .iter()
+        .map(|old| &old.open)
         .filter(|open| open.head.device() == device && open.head.seq <= than && !tried.contains(&open.hash))
         .cloned()
         .collect();
@@ -167,9 +204,9 @@ pub(super) fn older(old: &[OpenHead], device: DeviceId, than: u64, tried: &[Head
 #[cfg(test)]
 mod tests {
     use ed25519_dalek::SigningKey;
-    use proto::head::HeadBody;
+    use proto::head::{HeadBody, SEQ_MAX};
     use proto::id::SnapshotId;
-    use proto::keys::{DeviceCert, power, words_key};
+    use proto::keys::{AccountKeys, DeviceCert, power, words_key};
     use proto::log_record::SnapshotRecord;
     use proto::phrase::Seed;
     use upload_queue::peers::PeerKey;
@@ -215,8 +252,11 @@ mod tests {
     fn a_head_that_a_thief_published_is_gone_round() {
         let keys = AccountKeys::from_seed(&Seed([1; 32]));
         let lines = || sort(&[looked("peer", vec![head(&keys, 1, 9, None)])], &[]).lines;
-        let old = || vec![head(&keys, 1, 7, Some(1_000)), head(&keys, 1, 6, Some(900))];
-        let seqs = |before_ns| numbers(&before(lines(), old(), before_ns)).concat();
+        let old = [(7, 1_000), (6, 900)].map(|(seq, made_ns)| OldHead {
+            open: head(&keys, 1, seq, Some(made_ns)),
+            age_days: 1,
+        });
+        let seqs = |before_ns| numbers(&before(lines(), old.iter(), before_ns)).concat();
         assert_eq!([seqs(2_000), seqs(1_000), seqs(900)], [vec![7, 6], vec![6], vec![]]);
     }
 
@@ -248,5 +288,45 @@ mod tests {
         assert_eq!(sorted.lines[1].candidates[0], fork);
         let bad: Vec<&str> = sorted.peers_bad.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(bad, ["b", "c"]);
+    }
+
+    /// A thief of device 1 signs with whatever dates and numbers he likes, since two days; device 2 goes on.
+    #[test]
+    fn a_revoked_device_s_heads_come_last_and_the_oldest_of_them_first() {
+        let keys = AccountKeys::from_seed(&Seed([1; 32]));
+        let (thief, other) = (head(&keys, 1, SEQ_MAX, Some(i64::MAX)), head(&keys, 2, 3, Some(500)));
+        let mut lines = sort(&[looked("peer", vec![thief.clone(), other.clone()])], &[]).lines;
+        let word = AccountWord {
+            revoked: vec![thief.head.device()],
+            ..AccountWord::first(keys.account_id())
+        };
+        let old = |age_days, seq, made_ns| OldHead {
+            open: head(&keys, 1, seq, Some(made_ns)),
+            age_days,
+        };
+        let stolen = [
+            old(1, 70, 1),
+            old(2, 60, 350),
+            old(2, 40, 400),
+            old(9, 20, 200),
+            old(30, 10, 100),
+        ];
+        let revoked = take_revoked(&mut lines, Some(&word), None);
+        assert_eq!(numbers(&lines), [[3]]);
+        let all = all_of(revoked, &stolen);
+        let expected: [(Option<u16>, u64); 5] = [
+            (Some(30), 10),
+            (Some(9), 20),
+            (Some(2), 40),
+            (Some(1), 70),
+            (None, SEQ_MAX),
+        ];
+        let found = all.iter().map(|line| (line.age_days, line.candidates[0].head.seq));
+        assert!(found.eq(expected), "{:?}", numbers(&all));
+        assert_eq!(numbers(&all_before(all, 350)).concat(), [10, 20, 70]);
+        // A home goes on from its own numbers, whatever its account says.
+        let mut lines = sort(&[looked("peer", vec![thief.clone()])], &[]).lines;
+        assert!(take_revoked(&mut lines, Some(&word), Some(thief.head.device())).is_empty());
+        assert_eq!(lines.len(), 1);
     }
 }

@@ -1,13 +1,18 @@
 //! One head rebuilt into a catalog: its chain of roots, their sections in order, and who holds what.
 
 use std::collections::HashSet;
+use std::future::Future;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use proto::id::PackId;
 use proto::root::{Root, RootRef, SectionRef};
+use proto::share_store::StoreError;
 use rusqlite::Transaction;
+use tokio::time::Instant;
 use upload_queue::packs::{KnownPack, PackRow, Purpose};
 use upload_queue::peers::pages::{Pages, Shelf};
 use upload_queue::peers::{Peer, PeerKey};
@@ -23,6 +28,11 @@ use crate::restore::{Reader, RestoreError};
 /// Runs of sections fetched ahead, and how many sections a run has at most: each is up to 1 MiB of records.
 const RUNS_AHEAD: usize = 4;
 const RUN_SECTIONS_MAX: usize = 4;
+
+/// When more peers have listed their shares than are still awaited, these get as long again, so many times, but not less than this.
+/// Chosen: an honest peer is slow by its line, a liar by will.
+const LATE_FACTOR: u32 = 3;
+const LATE_MIN: Duration = Duration::from_secs(10);
 
 /// What rebuilding works with.
 pub(super) struct Rebuild<'a> {
@@ -168,11 +178,30 @@ pub(super) struct Unlisted {
 }
 
 /// All shares that each peer holds for us, and who gave no list that can be believed. Those hold nothing that is known yet:
-/// their shares are found by asking when they are needed.
+/// their shares are found by asking when they are needed. Nobody is waited for much longer than for most.
 pub(super) async fn list(peers: &[Peer]) -> (Vec<Listed>, Vec<Unlisted>) {
-    let lists = peers.iter().map(|peer| Pages::new(&*peer.store, Shelf::Kept).all());
+    let begun = Instant::now();
+    let mut asking: FuturesUnordered<_> = peers
+        .iter()
+        .map(|peer| async move { (peer, Pages::new(&*peer.store, Shelf::Kept).all().await) })
+        .collect();
+    let mut lists = Vec::new();
+    let mut until = None;
+    while let Some(answer) = next_until(&mut asking, until).await {
+        lists.push(answer);
+        let sound = lists.iter().filter(|(_, list)| list.is_ok()).count();
+        if until.is_none() && sound > asking.len() {
+            until = Some(Instant::now() + LATE_MIN.max(LATE_FACTOR * begun.elapsed()));
+        }
+    }
+    let answered: HashSet<&PeerKey> = lists.iter().map(|(peer, _)| &peer.key).collect();
+    let late = || StoreError::Unreachable {
+        reason: "Its list of shares did not come when most others' had".to_owned(),
+    };
+    let missing = peers.iter().filter(|peer| !answered.contains(&peer.key));
+    let missing: Vec<_> = missing.map(|peer| (peer, Err(late()))).collect();
     let (mut listed, mut unlisted) = (Vec::new(), Vec::new());
-    for (peer, list) in peers.iter().zip(futures::future::join_all(lists).await) {
+    for (peer, list) in lists.into_iter().chain(missing) {
         match list {
             Ok(shares) => listed.push((peer.key.clone(), Arc::new(shares))),
             Err(error) => {
@@ -188,6 +217,13 @@ pub(super) async fn list(peers: &[Peer]) -> (Vec<Listed>, Vec<Unlisted>) {
     (listed, unlisted)
 }
 
+async fn next_until<F: Future>(asking: &mut FuturesUnordered<F>, until: Option<Instant>) -> Option<F::Output> {
+    match until {
+        None => asking.next().await,
+        Some(until) => tokio::time::timeout_at(until, asking.next()).await.ok().flatten(),
+    }
+}
+
 /// Runs `work` in one write transaction, off the runtime's threads.
 pub(super) async fn write_to<T: Send + 'static>(
     reader: &Reader,
@@ -201,5 +237,75 @@ fn damaged_root(reason: &str) -> RestoreError {
     RestoreError::Damaged {
         what: "A root".to_owned(),
         reason: reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use futures::future::pending;
+    use proto::id::{AccountId, ShareId};
+    use proto::share::Share;
+    use proto::share_store::memory::MemoryStore;
+    use proto::share_store::{BoxFuture, HeadStore, PeerStore, PutAck, ShareStore, Space};
+    use upload_queue::peers::Reach;
+
+    use super::*;
+
+    /// Never says which shares it has.
+    struct Silent;
+
+    impl ShareStore for Silent {
+        fn put(&self, _: ShareId, _: Share) -> BoxFuture<'_, Result<PutAck, StoreError>> {
+            unreachable!("it is only listed")
+        }
+        fn get(&self, _: ShareId, _: Range<u32>) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+            unreachable!("it is only listed")
+        }
+        fn list(&self, _: Option<ShareId>, _: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
+            Box::pin(pending())
+        }
+        fn remove(&self, _: ShareId) -> BoxFuture<'_, Result<(), StoreError>> {
+            unreachable!("it is only listed")
+        }
+        fn space(&self) -> BoxFuture<'_, Result<Space, StoreError>> {
+            unreachable!("it is only listed")
+        }
+    }
+
+    impl HeadStore for Silent {
+        fn put_head(&self, _: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
+            unreachable!("it is only listed")
+        }
+        fn heads(&self, _: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
+            unreachable!("it is only listed")
+        }
+    }
+
+    fn peer(name: &str, store: Arc<dyn PeerStore>) -> Peer {
+        Peer {
+            key: PeerKey(name.to_owned()),
+            name: name.to_owned(),
+            domain: name.to_owned(),
+            reach: Reach::Remote,
+            store,
+        }
+    }
+
+    /// One friend who let each page wait for a minute held a recovery up for ten.
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_list_is_waited_for_not_much_longer_than_for_most_and_named() {
+        let honest = || Arc::new(MemoryStore::new());
+        let peers = [peer("a", honest()), peer("late", Arc::new(Silent)), peer("b", honest())];
+        let begun = Instant::now();
+        let (listed, unlisted) = list(&peers).await;
+        assert!(begun.elapsed() <= LATE_MIN, "{:?}", begun.elapsed());
+        let names: Vec<&str> = unlisted.iter().map(|failed| failed.name.as_str()).collect();
+        assert_eq!((listed.len(), names), (2, vec!["late"]));
+        // Where half of them are late, they get their time.
+        let begun = Instant::now();
+        let (listed, _) = list(&peers[..2]).await;
+        assert!(listed.len() == 1 && begun.elapsed() > LATE_MIN);
     }
 }

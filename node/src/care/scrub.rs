@@ -166,11 +166,7 @@ mod tests {
         }
         let path = |id: ShareId| {
             let (account, name) = (fixture.account().to_string(), id.to_string());
-            root.path()
-                .join(&account[..16])
-                .join("shares")
-                .join(&name[..2])
-                .join(name)
+            root.path().join(&account).join("shares").join(&name[..2]).join(name)
         };
         let mut bytes = fs::read(path(ids[2])).unwrap();
         bytes[100_000] ^= 1;

@@ -21,7 +21,7 @@ pub enum Command {
     /// Make a home for one more machine of the account, whose words need not be typed there: copy the folder to it
     Add(device_add::Args),
     /// A machine was lost or stolen: nothing that it signs counts any more. Another machine takes the account over with
-    /// `gridbackup recover`
+    /// `gridbackup recover`; run again after this, it takes in every state of the lost one that friends still have
     Revoke {
         /// Names, or beginnings of ids (8 digits or more); whole ids also of machines that the roster does not know any more
         #[arg(required_unless_present = "others", conflicts_with = "others")]

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use proto::discard::{Discard, NO_HOLDER, Order};
+use proto::discard::{Discard, Evidence, NO_HOLDER, Order};
 use proto::id::{AccountId, ShareId};
 use proto::share::Share;
-use proto::share_store::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
+use proto::share_store::{BoxFuture, HeadPlace, HeadStore, OldHeads, PutAck, ShareStore, Space, StoreError};
 use upload_queue::space::MinFree;
 
 use crate::engine::clock;
@@ -97,6 +97,9 @@ impl ShareStore for DirPeer {
     fn list_trash(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
         Box::pin(async move { self.store()?.list_trash(after, limit).await })
     }
+    fn evidence(&self, id: ShareId) -> BoxFuture<'_, Result<Evidence, StoreError>> {
+        Box::pin(async move { self.store()?.evidence(id).await })
+    }
     fn recall(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
         Box::pin(async move { self.store()?.recall(ids).await })
     }
@@ -109,7 +112,7 @@ impl HeadStore for DirPeer {
     fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
         Box::pin(async move { self.store()?.heads(account).await })
     }
-    fn old_heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
-        Box::pin(async move { self.store()?.old_heads(account).await })
+    fn old_heads(&self, account: AccountId, after: Option<HeadPlace>) -> BoxFuture<'_, Result<OldHeads, StoreError>> {
+        Box::pin(async move { self.store()?.old_heads(account, after).await })
     }
 }

@@ -15,6 +15,7 @@ use backup::recover::{Aim, RecoverError, Recovered, Unreadable, is_readable, wan
 use backup::restore::Reader;
 use proto::id::PackId;
 use proto::share_store::StoreError;
+use proto::wire::word::AccountWord;
 use rusqlite::Connection;
 use tokio::sync::MutexGuard;
 use upload_queue::db::DbError;
@@ -24,6 +25,7 @@ use crate::engine::buckets::slot_of;
 use crate::engine::policy::tolerate;
 use crate::engine::{Engine, clock, failures};
 use crate::failure::{Exit, Failure};
+use crate::friendnet::roster::Roster;
 use crate::message::Problem;
 use crate::output::Sink;
 
@@ -183,8 +185,15 @@ impl Engine {
         Ok(Aim {
             own: Some(self.device()),
             known,
+            word: self.own_word(),
             ..Aim::default()
         })
+    }
+
+    /// What this account said of its devices, as far as this home has heard.
+    fn own_word(&self) -> Option<AccountWord> {
+        let roster = Roster::load(&self.0.home.paths.roster())?;
+        roster.word(self.0.home.account.account_id()).cloned()
     }
 
     /// Rebuilds the catalog beside the one there is, which is replaced when that is done and `before` succeeded, or stays.

@@ -4,7 +4,7 @@
 //! members who are away just now hold, nobody can tell: each of them is taken to hold one of the missing shares until it
 //! counts as lost. The owner learns of new places when it lists what its peers hold, in `repair` and in `recover`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,12 +29,14 @@ use crate::net::NetHandle;
 use crate::output::Sink;
 use crate::peer::folder::FolderStore;
 
+pub(crate) mod given_up;
+
+use given_up::{Owner, Trash, was_given_up};
+
 /// Rounds of repair that each further holder waits for the one before.
 const ROUNDS_PER_RANK: u64 = 6;
 /// How long a member may take to say how much space it has.
 const SPACE_WAIT: Duration = Duration::from_secs(10);
-/// Shares of a pack in the trash and nowhere else that mean that the pack was given up. Chosen: one may have been moved.
-const GIVEN_UP_MIN: usize = 2;
 
 /// A member's device, as a place for one owner's shares.
 struct Member {
@@ -42,8 +44,6 @@ struct Member {
     store: Arc<dyn PeerStore>,
     /// What it says it holds of the owner; `None`: it does not answer.
     listed: Option<HashSet<ShareId>>,
-    /// What it holds of the owner in its trash.
-    trashed: HashSet<ShareId>,
 }
 
 impl Engine {
@@ -89,7 +89,11 @@ impl Engine {
         if held.is_empty() {
             return Ok(0);
         }
-        let members = self.members(net, roster, watch, owner, &own, &held).await;
+        let (members, mut trashes): (Vec<Member>, Vec<Trash>) = self
+            .members(net, roster, watch, owner, &own, &held)
+            .await
+            .into_iter()
+            .unzip();
         let mut planner = Planner::new(members.iter().map(|member| member.place.clone()).collect());
         let me = friend(net.device());
         let turns = Turns {
@@ -106,7 +110,9 @@ impl Engine {
             if !seen.insert(manifest.pack) {
                 continue;
             }
-            if was_given_up(&manifest, &members) {
+            let (unlisted, count) = unlisted(&manifest, &members);
+            let of_owner = Owner { account: owner, roster };
+            if was_given_up(&unlisted, count, &mut trashes, of_owner).await {
                 continue;
             }
             let state = state(&manifest, &members);
@@ -115,20 +121,7 @@ impl Engine {
                 continue;
             }
             short.insert(manifest.pack);
-            let online = |copy: &&Copy| {
-                members
-                    .iter()
-                    .any(|member| member.place.key == copy.peer && member.listed.is_some())
-            };
-            let mut holders: Vec<PeerKey> = state
-                .copies
-                .iter()
-                .filter(online)
-                .map(|copy| copy.peer.clone())
-                .collect();
-            holders.sort();
-            holders.dedup();
-            let Some(rank) = rank(manifest.pack, &holders, &me) else {
+            let Some(rank) = rank(manifest.pack, &holders(&state, &members), &me) else {
                 continue;
             };
             if caring.short.is_turn(manifest.pack, rank, clock::now_secs(), &turns) {
@@ -142,7 +135,7 @@ impl Engine {
         Ok(helped)
     }
 
-    /// All devices that could keep the owner's shares, with what they hold of them.
+    /// All devices that could keep the owner's shares, with what they hold of them and say to have in their trash.
     async fn members(
         &self,
         net: &NetHandle,
@@ -151,7 +144,7 @@ impl Engine {
         owner: AccountId,
         own: &FolderStore,
         held: &[ShareId],
-    ) -> Vec<Member> {
+    ) -> Vec<(Member, Trash)> {
         let patience = care::patience(&self.config());
         let others = roster.devices().filter(|device| device.cert.account != owner);
         let asked = others.map(|device| {
@@ -169,12 +162,9 @@ impl Engine {
                         free_bytes,
                     };
                     let listed = Some(held.iter().copied().collect());
-                    return Member {
-                        place,
-                        trashed: trash(own).await,
-                        store: Arc::new(own.clone()),
-                        listed,
-                    };
+                    let store: Arc<dyn PeerStore> = Arc::new(own.clone());
+                    let trash = Trash::ask(store.clone(), id).await;
+                    return (Member { place, store, listed }, trash);
                 }
                 let store: Arc<dyn PeerStore> = Arc::new(net.peer_of(id, owner));
                 let peer = Peer {
@@ -195,16 +185,11 @@ impl Engine {
                     standing,
                     free_bytes,
                 };
-                let trashed = match listed {
-                    Some(_) => trash(&*store).await,
-                    None => HashSet::new(),
+                let trash = match listed {
+                    Some(_) => Trash::ask(store.clone(), id).await,
+                    None => Trash::empty(store.clone(), id),
                 };
-                Member {
-                    place,
-                    store,
-                    listed,
-                    trashed,
-                }
+                (Member { place, store, listed }, trash)
             }
         });
         join_all(asked).await
@@ -277,23 +262,25 @@ fn state(manifest: &Manifest, members: &[Member]) -> PackState {
     }
 }
 
-/// Whether the owner gave the pack up before it went away: then what is left of it is on its way to the trash. One share
-/// in the trash that is listed nowhere may have been moved, and its new holder lost.
-fn was_given_up(manifest: &Manifest, members: &[Member]) -> bool {
-    let listed = |id: &ShareId| {
-        let mut lists = members.iter().filter_map(|member| member.listed.as_ref());
-        lists.any(|list| list.contains(id))
+/// Those who hold shares of a pack and are there, ascending.
+fn holders(state: &PackState, members: &[Member]) -> Vec<PeerKey> {
+    let is_there = |copy: &&Copy| {
+        let mut members = members.iter();
+        members.any(|member| member.place.key == copy.peer && member.listed.is_some())
     };
-    let trashed = |id: &ShareId| members.iter().any(|member| member.trashed.contains(id));
-    let unique: HashSet<&ShareId> = manifest.shares.iter().collect();
-    let gone = unique.iter().filter(|id| trashed(id) && !listed(id)).count();
-    gone >= GIVEN_UP_MIN.min(unique.len())
+    let there = state.copies.iter().filter(is_there);
+    let there: BTreeSet<PeerKey> = there.map(|copy| copy.peer.clone()).collect();
+    there.into_iter().collect()
 }
 
-/// The trash of a member; an answer that does not come, or is not to be believed, counts as an empty one.
-async fn trash(store: &dyn PeerStore) -> HashSet<ShareId> {
-    let listed = Pages::new(store, Shelf::Trash).all().await;
-    listed.unwrap_or_default().into_iter().collect()
+/// The shares of a pack that no member lists, and how many shares it has.
+fn unlisted(manifest: &Manifest, members: &[Member]) -> (BTreeSet<ShareId>, usize) {
+    let mut ids: BTreeSet<ShareId> = manifest.shares.iter().copied().collect();
+    let count = ids.len();
+    for list in members.iter().filter_map(|member| member.listed.as_ref()) {
+        ids.retain(|id| !list.contains(id));
+    }
+    (ids, count)
 }
 
 /// Builds and puts; returns how many shares arrived.

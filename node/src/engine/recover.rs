@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use backup::catalog::trouble::{self, Kind, Met};
 use backup::catalog::{heads, tree};
-use backup::recover::{Aim, RecoverError, Recovered, RecoveredDevice, UnreadHead};
+use backup::recover::{Aim, RecoverError, Recovered, RecoveredDevice, RevokedDevice, UnreadHead};
 use jiff::Timestamp;
 use upload_queue::db::DbError;
 use upload_queue::peers::{Peer, PeerSet};
@@ -19,7 +19,7 @@ use crate::engine::heads::Rebuilding;
 use crate::engine::peers::folder_peer;
 use crate::engine::{Engine, clock, failures, policy, settings};
 use crate::failure::{Exit, Failure};
-use crate::message::{Progress, RecoverSummary, RecoveredDeviceSummary, Summary, UnreadSummary};
+use crate::message::{Progress, RecoverSummary, RecoveredDeviceSummary, RevokedSummary, Summary, UnreadSummary};
 use crate::output::Sink;
 
 /// How long a peer may take to say which heads it has.
@@ -187,6 +187,10 @@ impl Engine {
             time: head.made_ns.map(clock::timestamp),
             error: head.reason,
         };
+        let revoked = |device: RevokedDevice| RevokedSummary {
+            device: device.name,
+            states: device.states_ns.into_iter().map(clock::timestamp).collect(),
+        };
         Ok(RecoverSummary {
             account: self.0.home.account.account_id().to_string(),
             device: self.device().to_string(),
@@ -196,6 +200,7 @@ impl Engine {
             files: recovered.files,
             devices: recovered.devices.into_iter().map(device).collect(),
             unread: recovered.unread.into_iter().map(unread).collect(),
+            revoked: recovered.revoked.into_iter().map(revoked).collect(),
             folders: self
                 .config()
                 .folders

@@ -321,7 +321,9 @@ impl Roster {
     fn take_removal(&mut self, said: Said) -> bool {
         let (account, remover) = (said.removal.account, said.removal.remover);
         let is_founder = self.founder() == Some(remover);
-        let held = self.removals.get(&(account, remover)).map(|held| &held.removal);
+        // What a device said counts no more once it is revoked, whatever number it gave.
+        let held = self.removals.get(&(account, remover));
+        let held = held.filter(|held| self.trusts(&held.cert)).map(|held| &held.removal);
         let may = is_founder || self.standing.electors.contains(&remover);
         if !may || !self.trusts(&said.cert) || !said.removal.is_newer_than(held) {
             return false;

@@ -157,6 +157,9 @@ pub struct RecoverSummary {
     /// What peers have that is newer and could not be read.
     #[serde(default)]
     pub unread: Vec<UnreadSummary>,
+    /// Machines that are revoked: what they signed last may be a thief's.
+    #[serde(default)]
+    pub revoked: Vec<RevokedSummary>,
     /// Settings that came back, as in config.toml.
     #[serde(default)]
     pub settings: Vec<String>,
@@ -185,6 +188,15 @@ pub struct RecoveredDeviceSummary {
     pub files: u64,
     /// When that was made.
     pub newest: Timestamp,
+}
+
+/// A machine that is revoked, and of which peers have states.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RevokedSummary {
+    /// Its name.
+    pub device: String,
+    /// When its states were made, by its own word: in the order in which peers came to have them.
+    pub states: Vec<Timestamp>,
 }
 
 /// A head that is newer than what was recovered, and could not be read.

@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use proto::discard::Discard;
+use proto::discard::{Discard, Evidence};
 use proto::id::{AccountId, DeviceId, ShareId};
 use proto::share::{Share, ShareSize};
-use proto::share_store::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
+use proto::share_store::{BoxFuture, HeadPlace, HeadStore, OldHeads, PutAck, ShareStore, Space, StoreError};
+use proto::wire::word::AccountWord;
 use upload_queue::space::{MinFree, Room};
 
 mod care;
@@ -83,6 +84,8 @@ struct Inner {
     days: Days,
     /// Held while a discard is taken.
     discards: Mutex<()>,
+    /// Held while a head is taken.
+    heads: Mutex<()>,
 }
 
 impl FolderStore {
@@ -108,6 +111,7 @@ impl FolderStore {
             claims: Claims::default(),
             days: Days::open(root, layout::newest_trash_day(root)),
             discards: Mutex::default(),
+            heads: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -194,6 +198,12 @@ impl FolderStore {
     /// Carries out a discard as `holder`: moves the shares that are there to the trash, durably, and counts them.
     pub async fn take_discard(&self, discard: Discard, ids: Vec<ShareId>, holder: DeviceId) -> Result<u32, StoreError> {
         self.blocking(move |inner| inner.take_discard(&discard, &ids, holder, inner.days.today()))
+            .await
+    }
+
+    /// Keeps a head, unless what its account said of itself, as far as is known, revokes the device that signed it.
+    pub async fn keep_head(&self, head: Bytes, word: Option<AccountWord>) -> Result<(), StoreError> {
+        self.blocking(move |inner| heads::put(inner, &head, word.as_ref()))
             .await
     }
 
@@ -385,6 +395,9 @@ impl ShareStore for FolderStore {
     fn list_trash(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
         Box::pin(self.blocking(move |inner| inner.list_trash(after, limit)))
     }
+    fn evidence(&self, id: ShareId) -> BoxFuture<'_, Result<Evidence, StoreError>> {
+        Box::pin(self.blocking(move |inner| inner.evidence(id)))
+    }
     fn recall(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
         Box::pin(self.blocking(move |inner| inner.recall(&ids)))
     }
@@ -392,13 +405,13 @@ impl ShareStore for FolderStore {
 
 impl HeadStore for FolderStore {
     fn put_head(&self, head: Bytes) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.blocking(move |inner| heads::put(inner, &head)))
+        Box::pin(self.keep_head(head, None))
     }
     fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
         Box::pin(self.blocking(move |inner| heads::of(&inner.layout, account)))
     }
-    fn old_heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
-        Box::pin(self.blocking(move |inner| heads::old(&inner.layout, account)))
+    fn old_heads(&self, account: AccountId, after: Option<HeadPlace>) -> BoxFuture<'_, Result<OldHeads, StoreError>> {
+        Box::pin(self.blocking(move |inner| heads::old(inner, account, after)))
     }
 }
 

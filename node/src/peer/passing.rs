@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! <store>/passing/orders/<pack id>                    a record (proto::wire::pass_on::PassRecord)
-//! <store>/passing/<first 16 hex digits of the account>/…   a store as `peer::folder` has it
+//! <store>/passing/<account>/…   a store as `peer::folder` has it
 //! ```
 //!
 //! Shares to pass on have a store of their own: so no order, whoever gives it, can make this node part with a share that it

@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use proto::discard::Evidence;
 use proto::head::HEAD_BYTES;
 use proto::id::{AccountId, DeviceId, ShareId};
 use proto::share::{Share, ShareSize};
-use proto::share_store::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
+use proto::share_store::{
+    BoxFuture, HeadPlace, HeadStore, OLD_HEADS_MAX, OldHead, OldHeads, PutAck, ShareStore, Space, StoreError,
+};
 use proto::wire::SHARE_PROTOCOL;
 use proto::wire::frame::PAYLOAD_BYTES_MAX;
 use proto::wire::greeting::Refusal;
@@ -200,17 +203,38 @@ impl RemoteStore {
         }
     }
 
-    async fn ask_heads(&self, message: impl FnOnce(u32) -> ShareMessage) -> Result<Vec<Bytes>, StoreError> {
+    async fn ask_heads(&self, account: AccountId) -> Result<Vec<Bytes>, StoreError> {
         let request = self.inner.request(PAYLOAD_BYTES_MAX).await?;
-        let message = message(request.number());
+        let message = ShareMessage::Heads {
+            request: request.number(),
+            account,
+        };
         match ask(request, &message, Bytes::new()).await? {
-            (ShareMessage::HeadsAre { .. }, payload) if payload.len().is_multiple_of(HEAD_BYTES) => Ok((0..payload
-                .len())
-                .step_by(HEAD_BYTES)
-                .map(|at| payload.slice(at..at + HEAD_BYTES))
-                .collect()),
+            (ShareMessage::HeadsAre { .. }, payload) => heads_in(&payload),
             _ => Err(wrong_answer()),
         }
+    }
+
+    async fn ask_old_heads(&self, account: AccountId, after: Option<HeadPlace>) -> Result<OldHeads, StoreError> {
+        let request = self.inner.request(PAYLOAD_BYTES_MAX).await?;
+        let message = ShareMessage::OldHeads {
+            request: request.number(),
+            account,
+            after,
+        };
+        let (ages, next, heads) = match ask(request, &message, Bytes::new()).await? {
+            (ShareMessage::OldHeadsAre { ages, next, .. }, payload) => (ages, next, heads_in(&payload)?),
+            _ => return Err(wrong_answer()),
+        };
+        if heads.len() != ages.len() || heads.len() > OLD_HEADS_MAX {
+            return Err(wrong_answer());
+        }
+        let heads = heads.into_iter().zip(ages);
+        let heads = heads.map(|(encoded, age_days)| OldHead { encoded, age_days });
+        Ok(OldHeads {
+            heads: heads.collect(),
+            next,
+        })
     }
 
     async fn do_simple(&self, message: impl FnOnce(u32) -> ShareMessage, payload: Bytes) -> Result<(), StoreError> {
@@ -324,6 +348,15 @@ async fn send(request: &mut Request, share: &Share, offset: u32) -> Result<(), S
     Ok(())
 }
 
+/// The heads of a payload.
+fn heads_in(payload: &Bytes) -> Result<Vec<Bytes>, StoreError> {
+    if !payload.len().is_multiple_of(HEAD_BYTES) {
+        return Err(wrong_answer());
+    }
+    let starts = (0..payload.len()).step_by(HEAD_BYTES);
+    Ok(starts.map(|at| payload.slice(at..at + HEAD_BYTES)).collect())
+}
+
 /// One message, one answer.
 async fn ask(
     mut request: Request,
@@ -358,6 +391,9 @@ impl ShareStore for RemoteStore {
     fn list_trash(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
         Box::pin(self.list_trashed(after, limit))
     }
+    fn evidence(&self, id: ShareId) -> BoxFuture<'_, Result<Evidence, StoreError>> {
+        Box::pin(self.ask_evidence(id))
+    }
     fn recall(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
         Box::pin(self.recall_shares(ids))
     }
@@ -372,9 +408,9 @@ impl HeadStore for RemoteStore {
         Box::pin(self.do_simple(|request| ShareMessage::PutHead { request }, head))
     }
     fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
-        Box::pin(self.ask_heads(move |request| ShareMessage::Heads { request, account }))
+        Box::pin(self.ask_heads(account))
     }
-    fn old_heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
-        Box::pin(self.ask_heads(move |request| ShareMessage::OldHeads { request, account }))
+    fn old_heads(&self, account: AccountId, after: Option<HeadPlace>) -> BoxFuture<'_, Result<OldHeads, StoreError>> {
+        Box::pin(self.ask_old_heads(account, after))
     }
 }

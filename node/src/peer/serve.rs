@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use libp2p::Stream;
+use proto::head::HEAD_BYTES;
 use proto::id::ShareId;
 use proto::share_store::{HeadStore, ShareStore, StoreError};
 use proto::wire::share::{Failure, IDS_MAX, ShareMessage};
@@ -193,7 +194,8 @@ impl Handlers {
             ShareMessage::Trash { after, limit, .. } => self.list_trash(request, after, limit).await,
             ShareMessage::Recall { .. } => self.recall(request, &payload).await,
             ShareMessage::PassOn { .. } => self.pass_on(request, &payload).await,
-            ShareMessage::OldHeads { account, .. } => self.old_heads(request, account).await,
+            ShareMessage::Evidence { id, .. } => self.evidence(request, id).await,
+            ShareMessage::OldHeads { account, after, .. } => self.old_heads(request, account, after).await,
             ShareMessage::Space { .. } => self.space(request).await,
             ShareMessage::PutHead { .. } => self.put_head(request, payload).await,
             ShareMessage::Heads { account, .. } => self.heads(request, account).await,
@@ -239,13 +241,16 @@ impl Handlers {
 
     async fn put_head(&self, request: u32, head: Bytes) -> Result<(), StoreError> {
         self.only_owner()?;
-        self.shelf.store.put_head(head).await?;
+        let word = self.core.members.roster().word(self.caller.owner).cloned();
+        self.shelf.store.keep_head(head, word).await?;
         self.say(&ShareMessage::Done { request }, Bytes::new()).await;
         Ok(())
     }
 
     async fn heads(&self, request: u32, account: proto::id::AccountId) -> Result<(), StoreError> {
-        let heads = self.shelf.store.heads(account).await?;
+        let mut heads = self.shelf.store.heads(account).await?;
+        // One of another length is damaged, and would shift the others.
+        heads.retain(|head| head.len() == HEAD_BYTES);
         self.say(&ShareMessage::HeadsAre { request }, heads.concat().into())
             .await;
         Ok(())

@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use proto::discard::Evidence;
 use proto::id::{AccountId, ShareId};
 use proto::share::Share;
-use proto::share_store::{BoxFuture, HeadStore, PeerStore, PutAck, ShareStore, Space, StoreError};
+use proto::share_store::{BoxFuture, HeadPlace, HeadStore, OldHeads, PeerStore, PutAck, ShareStore, Space, StoreError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use upload_queue::durable;
@@ -287,6 +288,9 @@ impl ShareStore for Minded {
     fn list_trash(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
         Box::pin(self.minding(PATIENCE_OF_COMMANDS, self.store.list_trash(after, limit)))
     }
+    fn evidence(&self, id: ShareId) -> BoxFuture<'_, Result<Evidence, StoreError>> {
+        Box::pin(self.minding(PATIENCE_OF_COMMANDS, self.store.evidence(id)))
+    }
     fn recall(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
         Box::pin(self.minding(PATIENCE_OF_COMMANDS, self.store.recall(ids)))
     }
@@ -299,8 +303,8 @@ impl HeadStore for Minded {
     fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
         Box::pin(self.minding(PATIENCE, self.store.heads(account)))
     }
-    fn old_heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
-        Box::pin(self.learning(self.store.old_heads(account)))
+    fn old_heads(&self, account: AccountId, after: Option<HeadPlace>) -> BoxFuture<'_, Result<OldHeads, StoreError>> {
+        Box::pin(self.learning(self.store.old_heads(account, after)))
     }
 }
 

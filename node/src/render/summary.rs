@@ -6,7 +6,8 @@ use super::{Style, history};
 use crate::human::ByteSize;
 use crate::message::{
     CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
-    RecoverSummary, RepairSummary, RestoreSummary, RunSummary, SimulateSummary, Summary, UndeleteSummary,
+    RecoverSummary, RepairSummary, RestoreSummary, RevokedSummary, RunSummary, SimulateSummary, Summary,
+    UndeleteSummary,
 };
 
 /// A summary in one line.
@@ -183,8 +184,28 @@ fn recover_text(recover: &RecoverSummary) -> String {
             unread.number, unread.device, unread.error
         )
     }));
+    lines.extend(recover.revoked.iter().map(revoked_text));
     lines.extend(settings_text(recover));
     clean_lines(&lines)
+}
+
+/// What a revoked machine left, and how to go round what is not its owner's.
+fn revoked_text(revoked: &RevokedSummary) -> String {
+    let Some((last, before)) = revoked.states.split_last() else {
+        return format!("{} is revoked, and has no snapshots at peers", revoked.device);
+    };
+    let days = match before {
+        [] => "peers have no older state of it".to_owned(),
+        before => {
+            let before: Vec<String> = before.iter().map(ToString::to_string).collect();
+            format!("what it had before is here, too: states of {}", before.join(", "))
+        }
+    };
+    format!(
+        "{} is revoked: its last state says that it was made at {last}; {days}. If a thief made snapshots: \
+         `gridbackup recover --before TIME` leaves them out",
+        revoked.device
+    )
 }
 
 /// Lines one below the other; what is in them makes no further ones.

@@ -92,6 +92,11 @@ impl Fixture {
         self.sign_head("second device", seq, [0; 32])
     }
 
+    /// A head of another device, which the words of the account have certified like the first two.
+    pub fn head_of(&self, device: u64, seq: u64) -> Bytes {
+        self.sign_head(&format!("device {device}"), seq, [0; 32])
+    }
+
     fn sign_head(&self, purpose: &str, seq: u64, previous: [u8; 32]) -> Bytes {
         let device = device(self.number, purpose);
         let device_id = DeviceId(device.verifying_key().to_bytes());

@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
+use super::{BoxFuture, HeadPlace, HeadStore, OldHeads, PutAck, ShareStore, Space, StoreError};
+use crate::discard::Evidence;
 use crate::head::Head;
 use crate::id::{AccountId, DeviceId, ShareId};
 use crate::share::Share;
@@ -209,6 +210,13 @@ impl<S: ShareStore> ShareStore for Faulty<S> {
         })
     }
 
+    fn evidence(&self, id: ShareId) -> BoxFuture<'_, Result<Evidence, StoreError>> {
+        Box::pin(async move {
+            self.reach()?;
+            self.inner.evidence(id).await
+        })
+    }
+
     fn recall(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
         Box::pin(async move {
             self.reach()?;
@@ -237,6 +245,13 @@ impl<S: HeadStore> HeadStore for Faulty<S> {
             }
             let old = state.first_heads.iter().filter(|(of, _, _)| *of == account);
             Ok(old.map(|(_, _, bytes)| bytes.clone()).collect())
+        })
+    }
+
+    fn old_heads(&self, account: AccountId, after: Option<HeadPlace>) -> BoxFuture<'_, Result<OldHeads, StoreError>> {
+        Box::pin(async move {
+            self.reach()?;
+            self.inner.old_heads(account, after).await
         })
     }
 }

@@ -22,6 +22,7 @@ use crate::keys::{DeviceCert, power};
 use crate::manifest::Manifest;
 use crate::pack::PackShape;
 use crate::share::ShareSize;
+use crate::share_store::HeadPlace;
 
 /// Frames of these messages, one after the other, are the golden file's bytes, and read back as the messages.
 fn frozen<M>(golden: &[u8], messages: &[(M, &[u8])])
@@ -211,6 +212,10 @@ fn share_messages_of_version_1_do_not_change() {
 #[test]
 fn discard_messages_of_version_1_do_not_change() {
     let id = ShareId([0x5a; 32]);
+    let place = HeadPlace {
+        day: 7,
+        device: DeviceId([0xde; 32]),
+    };
     let request = 0x0102_0304;
     let messages: Vec<(ShareMessage, &[u8])> = vec![
         (ShareMessage::LastDiscard { request }, b""),
@@ -243,8 +248,25 @@ fn discard_messages_of_version_1_do_not_change() {
             ShareMessage::OldHeads {
                 request,
                 account: AccountId([0xac; 32]),
+                after: Some(place),
             },
             b"",
+        ),
+        (
+            ShareMessage::OldHeadsAre {
+                request,
+                ages: vec![0, 29],
+                next: Some(place),
+            },
+            b"heads",
+        ),
+        (ShareMessage::Evidence { request, id }, b""),
+        (
+            ShareMessage::EvidenceIs {
+                request,
+                discard: vec![0xdd; 3].into(),
+            },
+            &[0x5b; 64],
         ),
     ];
     frozen(include_bytes!("../../golden/wire/v1-discard.bin"), &messages);

@@ -8,7 +8,7 @@ use minicbor::{Decode, Encode};
 use std::time::Duration;
 
 use crate::id::{AccountId, ShareId};
-use crate::share_store::StoreError;
+use crate::share_store::{HeadPlace, StoreError};
 use crate::wire::frame::PAYLOAD_BYTES_MAX;
 
 /// Most ids in one answer to `List`: they fill a payload.
@@ -247,7 +247,7 @@ pub enum ShareMessage {
         #[n(0)]
         request: u32,
     },
-    /// Which heads of this account were replaced lately? Answers: `HeadsAre` or `Failed`.
+    /// Which heads of this account were replaced lately? Answers: `OldHeadsAre` or `Failed`.
     #[n(23)]
     OldHeads {
         /// Number of the request.
@@ -256,6 +256,9 @@ pub enum ShareMessage {
         /// The account.
         #[n(1)]
         account: AccountId,
+        /// Only those with places behind this one.
+        #[n(2)]
+        after: Option<HeadPlace>,
     },
     /// The payload is a [`super::pass_on::PassOrder`]: bring a pack of mine to its holders. Answers: `Passing` or `Failed`.
     #[n(24)]
@@ -290,6 +293,39 @@ pub enum ShareMessage {
         /// Bytes of its stored form.
         #[n(2)]
         stored_bytes: u32,
+    },
+    /// The payload is heads that were replaced, `HEAD_BYTES` each, in the order of their places.
+    #[n(27)]
+    OldHeadsAre {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// Of each, the whole days since the day that it began.
+        #[n(1)]
+        ages: Vec<u16>,
+        /// The place of the last, if there are more behind it.
+        #[n(2)]
+        next: Option<HeadPlace>,
+    },
+    /// By which discard was this share given up, which is in your trash? Answers: `EvidenceIs` or `Failed`.
+    #[n(28)]
+    Evidence {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// The share.
+        #[n(1)]
+        id: ShareId,
+    },
+    /// By this one; the payload is its ids.
+    #[n(29)]
+    EvidenceIs {
+        /// Number of the request.
+        #[n(0)]
+        request: u32,
+        /// Encoded [`crate::discard::Discard`].
+        #[n(1)]
+        discard: ByteVec,
     },
     /// Answer at once, without looking at anything. Answer: `Done`.
     #[n(32)]
@@ -359,6 +395,9 @@ impl ShareMessage {
             | Self::Trash { request, .. }
             | Self::Recall { request }
             | Self::OldHeads { request, .. }
+            | Self::OldHeadsAre { request, .. }
+            | Self::Evidence { request, .. }
+            | Self::EvidenceIs { request, .. }
             | Self::PassOn { request }
             | Self::Passing { request, .. }
             | Self::PutToPass { request, .. }

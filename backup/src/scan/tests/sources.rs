@@ -248,7 +248,11 @@ fn its_own_state_is_left_out_by_whatever_name_it_goes() {
 #[test]
 fn a_store_is_left_out_and_named_and_what_lies_beside_it_is_kept() {
     let bench = Bench::new();
-    for folder in ["disk/0123456789abcdef/shares", "disk/photos", "plain/0123456789abcdef"] {
+    for folder in [
+        "disk/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef/shares",
+        "disk/photos",
+        "plain/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+    ] {
         fs::create_dir_all(bench.path(folder)).unwrap();
     }
     bench.write("disk/gridbackup-store", "gridbackup store 1\n");
@@ -257,11 +261,21 @@ fn a_store_is_left_out_and_named_and_what_lies_beside_it_is_kept() {
     for root in ["", "disk"] {
         let summary = bench.scan_with(&[bench.path(root)], Rules::default()).unwrap();
         assert_eq!(summary.stores, [bench.path("disk")]);
-        let parts = ["0123456789abcdef", "gridbackup-store"].map(|part| bench.path("disk").join(part));
+        let parts = [
+            "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            "gridbackup-store",
+        ]
+        .map(|part| bench.path("disk").join(part));
         assert_eq!(summary.left_out, parts);
         let seen = |name: &str| bench.entry(summary.snapshot, name).is_some();
-        assert!(!seen("disk/0123456789abcdef") && !seen("disk/gridbackup-store"));
-        assert!(seen("disk/photos/cat") && (seen("plain/0123456789abcdef") || root == "disk"));
+        assert!(
+            !seen("disk/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef")
+                && !seen("disk/gridbackup-store")
+        );
+        assert!(
+            seen("disk/photos/cat")
+                && (seen("plain/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef") || root == "disk")
+        );
     }
 }
 

@@ -7,6 +7,10 @@ use proto::wire::word::{AccountWord, LEFT_MAX, REVOKED_MAX};
 
 use super::Roster;
 
+/// The greatest number of a removal from which another is counted on. Chosen: nobody comes there by counting. One beyond is a thief's,
+/// who would leave his victim no number to speak with.
+const SEQ_MAX: u64 = 1 << 62;
+
 /// Somebody cannot be removed.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum RemoveError {
@@ -171,7 +175,7 @@ impl Roster {
 
     fn greatest_seq(&self, remover: AccountId) -> u64 {
         let removals = self.removals.values().map(|said| &said.removal);
-        let seqs = removals.filter(|removal| removal.remover == remover);
+        let seqs = removals.filter(|removal| removal.remover == remover && removal.seq <= SEQ_MAX);
         seqs.map(|removal| removal.seq).max().unwrap_or(0)
     }
 

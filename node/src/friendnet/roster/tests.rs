@@ -275,6 +275,42 @@ fn a_revoked_device_counts_for_nothing_and_what_it_had_said_is_said_again() {
     assert_eq!(Roster::from_records(&roster.records()), roster);
 }
 
+/// A thief's removal with the last of all numbers left the account none to say anything else with.
+#[test]
+fn no_number_that_a_device_signs_outlives_it() {
+    let (mut here, mut there) = (with(&[(1, 2), (1, 3), (1, 4)]), with(&[(1, 2), (1, 3), (1, 4)]));
+    let (stolen, other) = (who(2), who(2).again(50));
+    for seq in [u64::MAX - 1, u64::MAX] {
+        let said = Removal::of(who(3).account(), seq, true).signed(stolen.speaker(), grid());
+        assert!(here.add_removal(said.clone()) && there.add_removal(said));
+        assert!(here.add_device(device(&stolen, seq)), "and its address");
+    }
+    // Another device of the account goes on, whatever the stolen one counted to.
+    let mut word = here.next_word(stolen.account());
+    assert!(deeds::revoke(&mut word, stolen.device()));
+    here.say_again(other.speaker());
+    assert!(here.add_word(word.signed(&stolen.words)));
+    assert!(
+        here.removal_seq(stolen.account(), who(3).account())
+            .is_some_and(|seq| seq < 10)
+    );
+    assert!(here.take_back(other.speaker(), who(3).account()));
+    assert_eq!(
+        here.remove_member(other.speaker(), who(4).account()),
+        Ok(Removed::Voted { lacking: 1 })
+    );
+    there.merge(&here.records());
+    assert_eq!(there, here, "and everybody hears it");
+    // The last number of a word is the account's own doing, and no other than that one number is lost.
+    let last = AccountWord {
+        seq: u64::MAX,
+        ..here.next_word(stolen.account())
+    };
+    assert!(here.add_word(last.signed(&stolen.words)));
+    assert_eq!(here.next_word(stolen.account()).seq, u64::MAX);
+    assert!(here.add_device(device(&other, u64::MAX)) && !here.add_device(device(&other, 0)));
+}
+
 #[test]
 fn a_vote_of_a_revoked_device_that_decides_nothing_is_not_said_again() {
     let (lost, kept) = (who(2), who(2).again(90));

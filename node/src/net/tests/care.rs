@@ -72,7 +72,7 @@ async fn a_friend_proves_what_it_holds_and_what_it_lost_shows() {
     let kept = ada.net.shelf(bob.fixture.account()).unwrap().store;
     kept.set_aside(missing).unwrap();
     let (account, name) = (bob.fixture.account().to_string(), damaged.to_string());
-    let folder = ada.home.path().join("store").join(&account[..16]);
+    let folder = ada.home.path().join("store").join(&account);
     let path = folder.join("shares").join(&name[..2]).join(&name);
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[3 * LEAF_BYTES] ^= 1;

@@ -3,6 +3,7 @@
 use data_encoding::HEXLOWER;
 use proto::id::{DeviceId, GridId, ShareId};
 use proto::keys::AccountKeys;
+use proto::share_store::HeadPlace;
 use s3::Location;
 
 /// Bytes of a hash that stand in a key.
@@ -74,7 +75,9 @@ impl Keys {
         self.own(&format!("{slot}/o/"))
     }
 
-    pub(super) fn old_head(&self, slot: u8, day: u64, device: DeviceId) -> Vec<u8> {
+    /// Padded, so that they are listed in the order of their places.
+    pub(super) fn old_head(&self, slot: u8, place: HeadPlace) -> Vec<u8> {
+        let HeadPlace { day, device } = place;
         self.own(&format!("{slot}/o/{day:08}/{device}"))
     }
 
@@ -96,6 +99,14 @@ fn folder(context: &str, secret: &[u8]) -> String {
 /// The id that a key ends with.
 pub(super) fn id_of(key: &[u8]) -> Option<ShareId> {
     last(key)?.parse().ok()
+}
+
+/// The place of a replaced head, by its key.
+pub(super) fn place_of(key: &[u8]) -> Option<HeadPlace> {
+    let mut parts = key.rsplit(|byte| *byte == b'/');
+    let mut next = || std::str::from_utf8(parts.next()?).ok();
+    let (device, day) = (next()?.parse().ok()?, next()?.parse().ok()?);
+    Some(HeadPlace { day, device })
 }
 
 /// What follows the last slash.

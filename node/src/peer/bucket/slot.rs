@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use proto::id::{AccountId, ShareId};
 use proto::share::{Share, ShareSize};
-use proto::share_store::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
+use proto::share_store::{BoxFuture, HeadPlace, HeadStore, OldHeads, PutAck, ShareStore, Space, StoreError};
 use s3::Condition;
 use tokio::sync::Mutex;
 use upload_queue::bandwidth::Class;
@@ -199,7 +199,7 @@ impl HeadStore for Slot {
     fn heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
         Box::pin(self.newest_heads(account))
     }
-    fn old_heads(&self, account: AccountId) -> BoxFuture<'_, Result<Vec<Bytes>, StoreError>> {
-        Box::pin(self.replaced_heads(account))
+    fn old_heads(&self, account: AccountId, after: Option<HeadPlace>) -> BoxFuture<'_, Result<OldHeads, StoreError>> {
+        Box::pin(self.replaced_heads(account, after))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <root>/gridbackup-store                       marker: "gridbackup store 1\n"
-//! <root>/<first 16 hex digits of the account>/shares/<first 2>/<share id>
+//! <root>/<account, 64 hex digits>/shares/<first 2>/<share id>
 //!                                            /heads/<device id>
 //!                                            /damaged/<share id>                  set aside by a scrub
 //!                                            /incoming/<share id>.part            a transfer that has not ended
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use proto::id::{AccountId, ShareId};
+use proto::id::{AccountId, DeviceId, ShareId};
 use proto::share_store::StoreError;
 
 use super::OpenError;
@@ -117,12 +117,12 @@ fn has_accounts(root: &Path) -> bool {
     })
 }
 
-/// Digits of an account's id in the name of its folder.
-const ACCOUNT_DIGITS: usize = 16;
+/// Digits of an account's id, all of them: with a part of them two accounts could share a shelf.
+const ACCOUNT_DIGITS: usize = 2 * AccountId::LEN;
 
 /// The folder of an account's store below `root`.
 pub fn account_folder(root: &Path, account: AccountId) -> PathBuf {
-    root.join(&account.to_string()[..ACCOUNT_DIGITS])
+    root.join(account.to_string())
 }
 
 impl Layout {
@@ -239,11 +239,13 @@ impl Layout {
         account_folder(&self.root, account).join("heads")
     }
 
-    /// The folders of heads of `account` that were replaced, newest first.
-    pub fn old_heads_of(&self, account: AccountId) -> io::Result<Vec<PathBuf>> {
+    /// The folders of heads of `account` that were replaced, by day, ascending.
+    pub fn old_heads_of(&self, account: AccountId) -> io::Result<Vec<(u32, PathBuf)>> {
         let trash = account_folder(&self.root, account).join("trash");
-        let days = days_in(&trash)?.into_iter();
-        Ok(days.map(|day| trash.join(format!("{day:08}")).join("heads")).collect())
+        let days = days_in(&trash)?.into_iter().rev();
+        Ok(days
+            .map(|day| (day, trash.join(format!("{day:08}")).join("heads")))
+            .collect())
     }
 
     /// Where transfers are that have not ended.
@@ -347,6 +349,14 @@ pub fn newest_trash_day(root: &Path) -> Option<u32> {
     accounts
         .filter_map(|account| days_in(&account.path().join("trash")).ok()?.first().copied())
         .max()
+}
+
+/// Devices that have a head in a folder, ascending.
+pub fn devices_in(heads: &Path) -> io::Result<Vec<DeviceId>> {
+    let names = names_in(heads)?.into_iter();
+    let mut devices: Vec<DeviceId> = names.filter_map(|name| name.parse().ok()).collect();
+    devices.sort_unstable();
+    Ok(devices)
 }
 
 fn days_in(trash: &Path) -> io::Result<Vec<u32>> {

@@ -228,3 +228,17 @@ async fn what_stays_free_of_the_disk_is_not_taken() {
     store.set_min_free(MinFree::Percent(100.0));
     store.put(id, share).await.expect("what is there needs no room");
 }
+
+/// Stores were named by 64 bits of the account: whoever tried 2^32 keys had a pair that shared a shelf.
+#[tokio::test]
+async fn accounts_that_begin_alike_have_shelves_of_their_own() {
+    let root = tempfile::tempdir().unwrap();
+    let mut alike = [1; 32];
+    alike[31] = 2;
+    let folders = [[1; 32], alike].map(|id| account_folder(root.path(), AccountId(id)));
+    assert_ne!(folders[0], folders[1]);
+    for id in [[1; 32], alike] {
+        FolderStore::open(root.path(), AccountId(id), None).unwrap();
+    }
+    assert!(folders.iter().all(|folder| folder.join("shares").is_dir()));
+}

@@ -8,11 +8,13 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use proto::discard::{DISCARD_BYTES_MAX, Discard, write_ids};
+use proto::discard::{DISCARD_BYTES_MAX, Discard, Evidence, write_ids};
 use proto::id::{DeviceId, ShareId};
 use proto::share_store::StoreError;
 use proto::wire::share::IDS_MAX;
 
+use super::heads::DEVICES_MAX;
+use super::layout::devices_in;
 use super::{Inner, durable};
 
 /// Whole days that something stays in the trash. Chosen: longer than a holiday, and than it takes to notice a theft.
@@ -232,7 +234,8 @@ impl Inner {
     }
 
     /// Keeps a head that is about to be replaced, if it is the first of its device today: the one with which the day began.
-    /// So there are never more than a month's, however often a thief replaces them.
+    /// So there are never more than a month's, however often a thief replaces them. Of more devices on one day than have a place
+    /// here, which only the words of the account can make, those are kept that fit the room of discards.
     pub(super) fn keep_old_head(&self, device: DeviceId, encoded: &[u8], today: u32) -> Result<(), StoreError> {
         let path = self.layout.old_heads(today).join(device.to_string());
         if path.exists() {
@@ -240,10 +243,52 @@ impl Inner {
         }
         let folder = self.layout.old_heads(today);
         fs::create_dir_all(&folder).map_err(trash_error)?;
+        if devices_in(&folder).map_err(trash_error)?.len() >= DEVICES_MAX {
+            match self.check_evidence(encoded.len()) {
+                Err(StoreError::Full { .. }) => return Ok(()),
+                checked => checked?,
+            }
+        }
         self.replace(&path, &[encoded])?;
         durable::sync_directory_of(&folder)
             .and_then(|()| durable::sync_directory_of(&self.layout.trash_day(today)))
             .map_err(trash_error)
+    }
+
+    /// Removes a head that gave way.
+    pub(super) fn remove_head(&self, path: &Path) -> Result<(), StoreError> {
+        let removed = fs::metadata(path).and_then(|found| fs::remove_file(path).map(|()| found.len()));
+        match removed {
+            Ok(bytes) => self.usage.release(bytes, 0),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(trash_error(error)),
+        }
+        Ok(())
+    }
+
+    /// By which discard a share in the trash was given up.
+    pub(super) fn evidence(&self, id: ShareId) -> Result<Evidence, StoreError> {
+        for day in self.layout.trash_days().map_err(trash_error)? {
+            if !self.layout.trashed(day, id).exists() {
+                continue;
+            }
+            for path in self.discards_of(day)? {
+                let found = read(&path, FILE_BYTES_MAX)?.and_then(|bytes| evidence_in(&bytes));
+                if let Some(found) = found.filter(|found| found.ids.binary_search(&id).is_ok()) {
+                    return Ok(found);
+                }
+            }
+        }
+        self.layout.check_here()?;
+        Err(StoreError::NotFound)
+    }
+
+    /// The files of the discards that were taken on a day.
+    fn discards_of(&self, day: u32) -> Result<Vec<PathBuf>, StoreError> {
+        let entries = fs::read_dir(self.layout.trash_day(day)).map_err(trash_error)?;
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(trash_error));
+        let is_discard = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "discard");
+        paths.filter(|path| path.as_ref().map_or(true, is_discard)).collect()
     }
 
     /// Ends the days that are over: removes what their discards name.
@@ -259,14 +304,10 @@ impl Inner {
 
     fn expire_day(&self, day: u32, expired: &mut Expired) -> Result<(), StoreError> {
         let folder = self.layout.trash_day(day);
-        let mut evidence = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(trash_error)? {
-            let path = entry.map_err(trash_error)?.path();
-            if path.extension().is_some_and(|extension| extension == "discard") {
-                for id in self.discarded_by(&path)? {
-                    self.remove_trashed(day, id, expired)?;
-                }
-                evidence.push(path);
+        let evidence = self.discards_of(day)?;
+        for path in &evidence {
+            for id in self.discarded_by(path)? {
+                self.remove_trashed(day, id, expired)?;
             }
         }
         self.return_unnamed(day, expired)?;
@@ -285,11 +326,11 @@ impl Inner {
         let Some(bytes) = read(path, FILE_BYTES_MAX)? else {
             return Ok(Vec::new());
         };
-        let ids = named_by(&bytes).filter(|(discard, _)| discard.account() == self.owner);
-        if ids.is_none() {
+        let evidence = evidence_in(&bytes).filter(|evidence| evidence.discard.account() == self.owner);
+        if evidence.is_none() {
             tracing::error!("{} is no valid discard: its shares are kept", path.display());
         }
-        Ok(ids.map(|(_, ids)| ids).unwrap_or_default())
+        Ok(evidence.map(|evidence| evidence.ids).unwrap_or_default())
     }
 
     fn remove_trashed(&self, day: u32, id: ShareId, expired: &mut Expired) -> Result<(), StoreError> {
@@ -332,12 +373,10 @@ impl Inner {
 }
 
 /// A discard and its ids from the bytes of its file.
-fn named_by(bytes: &[u8]) -> Option<(Discard, Vec<ShareId>)> {
+fn evidence_in(bytes: &[u8]) -> Option<Evidence> {
     let (length, rest) = bytes.split_first_chunk::<LENGTH_BYTES>()?;
     let (encoded, ids) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
-    let discard = Discard::decode(encoded).ok()?;
-    let ids = discard.ids(ids).ok()?;
-    Some((discard, ids))
+    Evidence::read(encoded, ids).ok()
 }
 
 /// The bytes of a file, `None` if there is none. A longer file than `bytes_max` is cut off, and will not decode.

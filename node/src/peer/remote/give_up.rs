@@ -1,10 +1,11 @@
 //! Giving up and taking back, seen from the owner: signing discards in a holder's order, asking for its trash.
 
 use bytes::Bytes;
-use proto::discard::{self, Discard, Order};
+use proto::discard::{self, Discard, Evidence, Order};
 use proto::id::ShareId;
 use proto::keys::power;
 use proto::share_store::StoreError;
+use proto::wire::frame::PAYLOAD_BYTES_MAX;
 use proto::wire::share::{IDS_MAX, ShareMessage};
 
 use super::{RemoteStore, ask};
@@ -66,6 +67,22 @@ impl RemoteStore {
         let limit = limit.min(IDS_MAX);
         let trash = move |request| ShareMessage::Trash { request, after, limit };
         self.ask_ids(limit, trash, Bytes::new()).await
+    }
+
+    pub(super) async fn ask_evidence(&self, id: ShareId) -> Result<Evidence, StoreError> {
+        let request = self.inner.request(PAYLOAD_BYTES_MAX).await?;
+        let message = ShareMessage::Evidence {
+            request: request.number(),
+            id,
+        };
+        match ask(request, &message, Bytes::new()).await? {
+            (ShareMessage::EvidenceIs { discard, .. }, ids) => {
+                Evidence::read(&discard, &ids).map_err(|error| StoreError::Corrupt {
+                    reason: error.to_string(),
+                })
+            }
+            _ => Err(wrong_answer()),
+        }
     }
 
     pub(super) async fn recall_shares(&self, ids: Vec<ShareId>) -> Result<Vec<ShareId>, StoreError> {

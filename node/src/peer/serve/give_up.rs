@@ -1,9 +1,9 @@
 //! Giving up and taking back, seen from the holder: discards, the trash, heads that were replaced.
 
 use bytes::Bytes;
-use proto::discard::{self, Discard, DiscardError};
+use proto::discard::{self, Discard, DiscardError, Evidence};
 use proto::id::{AccountId, ShareId};
-use proto::share_store::{HeadStore, ShareStore, StoreError};
+use proto::share_store::{HeadPlace, HeadStore, OldHeads, ShareStore, StoreError};
 use proto::wire::share::{IDS_MAX, ShareMessage};
 
 use super::Handlers;
@@ -49,11 +49,30 @@ impl Handlers {
         Ok(())
     }
 
-    /// Sends the heads that were replaced.
-    pub(super) async fn old_heads(&self, request: u32, account: AccountId) -> Result<(), StoreError> {
-        let heads = self.shelf.store.old_heads(account).await?;
-        self.say(&ShareMessage::HeadsAre { request }, heads.concat().into())
-            .await;
+    /// Shows by which discard a share was given up.
+    pub(super) async fn evidence(&self, request: u32, id: ShareId) -> Result<(), StoreError> {
+        let Evidence { discard, ids } = self.shelf.store.evidence(id).await?;
+        let discard = discard.encode().into();
+        self.say(
+            &ShareMessage::EvidenceIs { request, discard },
+            discard::write_ids(&ids).into(),
+        )
+        .await;
+        Ok(())
+    }
+
+    /// Sends heads that were replaced.
+    pub(super) async fn old_heads(
+        &self,
+        request: u32,
+        account: AccountId,
+        after: Option<HeadPlace>,
+    ) -> Result<(), StoreError> {
+        let OldHeads { heads, next } = self.shelf.store.old_heads(account, after).await?;
+        let ages = heads.iter().map(|head| head.age_days).collect();
+        let payload: Vec<Bytes> = heads.into_iter().map(|head| head.encoded).collect();
+        let answer = ShareMessage::OldHeadsAre { request, ages, next };
+        self.say(&answer, payload.concat().into()).await;
         Ok(())
     }
 

@@ -3,7 +3,7 @@ use proto::discard::Order;
 use proto::id::DeviceId;
 use proto::keys::{DeviceCert, power};
 use proto::share_store::contract::Fixture;
-use proto::share_store::{HeadStore, ShareStore};
+use proto::share_store::{HeadStore, OldHead, OldHeads, ShareStore};
 
 use super::*;
 use crate::peer::folder::FolderStore;
@@ -191,10 +191,33 @@ async fn the_head_with_which_a_day_began_outlives_a_flood_of_new_ones() {
     }
     let account = scene.fixture.account();
     assert_eq!(scene.store.heads(account).await, Ok(vec![scene.fixture.head(9)]));
-    assert_eq!(scene.store.old_heads(account).await, Ok(vec![scene.fixture.head(1)]));
+    let old = scene.store.old_heads(account, None).await.unwrap();
+    let expected = OldHead {
+        encoded: scene.fixture.head(1),
+        age_days: 0,
+    };
+    assert_eq!((old.heads, old.next), (vec![expected], None));
     let today = scene.store.inner.days.today();
     scene.store.inner.expire(today + 31).unwrap();
-    assert_eq!(scene.store.old_heads(account).await, Ok(Vec::new()));
+    assert_eq!(scene.store.old_heads(account, None).await, Ok(OldHeads::default()));
+}
+
+#[tokio::test]
+async fn what_is_in_the_trash_is_shown_with_the_discard_that_brought_it_there() {
+    let scene = Scene::new().await;
+    let (gone, kept) = scene.ids.split_at(2);
+    scene.discard(gone, TODAY);
+    let shown = scene.store.evidence(gone[1]).await.unwrap();
+    assert!(shown.shows(gone[1], scene.fixture.account(), HOLDER) && shown.ids == gone);
+    for unshown in [kept[0], ShareId([7; 32])] {
+        assert_eq!(scene.store.evidence(unshown).await, Err(StoreError::NotFound));
+    }
+    scene.store.recall(gone.to_vec()).await.unwrap();
+    assert_eq!(
+        scene.store.evidence(gone[1]).await,
+        Err(StoreError::NotFound),
+        "it is kept again"
+    );
 }
 
 /// Four hundred discards of shares that were never there left a hundred megabytes for a month, which nobody counted.
