@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""hostile.py PROGRAM EXAMPLES lying|strangers [SECONDS]: what one liar or a crowd of strangers costs; a table on stdout.
+"""hostile.py PROGRAM EXAMPLES lying|strangers [SECONDS [KIND]]: what one liar or a crowd of strangers costs; a table on stdout.
 
 PROGRAM is target/release/gridbackup, EXAMPLES is target/release/examples with `liar` and `strangers` in it (cargo build --release --workspace
 --examples). All processes are real ones.
@@ -7,7 +7,7 @@ PROGRAM is target/release/gridbackup, EXAMPLES is target/release/examples with `
 lying: nine friends on loopback, one of them replaced by examples/liar; time, CPU and peak memory of `check` and `recover`.
 
 strangers: needs root. A node in a network namespace of its own, friends in a second, a crowd in a third that owns all of 10.9.0.0/16. CPU and
-memory of the node for SECONDS (30) under each crowd; how long a friend's restarted node takes to be back, and a blank machine to recover.
+memory of the node for SECONDS (30) under each crowd, or those of one KIND (tcp, quic, streams); how long a friend's restarted node takes to be back, and a blank machine to recover.
 """
 
 import json
@@ -207,10 +207,10 @@ def is_back(owner, name, since, patience=60):
     return None
 
 
-def strangers(program, examples, seconds):
+def strangers(program, examples, seconds, only):
     lay_network()
     crowd_kinds = [("nobody", None, None)]
-    for kind in ("tcp", "quic", "streams"):
+    for kind in ("tcp", "quic", "streams") if only is None else (only,):
         crowd_kinds += [(f"{kind}, one address", kind, "10.9.0.1"), (f"{kind}, a /24", kind, "10.9.0.0/24")]
         crowd_kinds.append((f"{kind}, a /16", kind, "10.9.0.0/16"))
     crowd_kinds.append(("nobody again", None, None))
@@ -287,7 +287,8 @@ def main():
     if what == "lying":
         lying(program, examples)
     else:
-        strangers(program, examples, float(sys.argv[4]) if len(sys.argv) > 4 else 30)
+        seconds, only = [*sys.argv[4:], *[None, None][len(sys.argv[4:]) :]]
+        strangers(program, examples, float(seconds or 30), only)
 
 
 main()

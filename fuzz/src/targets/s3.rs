@@ -44,6 +44,10 @@ fn seeds() -> Vec<Vec<u8>> {
              <EncodingType>url</EncodingType>{contents}<IsTruncated>true</IsTruncated>\
              <NextContinuationToken>t/1=</NextContinuationToken></ListBucketResult>"
         ),
+        // What was not asked for, and the same page again.
+        "<ListBucketResult><Contents><Key>q/x</Key><Size>3</Size></Contents></ListBucketResult>".into(),
+        "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
+            .into(),
         "<Error><Code>SlowDown</Code><Message>Less</Message><Region>eu-west-3</Region></Error>".into(),
         "<ErrorResponse xmlns=\"x\"><Error><Type>Sender</Type><Code>Y</Code></Error></ErrorResponse>".into(),
         "<DeleteResult><Error><Key>a&amp;b</Key><Code>AccessDenied</Code><Message>No</Message></Error></DeleteResult>".into(),

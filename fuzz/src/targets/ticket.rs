@@ -31,8 +31,13 @@ fn seeds() -> Vec<Vec<u8>> {
             b"\x36\x04home\x06\x10\x9a".to_vec().into(),
         ],
     };
-    let body = minicbor::to_vec(&ticket).expect("writing to memory does not fail");
-    vec![body, ticket.to_string().into_bytes()]
+    let body = |ticket: &Ticket| minicbor::to_vec(ticket).expect("writing to memory does not fail");
+    // One address too many: no change of a few bytes makes that of another ticket.
+    let full = Ticket {
+        addresses: vec![ticket.addresses[0].clone(); ADDRESSES_MAX + 1],
+        ..ticket.clone()
+    };
+    vec![body(&ticket), ticket.to_string().into_bytes(), body(&full)]
 }
 
 fn run(input: &[u8], heard: &mut Heard) {

@@ -153,6 +153,11 @@ impl Engine {
             ))
             .await?;
         }
+        if said.revokes_more_than(before.word(own)) {
+            let text =
+                "`gridbackup recover` now takes in whatever friends still have of its backups, from the oldest on";
+            sink.send(Problem::new(text)).await?;
+        }
         for text in of_the_revoked(&before, &again) {
             sink.send(Problem::new(text)).await?;
         }

@@ -100,6 +100,12 @@ impl AccountWord {
             && self.revoked.binary_search(&cert.device).is_err()
     }
 
+    /// Whether some device counted by `before` that does not count any more.
+    pub fn revokes_more_than(&self, before: Option<&Self>) -> bool {
+        let was_trusted = |device| before.is_none_or(|before| before.revoked.binary_search(device).is_err());
+        self.revoked.iter().any(was_trusted) || self.since_secs > before.map_or(0, |before| before.since_secs)
+    }
+
     /// Whether this is newer than `held`: by number, then signature, so that all take the same of two.
     pub fn is_newer_than(&self, held: Option<&Self>) -> bool {
         match held {
