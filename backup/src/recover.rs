@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use proto::id::{DeviceId, HeadHash, PackId};
-use proto::keys::AccountKeys;
+use proto::keys::{AccountKeys, power};
 use proto::root::Root;
 use proto::wire::word::AccountWord;
 use rusqlite::Transaction;
@@ -227,6 +227,12 @@ fn bad_lists(unlisted: Vec<Unlisted>, looked: &[Looked]) -> impl Iterator<Item =
     answered.map(|failed| (failed.name, failed.reason))
 }
 
+/// A machine that may only put sets nothing for those that read.
+fn believed(root: Root, open: &OpenHead) -> Root {
+    let settings = root.settings.filter(|_| open.head.cert.powers & power::READ != 0);
+    Root { settings, ..root }
+}
+
 fn heads_of(lines: &[Line], own: Option<DeviceId>) -> Vec<OpenHead> {
     let heads = lines.iter().flat_map(|line| &line.candidates);
     heads.filter(|open| Some(open.head.device()) == own).cloned().collect()
@@ -353,7 +359,10 @@ impl Following<'_> {
             for open in std::mem::take(&mut candidates) {
                 tried.push(open.hash);
                 match rebuild.rebuild(&open).await {
-                    Ok(root) => return Ok(Ok((open, root))),
+                    Ok(root) => {
+                        let root = believed(root, &open);
+                        return Ok(Ok((open, root)));
+                    }
                     Err(error) if is_about_the_head(&error) => {
                         let is_own = Some(line.device) == self.aim.own;
                         if is_own && self.aim.own_unreadable == Unreadable::Fail {

@@ -227,6 +227,7 @@ impl Engine {
     /// Executes one request; answers go to `sink`, the exit code is the request's. Dropping the future stops what it can.
     pub async fn execute(&self, request: Request, sink: Sink) -> Result<Exit, Failure> {
         self.refuse_at_fault(&request)?;
+        self.refuse_without_power(&request)?;
         if let Request::PeerRemove { name, how } = &request {
             let whom = self.member_named(name)?;
             if !self.may_remove(name, whom, *how, &sink).await? {

@@ -149,6 +149,9 @@ pub enum InviteError {
     /// This device may not speak for its account.
     #[error("This device may not speak for its account: invite from one that may")]
     MayNotAdmit,
+    /// The account is in no grid any more.
+    #[error("This account is no member of the grid any more: nobody would be let in by its ticket")]
+    NoMember,
     /// Nobody more can be admitted.
     #[error("The grid is full: it has {MEMBERS_MAX} members, with those removed, and no grid has more")]
     GridFull,
@@ -316,6 +319,9 @@ impl NetHandle {
             return Err(InviteError::MayNotAdmit);
         }
         let roster = core.members.roster();
+        if !roster.admits(&core.cert) {
+            return Err(InviteError::NoMember);
+        }
         if !roster.has_room(core.cert.account) {
             return Err(InviteError::GridFull);
         }

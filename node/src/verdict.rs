@@ -75,6 +75,12 @@ pub fn judge(facts: &Facts) -> Verdict {
             "a machine that was found again takes the account over anew: `gridbackup recover`, into another --home";
         reasons.push(reason(State::Revoked, text).remedy(remedy));
     }
+    if facts.has_left {
+        let text = "Not safe: another machine of the account has left the grid with the words, and friends take nothing from it";
+        let remedy =
+            "a daemon that starts anew founds a grid of its own; `gridbackup join TICKET --phrase-file FILE` goes back";
+        reasons.push(reason(State::Left, text).remedy(remedy));
+    }
     match facts.has_snapshot {
         _ if facts.store_only => {}
         true => reasons.extend(of_content(facts)),

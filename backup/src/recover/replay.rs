@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proto::cap_index::{Cap, Extent, IndexRecord, PackRecord};
 use proto::id::{DeviceId, HeadHash, ShareId, VersionId};
-use proto::keys::DeviceCert;
+use proto::keys::{DeviceCert, power};
 use proto::log_record::{LogRecord, SnapshotRecord};
 use proto::manifest::Manifest;
 use proto::root::{Root, SectionRef};
@@ -147,7 +147,10 @@ pub(super) fn adopt(
     }
     tree::replay_marks(tx, &adopted.root)?;
     tree::replay_forgotten(tx, adopted.root.forgotten.as_deref().unwrap_or_default())?;
-    heads::replay(tx, &adopted.root)?;
+    // Who cannot read has taken over nothing of others, whatever it says.
+    if cert.powers & power::READ != 0 {
+        heads::replay(tx, &adopted.root)?;
+    }
     heads::name(tx, cert.device, &cert.name)?;
     heads::take(tx, cert.device, HeadHash(adopted.hash))?;
     content::set_published(tx, adopted)?;

@@ -8,6 +8,7 @@ use super::context::Context;
 use super::execute;
 use super::init;
 use super::recover::read_phrase;
+use super::words;
 use crate::config::last_good::InForce;
 use crate::failure::{Exit, Failure};
 use crate::friendnet::roster::Roster;
@@ -46,10 +47,17 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Failed, "This node has no grid yet")
             .hint("`gridbackup join` a friend's grid first, or start the daemon once"));
     };
+    words::check_speaks(&roster, &own)?;
     let paths = HomePaths::locate(Some(&args.dir))?;
     let home = paths.state_dir().display();
-    if paths.has_account() || paths.was_used() {
-        return Err(Failure::new(Exit::Failed, format!("`{home}` is a home already")).hint("name a new folder"));
+    let is_free = match std::fs::read_dir(&args.dir) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    if !is_free {
+        return Err(
+            Failure::new(Exit::Failed, format!("`{home}` is no new folder")).hint("name one that is not there yet")
+        );
     }
     paths.create()?;
     let _lock = HomeLock::take(&paths)?;

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use proto::keys::AccountKeys;
+use proto::keys::{AccountKeys, power};
 use proto::phrase::{PhraseError, Seed};
 use zeroize::Zeroizing;
 
@@ -54,7 +54,14 @@ pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
         .collect::<Result<Vec<_>, _>>()?;
     let paths = &context.paths;
     if paths.has_account() {
-        let there = Identity::cert(paths)?.account;
+        let cert = Identity::cert(paths)?;
+        if cert.powers & power::READ == 0 {
+            return Err(
+                Failure::new(Exit::Failed, "This machine may only put: it reads no backups")
+                    .hint("recover on another machine, or into another --home with the words"),
+            );
+        }
+        let there = cert.account;
         if seed.is_some_and(|seed| there != AccountKeys::from_seed(&seed).account_id()) {
             return Err(other_account(paths));
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use proto::keys::{AccountKeys, words_key};
+use proto::keys::{AccountKeys, DeviceCert, power, words_key};
 use proto::wire::word::AccountWord;
 
 use super::recover::read_phrase;
@@ -31,16 +31,27 @@ pub fn say(
                 .hint("`gridbackup join` a friend's grid first, or start the daemon once"),
         );
     };
-    if !roster.stands_by(&own) {
+    check_speaks(&roster, &own)?;
+    let mut word = roster.next_word(account);
+    // Also newer than what a home that was lost had said, which this one does not know.
+    word.seq = word.seq.max(now_secs());
+    change(&roster, &mut word)?;
+    Ok(Word::of(&word.signed(&words_key(&seed))))
+}
+
+/// Whether words may be typed on this machine: one that was revoked may be a thief's, and one that may not speak for the account cannot
+/// say again what a revoked one had said.
+pub fn check_speaks(roster: &Roster, own: &DeviceCert) -> Result<(), Failure> {
+    if !roster.stands_by(own) {
         return Err(Failure::new(
             Exit::Failed,
             "The account has revoked this machine: its words are not safe here",
         )
         .hint("type them on another machine of the account, or on a blank one with `gridbackup recover`"));
     }
-    let mut word = roster.next_word(account);
-    // Also newer than what a home that was lost had said, which this one does not know.
-    word.seq = word.seq.max(now_secs());
-    change(&roster, &mut word)?;
-    Ok(Word::of(&word.signed(&words_key(&seed))))
+    match own.powers & power::ADMIT {
+        0 => Err(Failure::new(Exit::Failed, "This machine may not speak for its account")
+            .hint("type the words on one that may")),
+        _ => Ok(()),
+    }
 }

@@ -259,6 +259,7 @@ fn backup(verdict: &Verdict) -> Vec<Finding> {
             State::NoPeer | State::Away => return None,
             State::Safe | State::StoreOnly => Level::Ok,
             State::Revoked
+            | State::Left
             | State::Lost
             | State::HeadRefused
             | State::AtRisk

@@ -60,6 +60,8 @@ pub(super) struct Scene {
     pub is_full: bool,
     /// The account has revoked this device.
     pub is_revoked: bool,
+    /// The account has left the grid.
+    pub has_left: bool,
 }
 
 /// The devices of friends, from the roster alone; nobody if it cannot be read.
@@ -96,9 +98,10 @@ pub(super) fn gather(conn: &Connection, scene: &Scene) -> Result<Facts, DbError>
     let runs = trouble::runs(conn)?;
     let counted = || scene.peers.iter().filter(|peer| !is_further_slot(&peer.key));
     let mut facts = Facts {
-        store_only: scene.store_only,
+        store_only: scene.store_only && snapshots.is_empty(),
         config_fault: scene.config_fault.clone(),
         is_revoked: scene.is_revoked,
+        has_left: scene.has_left,
         folders: folders.len() as u64,
         paths_named: runs.iter().any(|run| !run.whole),
         has_snapshot: !snapshots.is_empty(),

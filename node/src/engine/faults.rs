@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use proto::keys::power;
 use upload_queue::db::{Db, DbError};
 use upload_queue::queue::Queue;
 use upload_queue::space::Disk;
 
 use crate::config::{Config, last_good};
 use crate::engine::{DaemonOptions, Engine, Mode};
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::home::Home;
 use crate::output::Sink;
 use crate::request::Request;
@@ -97,6 +98,7 @@ impl Engine {
                 | Request::PeerList
                 | Request::PeerEvict { .. }
                 | Request::DeviceList
+                | Request::Join { .. }
                 | Request::Say(_)
         );
         if needs_neither {
@@ -115,6 +117,28 @@ impl Engine {
             Some(fault) if !request.only_reads() && !is_of_config && !matches!(request, Request::Check { .. }) => {
                 Err(fault)
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses what takes a power that this machine does not have: said at once, not file by file.
+    pub(super) fn refuse_without_power(&self, request: &Request) -> Result<(), Failure> {
+        let (needed, text) = match request {
+            Request::Restore(_)
+            | Request::Cat { .. }
+            | Request::Dump { .. }
+            | Request::Mount(_)
+            | Request::Verify { .. }
+            | Request::Recover { .. } => (power::READ, "This machine may only put: it holds no key to read with"),
+            Request::Prune { .. } | Request::Undelete { .. } => (
+                power::GIVE_UP,
+                "This machine may only put: it gives nothing up and takes nothing back",
+            ),
+            _ => return Ok(()),
+        };
+        match self.0.home.cert.powers & needed {
+            0 => Err(Failure::new(Exit::Failed, text)
+                .hint("`gridbackup device ls`, on another machine of the account, shows which may")),
             _ => Ok(()),
         }
     }

@@ -183,6 +183,11 @@ pub(super) fn is_revoked(paths: &HomePaths, cert: &DeviceCert) -> bool {
     Roster::load(&paths.roster()).is_some_and(|roster| !roster.stands_by(cert))
 }
 
+/// Whether the account has left the grid that this machine knows: another machine of it heard the words.
+pub(super) fn has_left(paths: &HomePaths, cert: &DeviceCert) -> bool {
+    Roster::load(&paths.roster()).is_some_and(|roster| roster.has_left(cert.account))
+}
+
 fn join_failure(error: JoinError) -> Failure {
     let hint = match &error {
         JoinError::Connect(_) => Some("is the other node running, and can this machine reach its address?"),

@@ -129,6 +129,8 @@ impl Engine {
     /// Tells everybody what this account says of itself; after leaving, founds a grid of its own.
     pub(super) async fn say(&self, word: &Word, sink: &Sink) -> Result<Exit, Failure> {
         let net = self.network().await?;
+        // Whom another machine has let in, or revoked, has to be known here before anything is said again.
+        net.tell(&net.roster()).await;
         let (before, own) = (net.roster(), self.0.home.account.account_id());
         let (said, again) = self.heard(word).await?;
         self.refresh_peers();
@@ -183,14 +185,22 @@ impl Engine {
             ));
         };
         let (net, word) = (self.network().await?, said.clone());
+        let newer = || {
+            Failure::new(Exit::Failed, "The account has said something newer meanwhile").hint("run the command again")
+        };
+        let roster = net.roster();
+        let held = roster.word(own).filter(|held| **held != said);
+        let is_lost = |held: &AccountWord| {
+            held.since_secs > said.since_secs || held.revoked.iter().any(|device| !said.revoked.contains(device))
+        };
+        if held.is_some_and(is_lost) {
+            return Err(newer());
+        }
         let saying = tokio::task::spawn_blocking(move || net.say(word)).await;
         let again = saying
             .map_err(|error| Failure::context("The roster was not changed", &error))?
             .map_err(|error| Failure::from_error(&error))?;
-        let newer = || Failure::new(Exit::Failed, "The account has said something newer meanwhile");
-        again
-            .map(|again| (said, again))
-            .ok_or_else(|| newer().hint("run the command again"))
+        again.map(|again| (said, again)).ok_or_else(newer)
     }
 
     /// Tells all members of `roster` what changed, and says who could not be told.

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::config::last_good::InForce;
 use crate::engine::buckets::{S3, SLOT};
 use crate::engine::facts::{self, KnownPeer, Scene};
-use crate::engine::friends::is_revoked;
+use crate::engine::friends::{has_left, is_revoked};
 use crate::engine::removal::folder_key;
 use crate::engine::{failures, faults, file_status, status};
 use crate::failure::{Exit, Failure};
@@ -35,6 +35,7 @@ pub async fn onlook(home: HomePaths, paths: Vec<PathName>, sink: Sink) -> Result
         is_running: true,
         is_full: faults::is_full(home.state_dir()),
         is_revoked: is_revoked(&home, &cert),
+        has_left: has_left(&home, &cert),
     };
     let catalog = home.catalog();
     if !paths.is_empty() {

@@ -8,7 +8,7 @@ use upload_queue::peers::PeerKey;
 
 use crate::engine::buckets::is_further_slot;
 use crate::engine::facts::{self, KnownPeer, Scene};
-use crate::engine::friends::is_revoked;
+use crate::engine::friends::{has_left, is_revoked};
 use crate::engine::heads::other_text;
 use crate::engine::reasons::spool;
 use crate::engine::{Engine, Mode, clock, faults, whole};
@@ -71,6 +71,7 @@ impl Engine {
             is_running: self.0.busy.try_lock().is_err(),
             is_full: faults::is_full(self.0.home.paths.state_dir()),
             is_revoked: is_revoked(&self.0.home.paths, &self.0.home.cert),
+            has_left: has_left(&self.0.home.paths, &self.0.home.cert),
         }
     }
 }

@@ -116,7 +116,12 @@ pub async fn join(core: &Arc<Core>, ticket: &Ticket) -> Result<(), JoinError> {
         word: roster.word(core.cert.account).map(AccountWord::encode),
     };
     let records = in_time(async {
-        let mut stream = ask(core, ticket.inviter, Frame::bare(&message)).await?;
+        let asked = ask(core, ticket.inviter, Frame::bare(&message)).await;
+        if let Err(JoinError::Refused { word: Some(word), .. }) = &asked {
+            // A home made anew does not know what its account has said: the next word has to go on from there.
+            hear(core, AccountWord::clone(word)).await?;
+        }
+        let mut stream = asked?;
         match read(&mut stream).await? {
             (MemberMessage::Roster, payload) => Ok(RosterRecords::decode(&payload)?),
             _ => Err(JoinError::Answer {
@@ -145,7 +150,7 @@ pub async fn exchange(core: &Arc<Core>, device: DeviceId) -> Result<[u8; 32], Jo
     in_time(async {
         let mut stream = match ask(core, device, Frame::bare(&MemberMessage::Digest { hash })).await {
             Err(JoinError::Refused {
-                refusal: Refusal::Stranger | Refusal::Revoked,
+                refusal: Refusal::Stranger | Refusal::Revoked | Refusal::HasLeft,
                 word,
                 ..
             }) => {
@@ -251,9 +256,11 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
 
 /// Why somebody is not served.
 fn outside(core: &Core, caller: &Caller) -> Refusal {
-    match core.members.roster().stands_by(&caller.cert) {
-        true => Refusal::Stranger,
+    let roster = core.members.roster();
+    match roster.stands_by(&caller.cert) {
         false => Refusal::Revoked,
+        true if roster.has_left(caller.cert.account) => Refusal::HasLeft,
+        true => Refusal::Stranger,
     }
 }
 

@@ -70,9 +70,12 @@ impl Members {
         Ok(true)
     }
 
-    /// Founds a grid with one member, unless there are members already.
+    /// Founds a grid with one member, unless there is one already that the account has not left.
     pub fn found(&self, founder: Speaker<'_>, name: &str, now_secs: u64) -> Result<bool, RosterFileError> {
-        self.update(|roster| roster.members().next().is_none() && roster.found_anew(founder, name, now_secs))
+        self.update(|roster| {
+            let is_outside = roster.members().next().is_none() || roster.has_left(founder.account());
+            is_outside && roster.found_anew(founder, name, now_secs)
+        })
     }
 
     /// Founds a grid with one member in place of one that this account has left, or is out of.
@@ -98,9 +101,11 @@ impl Members {
             if let Some(speaker) = speaker.filter(|speaker| word.trusts(speaker.cert)) {
                 again = roster.say_again(speaker, &word);
             }
-            roster.add_word(word)
+            roster.add_word(word.clone())
         })?;
-        Ok(is_news.then_some(again))
+        // Said once more: the answer to the first time was lost.
+        let is_said = is_news || self.roster().word(word.account) == Some(&word);
+        Ok(is_said.then_some(again))
     }
 
     /// Says where this device is, if the roster does not say so already. True if it had to be said.

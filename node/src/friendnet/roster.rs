@@ -152,9 +152,11 @@ impl Roster {
         let Some(place) = self.standing.admitted.get(&admitter) else {
             return false;
         };
+        // Who left may come back, and could admit meanwhile.
         let in_branch = || {
-            let counted = self.standing.counted.iter();
-            counted.filter_map(|account| self.standing.admitted.get(account))
+            let admitted = self.standing.admitted.iter();
+            let stay = admitted.filter(|(account, _)| !self.standing.removed.contains(account));
+            stay.map(|(_, place)| place)
         };
         let is_branch_full =
             place.depth > 0 && in_branch().filter(|other| other.branch == place.branch).count() >= BRANCH_MAX;
@@ -324,7 +326,7 @@ impl Roster {
         // What a device said counts no more once it is revoked, whatever number it gave.
         let held = self.removals.get(&(account, remover));
         let held = held.filter(|held| self.trusts(&held.cert)).map(|held| &held.removal);
-        let may = is_founder || self.standing.electors.contains(&remover);
+        let may = is_founder || self.standing.voters.contains(&remover);
         if !may || !self.trusts(&said.cert) || !said.removal.is_newer_than(held) {
             return false;
         }
@@ -357,14 +359,14 @@ impl Roster {
     fn tidy(&mut self) -> bool {
         loop {
             self.recount();
-            let needed = self.needed();
             let count = |roster: &Self| (roster.members.len(), roster.removals.len(), roster.words.len());
             let before = count(self);
-            self.members.retain(|account, _| needed.contains(account));
-            self.words.retain(|account, _| needed.contains(account));
             let mut removals = std::mem::take(&mut self.removals);
             removals.retain(|(_, remover), said| self.is_heard(*remover) && self.trusts(&said.cert));
             self.removals = removals;
+            let needed = self.needed();
+            self.members.retain(|account, _| needed.contains(account));
+            self.words.retain(|account, _| needed.contains(account));
             if before == count(self) {
                 break;
             }
@@ -383,6 +385,8 @@ impl Roster {
             .filter(|account| !removed.contains(account))
             .copied()
             .collect();
+        // A vote is known as one only by the record of who cast it.
+        needed.extend(self.removals.keys().map(|(_, remover)| remover));
         let mut children: Vec<AccountId> = needed.iter().copied().collect();
         while let Some(child) = children.pop() {
             let Some(member) = self.members.get(&child) else {
@@ -395,11 +399,9 @@ impl Roster {
         needed
     }
 
-    /// Whether removals by this account are kept: those of who is out, too, since it may have said them before.
+    /// Whether removals by this account are kept: those of who was voted out, too, since it may have said them before.
     fn is_heard(&self, remover: AccountId) -> bool {
-        self.founder() == Some(remover)
-            || self.standing.electors.contains(&remover)
-            || self.standing.removed.contains(&remover)
+        self.founder() == Some(remover) || self.standing.voters.contains(&remover)
     }
 
     /// All records, for sending and keeping.

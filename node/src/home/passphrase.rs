@@ -11,7 +11,7 @@ use upload_queue::durable;
 use zeroize::Zeroizing;
 
 use super::HomePaths;
-use super::identity::{damaged, fill_random, read_if_there, read_private, replace_private};
+use super::identity::{damaged, fill_random, read_if_there, replace_private};
 use crate::failure::{Exit, Failure};
 
 /// Longest passphrase in bytes; far above any that is typed.
@@ -130,7 +130,7 @@ impl<'a> Opener<'a> {
 /// The key that the passphrase opens.
 fn lock_key(paths: &HomePaths) -> Result<LockKey, Failure> {
     let path = paths.keys_lock();
-    let lock = read_private(&path)?;
+    let lock = read_if_there(&path)?.ok_or_else(|| no_lock(paths))?;
     let passphrase = paths.passphrase.get("Passphrase")?;
     locked::open_lock(&lock, passphrase.as_bytes()).map_err(|error| match error {
         LockError::Passphrase => Failure::new(
@@ -144,9 +144,11 @@ fn lock_key(paths: &HomePaths) -> Result<LockKey, Failure> {
 
 /// Locks the keys of a home that was just made, if a passphrase is given.
 pub(super) fn lock_new(paths: &HomePaths) -> Result<(), Failure> {
-    match paths.passphrase.is_given() && !paths.keys_lock().exists() {
-        true => set(paths, &paths.passphrase.get("Passphrase")?),
-        false => Ok(()),
+    match (paths.keys_lock().try_exists(), paths.passphrase.is_given()) {
+        // What is left of a home that had a lock.
+        (Ok(true), _) => lock_files(paths, &lock_key(paths)?),
+        (_, true) => set(paths, &paths.passphrase.get("Passphrase")?),
+        (_, false) => Ok(()),
     }
 }
 
@@ -154,6 +156,7 @@ pub(super) fn lock_new(paths: &HomePaths) -> Result<(), Failure> {
 pub fn set(paths: &HomePaths, passphrase: &str) -> Result<(), Failure> {
     let key = match paths.keys_lock().try_exists() {
         Ok(false) => {
+            check_unlocked(paths)?;
             let mut key = Zeroizing::new([0; 32]);
             fill_random(key.as_mut())?;
             key
@@ -165,12 +168,33 @@ pub fn set(paths: &HomePaths, passphrase: &str) -> Result<(), Failure> {
     fill_random(&mut nonce)?;
     let lock = locked::make_lock(&key, passphrase.as_bytes(), COST, salt, nonce).map_err(unlockable)?;
     replace_private(&paths.keys_lock(), &lock)?;
+    lock_files(paths, &key)
+}
+
+/// A new lock opens nothing that another has locked.
+fn check_unlocked(paths: &HomePaths) -> Result<(), Failure> {
+    for (_, path) in files(paths) {
+        if read_if_there(&path)?.is_some_and(|file| locked::is_locked(&file)) {
+            return Err(no_lock(paths));
+        }
+    }
+    Ok(())
+}
+
+fn no_lock(paths: &HomePaths) -> Failure {
+    let path = paths.keys_lock();
+    damaged(&path, "it is missing, and nothing else opens the keys of this home")
+}
+
+/// Locks what is not locked yet.
+fn lock_files(paths: &HomePaths, key: &LockKey) -> Result<(), Failure> {
+    let mut nonce = [0; 24];
     for (kind, path) in files(paths) {
         let Some(file) = read_if_there(&path)?.filter(|file| !locked::is_locked(file)) else {
             continue;
         };
         fill_random(&mut nonce)?;
-        replace_private(&path, &locked::lock(&key, kind, nonce, &file).map_err(unlockable)?)?;
+        replace_private(&path, &locked::lock(key, kind, nonce, &file).map_err(unlockable)?)?;
     }
     Ok(())
 }

@@ -141,7 +141,7 @@ impl Entrance {
         let (refusal, about) = match greet::read_hello(stream, self.device).await {
             Err(refusal) => (refusal, None),
             Ok(caller) => match self.admit(stream, &caller, protocol).await {
-                Err(Refusal::Revoked) => (Refusal::Revoked, Some(caller.cert.account)),
+                Err(refusal @ (Refusal::Revoked | Refusal::HasLeft)) => (refusal, Some(caller.cert.account)),
                 // To the caller this node may be a member still.
                 Err(Refusal::Stranger) => (Refusal::Stranger, Some(self.core.cert.account)),
                 Err(refusal) => (refusal, None),
@@ -166,6 +166,9 @@ impl Entrance {
             Protocol::Share => {
                 if !roster.stands_by(&caller.cert) {
                     return Err(Refusal::Revoked);
+                }
+                if roster.has_left(caller.cert.account) {
+                    return Err(Refusal::HasLeft);
                 }
                 if !is_member || roster.member(caller.owner).is_none() {
                     return Err(Refusal::Stranger);

@@ -8,7 +8,7 @@ use proto::id::{AccountId, DeviceId};
 use proto::wire::word::AccountWord;
 
 use super::NetHandle;
-use crate::friendnet::join;
+use crate::friendnet::join::{self, JoinError};
 use crate::friendnet::members::RemovalError;
 use crate::friendnet::roster::deeds::{Removed, SaidAgain};
 use crate::friendnet::roster::{Roster, RosterFileError};
@@ -44,7 +44,8 @@ impl NetHandle {
         let mut deaf: BTreeSet<AccountId> = others.iter().map(|(account, _)| *account).collect();
         let told = stream::iter(others).map(|(account, device)| async move {
             let told = tokio::time::timeout(TELLING_TIME, join::exchange(core, device)).await;
-            matches!(told, Ok(Ok(_))).then_some(account)
+            // Who refuses has heard: the refusal is what it makes of it.
+            matches!(told, Ok(Ok(_) | Err(JoinError::Refused { .. }))).then_some(account)
         });
         let heard: Vec<Option<AccountId>> = told.buffer_unordered(TOLD_AT_ONCE).collect().await;
         for account in heard.into_iter().flatten() {

@@ -302,7 +302,7 @@ impl Inner {
         let mut opened = self.core.open(self.device, SHARE_PROTOCOL, &hello).await;
         // It may not have heard yet who joined a moment ago.
         if let Err(OpenError::Greet(GreetError::Refused {
-            refusal: Refusal::Stranger | Refusal::Revoked,
+            refusal: Refusal::Stranger | Refusal::Revoked | Refusal::HasLeft,
             ..
         })) = &opened
             && join::exchange(&self.core, self.device).await.is_ok()

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::table::Row;
 use super::{Style, history, peer_removal, qr, status, summary};
-use crate::human::{ByteSize, Period};
+use crate::human::{ByteSize, Period, is_unseen};
 use crate::message::{
     Device, Entry, Finding, Initialized, Job, Level, Message, Mounted, Peer, PeerKind, Problem, Removal, RemovalKind,
     RemovalState, Snapshot, Summary,
@@ -17,7 +17,7 @@ const ID_DIGITS: usize = 12;
 pub fn clean(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
-            if c.is_control() {
+            if c.is_control() || is_unseen(c) {
                 c.escape_default().collect()
             } else {
                 vec![c]

@@ -72,6 +72,8 @@ pub struct Facts {
     pub config_fault: Option<String>,
     /// The account has revoked this device.
     pub is_revoked: bool,
+    /// The account has left the grid that this device knows.
+    pub has_left: bool,
     /// Folders in the config.
     pub folders: u64,
     /// Paths were named to runs of this home: backing up without folders in the config is meant.

@@ -7,6 +7,8 @@ use crate::failure::Exit;
 pub enum State {
     /// Nobody takes anything from this device any more.
     Revoked,
+    /// Nobody takes anything from this account any more.
+    Left,
     /// There is no snapshot.
     Nothing,
     /// Content is gone from the grid.
@@ -68,6 +70,7 @@ impl State {
         use Exit::{Done, SourceUnreadable, UnderProtected};
         let (name, exit, run) = match self {
             Self::Revoked => ("revoked", UnderProtected, Some(UnderProtected)),
+            Self::Left => ("left", UnderProtected, Some(UnderProtected)),
             Self::Nothing => ("nothing", UnderProtected, None),
             Self::Lost => ("lost", UnderProtected, Some(UnderProtected)),
             Self::HeadRefused => ("head_refused", UnderProtected, Some(UnderProtected)),

@@ -47,6 +47,7 @@ fn set(facts: &mut Facts, key: &str, value: &str) {
     let yes = || value == "yes";
     match key {
         "store_only" => facts.store_only = yes(),
+        "left" => facts.has_left = yes(),
         "revoked" => facts.is_revoked = yes(),
         "config" => facts.config_fault = Some(value.replace('_', " ")),
         "folders" => facts.folders = number(),

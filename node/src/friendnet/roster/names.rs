@@ -3,7 +3,10 @@
 use proto::id::{AccountId, DeviceId};
 use proto::keys::DeviceCert;
 
+use unicode_security::confusable_detection::skeleton;
+
 use super::Roster;
+use crate::human::is_unseen;
 
 /// Digits of an id that name what it is of.
 pub const ID_DIGITS_MIN: usize = 8;
@@ -16,9 +19,11 @@ impl Roster {
         let Some(name) = self.member(account).map(|member| &member.name) else {
             return short();
         };
+        let shown = visible(name);
+        let is_plain = shown == *name && !shown.is_empty() && !shown.contains('~') && !is_id(&shown);
         match self.members().filter(|member| looks_like(&member.name, name)).count() {
-            1 if !name.contains('~') && !is_id(name) => name.clone(),
-            _ => format!("{name}~{}", short()),
+            1 if is_plain => shown,
+            _ => format!("{shown}~{}", short()),
         }
     }
 
@@ -31,8 +36,10 @@ impl Roster {
             return shown;
         }
         let (name, digits) = text.rsplit_once('~').unwrap_or(("", text));
-        let is_name =
-            |account: &AccountId| name.is_empty() || self.member(*account).is_some_and(|member| member.name == name);
+        let is_name = |account: &AccountId| {
+            let is_called = |called: &String| called == name || visible(called) == name;
+            name.is_empty() || self.member(*account).is_some_and(|member| is_called(&member.name))
+        };
         let by_id =
             accounts().filter(|account| digits.len() >= ID_DIGITS_MIN && account.to_string().starts_with(digits));
         let by_id: Vec<AccountId> = by_id.filter(is_name).collect();
@@ -60,8 +67,20 @@ fn is_id(text: &str) -> bool {
     text.len() >= ID_DIGITS_MIN && text.chars().all(|digit| digit.is_ascii_hexdigit())
 }
 
-/// Whether people would take two names for one.
+/// Whether people would take two names for one: by the confusable characters of Unicode (UTS 39 §4), whatever the case and the spaces.
 fn looks_like(a: &str, b: &str) -> bool {
-    let bare = |name: &str| name.trim().to_lowercase();
+    let bare = |name: &str| -> String {
+        let lower = visible(name).to_lowercase();
+        skeleton(&lower)
+            .filter(|c| !c.is_whitespace())
+            .flat_map(char::to_lowercase)
+            .collect()
+    };
     bare(a) == bare(b)
+}
+
+/// A name as it can be told from what stands beside it: without characters that nobody sees, and with single spaces.
+fn visible(name: &str) -> String {
+    let seen: String = name.chars().filter(|c| !is_unseen(*c)).collect();
+    seen.split_whitespace().collect::<Vec<_>>().join(" ")
 }

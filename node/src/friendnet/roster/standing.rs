@@ -27,6 +27,8 @@ pub(super) struct Standing {
     pub(super) removed: BTreeSet<AccountId>,
     /// Those whose votes are heard.
     pub(super) electors: BTreeSet<AccountId>,
+    /// Those, and who was voted out: what it had said before still counts.
+    pub(super) voters: BTreeSet<AccountId>,
 }
 
 /// Where an account stands in the tree of admissions.
@@ -57,9 +59,11 @@ impl Roster {
         Standing {
             counted: admitted.keys().filter(counts).copied().collect(),
             electors: base
-                .into_iter()
+                .iter()
                 .filter(|elector| !removed.contains_key(elector))
+                .copied()
                 .collect(),
+            voters: base,
             removed: removed.into_keys().collect(),
             admitted,
         }

@@ -279,7 +279,7 @@ fn a_revoked_device_counts_for_nothing_and_what_it_had_said_is_said_again() {
 #[test]
 fn no_number_that_a_device_signs_outlives_it() {
     let (mut here, mut there) = (with(&[(1, 2), (1, 3), (1, 4)]), with(&[(1, 2), (1, 3), (1, 4)]));
-    let (stolen, other) = (who(2), who(2).again(50));
+    let (stolen, other) = (who(1), who(1).again(50));
     for seq in [u64::MAX - 1, u64::MAX] {
         let said = Removal::of(who(3).account(), seq, true).signed(stolen.speaker(), grid());
         assert!(here.add_removal(said.clone()) && there.add_removal(said));
@@ -288,17 +288,14 @@ fn no_number_that_a_device_signs_outlives_it() {
     // Another device of the account goes on, whatever the stolen one counted to.
     let mut word = here.next_word(stolen.account());
     assert!(deeds::revoke(&mut word, stolen.device()));
-    here.say_again(other.speaker());
+    here.say_again(other.speaker(), &word);
     assert!(here.add_word(word.signed(&stolen.words)));
     assert!(
         here.removal_seq(stolen.account(), who(3).account())
             .is_some_and(|seq| seq < 10)
     );
     assert!(here.take_back(other.speaker(), who(3).account()));
-    assert_eq!(
-        here.remove_member(other.speaker(), who(4).account()),
-        Ok(Removed::Voted { lacking: 1 })
-    );
+    assert_eq!(here.remove_member(other.speaker(), who(4).account()), Ok(Removed::Out));
     there.merge(&here.records());
     assert_eq!(there, here, "and everybody hears it");
     // The last number of a word is the account's own doing, and no other than that one number is lost.
@@ -309,6 +306,40 @@ fn no_number_that_a_device_signs_outlives_it() {
     assert!(here.add_word(last.signed(&stolen.words)));
     assert_eq!(here.next_word(stolen.account()).seq, u64::MAX);
     assert!(here.add_device(device(&other, u64::MAX)) && !here.add_device(device(&other, 0)));
+}
+
+/// A node that reads its roster anew, or is told it as a whole, comes to the same: also with votes of one who is out.
+#[test]
+fn votes_of_who_is_out_are_kept_with_who_cast_them_or_not_at_all() {
+    let mut roster = with(&[(1, 2), (1, 3), (1, 4), (1, 5), (1, 6)]);
+    let out = |roster: &mut Roster, by: u8, whom: u8| roster.remove_member(who(by).speaker(), who(whom).account());
+    assert!(out(&mut roster, 3, 6).is_ok());
+    for by in [2, 4, 5] {
+        assert!(out(&mut roster, by, 3).is_ok());
+    }
+    assert!(roster.is_removed(who(3).account()), "by a majority");
+    assert_eq!(Roster::from_records(&roster.records()), roster);
+    // What it had said before counts: with two more it is a majority of five without the removed one.
+    assert!(out(&mut roster, 2, 6).is_ok());
+    assert!(out(&mut roster, 4, 6).is_ok());
+    assert_eq!(Roster::from_records(&roster.records()), roster);
+    // By the founder: then none of its votes counts, and none is kept.
+    let mut roster = with(&[(1, 2), (1, 3), (1, 4)]);
+    assert!(out(&mut roster, 3, 4).is_ok());
+    assert_eq!(out(&mut roster, 1, 3), Ok(Removed::Out));
+    assert_eq!(roster.removals_by(who(3).account()), []);
+    assert_eq!(Roster::from_records(&roster.records()), roster);
+}
+
+#[test]
+fn who_left_keeps_the_place_of_a_branch() {
+    let branch: Vec<(u8, u8)> = (10..17).map(|child| (2, child)).collect();
+    let mut roster = with(&[&[(1, 2)], &branch[..]].concat());
+    assert!(!roster.has_room(who(2).account()));
+    let mut word = roster.next_word(who(2).account());
+    deeds::leave(&mut word, roster.grid(), true);
+    assert!(roster.add_word(word.signed(&who(2).words)));
+    assert!(!roster.add_member(admit(2, 20)) && !roster.add_member(admit(10, 21)));
 }
 
 #[test]
@@ -329,16 +360,35 @@ fn a_vote_of_a_revoked_device_that_decides_nothing_is_not_said_again() {
 fn names_that_several_bear_are_shown_with_digits_of_the_account() {
     let mut roster = founded();
     let like_an_id = who(4).account().to_string()[..8].to_owned();
-    for (of, name) in [(2, "bob"), (3, "Bob "), (4, "cleo"), (5, like_an_id.as_str())] {
+    for (of, name) in [
+        (2, "bob"),
+        (3, "Bob "),
+        (4, "cleo"),
+        (5, like_an_id.as_str()),
+        (6, "c\u{200b}leo"),
+        (7, "сlеo"),
+        (8, "dan  friend"),
+    ] {
         let (admitter, member) = (who(1), who(of));
         let accepted = acceptance(member.speaker(), roster.grid(), name);
         let record = MemberRecord::admit(admitter.speaker(), roster.grid(), member.account(), name, accepted);
         assert!(roster.add_member(record));
     }
     let digits = |of: u8| who(of).account().to_string()[..8].to_owned();
-    assert_eq!(roster.name_of(who(4).account()), "cleo");
+    assert_eq!(roster.name_of(who(4).account()), format!("cleo~{}", digits(4)));
+    assert_eq!(
+        roster.name_of(who(6).account()),
+        format!("cleo~{}", digits(6)),
+        "one character is not seen"
+    );
+    assert_eq!(
+        roster.name_of(who(7).account()),
+        format!("сlеo~{}", digits(7)),
+        "two are Cyrillic"
+    );
+    assert_eq!(roster.name_of(who(8).account()), format!("dan friend~{}", digits(8)));
     assert_eq!(roster.name_of(who(2).account()), format!("bob~{}", digits(2)));
-    assert_eq!(roster.name_of(who(3).account()), format!("Bob ~{}", digits(3)));
+    assert_eq!(roster.name_of(who(3).account()), format!("Bob~{}", digits(3)));
     assert_eq!(roster.accounts_called("cleo"), [who(4).account()]);
     assert_eq!(
         roster.accounts_called(&format!("bob~{}", digits(2))),
