@@ -198,3 +198,49 @@ pub(super) fn manifest(record: &PackRecord) -> Result<Manifest, RestoreError> {
         reason: error.to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use proto::head::HeadBody;
+    use proto::root::TakenDevice;
+
+    use super::*;
+    use crate::catalog;
+
+    /// A thief with a machine that only puts would say that he has taken over what he cannot read, and hide it so.
+    #[test]
+    fn who_cannot_read_has_taken_over_nothing_of_others() {
+        let device = |number| DeviceId([number; 32]);
+        let other = TakenDevice {
+            device: device(3),
+            name: "laptop".to_owned(),
+            snapshots: Vec::new(),
+            heads: vec![HeadHash([4; 32])],
+        };
+        let published = Published {
+            seq: 1,
+            hash: [5; 32],
+            head: Vec::new(),
+            body: HeadBody {
+                root: None,
+                snapshot: None,
+            },
+            root: Root {
+                devices: Some(vec![other]),
+                ..Root::default()
+            },
+        };
+        let words = SigningKey::from_bytes(&[1; 32]);
+        for (powers, believed) in [(power::ALL, true), (power::PUT_ONLY, false)] {
+            let dir = tempfile::tempdir().unwrap();
+            let db = catalog::open(&dir.path().join("catalog.db")).unwrap();
+            let cert = DeviceCert::sign(&words, device(2), powers, "nas", 1);
+            let adopting = |tx: &Transaction<'_>| adopt(tx, &cert, &published, &[]);
+            db.write::<_, RestoreError>(adopting).unwrap();
+            let taken = db.read(heads::taken).unwrap();
+            assert_eq!(taken.contains(&HeadHash([4; 32])), believed);
+            assert!(taken.contains(&HeadHash([5; 32])), "its own head is");
+        }
+    }
+}
