@@ -87,6 +87,19 @@ fn locked_keys_are_opened_by_a_passphrase_from_anywhere_and_by_nothing_else() ->
     typed.ok(["passphrase", "set", "--new", &one])?;
     let typed = with(&home, "GRIDBACKUP_PASSPHRASE", "correct horse");
     ensure!(keys(&home)?[0] == sealed[0] && keys(&home)?[1].starts_with(b"GRIDSEAL"));
+    // A lock that is lost is not replaced by one that opens nothing.
+    let lock = home.dir.join("keys.lock");
+    let kept = fs::read(&lock)?;
+    fs::remove_file(&lock)?;
+    for command in [["passphrase", "set", "--new", &one].as_slice(), &["snapshots"]] {
+        let refused = typed.exits(12, command)?;
+        ensure!(
+            refused.stderr.contains("keys.lock") && refused.stderr.contains("recover"),
+            "{refused:?}"
+        );
+    }
+    ensure!(!lock.exists());
+    fs::write(&lock, kept)?;
     ensure!(typed.ok(["passphrase", "rm"])?.text("action") == "unlocked");
     ensure!(keys(&home)? == plain);
     home.ok(["run", "--once", source])?;
