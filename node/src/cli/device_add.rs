@@ -22,7 +22,8 @@ use crate::render::Renderer;
 pub struct Args {
     /// The machine's name
     name: String,
-    /// New folder for its home: copy it to the machine, keep no copy, and use it there with --home
+    /// New folder for its home: copy it to the machine, keep no copy, and use it there with --home. Its keys are locked with the
+    /// passphrase that is given here, if one is
     dir: PathBuf,
     /// It may only put: it backs up what it cannot read or give up, and a thief gets no more than that
     #[arg(long)]

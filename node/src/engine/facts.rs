@@ -68,8 +68,7 @@ pub(super) struct Scene {
 pub(super) fn friends(paths: &HomePaths, own: AccountId) -> Vec<KnownPeer> {
     let roster = Roster::load(&paths.roster());
     let devices = roster.iter().flat_map(|roster| {
-        let of_others = roster.devices().filter(|device| device.cert.account != own);
-        of_others.map(|device| KnownPeer {
+        roster.keepers(own).map(|device| KnownPeer {
             key: PeerKey(format!("{FRIEND}{}", device.cert.device)),
             domain: format!("{ACCOUNT}{}", device.cert.account),
             name: roster.name_of(device.cert.account),

@@ -203,6 +203,10 @@ fn join_failure(error: JoinError) -> Failure {
             refusal: Refusal::Revoked,
             ..
         } => Some(REVOKED_HINT),
+        JoinError::Refused {
+            refusal: Refusal::KeptOut,
+            ..
+        } => Some("who has removed it invites it again"),
         JoinError::Refused { .. } => Some("ask for a fresh ticket with `gridbackup invite`"),
         _ => None,
     };

@@ -127,8 +127,7 @@ impl Engine {
     /// The devices of all other accounts in the roster.
     pub(super) fn friends(&self, roster: &Roster) -> Vec<Friend> {
         let own = self.0.home.account.account_id();
-        let devices = roster.devices().filter(|device| device.cert.account != own);
-        let friends = devices.map(|device| Friend {
+        let friends = roster.keepers(own).map(|device| Friend {
             device: device.cert.device,
             account: device.cert.account,
             name: roster.name_of(device.cert.account),

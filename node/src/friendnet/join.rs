@@ -307,7 +307,10 @@ async fn admit(core: &Arc<Core>, presented: Presented, name: String, accepted: B
             let own = roster.removal_seq(core.cert.account, presented.account);
             let takes_back = own.is_some_and(|seq| invite.takes_back.contains(&(presented.account, seq)));
             let is_fresh = invite.used_by.is_none() && takes_back;
-            if !is_fresh || !roster.may_take_back(core.cert.account, presented.account) {
+            if !roster.may_take_back(core.cert.account, presented.account) {
+                return Err(Refusal::KeptOut);
+            }
+            if !is_fresh {
                 return Err(Refusal::TicketUsed);
             }
         }

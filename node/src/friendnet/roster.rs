@@ -111,6 +111,18 @@ impl Roster {
         self.devices.values().filter(|device| self.admits(&device.cert))
     }
 
+    /// Devices that can keep something for `own`: those of other members that say where they are. A machine that only sends never does; of
+    /// a member who has no other all are.
+    pub fn keepers(&self, own: AccountId) -> impl Iterator<Item = &Device> {
+        let is_reachable = |device: &Device| !device.record.addresses.is_empty();
+        let of_others = move || self.devices().filter(move |device| device.cert.account != own);
+        let reachable: BTreeSet<AccountId> = of_others()
+            .filter(|device| is_reachable(device))
+            .map(|device| device.cert.account)
+            .collect();
+        of_others().filter(move |device| is_reachable(device) || !reachable.contains(&device.cert.account))
+    }
+
     /// One member.
     pub fn member(&self, account: AccountId) -> Option<&MemberRecord> {
         let counts = self.standing.counted.contains(&account);

@@ -167,6 +167,7 @@ fn text(refusal: Refusal) -> &'static str {
         Refusal::TicketUsed => "Somebody else has used this ticket: ask for a new one",
         Refusal::CannotAdmit => "The inviter cannot admit members now",
         Refusal::HasLeft => "This account has left that grid",
+        Refusal::KeptOut => "Others have removed this account, too: tickets of those who did bring it back",
         Refusal::Revoked => "The account has revoked this machine: nothing that it signs counts any more",
         Refusal::GridFull => "The grid is full: it has 32 members, with those removed, and no grid has more",
         Refusal::Malformed => "What was said is no message of this protocol",

@@ -43,15 +43,27 @@ impl NetHandle {
             .collect();
         let mut deaf: BTreeSet<AccountId> = others.iter().map(|(account, _)| *account).collect();
         let told = stream::iter(others).map(|(account, device)| async move {
-            let told = tokio::time::timeout(TELLING_TIME, join::exchange(core, device)).await;
-            // Who refuses has heard: the refusal is what it makes of it.
-            matches!(told, Ok(Ok(_) | Err(JoinError::Refused { .. }))).then_some(account)
+            let told = tokio::time::timeout(TELLING_TIME, self.tell_one(device)).await;
+            told.unwrap_or(false).then_some(account)
         });
         let heard: Vec<Option<AccountId>> = told.buffer_unordered(TOLD_AT_ONCE).collect().await;
         for account in heard.into_iter().flatten() {
             deaf.remove(&account);
         }
         deaf
+    }
+
+    async fn tell_one(&self, device: DeviceId) -> bool {
+        let core = &self.shared.core;
+        // Who hears that this account has left ends the connection, before it has answered: asked again it says so.
+        for _ in 0..2 {
+            match join::exchange(core, device).await {
+                Ok(_) | Err(JoinError::Refused { .. }) => return true,
+                Err(JoinError::Connect(_)) => return false,
+                Err(_) => {}
+            }
+        }
+        false
     }
 
     /// Founds a grid of this account's own, if it is a member of none. Blocks.

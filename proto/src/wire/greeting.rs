@@ -83,4 +83,7 @@ pub enum Refusal {
     /// The account has revoked this device. The frame's payload is the account's word that says so.
     #[n(11)]
     Revoked,
+    /// Others keep the account out, too: the inviter alone cannot take it back.
+    #[n(12)]
+    KeptOut,
 }
