@@ -162,7 +162,9 @@ async fn here(
         let lock = if only_reads { lock } else { lock.for_writing(&paths)? };
         let home = Home::open_locked(paths.clone(), lock)?;
         match request {
-            Request::Recover { .. } => Engine::open_to_recover(home, Mode::Command(options)).await,
+            Request::Recover { .. } | Request::Join { .. } => {
+                Engine::open_to_recover(home, Mode::Command(options)).await
+            }
             _ if only_reads => Engine::open_to_read(home, options).await,
             _ => Engine::open(home, Mode::Command(options)).await,
         }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use proto::id::AccountId;
 use proto::keys::power;
+use proto::wire::roster::MemberRecord;
 use proto::wire::word::AccountWord;
 
 use crate::engine::Engine;
@@ -130,8 +131,24 @@ impl Engine {
     pub(super) async fn say(&self, word: &Word, sink: &Sink) -> Result<Exit, Failure> {
         let net = self.network().await?;
         // Whom another machine has let in, or revoked, has to be known here before anything is said again.
-        net.tell(&net.roster()).await;
-        let (before, own) = (net.roster(), self.0.home.account.account_id());
+        let (known, own) = (net.roster(), self.0.home.account.account_id());
+        let deaf = net.tell(&known).await;
+        let before = net.roster();
+        if before.word(own) != known.word(own) && before.word(own) != word.decoded().as_ref() {
+            return Err(newer());
+        }
+        let revokes = word
+            .decoded()
+            .is_some_and(|said| said.revokes_more_than(before.word(own)));
+        let is_heard = |member: &MemberRecord| member.account != own && !deaf.contains(&member.account);
+        if revokes && !known.members().any(is_heard) {
+            // What the machine had said for the account is known to friends: without them its friends would be put out with it.
+            return Err(Failure::new(
+                Exit::Failed,
+                "No friend of the grid answers: whom that machine had let in cannot be said again, and nobody would hear of it",
+            )
+            .hint("try again when one is up; a blank machine first finds the grid with `gridbackup recover --via`"));
+        }
         let (said, again) = self.heard(word).await?;
         self.refresh_peers();
         // Before it has a grid of its own: from then on it tells the old one nothing.
@@ -156,8 +173,7 @@ impl Engine {
             .await?;
         }
         if said.revokes_more_than(before.word(own)) {
-            let text =
-                "`gridbackup recover` now takes in whatever friends still have of its backups, from the oldest on";
+            let text = "`gridbackup recover` now takes in whatever friends still have of its backups, from the oldest on;                         settings that came with its newest may be a thief's: look at `gridbackup config get`";
             sink.send(Problem::new(text)).await?;
         }
         for text in of_the_revoked(&before, &again) {
@@ -185,17 +201,6 @@ impl Engine {
             ));
         };
         let (net, word) = (self.network().await?, said.clone());
-        let newer = || {
-            Failure::new(Exit::Failed, "The account has said something newer meanwhile").hint("run the command again")
-        };
-        let roster = net.roster();
-        let held = roster.word(own).filter(|held| **held != said);
-        let is_lost = |held: &AccountWord| {
-            held.since_secs > said.since_secs || held.revoked.iter().any(|device| !said.revoked.contains(device))
-        };
-        if held.is_some_and(is_lost) {
-            return Err(newer());
-        }
         let saying = tokio::task::spawn_blocking(move || net.say(word)).await;
         let again = saying
             .map_err(|error| Failure::context("The roster was not changed", &error))?
@@ -222,6 +227,10 @@ impl Engine {
             }
         }
     }
+}
+
+fn newer() -> Failure {
+    Failure::new(Exit::Failed, "The account has said something newer meanwhile").hint("run the command again")
 }
 
 fn names<'a>(roster: &Roster, accounts: impl Iterator<Item = &'a AccountId>) -> String {

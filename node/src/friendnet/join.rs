@@ -401,8 +401,19 @@ pub async fn learn(core: &Arc<Core>, records: RosterRecords) -> Result<(), JoinE
 }
 
 async fn merge(core: &Arc<Core>, records: RosterRecords) -> Result<(), JoinError> {
-    let merging = core.clone();
+    let (merging, own) = (core.clone(), core.cert.account);
+    let before = core.members.roster();
     blocking(move || merging.members.update(|roster| roster.merge(&records))).await?;
+    if let (Some(was), Some(is)) = (before.word(own), core.members.roster().word(own)) {
+        let lost: Vec<String> = was.lost_in(is).map(|device| device.short()).collect();
+        if !lost.is_empty() {
+            tracing::warn!(
+                "The account has said something else on another machine, where it was not known that {} is revoked: it counts again until \
+                 `gridbackup device revoke` says so once more",
+                lost.join(", ")
+            );
+        }
+    }
     // Others may know a record of this device that is newer than ours: from a home that was set back.
     publish(core).await
 }

@@ -163,6 +163,16 @@ pub fn set(paths: &HomePaths, passphrase: &str) -> Result<(), Failure> {
         }
         _ => lock_key(paths)?,
     };
+    // Of another home the lock would open, and the keys would not.
+    let mut opener = Opener {
+        paths,
+        key: Some(key.clone()),
+    };
+    for (kind, path) in files(paths) {
+        if let Some(file) = read_if_there(&path)? {
+            opener.open(kind, &path, file)?;
+        }
+    }
     let (mut salt, mut nonce) = ([0; 16], [0; 24]);
     fill_random(&mut salt)?;
     fill_random(&mut nonce)?;
@@ -202,7 +212,7 @@ fn lock_files(paths: &HomePaths, key: &LockKey) -> Result<(), Failure> {
 /// Unlocks the key files for good. False if they are not locked. The caller has the home's lock.
 pub fn remove(paths: &HomePaths) -> Result<bool, Failure> {
     if matches!(paths.keys_lock().try_exists(), Ok(false)) {
-        return Ok(false);
+        return check_unlocked(paths).map(|()| false);
     }
     let key = lock_key(paths)?;
     for (kind, path) in files(paths) {

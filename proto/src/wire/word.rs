@@ -100,6 +100,13 @@ impl AccountWord {
             && self.revoked.binary_search(&cert.device).is_err()
     }
 
+    /// Devices that this revokes by name, and `newer` does not.
+    pub fn lost_in<'a>(&'a self, newer: &'a Self) -> impl Iterator<Item = &'a DeviceId> {
+        self.revoked
+            .iter()
+            .filter(|device| newer.revoked.binary_search(device).is_err())
+    }
+
     /// Whether some device counted by `before` that does not count any more.
     pub fn revokes_more_than(&self, before: Option<&Self>) -> bool {
         let was_trusted = |device| before.is_none_or(|before| before.revoked.binary_search(device).is_err());
