@@ -9,6 +9,8 @@ use tests::fixture::noise;
 use tests::grid::{Grid, Node};
 use tests::home::{Home, path_str};
 
+use crate::healing::wait_until;
+
 fn folder(dir: &Path, name: &str, seed: u64) -> Result<std::path::PathBuf> {
     let folder = dir.join(name);
     fs::create_dir(&folder)?;
@@ -189,10 +191,15 @@ fn a_machine_that_only_puts_backs_up_what_it_can_neither_read_nor_give_up() -> R
     let target = dir.path().join("again");
     late.ok(["restore", ids[1], "--target", path_str(&target)?])?;
     assert_same(&disk, &target.join(disk.strip_prefix("/")?))?;
-    owner.ok(["check"])?;
-    let shown = owner.ok(["device", "ls"])?.lines;
-    let nas = shown.iter().find(|line| line["name"] == "nas");
-    let shown = nas.with_context(|| format!("no nas in {shown:?}"))?;
+    let known = || -> Result<Option<serde_json::Value>> {
+        let devices = owner.ok(["device", "ls"])?.lines;
+        Ok(devices.into_iter().find(|line| line["name"] == "nas"))
+    };
+    wait_until("the owner hears of nas", || {
+        owner.say(["check"])?;
+        Ok(known()?.is_some())
+    })?;
+    let shown = known()?.context("nas")?;
     ensure!(shown["powers"] == serde_json::json!(["put", "repair"]), "{shown}");
     Ok(())
 }
