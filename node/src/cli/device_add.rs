@@ -2,16 +2,14 @@
 
 use std::path::PathBuf;
 
-use proto::keys::{AccountKeys, power};
+use proto::keys::power;
 
 use super::context::Context;
 use super::execute;
 use super::init;
-use super::recover::read_phrase;
 use super::words;
 use crate::config::last_good::InForce;
 use crate::failure::{Exit, Failure};
-use crate::friendnet::roster::Roster;
 use crate::home::{HomeLock, HomePaths, Identity};
 use crate::message::Changed;
 use crate::output::Output;
@@ -36,19 +34,7 @@ pub struct Args {
 /// Makes it. Nobody has to be told: friends welcome whoever the account's words have certified.
 pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
     let own = Identity::cert(&context.paths)?;
-    let seed = read_phrase(&args.phrase_file)?;
-    if AccountKeys::from_seed(&seed).account_id() != own.account {
-        let text = format!(
-            "The account in {} is not the phrase's",
-            context.paths.state_dir().display()
-        );
-        return Err(Failure::new(Exit::WrongPhrase, text).hint("use the phrase of this account"));
-    }
-    let Some(roster) = Roster::load(&context.paths.roster()) else {
-        return Err(Failure::new(Exit::Failed, "This node has no grid yet")
-            .hint("`gridbackup join` a friend's grid first, or start the daemon once"));
-    };
-    words::check_speaks(&roster, &own)?;
+    let (seed, roster) = words::seed_and_roster(&context.paths, &args.phrase_file, &own)?;
     let paths = HomePaths::locate(Some(&args.dir))?;
     let home = paths.state_dir().display();
     let is_free = match std::fs::read_dir(&args.dir) {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use proto::keys::{AccountKeys, DeviceCert, power, words_key};
+use proto::phrase::Seed;
 use proto::wire::word::AccountWord;
 
 use super::recover::read_phrase;
@@ -20,18 +21,7 @@ pub fn say(
 ) -> Result<Word, Failure> {
     let own = Identity::cert(paths)?;
     let account = own.account;
-    let seed = read_phrase(phrase_file)?;
-    if AccountKeys::from_seed(&seed).account_id() != account {
-        let text = format!("The account in {} is not the phrase's", paths.state_dir().display());
-        return Err(Failure::new(Exit::WrongPhrase, text).hint("use the phrase of this account"));
-    }
-    let Some(roster) = Roster::load(&paths.roster()) else {
-        return Err(
-            Failure::new(Exit::Failed, "This node has no grid yet, and nobody to tell")
-                .hint("`gridbackup join` a friend's grid first, or start the daemon once"),
-        );
-    };
-    check_speaks(&roster, &own)?;
+    let (seed, roster) = seed_and_roster(paths, phrase_file, &own)?;
     let mut word = roster.next_word(account);
     // Also newer than what a home that was lost had said, which this one does not know.
     word.seq = word.seq.max(now_secs());
@@ -41,7 +31,7 @@ pub fn say(
 
 /// Whether words may be typed on this machine: one that was revoked may be a thief's, and one that may not speak for the account cannot
 /// say again what a revoked one had said.
-pub fn check_speaks(roster: &Roster, own: &DeviceCert) -> Result<(), Failure> {
+fn check_speaks(roster: &Roster, own: &DeviceCert) -> Result<(), Failure> {
     if !roster.stands_by(own) {
         return Err(Failure::new(
             Exit::Failed,
@@ -54,4 +44,21 @@ pub fn check_speaks(roster: &Roster, own: &DeviceCert) -> Result<(), Failure> {
             .hint("type the words on one that may")),
         _ => Ok(()),
     }
+}
+
+/// The words' seed, if they are those of this home's account and may be typed here, and the roster that they are said about.
+pub fn seed_and_roster(paths: &HomePaths, phrase_file: &Path, own: &DeviceCert) -> Result<(Seed, Roster), Failure> {
+    let seed = read_phrase(phrase_file)?;
+    if AccountKeys::from_seed(&seed).account_id() != own.account {
+        let text = format!("The account in {} is not the phrase's", paths.state_dir().display());
+        return Err(Failure::new(Exit::WrongPhrase, text).hint("use the phrase of this account"));
+    }
+    let Some(roster) = Roster::load(&paths.roster()) else {
+        return Err(
+            Failure::new(Exit::Failed, "This node has no grid yet, and nobody to tell")
+                .hint("`gridbackup join` a friend's grid first, or start the daemon once"),
+        );
+    };
+    check_speaks(&roster, own)?;
+    Ok((seed, roster))
 }

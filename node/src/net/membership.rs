@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use proto::id::{AccountId, DeviceId};
+use proto::wire::greeting::Refusal;
 use proto::wire::word::AccountWord;
 
 use super::NetHandle;
@@ -58,8 +59,12 @@ impl NetHandle {
         // Who hears that this account has left ends the connection, before it has answered: asked again it says so.
         for _ in 0..2 {
             match join::exchange(core, device).await {
-                Ok(_) | Err(JoinError::Refused { .. }) => return true,
-                Err(JoinError::Connect(_)) => return false,
+                Ok(_)
+                | Err(JoinError::Refused {
+                    refusal: Refusal::HasLeft,
+                    ..
+                }) => return true,
+                Err(JoinError::Connect(_) | JoinError::Refused { .. }) => return false,
                 Err(_) => {}
             }
         }

@@ -105,6 +105,8 @@ fn the_refusal_of_a_full_grid_does_not_change() {
     // Added later: the golden file above has the older ones.
     assert_eq!(minicbor::to_vec(Refusal::GridFull).unwrap(), [9]);
     assert_eq!(minicbor::to_vec(Refusal::HasLeft).unwrap(), [10]);
+    assert_eq!(minicbor::to_vec(Refusal::Revoked).unwrap(), [11]);
+    assert_eq!(minicbor::to_vec(Refusal::KeptOut).unwrap(), [12]);
 }
 
 #[test]
