@@ -74,10 +74,10 @@ fn run(input: &[u8], heard: &mut Heard) {
         assert!(unsigned || !ids.is_empty());
     }
     for note in signed_notes(input) {
-        heard.some("signed note", bucket::note(&note, who.account(), NUMBER));
-        // Nothing that others sign, or that is for another place, gives anything up.
+        let here = heard.some("signed note", bucket::note(&note, who.account(), NUMBER));
+        // Nothing that others sign gives anything up, and nothing does in two places.
         assert!(bucket::note(&note, Who::new(2, 0).account(), NUMBER).is_none());
-        assert!(bucket::note(&note, who.account(), NUMBER + 1).is_none());
+        assert!(here.is_none() || bucket::note(&note, who.account(), NUMBER + 1).is_none());
     }
     if let Some(marker) = heard.some("marker", bucket::marker(input)) {
         assert_eq!(bucket::marker(&marker), Some(marker.clone()));
