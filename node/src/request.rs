@@ -419,6 +419,19 @@ impl Request {
                 | Self::ConfigGet { .. }
         )
     }
+
+    /// Whether it is about who belongs, and needs no catalog: the way out where one cannot be recovered before friends are back.
+    pub fn needs_only_roster(&self) -> bool {
+        matches!(
+            self,
+            Self::DeviceList
+                | Self::Invite { .. }
+                | Self::Join { .. }
+                | Self::PeerEvict { .. }
+                | Self::PeerList
+                | Self::Say(_)
+        )
+    }
 }
 
 /// Where to show the snapshots: at one of these places at least.

@@ -200,6 +200,65 @@ fn what_a_thief_signs_for_weeks_hides_nothing_from_the_owner_who_revokes_his_mac
     Ok(())
 }
 
+/// The founder's laptop is stolen with its disk unlocked. The thief lets inventions in, who outvote a friend, and throws out another in
+/// the founder's name. The owner has 24 words and a blank machine.
+#[test]
+fn a_stolen_machine_of_the_founder_takes_no_grid_over() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let source = source(dir.path())?;
+    let grid = Grid::start(dir.path(), 4, 1)?;
+    let laptop = &grid.nodes[0].home;
+    laptop.ok(["run", "--once", path_str(&source)?])?;
+
+    let mut inventions = Vec::new();
+    for number in 0..5 {
+        let name = format!("invention{number}");
+        let invention = Home::init(dir.path().join(&name), &name, 1)?;
+        invention.ok(["join", &invite(laptop)?])?;
+        invention.exits(1, ["peer", "rm", "node1", "--force"])?;
+        invention.ok(["peer", "rm", "node2", "--force"])?;
+        inventions.push(name);
+    }
+    laptop.ok(["peer", "rm", "node3", "--force"])?;
+    wait_until("two friends are out", || {
+        Ok(!has_friend(&grid.nodes[3].home, "node2")? && !has_friend(&grid.nodes[3].home, "node3")?)
+    })?;
+
+    let blank = Home::new(dir.path().join("blank"));
+    let (words, via) = (laptop.words(), grid.nodes[3].address()?);
+    let words = path_str(&words)?;
+    // Of those who keep its shares enough may be friends still, or not.
+    let said = blank.say(["recover", "--name", "blank", "--phrase-file", words, "--via", &via])?;
+    ensure!(matches!(said.code, Some(0 | 13)), "{said:?}");
+    let devices = blank.ok(["device", "ls"])?.lines;
+    let stolen = devices.iter().find(|line| line["is_this"] == false);
+    let stolen = stolen.and_then(|line| line["id"].as_str()).context("the laptop")?;
+    let revoke = ["device", "revoke", stolen, "--phrase-file", words, "--take-back", "all"];
+    blank.exits(2, [&revoke[..], &["--put-out", "node9"]].concat())?;
+    let mut put_out = revoke.to_vec();
+    for name in &inventions {
+        put_out.extend(["--put-out", name]);
+    }
+    let said = format!("{:?}", blank.ok(put_out)?.lines);
+    ensure!(said.contains("and they are out with it: invention"), "{said}");
+    for node in &grid.nodes[1..] {
+        wait_until("the inventions are out", || Ok(!has_friend(&node.home, "invention")?))?;
+    }
+    // Whom the thief had thrown out is invited.
+    blank.ok(["config", "set", "listen", "/ip4/127.0.0.1/tcp/0"])?;
+    let blank = Node::start(&blank)?;
+    for friend in &grid.nodes[1..3] {
+        friend.home.ok(["join", &invite(&blank.home)?])?;
+    }
+    wait_until("all are back", || Ok(friends(&blank.home)?.len() == 4))?;
+    let blank = &blank.kill_9();
+    blank.ok(["recover"])?;
+    restores(blank, "latest", &source, &dir.path().join("restored"))?;
+    fs::write(source.join("new"), noise(80_000, 7))?;
+    blank.ok(["run", "--once", path_str(&source)?])?;
+    restores(blank, "latest", &source, &dir.path().join("again"))
+}
+
 /// The founder's house burns. Those whom it had admitted admit a new friend, and remove one by vote; the grid goes on.
 #[test]
 fn a_grid_outlives_its_founder() -> Result<()> {

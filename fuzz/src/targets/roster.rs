@@ -6,7 +6,8 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use node::friendnet::roster::{Roster, Vetted, deeds};
+use node::friendnet::roster::deeds::{self, Disowned};
+use node::friendnet::roster::{Roster, Vetted};
 use proto::id::GridId;
 use proto::wire::removal::{REMOVALS_MAX, Removal};
 use proto::wire::roster::{
@@ -154,7 +155,7 @@ fn perform([deed, who, whom]: [u8; 3], number: usize, people: &People, nodes: &m
             let revoked = people.who(who % HOSTILE, 1 - device);
             if deeds::revoke(&mut word, revoked.cert.device) {
                 let word = word.signed(&author.words);
-                node.say_again(author.speaker(), &word);
+                node.say_again(author.speaker(), &word, &Disowned::default());
                 heard.count("revoked", node.add_word(word).into());
             }
         }

@@ -263,7 +263,16 @@ pub const RESOURCES: &[Resource] = &[
         &[("ticket", Kind::Text), ("word", Kind::Text)],
     ),
     row("device_list", "GET", "/devices", &[]),
-    row("say", "POST", "/words", &[("word", Kind::Text)]),
+    row(
+        "say",
+        "POST",
+        "/words",
+        &[
+            ("word", Kind::Text),
+            ("put_out", Kind::Texts),
+            ("take_back", Kind::Texts),
+        ],
+    ),
     row("config_get", "GET", "/settings{?key}", &[("key", Kind::Text)]),
     row(
         "config_set",
@@ -467,7 +476,11 @@ pub(super) mod tests {
                 word: Some("w".into()),
             },
             Request::DeviceList,
-            Request::Say(Word { word: "w+/=".into() }),
+            Request::Say(Word {
+                put_out: vec!["Eve".into()],
+                take_back: vec!["all".into()],
+                ..Word::encoded("w+/=".into())
+            }),
             Request::Doctor,
             Request::PeerList,
             Request::PeerAdd(PeerAdd {

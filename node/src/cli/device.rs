@@ -11,7 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::friendnet::roster::names::ID_DIGITS_MIN;
 use crate::friendnet::roster::{Roster, deeds};
 use crate::home::{HomePaths, Identity};
-use crate::request::Request;
+use crate::request::{Request, Word};
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]
@@ -29,6 +29,12 @@ pub enum Command {
         /// All machines of the account but this one
         #[arg(long)]
         others: bool,
+        /// Whom the machine had let in and you do not know: out with it, and all who came by them
+        #[arg(long, value_name = "NAME")]
+        put_out: Vec<String>,
+        /// Whom the machine had removed and may come back, by ids (8 digits or more), or `all`
+        #[arg(long, value_name = "ID")]
+        take_back: Vec<String>,
         /// File with the 24 words; `-` reads them from stdin
         #[arg(long, value_name = "FILE")]
         phrase_file: PathBuf,
@@ -38,21 +44,27 @@ pub enum Command {
 impl Command {
     /// As a request.
     pub fn request(self, paths: &HomePaths) -> Result<Request, Failure> {
-        let (names, others, phrase_file) = match self {
+        let (names, others, put_out, take_back, phrase_file) = match self {
             Self::Ls => return Ok(Request::DeviceList),
             Self::Add(_) => return Err(Failure::new(Exit::Usage, "`device add` is no request")),
             Self::Revoke {
                 names,
                 others,
+                put_out,
+                take_back,
                 phrase_file,
-            } => (names, others, phrase_file),
+            } => (names, others, put_out, take_back, phrase_file),
         };
         let own = Identity::cert(paths)?;
         let word = words::say(paths, &phrase_file, |roster, word| match others {
             true => revoke_others(roster, word, &own),
             false => names.iter().try_for_each(|name| revoke(roster, word, &own, name)),
         })?;
-        Ok(Request::Say(word))
+        Ok(Request::Say(Word {
+            put_out,
+            take_back,
+            ..word
+        }))
     }
 }
 

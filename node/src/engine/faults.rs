@@ -91,17 +91,7 @@ impl Engine {
 
     /// Refuses what cannot be done while config or catalog cannot be used.
     pub(super) fn refuse_at_fault(&self, request: &Request) -> Result<(), Failure> {
-        let needs_neither = matches!(
-            request,
-            Request::Ready
-                | Request::Stop
-                | Request::PeerList
-                | Request::PeerEvict { .. }
-                | Request::DeviceList
-                | Request::Join { .. }
-                | Request::Say(_)
-        );
-        if needs_neither {
+        if request.needs_only_roster() || matches!(request, Request::Ready | Request::Stop) {
             return Ok(());
         }
         let is_of_config = matches!(

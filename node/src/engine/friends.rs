@@ -11,6 +11,7 @@ use crate::engine::{Engine, Mode, clock, listen};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::join::JoinError;
 use crate::friendnet::roster::Roster;
+use crate::friendnet::roster::deeds::Disowned;
 use crate::home::HomePaths;
 use crate::message;
 use crate::net::counters::Counted;
@@ -122,7 +123,7 @@ impl Engine {
         let ticket: Ticket = ticket.parse().map_err(|error| Failure::from_error(&error))?;
         let net = self.listening_network().await?;
         if let Some(word) = word {
-            self.heard(&Word { word }).await?;
+            self.heard(&Word::encoded(word), Disowned::default()).await?;
         }
         self.check_not_revoked()?;
         net.join(&ticket).await.map_err(join_failure)?;

@@ -1,5 +1,7 @@
 //! Who belongs: removing friends from the grid; the account's own devices, and what it says of itself by its words.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use proto::id::AccountId;
 use proto::keys::power;
@@ -10,11 +12,15 @@ use crate::engine::Engine;
 use crate::failure::{Exit, Failure};
 use crate::friendnet::members::RemovalError;
 use crate::friendnet::roster::Roster;
-use crate::friendnet::roster::deeds::{RemoveError, Removed, SaidAgain};
+use crate::friendnet::roster::deeds::{Disowned, RemoveError, Removed, SaidAgain};
+use crate::friendnet::roster::names::ID_DIGITS_MIN;
 use crate::message::{Changed, Device, Problem};
 use crate::net::NetHandle;
 use crate::output::Sink;
 use crate::request::Word;
+
+/// Everybody, instead of names.
+const ALL: &str = "all";
 
 impl Engine {
     /// The friend of this name, unless the config has a folder or bucket of that name. Two with the same name are told apart by more
@@ -149,7 +155,8 @@ impl Engine {
             )
             .hint("try again when one is up; a blank machine first finds the grid with `gridbackup recover --via`"));
         }
-        let (said, again) = self.heard(word).await?;
+        let disowned = disowned(&before, own, word)?;
+        let (said, again) = self.heard(word, disowned).await?;
         self.refresh_peers();
         // Before it has a grid of its own: from then on it tells the old one nothing.
         self.tell_all(&net, &before, sink).await?;
@@ -173,7 +180,8 @@ impl Engine {
             .await?;
         }
         if said.revokes_more_than(before.word(own)) {
-            let text = "`gridbackup recover` now takes in whatever friends still have of its backups, from the oldest on;                         settings that came with its newest may be a thief's: look at `gridbackup config get`";
+            let text = "`gridbackup recover` now takes in whatever friends still have of its backups, from the oldest on; \
+                        settings that came with its newest may be a thief's: look at `gridbackup config get`";
             sink.send(Problem::new(text)).await?;
         }
         for text in of_the_revoked(&before, &again) {
@@ -190,8 +198,8 @@ impl Engine {
         Ok(Exit::Done)
     }
 
-    /// Takes in what this account says of itself.
-    pub(super) async fn heard(&self, word: &Word) -> Result<(AccountWord, SaidAgain), Failure> {
+    /// Takes in what this account says of itself; what revoked devices had said is said again, but for what is disowned.
+    pub(super) async fn heard(&self, word: &Word, disowned: Disowned) -> Result<(AccountWord, SaidAgain), Failure> {
         let own = self.0.home.account.account_id();
         let decoded = word.decoded().filter(|word| word.account == own);
         let Some(said) = decoded else {
@@ -201,7 +209,7 @@ impl Engine {
             ));
         };
         let (net, word) = (self.network().await?, said.clone());
-        let saying = tokio::task::spawn_blocking(move || net.say(word)).await;
+        let saying = tokio::task::spawn_blocking(move || net.say(word, &disowned)).await;
         let again = saying
             .map_err(|error| Failure::context("The roster was not changed", &error))?
             .map_err(|error| Failure::from_error(&error))?;
@@ -238,9 +246,50 @@ fn names<'a>(roster: &Roster, accounts: impl Iterator<Item = &'a AccountId>) -> 
     names.join(", ")
 }
 
+/// What of a revoked device's words is not said again, of which `asked` has the names.
+fn disowned(roster: &Roster, own: AccountId, asked: &Word) -> Result<Disowned, Failure> {
+    let mut disowned = Disowned::default();
+    let Some(word) = asked.decoded() else {
+        return Ok(disowned);
+    };
+    let is_id_of = |text: &str, account: &AccountId| {
+        text.len() >= ID_DIGITS_MIN && account.to_string().starts_with(&text.to_lowercase())
+    };
+    let unknown = |deed: &str, text: &str, accounts: &BTreeSet<AccountId>| {
+        let known = match accounts.is_empty() {
+            true => "it had none".to_owned(),
+            false => format!("those are {}", names(roster, accounts.iter())),
+        };
+        Failure::new(Exit::Usage, format!("`{text}` is nobody whom that machine had {deed}")).hint(known)
+    };
+    let admitted = roster.admitted_by_revoked(own, &word);
+    for name in &asked.put_out {
+        let called = roster.accounts_called(name);
+        let is_meant = |account: &&AccountId| called.contains(account) || is_id_of(name, account);
+        match admitted.iter().filter(is_meant).collect::<Vec<_>>()[..] {
+            [account] => disowned.admitted.insert(*account),
+            _ => return Err(unknown("let in", name, &admitted)),
+        };
+    }
+    let removed = roster.removed_by_revoked(own, &word);
+    for id in &asked.take_back {
+        let is_meant = |account: &&AccountId| id == ALL || is_id_of(id, account);
+        if id != ALL && !removed.iter().any(|account| is_meant(&account)) {
+            return Err(unknown("removed", id, &removed));
+        }
+        disowned.removed.extend(removed.iter().filter(is_meant));
+    }
+    Ok(disowned)
+}
+
 /// What devices that are revoked had said in the account's name, and what became of it: a thief may have said it.
 fn of_the_revoked(roster: &Roster, again: &SaidAgain) -> Vec<String> {
     let kinds = [
+        (&again.put_out, "It had let in, and they are out with it: {}"),
+        (
+            &again.taken_back,
+            "It had removed: {}. That stands no more: `gridbackup invite` brings them back",
+        ),
         (
             &again.admitted,
             "It had let in: {}. They stay: `gridbackup peer rm NAME` removes whom you do not know",

@@ -12,7 +12,7 @@ use proto::wire::roster::{DeviceRecord, MemberRecord, grid_id};
 use proto::wire::word::{AccountWord, LEFT_MAX};
 use tokio::sync::watch;
 
-use super::roster::deeds::{RemoveError, Removed, SaidAgain};
+use super::roster::deeds::{Disowned, RemoveError, Removed, SaidAgain};
 use super::roster::{Roster, RosterFileError};
 
 /// Nobody was removed.
@@ -93,13 +93,18 @@ impl Members {
         Ok(outcome?)
     }
 
-    /// Takes in what this account says of itself by its words, and what devices said that count no more is said again by `speaker`.
-    /// None: it is no news.
-    pub fn say(&self, speaker: Option<Speaker<'_>>, word: AccountWord) -> Result<Option<SaidAgain>, RosterFileError> {
+    /// Takes in what this account says of itself by its words, and what devices said that count no more is said again by `speaker`,
+    /// but for what is disowned. None: it is no news.
+    pub fn say(
+        &self,
+        speaker: Option<Speaker<'_>>,
+        word: AccountWord,
+        disowned: &Disowned,
+    ) -> Result<Option<SaidAgain>, RosterFileError> {
         let mut again = SaidAgain::default();
         let is_news = self.update(|roster| {
             if let Some(speaker) = speaker.filter(|speaker| word.trusts(speaker.cert)) {
-                again = roster.say_again(speaker, &word);
+                again = roster.say_again(speaker, &word, disowned);
             }
             roster.add_word(word.clone())
         })?;

@@ -339,7 +339,8 @@ impl Roster {
         let held = self.removals.get(&(account, remover));
         let held = held.filter(|held| self.trusts(&held.cert)).map(|held| &held.removal);
         let may = is_founder || self.standing.voters.contains(&remover);
-        if !may || !self.trusts(&said.cert) || !said.removal.is_newer_than(held) {
+        let is_void = self.founder() == Some(account) || !self.trusts(&said.cert);
+        if !may || is_void || !said.removal.is_newer_than(held) {
             return false;
         }
         let of_remover = self.removals.keys().filter(|(_, by)| *by == remover).count();

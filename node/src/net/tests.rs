@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::frames::Frame;
 use super::*;
-use crate::friendnet::roster::deeds::{self, Removed};
+use crate::friendnet::roster::deeds::{self, Disowned, Removed};
 
 mod care;
 mod certificate;
@@ -466,8 +466,13 @@ async fn a_removed_device_gets_nothing_more_and_cannot_join_again_while_its_acco
     assert!(deeds::revoke(&mut word, lost.device()));
     // With a device's key it cannot be said: the thief has one, too.
     let by_device = word.clone().signed(&SigningKey::from_bytes(&[4; 32]));
-    assert_eq!(bob.net.say(by_device).unwrap(), None);
-    assert!(bob.net.say(word.signed(bob.fixture.words())).unwrap().is_some());
+    assert_eq!(bob.net.say(by_device, &Disowned::default()).unwrap(), None);
+    assert!(
+        bob.net
+            .say(word.signed(bob.fixture.words()), &Disowned::default())
+            .unwrap()
+            .is_some()
+    );
     eventually("Ada hears of it", || ada.net.roster().device(lost.device()).is_none()).await;
     let refused = async {
         while !matches!(

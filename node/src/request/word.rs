@@ -10,13 +10,26 @@ use serde::{Deserialize, Serialize};
 pub struct Word {
     /// An encoded `AccountWord` (docs/protocol/roster.md), in Base64.
     pub word: String,
+    /// Names of those whom a device had let in that is revoked by it, and who do not stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub put_out: Vec<String>,
+    /// Ids (8 digits or more) of those whom such a device had removed, and who may come back; `all` of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub take_back: Vec<String>,
 }
 
 impl Word {
     /// As it is asked.
     pub fn of(word: &AccountWord) -> Self {
+        Self::encoded(BASE64.encode(&word.encode()))
+    }
+
+    /// A word in Base64, of which everything is said again that devices had said.
+    pub fn encoded(word: String) -> Self {
         Self {
-            word: BASE64.encode(&word.encode()),
+            word,
+            put_out: Vec::new(),
+            take_back: Vec::new(),
         }
     }
 

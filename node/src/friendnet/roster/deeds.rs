@@ -1,11 +1,13 @@
 //! What an account does to the roster: found, admit, remove, speak for itself.
 
+use std::collections::BTreeSet;
+
 use proto::id::{AccountId, DeviceId};
 use proto::wire::by_device::Speaker;
 use proto::wire::removal::Removal;
 use proto::wire::word::{AccountWord, LEFT_MAX, REVOKED_MAX};
 
-use super::Roster;
+use super::{Member, Roster};
 
 /// The greatest number of a removal from which another is counted on. Chosen: nobody comes there by counting. One beyond is a thief's,
 /// who would leave his victim no number to speak with.
@@ -17,6 +19,12 @@ pub enum RemoveError {
     /// Only the founder and those whom it admitted itself are heard.
     #[error("Only {founder}, who founded the grid, and members whom {founder} admitted can remove members of it")]
     NoVote {
+        /// The founder's name.
+        founder: String,
+    },
+    /// Nobody removes the founder.
+    #[error("{founder} founded the grid: nobody can remove the founder from it")]
+    Founder {
         /// The founder's name.
         founder: String,
     },
@@ -42,13 +50,26 @@ pub enum Removed {
     },
 }
 
+/// What of the words of a device that is revoked is not said again: a thief's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disowned {
+    /// Whom it had admitted and who do not stay, nor those who came by them.
+    pub admitted: BTreeSet<AccountId>,
+    /// Whose removals stand no more.
+    pub removed: BTreeSet<AccountId>,
+}
+
 /// What became of the words of a device that is revoked, by the account that they were about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SaidAgain {
     /// It had admitted them: they stay.
     pub admitted: Vec<AccountId>,
+    /// It had admitted them: they are out.
+    pub put_out: Vec<AccountId>,
     /// It had removed them, or its vote was needed for that: they stay out.
     pub removed: Vec<AccountId>,
+    /// It had removed them: they may come back.
+    pub taken_back: Vec<AccountId>,
     /// It had voted against them, and they are in: the vote was not said again.
     pub votes_dropped: Vec<AccountId>,
 }
@@ -62,6 +83,11 @@ impl Roster {
         }
         if !self.standing.electors.contains(&own) {
             return Err(RemoveError::NoVote {
+                founder: self.founder_name(),
+            });
+        }
+        if self.founder() == Some(account) {
+            return Err(RemoveError::Founder {
                 founder: self.founder_name(),
             });
         }
@@ -106,16 +132,36 @@ impl Roster {
         own.map(|removal| (removal.account, removal.seq)).collect()
     }
 
+    /// Whom devices of an account have admitted that `word` revokes.
+    pub fn admitted_by_revoked(&self, own: AccountId, word: &AccountWord) -> BTreeSet<AccountId> {
+        let members = self.members.values();
+        let of_revoked = members.filter(|member| is_admitted_by_revoked(member, own, word));
+        of_revoked.map(|member| member.record.account).collect()
+    }
+
+    /// Whom devices of an account have removed, or voted against, that `word` revokes.
+    pub fn removed_by_revoked(&self, own: AccountId, word: &AccountWord) -> BTreeSet<AccountId> {
+        let of_own = self.valid_removals().filter(|said| said.removal.remover == own);
+        let of_revoked = of_own.filter(|said| !word.trusts(&said.cert));
+        of_revoked.map(|said| said.removal.account).collect()
+    }
+
     /// Signs anew, with this device, what devices of its account have said that `word` revokes, and what counts: admissions, and
-    /// removals of those who are out. Whether a thief has said it, nobody knows but the account: it is told what.
-    pub fn say_again(&mut self, speaker: Speaker<'_>, word: &AccountWord) -> SaidAgain {
+    /// removals of those who are out, but for what is disowned. Whether a thief has said it, nobody knows but the account: it is told
+    /// what.
+    pub fn say_again(&mut self, speaker: Speaker<'_>, word: &AccountWord, disowned: &Disowned) -> SaidAgain {
         let (own, grid) = (speaker.account(), self.grid);
         let mut again = SaidAgain::default();
         let counted = &self.standing.counted;
-        let of_revoked = self.members.values_mut().filter(|member| {
-            member.record.admitted_by == own && member.record.account != own && !word.trusts(&member.admission)
-        });
+        let of_revoked = self
+            .members
+            .values_mut()
+            .filter(|member| is_admitted_by_revoked(member, own, word));
         for member in of_revoked {
+            if disowned.admitted.contains(&member.record.account) {
+                again.put_out.push(member.record.account);
+                continue;
+            }
             member.record = member.record.clone().admitted_again(speaker, grid);
             member.admission = speaker.cert.clone();
             if counted.contains(&member.record.account) {
@@ -128,6 +174,10 @@ impl Roster {
         let said: Vec<Removal> = of_revoked.map(|said| said.removal.clone()).collect();
         let mut seq = self.greatest_seq(own);
         for removal in said {
+            if disowned.removed.contains(&removal.account) {
+                again.taken_back.push(removal.account);
+                continue;
+            }
             if !self.is_removed(removal.account) {
                 again.votes_dropped.push(removal.account);
                 continue;
@@ -196,6 +246,11 @@ impl Roster {
         };
         self.add_removal(removal.signed(remover, self.grid))
     }
+}
+
+fn is_admitted_by_revoked(member: &Member, own: AccountId, word: &AccountWord) -> bool {
+    let record = &member.record;
+    record.admitted_by == own && record.account != own && !word.trusts(&member.admission)
 }
 
 /// Revokes a device in a word; false if it holds no more, and the epoch has to go up.

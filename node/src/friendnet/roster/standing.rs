@@ -3,6 +3,7 @@
 //! - An account's own word, signed by its words, binds the account only: which of its devices count, and whether it has left.
 //! - The founder removes members. So does a majority of the electors: the founder and those whom it admitted itself, without the one
 //!   in question. A grid outlives its founder thereby, and whoever admits inventions of its own gets no vote by it.
+//! - Nobody removes the founder: who has its machine makes as many electors as he likes, and its words must find a way in.
 //! - Whoever is removed takes nobody along whom the removers say stay. What it signs later counts for nothing: neither those
 //!   whom it admits then nor its votes.
 //!
@@ -47,13 +48,17 @@ impl Roster {
             return Standing::default();
         };
         let electors = self.electors(founder);
-        let by_founder: BTreeSet<AccountId> = self
+        let by_founder: BTreeMap<AccountId, u64> = self
             .valid_removals()
             .filter(|said| said.removal.remover == founder)
-            .map(|said| said.removal.account)
+            .map(|said| (said.removal.account, said.removal.heard))
             .collect();
-        let base: BTreeSet<AccountId> = electors.difference(&by_founder).copied().collect();
-        let removed = self.removed(founder, &by_founder, &base);
+        let base: BTreeSet<AccountId> = electors
+            .into_iter()
+            .filter(|elector| !by_founder.contains_key(elector))
+            .collect();
+        let mut removed = self.voted_out(&base);
+        removed.extend(by_founder);
         let admitted = self.admitted(founder, &removed);
         let counts = |account: &&AccountId| !removed.contains_key(account) && !self.has_left(**account);
         Standing {
@@ -105,35 +110,15 @@ impl Roster {
             .filter(|said| said.removal.is_removed && self.trusts(&said.cert))
     }
 
-    /// Who is removed, with the greatest number of a word of theirs that was heard before.
-    fn removed(
-        &self,
-        founder: AccountId,
-        by_founder: &BTreeSet<AccountId>,
-        base: &BTreeSet<AccountId>,
-    ) -> BTreeMap<AccountId, u64> {
+    /// Whom votes remove, with the greatest number of a word of theirs that was heard before.
+    fn voted_out(&self, base: &BTreeSet<AccountId>) -> BTreeMap<AccountId, u64> {
         // First with all votes; then without those that somebody cast who is out by then.
-        let first = self.voted_out(base, &BTreeMap::new());
-        let voted = self.voted_out(base, &first);
-        let is_heard = |said: &&Said| match voted.get(&said.removal.remover) {
-            _ if said.removal.remover != founder => false,
-            Some(until) => said.removal.seq <= *until,
-            None => true,
-        };
-        let mut removed: BTreeMap<AccountId, u64> = self
-            .valid_removals()
-            .filter(is_heard)
-            .map(|said| (said.removal.account, said.removal.heard))
-            .collect();
-        debug_assert!(removed.keys().all(|account| by_founder.contains(account)));
-        for (account, heard) in voted {
-            removed.entry(account).or_insert(heard);
-        }
-        removed
+        let first = self.majorities(base, &BTreeMap::new());
+        self.majorities(base, &first)
     }
 
     /// Who more than half of the electors want out, without counting what those in `out` said after they were heard last.
-    fn voted_out(&self, base: &BTreeSet<AccountId>, out: &BTreeMap<AccountId, u64>) -> BTreeMap<AccountId, u64> {
+    fn majorities(&self, base: &BTreeSet<AccountId>, out: &BTreeMap<AccountId, u64>) -> BTreeMap<AccountId, u64> {
         let mut votes: BTreeMap<AccountId, (usize, u64)> = BTreeMap::new();
         for said in self.valid_removals() {
             let (voter, account) = (said.removal.remover, said.removal.account);

@@ -3,7 +3,7 @@ use proto::keys::power;
 use proto::wire::by_device::Speaker;
 use proto::wire::roster::{acceptance, grid_id};
 
-use super::deeds::{RemoveError, Removed, SaidAgain};
+use super::deeds::{Disowned, RemoveError, Removed, SaidAgain};
 use super::*;
 
 mod hostile;
@@ -187,7 +187,7 @@ fn the_founder_removes_a_member_whose_later_word_counts_for_nothing() {
 }
 
 #[test]
-fn more_than_half_of_those_whom_the_founder_admitted_remove_a_member_and_the_founder() {
+fn more_than_half_of_those_whom_the_founder_admitted_remove_a_member_but_not_the_founder() {
     let mut roster = with(&[(1, 2), (1, 3), (1, 4), (1, 5), (5, 6)]);
     let no_vote = RemoveError::NoVote { founder: "Ada".into() };
     assert_eq!(roster.remove_member(who(6).speaker(), who(2).account()), Err(no_vote));
@@ -201,13 +201,15 @@ fn more_than_half_of_those_whom_the_founder_admitted_remove_a_member_and_the_fou
         roster.remove_member(who(5).speaker(), who(2).account()),
         Ok(Removed::Out)
     );
-    // The founder is gone for good: those whom it admitted say so, and the grid goes on.
     for voter in [3, 4, 5] {
-        roster.remove_member(who(voter).speaker(), who(1).account()).unwrap();
+        let said = roster.remove_member(who(voter).speaker(), who(1).account());
+        assert_eq!(said, Err(RemoveError::Founder { founder: "Ada".into() }));
+        let vote = Removal::of(who(1).account(), 9, true).signed(who(voter).speaker(), grid());
+        assert!(!roster.add_removal(vote));
     }
-    assert_eq!(members(&roster), [3, 4, 5, 6]);
+    // The founder is gone for good: the grid goes on without it.
+    assert_eq!(members(&roster), [1, 3, 4, 5, 6]);
     assert!(roster.add_member(admit(3, 7)), "new friends are invited");
-    assert!(roster.remove_member(who(1).speaker(), who(3).account()).is_err());
     assert_eq!(Roster::from_records(&roster.records()), roster);
 }
 
@@ -249,11 +251,11 @@ fn a_revoked_device_counts_for_nothing_and_what_it_had_said_is_said_again() {
     let before = roster.clone();
     let mut word = roster.next_word(lost.account());
     assert!(deeds::revoke(&mut word, lost.device()));
-    let again = roster.say_again(kept.speaker(), &word);
+    let again = roster.say_again(kept.speaker(), &word, &Disowned::default());
     let told = SaidAgain {
         admitted: vec![who(2).account()],
         removed: vec![who(4).account()],
-        votes_dropped: Vec::new(),
+        ..SaidAgain::default()
     };
     assert_eq!(again, told);
     assert!(roster.add_word(word.signed(&lost.words)));
@@ -288,7 +290,7 @@ fn no_number_that_a_device_signs_outlives_it() {
     // Another device of the account goes on, whatever the stolen one counted to.
     let mut word = here.next_word(stolen.account());
     assert!(deeds::revoke(&mut word, stolen.device()));
-    here.say_again(other.speaker(), &word);
+    here.say_again(other.speaker(), &word, &Disowned::default());
     assert!(here.add_word(word.signed(&stolen.words)));
     assert!(
         here.removal_seq(stolen.account(), who(3).account())
@@ -350,10 +352,47 @@ fn a_vote_of_a_revoked_device_that_decides_nothing_is_not_said_again() {
     assert!(matches!(voted, Ok(Removed::Voted { .. })), "{voted:?}");
     let mut word = roster.next_word(lost.account());
     assert!(deeds::revoke(&mut word, lost.device()));
-    let again = roster.say_again(kept.speaker(), &word);
+    let again = roster.say_again(kept.speaker(), &word, &Disowned::default());
     assert_eq!(again.votes_dropped, [who(4).account()]);
     assert!(roster.add_word(word.signed(&lost.words)));
     assert_eq!(roster.removals_by(lost.account()), []);
+}
+
+/// A thief with the founder's machine makes electors, who outvote friends; and fills the founder's places with removals.
+#[test]
+fn whom_a_stolen_machine_of_the_founder_let_in_is_out_with_it_and_so_are_their_votes() {
+    let (stolen, kept) = (who(1), who(1).again(90));
+    let mut roster = with(&[(1, 2), (1, 3), (2, 4)]);
+    let fakes = 20..28;
+    for fake in fakes.clone() {
+        assert!(roster.add_member(admit(1, fake)) && roster.add_member(admit(fake, fake + 10)));
+    }
+    for fake in fakes.clone() {
+        let voted = roster.remove_member(who(fake).speaker(), who(2).account());
+        assert!(voted.is_ok());
+    }
+    assert!(roster.is_removed(who(2).account()) && roster.member(who(1).account()).is_some());
+    for invented in 0..FOUNDER_REMOVALS_MAX as u8 {
+        let said = Removal::of(AccountId([invented; 32]), invented.into(), true);
+        roster.add_removal(said.signed(stolen.speaker(), grid()));
+    }
+    let mut word = roster.next_word(stolen.account());
+    assert!(deeds::revoke(&mut word, stolen.device()));
+    let own = stolen.account();
+    let disowned = Disowned {
+        admitted: fakes.clone().map(|fake| who(fake).account()).collect(),
+        removed: roster.removed_by_revoked(own, &word),
+    };
+    assert!(disowned.admitted.is_subset(&roster.admitted_by_revoked(own, &word)));
+    let again = roster.say_again(kept.speaker(), &word, &disowned);
+    assert_eq!(again.put_out.len(), fakes.len());
+    assert_eq!(again.taken_back.len(), FOUNDER_REMOVALS_MAX);
+    assert_eq!((again.admitted.len(), again.removed.len()), (1, 0));
+    assert!(roster.add_word(word.signed(&stolen.words)));
+    assert_eq!(members(&roster), [1, 2, 3, 4], "the votes count no more");
+    assert!(fakes.clone().all(|fake| !roster.add_member(admit(1, fake))));
+    assert_eq!(roster.remove_member(kept.speaker(), who(3).account()), Ok(Removed::Out));
+    assert_eq!(Roster::from_records(&roster.records()), roster);
 }
 
 #[test]

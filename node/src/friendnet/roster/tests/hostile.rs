@@ -179,6 +179,71 @@ fn whatever_a_member_signs_replays_and_feeds_all_others_stay_and_it_can_be_remov
     }
 }
 
+/// A tenth of the cases: signatures are made in each.
+const STOLEN_SHARE: u64 = 100;
+
+#[test]
+fn whatever_a_thief_of_the_founder_s_machine_signs_the_words_end_it() {
+    let (stolen, kept) = (who(1), who(1).again(90));
+    let mut arsenal = arsenal().to_vec();
+    for whom in INVENTIONS.chain([MALLORY]) {
+        arsenal.push(member(admission(&stolen, &who(whom))));
+    }
+    for whom in (2..=5).chain(INVENTIONS) {
+        for (seq, is_removed) in [(0, true), (7, true), (8, false), (u64::MAX, true)] {
+            let said = Removal::of(who_account(whom), seq, is_removed);
+            arsenal.push(removed(said.signed(stolen.speaker(), grid())));
+        }
+    }
+    let back: Vec<Vetted> = (2..=5).map(|whom| member(admission(&kept, &who(whom)))).collect();
+    for case in 1..=cases() / STOLEN_SHARE {
+        let mut dice = Dice(case.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut nodes = [honest(), honest(), honest()];
+        for _ in 0..40 {
+            nodes[dice.roll(NODES)].take(&arsenal[dice.roll(arsenal.len())]);
+        }
+        if dice.roll(2) == 0 {
+            meet(&mut nodes);
+        }
+        assert!(
+            nodes.iter().all(|node| node.member(who_account(1)).is_some()),
+            "case {case}: the founder is out"
+        );
+        // The owner hears of what the thief did from one of the others, and says his words there.
+        let here = &mut nodes[0];
+        let mut word = here.next_word(who_account(1));
+        assert!(deeds::revoke(&mut word, stolen.device()));
+        let mut admitted = here.admitted_by_revoked(who_account(1), &word);
+        admitted.retain(|account| (2..=5).all(|honest| who_account(honest) != *account));
+        let disowned = Disowned {
+            admitted,
+            removed: here.removed_by_revoked(who_account(1), &word),
+        };
+        here.say_again(kept.speaker(), &word, &disowned);
+        assert!(here.add_word(word.signed(&stolen.words)), "case {case}");
+        meet(&mut nodes);
+        // Whom he had thrown out is invited anew.
+        for node in &mut nodes {
+            back.iter().for_each(|friend| {
+                node.take(friend);
+            });
+        }
+        meet(&mut nodes);
+        for (number, node) in nodes.iter().enumerate() {
+            for one in 1..=3 {
+                assert!(
+                    node.member(who_account(one)).is_some(),
+                    "case {case}: {one} is out at node {number}"
+                );
+            }
+            let of_the_founder = node.members().filter(|record| record.admitted_by == who_account(1));
+            let strange = of_the_founder.filter(|record| (2..=5).all(|one| who_account(one) != record.account));
+            assert_eq!(strange.count(), 1, "case {case}: only itself, at node {number}");
+            assert_eq!(node.digest(), nodes[0].digest(), "case {case}");
+        }
+    }
+}
+
 fn who_account(number: u8) -> AccountId {
     static ACCOUNTS: OnceLock<Vec<AccountId>> = OnceLock::new();
     let accounts = ACCOUNTS.get_or_init(|| (0..40).map(|number| who(number).account()).collect());
