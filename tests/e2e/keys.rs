@@ -101,6 +101,20 @@ fn locked_keys_are_opened_by_a_passphrase_from_anywhere_and_by_nothing_else() ->
         );
     }
     ensure!(!lock.exists());
+    // Nor is one of another home taken for this one's: it would open, and the keys would not.
+    let other = with(
+        &Home::new(dir.path().join("other")),
+        "GRIDBACKUP_PASSPHRASE",
+        "battery staple",
+    );
+    other.ok(["init", "--phrase-out", path_str(&other.words())?])?;
+    fs::copy(other.dir.join("keys.lock"), &lock)?;
+    let before = keys(&home)?;
+    let foreign = with(&home, "GRIDBACKUP_PASSPHRASE", "battery staple");
+    for command in [["passphrase", "set", "--new", &one].as_slice(), &["passphrase", "rm"]] {
+        foreign.exits(12, command)?;
+    }
+    ensure!(keys(&home)? == before && fs::read(&lock)? == fs::read(other.dir.join("keys.lock"))?);
     fs::write(&lock, kept)?;
     ensure!(typed.ok(["passphrase", "rm"])?.text("action") == "unlocked");
     ensure!(keys(&home)? == plain);

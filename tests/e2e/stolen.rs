@@ -259,6 +259,31 @@ fn a_stolen_machine_of_the_founder_takes_no_grid_over() -> Result<()> {
     restores(blank, "latest", &source, &dir.path().join("again"))
 }
 
+/// Whom a machine had let in is known to friends: revoked from a home that knows nobody who answers, its friends would be out with it.
+/// And a home that lost its catalog still says who belongs.
+#[test]
+fn nothing_is_revoked_while_no_friend_answers() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut grid = Grid::start(dir.path(), 2, 1)?;
+    let (owner, words) = (grid.owner.clone(), grid.owner.words());
+    let revoke = ["device", "revoke", &"7".repeat(64), "--phrase-file", path_str(&words)?].map(str::to_owned);
+    let down: Vec<Home> = grid.nodes.drain(..).map(Node::kill_9).collect();
+    let refused = owner.exits(1, &revoke)?;
+    ensure!(refused.stderr.contains("No friend of the grid answers"), "{refused:?}");
+    ensure!(devices(&owner)?.iter().all(|(_, revoked)| !revoked));
+    fs::remove_file(owner.dir.join("catalog.db"))?;
+    ensure!(devices(&owner)?.len() == 1 && friends(&owner)?.len() == 2);
+    owner.exits(1, ["snapshots"])?;
+    let _up = Node::start(&down[0])?;
+    owner.ok(&revoke)?;
+    ensure!(devices(&owner)?.iter().filter(|(_, revoked)| *revoked).count() == 1);
+    ensure!(
+        !owner.dir.join("catalog.db").exists(),
+        "an empty one would hide what there was"
+    );
+    Ok(())
+}
+
 /// The founder's house burns. Those whom it had admitted admit a new friend, and remove one by vote; the grid goes on.
 #[test]
 fn a_grid_outlives_its_founder() -> Result<()> {
