@@ -169,6 +169,18 @@ impl Engine {
         Self::open_with(home, mode, db, None).await
     }
 
+    /// Opens a locked home for what needs only the roster: a catalog that cannot be used is as good as none.
+    pub async fn open_for_roster(home: Home, options: CommandOptions) -> Result<Self, Failure> {
+        let path = home.paths.catalog();
+        let opened = match home.is_to_read() {
+            true => Err(DbError::ReadOnly),
+            false => backup::catalog::open_existing(&path),
+        };
+        let opened = opened.or_else(|_| backup::catalog::open_to_read(&path));
+        let db = opened.or_else(|_| backup::catalog::stand_in())?;
+        Self::open_with(home, Mode::Command(options), db, None).await
+    }
+
     /// Opens a locked home for a command that only reads: also one that cannot be written.
     pub async fn open_to_read(home: Home, options: CommandOptions) -> Result<Self, Failure> {
         let path = home.paths.catalog();

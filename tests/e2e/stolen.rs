@@ -240,7 +240,7 @@ fn a_stolen_machine_of_the_founder_takes_no_grid_over() -> Result<()> {
         put_out.extend(["--put-out", name]);
     }
     let said = format!("{:?}", blank.ok(put_out)?.lines);
-    ensure!(said.contains("and they are out with it: invention"), "{said}");
+    ensure!(said.contains("Out of the grid with it: "), "{said}");
     for node in &grid.nodes[1..] {
         wait_until("the inventions are out", || Ok(!has_friend(&node.home, "invention")?))?;
     }
@@ -271,16 +271,37 @@ fn nothing_is_revoked_while_no_friend_answers() -> Result<()> {
     let refused = owner.exits(1, &revoke)?;
     ensure!(refused.stderr.contains("No friend of the grid answers"), "{refused:?}");
     ensure!(devices(&owner)?.iter().all(|(_, revoked)| !revoked));
+    // A recovery that found nobody has a grid of its own: whom it let in would stand in the way of the true one.
+    let blank = Home::new(dir.path().join("blank"));
+    let via = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWE38TSER7dREXigsNnCUiC4ZZkLEYTWmGWYYmf5YxejCJ";
+    let lost = blank.say(["recover", "--phrase-file", path_str(&words)?, "--via", via])?;
+    ensure!(lost.code != Some(0), "{lost:?}");
+    let refused = blank.exits(1, ["invite"])?;
+    ensure!(refused.stderr.contains("recover --via"), "{refused:?}");
     fs::remove_file(owner.dir.join("catalog.db"))?;
     ensure!(devices(&owner)?.len() == 1 && friends(&owner)?.len() == 2);
     owner.exits(1, ["snapshots"])?;
-    let _up = Node::start(&down[0])?;
+    let up = Node::start(&down[0])?;
     owner.ok(&revoke)?;
     ensure!(devices(&owner)?.iter().filter(|(_, revoked)| *revoked).count() == 1);
     ensure!(
         !owner.dir.join("catalog.db").exists(),
         "an empty one would hide what there was"
     );
+    // Where all friends are gone it is said all the same.
+    down.iter().try_for_each(|home| fs::remove_dir_all(&home.dir))?;
+    drop(up);
+    let other = [
+        "device",
+        "revoke",
+        &"8".repeat(64),
+        "--unheard",
+        "--phrase-file",
+        path_str(&words)?,
+    ]
+    .map(str::to_owned);
+    owner.ok(&other)?;
+    ensure!(devices(&owner)?.iter().filter(|(_, revoked)| *revoked).count() == 2);
     Ok(())
 }
 

@@ -4,10 +4,9 @@
 //! merge now and then; a hostile one has what it signed heard wherever it likes.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use node::friendnet::roster::deeds::{self, Disowned};
-use node::friendnet::roster::{Roster, Vetted};
+use node::friendnet::roster::{Roster, Vetted, deeds};
 use proto::id::GridId;
 use proto::wire::removal::{REMOVALS_MAX, Removal};
 use proto::wire::roster::{
@@ -154,8 +153,9 @@ fn perform([deed, who, whom]: [u8; 3], number: usize, people: &People, nodes: &m
             let mut word = node.next_word(author.account());
             let revoked = people.who(who % HOSTILE, 1 - device);
             if deeds::revoke(&mut word, revoked.cert.device) {
+                node.stand_by(&mut word, &BTreeSet::new());
                 let word = word.signed(&author.words);
-                node.say_again(author.speaker(), &word, &Disowned::default());
+                node.say_again(author.speaker(), &word, &BTreeSet::new());
                 heard.count("revoked", node.add_word(word).into());
             }
         }
@@ -214,7 +214,7 @@ impl People {
     }
 
     fn admission(&self, admitter: &Who, member: &Who) -> MemberRecord {
-        let accepted = acceptance(member.speaker(), self.grid, "Bob");
+        let accepted = acceptance(member.speaker(), self.grid, "Bob", admitter.cert.device);
         MemberRecord::admit(admitter.speaker(), self.grid, member.account(), "Bob", accepted)
     }
 

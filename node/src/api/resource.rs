@@ -271,6 +271,7 @@ pub const RESOURCES: &[Resource] = &[
             ("word", Kind::Text),
             ("put_out", Kind::Texts),
             ("take_back", Kind::Texts),
+            ("unheard", Kind::Boolean),
         ],
     ),
     row("config_get", "GET", "/settings{?key}", &[("key", Kind::Text)]),
@@ -477,8 +478,9 @@ pub(super) mod tests {
             },
             Request::DeviceList,
             Request::Say(Word {
-                put_out: vec!["Eve".into()],
-                take_back: vec!["all".into()],
+                put_out: vec!["4f".into()],
+                take_back: vec!["5e".into()],
+                unheard: true,
                 ..Word::encoded("w+/=".into())
             }),
             Request::Doctor,

@@ -158,13 +158,12 @@ async fn here(
         return worked(say(answer, &sink).await);
     }
     let (only_reads, is_to_read) = (request.only_reads(), lock.is_to_read());
-    let is_without = request.needs_only_roster() && !paths.catalog().exists();
     let engine = async {
         let lock = if only_reads { lock } else { lock.for_writing(&paths)? };
         let home = Home::open_locked(paths.clone(), lock)?;
         match request {
             Request::Recover { .. } => Engine::open_to_recover(home, Mode::Command(options)).await,
-            _ if is_without => Engine::open_to_recover(home, Mode::Command(options)).await,
+            _ if request.needs_only_roster() => Engine::open_for_roster(home, options).await,
             _ if only_reads => Engine::open_to_read(home, options).await,
             _ => Engine::open(home, Mode::Command(options)).await,
         }

@@ -9,6 +9,7 @@ use std::path::Path;
 use futures::future::join_all;
 use libp2p::multiaddr::Protocol;
 use proto::id::DeviceId;
+use proto::share_store::StoreError;
 use upload_queue::peers::Peer;
 use upload_queue::space::Disk;
 
@@ -65,6 +66,7 @@ impl Engine {
 
     async fn one_peer(&self, peer: &Peer) -> Finding {
         let answer = tokio::time::timeout(PROBE_WAIT, peer.store.space()).await;
+        let is_refused = matches!(answer, Ok(Err(StoreError::Refused { .. })));
         let failure = match answer {
             Ok(Ok(_)) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -85,6 +87,8 @@ impl Engine {
             (Some(reason), None, _) => found("peer", Level::Problem, format!("{name} cannot be used: {reason}"))
                 .remedy("mount the disk or the share, or remove it with `gridbackup peer rm`"),
             (None, None, _) => found("peer", Level::Ok, format!("{name} is there")),
+            (Some(reason), Some(_), _) if is_refused => found("peer", Level::Problem, format!("{name} refuses this account: {reason}"))
+                .remedy("ask whether the account was removed from the grid: a ticket of whoever removed it brings it back"),
             (Some(reason), Some(_), _) => found("peer", Level::Problem, format!("{name} is not reached: {reason}"))
                 .remedy("ask whether that node runs and is online; if it does, one of the two must be reachable from outside, or both need a common friend who is"),
             (None, Some(_), Some(Route::Relayed)) => {

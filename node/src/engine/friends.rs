@@ -11,7 +11,6 @@ use crate::engine::{Engine, Mode, clock, listen};
 use crate::failure::{Exit, Failure};
 use crate::friendnet::join::JoinError;
 use crate::friendnet::roster::Roster;
-use crate::friendnet::roster::deeds::Disowned;
 use crate::home::HomePaths;
 use crate::message;
 use crate::net::counters::Counted;
@@ -94,6 +93,14 @@ impl Engine {
 
     pub(super) async fn invite(&self, name: Option<String>, expires_secs: u64, sink: &Sink) -> Result<Exit, Failure> {
         self.check_not_revoked()?;
+        let (paths, own) = (&self.0.home.paths, self.0.home.account.account_id());
+        let is_alone = Roster::load(&paths.roster()).is_none_or(|roster| roster.is_alone(own));
+        if is_alone && !paths.catalog().exists() {
+            return Err(
+                Failure::new(Exit::Failed, "This home is in no grid with others, and has no catalog")
+                    .hint("`gridbackup recover --via ADDRESS` finds the grid that the account is in"),
+            );
+        }
         let net = self.listening_network().await?;
         let expires = clock::now_secs().saturating_add(expires_secs);
         let ticket = net.invite(name.as_deref().unwrap_or_default(), expires).await;
@@ -123,7 +130,7 @@ impl Engine {
         let ticket: Ticket = ticket.parse().map_err(|error| Failure::from_error(&error))?;
         let net = self.listening_network().await?;
         if let Some(word) = word {
-            self.heard(&Word::encoded(word), Disowned::default()).await?;
+            self.heard(&Word::encoded(word)).await?;
         }
         self.check_not_revoked()?;
         net.join(&ticket).await.map_err(join_failure)?;

@@ -1,26 +1,21 @@
 //! Who belongs: removing friends from the grid; the account's own devices, and what it says of itself by its words.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use proto::id::AccountId;
 use proto::keys::power;
-use proto::wire::roster::MemberRecord;
 use proto::wire::word::AccountWord;
 
 use crate::engine::Engine;
 use crate::failure::{Exit, Failure};
 use crate::friendnet::members::RemovalError;
-use crate::friendnet::roster::Roster;
-use crate::friendnet::roster::deeds::{Disowned, RemoveError, Removed, SaidAgain};
-use crate::friendnet::roster::names::ID_DIGITS_MIN;
+use crate::friendnet::roster::deeds::{RemoveError, Removed, SaidAgain};
+use crate::friendnet::roster::{Device as FriendDevice, Roster};
 use crate::message::{Changed, Device, Problem};
 use crate::net::NetHandle;
 use crate::output::Sink;
 use crate::request::Word;
-
-/// Everybody, instead of names.
-const ALL: &str = "all";
 
 impl Engine {
     /// The friend of this name, unless the config has a folder or bucket of that name. Two with the same name are told apart by more
@@ -136,27 +131,8 @@ impl Engine {
     /// Tells everybody what this account says of itself; after leaving, founds a grid of its own.
     pub(super) async fn say(&self, word: &Word, sink: &Sink) -> Result<Exit, Failure> {
         let net = self.network().await?;
-        // Whom another machine has let in, or revoked, has to be known here before anything is said again.
-        let (known, own) = (net.roster(), self.0.home.account.account_id());
-        let deaf = net.tell(&known).await;
-        let before = net.roster();
-        if before.word(own) != known.word(own) && before.word(own) != word.decoded().as_ref() {
-            return Err(newer());
-        }
-        let revokes = word
-            .decoded()
-            .is_some_and(|said| said.revokes_more_than(before.word(own)));
-        let is_heard = |member: &MemberRecord| member.account != own && !deaf.contains(&member.account);
-        if revokes && !known.members().any(is_heard) {
-            // What the machine had said for the account is known to friends: without them its friends would be put out with it.
-            return Err(Failure::new(
-                Exit::Failed,
-                "No friend of the grid answers: whom that machine had let in cannot be said again, and nobody would hear of it",
-            )
-            .hint("try again when one is up; a blank machine first finds the grid with `gridbackup recover --via`"));
-        }
-        let disowned = disowned(&before, own, word)?;
-        let (said, again) = self.heard(word, disowned).await?;
+        let (before, own) = (self.hear_first(&net, word).await?, self.0.home.account.account_id());
+        let (said, again) = self.heard(word).await?;
         self.refresh_peers();
         // Before it has a grid of its own: from then on it tells the old one nothing.
         self.tell_all(&net, &before, sink).await?;
@@ -184,7 +160,7 @@ impl Engine {
                         settings that came with its newest may be a thief's: look at `gridbackup config get`";
             sink.send(Problem::new(text)).await?;
         }
-        for text in of_the_revoked(&before, &again) {
+        for text in of_the_revoked(&before, &net.roster(), &said, &again) {
             sink.send(Problem::new(text)).await?;
         }
         if said.left.contains(&before.grid()) {
@@ -198,8 +174,33 @@ impl Engine {
         Ok(Exit::Done)
     }
 
-    /// Takes in what this account says of itself; what revoked devices had said is said again, but for what is disowned.
-    pub(super) async fn heard(&self, word: &Word, disowned: Disowned) -> Result<(AccountWord, SaidAgain), Failure> {
+    /// Hears from friends what is not known here, whom another machine has let in or revoked, and refuses a word that was said without it.
+    async fn hear_first(&self, net: &NetHandle, word: &Word) -> Result<Arc<Roster>, Failure> {
+        let (known, own) = (net.roster(), self.0.home.account.account_id());
+        let deaf = net.tell(&known).await;
+        let (now, said) = (net.roster(), word.decoded());
+        let revokes = said.as_ref().is_some_and(|said| said.revokes_more_than(now.word(own)));
+        let is_heard = |device: &FriendDevice| device.cert.account != own && !deaf.contains(&device.cert.account);
+        if revokes && !word.unheard && !known.devices().any(is_heard) {
+            return Err(Failure::new(
+                Exit::Failed,
+                "No friend of the grid answers: whom that machine has let in lately is not known here, and nobody would hear of it",
+            )
+            .hint(
+                "try again when one is up; a blank machine first finds the grid with `gridbackup recover --via`; with `--unheard` it is \
+                 said here, and friends hear of it when they meet this machine",
+            ));
+        }
+        let is_new = now.word(own) != known.word(own) && now.word(own) != said.as_ref();
+        let is_missed = said.is_some_and(|said| {
+            let mut admitted = now.admitted_by_revoked(own, &said).into_iter();
+            admitted.any(|account| !said.stands_by(account) && !word.put_out.contains(&account.to_string()))
+        });
+        if is_new || is_missed { Err(newer()) } else { Ok(now) }
+    }
+
+    /// Takes in what this account says of itself; removals by revoked devices are said again, but for those taken back.
+    pub(super) async fn heard(&self, word: &Word) -> Result<(AccountWord, SaidAgain), Failure> {
         let own = self.0.home.account.account_id();
         let decoded = word.decoded().filter(|word| word.account == own);
         let Some(said) = decoded else {
@@ -208,8 +209,9 @@ impl Engine {
                 "That was not said by the words of this account",
             ));
         };
+        let taken_back = word.take_back.iter().filter_map(|id| id.parse().ok()).collect();
         let (net, word) = (self.network().await?, said.clone());
-        let saying = tokio::task::spawn_blocking(move || net.say(word, &disowned)).await;
+        let saying = tokio::task::spawn_blocking(move || net.say(word, &taken_back)).await;
         let again = saying
             .map_err(|error| Failure::context("The roster was not changed", &error))?
             .map_err(|error| Failure::from_error(&error))?;
@@ -246,52 +248,28 @@ fn names<'a>(roster: &Roster, accounts: impl Iterator<Item = &'a AccountId>) -> 
     names.join(", ")
 }
 
-/// What of a revoked device's words is not said again, of which `asked` has the names.
-fn disowned(roster: &Roster, own: AccountId, asked: &Word) -> Result<Disowned, Failure> {
-    let mut disowned = Disowned::default();
-    let Some(word) = asked.decoded() else {
-        return Ok(disowned);
-    };
-    let is_id_of = |text: &str, account: &AccountId| {
-        text.len() >= ID_DIGITS_MIN && account.to_string().starts_with(&text.to_lowercase())
-    };
-    let unknown = |deed: &str, text: &str, accounts: &BTreeSet<AccountId>| {
-        let known = match accounts.is_empty() {
-            true => "it had none".to_owned(),
-            false => format!("those are {}", names(roster, accounts.iter())),
-        };
-        Failure::new(Exit::Usage, format!("`{text}` is nobody whom that machine had {deed}")).hint(known)
-    };
-    let admitted = roster.admitted_by_revoked(own, &word);
-    for name in &asked.put_out {
-        let called = roster.accounts_called(name);
-        let is_meant = |account: &&AccountId| called.contains(account) || is_id_of(name, account);
-        match admitted.iter().filter(is_meant).collect::<Vec<_>>()[..] {
-            [account] => disowned.admitted.insert(*account),
-            _ => return Err(unknown("let in", name, &admitted)),
-        };
-    }
-    let removed = roster.removed_by_revoked(own, &word);
-    for id in &asked.take_back {
-        let is_meant = |account: &&AccountId| id == ALL || is_id_of(id, account);
-        if id != ALL && !removed.iter().any(|account| is_meant(&account)) {
-            return Err(unknown("removed", id, &removed));
-        }
-        disowned.removed.extend(removed.iter().filter(is_meant));
-    }
-    Ok(disowned)
-}
-
-/// What devices that are revoked had said in the account's name, and what became of it: a thief may have said it.
-fn of_the_revoked(roster: &Roster, again: &SaidAgain) -> Vec<String> {
-    let kinds = [
-        (&again.put_out, "It had let in, and they are out with it: {}"),
+/// What became of what devices that are revoked had said in the account's name: a thief may have said it.
+fn of_the_revoked(before: &Roster, after: &Roster, said: &AccountWord, again: &SaidAgain) -> Vec<String> {
+    let newly = before.admitted_by_revoked(said.account, said);
+    let old = before.word(said.account);
+    let was_said = |account: &AccountId| old.is_some_and(|word| word.stands_by(*account));
+    let admitted: Vec<AccountId> = newly.into_iter().filter(|account| !was_said(account)).collect();
+    let (staying, _) = admitted
+        .into_iter()
+        .partition(|account| after.member(*account).is_some());
+    let out: Vec<AccountId> = before
+        .members()
+        .map(|member| member.account)
+        .filter(|account| after.member(*account).is_none() && *account != said.account)
+        .collect();
+    let kinds: [(&Vec<AccountId>, &str); 5] = [
+        (&out, "Out of the grid with it: {}"),
         (
             &again.taken_back,
             "It had removed: {}. That stands no more: `gridbackup invite` brings them back",
         ),
         (
-            &again.admitted,
+            &staying,
             "It had let in: {}. They stay: `gridbackup peer rm NAME` removes whom you do not know",
         ),
         (
@@ -304,7 +282,7 @@ fn of_the_revoked(roster: &Roster, again: &SaidAgain) -> Vec<String> {
         ),
     ];
     let said = kinds.into_iter().filter(|(accounts, _)| !accounts.is_empty());
-    said.map(|(accounts, text)| text.replace("{}", &names(roster, accounts.iter())))
+    said.map(|(accounts, text)| text.replace("{}", &names(before, accounts.iter())))
         .collect()
 }
 

@@ -112,7 +112,7 @@ pub async fn join(core: &Arc<Core>, ticket: &Ticket) -> Result<(), JoinError> {
         ticket: ticket.id(),
         proof: join_proof(&ticket.verifier(), ticket.inviter, core.device),
         name: core.account_name.clone(),
-        acceptance: acceptance(speaker, ticket.grid, &core.account_name),
+        acceptance: acceptance(speaker, ticket.grid, &core.account_name, ticket.inviter),
         word: roster.word(core.cert.account).map(AccountWord::encode),
     };
     let records = in_time(async {
@@ -312,6 +312,10 @@ async fn admit(core: &Arc<Core>, presented: Presented, name: String, accepted: B
             }
             if !is_fresh {
                 return Err(Refusal::TicketUsed);
+            }
+            // A ticket that would not bring it back is not used up.
+            if !Roster::clone(&roster).take_back(speaker, presented.account) {
+                return Err(Refusal::KeptOut);
             }
         }
         if !roster.has_room(core.cert.account) {

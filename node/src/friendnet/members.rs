@@ -1,5 +1,6 @@
 //! The roster as this node holds it: in memory for everybody to see, in a file for the next start.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +13,7 @@ use proto::wire::roster::{DeviceRecord, MemberRecord, grid_id};
 use proto::wire::word::{AccountWord, LEFT_MAX};
 use tokio::sync::watch;
 
-use super::roster::deeds::{Disowned, RemoveError, Removed, SaidAgain};
+use super::roster::deeds::{RemoveError, Removed, SaidAgain};
 use super::roster::{Roster, RosterFileError};
 
 /// Nobody was removed.
@@ -93,18 +94,18 @@ impl Members {
         Ok(outcome?)
     }
 
-    /// Takes in what this account says of itself by its words, and what devices said that count no more is said again by `speaker`,
-    /// but for what is disowned. None: it is no news.
+    /// Takes in what this account says of itself by its words, and removals by devices that count no more are said again by `speaker`,
+    /// but for those taken back. None: it is no news.
     pub fn say(
         &self,
         speaker: Option<Speaker<'_>>,
         word: AccountWord,
-        disowned: &Disowned,
+        taken_back: &BTreeSet<AccountId>,
     ) -> Result<Option<SaidAgain>, RosterFileError> {
         let mut again = SaidAgain::default();
         let is_news = self.update(|roster| {
             if let Some(speaker) = speaker.filter(|speaker| word.trusts(speaker.cert)) {
-                again = roster.say_again(speaker, &word, disowned);
+                again = roster.say_again(speaker, &word, taken_back);
             }
             roster.add_word(word.clone())
         })?;

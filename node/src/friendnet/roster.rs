@@ -258,7 +258,7 @@ impl Roster {
         let account = member.record.account;
         let is_founder = member.record.founds(self.grid);
         // Who founded the grid is known by the grid's id: no device of his needs to be believed for that.
-        let is_believed = is_founder || (account != member.record.admitted_by && self.trusts(&member.admission));
+        let is_believed = is_founder || (account != member.record.admitted_by && self.believes(&member));
         if !is_believed {
             return false;
         }
@@ -293,7 +293,7 @@ impl Roster {
         let depth = |standing: &Standing, admitter| standing.admitted.get(&admitter).map(|place: &Place| place.depth);
         let order = |member: &Member| {
             let record = &member.record;
-            let is_believed = record.founds(self.grid) || self.trusts(&member.admission);
+            let is_believed = record.founds(self.grid) || self.believes(member);
             let depth = depth(&self.standing, record.admitted_by).filter(|_| is_believed);
             (
                 depth.unwrap_or(usize::MAX),

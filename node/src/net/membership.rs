@@ -11,7 +11,7 @@ use proto::wire::word::AccountWord;
 use super::NetHandle;
 use crate::friendnet::join::{self, JoinError};
 use crate::friendnet::members::RemovalError;
-use crate::friendnet::roster::deeds::{Disowned, Removed, SaidAgain};
+use crate::friendnet::roster::deeds::{Removed, SaidAgain};
 use crate::friendnet::roster::{Roster, RosterFileError};
 
 /// How long one device may take to hear what changed. Chosen: a dial, and a roster each way.
@@ -28,9 +28,13 @@ impl NetHandle {
     }
 
     /// Says what this account says of itself by its words; everybody is told so. Blocks. None: it is no news.
-    pub fn say(&self, word: AccountWord, disowned: &Disowned) -> Result<Option<SaidAgain>, RosterFileError> {
+    pub fn say(
+        &self,
+        word: AccountWord,
+        taken_back: &BTreeSet<AccountId>,
+    ) -> Result<Option<SaidAgain>, RosterFileError> {
         let core = &self.shared.core;
-        core.members.say(core.speaker(), word, disowned)
+        core.members.say(core.speaker(), word, taken_back)
     }
 
     /// Tells all other devices of `roster` now what the roster of this node says, as far as they answer in time. Returns the

@@ -1,5 +1,6 @@
 //! Real nodes over loopback, each with a home of its own.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use futures::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +16,7 @@ use tempfile::TempDir;
 
 use super::frames::Frame;
 use super::*;
-use crate::friendnet::roster::deeds::{self, Disowned, Removed};
+use crate::friendnet::roster::deeds::{self, Removed};
 
 mod care;
 mod certificate;
@@ -466,10 +467,10 @@ async fn a_removed_device_gets_nothing_more_and_cannot_join_again_while_its_acco
     assert!(deeds::revoke(&mut word, lost.device()));
     // With a device's key it cannot be said: the thief has one, too.
     let by_device = word.clone().signed(&SigningKey::from_bytes(&[4; 32]));
-    assert_eq!(bob.net.say(by_device, &Disowned::default()).unwrap(), None);
+    assert_eq!(bob.net.say(by_device, &BTreeSet::new()).unwrap(), None);
     assert!(
         bob.net
-            .say(word.signed(bob.fixture.words()), &Disowned::default())
+            .say(word.signed(bob.fixture.words()), &BTreeSet::new())
             .unwrap()
             .is_some()
     );
@@ -576,7 +577,7 @@ async fn a_full_grid_says_so_to_who_invites_and_to_who_joins() {
                 key: &words,
                 cert: &cert,
             };
-            let accepted = acceptance(one, grid, "one of many");
+            let accepted = acceptance(one, grid, "one of many", founder.cert.device);
             roster.add_member(MemberRecord::admit(founder, grid, id, "one of many", accepted))
         })
     };

@@ -10,12 +10,15 @@ use serde::{Deserialize, Serialize};
 pub struct Word {
     /// An encoded `AccountWord` (docs/protocol/roster.md), in Base64.
     pub word: String,
-    /// Names of those whom a device had let in that is revoked by it, and who do not stay.
+    /// Accounts whom devices had let in that are revoked by it, and by whom it does not stand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub put_out: Vec<String>,
-    /// Ids (8 digits or more) of those whom such a device had removed, and who may come back; `all` of them.
+    /// Accounts that are removed, and may come back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub take_back: Vec<String>,
+    /// Said though no friend answers.
+    #[serde(default)]
+    pub unheard: bool,
 }
 
 impl Word {
@@ -24,12 +27,13 @@ impl Word {
         Self::encoded(BASE64.encode(&word.encode()))
     }
 
-    /// A word in Base64, of which everything is said again that devices had said.
+    /// A word in Base64.
     pub fn encoded(word: String) -> Self {
         Self {
             word,
             put_out: Vec::new(),
             take_back: Vec::new(),
+            unheard: false,
         }
     }
 

@@ -471,7 +471,15 @@ fn removals_and_words_of_version_1_do_not_change() {
     };
     let word = word.signed(&SigningKey::from_bytes(&[5; 32]));
     let golden = self::golden("v1-word.bin", &word.encode());
-    assert_eq!(AccountWord::decode(&golden), Ok(word));
+    assert_eq!(AccountWord::decode(&golden), Ok(word.clone()));
+    let standing = AccountWord {
+        seq: 3,
+        stands_by: Some(vec![AccountId([0x21; 32]), AccountId([0x22; 32])]),
+        ..word
+    };
+    let standing = standing.signed(&SigningKey::from_bytes(&[5; 32]));
+    let golden = self::golden("v1-word-stands-by.bin", &standing.encode());
+    assert_eq!(AccountWord::decode(&golden), Ok(standing));
 }
 
 #[test]

@@ -127,12 +127,15 @@ pub enum RosterError {
 }
 
 #[derive(Encode)]
-struct Acceptance<'a>(#[n(0)] GridId, #[n(1)] AccountId, #[n(2)] &'a str);
+struct Acceptance<'a>(#[n(0)] GridId, #[n(1)] AccountId, #[n(2)] &'a str, #[n(3)] DeviceId);
+
+#[derive(Encode)]
+struct Accepted<'a>(#[n(0)] GridId, #[n(1)] AccountId, #[n(2)] &'a str);
 
 #[derive(Encode)]
 struct Admission<'a> {
     #[n(0)]
-    accepted: Acceptance<'a>,
+    accepted: Accepted<'a>,
     #[n(1)]
     admitted_by: AccountId,
     #[n(2)]
@@ -153,9 +156,14 @@ pub fn grid_id(founder: AccountId, founded_secs: u64) -> GridId {
     GridId(id)
 }
 
-/// An account's word, by one of its devices, that it wants to be in `grid` under `name`.
-pub fn acceptance(speaker: Speaker<'_>, grid: GridId, name: &str) -> ByDevice {
-    ByDevice::sign(speaker, ACCEPTANCE, &Acceptance(grid, speaker.account(), name))
+/// An account's word, by one of its devices, that it wants to be in `grid` under `name`, admitted by the device `admitter` and no
+/// other: it is public, and else anybody could admit a member once more.
+pub fn acceptance(speaker: Speaker<'_>, grid: GridId, name: &str, admitter: DeviceId) -> ByDevice {
+    ByDevice::sign(
+        speaker,
+        ACCEPTANCE,
+        &Acceptance(grid, speaker.account(), name, admitter),
+    )
 }
 
 impl MemberRecord {
@@ -169,7 +177,7 @@ impl MemberRecord {
             acceptance,
             admission: ByDevice::none(),
         };
-        record.admitted_again(admitter, grid)
+        record.admitted(admitter, grid)
     }
 
     /// The record with which the account of `founder` begins a grid.
@@ -180,15 +188,13 @@ impl MemberRecord {
             name: name.to_owned(),
             admitted_by: founder.account(),
             founded_secs,
-            acceptance: acceptance(founder, grid, name),
+            acceptance: acceptance(founder, grid, name, founder.cert.device),
             admission: ByDevice::none(),
         };
-        record.admitted_again(founder, grid)
+        record.admitted(founder, grid)
     }
 
-    /// The same, signed by another device of the admitter: that which signed it counts no more.
-    #[must_use]
-    pub fn admitted_again(mut self, admitter: Speaker<'_>, grid: GridId) -> Self {
+    fn admitted(mut self, admitter: Speaker<'_>, grid: GridId) -> Self {
         self.admission = ByDevice::sign(admitter, ADMISSION, &self.admission_body(grid));
         self
     }
@@ -200,11 +206,10 @@ impl MemberRecord {
                 reason: format!("a name of {} bytes", self.name.len()),
             });
         }
-        let accepted = Acceptance(grid, self.account, &self.name);
-        self.acceptance.check(self.account, ACCEPTANCE, &accepted)?;
-        self.admission
-            .check(self.admitted_by, ADMISSION, &self.admission_body(grid))
-            .map(drop)
+        let admission = self.admission_body(grid);
+        let admitter = self.admission.check(self.admitted_by, ADMISSION, &admission)?.device;
+        let accepted = Acceptance(grid, self.account, &self.name, admitter);
+        self.acceptance.check(self.account, ACCEPTANCE, &accepted).map(drop)
     }
 
     /// Whether this is the founder of `grid`.
@@ -214,7 +219,7 @@ impl MemberRecord {
 
     fn admission_body(&self, grid: GridId) -> Admission<'_> {
         Admission {
-            accepted: Acceptance(grid, self.account, &self.name),
+            accepted: Accepted(grid, self.account, &self.name),
             admitted_by: self.admitted_by,
             founded_secs: self.founded_secs,
             acceptance: &self.acceptance,

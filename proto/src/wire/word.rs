@@ -7,13 +7,13 @@ use minicbor::{Decode, Encode};
 
 use crate::id::{AccountId, DeviceId, GridId};
 use crate::keys::DeviceCert;
-use crate::wire::roster::RosterError;
+use crate::wire::roster::{MEMBERS_MAX, RosterError};
 use crate::wire::signed;
 
 /// Most devices that a word revokes one by one. Beyond, all that were certified before a time are.
 pub const REVOKED_MAX: usize = 24;
 /// Most bytes of a word.
-pub const WORD_BYTES_MAX: usize = 32 + 2 * 9 + REVOKED_MAX * 34 + LEFT_MAX * 17 + 66 + 16;
+pub const WORD_BYTES_MAX: usize = 32 + 2 * 9 + REVOKED_MAX * 34 + LEFT_MAX * 17 + MEMBERS_MAX * 34 + 66 + 20;
 
 const WORD: &str = "gridbackup 2026 account word";
 
@@ -38,6 +38,9 @@ pub struct AccountWord {
     /// ed25519 by the account over all fields above.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub signature: [u8; 64],
+    /// Accounts that stay members though the device that admitted them counts no more, ascending. None rather than empty.
+    #[n(6)]
+    pub stands_by: Option<Vec<AccountId>>,
 }
 
 #[derive(Encode)]
@@ -52,6 +55,8 @@ struct Said<'a> {
     revoked: &'a [DeviceId],
     #[n(4)]
     left: &'a [GridId],
+    #[n(5)]
+    stands_by: Option<&'a [AccountId]>,
 }
 
 /// Most grids that an account has left and still says so.
@@ -67,6 +72,7 @@ impl AccountWord {
             revoked: Vec::new(),
             left: Vec::new(),
             signature: [0; 64],
+            stands_by: None,
         }
     }
 
@@ -80,7 +86,11 @@ impl AccountWord {
 
     /// Checks limits and signature.
     pub fn check(&self) -> Result<(), RosterError> {
-        let fits = self.revoked.len() <= REVOKED_MAX && self.left.len() <= LEFT_MAX;
+        let fits_members =
+            |accounts: &Vec<AccountId>| (1..=MEMBERS_MAX).contains(&accounts.len()) && accounts.is_sorted();
+        let fits = self.revoked.len() <= REVOKED_MAX
+            && self.left.len() <= LEFT_MAX
+            && self.stands_by.as_ref().is_none_or(fits_members);
         let is_twice = |(at, grid)| self.left.iter().take(at).any(|before| before == grid);
         if !fits || !self.revoked.is_sorted() || self.left.iter().enumerate().any(is_twice) {
             return Err(RosterError::Malformed {
@@ -98,6 +108,12 @@ impl AccountWord {
         cert.account == self.account
             && cert.issued_secs >= self.since_secs
             && self.revoked.binary_search(&cert.device).is_err()
+    }
+
+    /// Whether an account stays a member whichever device admitted it.
+    pub fn stands_by(&self, account: AccountId) -> bool {
+        let accounts = self.stands_by.as_ref();
+        accounts.is_some_and(|accounts| accounts.binary_search(&account).is_ok())
     }
 
     /// Devices that this revokes by name, and `newer` does not.
@@ -140,6 +156,7 @@ impl AccountWord {
             since_secs: self.since_secs,
             revoked: &self.revoked,
             left: &self.left,
+            stands_by: self.stands_by.as_deref(),
         }
     }
 }
@@ -159,6 +176,7 @@ mod tests {
             since_secs: 2,
             revoked: vec![DeviceId([1; 32]), DeviceId([2; 32])],
             left: vec![GridId([6; 16])],
+            stands_by: Some(vec![AccountId([3; 32])]),
             ..AccountWord::first(AccountId([0; 32]))
         }
         .signed(&words())
@@ -168,12 +186,13 @@ mod tests {
     fn every_field_is_signed_and_only_by_the_words() {
         assert_eq!(word().check(), Ok(()));
         assert_eq!(AccountWord::decode(&word().encode()), Ok(word()));
-        let changes: [fn(&mut AccountWord); 5] = [
+        let changes: [fn(&mut AccountWord); 6] = [
             |word| word.account = AccountId([9; 32]),
             |word| word.seq += 1,
             |word| word.since_secs += 1,
             |word| word.revoked.truncate(1),
             |word| word.left.clear(),
+            |word| word.stands_by = None,
         ];
         for change in changes {
             let mut changed = word();
@@ -192,7 +211,12 @@ mod tests {
             revoked: vec![DeviceId([2; 32]), DeviceId([1; 32])],
             ..word()
         };
-        for bad in [many, wild] {
+        let friends = |count: u8| AccountWord {
+            stands_by: Some((0..count).map(|id| AccountId([id; 32])).collect()),
+            ..word()
+        };
+        assert!(friends(MEMBERS_MAX as u8).signed(&words()).check().is_ok());
+        for bad in [many, wild, friends(0), friends(MEMBERS_MAX as u8 + 1)] {
             assert!(matches!(
                 bad.signed(&words()).check(),
                 Err(RosterError::Malformed { .. })

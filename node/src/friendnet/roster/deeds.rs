@@ -7,7 +7,7 @@ use proto::wire::by_device::Speaker;
 use proto::wire::removal::Removal;
 use proto::wire::word::{AccountWord, LEFT_MAX, REVOKED_MAX};
 
-use super::{Member, Roster};
+use super::Roster;
 
 /// The greatest number of a removal from which another is counted on. Chosen: nobody comes there by counting. One beyond is a thief's,
 /// who would leave his victim no number to speak with.
@@ -50,22 +50,9 @@ pub enum Removed {
     },
 }
 
-/// What of the words of a device that is revoked is not said again: a thief's.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Disowned {
-    /// Whom it had admitted and who do not stay, nor those who came by them.
-    pub admitted: BTreeSet<AccountId>,
-    /// Whose removals stand no more.
-    pub removed: BTreeSet<AccountId>,
-}
-
-/// What became of the words of a device that is revoked, by the account that they were about.
+/// What became of the removals of a device that is revoked, by the account that they were about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SaidAgain {
-    /// It had admitted them: they stay.
-    pub admitted: Vec<AccountId>,
-    /// It had admitted them: they are out.
-    pub put_out: Vec<AccountId>,
     /// It had removed them, or its vote was needed for that: they stay out.
     pub removed: Vec<AccountId>,
     /// It had removed them: they may come back.
@@ -134,8 +121,8 @@ impl Roster {
 
     /// Whom devices of an account have admitted that `word` revokes.
     pub fn admitted_by_revoked(&self, own: AccountId, word: &AccountWord) -> BTreeSet<AccountId> {
-        let members = self.members.values();
-        let of_revoked = members.filter(|member| is_admitted_by_revoked(member, own, word));
+        let of_own = self.members.values().filter(|member| member.record.admitted_by == own);
+        let of_revoked = of_own.filter(|member| member.record.account != own && !word.trusts(&member.admission));
         of_revoked.map(|member| member.record.account).collect()
     }
 
@@ -146,45 +133,53 @@ impl Roster {
         of_revoked.map(|said| said.removal.account).collect()
     }
 
-    /// Signs anew, with this device, what devices of its account have said that `word` revokes, and what counts: admissions, and
-    /// removals of those who are out, but for what is disowned. Whether a thief has said it, nobody knows but the account: it is told
-    /// what.
-    pub fn say_again(&mut self, speaker: Speaker<'_>, word: &AccountWord, disowned: &Disowned) -> SaidAgain {
+    /// Says in a word that those stay whom devices had admitted that it revokes, but for those in `out`.
+    pub fn stand_by(&self, word: &mut AccountWord, out: &BTreeSet<AccountId>) {
+        let admitted = self.admitted_by_revoked(word.account, word);
+        let staying: Vec<AccountId> = admitted.difference(out).copied().collect();
+        word.stands_by = (!staying.is_empty()).then_some(staying);
+    }
+
+    /// Signs anew, with this device, the removals that devices of its account have said that `word` revokes, and that count; but for
+    /// those `taken_back`, whoever said them. Whether a thief has said them, nobody knows but the account: it is told what.
+    pub fn say_again(
+        &mut self,
+        speaker: Speaker<'_>,
+        word: &AccountWord,
+        taken_back: &BTreeSet<AccountId>,
+    ) -> SaidAgain {
         let (own, grid) = (speaker.account(), self.grid);
         let mut again = SaidAgain::default();
-        let counted = &self.standing.counted;
-        let of_revoked = self
-            .members
-            .values_mut()
-            .filter(|member| is_admitted_by_revoked(member, own, word));
-        for member in of_revoked {
-            if disowned.admitted.contains(&member.record.account) {
-                again.put_out.push(member.record.account);
+        let own_removals = || self.removals.values().filter(|said| said.removal.remover == own);
+        let trusted = own_removals().filter(|said| word.trusts(&said.cert) && said.removal.seq <= SEQ_MAX);
+        // Whatever a revoked device counted to: what it said is void, and the first number is newer.
+        let mut seq = trusted.map(|said| said.removal.seq).max().unwrap_or(0);
+        let said: Vec<super::Said> = own_removals().filter(|said| said.removal.is_removed).cloned().collect();
+        for super::Said { removal, cert } in said {
+            let (is_revoked, is_out) = (!word.trusts(&cert), self.is_removed(removal.account));
+            let is_taken_back = taken_back.contains(&removal.account);
+            match (is_taken_back, is_revoked) {
+                (true, _) if is_out => again.taken_back.push(removal.account),
+                (_, true) if !is_out => again.votes_dropped.push(removal.account),
+                (_, true) => again.removed.push(removal.account),
+                _ => {}
+            }
+            let is_said_again = match is_taken_back {
+                true => !is_revoked,
+                false => is_revoked && is_out,
+            };
+            if !is_said_again {
                 continue;
             }
-            member.record = member.record.clone().admitted_again(speaker, grid);
-            member.admission = speaker.cert.clone();
-            if counted.contains(&member.record.account) {
-                again.admitted.push(member.record.account);
-            }
-        }
-        let of_revoked = self
-            .valid_removals()
-            .filter(|said| said.removal.remover == own && !word.trusts(&said.cert));
-        let said: Vec<Removal> = of_revoked.map(|said| said.removal.clone()).collect();
-        let mut seq = self.greatest_seq(own);
-        for removal in said {
-            if disowned.removed.contains(&removal.account) {
-                again.taken_back.push(removal.account);
-                continue;
-            }
-            if !self.is_removed(removal.account) {
-                again.votes_dropped.push(removal.account);
-                continue;
-            }
-            again.removed.push(removal.account);
             seq = seq.saturating_add(1);
-            let removal = Removal { seq, ..removal }.signed(speaker, grid);
+            let staying = if is_taken_back { Vec::new() } else { removal.staying };
+            let removal = Removal {
+                seq,
+                is_removed: !is_taken_back,
+                staying,
+                ..removal
+            };
+            let removal = removal.signed(speaker, grid);
             let said = super::Said {
                 cert: speaker.cert.clone(),
                 removal,
@@ -246,11 +241,6 @@ impl Roster {
         };
         self.add_removal(removal.signed(remover, self.grid))
     }
-}
-
-fn is_admitted_by_revoked(member: &Member, own: AccountId, word: &AccountWord) -> bool {
-    let record = &member.record;
-    record.admitted_by == own && record.account != own && !word.trusts(&member.admission)
 }
 
 /// Revokes a device in a word; false if it holds no more, and the epoch has to go up.

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::id::AccountId;
 use proto::keys::DeviceCert;
 
-use super::{Roster, Said};
+use super::{Member, Roster, Said};
 
 /// What the records come to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -87,6 +87,12 @@ impl Roster {
         self.words.get(&cert.account).is_none_or(|word| word.trusts(cert))
     }
 
+    /// Whether an admission counts: its account stands by the device that signed it, or by whom it admitted.
+    pub(super) fn believes(&self, member: &Member) -> bool {
+        let word = self.words.get(&member.record.admitted_by);
+        self.trusts(&member.admission) || word.is_some_and(|word| word.stands_by(member.record.account))
+    }
+
     /// Whether an account has left the grid by its own word.
     pub fn has_left(&self, account: AccountId) -> bool {
         self.words
@@ -98,7 +104,7 @@ impl Roster {
     fn electors(&self, founder: AccountId) -> BTreeSet<AccountId> {
         let own = self.members.values().filter(|member| {
             member.record.admitted_by == founder
-                && (member.record.account == founder || self.trusts(&member.admission))
+                && (member.record.account == founder || self.believes(member))
                 && !self.has_left(member.record.account)
         });
         own.map(|member| member.record.account).collect()
@@ -142,7 +148,7 @@ impl Roster {
     /// All whose admissions lead to the founder by way of accounts that were members when they were heard last.
     fn admitted(&self, founder: AccountId, removed: &BTreeMap<AccountId, u64>) -> BTreeMap<AccountId, Place> {
         let mut children: BTreeMap<AccountId, Vec<AccountId>> = BTreeMap::new();
-        for member in self.members.values().filter(|member| self.trusts(&member.admission)) {
+        for member in self.members.values().filter(|member| self.believes(member)) {
             let (account, admitter) = (member.record.account, member.record.admitted_by);
             if account != founder {
                 children.entry(admitter).or_default().push(account);

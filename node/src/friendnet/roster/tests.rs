@@ -3,7 +3,7 @@ use proto::keys::power;
 use proto::wire::by_device::Speaker;
 use proto::wire::roster::{acceptance, grid_id};
 
-use super::deeds::{Disowned, RemoveError, Removed, SaidAgain};
+use super::deeds::{RemoveError, Removed, SaidAgain};
 use super::*;
 
 mod hostile;
@@ -53,7 +53,7 @@ pub(super) fn grid() -> GridId {
 }
 
 pub(super) fn admission(admitter: &Who, member: &Who) -> MemberRecord {
-    let accepted = acceptance(member.speaker(), grid(), "Ada");
+    let accepted = acceptance(member.speaker(), grid(), "Ada", admitter.device());
     MemberRecord::admit(admitter.speaker(), grid(), member.account(), "Ada", accepted)
 }
 
@@ -251,14 +251,19 @@ fn a_revoked_device_counts_for_nothing_and_what_it_had_said_is_said_again() {
     let before = roster.clone();
     let mut word = roster.next_word(lost.account());
     assert!(deeds::revoke(&mut word, lost.device()));
-    let again = roster.say_again(kept.speaker(), &word, &Disowned::default());
+    roster.stand_by(&mut word, &BTreeSet::new());
+    let again = roster.say_again(kept.speaker(), &word, &BTreeSet::new());
     let told = SaidAgain {
-        admitted: vec![who(2).account()],
         removed: vec![who(4).account()],
         ..SaidAgain::default()
     };
     assert_eq!(again, told);
-    assert!(roster.add_word(word.signed(&lost.words)));
+    let word = word.signed(&lost.words);
+    // The word alone is heard first, from a friend who has no more: nobody is out by it but whom the account put out.
+    let mut told_the_word = before.clone();
+    assert!(told_the_word.add_word(word.clone()));
+    assert!([1, 2, 3].iter().all(|one| members(&told_the_word).contains(one)));
+    assert!(roster.add_word(word));
     assert_eq!(members(&roster), [1, 2, 3]);
     assert!(!roster.admits(&lost.cert) && roster.admits(&kept.cert));
     assert!(roster.device(lost.device()).is_none());
@@ -290,7 +295,7 @@ fn no_number_that_a_device_signs_outlives_it() {
     // Another device of the account goes on, whatever the stolen one counted to.
     let mut word = here.next_word(stolen.account());
     assert!(deeds::revoke(&mut word, stolen.device()));
-    here.say_again(other.speaker(), &word, &Disowned::default());
+    here.say_again(other.speaker(), &word, &BTreeSet::new());
     assert!(here.add_word(word.signed(&stolen.words)));
     assert!(
         here.removal_seq(stolen.account(), who(3).account())
@@ -352,10 +357,41 @@ fn a_vote_of_a_revoked_device_that_decides_nothing_is_not_said_again() {
     assert!(matches!(voted, Ok(Removed::Voted { .. })), "{voted:?}");
     let mut word = roster.next_word(lost.account());
     assert!(deeds::revoke(&mut word, lost.device()));
-    let again = roster.say_again(kept.speaker(), &word, &Disowned::default());
+    let again = roster.say_again(kept.speaker(), &word, &BTreeSet::new());
     assert_eq!(again.votes_dropped, [who(4).account()]);
     assert!(roster.add_word(word.signed(&lost.words)));
     assert_eq!(roster.removals_by(lost.account()), []);
+}
+
+fn sorted(who: impl IntoIterator<Item = u8>) -> Vec<AccountId> {
+    let accounts: BTreeSet<AccountId> = who.into_iter().map(|one| self::who(one).account()).collect();
+    accounts.into_iter().collect()
+}
+
+/// What its words stood by they may put out later, and take back who was removed: with the last of all numbers, too.
+#[test]
+fn what_was_said_again_can_still_be_disowned() {
+    let (stolen, kept) = (who(1), who(1).again(90));
+    let mut roster = with(&[(1, 2), (1, 3), (3, 5)]);
+    let said = Removal::of(who(2).account(), 1 << 62, true).signed(stolen.speaker(), grid());
+    assert!(roster.add_removal(said));
+    let mut word = roster.next_word(stolen.account());
+    assert!(deeds::revoke(&mut word, stolen.device()));
+    roster.stand_by(&mut word, &BTreeSet::new());
+    let again = roster.say_again(kept.speaker(), &word, &BTreeSet::new());
+    assert_eq!(again.removed, [who(2).account()]);
+    assert!(roster.add_word(word.signed(&stolen.words)));
+    assert_eq!(members(&roster), [1, 3, 5]);
+    let mut word = roster.next_word(stolen.account());
+    let (out, back) = (BTreeSet::from([who(3).account()]), BTreeSet::from([who(2).account()]));
+    roster.stand_by(&mut word, &out);
+    let again = roster.say_again(kept.speaker(), &word, &back);
+    assert_eq!(again.taken_back, [who(2).account()]);
+    assert!(roster.add_word(word.signed(&stolen.words)));
+    assert_eq!(members(&roster), [1], "and whom 3 admitted");
+    assert!(roster.add_member(admission(&kept, &who(2))));
+    assert_eq!(members(&roster), [1, 2]);
+    assert_eq!(Roster::from_records(&roster.records()), roster);
 }
 
 /// A thief with the founder's machine makes electors, who outvote friends; and fills the founder's places with removals.
@@ -379,15 +415,13 @@ fn whom_a_stolen_machine_of_the_founder_let_in_is_out_with_it_and_so_are_their_v
     let mut word = roster.next_word(stolen.account());
     assert!(deeds::revoke(&mut word, stolen.device()));
     let own = stolen.account();
-    let disowned = Disowned {
-        admitted: fakes.clone().map(|fake| who(fake).account()).collect(),
-        removed: roster.removed_by_revoked(own, &word),
-    };
-    assert!(disowned.admitted.is_subset(&roster.admitted_by_revoked(own, &word)));
-    let again = roster.say_again(kept.speaker(), &word, &disowned);
-    assert_eq!(again.put_out.len(), fakes.len());
-    assert_eq!(again.taken_back.len(), FOUNDER_REMOVALS_MAX);
-    assert_eq!((again.admitted.len(), again.removed.len()), (1, 0));
+    let put_out: BTreeSet<AccountId> = fakes.clone().map(|fake| who(fake).account()).collect();
+    assert!(put_out.is_subset(&roster.admitted_by_revoked(own, &word)));
+    let taken_back = roster.removed_by_revoked(own, &word);
+    roster.stand_by(&mut word, &put_out);
+    assert_eq!(word.stands_by, Some(sorted([2, 3])));
+    let again = roster.say_again(kept.speaker(), &word, &taken_back);
+    assert_eq!(again.removed, []);
     assert!(roster.add_word(word.signed(&stolen.words)));
     assert_eq!(members(&roster), [1, 2, 3, 4], "the votes count no more");
     assert!(fakes.clone().all(|fake| !roster.add_member(admit(1, fake))));
@@ -409,7 +443,7 @@ fn names_that_several_bear_are_shown_with_digits_of_the_account() {
         (8, "dan  friend"),
     ] {
         let (admitter, member) = (who(1), who(of));
-        let accepted = acceptance(member.speaker(), roster.grid(), name);
+        let accepted = acceptance(member.speaker(), roster.grid(), name, admitter.device());
         let record = MemberRecord::admit(admitter.speaker(), roster.grid(), member.account(), name, accepted);
         assert!(roster.add_member(record));
     }

@@ -145,7 +145,12 @@ async fn two_hundred_invented_devices_take_no_place_that_a_new_one_needs_and_hid
         assert!(deeds::revoke(&mut word, device(&bob.fixture.head_of(invented, 1))));
     }
     let word = word.signed(bob.fixture.words());
-    assert!(bob.net.say(word.clone(), &Disowned::default()).unwrap().is_some());
+    assert!(
+        bob.net
+            .say(word.clone(), &std::collections::BTreeSet::new())
+            .unwrap()
+            .is_some()
+    );
     eventually("Ada hears of it", || ada.net.roster().word(account) == Some(&word)).await;
     let refused = store.put_head(bob.fixture.head_of(190, 2)).await;
     assert!(matches!(refused, Err(StoreError::Refused { .. })), "{refused:?}");

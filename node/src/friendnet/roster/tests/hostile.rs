@@ -215,11 +215,10 @@ fn whatever_a_thief_of_the_founder_s_machine_signs_the_words_end_it() {
         assert!(deeds::revoke(&mut word, stolen.device()));
         let mut admitted = here.admitted_by_revoked(who_account(1), &word);
         admitted.retain(|account| (2..=5).all(|honest| who_account(honest) != *account));
-        let disowned = Disowned {
-            admitted,
-            removed: here.removed_by_revoked(who_account(1), &word),
-        };
-        here.say_again(kept.speaker(), &word, &disowned);
+        let taken_back = here.removed_by_revoked(who_account(1), &word);
+        admitted.extend(&taken_back);
+        here.stand_by(&mut word, &admitted);
+        here.say_again(kept.speaker(), &word, &taken_back);
         assert!(here.add_word(word.signed(&stolen.words)), "case {case}");
         meet(&mut nodes);
         // Whom he had thrown out is invited anew.
