@@ -5,14 +5,65 @@ use std::path::{Path, PathBuf};
 
 /// Each crate and the crates of ours that it may depend on.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("base/durable", &[]),
+    ("base/database", &["durable"]),
+    ("base/watch", &[]),
     ("proto", &[]),
-    ("upload-queue", &["proto"]),
-    ("backup", &["proto", "upload-queue"]),
+    ("upload-queue", &["durable", "database", "proto"]),
+    ("backup", &["database", "proto", "upload-queue"]),
     ("s3", &[]),
-    ("publish", &["s3"]),
-    ("node", &["proto", "upload-queue", "backup", "s3", "publish"]),
-    ("fuzz", &["proto", "upload-queue", "backup", "s3", "publish", "node"]),
-    ("tests", &["proto", "upload-queue", "backup", "s3", "publish", "node"]),
+    ("publish", &["s3", "watch"]),
+    ("node/api", &["database", "proto"]),
+    ("node/stores", &["durable", "proto", "upload-queue", "s3", "api"]),
+    ("node/friendnet", &["durable", "proto", "upload-queue", "api", "stores"]),
+    ("node/mount", &["proto", "backup", "api"]),
+    (
+        "node/engine",
+        &[
+            "durable",
+            "database",
+            "watch",
+            "proto",
+            "upload-queue",
+            "backup",
+            "s3",
+            "publish",
+            "api",
+            "stores",
+            "friendnet",
+            "mount",
+        ],
+    ),
+    (
+        "node",
+        &[
+            "proto",
+            "upload-queue",
+            "backup",
+            "s3",
+            "publish",
+            "api",
+            "friendnet",
+            "mount",
+            "engine",
+        ],
+    ),
+    (
+        "fuzz",
+        &[
+            "database",
+            "proto",
+            "upload-queue",
+            "backup",
+            "s3",
+            "publish",
+            "api",
+            "stores",
+            "friendnet",
+            "engine",
+        ],
+    ),
+    ("tests", &["proto", "upload-queue", "backup", "s3", "stores"]),
 ];
 
 /// Crates that `proto` must never see: it does no IO, draws no randomness, runs no tasks.
@@ -38,10 +89,11 @@ fn dependencies(folder: &str) -> BTreeSet<String> {
 #[test]
 fn crates_depend_only_downwards() {
     let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
+    let names: BTreeSet<&str> = arrows.keys().filter_map(|folder| folder.rsplit('/').next()).collect();
     for (folder, allowed) in &arrows {
         let ours: Vec<_> = dependencies(folder)
             .into_iter()
-            .filter(|name| arrows.contains_key(name.as_str()))
+            .filter(|name| names.contains(name.as_str()))
             .collect();
         let wrong: Vec<_> = ours.iter().filter(|name| !allowed.contains(&name.as_str())).collect();
         assert!(
@@ -67,6 +119,29 @@ fn proto_does_no_io() {
         .filter(|name| NOT_IN_PROTO.contains(&name.as_str()))
         .collect();
     assert!(found.is_empty(), "proto must not depend on {found:?}");
+}
+
+/// What a crate keeps out of the others: a library, and the only crates of ours that may name it.
+const KEPT_IN: &[(&str, &[&str])] = &[
+    ("libp2p", &["node/friendnet", "fuzz"]),
+    ("libp2p-stream", &["node/friendnet"]),
+    ("fuser", &["node/mount"]),
+    ("axum", &["node/api", "node/mount"]),
+    ("hyper", &["node/api", "s3"]),
+    ("clap", &["node", "node/api"]),
+];
+
+#[test]
+fn libraries_stay_in_their_rooms() {
+    for (library, rooms) in KEPT_IN {
+        let named = |folder: &&str| dependencies(folder).contains(*library);
+        let outside = ARROWS
+            .iter()
+            .map(|(folder, _)| folder)
+            .filter(|folder| !rooms.contains(folder));
+        let wrong: Vec<_> = outside.filter(|folder| named(folder)).collect();
+        assert!(wrong.is_empty(), "{library} is named in {wrong:?}");
+    }
 }
 
 #[test]

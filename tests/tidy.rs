@@ -16,6 +16,7 @@ const TEST_FILES: &[&str] = &["tests", "frozen", "metadata_golden", "fixtures"];
 fn sources() -> Vec<PathBuf> {
     let mut files = Vec::new();
     for folder in [
+        "base",
         "proto",
         "upload-queue",
         "backup",

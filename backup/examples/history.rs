@@ -8,10 +8,10 @@ use std::time::Instant;
 use backup::catalog::content::{self, Place, live};
 use backup::catalog::{changes, find, stats, tree};
 use backup::retention::{self, Policy};
+use database::{Db, DbError};
 use proto::cap_index::{ChunkSlot, Extent};
 use proto::id::{ChunkId, DeviceId, VersionId};
 use proto::log_record::{Content, Entry, EntryKind, LogRecord, Meta, PathBytes, SnapshotRecord};
-use upload_queue::db::{Db, DbError};
 use upload_queue::packs::PackRow;
 
 const FOLDER_FILES: u64 = 100;

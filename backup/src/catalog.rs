@@ -5,7 +5,8 @@
 
 use std::path::Path;
 
-use upload_queue::db::{Db, DbError, Migration};
+use database::{Db, DbError, Migration, joined};
+use upload_queue::schema;
 
 pub mod broken;
 pub mod changes;
@@ -18,8 +19,13 @@ pub mod stats;
 pub mod tree;
 pub mod trouble;
 
-/// Schema of this crate, oldest first.
-pub const MIGRATIONS: &[Migration] = &[
+/// Schema of the catalog: the queue's, then this crate's.
+pub const MIGRATIONS: &[Migration] = &ALL;
+
+const ALL: [Migration; schema::MIGRATIONS.len() + OWN.len()] = joined(schema::MIGRATIONS, OWN);
+
+/// This crate's, oldest first.
+const OWN: &[Migration] = &[
     Migration {
         component: "tree",
         version: 1,

@@ -4,16 +4,17 @@
 
 use std::time::Duration;
 
+use database::DbError;
 use proto::head::{Head, HeadBody};
 use proto::id::{DeviceId, HeadHash};
 use proto::keys::{AccountKeys, power};
 use proto::share_store::StoreError;
 use rusqlite::{Connection, Transaction};
-use upload_queue::db::DbError;
 use upload_queue::peers::{Peer, PeerKey};
 
 use crate::catalog::content::publish;
-use crate::catalog::heads::{self, SeenHead};
+use crate::catalog::heads;
+use crate::catalog::heads::SeenHead;
 
 /// A head that is what it says, with its body.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use database::{Db, DbError};
 use ed25519_dalek::SigningKey;
 use proto::head::HeadError;
 use proto::keys::{AccountKeys, DeviceCert};
 use proto::section::SectionError;
 use proto::share_store::StoreError;
 use tokio::runtime::Handle;
-use upload_queue::db::{Db, DbError};
 use upload_queue::queue::Queue;
 use upload_queue::uploader::{DrainReport, UploadError, Uploader};
 

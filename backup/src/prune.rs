@@ -7,10 +7,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use database::{Db, DbError};
 use proto::id::ShareId;
 use proto::share_store::StoreError;
-use upload_queue::db::{Db, DbError};
-use upload_queue::packs::{self, PackRow};
+use upload_queue::packs;
+use upload_queue::packs::PackRow;
 use upload_queue::peers::Peer;
 use upload_queue::peers::pages::{Pages, Shelf};
 

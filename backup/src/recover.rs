@@ -8,16 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use database::DbError;
 use proto::id::{DeviceId, HeadHash, PackId};
 use proto::keys::{AccountKeys, power};
 use proto::root::Root;
 use proto::wire::word::AccountWord;
 use rusqlite::Transaction;
-use upload_queue::db::DbError;
 use upload_queue::packs;
 
+use crate::catalog;
 use crate::catalog::content::live;
-use crate::catalog::{self, heads as known_heads, tree};
+use crate::catalog::{heads as known_heads, tree};
 use crate::heads::{Looked, OpenHead, look};
 use crate::restore::fetch::FetchStats;
 use crate::restore::{Reader, RestoreError};

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use database::{Db, DbError};
 use proto::keys::AccountKeys;
 use tokio::runtime::Handle;
-use upload_queue::db::{Db, DbError};
 use upload_queue::peers::PeerSet;
 
 use crate::exclude::Rules;

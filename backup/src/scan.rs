@@ -20,9 +20,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use database::{Db, DbError};
 use proto::id::DeviceId;
 use proto::log_record::{EntryKind, SNAPSHOT_ROOTS_BYTES_MAX, SNAPSHOT_ROOTS_MAX};
-use upload_queue::db::{Db, DbError};
 use upload_queue::queue::Queue;
 
 pub use self::glance::{Glance, glance};

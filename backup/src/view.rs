@@ -6,12 +6,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use database::DbError;
 use proto::log_record::{Content, Entry, EntryKind, Meta, PathBytes};
 use rusqlite::Connection;
-use upload_queue::db::DbError;
 
-use crate::catalog::tree::rows::{self, NOWHERE, SLASH};
-use crate::catalog::tree::{self, Scope};
+use crate::catalog::tree;
+use crate::catalog::tree::rows::{NOWHERE, SLASH};
+use crate::catalog::tree::{Scope, rows};
 use crate::restore::RestoreError;
 use crate::restore::file::{Files, OpenFile};
 

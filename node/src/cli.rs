@@ -54,12 +54,12 @@ mod verify;
 mod words;
 
 use self::context::Context;
-use crate::failure::{Exit, Failure};
-use crate::home::HomePaths;
-use crate::home::passphrase::PassphraseSource;
-use crate::render::{self, RenderOptions};
-use crate::request::Request;
-use crate::stderr;
+use crate::render::RenderOptions;
+use crate::{render, stderr};
+use api::failure::{Exit, Failure};
+use api::request::Request;
+use engine::home::HomePaths;
+use engine::home::passphrase::PassphraseSource;
 
 /// Back up to your friends' machines, folders and buckets; nobody but you can read it.
 #[derive(Debug, Parser)]

@@ -20,10 +20,10 @@ mod text;
 use self::progress::Bar;
 use self::table::Table;
 pub use self::text::clean;
-use crate::failure::Failure;
-use crate::message::Message;
-use crate::output::Output;
 use crate::stderr;
+use api::failure::Failure;
+use api::message::Message;
+use api::output::Output;
 
 /// How to show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -198,7 +198,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::section::{self, SectionWriter};
+    use crate::section;
+    use crate::section::SectionWriter;
 
     fn arb_extent() -> impl Strategy<Value = Extent> {
         prop_oneof![

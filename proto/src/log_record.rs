@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::id::{SnapshotId, VersionId};
-use crate::record::{self, NAME_BYTES_MAX, PATH_BYTES_MAX, Record};
+use crate::record;
+use crate::record::{NAME_BYTES_MAX, PATH_BYTES_MAX, Record};
 use crate::section::SectionKind;
 use crate::size::KIB;
 

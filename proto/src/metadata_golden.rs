@@ -8,9 +8,9 @@ use crate::id::{ChunkId, DeviceId, SnapshotId, VersionId};
 use crate::keys::{AccountKeys, DeviceCert, WRAPPED_KEY_BYTES, power, words_key};
 use crate::log_record::{Content, Entry, EntryKind, LogRecord, Meta, PathBytes, SnapshotRecord, Xattr};
 use crate::phrase::Seed;
-use crate::record::{self, Record};
+use crate::record::Record;
 use crate::root::{Root, RootRef, SectionRef};
-use crate::section;
+use crate::{record, section};
 
 use crate::fixtures::assert_golden as golden;
 

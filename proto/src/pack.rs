@@ -4,7 +4,8 @@ use bytes::Bytes;
 use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
 use zeroize::ZeroizeOnDrop;
 
-use crate::erasure::{self, SHARES_MAX};
+use crate::erasure;
+use crate::erasure::SHARES_MAX;
 use crate::hash_tree::{leaf_table, table_root};
 use crate::id::{PackId, ShareId};
 use crate::manifest::Manifest;

@@ -7,9 +7,10 @@ use crate::cap_index::PackRecord;
 use crate::head::HEAD_BYTES;
 use crate::id::{DeviceId, HeadHash};
 use crate::log_record::SnapshotRecord;
-use crate::record::{self, Record};
-use crate::section::{self, SECTION_HEADER_BYTES, SectionError, SectionKind};
+use crate::record::Record;
+use crate::section::{SECTION_HEADER_BYTES, SectionError, SectionKind};
 use crate::size::MIB;
+use crate::{record, section};
 
 /// Sections a root lists itself before the older part moves out.
 pub const ROOT_SECTIONS_MAX: usize = 1024;

@@ -6,7 +6,8 @@ use std::marker::PhantomData;
 
 use zstd::zstd_safe;
 
-use crate::record::{self, Record};
+use crate::record;
+use crate::record::Record;
 use crate::size::MIB;
 
 /// What records a section holds.

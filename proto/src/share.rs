@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::hash_tree::{self, check_leaves, table_root};
+use crate::hash_tree;
+use crate::hash_tree::{check_leaves, table_root};
 use crate::id::ShareId;
 use crate::manifest::Manifest;
 use crate::size::{KIB, MIB};

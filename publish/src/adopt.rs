@@ -3,7 +3,8 @@
 use crate::error::PublishError;
 use crate::index::{Index, Row, State};
 use crate::options::Options;
-use crate::source::{self, SourceError};
+use crate::source;
+use crate::source::SourceError;
 use crate::walk::{Found, Walk};
 
 /// Rows written at once.

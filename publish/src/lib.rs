@@ -29,7 +29,6 @@ mod send;
 mod source;
 mod types;
 mod walk;
-mod watch;
 mod worker;
 
 pub use adopt::adopt;

@@ -13,7 +13,8 @@ use crate::index::{Index, IndexError, Row, State};
 use crate::lock::{Lock, LockError};
 use crate::mark::Mark;
 use crate::plan::{Expected, Known, Source, Step, Work};
-use crate::source::{self, Contents, SourceError};
+use crate::source;
+use crate::source::{Contents, SourceError};
 use crate::walk::Stat;
 
 mod large;

@@ -3,19 +3,19 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use node::net::Bandwidth;
-use node::peer::bucket::{Bucket, Signer, Terms};
 use proto::id::DeviceId;
 use proto::keys::{DeviceCert, power};
-use proto::share_store::contract::{self, Fixture};
-use proto::share_store::{HeadStore, ShareStore, StoreError};
+use proto::share_store::contract::Fixture;
+use proto::share_store::{HeadStore, ShareStore, StoreError, contract};
 use s3::Client;
+use stores::bucket::{Bucket, Signer, Terms};
 use tests::compare::assert_same;
 use tests::fixture::noise;
 use tests::grid::{Grid, Node};
 use tests::home::{Home, path_str};
 use tests::s3::{Kind, Server};
 use tests::s3_proxy::{Faults, S3Proxy};
+use upload_queue::bandwidth::Bandwidth;
 
 use crate::healing::{HASTY, small_source, wait_until};
 use crate::liars::audits;

@@ -25,6 +25,15 @@ pub enum Class {
     Audit,
 }
 
+/// What a node may send and receive; clones share the limits.
+#[derive(Clone, Default)]
+pub struct Bandwidth {
+    /// Everything that goes to friends.
+    pub upload: Limiter,
+    /// Everything that comes from them.
+    pub download: Limiter,
+}
+
 /// Smallest burst, in bytes: a share of the small size passes at once after a pause.
 const BURST_BYTES_MIN: u64 = 256 << 10;
 

@@ -8,6 +8,7 @@ pub mod alarm;
 pub mod audit;
 pub mod helper;
 pub mod ledger;
+pub mod rebuild;
 pub mod repair;
 pub mod standing;
 

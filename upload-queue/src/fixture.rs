@@ -5,7 +5,8 @@ use proto::cap_index::PackRecord;
 use proto::id::AccountId;
 use proto::keys::WRAPPED_KEY_BYTES;
 use proto::manifest::Manifest;
-use proto::pack::{self, PackKey, PackShape};
+use proto::pack;
+use proto::pack::{PackKey, PackShape};
 use proto::share::ShareSize;
 
 use crate::packs::Purpose;

@@ -2,8 +2,7 @@
 //!
 //! Never sees plaintext or a key, and names no network library: peers are `proto::share_store::PeerStore`s.
 
-pub mod db;
-pub mod durable;
+pub mod schema;
 pub mod space;
 
 pub mod job;

@@ -10,8 +10,8 @@ use proto::share::ShareSize;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
-use crate::db::DbError;
 use crate::peers::PeerKey;
+use database::DbError;
 
 pub(crate) mod shares;
 

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use proto::id::VersionId;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use crate::db::{Db, DbError};
 use crate::job::{Job, JobState, NewJob};
 use crate::priority::{Score, Scorer, Weights};
 use crate::queue::window::{Rank, Window};
+use database::{Db, DbError};
 
 mod window;
 

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use proto::id::ShareId;
 use proto::share::{Share, ShareSize};
 
-use crate::durable;
 use crate::space::{Disk, MinFree};
 
 /// Ending of files that are being written.

@@ -20,8 +20,8 @@ use rusqlite::Transaction;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::db::{Db, DbError};
-use crate::packs::{self, PackRow, Purpose};
+use crate::packs;
+use crate::packs::{PackRow, Purpose};
 use crate::peers::{PeerKey, PeerSet};
 use crate::planner::{Uptime, plan_code};
 use crate::space::MinFree;
@@ -30,6 +30,7 @@ use crate::steward::StewardPeer;
 use crate::uploader::lines::Mark;
 use crate::uploader::shared::{Shared, blocking, vital};
 use crate::uploader::ticket::Ticket;
+use database::{Db, DbError};
 
 mod held;
 mod lane;

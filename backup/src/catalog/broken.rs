@@ -3,10 +3,10 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
+use database::DbError;
 use proto::id::VersionId;
 use proto::log_record::SnapshotRecord;
 use rusqlite::Connection;
-use upload_queue::db::DbError;
 use upload_queue::packs::{Counter, PackRow};
 
 use super::content;

@@ -1,10 +1,11 @@
 //! What became of a path between two snapshots, in the words of people: added, removed, modified, and in what.
 
+use database::DbError;
 use proto::log_record::{Content, Entry, EntryKind};
 use rusqlite::Connection;
-use upload_queue::db::DbError;
 
-use super::content::{self, Place};
+use super::content;
+use super::content::Place;
 use super::tree::Pair;
 
 /// What became of a path.
@@ -89,10 +90,10 @@ fn content_differs(conn: &Connection, before: &Entry, after: &Entry) -> Result<b
 
 #[cfg(test)]
 mod tests {
+    use database::Db;
     use proto::cap_index::Extent;
     use proto::id::{ChunkId, VersionId};
     use proto::log_record::{Meta, Xattr};
-    use upload_queue::db::Db;
 
     use super::*;
     use crate::catalog::MIGRATIONS;

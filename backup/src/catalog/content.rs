@@ -2,6 +2,7 @@
 //!
 //! `publish` has the steps between "its chunks are in packs" and "its upload job is settled".
 
+use database::DbError;
 use minicbor::{Decode, Encode};
 use proto::cap_index::{Cap, ChunkSlot, Extent};
 use proto::head::HeadBody;
@@ -9,7 +10,6 @@ use proto::id::{ChunkId, VersionId};
 use proto::root::Root;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
-use upload_queue::db::DbError;
 use upload_queue::packs::PackRow;
 
 pub mod anew;

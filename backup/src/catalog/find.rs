@@ -2,13 +2,14 @@
 //!
 //! Every row of the catalog is read once, however many snapshots show it.
 
+use database::DbError;
 use proto::log_record::Entry;
 use rusqlite::Connection;
-use upload_queue::db::DbError;
 
-use super::shown::{self, Series};
-use super::tree;
-use super::tree::rows::{self, EntryRow, SLASH};
+use super::shown::Series;
+use super::tree::rows;
+use super::tree::rows::{EntryRow, SLASH};
+use super::{shown, tree};
 
 /// A state of a path, and who shows it.
 #[derive(Clone, Copy, Debug)]

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use database::DbError;
 use proto::id::{DeviceId, HeadHash};
 use proto::root::{DEVICE_NAME_BYTES_MAX, Root, TAKEN_DEVICES_MAX, TAKEN_HEADS_MAX, TakenDevice, UNREAD_HEADS_MAX};
 use rusqlite::{Connection, OptionalExtension, Transaction};
-use upload_queue::db::DbError;
 use upload_queue::peers::PeerKey;
 
 use super::{content, tree};

@@ -5,18 +5,19 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use database::DbError;
 use proto::cap_index::Extent;
 use proto::id::VersionId;
 use proto::log_record::{Content, Entry, EntryKind};
 use proto::manifest::Manifest;
 use rusqlite::{Connection, OptionalExtension};
-use upload_queue::db::DbError;
-use upload_queue::packs::{self, Counted, Counter, PackRow, Purpose};
+use upload_queue::packs;
+use upload_queue::packs::{Counted, Counter, PackRow, Purpose};
 use upload_queue::peers::PeerKey;
 
-use super::content::{self, Place, publish};
-use super::tree;
+use super::content::{Place, publish};
 use super::tree::rows::{COLUMNS, EntryRow, child_directory, join, place, read_row, row_at};
+use super::{content, tree};
 
 /// Rows read at once. Chosen: a folder of a million names takes no more memory than any other.
 const PAGE_ROWS: usize = 1024;

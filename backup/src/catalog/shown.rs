@@ -1,11 +1,11 @@
 //! Which snapshots show a row: those of its time whose roots cover its path.
 
+use database::DbError;
 use proto::log_record::PathBytes;
 use rusqlite::Connection;
-use upload_queue::db::DbError;
 
-use super::tree::rows::{self, EntryRow, join};
-use super::tree::{Scope, Snapshot, scope};
+use super::tree::rows::{EntryRow, join};
+use super::tree::{Scope, Snapshot, rows, scope};
 
 /// Snapshots of the same roots.
 pub(super) struct Series<'a> {

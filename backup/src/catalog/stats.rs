@@ -4,17 +4,19 @@
 
 use std::collections::{HashMap, HashSet};
 
+use database::DbError;
 use proto::cap_index::Extent;
 use proto::id::{ChunkId, VersionId};
 use proto::log_record::Content;
 use rusqlite::Connection;
-use upload_queue::db::DbError;
-use upload_queue::packs::{self, PackRow};
+use upload_queue::packs;
+use upload_queue::packs::PackRow;
 
-use super::content::{self, Place};
-use super::shown::{self, Series};
+use super::content::Place;
+use super::shown::Series;
+use super::tree::Snapshot;
 use super::tree::rows::EntryRow;
-use super::tree::{self, Snapshot};
+use super::{content, shown, tree};
 
 /// What some snapshots take. Contents of up to 128 bytes are part of the log and counted in `bytes` alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,10 +167,10 @@ fn ids(extents: &[Extent]) -> impl Iterator<Item = ChunkId> {
 
 #[cfg(test)]
 mod tests {
+    use database::Db;
     use proto::cap_index::ChunkSlot;
     use proto::id::{DeviceId, SnapshotId};
     use proto::log_record::{Entry, EntryKind, LogRecord, Meta, PathBytes, SnapshotRecord};
-    use upload_queue::db::Db;
 
     use super::*;
     use crate::catalog::MIGRATIONS;

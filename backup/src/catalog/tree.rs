@@ -15,9 +15,9 @@ pub(crate) mod rows;
 mod snapshots;
 mod walk;
 
+use database::DbError;
 use proto::id::DeviceId;
 use proto::log_record::SnapshotRecord;
-use upload_queue::db::DbError;
 
 pub use amend::{amend, current_device, withdraw};
 pub(crate) use complete::mark_complete;

@@ -3,8 +3,8 @@
 //! A trouble stays until a run that looked at the same thing does not meet it any more. What is recorded here stays on this
 //! machine: nothing of it is published. Leaves out what follows from it: that is the verdict, in `node`.
 
+use database::DbError;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
-use upload_queue::db::DbError;
 
 use super::tree::covers;
 

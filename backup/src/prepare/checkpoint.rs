@@ -6,19 +6,20 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::PoisonError;
 
+use database::DbError;
 use proto::cap_index::{Cap, IndexRecord};
 use proto::head::{Head, HeadBody};
 use proto::log_record::{Entry, LogRecord, SnapshotRecord};
 use proto::record;
 use proto::root::{ROOT_BYTES_TURN, ROOT_SECTIONS_MAX, Root, RootRef};
 use rusqlite::Connection;
-use upload_queue::db::DbError;
-use upload_queue::packs::{self, PackRow};
+use upload_queue::packs;
+use upload_queue::packs::PackRow;
 
-use crate::catalog::content::{self, Published, publish};
-use crate::catalog::heads;
+use crate::catalog::content::{Published, publish};
+use crate::catalog::tree::Snapshot;
 use crate::catalog::tree::rows::join;
-use crate::catalog::tree::{self, Snapshot};
+use crate::catalog::{content, heads, tree};
 
 use super::metadata::Gatherer;
 use super::outbox::Outbox;

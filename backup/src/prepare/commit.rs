@@ -5,18 +5,18 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use database::DbError;
 use proto::cap_index::ChunkSlot;
 use proto::id::VersionId;
 use proto::log_record::Meta;
 use rusqlite::Transaction;
-use upload_queue::db::DbError;
 use upload_queue::job::Job;
 use upload_queue::packs::{PackRow, Purpose};
 use upload_queue::queue::Queue;
 use upload_queue::uploader::OutgoingPack;
 
-use crate::catalog::content::{self, Place, Published, SectionPlace, publish};
-use crate::catalog::tree;
+use crate::catalog::content::{Place, Published, SectionPlace, publish};
+use crate::catalog::{content, tree};
 
 use super::ledger::ReadFile;
 use super::metadata::Section;

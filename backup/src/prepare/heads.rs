@@ -9,8 +9,8 @@ use proto::head::Head;
 use proto::share_store::StoreError;
 use upload_queue::peers::{Peer, PeerKey};
 
-use crate::catalog::content::{self, publish};
-use crate::catalog::heads;
+use crate::catalog::content::publish;
+use crate::catalog::{content, heads};
 use crate::heads::{look, note};
 
 use super::checkpoint::known_pack;

@@ -3,14 +3,14 @@
 //! Only from a file that is what the catalog says it was, to the last change: an older snapshot must not get newer content.
 //! Until it is read, the catalog keeps the places of lost content: a peer may come back with it first.
 
+use database::DbError;
 use proto::id::VersionId;
 use proto::log_record::{Content, Meta};
-use upload_queue::db::DbError;
 use upload_queue::job::{Job, JobState, NewJob};
 
-use crate::catalog::content::lost::{self, Lost, LostFile};
-use crate::catalog::content::{self, anew};
-use crate::catalog::tree;
+use crate::catalog::content::lost::{Lost, LostFile};
+use crate::catalog::content::{anew, lost};
+use crate::catalog::{content, tree};
 
 use super::pipeline::Run;
 use super::read_file::SourceFile;

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use database::DbError;
 use proto::cap_index::IndexRecord;
 use proto::id::VersionId;
 use proto::pack::PackShape;
@@ -9,12 +10,11 @@ use proto::record::Record;
 use proto::section::{SectionError, SectionKind, SectionWriter};
 use proto::share::ShareSize;
 use rusqlite::Transaction;
-use upload_queue::db::DbError;
 use upload_queue::packs::PackRow;
 use upload_queue::queue::Queue;
 
-use crate::catalog::content::{self, Place, SectionRow, publish};
-use crate::catalog::tree;
+use crate::catalog::content::{Place, SectionRow, publish};
+use crate::catalog::{content, tree};
 
 use super::ledger::ReadFile;
 

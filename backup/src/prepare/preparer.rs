@@ -67,8 +67,8 @@ impl From<WriteError> for Failure {
     }
 }
 
-impl From<upload_queue::db::DbError> for Failure {
-    fn from(error: upload_queue::db::DbError) -> Self {
+impl From<database::DbError> for Failure {
+    fn from(error: database::DbError) -> Self {
         Self::Run(error.into())
     }
 }

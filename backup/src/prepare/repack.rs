@@ -8,13 +8,16 @@ use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use crossbeam_channel::bounded;
+use database::DbError;
 use proto::cap_index::ChunkSlot;
 use proto::size::MIB;
 use rusqlite::Connection;
-use upload_queue::db::DbError;
-use upload_queue::packs::{self, PackRow};
+use upload_queue::packs;
+use upload_queue::packs::PackRow;
 
-use crate::catalog::content::{self, live::Wanted, moves};
+use crate::catalog::content;
+use crate::catalog::content::live::Wanted;
+use crate::catalog::content::moves;
 use crate::restore::{Reader, RestoreError};
 
 use super::packer::{Closed, Parcel, shares_bytes};

@@ -3,13 +3,15 @@
 
 use std::collections::HashMap;
 
+use database::DbError;
 use proto::id::VersionId;
 use proto::manifest::Manifest;
 use rusqlite::Connection;
-use upload_queue::db::DbError;
-use upload_queue::packs::{self, PackRow};
+use upload_queue::packs;
+use upload_queue::packs::PackRow;
 
-use crate::catalog::content::{self, publish};
+use crate::catalog::content;
+use crate::catalog::content::publish;
 
 use super::WriteError;
 use super::pipeline::Run;

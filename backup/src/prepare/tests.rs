@@ -22,8 +22,8 @@ use upload_queue::space::MinFree;
 use upload_queue::uploader::UploaderConfig;
 
 use super::*;
-use crate::catalog::content::{self, Place};
-use crate::catalog::{MIGRATIONS, tree};
+use crate::catalog::content::Place;
+use crate::catalog::{MIGRATIONS, content, tree};
 use crate::exclude::Rules;
 use crate::recover::{Aim, recover};
 use crate::restore::Reader;

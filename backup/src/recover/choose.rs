@@ -6,9 +6,9 @@ use proto::id::DeviceId;
 use proto::keys::AccountKeys;
 use upload_queue::peers::Peer;
 
-use super::heads::{self, Line};
-use super::old::{self, OldHead};
-use super::{Aim, RevokedDevice};
+use super::heads::Line;
+use super::old::OldHead;
+use super::{Aim, RevokedDevice, heads, old};
 
 /// What is followed.
 pub(super) struct Chosen {

@@ -6,17 +6,19 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use database::{Db, DbError};
 use proto::id::{SnapshotId, VersionId};
 use proto::log_record::{LogRecord, PathBytes};
 use proto::section::SectionKind;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use upload_queue::db::{Db, DbError};
-use upload_queue::packs::{self, PackRow};
+use upload_queue::packs;
+use upload_queue::packs::PackRow;
 
-use super::replay::{self, Listed};
-use crate::catalog::content::{self, SectionPlace, SectionRow};
-use crate::catalog::heads;
-use crate::catalog::tree::{self, Replay, Snapshot};
+use super::replay;
+use super::replay::Listed;
+use crate::catalog::content::{SectionPlace, SectionRow};
+use crate::catalog::tree::{Replay, Snapshot};
+use crate::catalog::{content, heads, tree};
 use crate::restore::RestoreError;
 
 /// Takes everything of `other`, a catalog rebuilt from one head, that `tx` does not know. All of it, or with an error nothing.

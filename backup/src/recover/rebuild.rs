@@ -17,7 +17,8 @@ use upload_queue::packs::{KnownPack, PackRow, Purpose};
 use upload_queue::peers::pages::{Pages, Shelf};
 use upload_queue::peers::{Peer, PeerKey};
 
-use super::replay::{self, Listed};
+use super::replay;
+use super::replay::Listed;
 use crate::catalog::content::Published;
 use crate::catalog::tree::Replay;
 use crate::heads::OpenHead;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use database::DbError;
 use proto::cap_index::{Cap, Extent, IndexRecord, PackRecord};
 use proto::id::{DeviceId, HeadHash, ShareId, VersionId};
 use proto::keys::{DeviceCert, power};
@@ -10,13 +11,13 @@ use proto::manifest::Manifest;
 use proto::root::{Root, SectionRef};
 use proto::section::SectionKind;
 use rusqlite::Transaction;
-use upload_queue::db::DbError;
-use upload_queue::packs::{self, PackRow, Purpose};
+use upload_queue::packs;
+use upload_queue::packs::{PackRow, Purpose};
 use upload_queue::peers::PeerKey;
 
-use crate::catalog::content::{self, Place, Published, SectionPlace, SectionRow, live};
-use crate::catalog::heads;
-use crate::catalog::tree::{self, Replay};
+use crate::catalog::content::{Place, Published, SectionPlace, SectionRow, live};
+use crate::catalog::tree::Replay;
+use crate::catalog::{content, heads, tree};
 use crate::restore::RestoreError;
 use crate::restore::sections::records;
 

@@ -9,8 +9,8 @@ use proto::log_record::Content;
 use proto::size::{KIB, MIB};
 use upload_queue::packs::PackRow;
 
-use crate::catalog::content::{self, Place};
-use crate::catalog::tree;
+use crate::catalog::content::Place;
+use crate::catalog::{content, tree};
 use crate::restore::content::open_chunk;
 use crate::restore::fetch::FetchStats;
 use crate::restore::sections::{load_inlines, take_inline};

@@ -14,7 +14,8 @@ use proto::id::ChunkId;
 use proto::log_record::Meta;
 use proto::size::{KIB, MIB};
 use tokio::sync::Semaphore;
-use upload_queue::packs::{self, PackRow};
+use upload_queue::packs;
+use upload_queue::packs::PackRow;
 
 use crate::catalog::content;
 use crate::restore::fetch::FetchStats;

@@ -14,8 +14,8 @@ use proto::size::{KIB, MIB};
 use upload_queue::packs::PackRow;
 
 use crate::archive::{Archive, Member};
-use crate::catalog::content::{self, Place, SectionRow};
-use crate::catalog::tree;
+use crate::catalog::content::{Place, SectionRow};
+use crate::catalog::{content, tree};
 use crate::restore::cat::cat_extents;
 use crate::restore::content::open_chunk;
 use crate::restore::fetch::FetchStats;

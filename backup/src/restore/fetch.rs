@@ -12,13 +12,13 @@ use futures::future::{BoxFuture, Shared};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use proto::cap_index::PackRecord;
-use proto::erasure;
-use proto::pack::{self, PackError, PackKey, PackShape, SEGMENT_BYTES, SEGMENT_PLAIN_BYTES};
+use proto::pack::{PackError, PackKey, PackShape, SEGMENT_BYTES, SEGMENT_PLAIN_BYTES};
+use proto::{erasure, pack};
 use upload_queue::packs::KnownPack;
 
 use crate::restore::holders::{Answers, Ask, Holders, ShareGot};
-use crate::restore::segments::{self, PlainRun, ShareWant};
-use crate::restore::{Reader, RestoreError};
+use crate::restore::segments::{PlainRun, ShareWant};
+use crate::restore::{Reader, RestoreError, segments};
 
 /// What fetching has cost and found so far.
 #[derive(Clone, Debug, Default)]

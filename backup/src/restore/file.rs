@@ -16,8 +16,8 @@ use proto::size::{KIB, MIB};
 use tokio::sync::Semaphore;
 use upload_queue::packs::PackRow;
 
-use crate::catalog::content::{self, Place, SectionRow};
-use crate::catalog::tree;
+use crate::catalog::content::{Place, SectionRow};
+use crate::catalog::{content, tree};
 use crate::restore::content::open_chunk;
 use crate::restore::fetch::FetchStats;
 use crate::restore::file::cache::{Cache, Key, Value};

@@ -6,13 +6,14 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use database::DbError;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use proto::hash_tree;
 use proto::id::ShareId;
 use proto::share_store::StoreError;
-use upload_queue::db::DbError;
-use upload_queue::packs::{self, KnownPack};
+use upload_queue::packs;
+use upload_queue::packs::KnownPack;
 use upload_queue::peers::{Peer, PeerKey};
 
 use crate::restore::Reader;

@@ -3,8 +3,8 @@
 
 use std::os::fd::OwnedFd;
 
+use database::DbError;
 use proto::log_record::{Entry, EntryKind};
-use upload_queue::db::DbError;
 
 use crate::catalog::tree;
 use crate::exclude::IGNORE_FILE;

@@ -14,18 +14,18 @@ use futures::StreamExt;
 use proto::id::VersionId;
 use proto::log_record::{Content, EntryKind, Meta};
 
-use crate::catalog::content::{self, Place, SectionRow};
-use crate::catalog::tree;
+use crate::catalog::content::{Place, SectionRow};
+use crate::catalog::{content, tree};
 use crate::restore::content::{Job, Work};
 use crate::restore::fetch::FetchStats;
 use crate::restore::judge::{Fate, Judge, Sweep};
-use crate::restore::removal::{self, Doomed, Finder};
+use crate::restore::removal::{Doomed, Finder};
 use crate::restore::sections::{load_inlines, take_inline};
 use crate::restore::select::{Selection, base_path};
 use crate::restore::target::{Target, is_below};
 use crate::restore::window::{Item, for_each_selected, window};
 use crate::restore::write::{Linked, Sink};
-use crate::restore::{Reader, RestoreError, RestoreEvent, RestoreOptions, RestoreProgress, RestoreSummary};
+use crate::restore::{Reader, RestoreError, RestoreEvent, RestoreOptions, RestoreProgress, RestoreSummary, removal};
 
 /// Pieces of content that are planned at once: about 50 bytes each.
 const PIECES_MAX: usize = 500_000;

@@ -8,7 +8,8 @@ use proto::id::VersionId;
 use proto::record::Record;
 use proto::section;
 
-use crate::catalog::content::{self, SectionRow};
+use crate::catalog::content;
+use crate::catalog::content::SectionRow;
 use crate::restore::fetch::FetchStats;
 use crate::restore::{Reader, RestoreError};
 

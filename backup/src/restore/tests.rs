@@ -11,15 +11,16 @@ use proto::id::{DeviceId, ShareId, SnapshotId, VersionId};
 use proto::keys::{DeviceCert, power, words_key};
 use proto::log_record::{Content, Entry, EntryKind, LogRecord, Meta, PathBytes, SnapshotRecord, Xattr};
 use proto::manifest::Manifest;
-use proto::pack::{self, PackKey, PackShape};
+use proto::pack::{PackKey, PackShape};
 use proto::phrase::Seed;
 use proto::record::Record;
 use proto::root::{Root, RootRef, SectionRef};
-use proto::section::{self, SectionKind, SectionWriter};
+use proto::section::{SectionKind, SectionWriter};
 use proto::share::ShareSize;
 use proto::share_store::faulty::Faulty;
 use proto::share_store::memory::MemoryStore;
 use proto::share_store::{HeadStore, ShareStore};
+use proto::{pack, section};
 use upload_queue::peers::{Peer, PeerKey, Reach};
 
 use super::*;

@@ -4,10 +4,10 @@
 //! mount point when it was last listed, and is none now. A root that is empty is one in either case: nobody names an empty
 //! folder for its backup.
 
+use database::DbError;
 use proto::log_record::EntryKind;
 use proto::record::NAME_BYTES_MAX;
 use rustix::io::Errno;
-use upload_queue::db::DbError;
 
 use super::compare::{Comparison, compare};
 use super::filter::Filtered;
@@ -16,7 +16,8 @@ use super::listing::Listing;
 use super::outcome::Outcome;
 use super::walk::{Task, Walk, delta};
 use super::{Emptied, FailureKind};
-use crate::catalog::tree::rows::{self, EntryRow};
+use crate::catalog::tree::rows;
+use crate::catalog::tree::rows::EntryRow;
 use crate::said::said;
 
 /// What is said of a mount point that has nothing of what it had.

@@ -5,9 +5,9 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
+use database::DbError;
 use proto::log_record::Entry;
 use rusqlite::Connection;
-use upload_queue::db::DbError;
 
 use super::listing::Listing;
 

@@ -5,10 +5,10 @@
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 
+use database::DbError;
 use proto::id::VersionId;
 use proto::log_record::{Content, LeftOut, PathBytes, SnapshotRecord};
 use rusqlite::Transaction;
-use upload_queue::db::DbError;
 use upload_queue::job::{JobState, NewJob};
 use upload_queue::queue::Queue;
 
@@ -16,8 +16,9 @@ use super::ScanOptions;
 use super::contents::{Move, Needs};
 use super::outcome::{Delta, Outcome};
 use crate::catalog::content::reserve_versions;
-use crate::catalog::tree::rows::{self, EntryRow, child_directories, child_directory, join};
-use crate::catalog::tree::{self, Snapshot};
+use crate::catalog::tree;
+use crate::catalog::tree::rows::{EntryRow, child_directories, child_directory, join};
+use crate::catalog::tree::{Snapshot, rows};
 
 /// Jobs handed to the queue at a time.
 const JOBS_AT_ONCE: usize = 1024;

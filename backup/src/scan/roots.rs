@@ -8,10 +8,10 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
+use database::DbError;
 use proto::log_record::{Content, Entry, EntryKind, PathBytes, SNAPSHOT_ROOTS_BYTES_MAX, SNAPSHOT_ROOTS_MAX};
 use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
-use upload_queue::db::DbError;
 
 use super::compare::{Comparison, Staged, same};
 use super::fingerprint::{Hash, KnownDirectory, path_hash};
@@ -19,8 +19,8 @@ use super::listing::examine;
 use super::outcome::{Delta, Outcome};
 use super::walk::{Reach, Task, Walk};
 use super::{FailureKind, ScanError, details};
-use crate::catalog::tree::covers;
-use crate::catalog::tree::rows::{self, EntryRow, NOWHERE, components};
+use crate::catalog::tree::rows::{EntryRow, NOWHERE, components};
+use crate::catalog::tree::{covers, rows};
 use crate::long_path;
 use crate::said::{said, said_io};
 

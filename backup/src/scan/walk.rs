@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use database::{Db, DbError};
 use proto::log_record::{EntryKind, Meta};
 use proto::record::PATH_BYTES_MAX;
 use rustix::fs::CWD;
 use rustix::io::Errno;
-use upload_queue::db::{Db, DbError};
 
 use super::absent::{fail_entry, unlisted};
 use super::compare::{Comparison, Staged, compare};
@@ -22,8 +22,7 @@ use super::fingerprint::{Hash, Known, KnownDirectory, fingerprint, path_hash};
 use super::listing::{DENTS_BUFFER_BYTES, Listing, examine, examine_open, list, open_directory};
 use super::outcome::{Delta, Outcome};
 use super::{FailureKind, ScanOptions, details, filter};
-use crate::catalog::tree::covers;
-use crate::catalog::tree::rows;
+use crate::catalog::tree::{covers, rows};
 use crate::exclude::FolderRules;
 use crate::long_path;
 

@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use api::failure::{Exit, Failure};
+use api::http::fuzzing::{Entry, Kind, Link};
+use api::http::{Ends, Executor};
+use api::output::Sink;
+use api::request::Request;
+use engine::home::HomePaths;
 use futures::future::BoxFuture;
-use node::api::fuzzing::{Entry, Kind, Link};
-use node::api::{ApiServer, Ends, Executor};
-use node::failure::{Exit, Failure};
-use node::home::HomePaths;
-use node::output::Sink;
-use node::request::Request;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Cost, Target};
@@ -190,9 +190,7 @@ impl Server {
                 .enable_all()
                 .build();
             let runtime = runtime.expect("a runtime can be made");
-            let server = runtime
-                .block_on(ApiServer::bind(&paths, None))
-                .expect("a socket can be bound");
+            let server = runtime.block_on(paths.bind_api(None)).expect("a socket can be bound");
             let ends = Ends {
                 stop: CancellationToken::new(),
                 done: CancellationToken::new(),

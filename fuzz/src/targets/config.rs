@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use node::config::ConfigFile;
+use engine::config::ConfigFile;
 use toml_edit::DocumentMut;
 
 use crate::engine::{Cost, Target};

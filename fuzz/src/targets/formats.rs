@@ -12,7 +12,8 @@ use proto::pack::PackShape;
 use proto::phrase::Seed;
 use proto::record::{Record, first_from_cbor, to_cbor};
 use proto::root::Root;
-use proto::section::{self, SectionKind};
+use proto::section;
+use proto::section::SectionKind;
 use proto::share::{ShareSize, manifest_in_tail};
 
 use crate::engine::{Cost, Target};

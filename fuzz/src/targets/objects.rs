@@ -1,11 +1,11 @@
 //! Objects in buckets, which whoever has the bucket's credentials may write: notes of the trash, markers, sealed rosters, keys,
 //! the lock and the marks of published sites.
 
-use node::peer::bucket::fuzzing as bucket;
 use proto::discard::{Discard, NO_HOLDER, Order, write_ids};
 use proto::id::ShareId;
 use proto::wire::roster::{MemberRecord, RosterRecords, grid_id};
 use publish::fuzzing as site;
+use stores::bucket::fuzzing as bucket;
 
 use crate::engine::{Cost, Target};
 use crate::heard::Heard;

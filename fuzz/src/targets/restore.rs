@@ -10,14 +10,15 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use backup::archive::{Archive, Member};
+use backup::catalog;
+use backup::catalog::content;
 use backup::catalog::tree::Replay;
-use backup::catalog::{self, content};
 use backup::restore::{Deleting, Overwrite, Reader, RestoreOptions};
+use database::DbError;
 use proto::cap_index::{Cap, Extent};
 use proto::id::{ChunkId, DeviceId, SnapshotId, VersionId};
 use proto::log_record::{Content, Entry, EntryKind, LogRecord, Meta, PathBytes, SnapshotRecord, Xattr};
 use proto::record::Record;
-use upload_queue::db::DbError;
 use upload_queue::peers::PeerSet;
 
 use crate::engine::{Cost, Target};

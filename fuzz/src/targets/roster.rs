@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 
-use node::friendnet::roster::{Roster, Vetted, deeds};
+use friendnet::roster::{Roster, Vetted, deeds};
 use proto::id::GridId;
 use proto::wire::removal::{REMOVALS_MAX, Removal};
 use proto::wire::roster::{

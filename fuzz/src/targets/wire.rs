@@ -3,7 +3,8 @@
 use minicbor::{Decode, Encode};
 use proto::id::{DeviceId, ShareId};
 use proto::wire::audit::{Challenge, proved};
-use proto::wire::frame::{self, LENGTH_BYTES, PAYLOAD_BYTES_MAX};
+use proto::wire::frame;
+use proto::wire::frame::{LENGTH_BYTES, PAYLOAD_BYTES_MAX};
 use proto::wire::greeting::Greeting;
 use proto::wire::member::MemberMessage;
 use proto::wire::pass_on::{PassOrder, PassRecord, read_receipts, write_receipts};

@@ -3,10 +3,10 @@
 use std::io::Write;
 
 use super::context::{Context, block_on};
-use crate::failure::{Exit, Failure};
-use crate::home::{HomePaths, no_account};
 use crate::render::RenderOptions;
-use crate::request::Request;
+use api::failure::{Exit, Failure};
+use api::request::Request;
+use engine::home::{HomePaths, no_account};
 
 const FIRST_STEPS: &str = "\
 There is no account here yet. Four steps to a backup that nobody but you can read:

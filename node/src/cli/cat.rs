@@ -1,8 +1,8 @@
 //! `cat SNAPSHOT:PATH`: a file's content, byte for byte, to stdout.
 
 use super::snapshot_path::SnapshotPath;
-use crate::failure::{Exit, Failure};
-use crate::request::Request;
+use api::failure::{Exit, Failure};
+use api::request::Request;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

@@ -1,6 +1,6 @@
 //! `check`: is every share where it should be, and intact.
 
-use crate::request::Request;
+use api::request::Request;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::execute::unwritable;
-use crate::failure::{Exit, Failure};
+use api::failure::{Exit, Failure};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

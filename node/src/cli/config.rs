@@ -1,8 +1,8 @@
 //! `config get|set`: settings by dotted key.
 
 use super::context::Context;
-use crate::failure::{Exit, Failure};
-use crate::request::Request;
+use api::failure::{Exit, Failure};
+use api::request::Request;
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]

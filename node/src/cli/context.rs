@@ -3,10 +3,10 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::failure::{Exit, Failure};
-use crate::home::HomePaths;
-use crate::message::PathName;
 use crate::render::RenderOptions;
+use api::failure::{Exit, Failure};
+use api::message::PathName;
+use engine::home::HomePaths;
 
 /// What every command knows.
 #[derive(Clone, Debug)]

@@ -12,11 +12,11 @@ use self::compare::{Comparison, compare};
 use self::grid::{Grid, Node};
 use super::context::absolute;
 use super::signals::Signals;
-use crate::config::TOLERATE_MAX;
-use crate::failure::{Exit, Failure};
-use crate::human::ByteSize;
-use crate::message::{DemoSummary, Message, Summary};
 use crate::render::RenderOptions;
+use api::failure::{Exit, Failure};
+use api::human::ByteSize;
+use api::message::{DemoSummary, Message, Summary};
+use engine::config::TOLERATE_MAX;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

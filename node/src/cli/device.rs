@@ -8,11 +8,11 @@ use proto::keys::DeviceCert;
 use proto::wire::word::{AccountWord, REVOKED_MAX};
 
 use super::{device_add, words};
-use crate::failure::{Exit, Failure};
-use crate::friendnet::roster::names::ID_DIGITS_MIN;
-use crate::friendnet::roster::{Roster, deeds};
-use crate::home::{HomePaths, Identity};
-use crate::request::{Request, Word};
+use api::failure::{Exit, Failure};
+use api::request::{Request, Word};
+use engine::home::{HomePaths, Identity};
+use friendnet::roster::names::ID_DIGITS_MIN;
+use friendnet::roster::{Roster, deeds};
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]

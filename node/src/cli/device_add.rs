@@ -5,15 +5,13 @@ use std::path::PathBuf;
 use proto::keys::power;
 
 use super::context::Context;
-use super::execute;
-use super::init;
-use super::words;
-use crate::config::last_good::InForce;
-use crate::failure::{Exit, Failure};
-use crate::home::{HomeLock, HomePaths, Identity};
-use crate::message::Changed;
-use crate::output::Output;
+use super::{execute, init, words};
 use crate::render::Renderer;
+use api::failure::{Exit, Failure};
+use api::message::Changed;
+use api::output::Output;
+use engine::config::last_good::InForce;
+use engine::home::{HomeLock, HomePaths, Identity};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

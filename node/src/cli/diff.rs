@@ -3,8 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::message::PathName;
-use crate::request::Request;
+use api::message::PathName;
+use api::request::Request;
 
 /// Arguments of `diff`.
 #[derive(Debug, clap::Args)]

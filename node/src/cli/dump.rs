@@ -1,7 +1,7 @@
 //! `dump`: a snapshot or a part of it as an archive, to stdout.
 
 use super::snapshot_path::SnapshotPath;
-use crate::request::{DumpFormat, Request};
+use api::request::{DumpFormat, Request};
 
 /// Arguments of `dump`.
 #[derive(Debug, clap::Args)]

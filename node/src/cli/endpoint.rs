@@ -2,7 +2,7 @@
 
 use s3::{Location, encode};
 
-use crate::failure::{Exit, Failure};
+use api::failure::{Exit, Failure};
 
 /// Arguments of every command that takes an `s3://` URL. They win over what the URL says.
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use backup::exclude::escaped;
 
 use super::context::absolute;
-use crate::failure::{Exit, Failure};
-use crate::request::Request;
+use api::failure::{Exit, Failure};
+use api::request::Request;
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]

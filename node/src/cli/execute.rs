@@ -9,17 +9,16 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::serving::answer_meanwhile;
 use super::signals::Signals;
-use crate::api::Ends;
-use crate::api::client::{Client, ConnectError, Followed};
-use crate::config;
-use crate::engine::onlook::onlook;
-use crate::engine::{CommandOptions, Engine, Mode};
-use crate::failure::{Exit, Failure};
-use crate::home::{Home, HomeLock, HomePaths, busy, no_account};
-use crate::message::Message;
-use crate::output::{Output, Outputs, Sink, channel};
 use crate::render::Renderer;
-use crate::request::Request;
+use api::failure::{Exit, Failure};
+use api::http::Ends;
+use api::http::client::{Client, ConnectError, Followed};
+use api::message::Message;
+use api::output::{Output, Outputs, Sink, channel};
+use api::request::Request;
+use engine::home::{Home, HomeLock, HomePaths, busy, no_account};
+use engine::onlook::onlook;
+use engine::{CommandOptions, Engine, Mode, config};
 
 /// Who executes.
 enum Executing {

@@ -5,7 +5,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use super::snapshot_path::SnapshotPath;
-use crate::request::{Find, Request};
+use api::request::{Find, Request};
 
 /// Arguments of `find`.
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ fn moment(typed: &str) -> Result<Timestamp, String> {
             .and_then(|date| local(date.to_datetime(jiff::civil::Time::midnight())))
     };
     let ago = || {
-        let period: crate::human::Period = typed.parse().ok()?;
+        let period: api::human::Period = typed.parse().ok()?;
         Timestamp::now().checked_sub(period.0).ok()
     };
     absolute

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::context::absolute;
-use crate::failure::{Exit, Failure};
-use crate::request::Request;
+use api::failure::{Exit, Failure};
+use api::request::Request;
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]

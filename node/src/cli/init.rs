@@ -8,12 +8,12 @@ use proto::phrase::Seed;
 
 use super::context::{Context, absolute};
 use super::recover;
-use crate::config::{ConfigFile, TOLERATE_MAX};
-use crate::failure::{Exit, Failure};
-use crate::home::{DEVICE_NAME_BYTES_MAX, HomeLock, HomePaths, Identity, fill_random, left_cert, write_private};
-use crate::message::Initialized;
-use crate::output::Output;
 use crate::render::Renderer;
+use api::failure::{Exit, Failure};
+use api::message::Initialized;
+use api::output::Output;
+use engine::config::{ConfigFile, TOLERATE_MAX};
+use engine::home::{DEVICE_NAME_BYTES_MAX, HomeLock, HomePaths, Identity, fill_random, left_cert, write_private};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn the_template_says_the_built_in_values() {
         let file = ConfigFile::parse(std::path::Path::new("/x"), TEMPLATE).unwrap();
-        let expected = crate::config::Config {
+        let expected = engine::config::Config {
             listen: Vec::new(),
             ..Default::default()
         };

@@ -1,7 +1,7 @@
 //! `invite`: a one-line, one-use ticket.
 
-use crate::human::Period;
-use crate::request::Request;
+use api::human::Period;
+use api::request::Request;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use proto::wire::ticket::Ticket;
 
 use super::words;
-use crate::failure::{Exit, Failure};
-use crate::friendnet::roster::deeds;
-use crate::home::HomePaths;
-use crate::request::Request;
+use api::failure::{Exit, Failure};
+use api::request::Request;
+use engine::home::HomePaths;
+use friendnet::roster::deeds;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::words;
-use crate::failure::{Exit, Failure};
-use crate::friendnet::roster::deeds;
-use crate::home::{HomePaths, Identity};
-use crate::request::Request;
+use api::failure::{Exit, Failure};
+use api::request::Request;
+use engine::home::{HomePaths, Identity};
+use friendnet::roster::deeds;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

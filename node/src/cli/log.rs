@@ -28,7 +28,22 @@ pub struct LogOptions {
 }
 
 /// Our own crates: what others log at the level of warnings is for their authors.
-const OURS: [&str; 6] = ["node", "backup", "upload_queue", "publish", "s3", "proto"];
+const OURS: [&str; 14] = [
+    "node",
+    "engine",
+    "mount",
+    "friendnet",
+    "stores",
+    "api",
+    "publish",
+    "backup",
+    "upload_queue",
+    "s3",
+    "proto",
+    "watch",
+    "database",
+    "durable",
+];
 
 /// Logs to stderr from now on; `GRIDBACKUP_LOG` overrides what.
 pub fn to_stderr(options: LogOptions) {

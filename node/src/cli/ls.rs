@@ -1,7 +1,7 @@
 //! `ls`: look into a snapshot.
 
 use super::snapshot_path::SnapshotPath;
-use crate::request::Request;
+use api::request::Request;
 
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]

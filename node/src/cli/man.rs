@@ -1,6 +1,6 @@
 //! `man`: the manual page in roff on stdout, the program first, then each command.
 
-use crate::failure::{Exit, Failure};
+use api::failure::{Exit, Failure};
 
 /// Prints it.
 pub fn run() -> Result<Exit, Failure> {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::context::{Context, absolute};
-use crate::failure::{Exit, Failure};
-use crate::request::{Mount, Request};
+use api::failure::{Exit, Failure};
+use api::request::{Mount, Request};
 
 /// A daemon unmounts after its client has gone; longer than this it is not waited for.
 const UNMOUNT_WAIT: Duration = Duration::from_secs(5);

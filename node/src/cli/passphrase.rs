@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use super::context::Context;
 use super::execute;
-use crate::failure::{Exit, Failure};
-use crate::home::passphrase::{self, PassphraseSource};
-use crate::home::{HomeLock, no_account};
-use crate::message::Changed;
-use crate::output::Output;
 use crate::render::Renderer;
+use api::failure::{Exit, Failure};
+use api::message::Changed;
+use api::output::Output;
+use engine::home::passphrase::PassphraseSource;
+use engine::home::{HomeLock, no_account, passphrase};
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::context::absolute;
 use super::endpoint::EndpointArgs;
-use crate::failure::{Exit, Failure};
-use crate::human::ByteSize;
-use crate::request::{PeerAdd, RemoveHow, Request};
+use api::failure::{Exit, Failure};
+use api::human::ByteSize;
+use api::request::{PeerAdd, RemoveHow, Request};
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]

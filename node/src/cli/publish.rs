@@ -10,11 +10,11 @@ use s3::Client;
 
 use super::endpoint::EndpointArgs;
 use super::publishing::{Words, client, run_shown};
-use crate::failure::{Exit, Failure};
-use crate::home::HomePaths;
-use crate::message::{Changed, Message, Problem, Progress, PublishSummary, Summary};
-use crate::output::Sink;
 use crate::render::RenderOptions;
+use api::failure::{Exit, Failure};
+use api::message::{Changed, Message, Problem, Progress, PublishSummary, Summary};
+use api::output::Sink;
+use engine::home::HomePaths;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

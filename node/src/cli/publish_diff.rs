@@ -7,10 +7,10 @@ use publish::{Deletes, Drift, Event, Trust, Why};
 
 use super::publish::{summarized, tell};
 use super::publishing::{Words, run_shown};
-use crate::failure::{Exit, Failure};
-use crate::home::HomePaths;
-use crate::message::{Change, Message, PathName, Summary};
 use crate::render::RenderOptions;
+use api::failure::{Exit, Failure};
+use api::message::{Change, Message, PathName, Summary};
+use engine::home::HomePaths;
 
 /// Compares the folder with the listing of the bucket, or with `--trust` with the index alone. Sends nothing else.
 pub async fn run(args: super::publish::Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {

@@ -7,11 +7,11 @@ use publish::{Event, RestoreOptions, Restored, Routes};
 use super::endpoint::EndpointArgs;
 use super::publish::tell;
 use super::publishing::{Words, client, run_shown};
-use crate::config::ConfigFile;
-use crate::failure::{Exit, Failure};
-use crate::home::{HomePaths, OwnFolders, check_deletion};
-use crate::message::{PublishRestoreSummary, Summary};
 use crate::render::RenderOptions;
+use api::failure::{Exit, Failure};
+use api::message::{PublishRestoreSummary, Summary};
+use engine::config::ConfigFile;
+use engine::home::{HomePaths, OwnFolders, check_deletion};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::publish::{summarized, tell};
 use super::publishing::{Words, run_shown};
-use crate::failure::{Exit, Failure};
-use crate::home::HomePaths;
-use crate::message::{Message, Summary};
-use crate::output::Sink;
 use crate::render::RenderOptions;
+use api::failure::{Exit, Failure};
+use api::message::{Message, Summary};
+use api::output::Sink;
+use engine::home::HomePaths;
 
 /// First pause after a run that failed; each next one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_secs(5);

@@ -10,11 +10,11 @@ use super::endpoint::EndpointArgs;
 use super::execute::unwritable;
 use super::signals::Signals;
 use super::{publish, publish_diff, publish_restore, publish_watch};
-use crate::failure::{Exit, Failure};
-use crate::home::HomePaths;
-use crate::message::{Message, Summary};
-use crate::output::{Outputs, Sink, channel};
 use crate::render::{RenderOptions, Renderer};
+use api::failure::{Exit, Failure};
+use api::message::{Message, Summary};
+use api::output::{Outputs, Sink, channel};
+use engine::home::HomePaths;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

@@ -1,6 +1,6 @@
 //! `queue`: what goes up next, and why.
 
-use crate::request::Request;
+use api::request::Request;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

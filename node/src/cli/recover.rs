@@ -13,10 +13,10 @@ use super::context::Context;
 use super::endpoint::EndpointArgs;
 use super::init;
 use super::peer::absolute_url;
-use crate::config::{Config, TOLERATE_MAX};
-use crate::failure::{Exit, Failure};
-use crate::home::{HomeLock, HomePaths, Identity, left_cert};
-use crate::request::Request;
+use api::failure::{Exit, Failure};
+use api::request::Request;
+use engine::config::{Config, TOLERATE_MAX};
+use engine::home::{HomeLock, HomePaths, Identity, left_cert};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

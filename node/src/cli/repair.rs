@@ -1,6 +1,6 @@
 //! `repair`: build shares anew that are lost.
 
-use crate::request::Request;
+use api::request::Request;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

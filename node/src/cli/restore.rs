@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::context::absolute;
 use super::snapshot_path::SnapshotPath;
-use crate::failure::Failure;
-use crate::request::{Overwrite, Request, Restore};
+use api::failure::Failure;
+use api::request::{Overwrite, Request, Restore};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

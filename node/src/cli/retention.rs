@@ -1,7 +1,7 @@
 //! `forget`, `prune`, `undelete`: which snapshots stay, and what becomes of the space of the others.
 
-use crate::human::Within;
-use crate::request::{Forget, Request};
+use api::human::Within;
+use api::request::{Forget, Request};
 
 /// Arguments of `forget`.
 #[derive(Debug, clap::Args)]

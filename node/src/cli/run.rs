@@ -14,17 +14,17 @@ use tokio_util::sync::CancellationToken;
 use super::context::{Context, absolute};
 use super::serving::Serving;
 use super::signals::Signals;
-use crate::api::client::{Client, Followed};
-use crate::api::{ApiServer, Ends};
-use crate::engine::bandwidth::Limits;
-use crate::engine::{CommandOptions, DaemonOptions, Engine};
-use crate::failure::{Exit, Failure};
-use crate::home::{Home, HomeLock, HomePaths, busy, no_account};
-use crate::human::ByteSize;
-use crate::message::{Message, Ready};
-use crate::output::{Output, Outputs, channel};
 use crate::render::Renderer;
-use crate::request::Request;
+use api::failure::{Exit, Failure};
+use api::http::Ends;
+use api::http::client::{Client, Followed};
+use api::human::ByteSize;
+use api::message::{Message, Ready};
+use api::output::{Output, Outputs, channel};
+use api::request::Request;
+use engine::bandwidth::Limits;
+use engine::home::{Home, HomeLock, HomePaths, busy, no_account};
+use engine::{CommandOptions, DaemonOptions, Engine};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ pub struct Args {
 pub struct NodeArgs {
     /// Where friends reach this node, instead of the config's `listen` (may be repeated)
     #[arg(long, value_name = "MULTIADDR")]
-    listen: Vec<libp2p::Multiaddr>,
+    listen: Vec<friendnet::Multiaddr>,
     /// Serve the API on this loopback port, too, for who has the token in `api.token`
     #[arg(long, value_name = "ADDR")]
     api: Option<SocketAddr>,
@@ -139,7 +139,7 @@ async fn daemon(context: Context, args: NodeArgs, store_only: bool) -> Result<Ex
     let signals = Signals::listen()?;
     let home = Home::open_locked(context.paths.clone(), take_home(&context.paths, &signals.stop).await?)?;
     // Before the engine opens: who asks meanwhile waits for the answer instead of being told that the home is in use.
-    let server = ApiServer::bind(&context.paths, args.api).await?;
+    let server = context.paths.bind_api(args.api).await?;
     let options = DaemonOptions {
         listen: args.listen.iter().map(ToString::to_string).collect(),
         limits: args.limits(),

@@ -7,13 +7,13 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{ApiServer, Ends, Executor};
-use crate::engine::Engine;
-use crate::failure::{Exit, Failure};
-use crate::home::HomePaths;
-use crate::message::{Changed, Ready};
-use crate::output::Sink;
-use crate::request::Request;
+use api::failure::{Exit, Failure};
+use api::http::{Ends, Executor};
+use api::message::{Changed, Ready};
+use api::output::Sink;
+use api::request::Request;
+use engine::Engine;
+use engine::home::HomePaths;
 
 /// An engine that serves.
 pub struct Serving {
@@ -40,7 +40,7 @@ impl Serving {
 /// Answers other processes while a command has the home: `status` during the first backup. When `ends.done` is cancelled what they
 /// asked is finished; `ends.stop`, which `Request::Stop` cancels, too, stops it.
 pub async fn answer_meanwhile(paths: HomePaths, engine: Arc<Engine>, ends: Ends) {
-    match ApiServer::bind(&paths, None).await {
+    match paths.bind_api(None).await {
         Ok(server) => {
             let serving = Serving {
                 engine,

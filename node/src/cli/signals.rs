@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::{Exit, Failure};
+use api::failure::{Exit, Failure};
 
 /// The word to stop, and which signal gave it.
 #[derive(Clone, Debug)]

@@ -10,13 +10,13 @@ use upload_queue::simulate::report::Report;
 use upload_queue::simulate::scenario::Scenario;
 
 use super::execute::unwritable;
-use crate::config::{ConfigFile, TOLERATE_MAX};
-use crate::failure::{Exit, Failure};
-use crate::friendnet::roster::Roster;
-use crate::home::HomePaths;
-use crate::message::{Message, SimulateSummary, Summary};
-use crate::output::Output;
 use crate::render::{RenderOptions, Renderer};
+use api::failure::{Exit, Failure};
+use api::message::{Message, SimulateSummary, Summary};
+use api::output::Output;
+use engine::config::{ConfigFile, TOLERATE_MAX};
+use engine::home::HomePaths;
+use friendnet::roster::Roster;
 
 /// Most friends that are simulated: the grids this program is for.
 const FRIENDS_MAX: u16 = 30;

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
 
-use crate::message::PathName;
+use api::message::PathName;
 
 /// A snapshot by `latest`, a date or an id prefix, and perhaps an absolute path in it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::context::absolute;
-use crate::failure::Failure;
-use crate::request::{GroupBy, Request, SnapshotFilter, Tag};
+use api::failure::Failure;
+use api::request::{GroupBy, Request, SnapshotFilter, Tag};
 
 /// Arguments of `snapshots`.
 #[derive(Debug, clap::Args)]

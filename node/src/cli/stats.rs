@@ -1,6 +1,6 @@
 //! `stats`: what snapshots take.
 
-use crate::request::Request;
+use api::request::Request;
 
 /// Arguments of `stats`.
 #[derive(Debug, clap::Args)]

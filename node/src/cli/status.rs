@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::context::absolute;
-use crate::failure::Failure;
-use crate::request::Request;
+use api::failure::Failure;
+use api::request::Request;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

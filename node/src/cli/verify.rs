@@ -1,6 +1,6 @@
 //! `verify`: a drill.
 
-use crate::request::Request;
+use api::request::Request;
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]

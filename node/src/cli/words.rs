@@ -7,11 +7,11 @@ use proto::phrase::Seed;
 use proto::wire::word::AccountWord;
 
 use super::recover::read_phrase;
-use crate::engine::clock::now_secs;
-use crate::failure::{Exit, Failure};
-use crate::friendnet::roster::Roster;
-use crate::home::{HomePaths, Identity};
-use crate::request::Word;
+use api::clock::now_secs;
+use api::failure::{Exit, Failure};
+use api::request::Word;
+use engine::home::{HomePaths, Identity};
+use friendnet::roster::Roster;
 
 /// The account's next word, after `change`, signed.
 pub fn say(

@@ -2,8 +2,8 @@
 
 use super::Style;
 use super::text::{GREEN, RED, YELLOW, clean, count, paint, seconds, short};
-use crate::human::ByteSize;
-use crate::message::{Change, DiffSummary, Group, Snapshot, StatsSummary, VerifySummary};
+use api::human::ByteSize;
+use api::message::{Change, DiffSummary, Group, Snapshot, StatsSummary, VerifySummary};
 
 /// A path that differs: the mark is `+`, `-`, `M` for content, `U` for metadata and `T` for type, as restic has it.
 pub fn change_text(change: &Change, style: &Style) -> String {

@@ -1,7 +1,7 @@
 //! What removing a peer costs, for people.
 
-use crate::human::ByteSize;
-use crate::message::PeerRemoval;
+use api::human::ByteSize;
+use api::message::PeerRemoval;
 
 /// In a sentence.
 pub(super) fn text(removal: &PeerRemoval) -> String {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use super::text::clean;
-use crate::human::ByteSize;
-use crate::message::Progress;
+use api::human::ByteSize;
+use api::message::Progress;
 
 /// A bar that follows progress messages.
 pub struct Bar {

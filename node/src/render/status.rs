@@ -2,8 +2,8 @@
 
 use super::Style;
 use super::text::{GREEN, RED, YELLOW, age, clean, paint, short, time};
-use crate::human::ByteSize;
-use crate::message::{Advice, FileState, FileStatus, Reason, Status};
+use api::human::ByteSize;
+use api::message::{Advice, FileState, FileStatus, Reason, Status};
 
 /// States that ask for hands at once.
 const ALARMING: [&str; 6] = [

@@ -3,8 +3,8 @@
 use super::status::{percent, reasons};
 use super::text::{clean, count, seconds, short};
 use super::{Style, history};
-use crate::human::ByteSize;
-use crate::message::{
+use api::human::ByteSize;
+use api::message::{
     CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
     RecoverSummary, RepairSummary, RestoreSummary, RevokedSummary, RunSummary, SimulateSummary, Summary,
     UndeleteSummary,

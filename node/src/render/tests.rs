@@ -1,6 +1,6 @@
 use super::*;
-use crate::failure::Exit;
-use crate::message::*;
+use api::failure::Exit;
+use api::message::*;
 
 fn style() -> Style {
     Style {

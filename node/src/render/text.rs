@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::table::Row;
 use super::{Style, history, peer_removal, qr, status, summary};
-use crate::human::{ByteSize, Period, is_unseen};
-use crate::message::{
+use api::human::{ByteSize, Period, is_unseen};
+use api::message::{
     Device, Entry, Finding, Initialized, Job, Level, Message, Mounted, Peer, PeerKind, Problem, Removal, RemovalKind,
     RemovalState, Snapshot, Summary,
 };

@@ -12,7 +12,8 @@ use crate::head::{Head, HeadBody};
 use crate::id::{AccountId, DeviceId, ShareId};
 use crate::keys::{AccountKeys, DeviceCert, power, words_key};
 use crate::manifest::Manifest;
-use crate::pack::{self, PackKey, PackShape};
+use crate::pack;
+use crate::pack::{PackKey, PackShape};
 use crate::phrase::Seed;
 use crate::share::{Share, ShareSize};
 

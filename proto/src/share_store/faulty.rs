@@ -261,7 +261,8 @@ mod tests {
     use futures::executor::block_on;
 
     use super::*;
-    use crate::share_store::contract::{self, Fixture};
+    use crate::share_store::contract;
+    use crate::share_store::contract::Fixture;
     use crate::share_store::memory::MemoryStore;
 
     fn every(count: u32) -> Option<NonZeroU32> {

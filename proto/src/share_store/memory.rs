@@ -236,7 +236,8 @@ mod tests {
     use futures::executor::block_on;
 
     use super::*;
-    use crate::share_store::contract::{self, Fixture};
+    use crate::share_store::contract;
+    use crate::share_store::contract::Fixture;
 
     #[test]
     fn it_passes_the_contract() {

@@ -15,9 +15,8 @@ use crate::log_record::{
 use crate::phrase::Seed;
 use crate::record::{NAME_BYTES_MAX, PATH_BYTES_MAX, Record};
 use crate::root::{Root, RootRef, SectionRef, SnapshotRange, TAG_BYTES_MAX, TAGS_MAX, TaggedSnapshots};
-use crate::section::{
-    self, ROOT_RECORD_BYTES_MAX, SECTION_RECORDS_BYTES_MAX, SectionError, SectionKind, SectionWriter,
-};
+use crate::section;
+use crate::section::{ROOT_RECORD_BYTES_MAX, SECTION_RECORDS_BYTES_MAX, SectionError, SectionKind, SectionWriter};
 use crate::share::MANIFEST_AREA_BYTES;
 use crate::wire::share::IDS_MAX;
 

@@ -5,7 +5,8 @@
 //! the asker needs to know share ids only. The commitment binds nonce and speaker: nothing said before, or by another
 //! device, is an answer. Leaves out whom to ask for what, and how long to wait.
 
-use crate::hash_tree::{self, LEAF_BYTES};
+use crate::hash_tree;
+use crate::hash_tree::LEAF_BYTES;
 use crate::id::{DeviceId, ShareId};
 use crate::share::ShareSize;
 use crate::wire::frame::PAYLOAD_BYTES_MAX;

@@ -10,7 +10,8 @@ use crate::lock::LockError;
 use crate::mark::Mark;
 use crate::plan::{Known, Step, Work};
 use crate::routes::Compress;
-use crate::source::{self, Opened, SourceError, Squeezed, StreamHash};
+use crate::source;
+use crate::source::{Opened, SourceError, Squeezed, StreamHash};
 
 /// Parts of one file on their way at once.
 const PARTS_PARALLEL: usize = 4;

@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::care::audit::Rota;
 use crate::care::standing::{PeerRecord, Tally, Watch};
-use crate::db::DbError;
 use crate::peers::PeerKey;
+use database::DbError;
 
 /// Columns of `care_peer` behind its key, in the order in which `record` reads them.
 const COLUMNS: &str = "seen_secs, silent_secs, watched_secs, up_secs, success, failure, offline, left_open, unknown, \
@@ -144,11 +144,11 @@ mod tests {
     use super::*;
     use crate::care::audit::{Outcome, Pace};
     use crate::care::standing::Patience;
-    use crate::db::Db;
+    use database::Db;
 
     #[test]
     fn what_is_known_of_peers_comes_back() {
-        let db = Db::in_memory(&[]).unwrap();
+        let db = Db::in_memory(crate::schema::MIGRATIONS).unwrap();
         assert_eq!(db.read(watch).unwrap(), Watch::default());
         let (a, b) = (PeerKey("a".into()), PeerKey("b".into()));
         let mut known = Watch::default();

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{PackRow, Purpose, purpose};
-use crate::db::DbError;
 use crate::peers::PeerKey;
+use database::DbError;
 
 /// A pack's shares, counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,9 +137,9 @@ pub fn waited_for(conn: &Connection) -> Result<Vec<PeerKey>, DbError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::Db;
     use crate::fixture;
     use crate::packs::{insert_known, record_held, set_dead};
+    use database::Db;
 
     fn peer(number: usize) -> PeerKey {
         PeerKey(format!("friend:{number}"))
@@ -147,7 +147,7 @@ mod tests {
 
     /// Packs of 2 of 4 shares, of which the first peers hold so many each.
     fn packs(held: &[usize]) -> (Db, Vec<PackRow>) {
-        let db = Db::in_memory(&[]).unwrap();
+        let db = Db::in_memory(crate::schema::MIGRATIONS).unwrap();
         let mut rows = Vec::new();
         for (seed, held) in (1..).zip(held) {
             let pack = fixture::pack(seed, 2, 4);

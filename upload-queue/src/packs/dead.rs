@@ -4,7 +4,7 @@ use proto::id::ShareId;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::{PackRow, Purpose, stored_bytes};
-use crate::db::DbError;
+use database::DbError;
 
 /// A share of a known pack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,8 +8,8 @@ use proto::id::ShareId;
 use rusqlite::{Connection, Transaction};
 
 use super::{PackRow, Purpose, forget_holder};
-use crate::db::DbError;
 use crate::peers::PeerKey;
+use database::DbError;
 
 /// Lost packs that carry this, ascending.
 pub fn lost(conn: &Connection, purpose: Purpose) -> Result<Vec<PackRow>, DbError> {
@@ -127,9 +127,9 @@ pub fn forget_spooled(tx: &Transaction<'_>, share: ShareId) -> Result<(), DbErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::Db;
-    use crate::fixture;
-    use crate::packs::{self, insert_known, record_held, set_alive, set_dead};
+    use crate::packs::{insert_known, record_held, set_alive, set_dead};
+    use crate::{fixture, packs};
+    use database::Db;
 
     fn peer(number: usize) -> PeerKey {
         PeerKey(format!("dir:{number}"))
@@ -137,7 +137,7 @@ mod tests {
 
     /// A catalog with one pack of k = 2 and n = 4, held by as many peers.
     fn catalog(held: usize) -> (Db, PackRow, Vec<ShareId>) {
-        let db = Db::in_memory(&[]).unwrap();
+        let db = Db::in_memory(crate::schema::MIGRATIONS).unwrap();
         let pack = fixture::pack(1, 2, 4);
         let ids: Vec<ShareId> = pack.shares.iter().map(|(id, _)| *id).collect();
         let row = db

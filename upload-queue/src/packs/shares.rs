@@ -5,9 +5,9 @@ use proto::id::ShareId;
 use proto::manifest::Manifest;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use crate::db::DbError;
 use crate::packs::{PackRow, Purpose, purpose, stored_bytes};
 use crate::peers::PeerKey;
+use database::DbError;
 
 /// A share of a pack that is about to be recorded.
 pub(crate) struct NewShare {

@@ -2,9 +2,9 @@
 
 use rusqlite::Connection;
 
-use crate::db::DbError;
 use crate::packs::stored_bytes;
 use crate::peers::PeerKey;
+use database::DbError;
 
 /// Shares in the spool that wait for one peer.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,7 +1,7 @@
 use super::*;
-use crate::db::Db;
 use crate::fixture;
 use crate::uploader::OutgoingPack;
+use database::Db;
 
 fn peer(number: u8) -> PeerKey {
     PeerKey(format!("friend:{number}"))
@@ -23,7 +23,7 @@ fn read<T>(db: &Db, work: impl FnOnce(&Connection) -> Result<T, DbError>) -> T {
 
 #[test]
 fn a_pack_comes_back_as_it_was_recorded_and_is_recorded_once() {
-    let db = Db::in_memory(&[]).unwrap();
+    let db = Db::in_memory(crate::schema::MIGRATIONS).unwrap();
     let pack = fixture::pack(1, 2, 3);
     let row = known(&db, &pack);
     assert_eq!(known(&db, &pack), row);
@@ -43,7 +43,7 @@ fn a_pack_comes_back_as_it_was_recorded_and_is_recorded_once() {
 
 #[test]
 fn a_pack_is_safe_when_it_survives_as_many_losses_as_asked() {
-    let db = Db::in_memory(&[]).unwrap();
+    let db = Db::in_memory(crate::schema::MIGRATIONS).unwrap();
     let pack = fixture::pack(1, 2, 4);
     let row = known(&db, &pack);
     for (number, (id, _)) in pack.shares.iter().enumerate() {
@@ -60,7 +60,7 @@ fn a_pack_is_safe_when_it_survives_as_many_losses_as_asked() {
 
 #[test]
 fn health_counts_what_survives_and_the_weakest_pack() {
-    let db = Db::in_memory(&[]).unwrap();
+    let db = Db::in_memory(crate::schema::MIGRATIONS).unwrap();
     assert_eq!(read(&db, |conn| health(conn, 1)), Health::default());
     let packs: Vec<_> = (1..4).map(|seed| fixture::pack(seed, 2, 4)).collect();
     for (pack, shares) in packs.iter().zip([4, 3, 2]) {
@@ -88,7 +88,7 @@ fn health_counts_what_survives_and_the_weakest_pack() {
 
 #[test]
 fn recording_what_is_known_already_changes_nothing() {
-    let db = Db::in_memory(&[]).unwrap();
+    let db = Db::in_memory(crate::schema::MIGRATIONS).unwrap();
     let pack = fixture::pack(1, 2, 3);
     let row = known(&db, &pack);
     let id = pack.shares[0].0;
@@ -109,7 +109,7 @@ fn recording_what_is_known_already_changes_nothing() {
 /// With k = 1 all shares of a pack are the same bytes, hence the same id.
 #[test]
 fn copies_with_equal_ids_are_counted_a_holder_each() {
-    let db = Db::in_memory(&[]).unwrap();
+    let db = Db::in_memory(crate::schema::MIGRATIONS).unwrap();
     let pack = fixture::pack(1, 1, 3);
     let id = pack.shares[0].0;
     assert!(pack.shares.iter().all(|(other, _)| *other == id));
@@ -132,7 +132,7 @@ fn copies_with_equal_ids_are_counted_a_holder_each() {
 
 #[test]
 fn a_peer_is_charged_the_stored_form_of_what_it_holds() {
-    let db = Db::in_memory(&[]).unwrap();
+    let db = Db::in_memory(crate::schema::MIGRATIONS).unwrap();
     let packs = [fixture::pack(1, 2, 3), fixture::pack(2, 2, 3)];
     for pack in &packs {
         known(&db, pack);
@@ -145,7 +145,7 @@ fn a_peer_is_charged_the_stored_form_of_what_it_holds() {
 
 #[test]
 fn spreads_are_told_once_and_only_of_packs_that_can_be_read() {
-    let db = Db::in_memory(&[]).unwrap();
+    let db = Db::in_memory(crate::schema::MIGRATIONS).unwrap();
     for number in [1, 2] {
         let pack = fixture::pack(number, 2, 3);
         known(&db, &pack);
@@ -165,7 +165,7 @@ fn spreads_are_told_once_and_only_of_packs_that_can_be_read() {
 
 #[test]
 fn what_a_lost_peer_held_is_forgotten_and_counts_again_when_it_lists_it() {
-    let db = Db::in_memory(&[]).unwrap();
+    let db = Db::in_memory(crate::schema::MIGRATIONS).unwrap();
     let packs: Vec<_> = (1..4).map(|seed| fixture::pack(seed, 2, 3)).collect();
     let rows: Vec<_> = packs.iter().map(|pack| known(&db, pack)).collect();
     let ids: Vec<_> = packs.iter().map(|pack| pack.shares[1].0).collect();

@@ -21,7 +21,7 @@ fn new_job(version: u64, bytes: u64, age_hours: i64) -> NewJob {
 }
 
 fn queue(window: usize) -> (Db, Queue) {
-    let db = Db::in_memory(&[]).unwrap();
+    let db = Db::in_memory(crate::schema::MIGRATIONS).unwrap();
     let queue = Queue::with_window(db.clone(), Weights::default(), window).unwrap();
     (db, queue)
 }

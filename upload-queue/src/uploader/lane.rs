@@ -9,7 +9,6 @@ use proto::share::Share;
 use proto::share_store::{PutAck, StoreError};
 use tokio::time::Instant;
 
-use crate::db::DbError;
 use crate::packs::shares;
 use crate::peers::{Peer, PeerKey};
 use crate::uploader::lines::Next;
@@ -17,6 +16,7 @@ use crate::uploader::record::{Delivery, Way};
 use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::ticket::Ticket;
 use crate::uploader::{UploadError, UploadEvent, replan};
+use database::DbError;
 
 /// Longest time for one put. Chosen: the largest share over 10 kbit/s; nobody waits for a store that hangs for ever.
 const PUT_LONGEST: Duration = Duration::from_secs(3600);

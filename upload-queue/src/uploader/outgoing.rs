@@ -9,15 +9,15 @@ use proto::share_store::{PutAck, StoreError};
 use rusqlite::Transaction;
 use tokio::time::Instant;
 
-use crate::db::DbError;
-use crate::packs::shares::{self, NewShare, SpooledShare};
-use crate::packs::{self, PackRow, Purpose};
+use crate::packs::shares::{NewShare, SpooledShare};
+use crate::packs::{PackRow, Purpose, shares};
 use crate::peers::{Peer, PeerKey, Reach};
-use crate::placement;
 use crate::uploader::room::Incoming;
 use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::ticket::Ticket;
 use crate::uploader::{OutgoingPack, UploadError, UploadEvent, lane, room};
+use crate::{packs, placement};
+use database::DbError;
 
 /// Where a share of the pack stands before it is recorded.
 #[derive(Clone, Default)]

@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 use proto::share_store::StoreError;
 use tokio::time::Instant;
 
-use crate::db::DbError;
-use crate::packs::shares::{self, SpooledShare};
-use crate::packs::{self, KnownPack, PackRow};
+use crate::packs;
+use crate::packs::shares::SpooledShare;
+use crate::packs::{KnownPack, PackRow, shares};
 use crate::peers::PeerKey;
 use crate::steward::{PassState, StewardPeer};
 use crate::uploader::held::{HeldShare, Moved};
@@ -19,6 +19,7 @@ use crate::uploader::lane;
 use crate::uploader::record::{Delivery, Way};
 use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::ticket::Ticket;
+use database::DbError;
 
 /// Packs that the steward is asked about at once. Chosen: two wait for its disk while others are on the line.
 pub(super) const ASKING_MAX: usize = 4;

@@ -10,12 +10,13 @@ use rusqlite::Transaction;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::db::DbError;
-use crate::packs::{self, PackRow, shares};
+use crate::packs;
+use crate::packs::{PackRow, shares};
 use crate::peers::PeerKey;
 use crate::uploader::UploadEvent;
 use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::ticket::Ticket;
+use database::DbError;
 
 /// Most deliveries in one transaction.
 const BATCH_MAX: usize = 64;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::db::DbError;
-use crate::packs::{self, PackRow, shares};
+use crate::packs;
+use crate::packs::{PackRow, shares};
 use crate::peers::PeerKey;
 use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::ticket::Ticket;
 use crate::uploader::{Rebuilt, UploadError};
+use database::DbError;
 
 /// See `Uploader::rehome`.
 pub(super) async fn rehome(shared: Arc<Shared>, pack: PackRow, rebuilt: Vec<Rebuilt>) -> Result<usize, UploadError> {

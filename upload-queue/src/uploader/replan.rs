@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::db::DbError;
 use crate::packs::{PackRow, shares};
 use crate::peers::PeerKey;
 use crate::placement;
 use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::ticket::Ticket;
+use database::DbError;
 
 /// Plans shares anew that have no peer, or one that has left the set: to a domain that has no share of the pack, if any
 /// peer there takes it; else they wait for one. May be dropped: somebody else then plans them.

@@ -10,14 +10,15 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
-use crate::db::DbError;
-use crate::packs::{self, PackRow, shares};
+use crate::packs;
+use crate::packs::{PackRow, shares};
 use crate::peers::{PeerKey, Reach};
 use crate::uploader::lines::Lines;
 use crate::uploader::replan::Moving;
 use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::ticket::Ticket;
 use crate::uploader::{LOOK_AGAIN, OutgoingPack, UploadError, UploadEvent};
+use database::DbError;
 
 /// What gives way leaves so much of the limit free (1 / so many). Chosen: packs go on for a while until it is done again.
 const FREED_PART: u64 = 4;

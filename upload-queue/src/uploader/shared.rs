@@ -8,7 +8,6 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
-use crate::db::{Db, DbError};
 use crate::packs::shares;
 use crate::peers::PeerSet;
 use crate::spool::Spool;
@@ -16,6 +15,7 @@ use crate::uploader::lines::Lines;
 use crate::uploader::record::Delivery;
 use crate::uploader::ticket::Ticket;
 use crate::uploader::{UploadError, UploadEvent, UploaderConfig, verify};
+use database::{Db, DbError};
 
 /// Shares in memory at once on their way from the spool to all peers: at 4 MiB each, 96 MiB.
 const SHARES_IN_MEMORY_MAX: usize = 24;

@@ -85,7 +85,7 @@ impl Grid {
             store: store.clone(),
         };
         Self {
-            db: Db::in_memory(&[]).unwrap(),
+            db: Db::in_memory(crate::schema::MIGRATIONS).unwrap(),
             folder: tempfile::tempdir().unwrap(),
             peers: PeerSet::new(stores.iter().zip(reaches).enumerate().map(peer).collect()),
             stores,

@@ -1,11 +1,12 @@
 //! Does the spool have what the database says: a share that it lost is on no way to anybody, and must not count as if it were.
 
-use crate::db::{Db, DbError};
 use crate::packs;
-use crate::packs::shares::{self, SpooledShare};
+use crate::packs::shares;
+use crate::packs::shares::SpooledShare;
 use crate::spool::Spool;
 use crate::uploader::shared::Shared;
 use crate::uploader::{UploadError, UploadEvent};
+use database::{Db, DbError};
 
 /// Those of the spooled shares whose files are there and whole by their length; the others are forgotten. Cheap: done at
 /// every start. A flipped bit is found when the share is sent, or by `all`.

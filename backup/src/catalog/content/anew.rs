@@ -6,13 +6,14 @@
 
 use std::collections::HashSet;
 
+use database::DbError;
 use proto::cap_index::ChunkSlot;
 use proto::id::ChunkId;
 use proto::root::Root;
 use proto::section::SectionKind;
 use rusqlite::{Connection, Transaction};
-use upload_queue::db::DbError;
-use upload_queue::packs::{self, PackRow, Purpose};
+use upload_queue::packs;
+use upload_queue::packs::{PackRow, Purpose};
 
 use super::{chunk_place, publish, published, write_published};
 

@@ -6,17 +6,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use database::DbError;
 use proto::cap_index::Extent;
 use proto::id::{PackId, VersionId};
 use proto::log_record::Content;
 use rusqlite::{Connection, Transaction};
-use upload_queue::db::DbError;
-use upload_queue::packs::{self, PackRow, Purpose};
+use upload_queue::packs;
+use upload_queue::packs::{PackRow, Purpose};
 
 use super::{Place, chunk, moves, packs_of, place};
-use crate::catalog::shown::{self, Series};
-use crate::catalog::tree;
-use crate::catalog::tree::rows::{self, EntryRow};
+use crate::catalog::shown::Series;
+use crate::catalog::tree::rows;
+use crate::catalog::tree::rows::EntryRow;
+use crate::catalog::{shown, tree};
 
 /// Places are sorted when there are twice as many as after the last time, but not fewer than twice these.
 const SORT_FROM: usize = 64;

@@ -6,17 +6,17 @@
 
 use std::collections::{HashMap, HashSet};
 
+use database::DbError;
 use proto::cap_index::Extent;
 use proto::id::{ChunkId, VersionId};
 use proto::log_record::Meta;
 use rusqlite::{Connection, Transaction};
-use upload_queue::db::DbError;
-use upload_queue::packs::{self, PackRow, Purpose};
+use upload_queue::packs;
+use upload_queue::packs::{PackRow, Purpose};
 
 use super::{Place, SectionRow, anew, decoded, moves, place, publish};
-use crate::catalog::shown;
-use crate::catalog::tree;
 use crate::catalog::tree::rows::{COLUMNS, directory_path, join, read_row};
+use crate::catalog::{shown, tree};
 
 /// A file whose content is lost.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,10 +1,11 @@
 //! Chunks on their way out of mostly dead packs: copied into a new pack, they are read where they were until the new one
 //! is safe and an index section lists it. So nothing depends on shares that peers may never get.
 
+use database::DbError;
 use proto::cap_index::ChunkSlot;
 use rusqlite::{Connection, Transaction, params};
-use upload_queue::db::DbError;
-use upload_queue::packs::{self, PackRow};
+use upload_queue::packs;
+use upload_queue::packs::PackRow;
 
 use super::{cbor, decoded, publish, put_chunks};
 
@@ -49,8 +50,8 @@ fn slots(conn: &Connection, pack: PackRow) -> Result<Vec<ChunkSlot>, DbError> {
 
 #[cfg(test)]
 mod tests {
+    use database::Db;
     use proto::id::ChunkId;
-    use upload_queue::db::Db;
 
     use super::*;
     use crate::catalog::MIGRATIONS;

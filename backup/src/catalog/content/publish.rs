@@ -5,10 +5,10 @@
 
 use std::collections::HashSet;
 
+use database::DbError;
 use proto::cap_index::{ChunkSlot, Extent};
 use proto::id::VersionId;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use upload_queue::db::DbError;
 use upload_queue::packs::PackRow;
 use upload_queue::peers::PeerKey;
 

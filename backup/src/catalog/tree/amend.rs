@@ -3,13 +3,13 @@
 //! Every correction marks its directory, so that the next scan compares it entry by entry, and is noted as an amendment,
 //! so that the log of its snapshot is published again.
 
+use database::DbError;
 use proto::id::VersionId;
 use proto::log_record::{Content, EntryKind, Meta};
 use rusqlite::{Connection, Transaction};
-use upload_queue::db::DbError;
 
-use super::left_out;
-use super::rows::{self, EntryRow, history, place};
+use super::rows::{EntryRow, history, place};
+use super::{left_out, rows};
 
 /// The file was read in another state than the scan saw: records the state it was read in, in the snapshot that names
 /// `version`, and makes sure that the log of that snapshot is published (again).

@@ -3,8 +3,8 @@
 //! Answered without reading the whole tree: snapshots found complete are marked, and only rows newer than the newest
 //! marked one are looked at.
 
+use database::DbError;
 use rusqlite::{Connection, OptionalExtension, Transaction};
-use upload_queue::db::DbError;
 
 use super::log::shows;
 use super::rows::directory_path;

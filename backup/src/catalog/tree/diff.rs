@@ -6,9 +6,9 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use database::DbError;
 use proto::log_record::{Entry, EntryKind};
 use rusqlite::Connection;
-use upload_queue::db::DbError;
 
 use super::rows::{COLUMNS, EntryRow, SLASH, child_directory, join, place, read_row, row_at};
 use super::walk::{Scope, normal, scope};
@@ -290,10 +290,10 @@ impl Frame {
 mod tests {
     use std::collections::BTreeMap;
 
+    use database::Db;
     use proptest::prelude::*;
     use proto::id::{DeviceId, SnapshotId};
     use proto::log_record::{Content, LogRecord, Meta, PathBytes, SnapshotRecord};
-    use upload_queue::db::Db;
 
     use super::*;
     use crate::catalog::{MIGRATIONS, tree};

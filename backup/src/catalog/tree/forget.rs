@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use database::DbError;
 use proto::root::SnapshotRange;
 use rusqlite::{Connection, Transaction};
-use upload_queue::db::DbError;
 
 use super::marks::ranges;
 use super::{FindError, OffsetAt, Snapshot, snapshots};

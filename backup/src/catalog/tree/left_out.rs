@@ -1,8 +1,8 @@
 //! What the scans of snapshots left out, so that a restore can tell what was not looked at from what was not there.
 
+use database::DbError;
 use proto::log_record::{LeftOut, PathBytes};
 use rusqlite::{Connection, OptionalExtension, Transaction};
-use upload_queue::db::DbError;
 
 use super::rows::malformed;
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use database::DbError;
 use proto::log_record::{Entry, EntryKind, LeftOut, LogRecord, PathBytes};
 use rusqlite::{Connection, Transaction};
-use upload_queue::db::DbError;
 
 use super::Snapshot;
 use super::complete::mark_complete;

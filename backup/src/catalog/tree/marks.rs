@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use database::DbError;
 use proto::root::{Root, SnapshotRange, TaggedSnapshots};
 use rusqlite::{Connection, Transaction};
-use upload_queue::db::DbError;
 
 use super::snapshots;
 
@@ -119,9 +119,9 @@ pub(crate) fn ranges(all: &[u64], meant: impl Fn(u64) -> bool) -> Vec<SnapshotRa
 
 #[cfg(test)]
 mod tests {
+    use database::Db;
     use proto::id::{DeviceId, SnapshotId};
     use proto::log_record::SnapshotRecord;
-    use upload_queue::db::Db;
 
     use super::*;
     use crate::catalog::MIGRATIONS;

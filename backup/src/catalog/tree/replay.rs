@@ -3,19 +3,17 @@
 //! Records may come again, for a snapshot that is known already: then they replace what that snapshot says of a name
 //! and leave later snapshots alone, which is how amendments travel and why a replay that died can be run again.
 
+use database::DbError;
 use proto::id::DeviceId;
 use proto::log_record::{Entry, EntryKind, LogRecord, PathBytes, SnapshotRecord};
 use rusqlite::Transaction;
-use upload_queue::db::DbError;
 
-use super::Snapshot;
-use super::left_out;
 use super::rows::{
-    self, EntryRow, NOWHERE, SLASH, child_directories, child_directory, directory_path, ensure_directory, history,
+    EntryRow, NOWHERE, SLASH, child_directories, child_directory, directory_path, ensure_directory, history,
     note_change,
 };
-use super::snapshots;
 use super::walk::{Scope, scope};
+use super::{Snapshot, left_out, rows, snapshots};
 
 /// Applies log records, in the order in which they were published, to a catalog that is being rebuilt.
 pub struct Replay {

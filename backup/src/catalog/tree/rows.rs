@@ -1,10 +1,10 @@
 //! Entry and directory rows: how they are encoded, and the queries that everything else in `tree` is made of.
 
+use database::DbError;
 use proto::id::VersionId;
 use proto::log_record::{Content, Entry, EntryKind, Meta};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
-use upload_queue::db::DbError;
 
 /// Directory 0: holds nothing but the entry of `/`, under the empty name.
 pub(crate) const NOWHERE: i64 = 0;

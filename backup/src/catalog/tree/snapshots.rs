@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use database::{Db, DbError};
 use proto::id::{DeviceId, SnapshotId};
 use proto::log_record::{PathBytes, SnapshotRecord};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
-use upload_queue::db::{Db, DbError};
 
 use super::rows::malformed;
 use super::{FindError, OffsetAt, Snapshot};

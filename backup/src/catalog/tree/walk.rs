@@ -3,9 +3,9 @@
 //! A snapshot shows what is at and below its roots, and of their ancestors only themselves: the tables may know more,
 //! from snapshots with other roots.
 
+use database::DbError;
 use proto::log_record::{Entry, EntryKind, PathBytes};
 use rusqlite::{Connection, OptionalExtension};
-use upload_queue::db::DbError;
 
 use super::rows::{COLUMNS, child_directory, join, page, place, read_row, row_at};
 use super::snapshots::snapshot;

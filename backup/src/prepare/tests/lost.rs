@@ -47,7 +47,7 @@ impl Bench {
     fn settle(&self) {
         let drop_spooled = |tx: &rusqlite::Transaction<'_>| {
             tx.execute("UPDATE share SET spooled = 0 WHERE spooled = 1", [])?;
-            Ok::<_, upload_queue::db::DbError>(())
+            Ok::<_, database::DbError>(())
         };
         self.db.write(drop_spooled).unwrap();
     }

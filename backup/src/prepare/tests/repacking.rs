@@ -1,8 +1,10 @@
 //! When packs are repacked, and that what is copied can be read with the old packs gone.
 
 use super::*;
-use crate::catalog::content::live::{self, Wanted};
-use crate::prepare::repack::{self, Plan};
+use crate::catalog::content::live;
+use crate::catalog::content::live::Wanted;
+use crate::prepare::repack;
+use crate::prepare::repack::Plan;
 
 /// A bench whose newest snapshot wants only the files that `stays` says, out of so many of 200 kB each.
 fn thinned(files: usize, stays: impl Fn(usize) -> bool) -> Bench {

@@ -6,7 +6,7 @@ use std::io::{self, BufReader};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::failure::Failure;
+use api::failure::Failure;
 
 /// How large a folder is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

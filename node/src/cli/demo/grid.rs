@@ -10,8 +10,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::failure::{Exit, Failure};
-use crate::message::{Message, Ready};
+use api::failure::{Exit, Failure};
+use api::message::{Message, Ready};
 
 /// Loopback, any port.
 pub const ANY_PORT: &str = "/ip4/127.0.0.1/tcp/0";

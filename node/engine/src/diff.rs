@@ -1,0 +1,111 @@
+//! What changed between two snapshots.
+
+use backup::catalog::changes::{Aspect, Change};
+use backup::catalog::tree::{Pair, Snapshot};
+use backup::catalog::{changes, tree};
+use proto::log_record::{Entry, EntryKind};
+
+use crate::look::kind_name;
+use crate::{Engine, failures};
+use api::failure::{Exit, Failure};
+use api::message;
+use api::message::{DiffSummary, PathName, Summary};
+use api::output::Sink;
+
+impl Engine {
+    pub(super) async fn diff(
+        &self,
+        before: &str,
+        after: &str,
+        path: Option<PathName>,
+        sink: &Sink,
+    ) -> Result<Exit, Failure> {
+        let snapshots = Pair {
+            before: self.find_snapshot(before)?,
+            after: self.find_snapshot(after)?,
+        };
+        let path = path.map_or_else(|| b"/".to_vec(), |path| path.0);
+        let (engine, to) = (self.clone(), sink.clone());
+        let comparing = move || engine.say_changes(&snapshots, &path, &to);
+        let summary = tokio::task::spawn_blocking(comparing)
+            .await
+            .map_err(failures::worker)??;
+        sink.send(Summary::Diff(summary)).await?;
+        Ok(Exit::Done)
+    }
+
+    fn say_changes(&self, snapshots: &Pair<Snapshot>, path: &[u8], sink: &Sink) -> Result<DiffSummary, Failure> {
+        let (before, after) = (&snapshots.before.record, &snapshots.after.record);
+        let seqs = Pair {
+            before: before.seq,
+            after: after.seq,
+        };
+        let mut summary = DiffSummary {
+            before: before.id.to_string(),
+            after: after.id.to_string(),
+            ..DiffSummary::default()
+        };
+        self.0.db.read(|conn| {
+            let nowhere =
+                || Ok::<_, Failure>(tree::entry(conn, seqs.before, path)?.or(tree::entry(conn, seqs.after, path)?));
+            if path != b"/" && nowhere()?.is_none() {
+                let error = format!("`{}` is in neither snapshot", String::from_utf8_lossy(path));
+                return Err(Failure::new(Exit::Failed, error).hint("`gridbackup ls SNAPSHOT` lists what is"));
+            }
+            tree::diff(conn, seqs, path, &mut |path, entries| {
+                if let Some((change, aspects)) = changes::change(conn, entries)? {
+                    let message = change_message(path, entries, change, &aspects);
+                    count(&mut summary, change, &message);
+                    sink.send_blocking(message)?;
+                }
+                Ok(true)
+            })
+        })?;
+        Ok(summary)
+    }
+}
+
+fn change_message(path: &[u8], entries: Pair<Option<&Entry>>, change: Change, aspects: &[Aspect]) -> message::Change {
+    let bytes = |entry: &Entry| entry.meta.size;
+    let kind = entries
+        .after
+        .or(entries.before)
+        .map_or(EntryKind::File, |entry| entry.kind);
+    let aspects = aspects.iter().map(|aspect| match aspect {
+        Aspect::Content => "content",
+        Aspect::Mode => "mode",
+        Aspect::Owner => "owner",
+        Aspect::Time => "time",
+        Aspect::Xattrs => "xattrs",
+    });
+    message::Change {
+        path: PathName(path.to_vec()),
+        change: match change {
+            Change::Added => "added",
+            Change::Removed => "removed",
+            Change::Type => "type",
+            Change::Modified => "modified",
+            Change::Metadata => "metadata",
+        }
+        .to_owned(),
+        kind: kind_name(kind).to_owned(),
+        what: aspects.map(str::to_owned).collect(),
+        bytes_before: entries.before.map(bytes),
+        bytes_after: entries.after.map(bytes),
+    }
+}
+
+fn count(summary: &mut DiffSummary, change: Change, message: &message::Change) {
+    let counter = match change {
+        Change::Added => &mut summary.added,
+        Change::Removed => &mut summary.removed,
+        Change::Type => &mut summary.type_changed,
+        Change::Modified => &mut summary.modified,
+        Change::Metadata => &mut summary.metadata,
+    };
+    *counter += 1;
+    if change != Change::Metadata {
+        summary.bytes_removed += message.bytes_before.unwrap_or(0);
+        summary.bytes_added += message.bytes_after.unwrap_or(0);
+    }
+}

@@ -1,0 +1,353 @@
+//! `doctor`: what stands between this node and its friends, and what to do about each thing.
+//!
+//! Looks at this machine and asks friends; changes nothing. What stands between a backup and the verdict "safe" is said in
+//! the verdict's own words.
+
+use std::fs;
+use std::path::Path;
+
+use friendnet::multiaddr::Protocol;
+use futures::future::join_all;
+use proto::id::DeviceId;
+use proto::share_store::StoreError;
+use upload_queue::peers::Peer;
+use upload_queue::space::Disk;
+
+use crate::buckets::{is_further_slot, slot_of};
+use crate::peers::{FRIEND, PROBE_WAIT};
+use crate::verdict::{State, Verdict, judge};
+use crate::{Engine, Mode};
+use api::clock;
+use api::failure::{Exit, Failure};
+use api::human::ByteSize;
+use api::message::{Finding, Level};
+use api::output::Sink;
+use durable::state_file;
+use friendnet::identity;
+use friendnet::net::NetHandle;
+use friendnet::net::reach::{Reachability, Route, Upnp};
+
+/// What the QUIC transport asks the system for.
+const UDP_BUFFER_BYTES: u64 = 4 << 20;
+/// Less than this, and the catalog and the spool may not find room. Chosen: a day's changes of most people.
+const STATE_FREE_BYTES_MIN: u64 = 1 << 30;
+/// A record of others may be this much ahead of this machine's clock.
+const CLOCK_TOLERANCE_SECS: u64 = 300;
+
+impl Engine {
+    /// Exit code 1 if anything is wrong.
+    pub(super) async fn doctor(&self, sink: &Sink) -> Result<Exit, Failure> {
+        self.connect().await?;
+        let mut findings = self.friends_findings().await;
+        let all_reached = findings.iter().all(|finding| finding.level != Level::Problem);
+        findings.extend(self.own_findings(all_reached));
+        findings.extend(udp_buffers());
+        findings.push(self.clock());
+        findings.push(self.space().await);
+        findings.push(self.spool_finding()?);
+        findings.extend(self.set_aside());
+        findings.extend(backup(&judge(&self.facts().await?)));
+        let is_ill = findings.iter().any(|finding| finding.level == Level::Problem);
+        for finding in findings {
+            sink.send(finding).await?;
+        }
+        Ok(if is_ill { Exit::Failed } else { Exit::Done })
+    }
+
+    async fn friends_findings(&self) -> Vec<Finding> {
+        let peers = self.0.peers.all();
+        if peers.is_empty() {
+            let lonely = found("peer", Level::Problem, "There is nobody to keep anything".to_owned());
+            return vec![
+                lonely.remedy("invite a friend with `gridbackup invite`, or add a folder with `gridbackup peer add`"),
+            ];
+        }
+        let counted = peers.iter().filter(|peer| !is_further_slot(&peer.key));
+        join_all(counted.map(|peer| self.one_peer(peer))).await
+    }
+
+    async fn one_peer(&self, peer: &Peer) -> Finding {
+        let answer = tokio::time::timeout(PROBE_WAIT, peer.store.space()).await;
+        let is_refused = matches!(answer, Ok(Err(StoreError::Refused { .. })));
+        let failure = match answer {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("no answer in time".to_owned()),
+        };
+        let device = peer
+            .key
+            .0
+            .strip_prefix(FRIEND)
+            .and_then(|id| id.parse::<DeviceId>().ok());
+        let route = device.and_then(|device| self.0.net.get()?.route(device));
+        let name = &peer.name;
+        let mut finding = match (failure, device, route) {
+            (Some(reason), None, _) if slot_of(&peer.key).is_some() => {
+                found("peer", Level::Problem, format!("{name} cannot be used: {reason}"))
+                    .remedy("look at the bucket's name, its endpoint and the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID, …) of this process")
+            }
+            (Some(reason), None, _) => found("peer", Level::Problem, format!("{name} cannot be used: {reason}"))
+                .remedy("mount the disk or the share, or remove it with `gridbackup peer rm`"),
+            (None, None, _) => found("peer", Level::Ok, format!("{name} is there")),
+            (Some(reason), Some(_), _) if is_refused => found("peer", Level::Problem, format!("{name} refuses this account: {reason}"))
+                .remedy("ask whether the account was removed from the grid: a ticket of whoever removed it brings it back"),
+            (Some(reason), Some(_), _) => found("peer", Level::Problem, format!("{name} is not reached: {reason}"))
+                .remedy("ask whether that node runs and is online; if it does, one of the two must be reachable from outside, or both need a common friend who is"),
+            (None, Some(_), Some(Route::Relayed)) => {
+                found("peer", Level::Notice, format!("{name} is reached through another friend, which costs that friend bandwidth"))
+                    .remedy("forward a port on one of the two routers; see below for this one")
+            }
+            (None, Some(_), Some(Route::HolePunched)) => {
+                found("peer", Level::Ok, format!("{name} is reached directly, through a punched hole"))
+            }
+            (None, Some(_), _) => found("peer", Level::Ok, format!("{name} is reached directly")),
+        };
+        finding.peer = Some(name.clone());
+        finding.reach = Some(match (finding.level, device) {
+            (Level::Problem, _) => "none".to_owned(),
+            (_, None) => "local".to_owned(),
+            (_, Some(_)) => route.map_or("none", Route::name).to_owned(),
+        });
+        finding
+    }
+
+    fn own_findings(&self, all_reached: bool) -> Vec<Finding> {
+        let Some(net) = self.0.net.get() else { return Vec::new() };
+        if matches!(self.0.mode, Mode::Command(_)) {
+            return vec![
+                found(
+                    "outside",
+                    Level::Notice,
+                    "The daemon does not run: friends cannot reach this node".to_owned(),
+                )
+                .remedy("start it with `gridbackup run`"),
+            ];
+        }
+        let reachability = net.reachability();
+        let level = if all_reached { Level::Notice } else { Level::Problem };
+        vec![self.outside(net, &reachability, level), router(&reachability)]
+    }
+
+    /// Whether somebody from outside can dial this node.
+    fn outside(&self, net: &NetHandle, reachability: &Reachability, otherwise: Level) -> Finding {
+        if let Some(address) = reachability.external.first() {
+            return found(
+                "outside",
+                Level::Ok,
+                format!("This node is reached from outside at {address}"),
+            );
+        }
+        let remedy = match listen_port(net) {
+            Some(port) => format!(
+                "forward port {port}, TCP and UDP, to this machine on the router, or switch UPnP on there; then every friend can dial this node"
+            ),
+            None => "set where to listen with `gridbackup config set listen ADDRESS`".to_owned(),
+        };
+        let relays: Vec<_> = reachability
+            .relays
+            .iter()
+            .map(|relay| self.name_of(net, *relay))
+            .collect();
+        let finding = if relays.is_empty() {
+            found(
+                "outside",
+                otherwise,
+                "Nobody from outside has reached this node, and no friend forwards to it".to_owned(),
+            )
+        } else {
+            let text = format!(
+                "Nobody from outside has reached this node; {} forwards to it",
+                relays.join(" and ")
+            );
+            found("outside", Level::Notice, text)
+        };
+        finding.remedy(&remedy)
+    }
+
+    fn name_of(&self, net: &NetHandle, relay: friendnet::PeerId) -> String {
+        let friends = self.friends(&net.roster());
+        let device = identity::device_id(relay);
+        let friend = friends.into_iter().find(|friend| Some(friend.device) == device);
+        friend.map_or_else(|| relay.to_string(), |friend| friend.name)
+    }
+
+    /// Whether this machine's clock is behind what this account has signed: then tickets and certificates are judged wrongly. What
+    /// others sign may say any time.
+    fn clock(&self) -> Finding {
+        let now = clock::now_secs();
+        let roster = self.0.net.get().map(NetHandle::roster);
+        let own = self.0.home.account.account_id();
+        let newest = roster
+            .iter()
+            .flat_map(|roster| roster.devices())
+            .filter(|device| device.cert.account == own)
+            .map(|device| device.cert.issued_secs)
+            .max();
+        match newest.filter(|newest| *newest > now + CLOCK_TOLERANCE_SECS) {
+            Some(ahead) => {
+                let text = format!("This machine's clock is at least {} s behind", ahead - now);
+                found("clock", Level::Problem, text).remedy("set the clock, or switch time synchronisation on")
+            }
+            None => found(
+                "clock",
+                Level::Ok,
+                "This machine's clock agrees with the grid's records".to_owned(),
+            ),
+        }
+    }
+
+    /// Whether what waits to be sent leaves room for more.
+    fn spool_finding(&self) -> Result<Finding, Failure> {
+        let spool = self.spool()?;
+        let text = spool.text();
+        if spool.bytes * 2 < spool.bytes_max || spool.bytes == 0 {
+            return Ok(found("spool", Level::Ok, text));
+        }
+        Ok(found("spool", Level::Notice, text).remedy(
+            "it empties when these friends are back; new packs are made without them meanwhile. `gridbackup config set spool_max SIZE` keeps more for them",
+        ))
+    }
+
+    /// State files that could not be read: each stays named until somebody has looked at it.
+    fn set_aside(&self) -> Option<Finding> {
+        let aside = state_file::all_set_aside(self.0.home.paths.state_dir());
+        let names: Vec<_> = aside.iter().map(|path| path.display().to_string()).collect();
+        (!names.is_empty()).then(|| {
+            let text = format!("Could not be read and was set aside: {}", names.join(", "));
+            found("state", Level::Notice, text)
+                .remedy("check the disk; `roster`: friends bring it, or join again; `invites`: invite again; then remove the file")
+        })
+    }
+
+    /// Whether there is room for what was offered to friends, and for this node's own state.
+    async fn space(&self) -> Finding {
+        let (_, kept) = self.kept_for_friends().await;
+        let dir = self.0.home.paths.state_dir();
+        let Ok(disk) = Disk::of(dir) else {
+            return found("space", Level::Problem, format!("{} is not there", dir.display()));
+        };
+        let (config, free) = (self.config(), disk.free_bytes);
+        let takable = disk.takable(config.min_free.0);
+        let offered = config.store_max.bytes(kept, takable).saturating_sub(kept);
+        let (free_text, offered_text) = (ByteSize(free), ByteSize(offered));
+        if free < STATE_FREE_BYTES_MIN {
+            return found(
+                "space",
+                Level::Problem,
+                format!("Only {free_text} are free in {}", dir.display()),
+            )
+            .remedy("make room, or move the home with --home");
+        }
+        if takable == 0 {
+            let text = format!("{free_text} are free, which stay free: this node takes no more shares");
+            return found("space", Level::Problem, text)
+                .remedy("make room, or keep less free with `gridbackup config set min_free SIZE`");
+        }
+        if takable < offered {
+            let text = format!(
+                "{offered_text} more are offered to friends, but only {free_text} are free, and some of it stays free"
+            );
+            return found("space", Level::Notice, text)
+                .remedy("offer less with `gridbackup config set store_max SIZE`");
+        }
+        found(
+            "space",
+            Level::Ok,
+            format!("{free_text} are free, {offered_text} of it offered to friends"),
+        )
+    }
+}
+
+/// The verdict as findings. What is said of peers by name is not said again.
+fn backup(verdict: &Verdict) -> Vec<Finding> {
+    let findings = verdict.reasons.iter().filter_map(|reason| {
+        let level = match reason.state {
+            State::NoPeer | State::Away => return None,
+            State::Safe | State::StoreOnly => Level::Ok,
+            State::Revoked
+            | State::Left
+            | State::Lost
+            | State::HeadRefused
+            | State::AtRisk
+            | State::ConfigDamaged
+            | State::RunFailed
+            | State::RunLate
+            | State::OlderLost
+            | State::HeadUnread
+            | State::FolderFailing => Level::Problem,
+            State::Nothing
+            | State::NoFolder
+            | State::RunCutOff
+            | State::UnderProtected
+            | State::Waiting
+            | State::HeadBehind
+            | State::OlderAtRisk
+            | State::FolderNew
+            | State::FewPeers
+            | State::LeftOut => Level::Notice,
+        };
+        let mut finding = found("backup", level, reason.text.clone());
+        finding.remedy.clone_from(&reason.remedy);
+        Some(finding)
+    });
+    findings.collect()
+}
+
+fn router(reachability: &Reachability) -> Finding {
+    match reachability.upnp {
+        Upnp::Mapped => found("upnp", Level::Ok, "The router forwards a port to this node".to_owned()),
+        Upnp::Off => found("upnp", Level::Ok, "The router is not asked for a port".to_owned()),
+        Upnp::Searching => found("upnp", Level::Ok, "The router has not answered yet".to_owned()),
+        _ if reachability.is_public() => found(
+            "upnp",
+            Level::Ok,
+            "No router forwards a port, and none has to".to_owned(),
+        ),
+        Upnp::NoGateway => found("upnp", Level::Notice, "No router offers to forward a port".to_owned())
+            .remedy("switch UPnP on in the router, or forward a port there by hand"),
+        Upnp::NotRoutable => found(
+            "upnp",
+            Level::Notice,
+            "The router itself has no public address".to_owned(),
+        )
+        .remedy("ask the provider for a public IPv4 address or for IPv6; until then friends forward"),
+    }
+}
+
+/// QUIC is slow with the small buffers that Linux gives by default.
+fn udp_buffers() -> Option<Finding> {
+    let limit = |name: &str| {
+        let text = fs::read_to_string(Path::new("/proc/sys/net/core").join(name)).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let least = limit("rmem_max")?.min(limit("wmem_max")?);
+    Some(if least >= UDP_BUFFER_BYTES {
+        found("udp_buffers", Level::Ok, "UDP buffers are large enough".to_owned())
+    } else {
+        let text = format!(
+            "UDP buffers are limited to {}: QUIC and punched holes are slow over long distances",
+            ByteSize(least)
+        );
+        found("udp_buffers", Level::Notice, text).remedy(&format!(
+            "as root: sysctl -w net.core.rmem_max={UDP_BUFFER_BYTES} net.core.wmem_max={UDP_BUFFER_BYTES}"
+        ))
+    })
+}
+
+fn listen_port(net: &NetHandle) -> Option<u16> {
+    net.listen_addresses().iter().flatten().find_map(|part| match part {
+        Protocol::Tcp(port) | Protocol::Udp(port) => Some(port),
+        _ => None,
+    })
+}
+
+fn found(check: &str, level: Level, text: String) -> Finding {
+    Finding {
+        check: check.to_owned(),
+        level,
+        peer: None,
+        reach: None,
+        text,
+        remedy: None,
+    }
+}

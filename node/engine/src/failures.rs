@@ -1,0 +1,68 @@
+//! Library errors as failures: exit code and remedy.
+
+use backup::catalog::tree::FindError;
+use backup::prepare::WriteError;
+use backup::recover::RecoverError;
+use backup::restore::RestoreError;
+use backup::scan::ScanError;
+
+use api::failure::{Exit, Failure};
+use api::request::Request;
+
+/// A request about the config that the config did not answer: a mistake of ours, whatever was typed.
+pub fn unanswered(request: &Request) -> Failure {
+    let name = serde_json::to_value(request)
+        .ok()
+        .and_then(|value| value["request"].as_str().map(str::to_owned));
+    Failure::new(Exit::Failed, format!("`{}` was not answered", name.unwrap_or_default()))
+        .hint("please report this, with the output of -vv")
+}
+
+/// No snapshot is meant.
+pub fn find(error: FindError) -> Failure {
+    Failure::from_error(&error)
+}
+
+/// A scan failed as a whole.
+pub fn scan(error: ScanError) -> Failure {
+    let exit = match error {
+        ScanError::TooManyRoots { .. } => Exit::Usage,
+        ScanError::Root { .. } | ScanError::Db(_) => Exit::Failed,
+    };
+    Failure::from_error(&error).exit(exit)
+}
+
+/// The write side failed as a whole.
+pub fn write(error: WriteError) -> Failure {
+    Failure::from_error(&error)
+}
+
+/// The read side failed as a whole.
+pub fn read(error: RestoreError) -> Failure {
+    match error {
+        RestoreError::TooFewShares { .. } => too_few_shares(error.to_string()),
+        error @ RestoreError::NothingMatches { .. } => Failure::from_error(&error)
+            .hint("patterns are matched against paths as they would be below DIR; `gridbackup ls` shows what there is"),
+        error => Failure::from_error(&error),
+    }
+}
+
+/// Something could not be read because peers are away.
+pub fn too_few_shares(error: String) -> Failure {
+    Failure::new(Exit::TooFewShares, error).hint("try again when more of these peers are up")
+}
+
+/// Recovery failed.
+pub fn recover(error: RecoverError) -> Failure {
+    match error {
+        RecoverError::Read(error) => read(error),
+        error @ RecoverError::NoHead { .. } => {
+            Failure::from_error(&error).hint("check the phrase and the address; name more peers with --via")
+        }
+    }
+}
+
+/// A worker thread ended without an answer: it panicked or the runtime is shutting down.
+pub fn worker(error: tokio::task::JoinError) -> Failure {
+    Failure::context("A worker thread ended unexpectedly", &error)
+}

@@ -1,0 +1,365 @@
+//! The engine: an open home, and what is asked of it. The command line and the API both end here.
+//!
+//! One engine owns a home's state; several requests may run at once, but only one backup or restore.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
+
+use backup::scan::Emptied;
+use database::{Db, DbError};
+use proto::id::DeviceId;
+use tokio::sync::{Mutex, Notify, OnceCell};
+use tokio_util::sync::CancellationToken;
+use upload_queue::peers::PeerSet;
+use upload_queue::queue::Queue;
+use upload_queue::uploader::Uploader;
+
+use crate::bandwidth::Limits;
+use crate::config::{Config, ConfigFile};
+use crate::faults::CatalogFault;
+use crate::home::Home;
+use api::failure::{Exit, Failure};
+use api::output::Sink;
+use api::request::Request;
+use friendnet::net::NetHandle;
+use stores::silence::Silence;
+use upload_queue::bandwidth::Bandwidth;
+
+mod alarms;
+mod audit;
+pub mod bandwidth;
+mod buckets;
+mod care;
+mod check;
+pub mod config;
+mod costs;
+mod daemon;
+mod diff;
+mod doctor;
+mod dump;
+mod facts;
+mod failures;
+mod faults;
+mod file_status;
+mod find;
+mod folders;
+mod friends;
+mod heads;
+mod help;
+pub mod home;
+mod keeping;
+mod listen;
+mod listing;
+mod look;
+mod lost;
+mod marks;
+mod membership;
+mod mount;
+mod names;
+pub mod onlook;
+mod outlook;
+mod peers;
+mod policy;
+mod reasons;
+mod recover;
+mod remember;
+mod removal;
+mod repack;
+mod repair;
+mod restore;
+mod retention;
+mod rosters;
+mod run;
+mod settings;
+mod snapshots;
+mod stats;
+mod status;
+mod steward;
+mod upload_log;
+mod upload_progress;
+mod verdict;
+mod verify;
+mod watch;
+mod whole;
+
+/// What the engine is opened for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One request, then exit.
+    Command(CommandOptions),
+    /// The daemon: serve until told to stop.
+    Daemon(DaemonOptions),
+}
+
+/// How a command runs that no daemon executes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandOptions {
+    /// Addresses to listen on instead of the config's.
+    pub listen: Vec<String>,
+    /// Go before the config's.
+    pub limits: Limits,
+}
+
+/// How the daemon runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DaemonOptions {
+    /// Addresses to listen on instead of the config's.
+    pub listen: Vec<String>,
+    /// Go before the config's.
+    pub limits: Limits,
+    /// Only store for friends: no scanning, no uploads.
+    pub store_only: bool,
+    /// Where the API listens, as the `ready` message says it.
+    pub api: String,
+}
+
+/// An open home; clones share it.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    home: Home,
+    mode: Mode,
+    config: RwLock<Config>,
+    /// Why config.toml cannot be used; then the config is an earlier one.
+    config_fault: std::sync::Mutex<Option<Failure>>,
+    /// Why the catalog cannot be used; then `db` is none that may be written.
+    catalog_fault: Option<CatalogFault>,
+    db: Db,
+    queue: Queue,
+    peers: PeerSet,
+    silence: Silence,
+    buckets: buckets::Buckets,
+    /// Peers of which it was said that they are another one's folder.
+    said_twins: std::sync::Mutex<BTreeSet<String>>,
+    net: OnceCell<NetHandle>,
+    uploader: OnceCell<Uploader>,
+    /// This process has compared its catalog with the heads that peers hold. Held while the catalog may be replaced.
+    heads_met: Mutex<bool>,
+    bandwidth: Bandwidth,
+    /// Held by the backup or restore that runs: the two would fight for memory and bandwidth, two backups for the queue.
+    busy: Mutex<()>,
+    /// Held while shares are looked after: one round at a time.
+    caring: Mutex<care::Caring>,
+    /// Told whenever a peer took a share, and when a run ended.
+    delivered: tokio::sync::Notify,
+    /// A peer is one no more: what it held is to be built anew at once.
+    repair_now: Notify,
+    /// Content was lost at the peers, and its files are still here.
+    back_up_now: Notify,
+    /// The daemon ends to be started again.
+    starts_anew: AtomicBool,
+    shutdown: CancellationToken,
+}
+
+impl Engine {
+    /// Opens a locked home. One without a catalog is refused, since an empty one would make its history disappear.
+    pub async fn open(home: Home, mode: Mode) -> Result<Self, Failure> {
+        Db::sweep_scratch(home.paths.state_dir())?;
+        let db = backup::catalog::open_existing(&home.paths.catalog())?;
+        Self::open_with(home, mode, db, None).await
+    }
+
+    /// Opens a locked home to recover its catalog, which may be missing.
+    pub async fn open_to_recover(home: Home, mode: Mode) -> Result<Self, Failure> {
+        if home.paths.catalog().exists() {
+            return Self::open(home, mode).await;
+        }
+        Db::sweep_scratch(home.paths.state_dir())?;
+        let db = backup::catalog::scratch(home.paths.state_dir())?;
+        Self::open_with(home, mode, db, None).await
+    }
+
+    /// Opens a locked home for what needs only the roster: a catalog that cannot be used is as good as none.
+    pub async fn open_for_roster(home: Home, options: CommandOptions) -> Result<Self, Failure> {
+        let path = home.paths.catalog();
+        let opened = match home.is_to_read() {
+            true => Err(DbError::ReadOnly),
+            false => backup::catalog::open_existing(&path),
+        };
+        let opened = opened.or_else(|_| backup::catalog::open_to_read(&path));
+        let db = opened.or_else(|_| backup::catalog::stand_in())?;
+        Self::open_with(home, Mode::Command(options), db, None).await
+    }
+
+    /// Opens a locked home for a command that only reads: also one that cannot be written.
+    pub async fn open_to_read(home: Home, options: CommandOptions) -> Result<Self, Failure> {
+        let path = home.paths.catalog();
+        let opened = match home.is_to_read() {
+            true => Err(DbError::ReadOnly),
+            false => backup::catalog::open_existing(&path),
+        };
+        let db = match opened {
+            Err(DbError::ReadOnly) => backup::catalog::open_to_read(&path)?,
+            Err(error @ (DbError::Sqlite(_) | DbError::Io { .. })) if path.exists() => {
+                let db = backup::catalog::open_to_read(&path).map_err(|_| error)?;
+                tracing::warn!(
+                    "{} cannot be written, and is only read: is its disk full?",
+                    path.display()
+                );
+                db
+            }
+            opened => opened?,
+        };
+        Self::open_with(home, Mode::Command(options), db, None).await
+    }
+
+    async fn open_with(home: Home, mode: Mode, db: Db, catalog_fault: Option<CatalogFault>) -> Result<Self, Failure> {
+        let weights = home.config.priority.clone().unwrap_or_default();
+        let queue = Queue::open(db.clone(), weights)?;
+        let inner = Inner {
+            config: RwLock::new(home.config.clone()),
+            config_fault: std::sync::Mutex::new(home.config_fault.clone()),
+            catalog_fault,
+            silence: Silence::load(home.paths.silent()),
+            home,
+            mode,
+            db,
+            queue,
+            peers: PeerSet::default(),
+            buckets: buckets::Buckets::default(),
+            said_twins: std::sync::Mutex::default(),
+            net: OnceCell::new(),
+            uploader: OnceCell::new(),
+            heads_met: Mutex::default(),
+            bandwidth: Bandwidth::default(),
+            busy: Mutex::new(()),
+            caring: Mutex::default(),
+            delivered: tokio::sync::Notify::new(),
+            repair_now: Notify::new(),
+            back_up_now: Notify::new(),
+            starts_anew: AtomicBool::new(false),
+            shutdown: CancellationToken::new(),
+        };
+        let engine = Self(Arc::new(inner));
+        engine.refresh_peers();
+        engine.set_bandwidth();
+        Ok(engine)
+    }
+
+    /// Executes one request; answers go to `sink`, the exit code is the request's. Dropping the future stops what it can.
+    pub async fn execute(&self, request: Request, sink: Sink) -> Result<Exit, Failure> {
+        self.refuse_at_fault(&request)?;
+        self.refuse_without_power(&request)?;
+        if let Request::PeerRemove { name, how } = &request {
+            let whom = self.member_named(name)?;
+            if !self.may_remove(name, whom, *how, &sink).await? {
+                return Ok(Exit::Done);
+            }
+            if let Some(whom) = whom {
+                return self.remove_member(name, whom, &sink).await;
+            }
+        }
+        let request = self.prepared(request, &sink).await?;
+        if let Some(answer) = self.configure(&request)? {
+            for message in answer {
+                sink.send(message).await?;
+            }
+            return Ok(Exit::Done);
+        }
+        match request {
+            Request::RunOnce { paths, accept_emptied } => {
+                let emptied = if accept_emptied {
+                    Emptied::ForGood
+                } else {
+                    Emptied::Unmounted
+                };
+                self.run_once(&paths, emptied, &sink).await
+            }
+            Request::Status { paths } if paths.is_empty() => self.status(&sink).await,
+            Request::Status { paths } => self.file_status(&paths, &sink).await,
+            Request::Queue { limit } => self.list_queue(limit, &sink).await,
+            Request::Snapshots(filter) => self.list_snapshots(&filter, &sink).await,
+            Request::Tag(request) => self.tag(&request, &sink).await,
+            Request::Pin { snapshots, pinned } => self.pin(&snapshots, pinned, &sink).await,
+            Request::List {
+                snapshot,
+                path,
+                recursive,
+            } => self.list(&snapshot, path, recursive, &sink).await,
+            Request::Cat { snapshot, path } => self.cat(&snapshot, &path, &sink).await,
+            Request::Diff { before, after, path } => self.diff(&before, &after, path, &sink).await,
+            Request::Stats { snapshot } => self.stats(snapshot.as_deref(), &sink).await,
+            Request::Dump { snapshot, path, format } => self.dump(&snapshot, path, format, &sink).await,
+            Request::Verify { files } => self.verify(files, &sink).await,
+            Request::Find(request) => self.find(request, &sink).await,
+            Request::Restore(options) => self.restore(options, &sink).await,
+            Request::Mount(options) => self.mount(options, &sink).await,
+            Request::Forget(options) => self.forget(options, &sink).await,
+            Request::Prune { dry_run } => self.prune(dry_run, &sink).await,
+            Request::Undelete { snapshots } => self.undelete(&snapshots, &sink).await,
+            Request::Recover { via, before, tolerate } => self.recover(&via, before, tolerate, &sink).await,
+            Request::Check { read_percent } => self.check(read_percent, &sink).await,
+            Request::Repair { once } => self.repair_and_settle(once, &sink).await,
+            Request::Invite { name, expires_secs } => self.invite(name, expires_secs, &sink).await,
+            Request::Join { ticket, word } => self.join(&ticket, word, &sink).await,
+            Request::DeviceList => self.list_devices(&sink).await,
+            Request::Say(word) => self.say(&word, &sink).await,
+            Request::Doctor => self.doctor(&sink).await,
+            Request::PeerList => self.list_peers(&sink).await,
+            Request::PeerEvict { name } => self.evict(&name, &sink).await,
+            Request::PeerSet { name, quota, .. } => self.limit_friend(&name, quota, &sink).await,
+            Request::Ready => self.say_ready(&sink).await,
+            Request::Stop => Ok(self.stop()),
+            Request::PeerRemove { name, .. } => Err(self.unknown_peer(&name)),
+            other => Err(failures::unanswered(&other)),
+        }
+    }
+
+    /// What has to be known or done before the config may say it.
+    async fn prepared(&self, request: Request, sink: &Sink) -> Result<Request, Failure> {
+        match request {
+            Request::PeerAdd(peer) => {
+                let peer = self.prepare_peer(&peer).await?;
+                self.say_shared_disk(&peer, sink).await?;
+                Ok(Request::PeerAdd(peer))
+            }
+            Request::PeerSet {
+                ref name,
+                shares: Some(shares),
+                ..
+            } => {
+                self.resize_bucket(name, shares).await?;
+                Ok(request)
+            }
+            request => Ok(request),
+        }
+    }
+
+    fn stop(&self) -> Exit {
+        self.0.shutdown.cancel();
+        Exit::Done
+    }
+
+    /// Answers the requests that only read or edit config.toml; a changed config is in force for the next run.
+    fn configure(&self, request: &Request) -> Result<Option<Vec<api::message::Message>>, Failure> {
+        let steward = match request {
+            Request::ConfigSet { key, value } if key == "steward" => Some(Request::ConfigSet {
+                key: key.clone(),
+                value: self.steward_setting(value)?,
+            }),
+            _ => None,
+        };
+        let request = steward.as_ref().unwrap_or(request);
+        let path = self.0.home.paths.config();
+        let Some(answer) = crate::config::answer(&path, &self.0.home.paths.last_config(), request) else {
+            return Ok(None);
+        };
+        let messages = answer?;
+        self.set_config(ConfigFile::open(&path)?.config().clone());
+        Ok(Some(messages))
+    }
+
+    fn config(&self) -> Config {
+        self.0
+            .config
+            .read()
+            .expect("no panic while the config is locked")
+            .clone()
+    }
+
+    fn device(&self) -> DeviceId {
+        self.0.home.cert.device
+    }
+}

@@ -1,0 +1,179 @@
+//! Looking at snapshots and the queue; reading one file.
+
+use std::io::{self, Write};
+
+use backup::catalog::tree;
+use backup::catalog::tree::Snapshot;
+use backup::restore::Reader;
+use bytes::Bytes;
+use proto::log_record;
+use proto::log_record::{Content, EntryKind};
+
+use crate::{Engine, failures};
+use api::failure::{Exit, Failure};
+use api::message::PathName;
+use api::output::Sink;
+use api::{clock, message};
+
+/// Bytes of packs that a restore or `cat` holds in memory (chosen: three packs of five peers fetched side by side).
+const READ_BYTES_IN_FLIGHT_MAX: usize = 96 << 20;
+
+impl Engine {
+    pub(super) async fn list_queue(&self, limit: u64, sink: &Sink) -> Result<Exit, Failure> {
+        let jobs = self.0.queue.list(usize::try_from(limit).unwrap_or(usize::MAX))?;
+        for job in jobs {
+            let state = format!("{:?}", job.state).to_lowercase();
+            let message = message::Job {
+                path: PathName(job.path),
+                bytes: job.bytes,
+                score: job.score.total,
+                recency: job.score.recency,
+                size: job.score.size,
+                class: job.score.class,
+                class_name: job.class,
+                ageing: job.score.ageing,
+                state,
+            };
+            sink.send(message).await?;
+        }
+        let spool = self.spool()?;
+        if spool.bytes > 0 {
+            sink.send(spool).await?;
+        }
+        Ok(Exit::Done)
+    }
+
+    /// The snapshot that a name means.
+    pub(super) fn find_snapshot(&self, name: &str) -> Result<Snapshot, Failure> {
+        self.0
+            .db
+            .read(|conn| tree::find_snapshot(conn, name, &clock::utc_offset_secs))
+            .map_err(failures::find)
+    }
+
+    pub(super) async fn list(
+        &self,
+        snapshot: &str,
+        path: Option<PathName>,
+        recursive: bool,
+        sink: &Sink,
+    ) -> Result<Exit, Failure> {
+        let snapshot = self.find_snapshot(snapshot)?;
+        let paths = match path {
+            Some(path) => vec![path.0],
+            None => snapshot.record.roots.iter().map(|root| root.0.clone()).collect(),
+        };
+        let (engine, to) = (self.clone(), sink.clone());
+        let listing = move || {
+            paths
+                .iter()
+                .try_for_each(|path| engine.list_path(&snapshot, path, recursive, &to))
+        };
+        tokio::task::spawn_blocking(listing).await.map_err(failures::worker)??;
+        Ok(Exit::Done)
+    }
+
+    fn list_path(&self, snapshot: &Snapshot, path: &[u8], recursive: bool, sink: &Sink) -> Result<(), Failure> {
+        let (seq, id) = (snapshot.record.seq, snapshot.record.id.to_string());
+        let missing = || {
+            let path = String::from_utf8_lossy(path);
+            Failure::new(
+                Exit::Failed,
+                format!("`{path}` is not in snapshot {}", snapshot.record.id.short()),
+            )
+            .hint(format!("`gridbackup ls {}` lists what is", snapshot.record.id.short()))
+        };
+        self.0.db.read(|conn| {
+            let entry = tree::entry(conn, seq, path)?.ok_or_else(missing)?;
+            let say = |path: &[u8], entry: &log_record::Entry| sink.send_blocking(entry_message(path, entry, &id));
+            if entry.kind != EntryKind::Directory {
+                return Ok(say(path, &entry)?);
+            }
+            if recursive {
+                return tree::walk(conn, seq, path, &mut |path, entry| {
+                    say(path, entry)?;
+                    Ok(true)
+                });
+            }
+            for child in tree::children(conn, seq, path)? {
+                say(&join(path, &child.name), &child)?;
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) async fn cat(&self, snapshot: &str, path: &PathName, sink: &Sink) -> Result<Exit, Failure> {
+        let snapshot = self.find_snapshot(snapshot)?;
+        let reader = self.reader().await?;
+        let (path, mut out) = (path.0.clone(), SinkWriter(sink.clone()));
+        let reading = move || reader.cat(snapshot.record.seq, &path, &mut out);
+        tokio::task::spawn_blocking(reading)
+            .await
+            .map_err(failures::worker)?
+            .map_err(failures::read)?;
+        Ok(Exit::Done)
+    }
+
+    /// The read side, with every peer that can be reached.
+    pub(super) async fn reader(&self) -> Result<Reader, Failure> {
+        self.connect().await?;
+        Ok(Reader {
+            db: self.0.db.clone(),
+            peers: self.0.peers.clone(),
+            keys: self.0.home.account.clone().into(),
+            runtime: tokio::runtime::Handle::current(),
+            bytes_in_flight_max: READ_BYTES_IN_FLIGHT_MAX,
+        })
+    }
+}
+
+fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    let folder = folder.strip_suffix(b"/").unwrap_or(folder);
+    [folder, name].join(&b'/')
+}
+
+/// What an entry is, as messages say it.
+pub(super) fn kind_name(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::File => "file",
+        EntryKind::Directory => "directory",
+        EntryKind::Symlink => "symlink",
+        EntryKind::Fifo => "fifo",
+        EntryKind::CharDevice => "char_device",
+        EntryKind::BlockDevice => "block_device",
+        EntryKind::Socket => "socket",
+    }
+}
+
+pub(super) fn entry_message(path: &[u8], entry: &log_record::Entry, snapshot: &str) -> message::Entry {
+    let link_target = match (&entry.content, entry.kind) {
+        (Content::Inline(target), EntryKind::Symlink) => Some(String::from_utf8_lossy(target).into_owned()),
+        _ => None,
+    };
+    message::Entry {
+        path: PathName(path.to_vec()),
+        kind: kind_name(entry.kind).to_owned(),
+        bytes: entry.meta.size,
+        mode: entry.meta.mode,
+        uid: entry.meta.uid,
+        gid: entry.meta.gid,
+        mtime: clock::timestamp(entry.meta.mtime_ns),
+        snapshot: snapshot.to_owned(),
+        link_target,
+        first_snapshot: None,
+        snapshots: None,
+    }
+}
+
+/// Content on its way to the reader of a sink.
+pub(super) struct SinkWriter(pub(super) Sink);
+
+impl Write for SinkWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.0.send_blocking(Bytes::copy_from_slice(bytes));
+        sent.map(|()| bytes.len()).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

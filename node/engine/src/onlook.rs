@@ -1,0 +1,78 @@
+//! `status` for whoever does not hold the home: another process works in it and answers nobody. What the catalog says can be
+//! read beside it; peers are not asked.
+
+use std::path::Path;
+
+use database::DbError;
+
+use crate::buckets::{S3, SLOT};
+use crate::config::Config;
+use crate::config::last_good::InForce;
+use crate::facts::{KnownPeer, Scene};
+use crate::friends::{has_left, is_revoked};
+use crate::home::HomePaths;
+use crate::home::identity::Identity;
+use crate::removal::folder_key;
+use crate::{facts, failures, faults, file_status, status};
+use api::failure::{Exit, Failure};
+use api::message::PathName;
+use api::output::Sink;
+
+/// Answers `status` by the catalog alone.
+pub async fn onlook(home: HomePaths, paths: Vec<PathName>, sink: Sink) -> Result<Exit, Failure> {
+    let cert = Identity::cert(&home)?;
+    let own = cert.account;
+    let InForce { config, fault } = InForce::read(&home.config(), &home.last_config());
+    let mut peers = configured(&home.catalog(), &config)?;
+    peers.extend(facts::friends(&home, own));
+    let scene = Scene {
+        config,
+        config_fault: fault.map(|fault| fault.error),
+        device: cert.device,
+        peers,
+        online: None,
+        store_only: false,
+        is_running: true,
+        is_full: faults::is_full(home.state_dir()),
+        is_revoked: is_revoked(&home, &cert),
+        has_left: has_left(&home, &cert),
+    };
+    let catalog = home.catalog();
+    if !paths.is_empty() {
+        let looking = move || database::look::<_, Failure>(&catalog, |conn| file_status::look(conn, &scene, &paths));
+        let answers = tokio::task::spawn_blocking(looking).await.map_err(failures::worker)??;
+        return file_status::send(answers, &sink).await;
+    }
+    let looking = move || database::look::<_, DbError>(&catalog, |conn| status::look(conn, &scene));
+    let (status, verdict) = tokio::task::spawn_blocking(looking).await.map_err(failures::worker)??;
+    sink.send(status).await?;
+    Ok(verdict.exit())
+}
+
+/// Folders and buckets of the config. Of buckets, those slots that the catalog knows.
+fn configured(catalog: &Path, config: &Config) -> Result<Vec<KnownPeer>, Failure> {
+    let folders = config.folder_peers().map(|(name, path)| {
+        let key = folder_key(path);
+        KnownPeer {
+            domain: key.0.clone(),
+            key,
+            name: name.to_owned(),
+        }
+    });
+    let mut peers: Vec<KnownPeer> = folders.collect();
+    let is_bucket = |url: &String| url.starts_with(S3);
+    if config
+        .peers
+        .values()
+        .any(|peer| peer.url.as_ref().is_some_and(is_bucket))
+    {
+        let known = database::look::<_, DbError>(catalog, upload_queue::packs::peers)?;
+        let slots = known.into_iter().filter(|key| key.0.starts_with(SLOT));
+        peers.extend(slots.map(|key| KnownPeer {
+            domain: key.0.clone(),
+            name: key.0.clone(),
+            key,
+        }));
+    }
+    Ok(peers)
+}

@@ -1,0 +1,186 @@
+//! Peers that are peers no more: what they hold counts for nothing from that moment on, however they went (a command, a
+//! line taken out of config.toml, the founder's word, a smaller bucket).
+//!
+//! A peer that is only away stays one. What cannot be told, because a roster or a bucket cannot be read now, is left as it is.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use backup::catalog::content::lost::{Lost, LostFiles};
+use backup::prepare::lost::is_here;
+use database::DbError;
+use proto::id::AccountId;
+use upload_queue::packs;
+use upload_queue::peers::PeerKey;
+
+use crate::config::Config;
+use crate::peers::{DIR, FRIEND};
+use crate::policy::tolerate;
+use crate::{Engine, failures};
+use api::failure::{Exit, Failure};
+use api::message::{PeerRemoval, Problem};
+use api::output::Sink;
+use api::request::RemoveHow;
+use friendnet::roster::Roster;
+
+/// Files that would be lost are named up to so many.
+const NAMED_MAX: usize = 10;
+
+impl Engine {
+    /// Forgets what holders have that neither config nor roster names.
+    pub(super) fn give_up_removed(&self, config: &Config) {
+        if self.config_fault().is_some() {
+            return; // who is a peer now, only the config that cannot be used says
+        }
+        let folders = self.folders_of(config);
+        let buckets = self.slots_of(config);
+        let friends = self.devices_of(&|_| true);
+        let is_gone = |key: &PeerKey| match &key.0 {
+            name if name.starts_with(DIR) => !folders.values().any(|folder| folder == key),
+            name if name.starts_with(super::buckets::SLOT) => {
+                buckets.as_ref().is_some_and(|slots| !slots.contains(key))
+            }
+            name if name.starts_with(FRIEND) => friends.as_ref().is_some_and(|devices| !devices.contains(key)),
+            _ => false,
+        };
+        let forget = || {
+            if !self.0.db.read(packs::holders)?.iter().any(is_gone) {
+                return Ok(Vec::new());
+            }
+            self.0.db.write::<_, DbError>(|tx| packs::forget_holders(tx, is_gone))
+        };
+        match forget() {
+            Ok(forgotten) if forgotten.is_empty() => {}
+            Ok(forgotten) => {
+                for (key, shares) in forgotten {
+                    let key = key.0;
+                    tracing::warn!("{key} is a peer no longer: its {shares} shares count no more and are built anew");
+                }
+                self.0.repair_now.notify_one();
+            }
+            Err(error) => tracing::warn!("What a peer holds that is none any more is still counted: {error}"),
+        }
+    }
+
+    fn folders_of(&self, config: &Config) -> BTreeMap<String, PeerKey> {
+        self.folders(config)
+            .into_iter()
+            .map(|(name, path)| (name, folder_key(&path)))
+            .collect()
+    }
+
+    /// The devices of friends whose account fits; `None` if there is no roster that could tell.
+    fn devices_of(&self, fits: &dyn Fn(AccountId) -> bool) -> Option<HashSet<PeerKey>> {
+        // A network without its roster knows nobody: that says nothing of anybody.
+        let roster = Roster::load(&self.0.home.paths.roster())?;
+        let roster = self.0.net.get().map_or_else(|| Arc::new(roster), |net| net.roster());
+        let friends = self.friends(&roster).into_iter();
+        let of_account = friends.filter(|friend| fits(friend.account));
+        Some(
+            of_account
+                .map(|friend| PeerKey(format!("{FRIEND}{}", friend.device)))
+                .collect(),
+        )
+    }
+
+    /// Says what it costs to remove a peer; whether it is to be removed. Fails if content would be lost with it and nobody
+    /// said that this is meant.
+    pub(super) async fn may_remove(
+        &self,
+        name: &str,
+        friend: Option<AccountId>,
+        how: RemoveHow,
+        sink: &Sink,
+    ) -> Result<bool, Failure> {
+        let config = self.config();
+        let keys = match friend {
+            Some(account) => self.devices_of(&|of| of == account).unwrap_or_default(),
+            None => {
+                let slots = self.slots_of(&only(&config, name)).unwrap_or_default();
+                let folder = self.folders_of(&config).remove(name);
+                slots.into_iter().chain(folder).collect()
+            }
+        };
+        let (db, share_tolerate) = (self.0.db.clone(), tolerate(&config));
+        let counting = move || db.read(|conn| cost(conn, &keys, share_tolerate));
+        let (mut removal, lost) = tokio::task::spawn_blocking(counting)
+            .await
+            .map_err(failures::worker)??;
+        removal.name = name.to_owned();
+        let shares = removal.shares;
+        if shares > 0 || how == RemoveHow::DryRun {
+            sink.send(removal).await?;
+        }
+        for file in &lost.named {
+            let error = format!("It would be lost with {name}: it is not here any more as it was");
+            sink.send(Problem::of_path(file.path.as_slice(), error)).await?;
+        }
+        if lost.files > 0 && how == RemoveHow::Carefully {
+            let error = format!(
+                "With `{name}` the content of {} files would be lost: nobody else has enough of it, and they are not here as they were",
+                lost.files
+            );
+            return Err(Failure::new(Exit::Failed, error).hint(format!(
+                "bring other peers back and `gridbackup repair` first, or `gridbackup peer rm {name} --force`"
+            )));
+        }
+        Ok(how != RemoveHow::DryRun)
+    }
+}
+
+/// The config with one peer alone.
+fn only(config: &Config, name: &str) -> Config {
+    let peers = config.peers.iter().filter(|(other, _)| *other == name);
+    Config {
+        peers: peers.map(|(name, peer)| (name.clone(), peer.clone())).collect(),
+        ..config.clone()
+    }
+}
+
+/// The name in the database of a folder as a peer.
+pub(super) fn folder_key(path: &Path) -> PeerKey {
+    PeerKey(format!("{DIR}{}", path.display()))
+}
+
+/// What it costs to be without these peers, and the files that would be lost.
+fn cost(
+    conn: &rusqlite::Connection,
+    keys: &HashSet<PeerKey>,
+    tolerate: u8,
+) -> Result<(PeerRemoval, LostFiles), DbError> {
+    let mut removal = PeerRemoval::default();
+    let lost_packs: HashSet<_> = packs::lost_without(conn, keys)?.into_iter().collect();
+    for row in packs::rows(conn)? {
+        let Some(pack) = packs::get(conn, row)? else { continue };
+        let theirs = pack
+            .holders
+            .iter()
+            .flatten()
+            .filter(|holder| keys.contains(holder))
+            .count();
+        if theirs == 0 {
+            continue;
+        }
+        let stored_bytes = pack.manifest.shape.share.stored_bytes() as u64;
+        removal.shares += theirs as u64;
+        removal.bytes += theirs as u64 * stored_bytes;
+        let again = match lost_packs.contains(&row) {
+            true => usize::from(pack.manifest.shape.n),
+            false => theirs,
+        };
+        removal.bytes_again += again as u64 * stored_bytes;
+        let left = pack.held() - theirs;
+        removal.packs_unsafe += u64::from(left < usize::from(pack.manifest.shape.k) + usize::from(tolerate));
+    }
+    let mut lost = LostFiles::default();
+    Lost::of(conn, &lost_packs)?.for_each_file::<DbError>(conn, &mut |file| {
+        match is_here(&file) {
+            true => removal.files_again += 1,
+            false => lost.count(file, NAMED_MAX),
+        }
+        Ok(())
+    })?;
+    removal.files_lost = lost.files;
+    Ok((removal, lost))
+}

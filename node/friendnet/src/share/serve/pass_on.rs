@@ -1,0 +1,74 @@
+//! An owner's order to its steward, seen from the steward: make it durable, say how far it is.
+
+use bytes::Bytes;
+use proto::id::ShareId;
+use proto::share_store::StoreError;
+use proto::wire::pass_on::{PassOrder, write_receipts};
+use proto::wire::share::ShareMessage;
+
+use super::Handlers;
+use stores::kept::Shelf;
+use stores::passing::Order;
+
+impl Handlers {
+    /// Takes an order and answers how far it is.
+    pub(super) async fn pass_on(&self, request: u32, payload: &[u8]) -> Result<(), StoreError> {
+        self.only_owner()?;
+        let refused = |reason: String| StoreError::Refused { reason };
+        let order = PassOrder::decode(payload).map_err(|error| refused(error.to_string()))?;
+        let (manifest, roster) = (&order.manifest, self.core.members.roster());
+        let maker = roster.device(manifest.device).map(|device| device.cert.account);
+        if manifest.account != self.caller.owner || maker != Some(self.caller.owner) {
+            return Err(refused("The pack was not made by a device of this account".to_owned()));
+        }
+        if order.targets.iter().any(|target| target.device == self.core.device) {
+            return Err(refused("A share to be kept here is put here, not passed on".to_owned()));
+        }
+        let (core, owner, shares) = (self.core.clone(), self.caller.owner, order.manifest.shares.clone());
+        let kept = self.shelf.clone();
+        let taken = tokio::task::spawn_blocking(move || {
+            let taken = core.kept.passing.take(order, core.now_secs())?;
+            let passing = core.kept.passing.shelf(owner)?;
+            let is_here = |id: &ShareId| kept.store.has(*id) || passing.store.has(*id);
+            let have = (0..).zip(&shares).filter(|(_, id)| is_here(id));
+            Ok::<_, StoreError>((taken, have.map(|(index, _)| index).collect::<Vec<u8>>()))
+        });
+        let (taken, have) = taken.await.map_err(stopped)??;
+        let (failing, receipts) = progress(taken.as_ref());
+        let (have, failing) = (have.into(), failing.into());
+        self.say(&ShareMessage::Passing { request, have, failing }, receipts)
+            .await;
+        Ok(())
+    }
+
+    /// Where a share is put that is to be passed on; only shares of packs with an order, within the owner's quota.
+    pub(super) async fn passing_shelf(&self, id: ShareId, stored_bytes: u32) -> Result<Shelf, StoreError> {
+        self.only_owner()?;
+        let (core, owner, kept) = (self.core.clone(), self.caller.owner, self.shelf.clone());
+        let shelf = tokio::task::spawn_blocking(move || {
+            let passing = &core.kept.passing;
+            if !passing.expects(owner, id) {
+                return Err(StoreError::Refused {
+                    reason: "There is no order to pass this share on".to_owned(),
+                });
+            }
+            kept.store
+                .check_quota(passing.used_by(owner)? + u64::from(stored_bytes))?;
+            passing.shelf(owner)
+        });
+        shelf.await.map_err(stopped)?
+    }
+}
+
+/// What did not arrive, and the signatures of those that have their share; nothing of an order that is void.
+fn progress(order: Option<&Order>) -> (Vec<u8>, Bytes) {
+    let failing = order.into_iter().flat_map(|order| order.failing.iter().copied());
+    let receipts = order.map_or(&[][..], |order| &order.record.receipts);
+    (failing.collect(), write_receipts(receipts).into())
+}
+
+fn stopped(error: tokio::task::JoinError) -> StoreError {
+    StoreError::Unreachable {
+        reason: format!("The store's thread stopped: {error}"),
+    }
+}

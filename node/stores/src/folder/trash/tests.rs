@@ -1,0 +1,265 @@
+use ed25519_dalek::SigningKey;
+use proto::discard::Order;
+use proto::id::DeviceId;
+use proto::keys::{DeviceCert, power};
+use proto::share_store::contract::Fixture;
+use proto::share_store::{HeadStore, OldHead, OldHeads, ShareStore};
+
+use super::*;
+use crate::folder::FolderStore;
+
+const HOLDER: DeviceId = DeviceId([3; 32]);
+const TODAY: u32 = 100;
+
+/// A store with all shares of a fixture, and the owner who signs discards for it.
+struct Scene {
+    _root: tempfile::TempDir,
+    store: FolderStore,
+    fixture: Fixture,
+    ids: Vec<ShareId>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let (root, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(1));
+        let store = FolderStore::open(root.path(), fixture.account(), None).unwrap();
+        let mut ids = Vec::new();
+        for number in 0..5 {
+            let (id, share) = fixture.share(number);
+            store.put(id, share).await.unwrap();
+            ids.push(id);
+        }
+        ids.sort_unstable();
+        Self {
+            _root: root,
+            store,
+            fixture,
+            ids,
+        }
+    }
+
+    fn sign(&self, ids: &[ShareId], holder: DeviceId, last: LastDiscard) -> Discard {
+        let device = SigningKey::from_bytes(&[8; 32]);
+        let cert = DeviceCert::sign(
+            self.fixture.words(),
+            DeviceId(device.verifying_key().to_bytes()),
+            power::ALL,
+            "laptop",
+            0,
+        );
+        let order = Order {
+            holder,
+            number: last.number + 1,
+            previous: last.hash,
+            issued_secs: 0,
+        };
+        Discard::sign(&device, &cert, order, ids).unwrap()
+    }
+
+    fn take(&self, discard: &Discard, ids: &[ShareId], today: u32) -> Result<u32, StoreError> {
+        self.store.inner.take_discard(discard, ids, HOLDER, today)
+    }
+
+    fn discard(&self, ids: &[ShareId], today: u32) -> u32 {
+        let last = self.store.inner.last_discard().unwrap();
+        self.take(&self.sign(ids, HOLDER, last), ids, today).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_not_listed_but_can_be_read_for_thirty_days() {
+    let scene = Scene::new().await;
+    let (gone, kept) = scene.ids.split_at(2);
+    let used = scene.store.used_bytes().unwrap();
+    assert_eq!(scene.discard(gone, TODAY), 2);
+    assert_eq!(scene.store.list(None, 100).await, Ok(kept.to_vec()));
+    assert_eq!(scene.store.list_trash(None, 100).await, Ok(gone.to_vec()));
+    assert_eq!(scene.store.list_trash(Some(gone[0]), 100).await, Ok(gone[1..].to_vec()));
+    let inner = &scene.store.inner;
+    for today in TODAY..=TODAY + TRASH_DAYS {
+        assert_eq!(inner.expire(today), Ok(Expired::default()), "day {today}");
+    }
+    assert_eq!(scene.store.verify(gone[0]), Ok(()), "It can be read all the time");
+    let evidence = inner.layout.beside_trashed(TODAY).unwrap();
+    let last = fs::metadata(inner.layout.last_discard()).unwrap().len();
+    assert!(evidence > 2 * ShareId::LEN as u64);
+    let with_trash = used + evidence + last;
+    assert_eq!(scene.store.used_bytes(), Ok(with_trash), "and all of it counts");
+    let expired = inner.expire(TODAY + TRASH_DAYS + 1).unwrap();
+    assert_eq!((expired.shares, expired.returned), (2, 0));
+    assert_eq!(scene.store.used_bytes(), Ok(with_trash - evidence - expired.bytes));
+    assert_eq!(inner.layout.measure().unwrap(), with_trash - evidence - expired.bytes);
+    assert_eq!(scene.store.get(gone[0], 0..1).await, Err(StoreError::NotFound));
+    assert_eq!(scene.store.list(None, 100).await, Ok(kept.to_vec()), "The others stay");
+    assert!(inner.layout.trash_days().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_usage_counted_anew_has_the_trash_in_it() {
+    let scene = Scene::new().await;
+    let used = scene.store.used_bytes().unwrap();
+    scene.discard(&scene.ids, TODAY);
+    scene.store.put_head(scene.fixture.head(1)).await.unwrap();
+    scene.store.put_head(scene.fixture.head(2)).await.unwrap();
+    let counted = scene.store.used_bytes().unwrap();
+    assert!(
+        counted > used + 2 * proto::head::HEAD_BYTES as u64,
+        "the head, the one before, and the discard"
+    );
+    assert_eq!(scene.store.inner.layout.measure().unwrap(), counted);
+}
+
+#[tokio::test]
+async fn a_recalled_share_is_kept_again_and_outlives_its_day() {
+    let scene = Scene::new().await;
+    scene.discard(&scene.ids, TODAY);
+    let back = scene.ids[1..3].to_vec();
+    assert_eq!(scene.store.recall(back.clone()).await, Ok(back.clone()));
+    assert_eq!(scene.store.recall(back.clone()).await, Ok(back.clone()), "also again");
+    assert_eq!(scene.store.list(None, 100).await, Ok(back.clone()));
+    assert_eq!(scene.store.inner.expire(TODAY + 100).unwrap().shares, 3);
+    assert_eq!(scene.store.list(None, 100).await, Ok(back));
+    assert_eq!(scene.store.recall(vec![scene.ids[0]]).await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn putting_a_share_that_is_in_the_trash_brings_it_back_and_sends_nothing() {
+    let scene = Scene::new().await;
+    let (id, share) = scene.fixture.share(0);
+    scene.discard(&[id], TODAY);
+    assert_eq!(scene.store.put(id, share).await.unwrap().bytes_sent, 0);
+    assert!(scene.store.list(None, 100).await.unwrap().contains(&id));
+    assert_eq!(scene.store.inner.expire(TODAY + 100).unwrap(), Expired::default());
+}
+
+#[tokio::test]
+async fn a_discard_is_taken_once_in_its_turn_by_its_holder() {
+    let scene = Scene::new().await;
+    let one = [scene.ids[0]];
+    let first = scene.sign(&one, HOLDER, LastDiscard::default());
+    assert_eq!(scene.take(&first, &one, TODAY), Ok(1));
+    assert_eq!(
+        scene.take(&first, &one, TODAY),
+        Ok(0),
+        "the last one again changes nothing"
+    );
+    let last = scene.store.inner.last_discard().unwrap();
+    assert_eq!((last.number, last.hash), (1, first.hash()));
+    assert_eq!(scene.discard(&[scene.ids[1]], TODAY), 1);
+    scene.store.recall(one.to_vec()).await.unwrap();
+    let elsewhere = scene.sign(&one, DeviceId([4; 32]), scene.store.inner.last_discard().unwrap());
+    let forked = scene.sign(&one, HOLDER, LastDiscard { number: 2, ..last });
+    for wrong in [first, elsewhere, forked] {
+        assert!(matches!(
+            scene.take(&wrong, &one, TODAY),
+            Err(StoreError::Refused { .. })
+        ));
+    }
+    assert!(scene.store.list(None, 100).await.unwrap().contains(&one[0]));
+}
+
+#[tokio::test]
+async fn a_discard_cut_off_anywhere_is_finished_by_the_next() {
+    let scene = Scene::new().await;
+    scene.discard(&scene.ids[..1], TODAY);
+    // As after a crash behind the first rename: evidence and number are there, the rest is not moved.
+    let last = scene.store.inner.last_discard().unwrap();
+    let all = scene.sign(&scene.ids, HOLDER, last);
+    assert_eq!(scene.take(&all, &scene.ids, TODAY), Ok(4));
+    assert_eq!(scene.store.inner.expire(TODAY + 31).unwrap().shares, 5);
+}
+
+#[tokio::test]
+async fn without_a_valid_discard_nothing_is_removed() {
+    let scene = Scene::new().await;
+    scene.discard(&scene.ids, TODAY);
+    let evidence = scene.store.inner.layout.trash_day(TODAY).join("1.discard");
+    let mut bytes = fs::read(&evidence).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&evidence, bytes).unwrap();
+    let expired = scene.store.inner.expire(TODAY + 31).unwrap();
+    assert_eq!((expired.shares, expired.returned), (0, 5));
+    assert_eq!(scene.store.list(None, 100).await, Ok(scene.ids.clone()));
+}
+
+#[tokio::test]
+async fn the_head_with_which_a_day_began_outlives_a_flood_of_new_ones() {
+    let scene = Scene::new().await;
+    for seq in 1..=9 {
+        scene.store.put_head(scene.fixture.head(seq)).await.unwrap();
+    }
+    let account = scene.fixture.account();
+    assert_eq!(scene.store.heads(account).await, Ok(vec![scene.fixture.head(9)]));
+    let old = scene.store.old_heads(account, None).await.unwrap();
+    let expected = OldHead {
+        encoded: scene.fixture.head(1),
+        age_days: 0,
+    };
+    assert_eq!((old.heads, old.next), (vec![expected], None));
+    let today = scene.store.inner.days.today();
+    scene.store.inner.expire(today + 31).unwrap();
+    assert_eq!(scene.store.old_heads(account, None).await, Ok(OldHeads::default()));
+}
+
+#[tokio::test]
+async fn what_is_in_the_trash_is_shown_with_the_discard_that_brought_it_there() {
+    let scene = Scene::new().await;
+    let (gone, kept) = scene.ids.split_at(2);
+    scene.discard(gone, TODAY);
+    let shown = scene.store.evidence(gone[1]).await.unwrap();
+    assert!(shown.shows(gone[1], scene.fixture.account(), HOLDER) && shown.ids == gone);
+    for unshown in [kept[0], ShareId([7; 32])] {
+        assert_eq!(scene.store.evidence(unshown).await, Err(StoreError::NotFound));
+    }
+    scene.store.recall(gone.to_vec()).await.unwrap();
+    assert_eq!(
+        scene.store.evidence(gone[1]).await,
+        Err(StoreError::NotFound),
+        "it is kept again"
+    );
+}
+
+/// Four hundred discards of shares that were never there left a hundred megabytes for a month, which nobody counted.
+#[tokio::test]
+async fn a_discard_of_nothing_leaves_nothing() {
+    let scene = Scene::new().await;
+    let used = scene.store.used_bytes();
+    let invented = [ShareId([7; 32])];
+    assert_eq!(scene.discard(&invented, TODAY), 0);
+    assert_eq!(scene.store.used_bytes(), used);
+    assert_eq!(scene.store.inner.last_discard(), Ok(LastDiscard::default()));
+    assert_eq!(scene.discard(&scene.ids[..1], TODAY), 1, "the next one has its number");
+}
+
+#[tokio::test]
+async fn discards_are_taken_beyond_the_quota_but_not_without_bound() {
+    let scene = Scene::new().await;
+    let used = scene.store.used_bytes().unwrap();
+    scene.store.set_quota(Some(used));
+    // One share that is there, and as many as fit that are not; given up, taken back, given up again.
+    let invented = |number: u32| {
+        let mut id = [0; 32];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        ShareId(id)
+    };
+    let mut ids: Vec<ShareId> = (1..IDS_MAX).map(invented).collect();
+    ids.push(scene.ids[0]);
+    ids.sort_unstable();
+    let mut taken = 0u64;
+    let full = loop {
+        let last = scene.store.inner.last_discard().unwrap();
+        match scene.take(&scene.sign(&ids, HOLDER, last), &ids, TODAY) {
+            Ok(count) => assert_eq!(count, 1),
+            Err(error) => break error,
+        }
+        taken += 1;
+        scene.store.recall(vec![scene.ids[0]]).await.unwrap();
+    };
+    assert!(matches!(full, StoreError::Full { .. }), "{full}");
+    let each = ids.len() as u64 * ShareId::LEN as u64;
+    assert!(taken * each <= DISCARDS_BYTES_MIN && (taken + 2) * each > DISCARDS_BYTES_MIN);
+    assert!(scene.store.used_bytes().unwrap() >= used + taken * each);
+    scene.store.set_quota(None);
+    assert_eq!(scene.discard(&ids, TODAY), 1);
+}
