@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use proto::id::AccountId;
+use proto::id::{AccountId, DeviceId};
 use proto::keys::power;
 use proto::wire::word::AccountWord;
 
@@ -191,9 +191,22 @@ impl Engine {
                  said here, and friends hear of it when they meet this machine",
             ));
         }
+        // What it had said for the account would be void, and nobody stood by.
+        let is_unknown = |device: &DeviceId| now.device(*device).is_none() && !is_revoked(&now, own, device);
+        if now.is_alone(own) && said.iter().flat_map(|said| &said.revoked).any(is_unknown) {
+            return Err(Failure::new(
+                Exit::Failed,
+                "This home knows neither that machine nor anybody who may know it",
+            )
+            .hint("`gridbackup recover --via ADDRESS` finds the grid that the account is in"));
+        }
         let is_new = now.word(own) != known.word(own) && now.word(own) != said.as_ref();
         let is_missed = said.is_some_and(|said| {
-            let mut admitted = now.admitted_by_revoked(own, &said).into_iter();
+            let carriers = now.carriers();
+            let mut admitted = now
+                .admitted_by_revoked(own, &said)
+                .into_iter()
+                .filter(|account| carriers.contains(account));
             admitted.any(|account| !said.stands_by(account) && !word.put_out.contains(&account.to_string()))
         });
         if is_new || is_missed { Err(newer()) } else { Ok(now) }
@@ -237,6 +250,10 @@ impl Engine {
             }
         }
     }
+}
+
+fn is_revoked(roster: &Roster, account: AccountId, device: &DeviceId) -> bool {
+    roster.word(account).is_some_and(|word| word.revoked.contains(device))
 }
 
 fn newer() -> Failure {

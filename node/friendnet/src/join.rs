@@ -215,6 +215,11 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
             let word = word.and_then(|word| AccountWord::decode(&word).ok());
             let word = word.filter(|word| word.account == caller.cert.account);
             if let Some(word) = word.clone() {
+                // Signed in a home that does not know what the account has revoked: it is told, and says it again on top of that.
+                let held = core.members.roster().word(word.account).cloned();
+                if held.is_some_and(|held| held.revokes_more_than(Some(&word))) {
+                    return Err(Refusal::HasLeft);
+                }
                 hear(core, word).await.map_err(|_| Refusal::CannotAdmit)?;
             }
             if !core.members.roster().stands_by(&caller.cert) {

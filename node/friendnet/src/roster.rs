@@ -160,18 +160,18 @@ impl Roster {
     /// Whether another member fits that `admitter` admits. All that came by one whom the founder admitted, himself included, are at
     /// most `BRANCH_MAX`: nobody can fill the grid with inventions of his own.
     pub fn has_room(&self, admitter: AccountId) -> bool {
-        let is_full = self.standing.counted.len() >= MEMBERS_MAX || self.members.len() >= RECORDS_MAX;
         let Some(place) = self.standing.admitted.get(&admitter) else {
             return false;
         };
         // Who left may come back, and could admit meanwhile.
-        let in_branch = || {
+        let taken = || {
             let admitted = self.standing.admitted.iter();
             let stay = admitted.filter(|(account, _)| !self.standing.removed.contains(account));
             stay.map(|(_, place)| place)
         };
+        let is_full = taken().count() >= MEMBERS_MAX || self.members.len() >= RECORDS_MAX;
         let is_branch_full =
-            place.depth > 0 && in_branch().filter(|other| other.branch == place.branch).count() >= BRANCH_MAX;
+            place.depth > 0 && taken().filter(|other| other.branch == place.branch).count() >= BRANCH_MAX;
         !is_full && !is_branch_full
     }
 

@@ -69,11 +69,15 @@ impl Revoke {
         let mut out = named(roster, &admitted, &self.put_out, "let in")?;
         if !self.keep.is_empty() {
             let kept = named(roster, &admitted, &self.keep, "let in")?;
-            out = admitted.difference(&kept).copied().collect();
+            // One who is no member any more stays as the way of those who came by him.
+            let is_member = |account: &&AccountId| roster.member(**account).is_some();
+            out = admitted.difference(&kept).filter(is_member).copied().collect();
         }
         let by_revoked = roster.removed_by_revoked(word.account, word);
         let mut removed: BTreeSet<AccountId> = roster.removals_by(word.account).into_iter().map(|(id, _)| id).collect();
         removed = match self.take_back.iter().any(|id| id == ALL) {
+            // Said again by this machine, when it was revoked before.
+            true if by_revoked.is_empty() => removed,
             true => by_revoked,
             false => named(roster, &removed, &self.take_back, "removed")?,
         };

@@ -12,11 +12,11 @@ use minicbor::{Decode, Decoder, Encode};
 
 use crate::size::KIB;
 
-/// Most bytes of a header. Chosen: the longest message (a join) takes less than a fifth of it.
+/// Most bytes of a header. Chosen: the longest message (a join with the longest word) takes less than two thirds of it.
 pub const HEADER_BYTES_MAX: usize = 4 * KIB;
-/// Most bytes of a payload. Chosen: large enough that frames cost nothing beside sealing, small enough that a hundred in
-/// flight are nothing to hold.
-pub const PAYLOAD_BYTES_MAX: usize = 512 * KIB;
+/// Most bytes of a payload. Chosen: large enough for the fullest roster, and that frames cost nothing beside sealing; small enough that a
+/// hundred in flight are nothing to hold.
+pub const PAYLOAD_BYTES_MAX: usize = 640 * KIB;
 /// Bytes of the length field.
 pub const LENGTH_BYTES: usize = 4;
 

@@ -31,8 +31,8 @@ const DEVICE_BYTES_MAX: usize = 256 + ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 2) + 
 const MEMBER_BYTES_MAX: usize = 2 * 32 + 2 * (CERT_BYTES_MAX + 72) + NAME_BYTES_MAX + 32;
 // The fullest roster fits one frame.
 const _: () = assert!(
-    RECORDS_MAX * MEMBER_BYTES_MAX
-        + MEMBERS_MAX * (WORD_BYTES_MAX + DEVICES_MAX * DEVICE_BYTES_MAX)
+    RECORDS_MAX * (MEMBER_BYTES_MAX + WORD_BYTES_MAX)
+        + MEMBERS_MAX * DEVICES_MAX * DEVICE_BYTES_MAX
         + REMOVALS_BYTES_MAX
         + 64
         <= PAYLOAD_BYTES_MAX
@@ -289,10 +289,10 @@ impl RosterRecords {
         let word_bytes: usize = records.words.iter().map(|word| word.len()).sum();
         if records.members.len() > RECORDS_MAX
             || records.devices.len() > MEMBERS_MAX * DEVICES_MAX
-            || records.words.len() > MEMBERS_MAX
-            || word_bytes > MEMBERS_MAX * WORD_BYTES_MAX
+            || records.words.len() > RECORDS_MAX
+            || word_bytes > RECORDS_MAX * WORD_BYTES_MAX
         {
-            return Err(malformed("more members or devices than a grid can have".into()));
+            return Err(malformed("more members, devices or words than a grid can have".into()));
         }
         let removal_bytes: usize = records.removals.iter().map(|removal| removal.len()).sum();
         if records.removals.len() > REMOVALS_MAX || removal_bytes > REMOVALS_BYTES_MAX {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proto::id::{AccountId, DeviceId};
 use proto::wire::by_device::Speaker;
 use proto::wire::removal::Removal;
+use proto::wire::roster::MEMBERS_MAX;
 use proto::wire::word::{AccountWord, LEFT_MAX, REVOKED_MAX};
 
 use super::Roster;
@@ -133,10 +134,30 @@ impl Roster {
         of_revoked.map(|said| said.removal.account).collect()
     }
 
-    /// Says in a word that those stay whom devices had admitted that it revokes, but for those in `out`.
+    /// Those of whom members came by, themselves first.
+    pub fn carriers(&self) -> BTreeSet<AccountId> {
+        let mut carriers = BTreeSet::new();
+        for member in self.members() {
+            let mut next = Some(member.account);
+            while let Some(account) = next.filter(|account| carriers.insert(*account)) {
+                next = self.members.get(&account).map(|above| above.record.admitted_by);
+            }
+        }
+        carriers
+    }
+
+    /// Says in a word that those stay whom devices had admitted that it revokes, but for those in `out`: members, and whom members came by.
+    /// Others have left, and may come back with a ticket. By whom the account stood before it still does: it may be of another grid.
     pub fn stand_by(&self, word: &mut AccountWord, out: &BTreeSet<AccountId>) {
-        let admitted = self.admitted_by_revoked(word.account, word);
-        let staying: Vec<AccountId> = admitted.difference(out).copied().collect();
+        let (mut admitted, carriers) = (self.admitted_by_revoked(word.account, word), self.carriers());
+        admitted.retain(|account| carriers.contains(account));
+        let is_elsewhere = |account: &AccountId| !self.members.contains_key(account);
+        admitted.extend(word.stands_by.iter().flatten().copied().filter(is_elsewhere));
+        let mut staying: Vec<AccountId> = admitted.difference(out).copied().collect();
+        // Those of other grids last: they make room.
+        staying.sort_by_key(|account| (is_elsewhere(account), *account));
+        staying.truncate(MEMBERS_MAX);
+        staying.sort_unstable();
         word.stands_by = (!staying.is_empty()).then_some(staying);
     }
 

@@ -394,6 +394,42 @@ fn what_was_said_again_can_still_be_disowned() {
     assert_eq!(Roster::from_records(&roster.records()), roster);
 }
 
+/// Thirty inventions that have left by their own words filled a roster that nobody could read any more: a revocation was lost with it.
+#[test]
+fn inventions_that_have_left_fill_no_roster_and_come_back_with_nobody_s_word() {
+    let (stolen, kept) = (who(1), who(1).again(90));
+    let mut roster = with(&[(1, 2)]);
+    let mut left = Vec::new();
+    for invention in 5..39 {
+        if roster.add_member(admit(1, invention)) {
+            let mut word = roster.next_word(who(invention).account());
+            deeds::leave(&mut word, grid(), true);
+            assert!(roster.add_word(word.signed(&who(invention).words)));
+            left.push(invention);
+        }
+    }
+    assert_eq!(left.len(), MEMBERS_MAX - 2, "who left may come back, and keeps a place");
+    assert!(!roster.has_room(stolen.account()));
+    let child = left[0] + 100;
+    assert!(!roster.add_member(admission(&who(left[0]), &who(child))));
+    let mut word = roster.next_word(stolen.account());
+    assert!(deeds::revoke(&mut word, stolen.device()));
+    roster.stand_by(&mut word, &BTreeSet::new());
+    assert_eq!(word.stands_by, Some(vec![who(2).account()]));
+    roster.say_again(kept.speaker(), &word, &BTreeSet::new());
+    assert!(roster.add_word(word.signed(&stolen.words)));
+    assert_eq!(RosterRecords::decode(&roster.records().encode()), Ok(roster.records()));
+    let mut word = roster.next_word(who(left[0]).account());
+    deeds::leave(&mut word, grid(), false);
+    roster.add_word(word.signed(&who(left[0]).words));
+    assert_eq!(members(&roster), [1, 2]);
+    // By whom it stood in another grid it stands still.
+    let mut word = founded().next_word(stolen.account());
+    word.stands_by = Some(sorted([2, 3]));
+    founded().stand_by(&mut word, &BTreeSet::from([who(3).account()]));
+    assert_eq!(word.stands_by, Some(sorted([2])));
+}
+
 /// A thief with the founder's machine makes electors, who outvote friends; and fills the founder's places with removals.
 #[test]
 fn whom_a_stolen_machine_of_the_founder_let_in_is_out_with_it_and_so_are_their_votes() {
