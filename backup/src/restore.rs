@@ -16,6 +16,7 @@ mod content;
 mod drill;
 mod export;
 pub mod fetch;
+pub mod fetch_stats;
 pub mod file;
 mod holders;
 mod judge;

@@ -17,7 +17,7 @@ use proto::log_record::{Content, EntryKind, Meta};
 use crate::catalog::content::{Place, SectionRow};
 use crate::catalog::{content, tree};
 use crate::restore::content::{Job, Work};
-use crate::restore::fetch::FetchStats;
+use crate::restore::fetch_stats::FetchStats;
 use crate::restore::judge::{Fate, Judge, Sweep};
 use crate::restore::removal::{Doomed, Finder};
 use crate::restore::sections::{load_inlines, take_inline};
