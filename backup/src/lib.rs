@@ -5,8 +5,9 @@
 pub mod archive;
 pub mod catalog;
 pub mod exclude;
-mod long_path;
 pub mod said;
+mod source;
+
 pub mod scan;
 
 pub mod prepare;

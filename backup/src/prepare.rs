@@ -22,7 +22,6 @@ mod pipeline;
 mod chunk;
 mod compress;
 mod preparer;
-mod read_file;
 
 mod budget;
 mod commit;

@@ -20,11 +20,11 @@ use crate::catalog::content::{Published, publish};
 use crate::catalog::tree::Snapshot;
 use crate::catalog::tree::rows::join;
 use crate::catalog::{content, heads, tree};
+use crate::said::path_buf;
 
 use super::metadata::Gatherer;
 use super::outbox::Outbox;
 use super::pipeline::Run;
-use super::read_file::path_buf;
 use super::seal::random;
 use super::{WriteError, Writer};
 

@@ -17,12 +17,12 @@ use upload_queue::uploader::OutgoingPack;
 
 use crate::catalog::content::{Place, Published, SectionPlace, publish};
 use crate::catalog::{content, tree};
+use crate::said::path_buf;
 
 use super::ledger::ReadFile;
 use super::metadata::Section;
 use super::packer::FullPack;
 use super::pipeline::Run;
-use super::read_file::path_buf;
 use super::{WriteError, WriteEvent, now_ns};
 
 /// When a file is looked for again whose file system is not mounted: not in this run.

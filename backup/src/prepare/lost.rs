@@ -11,9 +11,9 @@ use upload_queue::job::{Job, JobState, NewJob};
 use crate::catalog::content::lost::{Lost, LostFile};
 use crate::catalog::content::{anew, lost};
 use crate::catalog::{content, tree};
+use crate::source::read_file::SourceFile;
 
 use super::pipeline::Run;
-use super::read_file::SourceFile;
 use super::{WriteError, Writer, now_ns};
 
 /// Jobs opened in one transaction.

@@ -14,14 +14,15 @@ use upload_queue::job::Job;
 use upload_queue::queue::BatchLimits;
 
 use crate::catalog::content;
-use crate::scan::details::too_many_xattrs;
+use crate::said::path_buf;
+use crate::source::details::too_many_xattrs;
+use crate::source::read_file::{ReadError, Region, SourceFile};
 
 use super::chunk::{CHUNK_BYTES_MAX, FileClass, class_of, profile};
 use super::compress::Compressor;
 use super::ledger::{PackNumber, ReadFile};
 use super::packer::{Closed, Parcel};
 use super::pipeline::Run;
-use super::read_file::{ReadError, Region, SourceFile, path_buf};
 use super::{WriteError, now_ns};
 
 /// One large file or many small ones: large enough that the queue is not asked often, small enough that a new important
