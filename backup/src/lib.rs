@@ -10,6 +10,10 @@ mod source;
 
 pub mod scan;
 
+mod chunk;
+
+pub mod writer;
+
 pub mod prepare;
 
 pub mod heads;
