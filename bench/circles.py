@@ -15,6 +15,8 @@ from pathlib import Path
 COMMENT = re.compile(r"//[^\n]*")
 USE = re.compile(r"^[ \t]*(pub(?:\([^)]*\))?\s+)?use\s+([^;]+);", re.M)
 MOD = re.compile(r"^[ \t]*(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+);", re.M)
+TEST_LINE = re.compile(r"^[ \t]*#\[cfg\(test\)\]\s*(?:pub(?:\([^)]*\))?\s+)?(?:use|mod)\s+[^;{]+(?:\{[^;]*)?;", re.M)
+TESTS = re.compile(r"^#\[cfg\(test\)\]\s*(?:pub(?:\([^)]*\))?\s+)?mod\s+\w+\s*\{", re.M)
 INLINE = re.compile(r"\b((?:crate|self|super)(?:::\w+)+)")
 
 
@@ -56,7 +58,7 @@ class Crate:
         self.read(src / "lib.rs" if (src / "lib.rs").exists() else src / "main.rs", (), src)
 
     def read(self, file, module, folder):
-        text = COMMENT.sub("", file.read_text().split("#[cfg(test)]")[0])
+        text = TESTS.split(TEST_LINE.sub("", COMMENT.sub("", file.read_text())))[0]
         self.files[module] = file
         uses = [(path, name, bool(shown)) for shown, tree in USE.findall(text) for path, name in paths(tree)]
         inline = [(path.split("::"), None, False) for path in INLINE.findall(USE.sub("", text))]
