@@ -7,7 +7,7 @@
 //! 2. It cuts what it reads (`chunk`), passes over chunks that are known, and compresses the others (`writer::compress`).
 //! 3. Chunks fill packs (`writer::packer`); the ledger knows which file waits for which pack (`writer::ledger`).
 //! 4. A sealer seals, signs and codes a full pack (`writer::sealing`, `writer::seal`) and hands its shares to the uploader,
-//!    in one transaction with the files that it completes (`writer::commit`). From here on they outlive a power cut.
+//!    in one transaction with the files that it completes (`writer::commit`). A process that dies later goes on from there.
 //! 5. A checkpoint, now and then and at the end, packs what is new of names and places, and signs a head that leads to it
 //!    (`writer::checkpoint`, `writer::outbox`).
 //! 6. The head goes to the peers once all that it leads to can be read from them (`writer::heads`).
