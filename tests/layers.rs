@@ -153,3 +153,33 @@ fn the_queue_names_no_network_library() {
         .collect();
     assert!(found.is_empty(), "upload-queue must not depend on {found:?}");
 }
+
+/// Rooms of `backup`, and the rooms that each must not name.
+const ROOMS_APART: &[(&str, &[&str])] = &[
+    ("source", &["scan", "chunk", "writer", "prepare", "catalog"]),
+    ("scan", &["chunk", "writer", "prepare"]),
+    ("chunk", &["source", "scan", "writer", "prepare", "catalog"]),
+    // Whoever has chunks may use it, also who never meets a file.
+    ("writer", &["source", "scan", "prepare"]),
+];
+
+#[test]
+fn rooms_of_backup_keep_apart() {
+    let src = root().join("backup/src");
+    for (room, others) in ROOMS_APART {
+        let inside = std::fs::read_dir(src.join(room)).into_iter().flatten().flatten();
+        let files: Vec<PathBuf> = inside
+            .map(|entry| entry.path())
+            .filter(|path| path.is_file())
+            .chain([src.join(format!("{room}.rs"))])
+            .collect();
+        for file in files {
+            let text = std::fs::read_to_string(&file).expect("source files are UTF-8");
+            let named: Vec<_> = others
+                .iter()
+                .filter(|other| text.contains(&format!("crate::{other}")))
+                .collect();
+            assert!(named.is_empty(), "{} must not name {named:?}", file.display());
+        }
+    }
+}

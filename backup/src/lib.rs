@@ -5,9 +5,14 @@
 pub mod archive;
 pub mod catalog;
 pub mod exclude;
-mod long_path;
 pub mod said;
+mod source;
+
 pub mod scan;
+
+mod chunk;
+
+pub mod writer;
 
 pub mod prepare;
 

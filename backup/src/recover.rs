@@ -20,7 +20,7 @@ use crate::catalog;
 use crate::catalog::content::live;
 use crate::catalog::{heads as known_heads, tree};
 use crate::heads::{Looked, OpenHead, look};
-use crate::restore::fetch::FetchStats;
+use crate::restore::fetch_stats::FetchStats;
 use crate::restore::{Reader, RestoreError};
 
 mod choose;

@@ -1,4 +1,6 @@
 //! From a snapshot back to files: plan by pack, fetch, open, write out of order, set metadata last.
+//!
+//! `run` tells the story of a restore from beginning to end.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -11,11 +13,14 @@ use upload_queue::peers::PeerSet;
 
 use crate::exclude::Rules;
 
+mod asked;
 mod cat;
 mod content;
 mod drill;
+mod dry_run;
 mod export;
 pub mod fetch;
+pub mod fetch_stats;
 pub mod file;
 mod holders;
 mod judge;
@@ -264,6 +269,7 @@ impl Reader {
     ) -> Result<RestoreSummary, RestoreError> {
         run::restore(self, options, tell)
     }
+
     /// Writes everything at and below `path` (none: everything) into an archive. Blocking.
     pub fn export(
         &self,
@@ -273,6 +279,7 @@ impl Reader {
     ) -> Result<Exported, RestoreError> {
         export::export(self, snapshot, path, archive)
     }
+
     /// Writes a file's content to `out`; returns its length. Blocking.
     pub fn cat(&self, snapshot: u64, path: &[u8], out: &mut dyn std::io::Write) -> Result<u64, RestoreError> {
         cat::cat(self, snapshot, path, out)

@@ -1,6 +1,9 @@
-//! What errors of the system mean, in words that say what to do.
+//! What is said to people: errors of the system in words that say what to do, and paths.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use rustix::io::Errno;
 
@@ -22,4 +25,9 @@ pub fn said_io(error: &io::Error) -> String {
         Some(number) => said(Errno::from_raw_os_error(number)),
         None => error.to_string(),
     }
+}
+
+/// A path in the form that reports take.
+pub fn path_buf(path: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(path))
 }

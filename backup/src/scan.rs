@@ -6,14 +6,13 @@
 mod absent;
 mod compare;
 mod contents;
-pub(crate) mod details;
 mod filter;
 mod fingerprint;
 mod glance;
-mod listing;
 mod outcome;
 mod record;
 mod roots;
+mod task;
 mod walk;
 
 use std::ffi::OsString;
@@ -29,6 +28,7 @@ pub use self::glance::{Glance, glance};
 
 use self::fingerprint::Known;
 use self::outcome::Outcome;
+use self::task::Scan;
 use self::walk::Walk;
 use crate::catalog::tree::rows::{child_directory, current, join};
 use crate::exclude::Rules;
@@ -156,10 +156,11 @@ pub fn scan(
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<ScanSummary, ScanError> {
     let known = db.read(Known::load)?;
-    let walk = Walk::new(db, options, &known, progress);
+    let before = Scan::new(db, options, &known);
+    let walk = Walk::new(&before, progress);
     let mut outcome = Outcome::default();
     let mut roots = roots::resolve(&options.roots);
-    let tasks = roots::approach(&walk, &mut roots, &mut outcome)?;
+    let tasks = roots::approach(&before, &mut roots, &mut outcome)?;
     outcome.merge(walk.run(tasks, &roots.nested)?);
     walk.report();
     if let Some(error) = outcome.nothing_was_read() {

@@ -1,4 +1,4 @@
-//! Lost content becomes work again: what its file still has is read and sent once more, names and indexes are published again.
+//! Lost content becomes work again: what its file still has is read and sent once more.
 //!
 //! Only from a file that is what the catalog says it was, to the last change: an older snapshot must not get newer content.
 //! Until it is read, the catalog keeps the places of lost content: a peer may come back with it first.
@@ -8,13 +8,12 @@ use proto::id::VersionId;
 use proto::log_record::{Content, Meta};
 use upload_queue::job::{Job, JobState, NewJob};
 
+use crate::catalog::content::lost;
 use crate::catalog::content::lost::{Lost, LostFile};
-use crate::catalog::content::{anew, lost};
 use crate::catalog::{content, tree};
-
-use super::pipeline::Run;
-use super::read_file::SourceFile;
-use super::{WriteError, Writer, now_ns};
+use crate::source::read_file::SourceFile;
+use crate::writer::run::Run;
+use crate::writer::{WriteError, Writer, now_ns};
 
 /// Jobs opened in one transaction.
 const BATCH: usize = 4096;
@@ -90,19 +89,6 @@ impl Run<'_> {
                     .map(|entry| entry.meta),
             ))
         })?)
-    }
-
-    /// If metadata is lost, or came back, the next publication says so.
-    pub fn begin_anew_if_lost(&self) -> Result<(), WriteError> {
-        let db = &self.writer.db;
-        if db.read(anew::is_due)? {
-            tracing::warn!("names and indexes of the backup were lost at the peers; they are published again");
-            db.write(|tx| anew::begin(tx, now_ns()))?;
-        }
-        if db.read(anew::came_back)? {
-            db.write(anew::take_back)?;
-        }
-        Ok(())
     }
 }
 

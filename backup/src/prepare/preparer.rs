@@ -1,6 +1,6 @@
 //! A preparer: leases jobs, reads each file once, cuts and compresses it, and hands its chunks to the packer.
 //!
-//! It decides what becomes of a file that cannot be read as it was found; what is recorded, and when, is `commit`'s part.
+//! It decides what becomes of a file that cannot be read as it was found; what is recorded, and when, is the writer's part.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,15 +14,16 @@ use upload_queue::job::Job;
 use upload_queue::queue::BatchLimits;
 
 use crate::catalog::content;
-use crate::scan::details::too_many_xattrs;
-
-use super::chunk::{CHUNK_BYTES_MAX, FileClass, class_of, profile};
-use super::compress::Compressor;
-use super::ledger::{PackNumber, ReadFile};
-use super::packer::{Closed, Parcel};
-use super::pipeline::Run;
-use super::read_file::{ReadError, Region, SourceFile, path_buf};
-use super::{WriteError, now_ns};
+use crate::chunk::{Chunker, FileClass, class_of, profile};
+use crate::said::path_buf;
+use crate::source::details::too_many_xattrs;
+use crate::source::read_file::{ReadError, Region, SourceFile};
+use crate::writer::budget::BUFFER_BYTES;
+use crate::writer::compress::Compressor;
+use crate::writer::ledger::{PackNumber, ReadFile};
+use crate::writer::packer::{Closed, Parcel};
+use crate::writer::run::Run;
+use crate::writer::{WriteError, now_ns};
 
 /// One large file or many small ones: large enough that the queue is not asked often, small enough that a new important
 /// file does not wait long.
@@ -30,10 +31,6 @@ const BATCH: BatchLimits = BatchLimits {
     jobs_max: 512,
     bytes_max: 32 * MIB as u64,
 };
-/// Bytes of a file in memory at once, beside the longest chunk carried over from the window before.
-const WINDOW_BYTES: usize = 5 * MIB;
-/// A preparer's buffer.
-pub const BUFFER_BYTES: usize = WINDOW_BYTES + CHUNK_BYTES_MAX;
 /// A file caught changing is read again at once so often; a large one only later, since each attempt takes long.
 const ATTEMPTS_AT_ONCE: u32 = 3;
 const LARGE_FILE_BYTES: u64 = 64 * MIB as u64;
@@ -82,6 +79,7 @@ impl From<Closed> for Failure {
 /// A thread that prepares.
 pub struct Preparer<'r, 'a> {
     run: &'r Run<'a>,
+    chunker: &'r Chunker,
     compressor: Compressor,
     buffer: Vec<u8>,
 }
@@ -95,10 +93,11 @@ struct Made {
 
 impl<'r, 'a> Preparer<'r, 'a> {
     /// A preparer of a run.
-    pub fn new(run: &'r Run<'a>) -> Result<Self, WriteError> {
+    pub fn new(run: &'r Run<'a>, chunker: &'r Chunker) -> Result<Self, WriteError> {
         let compressor = Compressor::new(run.writer.limits.zstd_level).map_err(WriteError::Zstd)?;
         Ok(Self {
             run,
+            chunker,
             compressor,
             buffer: Vec::new(),
         })
@@ -247,7 +246,7 @@ impl<'r, 'a> Preparer<'r, 'a> {
             held += more;
             let mut cut = 0;
             while cut < held && (read == len || held - cut >= profile.max) {
-                let chunk_len = self.run.chunker.cut(profile, &buffer[cut..held]);
+                let chunk_len = self.chunker.cut(profile, &buffer[cut..held]);
                 self.add_chunk(class, &buffer[cut..cut + chunk_len], made)?;
                 cut += chunk_len;
             }

@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 use std::io::{Seek, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::Ordering;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use database::{Db, DbError};
+use ed25519_dalek::SigningKey;
 use proto::cap_index::Extent;
 use proto::head::Head;
 use proto::id::DeviceId;
-use proto::keys::{power, words_key};
+use proto::keys::{AccountKeys, DeviceCert, power, words_key};
 use proto::log_record::{Content, Entry};
 use proto::phrase::Seed;
 use proto::share_store::faulty::Faulty;
@@ -18,16 +22,17 @@ use tokio::runtime::Runtime;
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey, PeerSet, Reach};
 use upload_queue::priority::Weights;
+use upload_queue::queue::Queue;
 use upload_queue::space::MinFree;
-use upload_queue::uploader::UploaderConfig;
+use upload_queue::uploader::{Uploader, UploaderConfig};
 
-use super::*;
 use crate::catalog::content::Place;
 use crate::catalog::{MIGRATIONS, content, tree};
 use crate::exclude::Rules;
 use crate::recover::{Aim, recover};
 use crate::restore::Reader;
 use crate::scan::{ScanOptions, ScanSummary, scan};
+use crate::writer::{PrepareLimits, WriteError, WriteEvent, WriteSummary, Writer, now_ns, repack};
 
 mod forgetting;
 mod heads;

@@ -22,7 +22,7 @@ use super::replay::Listed;
 use crate::catalog::content::Published;
 use crate::catalog::tree::Replay;
 use crate::heads::OpenHead;
-use crate::restore::fetch::FetchStats;
+use crate::restore::fetch_stats::FetchStats;
 use crate::restore::sections::records;
 use crate::restore::{Reader, RestoreError};
 

@@ -12,7 +12,7 @@ use upload_queue::packs::PackRow;
 use crate::catalog::content::Place;
 use crate::catalog::{content, tree};
 use crate::restore::content::open_chunk;
-use crate::restore::fetch::FetchStats;
+use crate::restore::fetch_stats::FetchStats;
 use crate::restore::sections::{load_inlines, take_inline};
 use crate::restore::{Reader, RestoreError};
 

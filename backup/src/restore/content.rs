@@ -18,7 +18,7 @@ use upload_queue::packs;
 use upload_queue::packs::PackRow;
 
 use crate::catalog::content;
-use crate::restore::fetch::FetchStats;
+use crate::restore::fetch_stats::FetchStats;
 use crate::restore::write::Sink;
 use crate::restore::{Reader, RestoreError, RestoreOptions};
 

@@ -10,8 +10,8 @@ use proto::size::KIB;
 use rustix::fs::OFlags;
 
 use crate::catalog::tree;
-use crate::long_path;
 use crate::restore::{Reader, RestoreError};
+use crate::source::long_path;
 
 /// A file to be read.
 #[derive(Clone, Debug, PartialEq)]

@@ -18,7 +18,7 @@ use crate::catalog::content::{Place, SectionRow};
 use crate::catalog::{content, tree};
 use crate::restore::cat::cat_extents;
 use crate::restore::content::open_chunk;
-use crate::restore::fetch::FetchStats;
+use crate::restore::fetch_stats::FetchStats;
 use crate::restore::sections::{Inlines, load_inlines};
 use crate::restore::select::{Selection, base_path};
 use crate::restore::window::{Item, window};

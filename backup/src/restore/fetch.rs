@@ -16,23 +16,10 @@ use proto::pack::{PackError, PackKey, PackShape, SEGMENT_BYTES, SEGMENT_PLAIN_BY
 use proto::{erasure, pack};
 use upload_queue::packs::KnownPack;
 
-use crate::restore::holders::{Answers, Ask, Holders, ShareGot};
+use crate::restore::fetch_stats::FetchStats;
+use crate::restore::holders::{Ask, Holders, ShareGot};
 use crate::restore::segments::{PlainRun, ShareWant};
 use crate::restore::{Reader, RestoreError, segments};
-
-/// What fetching has cost and found so far.
-#[derive(Clone, Debug, Default)]
-pub struct FetchStats {
-    /// Bytes fetched from peers.
-    pub bytes_fetched: u64,
-    /// Ranges of shares asked for and served: each is a round trip to a peer.
-    pub ranges_fetched: u64,
-    /// Names of the peers that served.
-    pub peers_used: std::collections::BTreeSet<String>,
-    /// Names of the peers that served damaged shares, with what was wrong.
-    pub peers_bad: std::collections::BTreeMap<String, String>,
-    pub(super) answers: Answers,
-}
 
 impl Reader {
     /// Plaintext ranges `(offset, len)` of a pack, in the order asked. Ranges are merged and fetched in parallel; damaged

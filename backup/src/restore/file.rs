@@ -19,7 +19,7 @@ use upload_queue::packs::PackRow;
 use crate::catalog::content::{Place, SectionRow};
 use crate::catalog::{content, tree};
 use crate::restore::content::open_chunk;
-use crate::restore::fetch::FetchStats;
+use crate::restore::fetch_stats::FetchStats;
 use crate::restore::file::cache::{Cache, Key, Value};
 use crate::restore::file::extents::Extents;
 use crate::restore::sections::load_inlines;

@@ -1,6 +1,5 @@
 //! Ranges of one share from the peer that holds it, or from whichever peer turns out to hold it.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -17,67 +16,14 @@ use upload_queue::packs::KnownPack;
 use upload_queue::peers::{Peer, PeerKey};
 
 use crate::restore::Reader;
-use crate::restore::fetch::FetchStats;
+use crate::restore::fetch_stats::FetchStats;
 use crate::restore::segments::byte_range;
 
-/// A peer is doubted after this time while nothing is known of how fast peers are. Chosen: a slow uplink costs a few shares
-/// fetched twice until its pace is known, a peer that hangs one second.
-const HEDGE_FIRST: Duration = Duration::from_secs(1);
-/// And when it takes so many times the median, but never earlier than this. Chosen: half a second is nothing beside a
-/// restore, and longer than a disk needs to wake up a line.
-const HEDGE_MEDIANS: u32 = 3;
-const HEDGE_MIN: Duration = Duration::from_millis(500);
-/// Gets that the median is taken of, at least and at most. Chosen: a pack's worth, and a few packs' worth.
-const LATENCIES_MIN: usize = 3;
-const LATENCIES_KEPT: usize = 64;
-/// Gets longer than this are compared with one another only. Chosen: on a home uplink the round trip counts up to here, the
-/// transfer beyond.
-const LONG_BYTES: u32 = 512 << 10;
 /// How often a wait is looked at again: the others may have answered meanwhile, and show how long it should take.
 const DOUBT_STEP: Duration = Duration::from_millis(100);
-/// A peer that took too long is asked last for so long. Chosen: then it has another chance.
-const SLOW: Duration = Duration::from_secs(60);
-/// A peer that did not answer is left alone for so long, unless nothing else helps. Chosen.
-const DOWN: Duration = Duration::from_secs(60);
 /// Tries of a get that a peer is too busy for, and the longest wait between them. Chosen.
 const BUSY_TRIES: u32 = 3;
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(2);
-
-/// How peers have answered in this run.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Answers {
-    /// Of short gets and of long ones.
-    latencies: [VecDeque<Duration>; 2],
-    down_since: BTreeMap<PeerKey, Instant>,
-    slow_since: BTreeMap<PeerKey, Instant>,
-}
-
-impl Answers {
-    fn answered(&mut self, peer: &PeerKey, bytes: u32, took: Duration) {
-        self.down_since.remove(peer);
-        let latencies = &mut self.latencies[usize::from(bytes > LONG_BYTES)];
-        if latencies.len() == LATENCIES_KEPT {
-            latencies.pop_front();
-        }
-        latencies.push_back(took);
-    }
-    fn is_down(&self, peer: &PeerKey) -> bool {
-        self.down_since.get(peer).is_some_and(|since| since.elapsed() < DOWN)
-    }
-    fn is_slow(&self, peer: &PeerKey) -> bool {
-        self.slow_since.get(peer).is_some_and(|since| since.elapsed() < SLOW)
-    }
-    /// How long to wait for so many bytes before others are asked too.
-    fn hedge_after(&self, bytes: u32) -> Duration {
-        let latencies = &self.latencies[usize::from(bytes > LONG_BYTES)];
-        if latencies.len() < LATENCIES_MIN {
-            return HEDGE_FIRST;
-        }
-        let mut sorted: Vec<Duration> = latencies.iter().copied().collect();
-        sorted.sort_unstable();
-        HEDGE_MIN.max(HEDGE_MEDIANS * sorted[sorted.len() / 2])
-    }
-}
 
 /// Ranges of a share, as one peer served them.
 #[derive(Clone)]
@@ -126,7 +72,7 @@ impl Holders<'_> {
     /// The holder of this share takes longer than others.
     pub(super) fn note_slow(&self, index: u8) {
         if let Some(holder) = self.holder(index) {
-            self.stats().answers.slow_since.insert(holder.clone(), Instant::now());
+            self.stats().answers.was_slow(holder);
         }
     }
     /// Whether the share is rather built from others: its holder takes long, and enough of them are quick.
@@ -247,7 +193,7 @@ impl Holders<'_> {
     async fn note_failure(&self, peer: &Peer, index: u8, error: &StoreError) {
         match error {
             StoreError::Unreachable { .. } => {
-                self.stats().answers.down_since.insert(peer.key.clone(), Instant::now());
+                self.stats().answers.was_down(&peer.key);
             }
             StoreError::Corrupt { reason } => self.note_bad(peer, index, reason.clone()).await,
             StoreError::NotFound | StoreError::OutOfRange if self.holder(index) == Some(&peer.key) => {

@@ -1,7 +1,16 @@
-//! A restore from beginning to end: folders first, contents by pack, other names of hard links, what is to be removed,
-//! and the folders' metadata, deepest first.
+//! The story of a restore, from a snapshot to files with all their metadata.
 //!
-//! Entries are taken in windows, so that memory is bounded for any number of files.
+//! 1. What was asked for is looked up and counted (`asked`, `select`); what is too much in the target is judged by what the
+//!    scan of the snapshot would have looked at (`judge`, `removal`).
+//! 2. Folders are made, what is there already is kept, and for each other file it is planned which chunks it needs of which
+//!    packs (`target`, `write`, `content`).
+//! 3. Packs are fetched, by ranges of shares from whoever has them (`segments`, `fetch`, `holders`), and each chunk goes to
+//!    its places in files that have no name of their own until they are complete (`content`, `write`).
+//! 4. Other names of hard links are made.
+//! 5. What is too much is removed, if nothing failed.
+//! 6. Folders get their metadata, deepest first, and the disk is synced.
+//!
+//! Entries are taken in windows, and 2 and 3 done for each, so that memory is bounded for any number of files.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,16 +23,18 @@ use futures::StreamExt;
 use proto::id::VersionId;
 use proto::log_record::{Content, EntryKind, Meta};
 
+use crate::catalog::content;
 use crate::catalog::content::{Place, SectionRow};
-use crate::catalog::{content, tree};
+use crate::restore::asked::Asked;
 use crate::restore::content::{Job, Work};
-use crate::restore::fetch::FetchStats;
+use crate::restore::dry_run::dry_run;
+use crate::restore::fetch_stats::FetchStats;
 use crate::restore::judge::{Fate, Judge, Sweep};
 use crate::restore::removal::{Doomed, Finder};
 use crate::restore::sections::{load_inlines, take_inline};
-use crate::restore::select::{Selection, base_path};
+use crate::restore::select::Selection;
 use crate::restore::target::{Target, is_below};
-use crate::restore::window::{Item, for_each_selected, window};
+use crate::restore::window::{Item, window};
 use crate::restore::write::{Linked, Sink};
 use crate::restore::{Reader, RestoreError, RestoreEvent, RestoreOptions, RestoreProgress, RestoreSummary, removal};
 
@@ -32,103 +43,26 @@ const PIECES_MAX: usize = 500_000;
 /// Index sections fetched ahead.
 const SECTIONS_AHEAD: usize = 4;
 
+/// Restores, step by step.
 pub(super) fn restore(
     reader: &Reader,
     options: &RestoreOptions,
     tell: &(dyn Fn(RestoreEvent) -> ControlFlow<()> + Sync),
 ) -> Result<RestoreSummary, RestoreError> {
-    let base = base_path(options);
-    let entry = reader.db.read(|conn| tree::entry(conn, options.snapshot, &base))?;
-    let entry_meta = entry.as_ref().map(|entry| entry.meta.clone());
-    let kind = match entry {
-        Some(entry) => entry.kind,
-        None if options.path.is_none() => EntryKind::Directory,
-        None => {
-            let path = String::from_utf8_lossy(&base).into_owned();
-            return Err(RestoreError::NoSuchPath { path });
-        }
-    };
-    let selection = Arc::new(Selection::new(options, kind)?);
-    let (total, unmatched) = count(reader, options, &selection)?;
-    let judge = removal::judge(reader, options, &selection)?.map(Arc::new);
+    let asked = Asked::of(reader, options)?;
+    let judge = removal::judge(reader, options, &asked.selection)?.map(Arc::new);
     if options.dry_run {
-        let mut summary = dry_run(reader, options, &selection, judge, tell)?;
-        summary.unmatched = unmatched;
-        return Ok(summary);
-    }
-    let unwritable = |source| RestoreError::Target {
-        path: options.target.clone(),
-        source,
-    };
-    let target = Target::create(&options.target).map_err(unwritable)?;
-    let stands_for = match kind == EntryKind::Directory && selection.base() != b"/" {
-        true => target.begin().map_err(unwritable)? || stands_for(&target, options, &selection, entry_meta.as_ref()),
-        false => false,
-    };
-    let sink = Sink::new(target, options, judge.clone());
-    let doomed = match &judge {
-        Some(judge) => {
-            let mut tell = |relative: &[u8], is_folder, fate| sink.extra(relative, is_folder, fate);
-            Finder::new(reader, options.snapshot, judge, &sink.target).find(&mut tell)?
-        }
-        None => Vec::new(),
-    };
-    sink.summary().unmatched = unmatched;
-    let run = Run {
-        reader,
-        options,
-        selection,
-        judge,
-        doomed,
-        stands_for,
-        job: Arc::new(Job {
-            reader: reader.clone(),
-            sink,
-            stats: Mutex::new(FetchStats::default()),
-            verify: options.verify,
-        }),
-        work: Work::new(options),
-        inlines: Vec::new(),
-        dirs: Vec::new(),
-        first_names: HashMap::new(),
-        links: Vec::new(),
-        broken: None,
-        bytes_kept: AtomicU64::new(0),
-        total,
-        tell,
-    };
-    run.run()
-}
-
-/// What there is to do, and the include patterns that match nothing of it.
-fn count(
-    reader: &Reader,
-    options: &RestoreOptions,
-    selection: &Selection,
-) -> Result<(RestoreProgress, Vec<String>), RestoreError> {
-    let mut total = RestoreProgress::default();
-    let mut unmatched = Selection::patterns(options)?;
-    let mut is_nothing = true;
-    for_each_selected(reader, options.snapshot, selection, &mut |_, item| {
-        is_nothing = false;
-        let is_directory = item.entry.kind == EntryKind::Directory;
-        unmatched.retain(|pattern| !pattern.matches(&item.relative, is_directory));
-        if !is_directory {
-            total.files.1 += 1;
-            total.bytes.1 += item.entry.meta.size;
-        }
-        true
-    })?;
-    if is_nothing {
-        let asked = [("--include", &options.include), ("--exclude", &options.exclude)];
-        let asked = asked
-            .iter()
-            .flat_map(|(option, patterns)| patterns.iter().map(move |pattern| format!("{option} `{pattern}`")));
-        return Err(RestoreError::NothingMatches {
-            patterns: asked.collect::<Vec<_>>().join(" "),
+        return Ok(RestoreSummary {
+            unmatched: asked.unmatched,
+            ..dry_run(reader, options, &asked.selection, judge, tell)?
         });
     }
-    Ok((total, unmatched.into_iter().map(|pattern| pattern.text).collect()))
+    let mut run = Run::begin(reader, options, asked, judge, tell)?;
+    run.write_all()?;
+    run.link()?;
+    run.delete()?;
+    run.finish()?;
+    Ok(run.summary())
 }
 
 /// Whether the target, which was there, is the folder that was asked for, so that it gets its metadata: it is told to become
@@ -141,48 +75,11 @@ fn stands_for(target: &Target, options: &RestoreOptions, selection: &Selection, 
         || meta.is_some_and(|meta| target.is_dressed(meta))
 }
 
-fn dry_run(
-    reader: &Reader,
-    options: &RestoreOptions,
-    selection: &Selection,
-    judge: Option<Arc<Judge>>,
-    tell: &(dyn Fn(RestoreEvent) -> ControlFlow<()> + Sync),
-) -> Result<RestoreSummary, RestoreError> {
-    let target = Target::open(&options.target).ok();
-    let sink = target.map(|target| Sink::new(target, options, judge.clone()));
-    let mut summary = RestoreSummary::default();
-    for_each_selected(reader, options.snapshot, selection, &mut |_, item| {
-        let kept = sink
-            .as_ref()
-            .is_some_and(|sink| sink.would_keep(&item.relative, &item.entry));
-        match (item.entry.kind, kept) {
-            (EntryKind::Directory, _) => {}
-            (_, true) => summary.files_unchanged += 1,
-            (_, false) => {
-                summary.files_restored += 1;
-                summary.bytes_restored += item.entry.meta.size;
-            }
-        }
-        true
-    })?;
-    if let (Some(sink), Some(judge)) = (&sink, &judge) {
-        let mut note = |relative: &[u8], is_folder, fate| sink.extra(relative, is_folder, fate);
-        let doomed = Finder::new(reader, options.snapshot, judge, &sink.target).find(&mut note)?;
-        for doomed in &doomed {
-            removal::sweep(judge, &sink.target, doomed, Sweep::Look, &mut note);
-            for extra in sink.take_extras() {
-                if tell(RestoreEvent::Extra(extra)).is_break() {
-                    return Err(RestoreError::Stopped);
-                }
-            }
-        }
-        let found = sink.summary();
-        summary.files_deleted = found.files_deleted;
-        summary.folders_deleted = found.folders_deleted;
-        summary.left = found.left;
-        summary.failed.clone_from(&found.failed);
+fn unwritable(options: &RestoreOptions, source: io::Error) -> RestoreError {
+    RestoreError::Target {
+        path: options.target.clone(),
+        source,
     }
-    Ok(summary)
 }
 
 /// A file whose content lies in an index section.
@@ -218,8 +115,60 @@ struct Run<'a> {
     tell: &'a (dyn Fn(RestoreEvent) -> ControlFlow<()> + Sync),
 }
 
-impl Run<'_> {
-    fn run(mut self) -> Result<RestoreSummary, RestoreError> {
+impl<'a> Run<'a> {
+    /// Makes the target, and finds what is too much in it.
+    fn begin(
+        reader: &'a Reader,
+        options: &'a RestoreOptions,
+        asked: Asked,
+        judge: Option<Arc<Judge>>,
+        tell: &'a (dyn Fn(RestoreEvent) -> ControlFlow<()> + Sync),
+    ) -> Result<Self, RestoreError> {
+        let selection = asked.selection;
+        let unwritable = |source| unwritable(options, source);
+        let target = Target::create(&options.target).map_err(unwritable)?;
+        let stands_for = match asked.kind == EntryKind::Directory && selection.base() != b"/" {
+            true => {
+                target.begin().map_err(unwritable)? || stands_for(&target, options, &selection, asked.meta.as_ref())
+            }
+            false => false,
+        };
+        let sink = Sink::new(target, options, judge.clone());
+        let doomed = match &judge {
+            Some(judge) => {
+                let mut tell = |relative: &[u8], is_folder, fate| sink.extra(relative, is_folder, fate);
+                Finder::new(reader, options.snapshot, judge, &sink.target).find(&mut tell)?
+            }
+            None => Vec::new(),
+        };
+        sink.summary().unmatched = asked.unmatched;
+        Ok(Self {
+            reader,
+            options,
+            selection,
+            judge,
+            doomed,
+            stands_for,
+            job: Arc::new(Job {
+                reader: reader.clone(),
+                sink,
+                stats: Mutex::new(FetchStats::default()),
+                verify: options.verify,
+            }),
+            work: Work::new(options),
+            inlines: Vec::new(),
+            dirs: Vec::new(),
+            first_names: HashMap::new(),
+            links: Vec::new(),
+            broken: None,
+            bytes_kept: AtomicU64::new(0),
+            total: asked.total,
+            tell,
+        })
+    }
+
+    /// Makes folders and writes contents, window by window.
+    fn write_all(&mut self) -> Result<(), RestoreError> {
         let mut after = None;
         loop {
             let (items, last) = window(self.reader, self.options.snapshot, &self.selection, after.as_deref())?;
@@ -232,20 +181,9 @@ impl Run<'_> {
             self.flush()?;
             match last {
                 Some(last) => after = Some(last),
-                None => break,
+                None => return Ok(()),
             }
         }
-        self.link()?;
-        self.delete()?;
-        let failed = |source| RestoreError::Target {
-            path: self.options.target.clone(),
-            source,
-        };
-        let disk = self.sink().target.disk().map_err(failed)?;
-        self.sink().target.end();
-        self.finish_dirs();
-        disk.sync().map_err(failed)?;
-        Ok(self.summary())
     }
 
     fn sink(&self) -> &Sink {
@@ -442,6 +380,15 @@ impl Run<'_> {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(RestoreError::Stopped),
         }
+    }
+
+    /// Sets the folders' metadata, and syncs what was written.
+    fn finish(&self) -> Result<(), RestoreError> {
+        let unwritable = |source| unwritable(self.options, source);
+        let disk = self.sink().target.disk().map_err(unwritable)?;
+        self.sink().target.end();
+        self.finish_dirs();
+        disk.sync().map_err(unwritable)
     }
 
     /// The target itself keeps its metadata, unless it stands for the folder that was asked for.

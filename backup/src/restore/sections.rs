@@ -10,7 +10,7 @@ use proto::section;
 
 use crate::catalog::content;
 use crate::catalog::content::SectionRow;
-use crate::restore::fetch::FetchStats;
+use crate::restore::fetch_stats::FetchStats;
 use crate::restore::{Reader, RestoreError};
 
 /// The contents that an index section carries itself.

@@ -12,13 +12,13 @@ use rustix::io::Errno;
 use super::compare::{Comparison, compare};
 use super::filter::Filtered;
 use super::fingerprint::{KnownDirectory, path_hash};
-use super::listing::Listing;
 use super::outcome::Outcome;
-use super::walk::{Task, Walk, delta};
+use super::task::{Scan, Task, delta};
 use super::{Emptied, FailureKind};
 use crate::catalog::tree::rows;
 use crate::catalog::tree::rows::EntryRow;
 use crate::said::said;
+use crate::source::listing::Listing;
 
 /// What is said of a mount point that has nothing of what it had.
 const NOT_MOUNTED: &str = "Nothing is mounted here any more; what was in it is kept as it was. Mount it again, or, if it was \
@@ -28,7 +28,7 @@ const NOT_MOUNTED: &str = "Nothing is mounted here any more; what was in it is k
 const EMPTY: &str = "It is empty now and was not before; what was in it is kept as it was. Mount it again, or, if it was \
                      emptied for good, run `gridbackup run --once --accept-emptied`";
 
-impl Walk<'_> {
+impl Scan<'_> {
     /// Ends all that is known below a mount point that is no longer entered.
     pub(super) fn close(&self, task: &Task, outcome: &mut Outcome) -> Result<(), DbError> {
         let Some(known) = task.known else { return Ok(()) };

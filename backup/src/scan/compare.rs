@@ -8,8 +8,8 @@ use std::iter::Peekable;
 
 use proto::log_record::{Entry, EntryKind, Meta};
 
-use super::listing::Listing;
 use crate::catalog::tree::rows::EntryRow;
+use crate::source::listing::Listing;
 
 /// An entry to be recorded.
 #[derive(Debug)]

@@ -7,9 +7,8 @@ use proto::id::VersionId;
 use proto::log_record::{Content, EntryKind};
 
 use super::compare::Staged;
-use super::details;
 use super::outcome::{Delta, FileKey, Outcome, Source};
-use crate::long_path;
+use crate::source::{details, long_path};
 
 /// A file whose content is known under a name that ended.
 #[derive(Debug)]

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use proto::log_record::EntryKind;
 use rustix::io::Errno;
 
-use super::details;
-use super::listing::Listing;
 use super::outcome::Outcome;
-use super::walk::{Task, Walk};
+use super::task::{Scan, Task};
 use crate::catalog::tree::rows::join;
 use crate::exclude::{
     CACHE_TAG, CACHE_TAG_SIGNATURE, FolderRules, IGNORE_FILE, IGNORE_FILE_BYTES_MAX, STORE_MARKER,
     STORE_MARKER_SIGNATURE, is_store_part,
 };
+use crate::source::details;
+use crate::source::listing::Listing;
 
 /// What the rules say of a directory.
 pub(super) struct Filtered {
@@ -29,13 +29,13 @@ pub(super) struct Filtered {
 
 /// Takes out of the listing what is to be left out.
 pub(super) fn apply(
-    walk: &Walk<'_>,
+    scan: &Scan<'_>,
     task: &Task,
     fd: &OwnedFd,
     listing: &mut Listing,
     outcome: &mut Outcome,
 ) -> Filtered {
-    let rules = &walk.options.rules;
+    let rules = &scan.options.rules;
     let mut folder_rules = task.folder_rules.clone();
     if has_file(listing, IGNORE_FILE)
         && let Ok(text) = read_start(fd, IGNORE_FILE, IGNORE_FILE_BYTES_MAX)
@@ -74,7 +74,7 @@ pub(super) fn apply(
         });
     }
     listing.entries.retain(|entry| {
-        let is_own = entry.kind == EntryKind::Directory && walk.is_own_state(&entry.meta);
+        let is_own = entry.kind == EntryKind::Directory && scan.is_own_state(&entry.meta);
         if is_own {
             outcome.left_out.push(join(&task.path, &entry.name));
             directories.push(entry.name.clone());

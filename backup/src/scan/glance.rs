@@ -7,7 +7,7 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 
 use super::compare::same;
-use super::listing::examine;
+use crate::source::listing::examine;
 
 /// What a look found.
 #[derive(Clone, Debug, PartialEq, Eq)]

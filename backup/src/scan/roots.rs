@@ -15,14 +15,14 @@ use rustix::io::Errno;
 
 use super::compare::{Comparison, Staged, same};
 use super::fingerprint::{Hash, KnownDirectory, path_hash};
-use super::listing::examine;
 use super::outcome::{Delta, Outcome};
-use super::walk::{Reach, Task, Walk};
-use super::{FailureKind, ScanError, details};
+use super::task::{Reach, Scan, Task};
+use super::{FailureKind, ScanError};
 use crate::catalog::tree::rows::{EntryRow, NOWHERE, components};
 use crate::catalog::tree::{covers, rows};
-use crate::long_path;
 use crate::said::{said, said_io};
+use crate::source::listing::examine;
+use crate::source::{details, long_path};
 
 /// What is said of a root that is this program's own.
 const OWN_STATE: &str = "It is what gridbackup itself works with, which is never backed up: name another folder";
@@ -126,9 +126,9 @@ struct Step {
     known: Option<KnownDirectory>,
 }
 
-/// Stages the roots' own entries and those of their ancestors; returns the tasks to walk. Roots that nothing is known of,
+/// Stages the roots' own entries and those of their ancestors; returns the tasks to scan. Roots that nothing is known of,
 /// and that are not there, are taken out.
-pub(super) fn approach(walk: &Walk<'_>, roots: &mut Roots, outcome: &mut Outcome) -> Result<Vec<Task>, ScanError> {
+pub(super) fn approach(scan: &Scan<'_>, roots: &mut Roots, outcome: &mut Outcome) -> Result<Vec<Task>, ScanError> {
     let mut steps: HashMap<Vec<u8>, Step> = HashMap::new();
     let mut deltas: BTreeMap<i64, Delta> = BTreeMap::new();
     let mut tasks = Vec::new();
@@ -142,14 +142,14 @@ pub(super) fn approach(walk: &Walk<'_>, roots: &mut Roots, outcome: &mut Outcome
         let entry = match found {
             Ok(entry) => entry,
             Err(reason) if is_root => {
-                if !miss(walk, &path, &reason, outcome)? {
+                if !miss(scan, &path, &reason, outcome)? {
                     roots.paths.retain(|root| root.0 != path);
                 }
                 continue;
             }
             Err(_) => continue, // nothing below it is there either
         };
-        if entry.kind == EntryKind::Directory && walk.is_own_state(&entry.meta) {
+        if entry.kind == EntryKind::Directory && scan.is_own_state(&entry.meta) {
             own.push(path.clone());
         }
         if is_root && own.iter().any(|own| covers(own, &path)) {
@@ -160,7 +160,7 @@ pub(super) fn approach(walk: &Walk<'_>, roots: &mut Roots, outcome: &mut Outcome
         let parent = parent(&path).and_then(|parent| steps.get(parent));
         let (directory, parent_hash) = parent.map_or((NOWHERE, Hash::default()), |step| (step.id, step.hash));
         let is_mount_point = parent.is_none_or(|step| step.device != entry.meta.device);
-        stage(walk, &mut deltas, outcome, (directory, &path), entry.clone(), is_root)?;
+        stage(scan, &mut deltas, outcome, (directory, &path), entry.clone(), is_root)?;
         if entry.kind != EntryKind::Directory {
             outcome.roots_known += usize::from(is_root);
             continue;
@@ -173,11 +173,11 @@ pub(super) fn approach(walk: &Walk<'_>, roots: &mut Roots, outcome: &mut Outcome
                 parent_hash: &parent_hash,
                 is_mount_point,
             };
-            tasks.push(task_of(root, walk));
+            tasks.push(task_of(root, scan));
             continue;
         }
         let hash = path_hash(&parent_hash, &entry.name);
-        let (id, known) = walk.identify(&hash);
+        let (id, known) = scan.identify(&hash);
         if known.is_none() {
             deltas.insert(id, partial(id, directory, path.clone(), None));
         }
@@ -212,7 +212,7 @@ fn worthwhile<'a>(mut deltas: BTreeMap<i64, Delta>, steps: impl Iterator<Item = 
 }
 
 /// The task of walking a root.
-fn task_of(root: RootFound<'_>, walk: &Walk<'_>) -> Task {
+fn task_of(root: RootFound<'_>, scan: &Scan<'_>) -> Task {
     let RootFound {
         path,
         entry,
@@ -221,7 +221,7 @@ fn task_of(root: RootFound<'_>, walk: &Walk<'_>) -> Task {
         is_mount_point,
     } = root;
     let hash = path_hash(parent_hash, &entry.name);
-    let (id, known) = walk.identify(&hash);
+    let (id, known) = scan.identify(&hash);
     Task {
         id,
         parent,
@@ -257,9 +257,9 @@ fn check_count(roots: &[PathBytes]) -> Result<(), ScanError> {
 }
 
 /// A root that is not there: what is known of it stays. Returns whether anything is.
-fn miss(walk: &Walk<'_>, path: &[u8], reason: &str, outcome: &mut Outcome) -> Result<bool, DbError> {
+fn miss(scan: &Scan<'_>, path: &[u8], reason: &str, outcome: &mut Outcome) -> Result<bool, DbError> {
     outcome.fail(path.to_vec(), FailureKind::Missing, missing_reason(reason));
-    let current = walk.db.read(|conn| {
+    let current = scan.db.read(|conn| {
         let Some((directory, name)) = rows::place(conn, path)? else {
             return Ok::<_, DbError>(None);
         };
@@ -271,7 +271,7 @@ fn miss(walk: &Walk<'_>, path: &[u8], reason: &str, outcome: &mut Outcome) -> Re
     if row.entry.kind == EntryKind::Directory {
         let top = path_hash(&Hash::default(), b"");
         let hash = components(path).fold(top, |hash, name| path_hash(&hash, name));
-        walk.keep_known(walk.known.get(&hash).copied(), outcome)?;
+        scan.keep_known(scan.known.get(&hash).copied(), outcome)?;
     } else {
         outcome.files += 1;
         outcome.files_unmodified += 1;
@@ -336,14 +336,14 @@ fn look(path: &[u8]) -> Result<Entry, Errno> {
 
 /// Compares one entry with its row, and stages it if it differs.
 fn stage(
-    walk: &Walk<'_>,
+    scan: &Scan<'_>,
     deltas: &mut BTreeMap<i64, Delta>,
     outcome: &mut Outcome,
     (directory, path): (i64, &[u8]),
     mut entry: Entry,
     is_root: bool,
 ) -> Result<(), DbError> {
-    let history = walk.db.read(|conn| rows::history(conn, directory, &entry.name))?;
+    let history = scan.db.read(|conn| rows::history(conn, directory, &entry.name))?;
     let current: Option<EntryRow> = history.into_iter().find(|row| row.until.is_none());
     if entry.kind != EntryKind::Directory {
         outcome.files += 1;
@@ -356,7 +356,7 @@ fn stage(
     let mut found = Comparison::default();
     match current {
         Some(row) if !row.suspect && unchanged(&row.entry, &entry, is_root) => {
-            let lacking = walk.known.lacking.get(&directory).into_iter().flatten();
+            let lacking = scan.known.lacking.get(&directory).into_iter().flatten();
             for (_, reason) in lacking.filter(|(name, _)| *name == row.entry.name) {
                 outcome.fail(path.to_vec(), FailureKind::Incomplete, reason.as_str());
             }

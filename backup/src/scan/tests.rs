@@ -11,6 +11,7 @@ use upload_queue::priority::Weights;
 
 use super::*;
 use crate::catalog::{MIGRATIONS, tree};
+use crate::source::details;
 
 mod sources;
 

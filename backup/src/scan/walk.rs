@@ -1,30 +1,26 @@
 //! The walk: threads that share a stack of directories, list each, and compare what its fingerprint does not settle.
 
 use std::collections::HashSet;
-use std::ffi::CString;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use database::{Db, DbError};
-use proto::log_record::{EntryKind, Meta};
+use database::DbError;
+use proto::log_record::EntryKind;
 use proto::record::PATH_BYTES_MAX;
-use rustix::fs::CWD;
 use rustix::io::Errno;
 
 use super::absent::{fail_entry, unlisted};
-use super::compare::{Comparison, Staged, compare};
+use super::compare::{Comparison, compare};
 use super::filter::Filtered;
-use super::fingerprint::{Hash, Known, KnownDirectory, fingerprint, path_hash};
-use super::listing::{DENTS_BUFFER_BYTES, Listing, examine, examine_open, list, open_directory};
-use super::outcome::{Delta, Outcome};
-use super::{FailureKind, ScanOptions, details, filter};
+use super::fingerprint::{Hash, fingerprint, path_hash};
+use super::outcome::Outcome;
+use super::task::{OpenDirectory, Reach, Scan, Task, delta};
+use super::{FailureKind, filter};
 use crate::catalog::tree::{covers, rows};
-use crate::exclude::FolderRules;
-use crate::long_path;
+use crate::source::listing::{DENTS_BUFFER_BYTES, Listing, examine_open, list, open_directory};
+use crate::source::{details, long_path};
 
 /// Threads. Measured: getdents and statx on a warm cache scale to two, then wait for each other's directory locks.
 const THREADS: usize = 2;
@@ -33,59 +29,10 @@ const OPEN_DIRECTORIES_MAX: usize = 256;
 /// Directories between two calls of `progress`.
 const PROGRESS_EVERY: u64 = 64;
 
-/// A directory to be walked.
-pub(super) struct Task {
-    pub id: i64,
-    pub parent: i64,
-    pub path: Vec<u8>,
-    pub hash: Hash,
-    pub known: Option<KnownDirectory>,
-    /// Its inode and device when it was listed: what is opened must be it.
-    pub identity: (u64, u64),
-    /// Device of the root it is under.
-    pub root_device: u64,
-    /// It was named to be scanned.
-    pub is_root: bool,
-    /// Another file system than that of its parent begins here.
-    pub is_mount_point: bool,
-    /// How much of it belongs to the snapshot.
-    pub reach: Reach,
-    pub above: Option<Arc<OpenDirectory>>,
-    pub folder_rules: Option<Arc<FolderRules>>,
-}
-
-/// How much of a directory belongs to the snapshot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Reach {
-    /// Everything.
-    Whole,
-    /// What leads to roots that were named, too: a file system begins above that is left out otherwise.
-    Nested,
-    /// Nothing but itself: a file system begins that is left out.
-    Nothing,
-}
-
-/// A directory kept open for its children.
-pub(super) struct OpenDirectory {
-    fd: OwnedFd,
-    open: Arc<AtomicUsize>,
-}
-
-impl Drop for OpenDirectory {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// What the threads share.
 pub(super) struct Walk<'a> {
-    pub db: &'a Db,
-    pub options: &'a ScanOptions,
-    pub known: &'a Known,
-    pub next_id: AtomicI64,
-    pub progress: &'a (dyn Fn(u64, u64) + Sync),
-    /// Device and inode of this program's own state.
-    own_state: Vec<(u64, u64)>,
+    scan: &'a Scan<'a>,
+    progress: &'a (dyn Fn(u64, u64) + Sync),
     files: AtomicU64,
     directories: AtomicU64,
     open: Arc<AtomicUsize>,
@@ -108,38 +55,16 @@ struct Buffers {
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(
-        db: &'a Db,
-        options: &'a ScanOptions,
-        known: &'a Known,
-        progress: &'a (dyn Fn(u64, u64) + Sync),
-    ) -> Self {
+    pub fn new(scan: &'a Scan<'a>, progress: &'a (dyn Fn(u64, u64) + Sync)) -> Self {
         Self {
-            db,
-            options,
-            known,
-            next_id: AtomicI64::new(known.next_id),
+            scan,
             progress,
-            own_state: identities(&options.own_state),
             files: AtomicU64::new(0),
             directories: AtomicU64::new(0),
             open: Arc::default(),
             work: Mutex::default(),
             changed: Condvar::new(),
         }
-    }
-
-    /// The directory with this path hash, and the id it has or gets.
-    pub fn identify(&self, hash: &Hash) -> (i64, Option<KnownDirectory>) {
-        match self.known.get(hash) {
-            Some(known) => (known.id, Some(*known)),
-            None => (self.next_id.fetch_add(1, Ordering::Relaxed), None),
-        }
-    }
-
-    /// Whether a directory is this program's own state.
-    pub fn is_own_state(&self, meta: &Meta) -> bool {
-        self.own_state.contains(&(meta.device, meta.inode))
     }
 
     /// Walks everything at and below `tasks`; into the directories of `nested`, whatever file system they begin.
@@ -208,7 +133,7 @@ impl<'a> Walk<'a> {
         outcome: &mut Outcome,
     ) -> Result<Vec<Task>, DbError> {
         if task.reach == Reach::Nothing {
-            self.close(&task, outcome)?;
+            self.scan.close(&task, outcome)?;
             return Ok(Vec::new());
         }
         let listed = open(&task).and_then(|fd| Ok((list(&fd, &mut buffers.dents)?, fd)));
@@ -220,7 +145,8 @@ impl<'a> Walk<'a> {
                 return Ok(Vec::new());
             }
             Err(reason) => {
-                self.keep(&task, FailureKind::Unreadable, unlisted(reason), outcome)?;
+                self.scan
+                    .keep(&task, FailureKind::Unreadable, unlisted(reason), outcome)?;
                 return Ok(Vec::new());
             }
         };
@@ -229,14 +155,14 @@ impl<'a> Walk<'a> {
             let leads = |name: &[u8]| leads_to(nested, &rows::join(&task.path, name));
             listing.entries.retain(|entry| leads(&entry.name));
         }
-        if let Some(reason) = self.emptied(&task, &listing)? {
+        if let Some(reason) = self.scan.emptied(&task, &listing)? {
             let name = task.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
             outcome.withheld.push((task.parent, name.to_vec()));
-            self.keep(&task, FailureKind::Emptied, reason, outcome)?;
+            self.scan.keep(&task, FailureKind::Emptied, reason, outcome)?;
             return Ok(Vec::new());
         }
-        let filtered = filter::apply(self, &task, &fd, &mut listing, outcome);
-        if task.is_mount_point != self.known.mount_points.contains(&task.id) {
+        let filtered = filter::apply(self.scan, &task, &fd, &mut listing, outcome);
+        if task.is_mount_point != self.scan.known.mount_points.contains(&task.id) {
             outcome.mount_points.push((task.id, task.is_mount_point));
         }
         let print = fingerprint(task.identity.1, task.identity.0, &listing, &mut buffers.fingerprint);
@@ -244,7 +170,7 @@ impl<'a> Walk<'a> {
         let children = self.children(&task, fd, &filtered, &listing, nested, outcome);
         if task.known.is_some_and(|known| known.fingerprint == Some(print)) {
             outcome.files_unmodified += files;
-            self.say_lacking(&task, |_| true, outcome);
+            self.scan.say_lacking(&task, |_| true, outcome);
         } else {
             self.compare(&task, &children.fd, listing, print, &filtered, outcome)?;
         }
@@ -308,10 +234,10 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let hash = path_hash(&task.hash, &entry.name);
-            let (id, known) = self.identify(&hash);
+            let (id, known) = self.scan.identify(&hash);
             let device = entry.meta.device;
             let is_root = nested.contains(&path);
-            let leaves = self.options.one_file_system && device != task.root_device;
+            let leaves = self.scan.options.one_file_system && device != task.root_device;
             let reach = match task.reach {
                 _ if is_root => Reach::Whole,
                 Reach::Whole if !leaves => Reach::Whole,
@@ -346,17 +272,17 @@ impl<'a> Walk<'a> {
         outcome: &mut Outcome,
     ) -> Result<(), DbError> {
         let current = match task.known {
-            Some(known) => self.db.read(|conn| rows::current(conn, known.id))?,
+            Some(known) => self.scan.db.read(|conn| rows::current(conn, known.id))?,
             None => Vec::new(),
         };
         let mut is_settled = listing.failed.is_empty();
         let mut found = compare(listing, current);
-        is_settled &= self.keep_unmounted(task, filtered, &mut found, outcome)?;
+        is_settled &= self.scan.keep_unmounted(task, filtered, &mut found, outcome)?;
         is_settled &= complete(task, directory, &mut found, outcome);
         found.set.shrink_to_fit();
-        if !self.lacking(task).is_empty() {
+        if !self.scan.lacking(task).is_empty() {
             let as_they_were: HashSet<&[u8]> = found.unmodified.iter().map(|row| row.entry.name.as_slice()).collect();
-            self.say_lacking(task, |name| as_they_were.contains(name), outcome);
+            self.scan.say_lacking(task, |name| as_they_were.contains(name), outcome);
         }
         let ended = outcome.count(task.id, &task.path, &mut found);
         outcome
@@ -392,19 +318,6 @@ fn complete(task: &Task, directory: &OpenDirectory, found: &mut Comparison, outc
         }
     }
     is_settled
-}
-
-pub(super) fn delta(task: &Task, fingerprint: Option<Hash>, set: Vec<Staged>, ended: Vec<Vec<u8>>) -> Delta {
-    Delta {
-        id: task.id,
-        parent: task.parent,
-        path: task.path.clone(),
-        is_new: task.known.is_none(),
-        marks: task.known.map_or(0, |known| known.marks),
-        fingerprint,
-        set,
-        ended,
-    }
 }
 
 struct Children {
@@ -443,15 +356,4 @@ fn open(task: &Task) -> Result<OwnedFd, Errno> {
 /// Whether any of these is at or below `path`.
 fn leads_to(nested: &HashSet<Vec<u8>>, path: &[u8]) -> bool {
     nested.iter().any(|root| covers(path, root))
-}
-
-/// Device and inode of folders, where they are there.
-fn identities(folders: &[PathBuf]) -> Vec<(u64, u64)> {
-    let examined = folders.iter().filter_map(|folder| {
-        let folder = std::fs::canonicalize(folder).ok()?;
-        let path = CString::new(folder.as_os_str().as_bytes()).ok()?;
-        let (_, meta) = examine(CWD, &path).ok()?;
-        Some((meta.device, meta.inode))
-    });
-    examined.collect()
 }

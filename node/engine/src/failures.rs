@@ -1,10 +1,10 @@
 //! Library errors as failures: exit code and remedy.
 
 use backup::catalog::tree::FindError;
-use backup::prepare::WriteError;
 use backup::recover::RecoverError;
 use backup::restore::RestoreError;
 use backup::scan::ScanError;
+use backup::writer::WriteError;
 
 use api::failure::{Exit, Failure};
 use api::request::Request;

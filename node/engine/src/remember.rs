@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use backup::catalog::trouble;
 use backup::catalog::trouble::{Kind, Met, RunEnd};
-use backup::prepare::WriteSummary;
 use backup::scan::{FailureKind, ScanError, ScanFailure, ScanSummary};
+use backup::writer::WriteSummary;
 use database::DbError;
 
 use crate::Engine;

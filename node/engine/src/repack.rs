@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use backup::catalog::content::live::Wanted;
 use backup::catalog::content::moves;
-use backup::prepare::repack;
-use backup::prepare::repack::{Plan, Repacked};
+use backup::writer::repack;
+use backup::writer::repack::{Plan, Repacked};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::policy::tolerate;

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use backup::catalog::tree;
 use backup::exclude::{Rules, escaped};
-use backup::prepare::{PrepareLimits, WriteSummary, Writer};
 use backup::scan;
 use backup::scan::{Emptied, ScanError, ScanOptions, ScanSummary};
+use backup::writer::{PrepareLimits, WriteSummary, Writer};
 use database::DbError;
 use upload_queue::uploader::{UploadEvent, Uploader, UploaderConfig};
 

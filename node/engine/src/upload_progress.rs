@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use backup::prepare::WriteEvent;
+use backup::writer::WriteEvent;
 use upload_queue::peers::PeerSet;
 use upload_queue::uploader::{Sent, Uploader};
 

@@ -108,7 +108,7 @@ fn forget_publication(tx: &Transaction<'_>) -> Result<(), DbError> {
     let Some(mut head) = published(tx)? else {
         return Ok(());
     };
-    // The chain of heads goes on; the root begins anew (`prepare::checkpoint`), and keeps what only it says.
+    // The chain of heads goes on; the root begins anew (`writer::checkpoint`), and keeps what only it says.
     head.body.root = None;
     head.root = Root {
         packs: Vec::new(),

@@ -6,9 +6,9 @@
 use database::DbError;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
-use super::log::shows;
 use super::rows::directory_path;
 use super::snapshots::snapshot;
+use super::walk::shows;
 
 /// Directories with a row that is visible at ?1, is newer than ?2, and whose version has no place yet.
 const INCOMPLETE: &str = "

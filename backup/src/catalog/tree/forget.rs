@@ -7,7 +7,7 @@ use proto::root::SnapshotRange;
 use rusqlite::{Connection, Transaction};
 
 use super::marks::ranges;
-use super::{FindError, OffsetAt, Snapshot, snapshots};
+use super::{Snapshot, snapshots};
 
 /// Forgotten snapshots by sequence number, with the time of forgetting in nanoseconds since 1970 (0: learned by recovery).
 pub fn forgotten(conn: &Connection) -> Result<BTreeMap<u64, i64>, DbError> {
@@ -60,12 +60,4 @@ pub(crate) fn replay_forgotten(tx: &Transaction<'_>, ranges: &[SnapshotRange]) -
             .execute((range.first, range.last))?;
     }
     Ok(())
-}
-
-/// The forgotten snapshot that `name` means: as `find_snapshot`, among those that were forgotten.
-pub fn find_forgotten(conn: &Connection, name: &str, offset_at: OffsetAt<'_>) -> Result<Snapshot, FindError> {
-    let forgotten = forgotten(conn)?;
-    let mut all = snapshots::snapshots(conn)?;
-    all.retain(|snapshot| forgotten.contains_key(&snapshot.record.seq));
-    snapshots::find_among(all, name, offset_at)
 }

@@ -11,7 +11,7 @@ use super::complete::mark_complete;
 use super::left_out::left_out;
 use super::rows::{COLUMNS, EntryRow, NOWHERE, SLASH, child_directory, components, directory_path, read_row, row_at};
 use super::snapshots::snapshot;
-use super::walk::{Listing, Scope, scope};
+use super::walk::Listing;
 
 /// The log of `snapshot` as records: all that is in it (`full`) or what changed against its parent, sorted as
 /// `LogRecord` asks. Calls `visit` with each.
@@ -238,9 +238,4 @@ pub fn published_until(tx: &Transaction<'_>, snapshot: u64, mark: AmendmentMark)
 pub fn published(tx: &Transaction<'_>, snapshot: u64) -> Result<(), DbError> {
     let mark = amendment_mark(tx)?;
     published_until(tx, snapshot, mark)
-}
-
-/// Whether a snapshot with these roots shows anything of the directory at `path` but itself.
-pub(crate) fn shows(roots: &[PathBytes], path: &[u8]) -> bool {
-    scope(roots, path) != Scope::Outside
 }

@@ -35,6 +35,11 @@ pub(crate) fn scope(roots: &[PathBytes], path: &[u8]) -> Scope {
     }
 }
 
+/// Whether a snapshot with these roots shows anything of the directory at `path` but itself.
+pub(crate) fn shows(roots: &[PathBytes], path: &[u8]) -> bool {
+    scope(roots, path) != Scope::Outside
+}
+
 /// Whether `path` is `above` or below it.
 pub fn covers(above: &[u8], path: &[u8]) -> bool {
     above == b"/"

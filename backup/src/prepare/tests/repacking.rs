@@ -3,8 +3,8 @@
 use super::*;
 use crate::catalog::content::live;
 use crate::catalog::content::live::Wanted;
-use crate::prepare::repack;
-use crate::prepare::repack::Plan;
+use crate::writer::repack;
+use crate::writer::repack::Plan;
 
 /// A bench whose newest snapshot wants only the files that `stays` says, out of so many of 200 kB each.
 fn thinned(files: usize, stays: impl Fn(usize) -> bool) -> Bench {

@@ -11,7 +11,7 @@ use proto::share_store::{BoxFuture, PutAck, Space, StoreError};
 use upload_queue::packs;
 
 use super::*;
-use crate::restore::fetch::FetchStats;
+use crate::restore::fetch_stats::FetchStats;
 
 /// Two chunks of noise without a hole, in one pack.
 fn two_chunks(grid: &Grid) -> (Backup, Vec<u8>) {

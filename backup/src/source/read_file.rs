@@ -4,12 +4,10 @@
 //! bytes changes its ctime or its size: then the read is void. What says that it is empty is read to its end to know its
 //! length: files of procfs, and of FUSE file systems that do not know it, are not empty.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 
 use proto::log_record::{Meta, Xattr};
 use proto::size::{KIB, MIB};
@@ -17,7 +15,7 @@ use rustix::fs::{FileType, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 use xattr::FileExt as _;
 
-use crate::long_path;
+use super::long_path;
 
 /// Bytes of one block of `st_blocks`.
 const STAT_BLOCK_BYTES: u64 = 512;
@@ -250,14 +248,10 @@ fn open_error(errno: Errno) -> ReadError {
     }
 }
 
-/// A path in the form that reports take.
-pub fn path_buf(path: &[u8]) -> PathBuf {
-    PathBuf::from(OsStr::from_bytes(path))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Seek, Write};
+    use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
 
     use super::*;

@@ -28,23 +28,23 @@ const COARSE_TICK_NS: i64 = 2_000_000_000;
 ///
 /// A file that is changed, read, and changed again within one tick looks unchanged. Contents are therefore read only
 /// after the tick: tiny ones here, larger ones by jobs that do not exist before the scan has waited.
-pub(super) fn settled_at_ns(meta: &Meta) -> i64 {
+pub(crate) fn settled_at_ns(meta: &Meta) -> i64 {
     let coarse = meta.ctime_ns % 1_000_000_000 == 0;
     meta.ctime_ns
         .saturating_add(if coarse { COARSE_TICK_NS } else { TICK_NS })
 }
 
 /// The clock that file times come from.
-pub(super) fn clock_ns() -> i64 {
+pub(crate) fn clock_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Longest wait for a tick to end; a file changed further in the future than that stays suspect.
-pub(super) const WAIT_NS_MAX: i64 = COARSE_TICK_NS;
+pub(crate) const WAIT_NS_MAX: i64 = COARSE_TICK_NS;
 
 /// Waits until `at_ns`, if that is soon.
-pub(super) fn wait_until(at_ns: i64) {
+pub(crate) fn wait_until(at_ns: i64) {
     let left = at_ns.saturating_sub(clock_ns());
     if (1..=WAIT_NS_MAX).contains(&left) {
         std::thread::sleep(Duration::from_nanos(left.unsigned_abs()));
@@ -53,7 +53,7 @@ pub(super) fn wait_until(at_ns: i64) {
 
 /// Fills in what the listing did not say; returns what the entry lacks then, for people. An error if nothing can be said
 /// of it. Content stays `None` for a file that needs a version or is not settled.
-pub(super) fn complete(directory: &OwnedFd, entry: &mut Entry) -> Result<Option<String>, Errno> {
+pub(crate) fn complete(directory: &OwnedFd, entry: &mut Entry) -> Result<Option<String>, Errno> {
     let name = CString::new(entry.name.as_slice()).map_err(|_| Errno::INVAL)?;
     // There is no listxattrat before Linux 6.13; the descriptor's path reaches the entry however deep it is.
     let path = [
@@ -85,12 +85,12 @@ fn is_tiny_and_settled(meta: &Meta) -> bool {
     is_tiny(meta) && settled_at_ns(meta) <= clock_ns()
 }
 
-pub(super) fn is_tiny(meta: &Meta) -> bool {
+pub(crate) fn is_tiny(meta: &Meta) -> bool {
     meta.size <= TINY_BYTES_MAX
 }
 
 /// The content of a tiny file, if it is still the file that was seen, before and after.
-pub(super) fn read_tiny(directory: impl AsFd, name: &CStr, seen: &Meta) -> Option<Vec<u8>> {
+pub(crate) fn read_tiny(directory: impl AsFd, name: &CStr, seen: &Meta) -> Option<Vec<u8>> {
     let limit = usize::try_from(TINY_BYTES_MAX).ok()? + 1;
     let (file, before) = open_file(directory, name).ok()?;
     let bytes = read_up_to(&file, limit).ok()?;
@@ -104,7 +104,7 @@ pub(super) fn read_tiny(directory: impl AsFd, name: &CStr, seen: &Meta) -> Optio
 }
 
 /// The first bytes of a regular file.
-pub(super) fn read_start(directory: impl AsFd, name: &CStr, limit: usize) -> Result<Vec<u8>, Errno> {
+pub(crate) fn read_start(directory: impl AsFd, name: &CStr, limit: usize) -> Result<Vec<u8>, Errno> {
     let (file, _) = open_file(directory, name)?;
     read_up_to(&file, limit)
 }
@@ -136,7 +136,7 @@ fn read_up_to(file: &OwnedFd, limit: usize) -> Result<Vec<u8>, Errno> {
 }
 
 /// Reads the extended attributes of the entry at `path`; returns, for people, which of them it goes without.
-pub(super) fn complete_xattrs(path: &[u8], meta: &mut Meta) -> Option<String> {
+pub(crate) fn complete_xattrs(path: &[u8], meta: &mut Meta) -> Option<String> {
     let (mut missed, mut why) = (Vec::new(), String::new());
     match xattrs(path) {
         Ok((found, unread)) => {

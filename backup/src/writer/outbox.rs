@@ -11,7 +11,7 @@ use crate::catalog::content::{Published, SectionPlace};
 
 use super::WriteError;
 use super::metadata::{Carries, Section};
-use super::pipeline::Run;
+use super::run::Run;
 
 /// Up to so many packs of small shares are made before one of large shares is.
 const SMALL_PACKS_MAX: usize = 4;

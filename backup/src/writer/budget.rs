@@ -2,6 +2,15 @@
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use proto::size::MIB;
+
+use crate::chunk::CHUNK_BYTES_MAX;
+
+/// Bytes of a file in memory at once, beside the longest chunk carried over from the window before.
+const WINDOW_BYTES: usize = 5 * MIB;
+/// What a thread that brings chunks may hold of them before they are packed.
+pub const BUFFER_BYTES: usize = WINDOW_BYTES + CHUNK_BYTES_MAX;
+
 /// A counting semaphore over bytes; clones share it.
 #[derive(Clone)]
 pub struct Budget(Arc<Inner>);

@@ -14,7 +14,7 @@ use crate::catalog::content;
 use crate::catalog::content::publish;
 
 use super::WriteError;
-use super::pipeline::Run;
+use super::run::Run;
 
 /// Jobs settled in one transaction.
 const SETTLE_BATCH: usize = 4096;

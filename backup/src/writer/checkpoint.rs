@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 
+use crossbeam_channel::bounded;
 use database::DbError;
 use proto::cap_index::{Cap, IndexRecord};
 use proto::head::{Head, HeadBody};
@@ -16,17 +18,17 @@ use rusqlite::Connection;
 use upload_queue::packs;
 use upload_queue::packs::PackRow;
 
-use crate::catalog::content::{Published, publish};
+use crate::catalog::content::{Published, anew, publish};
 use crate::catalog::tree::Snapshot;
 use crate::catalog::tree::rows::join;
 use crate::catalog::{content, heads, tree};
+use crate::said::path_buf;
 
 use super::metadata::Gatherer;
 use super::outbox::Outbox;
-use super::pipeline::Run;
-use super::read_file::path_buf;
+use super::run::Run;
 use super::seal::random;
-use super::{WriteError, Writer};
+use super::{WriteError, WriteEvent, Writer, now_ns};
 
 /// Snapshot records in a head longer than this go without their roots: a head has a fixed size.
 const HEAD_SNAPSHOT_BYTES_MAX: usize = 1024;
@@ -45,6 +47,22 @@ struct Logs {
     changes: u64,
 }
 
+impl Writer {
+    /// Publishes what the catalog knows and peers do not, without reading any file. Blocking, as `run`; returns on how many
+    /// peers the newest head is.
+    pub fn publish(&self, events: &(dyn Fn(WriteEvent) + Sync)) -> Result<usize, WriteError> {
+        if self.peers.all().is_empty() {
+            return Err(WriteError::NoPeers);
+        }
+        let (parcels, _nothing_is_read) = bounded(1);
+        let stop = AtomicBool::new(false);
+        let run = Run::new(self, &stop, events, parcels);
+        run.put_newest_head()?;
+        run.checkpoint()?;
+        Ok(run.heads())
+    }
+}
+
 impl Run<'_> {
     /// Publishes what is new, if anything is; then puts the newest head where it is not yet, and settles jobs.
     pub fn checkpoint(&self) -> Result<(), WriteError> {
@@ -58,6 +76,19 @@ impl Run<'_> {
         self.wait_for_metadata()?;
         self.put_newest_head()?;
         self.settle_safe()
+    }
+
+    /// If metadata is lost, or came back, the next publication says so.
+    fn begin_anew_if_lost(&self) -> Result<(), WriteError> {
+        let db = &self.writer.db;
+        if db.read(anew::is_due)? {
+            tracing::warn!("names and indexes of the backup were lost at the peers; they are published again");
+            db.write(|tx| anew::begin(tx, now_ns()))?;
+        }
+        if db.read(anew::came_back)? {
+            db.write(anew::take_back)?;
+        }
+        Ok(())
     }
 
     /// Publishes what is new, as far as one root takes it; whether there is more.

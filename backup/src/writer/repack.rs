@@ -21,7 +21,7 @@ use crate::catalog::content::moves;
 use crate::restore::{Reader, RestoreError};
 
 use super::packer::{Closed, Parcel, shares_bytes};
-use super::pipeline::{Run, join_all};
+use super::run::{Run, join_all};
 use super::{WriteError, Writer};
 
 /// Bytes fetched at a time.

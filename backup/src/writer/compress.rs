@@ -5,7 +5,7 @@ use std::io;
 use proto::size::KIB;
 use zstd::bulk::Compressor as Zstd;
 
-use super::chunk::FileClass;
+use crate::chunk::FileClass;
 
 /// A frame must save at least one part in so many: less is not worth a decompression at each restore.
 const SAVING_PARTS: usize = 32;

@@ -1,6 +1,6 @@
-//! A run: preparers and sealers as threads, checkpoints in between, and the end in the right order.
+//! What the threads of a run share: the packs that fill, what is leased, the counts, and when to stop.
 //!
-//! Preparers read, cut and compress; a bounded channel takes full packs to the sealers, which seal, code and deliver them.
+//! The steps are written on it in files of their own: `sealing`, `commit`, `checkpoint`, `heads`, `settle`, `drain`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -9,48 +9,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use proto::id::VersionId;
 use proto::share_store::StoreError;
-use proto::size::MIB;
 use upload_queue::job::Job;
-use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey};
 use upload_queue::queue::BatchLimits;
-use upload_queue::uploader::{DrainReport, UploadError};
+use upload_queue::uploader::DrainReport;
 
-use crate::catalog::content::anew;
-use crate::catalog::{content, tree};
-
-use super::budget::Budget;
-use super::chunk::Chunker;
-use super::commit::RecordChunks;
+use super::budget::{BUFFER_BYTES, Budget};
 use super::ledger::Ledger;
 use super::metadata::InlineSections;
 use super::packer::{Packer, Parcel, pack_memory_bytes};
-use super::preparer::{BUFFER_BYTES, Preparer};
 use super::{WriteError, WriteEvent, WriteSummary, Writer, now_ns};
 
-/// With more than this waiting in the queue, the log is published before anything is read: names and sizes first.
-const LOG_FIRST_BYTES: u64 = 64 * MIB as u64;
 /// How often the threads are looked at.
-const TICK: Duration = Duration::from_millis(200);
+pub const TICK: Duration = Duration::from_millis(200);
 /// A file that is to be tried again later than this is left to the next run.
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(30);
-/// Rounds of a run at most: what is lost on its way (a damaged spool) is read again in the next one.
-const ROUNDS_MAX: usize = 3;
-/// How long a run that was asked to stop waits for shares on their way.
-const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// What the threads of a run share.
 pub struct Run<'a> {
     pub writer: &'a Writer,
     pub events: &'a (dyn Fn(WriteEvent) + Sync),
-    stop: &'a AtomicBool,
-    failed: AtomicBool,
-    stalled: AtomicBool,
+    pub(super) stop: &'a AtomicBool,
+    /// A thread failed.
+    pub(super) failed: AtomicBool,
+    /// No room in the spool, and no peer to empty it.
+    pub(super) stalled: AtomicBool,
     pub budget: Budget,
-    pub chunker: Chunker,
     pub ledger: Arc<Ledger>,
     pub packer: Packer,
     pub inline: InlineSections,
@@ -72,52 +59,6 @@ struct Tally {
     failed: Mutex<Vec<(PathBuf, String)>>,
 }
 
-/// Runs the write side; see `Writer::run`.
-pub fn run(
-    writer: &Writer,
-    stop: &AtomicBool,
-    events: &(dyn Fn(WriteEvent) + Sync),
-) -> Result<WriteSummary, WriteError> {
-    if writer.peers.all().is_empty() {
-        return Err(WriteError::NoPeers);
-    }
-    writer.reopen_lost()?;
-    let mut summary = round(writer, stop, events)?;
-    for _ in 1..ROUNDS_MAX {
-        let lost_on_the_way = writer.reopen_lost()? > 0 || writer.db.read(anew::is_due)?;
-        if !lost_on_the_way || stop.load(Ordering::Relaxed) {
-            break;
-        }
-        summary = summary.and_then(round(writer, stop, events)?);
-    }
-    let tolerate = writer.uploader.tolerate();
-    let health = writer.db.read(|conn| packs::health(conn, tolerate))?;
-    summary.undelivered.packs_unsafe = health.packs - health.safe;
-    Ok(summary)
-}
-
-fn round(writer: &Writer, stop: &AtomicBool, events: &(dyn Fn(WriteEvent) + Sync)) -> Result<WriteSummary, WriteError> {
-    let (parcels, full) = crossbeam_channel::bounded(1);
-    let run = Run::new(writer, stop, events, parcels);
-    let worked = run.work(full);
-    run.give_back();
-    let undelivered = worked?;
-    Ok(run.summary(undelivered))
-}
-
-/// Publishes only; see `Writer::publish`.
-pub fn publish(writer: &Writer, events: &(dyn Fn(WriteEvent) + Sync)) -> Result<usize, WriteError> {
-    if writer.peers.all().is_empty() {
-        return Err(WriteError::NoPeers);
-    }
-    let (parcels, _nothing_is_read) = crossbeam_channel::bounded(1);
-    let stop = AtomicBool::new(false);
-    let run = Run::new(writer, &stop, events, parcels);
-    run.put_newest_head()?;
-    run.checkpoint()?;
-    Ok(run.tally.heads.load(Ordering::Relaxed))
-}
-
 impl<'a> Run<'a> {
     /// A run that has not begun.
     pub fn new(
@@ -128,7 +69,7 @@ impl<'a> Run<'a> {
     ) -> Self {
         let (k, n) = writer.uploader.code();
         let threads = writer.limits.threads.max(1);
-        // Below this, preparers would wait for packs that nobody can fill.
+        // Below this, those who bring chunks would wait for packs that nobody can fill.
         let bytes_min = threads * BUFFER_BYTES + pack_memory_bytes(k, n);
         let budget = Budget::new(writer.limits.bytes_in_flight_max.max(bytes_min));
         let ledger = Arc::new(Ledger::default());
@@ -140,7 +81,6 @@ impl<'a> Run<'a> {
             stop,
             failed: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
-            chunker: Chunker::new(writer.keys.put.gear_seed),
             packer: Packer::new(ledger.clone(), budget.clone(), code, parcels.clone()),
             budget,
             ledger,
@@ -150,49 +90,6 @@ impl<'a> Run<'a> {
             leased: Mutex::default(),
             tally: Tally::default(),
         }
-    }
-
-    fn work(&self, full: Receiver<Parcel>) -> Result<DrainReport, WriteError> {
-        self.put_newest_head()?;
-        self.settle_safe()?;
-        if self.writer.queue.counts()?.bytes > LOG_FIRST_BYTES && !self.writer.db.read(tree::unpublished)?.is_empty() {
-            self.checkpoint()?;
-        }
-        self.prepare_and_seal(full)?;
-        let undelivered = self.drain()?;
-        self.checkpoint()?;
-        Ok(undelivered)
-    }
-
-    fn prepare_and_seal(&self, full: Receiver<Parcel>) -> Result<(), WriteError> {
-        let threads = self.writer.limits.threads.max(1);
-        let coordinator = std::thread::current();
-        std::thread::scope(|scope| {
-            let sealers: Vec<_> = (0..threads)
-                .map(|_| {
-                    let full = full.clone();
-                    scope.spawn(move || self.watched(|| self.seal_parcels(&full, content::add_chunks)))
-                })
-                .collect();
-            drop(full);
-            let preparers: Vec<_> = (0..threads)
-                .map(|_| {
-                    let coordinator = coordinator.clone();
-                    scope.spawn(move || {
-                        let worked = self.watched(|| Preparer::new(self)?.work());
-                        coordinator.unpark();
-                        worked
-                    })
-                })
-                .collect();
-            let checked =
-                self.watched(|| self.checkpoints_until(|| preparers.iter().all(|thread| thread.is_finished())));
-            let prepared = join_all(preparers);
-            let _ = self.packer.finish(); // a sealer that failed tells why itself
-            sealers.iter().for_each(|_| drop(self.parcels.send(Parcel::End)));
-            let sealed = join_all(sealers);
-            checked.and(prepared).and(sealed)
-        })
     }
 
     /// Runs a thread's work; the others stop when it fails or panics.
@@ -209,66 +106,9 @@ impl<'a> Run<'a> {
         worked
     }
 
-    /// Seals and delivers what comes; `record` records the chunks of a pack.
-    pub fn seal_parcels(&self, full: &Receiver<Parcel>, record: RecordChunks) -> Result<(), WriteError> {
-        for parcel in full {
-            match parcel {
-                Parcel::End => break,
-                _ if self.failed.load(Ordering::Relaxed) || self.stalled.load(Ordering::Relaxed) => {}
-                Parcel::Data(pack) => self.unless_stalled(self.deliver_data(pack, record))?,
-                Parcel::Inline(sections) => {
-                    let _not_while_publishing = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-                    self.unless_stalled(self.deliver_inline(sections))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// No room in the spool and no peer to empty it: the run ends with what it has, the other jobs wait.
-    fn unless_stalled(&self, delivered: Result<(), WriteError>) -> Result<(), WriteError> {
-        if let Err(WriteError::Upload(UploadError::Stalled { .. })) = delivered {
-            self.stalled.store(true, Ordering::Relaxed);
-            return Ok(());
-        }
-        delivered
-    }
-
-    fn checkpoints_until(&self, done: impl Fn() -> bool) -> Result<(), WriteError> {
-        let mut last = Instant::now();
-        while !done() {
-            std::thread::park_timeout(TICK);
-            if last.elapsed() >= self.publish_interval() && !self.stopped() {
-                self.checkpoint()?;
-                last = Instant::now();
-            }
-        }
-        Ok(())
-    }
-
-    fn publish_interval(&self) -> Duration {
+    /// Time between two heads while there is something new.
+    pub fn publish_interval(&self) -> Duration {
         Duration::from_secs(self.writer.limits.publish_interval_secs)
-    }
-
-    /// Waits for what is on its way, publishing meanwhile.
-    pub fn drain(&self) -> Result<DrainReport, WriteError> {
-        let runtime = &self.writer.runtime;
-        let uploader = self.writer.uploader.clone();
-        let mut drained = runtime.spawn(async move { uploader.drain().await });
-        let (mut last, mut stopped_at) = (Instant::now(), None);
-        loop {
-            if let Ok(joined) = runtime.block_on(async { tokio::time::timeout(TICK, &mut drained).await }) {
-                return Ok(joined.map_err(|error| WriteError::Thread(error.to_string()))??);
-            }
-            if self.stop.load(Ordering::Relaxed) && stopped_at.get_or_insert_with(Instant::now).elapsed() > STOP_GRACE {
-                drained.abort();
-                return Ok(DrainReport::default());
-            }
-            if last.elapsed() >= self.publish_interval() {
-                self.checkpoint()?;
-                last = Instant::now();
-            }
-        }
     }
 
     /// Whether threads should come to an end.
@@ -302,7 +142,7 @@ impl<'a> Run<'a> {
     }
 
     /// Leases of a run that was stopped or failed are good for the next one.
-    fn give_back(&self) {
+    pub fn give_back(&self) {
         for version in std::mem::take(&mut *self.leased()) {
             if let Err(error) = self.writer.queue.retry(version, now_ns()) {
                 tracing::warn!(%error, "A job could not be given back; the next start does it");
@@ -336,6 +176,11 @@ impl<'a> Run<'a> {
     pub fn count_pack(&self, bytes: usize) {
         self.tally.packs.fetch_add(1, Ordering::Relaxed);
         self.tally.bytes_added.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How many peers have the newest head.
+    pub fn heads(&self) -> usize {
+        self.tally.heads.load(Ordering::Relaxed)
     }
 
     /// So many peers have the newest head.
@@ -376,7 +221,8 @@ impl<'a> Run<'a> {
             .push((path, reason));
     }
 
-    fn summary(self, undelivered: DrainReport) -> WriteSummary {
+    /// What it did, once it is over.
+    pub fn summary(self, undelivered: DrainReport) -> WriteSummary {
         WriteSummary {
             bytes_read: self.tally.bytes_read.into_inner(),
             bytes_added: self.tally.bytes_added.into_inner(),

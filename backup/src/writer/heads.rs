@@ -14,7 +14,7 @@ use crate::catalog::{content, heads};
 use crate::heads::{look, note};
 
 use super::checkpoint::known_pack;
-use super::pipeline::Run;
+use super::run::Run;
 use super::{WriteError, WriteEvent};
 
 /// A peer that does not answer for so long gets the head another time.
