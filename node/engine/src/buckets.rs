@@ -7,6 +7,7 @@ use proto::wire::roster::RosterRecords;
 use s3::{Client, Location};
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey, Reach};
+use upload_queue::place::Place;
 
 use crate::Engine;
 use crate::config::{Config, PeerConfig, check_storage_class};
@@ -16,8 +17,6 @@ use stores::bucket::{Bucket, SHARES_MAX, Slot, Terms};
 
 /// What a bucket's URL begins with.
 pub(super) const S3: &str = "s3://";
-/// Where a peer's name in the database begins with this, the URL of a bucket follows, `#`, and the number of a slot.
-pub(super) const SLOT: &str = "s3:";
 
 /// The buckets in use, and the part of the config that each was made from.
 pub(super) type Buckets = Mutex<BTreeMap<String, (PeerConfig, Bucket)>>;
@@ -35,16 +34,6 @@ pub(super) fn is_same_place(a: &PeerConfig, b: &PeerConfig) -> bool {
         (Ok(a), Ok(b)) => (a.bucket, a.prefix, a.endpoint) == (b.bucket, b.prefix, b.endpoint),
         _ => a.url.is_some() && a.url == b.url,
     }
-}
-
-/// Number of the slot that a peer is; none if it is no bucket.
-pub(super) fn slot_of(key: &PeerKey) -> Option<u8> {
-    key.0.strip_prefix(SLOT)?.rsplit_once('#')?.1.parse().ok()
-}
-
-/// Whether a peer is not counted by itself: another slot of its bucket is.
-pub(super) fn is_further_slot(key: &PeerKey) -> bool {
-    slot_of(key).is_some_and(|slot| slot > 0)
 }
 
 impl Engine {
@@ -67,7 +56,7 @@ impl Engine {
         for (name, peer) in &config.peers {
             if let Some(bucket) = self.bucket(name, peer) {
                 let bucket = bucket.ok()?;
-                keys.extend((0..shares(peer)).map(|slot| slot_key(&bucket, slot)));
+                keys.extend((0..shares(peer)).map(|slot| place(&bucket, slot).key()));
             }
         }
         Some(keys)
@@ -101,7 +90,7 @@ impl Engine {
         let bucket = Bucket::new(client, self.0.home.account.clone(), terms);
         let used = self.0.db.read(|conn| {
             (0..shares(peer)).try_fold(0, |used, slot| {
-                let (bytes, _) = packs::held_by(conn, &slot_key(&bucket, slot))?;
+                let (bytes, _) = packs::held_by(conn, &place(&bucket, slot).key())?;
                 Ok::<_, database::DbError>(used + bytes)
             })
         })?;
@@ -263,18 +252,20 @@ fn check_shares(shares: Option<u16>) -> Result<(), Failure> {
     }
 }
 
-fn slot_key(bucket: &Bucket, slot: u8) -> PeerKey {
-    PeerKey(format!("{SLOT}{}#{slot}", bucket.url()))
+fn place(bucket: &Bucket, slot: u8) -> Place {
+    let url = bucket.url();
+    Place::Bucket { url, slot }
 }
 
 /// Each slot takes a share of each pack, as if it were a domain of its own: what their common loss means is the policy's concern.
 fn slots(name: &str, bucket: &Bucket, shares: u8) -> Vec<Peer> {
     let slots = (0..shares).map(|slot| {
-        let key = slot_key(bucket, slot);
+        let place = place(bucket, slot);
         let store: Arc<Slot> = Arc::new(bucket.slot(slot));
         Peer {
-            domain: key.0.clone(),
-            key,
+            domain: place.to_string(),
+            key: place.key(),
+            place,
             name: name.to_owned(),
             reach: Reach::Remote,
             store,

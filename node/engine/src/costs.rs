@@ -1,9 +1,10 @@
 //! What buckets cost, estimated from what lies in them.
 
 use upload_queue::packs;
+use upload_queue::place::Place;
 
 use crate::Engine;
-use crate::buckets::{S3, slot_of};
+use crate::buckets::S3;
 use crate::config::{Config, PeerConfig};
 use api::failure::Failure;
 use api::message::Cost;
@@ -32,7 +33,7 @@ impl Engine {
             let mut bytes = 0;
             for slot in peers
                 .iter()
-                .filter(|slot| slot.name == *name && slot_of(&slot.key).is_some())
+                .filter(|slot| slot.name == *name && matches!(slot.place, Place::Bucket { .. }))
             {
                 bytes += self.0.db.read(|conn| packs::held_by(conn, &slot.key))?.0;
             }

@@ -8,13 +8,12 @@ use std::path::Path;
 
 use friendnet::multiaddr::Protocol;
 use futures::future::join_all;
-use proto::id::DeviceId;
 use proto::share_store::StoreError;
 use upload_queue::peers::Peer;
+use upload_queue::place::Place;
 use upload_queue::space::Disk;
 
-use crate::buckets::{is_further_slot, slot_of};
-use crate::peers::{FRIEND, PROBE_WAIT};
+use crate::peers::PROBE_WAIT;
 use crate::verdict::{State, Verdict, judge};
 use crate::{Engine, Mode};
 use api::clock;
@@ -62,7 +61,7 @@ impl Engine {
                 lonely.remedy("invite a friend with `gridbackup invite`, or add a folder with `gridbackup peer add`"),
             ];
         }
-        let counted = peers.iter().filter(|peer| !is_further_slot(&peer.key));
+        let counted = peers.iter().filter(|peer| peer.place.is_counted());
         join_all(counted.map(|peer| self.one_peer(peer))).await
     }
 
@@ -74,15 +73,11 @@ impl Engine {
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("no answer in time".to_owned()),
         };
-        let device = peer
-            .key
-            .0
-            .strip_prefix(FRIEND)
-            .and_then(|id| id.parse::<DeviceId>().ok());
+        let device = peer.place.device();
         let route = device.and_then(|device| self.0.net.get()?.route(device));
         let name = &peer.name;
         let mut finding = match (failure, device, route) {
-            (Some(reason), None, _) if slot_of(&peer.key).is_some() => {
+            (Some(reason), None, _) if matches!(peer.place, Place::Bucket { .. }) => {
                 found("peer", Level::Problem, format!("{name} cannot be used: {reason}"))
                     .remedy("look at the bucket's name, its endpoint and the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID, …) of this process")
             }

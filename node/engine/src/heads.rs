@@ -21,8 +21,8 @@ use proto::wire::word::AccountWord;
 use rusqlite::Connection;
 use tokio::sync::MutexGuard;
 use upload_queue::peers::{PeerKey, PeerSet};
+use upload_queue::place::Place;
 
-use crate::buckets::slot_of;
 use crate::policy::tolerate;
 use crate::{Engine, failures};
 use api::clock;
@@ -64,7 +64,9 @@ impl Engine {
     async fn look_before_sending(&self) -> Result<(), Failure> {
         let own = self.device();
         let peers = self.0.peers.all();
-        let (buckets, others): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| slot_of(&peer.key).is_some());
+        let (buckets, others): (Vec<_>, Vec<_>) = peers
+            .into_iter()
+            .partition(|peer| matches!(peer.place, Place::Bucket { .. }));
         let mut looked = look(&others, &self.0.home.account, PATIENCE).await;
         let is_known = |looked: &Looked| looked.sound().any(|open| open.head.device() == own);
         if !looked.iter().any(is_known) {

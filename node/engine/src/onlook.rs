@@ -4,15 +4,15 @@
 use std::path::Path;
 
 use database::DbError;
+use upload_queue::place::Place;
 
-use crate::buckets::{S3, SLOT};
+use crate::buckets::S3;
 use crate::config::Config;
 use crate::config::last_good::InForce;
 use crate::facts::{KnownPeer, Scene};
 use crate::friends::{has_left, is_revoked};
 use crate::home::HomePaths;
 use crate::home::identity::Identity;
-use crate::removal::folder_key;
 use crate::{facts, failures, faults, file_status, status};
 use api::failure::{Exit, Failure};
 use api::message::PathName;
@@ -52,7 +52,7 @@ pub async fn onlook(home: HomePaths, paths: Vec<PathName>, sink: Sink) -> Result
 /// Folders and buckets of the config. Of buckets, those slots that the catalog knows.
 fn configured(catalog: &Path, config: &Config) -> Result<Vec<KnownPeer>, Failure> {
     let folders = config.folder_peers().map(|(name, path)| {
-        let key = folder_key(path);
+        let key = Place::Folder(path.to_owned()).key();
         KnownPeer {
             domain: key.0.clone(),
             key,
@@ -67,7 +67,9 @@ fn configured(catalog: &Path, config: &Config) -> Result<Vec<KnownPeer>, Failure
         .any(|peer| peer.url.as_ref().is_some_and(is_bucket))
     {
         let known = database::look::<_, DbError>(catalog, upload_queue::packs::peers)?;
-        let slots = known.into_iter().filter(|key| key.0.starts_with(SLOT));
+        let slots = known
+            .into_iter()
+            .filter(|key| matches!(key.place(), Some(Place::Bucket { .. })));
         peers.extend(slots.map(|key| KnownPeer {
             domain: key.0.clone(),
             name: key.0.clone(),

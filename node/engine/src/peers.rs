@@ -10,12 +10,11 @@ use proto::share_store::PeerStore;
 use upload_queue::care::standing::{Patience, PeerRecord, Standing, Tally};
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey, Reach};
+use upload_queue::place::Place;
 
-use crate::buckets::{is_further_slot, slot_of};
 use crate::config::{Config, ConfigFile, PeerConfig, check_peer_url};
 use crate::home::peer_id;
 use crate::policy::tolerate;
-use crate::removal::folder_key;
 use crate::{Engine, care};
 use api::failure::{Exit, Failure};
 use api::message::PeerKind;
@@ -32,10 +31,8 @@ use stores::removable::DirPeer;
 /// How long a peer may take to say how much space it has.
 pub(super) const PROBE_WAIT: Duration = Duration::from_secs(4);
 
-/// Where a peer's name in the database begins with this, a folder's path follows.
+/// What a folder's URL begins with; its path follows.
 pub(super) const DIR: &str = "dir:";
-/// Where a peer's name in the database begins with this, a device id follows.
-pub(super) const FRIEND: &str = "friend:";
 /// Where a failure domain begins with this, an account id follows: all devices of a person are lost together.
 pub(super) const ACCOUNT: &str = "account:";
 
@@ -53,7 +50,8 @@ impl Engine {
         if let Some(net) = self.0.net.get() {
             self.set_quotas(net, &config);
             peers.extend(self.friends(&net.roster()).into_iter().map(|friend| Peer {
-                key: PeerKey(format!("{FRIEND}{}", friend.device)),
+                key: Place::Friend(friend.device).key(),
+                place: Place::Friend(friend.device),
                 domain: format!("{ACCOUNT}{}", friend.account),
                 reach: Reach::Remote,
                 store: Arc::new(net.peer(friend.device)),
@@ -182,7 +180,7 @@ impl Engine {
         let (watch, online) = self.look_at_peers().await?;
         let roster = Roster::load(&self.0.home.paths.roster());
         let peers = self.0.peers.all();
-        for peer in peers.iter().filter(|peer| !is_further_slot(&peer.key)) {
+        for peer in peers.iter().filter(|peer| peer.place.is_counted()) {
             let mut bytes_for_me = 0;
             for part in peers
                 .iter()
@@ -190,19 +188,15 @@ impl Engine {
             {
                 bytes_for_me += self.0.db.read(|conn| packs::held_by(conn, &part.key))?.0;
             }
-            let device = peer
-                .key
-                .0
-                .strip_prefix(FRIEND)
-                .and_then(|id| id.parse::<DeviceId>().ok());
+            let device = peer.place.device();
             let answers = online.contains(&peer.key);
             let route = device.and_then(|device| self.0.net.get()?.route(device));
             let known = watch.peers.get(&peer.key);
-            let reach = match (answers, device) {
-                (false, _) => "none",
-                (true, Some(_)) => route.map_or("none", Route::name),
-                (true, None) if slot_of(&peer.key).is_some() => "remote",
-                (true, None) => "local",
+            let reach = match peer.place {
+                _ if !answers => "none",
+                Place::Friend(_) => route.map_or("none", Route::name),
+                Place::Folder(_) => "local",
+                Place::Bucket { .. } => "remote",
             };
             let account = peer
                 .domain
@@ -213,10 +207,10 @@ impl Engine {
                 None => 0,
             };
             let message = message::Peer {
-                kind: match slot_of(&peer.key) {
-                    _ if device.is_some() => PeerKind::Friend,
-                    Some(_) => PeerKind::S3,
-                    None => PeerKind::Folder,
+                kind: match peer.place {
+                    Place::Friend(_) => PeerKind::Friend,
+                    Place::Folder(_) => PeerKind::Folder,
+                    Place::Bucket { .. } => PeerKind::S3,
                 },
                 peer_id: device.as_ref().map(peer_id),
                 online: answers,
@@ -244,7 +238,8 @@ impl Engine {
 
 /// Slots of a bucket are one peer for people.
 fn is_same_bucket(a: &Peer, b: &Peer) -> bool {
-    slot_of(&a.key).is_some() && slot_of(&b.key).is_some() && a.name == b.name
+    let are_slots = matches!((&a.place, &b.place), (Place::Bucket { .. }, Place::Bucket { .. }));
+    are_slots && a.name == b.name
 }
 
 /// Audits passed, and done: those that found nobody, or failed here, say nothing.
@@ -272,10 +267,11 @@ pub(super) struct Friend {
 
 /// A folder as a peer: a failure domain of its own.
 pub(super) fn folder_peer(name: &str, path: &Path, store: Arc<dyn PeerStore>) -> Peer {
-    let key = folder_key(path);
+    let place = Place::Folder(path.to_owned());
     Peer {
-        domain: key.0.clone(),
-        key,
+        domain: place.to_string(),
+        key: place.key(),
+        place,
         name: name.to_owned(),
         reach: Reach::Local,
         store,

@@ -4,7 +4,6 @@
 //! A peer that is only away stays one. What cannot be told, because a roster or a bucket cannot be read now, is left as it is.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use backup::catalog::content::lost::{Lost, LostFiles};
@@ -13,9 +12,9 @@ use database::DbError;
 use proto::id::AccountId;
 use upload_queue::packs;
 use upload_queue::peers::PeerKey;
+use upload_queue::place::Place;
 
 use crate::config::Config;
-use crate::peers::{DIR, FRIEND};
 use crate::policy::tolerate;
 use crate::{Engine, failures};
 use api::failure::{Exit, Failure};
@@ -36,13 +35,11 @@ impl Engine {
         let folders = self.folders_of(config);
         let buckets = self.slots_of(config);
         let friends = self.devices_of(&|_| true);
-        let is_gone = |key: &PeerKey| match &key.0 {
-            name if name.starts_with(DIR) => !folders.values().any(|folder| folder == key),
-            name if name.starts_with(super::buckets::SLOT) => {
-                buckets.as_ref().is_some_and(|slots| !slots.contains(key))
-            }
-            name if name.starts_with(FRIEND) => friends.as_ref().is_some_and(|devices| !devices.contains(key)),
-            _ => false,
+        let is_gone = |key: &PeerKey| match key.place() {
+            Some(Place::Folder(_)) => !folders.values().any(|folder| folder == key),
+            Some(Place::Bucket { .. }) => buckets.as_ref().is_some_and(|slots| !slots.contains(key)),
+            Some(Place::Friend(_)) => friends.as_ref().is_some_and(|devices| !devices.contains(key)),
+            None => false,
         };
         let forget = || {
             if !self.0.db.read(packs::holders)?.iter().any(is_gone) {
@@ -66,7 +63,7 @@ impl Engine {
     fn folders_of(&self, config: &Config) -> BTreeMap<String, PeerKey> {
         self.folders(config)
             .into_iter()
-            .map(|(name, path)| (name, folder_key(&path)))
+            .map(|(name, path)| (name, Place::Folder(path).key()))
             .collect()
     }
 
@@ -77,11 +74,7 @@ impl Engine {
         let roster = self.0.net.get().map_or_else(|| Arc::new(roster), |net| net.roster());
         let friends = self.friends(&roster).into_iter();
         let of_account = friends.filter(|friend| fits(friend.account));
-        Some(
-            of_account
-                .map(|friend| PeerKey(format!("{FRIEND}{}", friend.device)))
-                .collect(),
-        )
+        Some(of_account.map(|friend| Place::Friend(friend.device).key()).collect())
     }
 
     /// Says what it costs to remove a peer; whether it is to be removed. Fails if content would be lost with it and nobody
@@ -136,11 +129,6 @@ fn only(config: &Config, name: &str) -> Config {
         peers: peers.map(|(name, peer)| (name.clone(), peer.clone())).collect(),
         ..config.clone()
     }
-}
-
-/// The name in the database of a folder as a peer.
-pub(super) fn folder_key(path: &Path) -> PeerKey {
-    PeerKey(format!("{DIR}{}", path.display()))
 }
 
 /// What it costs to be without these peers, and the files that would be lost.

@@ -15,9 +15,9 @@ use upload_queue::care::standing::{Standing, Watch};
 use upload_queue::packs;
 use upload_queue::packs::KnownPack;
 use upload_queue::peers::{Peer, PeerKey, Reach};
+use upload_queue::place;
 use upload_queue::uploader::{DrainReport, Rebuilt, Uploader};
 
-use crate::buckets::slot_of;
 use crate::listing::Rereads;
 use crate::policy::tolerate;
 use crate::{Engine, care};
@@ -208,7 +208,7 @@ impl Engine {
             }
             let is_looked_at = match looks {
                 Looks::Everywhere => true,
-                Looks::WhereFree => slot_of(&peer.key).is_none(),
+                Looks::WhereFree => !matches!(peer.place, place::Place::Bucket { .. }),
                 Looks::Here => peer.reach == Reach::Local,
             };
             if !online.contains(&peer.key) || !is_looked_at {
