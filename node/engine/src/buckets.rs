@@ -10,13 +10,11 @@ use upload_queue::peers::{Peer, PeerKey, Reach};
 use upload_queue::place::Place;
 
 use crate::Engine;
+use crate::config::peer_url::PeerUrl;
 use crate::config::{Config, PeerConfig, check_storage_class};
 use api::failure::{Exit, Failure};
 use api::request::PeerAdd;
 use stores::bucket::{Bucket, SHARES_MAX, Slot, Terms};
-
-/// What a bucket's URL begins with.
-pub(super) const S3: &str = "s3://";
 
 /// The buckets in use, and the part of the config that each was made from.
 pub(super) type Buckets = Mutex<BTreeMap<String, (PeerConfig, Bucket)>>;
@@ -64,7 +62,10 @@ impl Engine {
 
     /// The bucket that a part of the config names, if it names one.
     fn bucket(&self, name: &str, peer: &PeerConfig) -> Option<Result<Bucket, Failure>> {
-        peer.url.as_deref().filter(|url| url.starts_with(S3))?;
+        match peer.named()? {
+            PeerUrl::Bucket(_) => {}
+            PeerUrl::Folder(_) => return None,
+        }
         let mut buckets = self.0.buckets.lock().expect("no panic while the buckets are locked");
         if let Some((_, bucket)) = buckets.get(name).filter(|(made_from, _)| made_from == peer) {
             return Some(Ok(bucket.clone()));
@@ -165,7 +166,7 @@ impl Engine {
     }
 
     /// A bucket with a store of this account: its slots, what the config is to say of it, and what it knows of the grid.
-    pub(super) async fn existing_bucket(&self, place: &str) -> Result<FoundBucket, Failure> {
+    pub(super) async fn existing_bucket(&self, place: &str) -> Result<FoundPlace, Failure> {
         let location = Location::parse(place).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))?;
         let mut config = PeerConfig {
             url: Some(location.to_string()),
@@ -187,7 +188,7 @@ impl Engine {
             .chars()
             .map(|c| if c == '.' { '-' } else { c })
             .collect();
-        Ok(FoundBucket {
+        Ok(FoundPlace {
             peers: slots(&name, &bucket, there),
             name,
             config,
@@ -224,9 +225,9 @@ impl Engine {
     }
 }
 
-/// A bucket that recovery can read from.
-pub(super) struct FoundBucket {
-    /// Its slots.
+/// A place without a node that recovery can read from.
+pub(super) struct FoundPlace {
+    /// What to ask there: of a bucket, each slot.
     pub peers: Vec<Peer>,
     /// A name for it.
     pub name: String,

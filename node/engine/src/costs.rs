@@ -4,7 +4,7 @@ use upload_queue::packs;
 use upload_queue::place::Place;
 
 use crate::Engine;
-use crate::buckets::S3;
+use crate::config::peer_url::PeerUrl;
 use crate::config::{Config, PeerConfig};
 use api::failure::Failure;
 use api::message::Cost;
@@ -51,7 +51,10 @@ impl Engine {
 
 /// Dollars for a gigabyte and month, and for reading one.
 fn price(peer: &PeerConfig) -> Option<(f64, Option<f64>)> {
-    let url = peer.url.as_deref().filter(|url| url.starts_with(S3))?;
+    let url = match peer.named()? {
+        PeerUrl::Bucket(url) => url,
+        PeerUrl::Folder(_) => return None,
+    };
     let is_amazon = peer.endpoint.is_none() && !url.contains("endpoint=");
     let class = peer.storage_class.as_deref().unwrap_or("STANDARD");
     let listed = CLASSES.iter().find(|(name, _)| *name == class).map(|(_, price)| *price);

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::Engine;
 use crate::config::Config;
+use crate::config::peer_url::PeerUrl;
 use crate::home::fill_random;
-use crate::peers::DIR;
 use api::failure::{Exit, Failure};
 use api::message::Problem;
 use api::output::Sink;
@@ -75,9 +75,11 @@ impl Engine {
     /// Says which other folder is on the same file system as a new one.
     pub(super) async fn say_shared_disk(&self, peer: &PeerAdd, sink: &Sink) -> Result<(), Failure> {
         let device = |path: &Path| fs::metadata(path).ok().map(|meta| meta.dev());
-        let Some(own) = peer.url.strip_prefix(DIR).map(Path::new).and_then(device) else {
-            return Ok(());
+        let own = match PeerUrl::of(&peer.url) {
+            Some(PeerUrl::Folder(path)) => device(path),
+            Some(PeerUrl::Bucket(_)) | None => None,
         };
+        let Some(own) = own else { return Ok(()) };
         let config = self.config();
         let twin = config
             .folder_peers()

@@ -6,9 +6,9 @@ use std::path::Path;
 use database::DbError;
 use upload_queue::place::Place;
 
-use crate::buckets::S3;
-use crate::config::Config;
 use crate::config::last_good::InForce;
+use crate::config::peer_url::PeerUrl;
+use crate::config::{Config, PeerConfig};
 use crate::facts::{KnownPeer, Scene};
 use crate::friends::{has_left, is_revoked};
 use crate::home::HomePaths;
@@ -60,12 +60,8 @@ fn configured(catalog: &Path, config: &Config) -> Result<Vec<KnownPeer>, Failure
         }
     });
     let mut peers: Vec<KnownPeer> = folders.collect();
-    let is_bucket = |url: &String| url.starts_with(S3);
-    if config
-        .peers
-        .values()
-        .any(|peer| peer.url.as_ref().is_some_and(is_bucket))
-    {
+    let is_bucket = |peer: &PeerConfig| matches!(peer.named(), Some(PeerUrl::Bucket(_)));
+    if config.peers.values().any(is_bucket) {
         let known = database::look::<_, DbError>(catalog, upload_queue::packs::peers)?;
         let slots = known
             .into_iter()

@@ -12,7 +12,8 @@ use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey, Reach};
 use upload_queue::place::Place;
 
-use crate::config::{Config, ConfigFile, PeerConfig, check_peer_url};
+use crate::config::peer_url::PeerUrl;
+use crate::config::{Config, ConfigFile, PeerConfig};
 use crate::home::peer_id;
 use crate::policy::tolerate;
 use crate::{Engine, care};
@@ -31,8 +32,6 @@ use stores::removable::DirPeer;
 /// How long a peer may take to say how much space it has.
 pub(super) const PROBE_WAIT: Duration = Duration::from_secs(4);
 
-/// What a folder's URL begins with; its path follows.
-pub(super) const DIR: &str = "dir:";
 /// Where a failure domain begins with this, an account id follows: all devices of a person are lost together.
 pub(super) const ACCOUNT: &str = "account:";
 
@@ -158,9 +157,9 @@ impl Engine {
     /// Makes the folder or bucket of a new peer a store, so that later an unmounted disk is told from an empty one; the request as it
     /// is to be carried out then.
     pub(super) async fn prepare_peer(&self, peer: &PeerAdd) -> Result<PeerAdd, Failure> {
-        check_peer_url(&peer.url).map_err(|reason| Failure::new(Exit::Usage, reason))?;
-        let Some(path) = peer.url.strip_prefix(DIR).map(Path::new) else {
-            return self.prepare_bucket(peer).await;
+        let path = match PeerUrl::check(&peer.url).map_err(|reason| Failure::new(Exit::Usage, reason))? {
+            PeerUrl::Folder(path) => path,
+            PeerUrl::Bucket(_) => return self.prepare_bucket(peer).await,
         };
         if !path.is_dir() {
             return Err(

@@ -3,6 +3,7 @@
 //! A bucket may hold several shares of a pack, and they are lost together: to survive the loss of N peers, a pack must survive that
 //! of all shares of the N which hold most (docs/decisions/0019-bucket-slots.md).
 
+use crate::config::peer_url::PeerUrl;
 use crate::config::{Config, PeerConfig};
 
 /// Shares of a pack that may be lost.
@@ -35,8 +36,10 @@ fn further_shares(config: &Config) -> impl Iterator<Item = u64> {
 }
 
 fn further_of(peer: &PeerConfig) -> Option<u64> {
-    peer.url.as_deref().filter(|url| url.starts_with("s3://"))?;
-    Some(u64::from(peer.shares?.saturating_sub(1))).filter(|further| *further > 0)
+    match peer.named()? {
+        PeerUrl::Bucket(_) => Some(u64::from(peer.shares?.saturating_sub(1))).filter(|further| *further > 0),
+        PeerUrl::Folder(_) => None,
+    }
 }
 
 #[cfg(test)]
