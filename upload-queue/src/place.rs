@@ -17,7 +17,8 @@ const FOLDER: &str = "dir";
 /// What the name of a bucket's slot begins with.
 const BUCKET: &str = "s3";
 
-/// Where a peer is. Written, it is the peer's name in the database.
+/// Where a peer is. Written, it is the peer's name in the database. Peers are told apart by their names: a path that is written
+/// in two ways is two names, and one place.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Place {
     /// With a friend, on this device: `friend:<device id>`.

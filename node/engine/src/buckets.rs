@@ -1,17 +1,19 @@
 //! Buckets as peers: from the config, found again by recovery, looked after by the hour.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use proto::wire::roster::RosterRecords;
+use database::DbError;
 use s3::{Client, Location};
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey, Reach};
 use upload_queue::place::Place;
 
 use crate::Engine;
-use crate::config::peer_url::PeerUrl;
 use crate::config::{Config, PeerConfig, check_storage_class};
+use crate::facts::KnownPeer;
+use crate::kind::FoundPlace;
 use api::failure::{Exit, Failure};
 use api::request::PeerAdd;
 use stores::bucket::{Bucket, SHARES_MAX, Slot, Terms};
@@ -48,10 +50,13 @@ impl Engine {
         peers
     }
 
-    /// The names in the database of all slots that the config names; `None` if a bucket cannot be told by its name now.
-    pub(super) fn slots_of(&self, config: &Config) -> Option<HashSet<PeerKey>> {
+    /// The names in the database of all slots of these parts of the config; `None` if a bucket cannot be told by its name now.
+    pub(super) fn keys_of_slots<'a>(
+        &self,
+        entries: impl Iterator<Item = (&'a String, &'a PeerConfig)>,
+    ) -> Option<HashSet<PeerKey>> {
         let mut keys = HashSet::new();
-        for (name, peer) in &config.peers {
+        for (name, peer) in entries {
             if let Some(bucket) = self.bucket(name, peer) {
                 let bucket = bucket.ok()?;
                 keys.extend((0..shares(peer)).map(|slot| place(&bucket, slot).key()));
@@ -62,10 +67,7 @@ impl Engine {
 
     /// The bucket that a part of the config names, if it names one.
     fn bucket(&self, name: &str, peer: &PeerConfig) -> Option<Result<Bucket, Failure>> {
-        match peer.named()? {
-            PeerUrl::Bucket(_) => {}
-            PeerUrl::Folder(_) => return None,
-        }
+        peer.named()?.bucket()?;
         let mut buckets = self.0.buckets.lock().expect("no panic while the buckets are locked");
         if let Some((_, bucket)) = buckets.get(name).filter(|(made_from, _)| made_from == peer) {
             return Some(Ok(bucket.clone()));
@@ -92,7 +94,7 @@ impl Engine {
         let used = self.0.db.read(|conn| {
             (0..shares(peer)).try_fold(0, |used, slot| {
                 let (bytes, _) = packs::held_by(conn, &place(&bucket, slot).key())?;
-                Ok::<_, database::DbError>(used + bytes)
+                Ok::<_, DbError>(used + bytes)
             })
         })?;
         bucket.set_used_bytes(used);
@@ -225,16 +227,20 @@ impl Engine {
     }
 }
 
-/// A place without a node that recovery can read from.
-pub(super) struct FoundPlace {
-    /// What to ask there: of a bucket, each slot.
-    pub peers: Vec<Peer>,
-    /// A name for it.
-    pub name: String,
-    /// What the config is to say.
-    pub config: PeerConfig,
-    /// The grid as one of the account's devices knew it.
-    pub roster: Option<RosterRecords>,
+/// The slots that the catalog knows, if the config has a bucket. Of which one, their names alone do not say.
+pub(super) fn known(config: &Config, catalog: &Path) -> Result<Vec<KnownPeer>, Failure> {
+    let mut entries = config.peers.values().filter_map(PeerConfig::named);
+    if !entries.any(|named| named.bucket().is_some()) {
+        return Ok(Vec::new());
+    }
+    let keys = database::look::<_, DbError>(catalog, packs::peers)?.into_iter();
+    let slots = keys.filter(|key| matches!(key.place(), Some(Place::Bucket { .. })));
+    let known = slots.map(|key| KnownPeer {
+        domain: key.0.clone(),
+        name: key.0.clone(),
+        key,
+    });
+    Ok(known.collect())
 }
 
 fn shares(peer: &PeerConfig) -> u8 {

@@ -276,10 +276,7 @@ impl Config {
     /// Names and paths of the folders that are peers.
     pub fn folder_peers(&self) -> impl Iterator<Item = (&str, &Path)> {
         let peers = self.peers.iter();
-        peers.filter_map(|(name, peer)| match peer.named()? {
-            PeerUrl::Folder(path) => Some((name.as_str(), path)),
-            PeerUrl::Bucket(_) => None,
-        })
+        peers.filter_map(|(name, peer)| Some((name.as_str(), peer.named()?.folder()?)))
     }
 }
 

@@ -21,10 +21,9 @@ use proto::wire::word::AccountWord;
 use rusqlite::Connection;
 use tokio::sync::MutexGuard;
 use upload_queue::peers::{PeerKey, PeerSet};
-use upload_queue::place::Place;
 
 use crate::policy::tolerate;
-use crate::{Engine, failures};
+use crate::{Engine, failures, kind};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::message::Problem;
@@ -64,9 +63,7 @@ impl Engine {
     async fn look_before_sending(&self) -> Result<(), Failure> {
         let own = self.device();
         let peers = self.0.peers.all();
-        let (buckets, others): (Vec<_>, Vec<_>) = peers
-            .into_iter()
-            .partition(|peer| matches!(peer.place, Place::Bucket { .. }));
+        let (buckets, others): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| !kind::is_free_to_ask(peer));
         let mut looked = look(&others, &self.0.home.account, PATIENCE).await;
         let is_known = |looked: &Looked| looked.sound().any(|open| open.head.device() == own);
         if !looked.iter().any(is_known) {

@@ -1,8 +1,7 @@
 //! Taking over an account: reach some peers, take the newest head, rebuild the catalog.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use backup::catalog::trouble::{Kind, Met};
@@ -12,17 +11,14 @@ use database::DbError;
 use jiff::Timestamp;
 use upload_queue::peers::{Peer, PeerSet};
 
-use crate::buckets::{FoundPlace, is_same_place};
-use crate::config::peer_url::PeerUrl;
+use crate::buckets::is_same_place;
 use crate::config::{ConfigFile, PeerConfig};
 use crate::heads::Rebuilding;
-use crate::peers::folder_peer;
 use crate::{Engine, failures, policy, settings};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::message::{Progress, RecoverSummary, RecoveredDeviceSummary, RevokedSummary, Summary, UnreadSummary};
 use api::output::Sink;
-use stores::removable::DirPeer;
 
 /// How long a peer may take to say which heads it has.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -89,13 +85,9 @@ impl Engine {
     async fn reach(&self, via: &[String]) -> Result<(Vec<(String, PeerConfig)>, Vec<Peer>), Failure> {
         let (mut found, mut peers) = (Vec::new(), Vec::new());
         for place in via {
-            let there = match PeerUrl::of(place) {
-                Some(PeerUrl::Folder(path)) => self.existing_folder(path)?,
-                Some(PeerUrl::Bucket(url)) => self.existing_bucket(url).await?,
-                None => {
-                    self.meet(place).await?;
-                    continue;
-                }
+            let Some(there) = self.find_place(place).await? else {
+                self.meet(place).await?;
+                continue;
             };
             if let Some(roster) = there.roster {
                 self.network().await?;
@@ -238,26 +230,6 @@ impl Engine {
         file.save()?;
         self.set_config(file.config().clone());
         Ok(())
-    }
-
-    fn existing_folder(&self, path: &Path) -> Result<FoundPlace, Failure> {
-        let store = DirPeer::new(path.to_owned(), self.signer(), None);
-        store
-            .store()
-            .map_err(|error| Failure::from_error(&error).hint("name the folder that was added as a peer"))?;
-        let name = path
-            .file_name()
-            .map_or_else(|| "folder".to_owned(), |name| name.to_string_lossy().into_owned());
-        let config = PeerConfig {
-            url: Some(PeerUrl::Folder(path).to_string()),
-            ..PeerConfig::default()
-        };
-        Ok(FoundPlace {
-            peers: vec![folder_peer(&name, path, Arc::new(store))],
-            name,
-            config,
-            roster: None,
-        })
     }
 
     /// Folders and buckets that recovery was done from are peers from now on, by the names and with the prices that the settings

@@ -15,12 +15,11 @@ use upload_queue::care::standing::{Standing, Watch};
 use upload_queue::packs;
 use upload_queue::packs::KnownPack;
 use upload_queue::peers::{Peer, PeerKey, Reach};
-use upload_queue::place;
 use upload_queue::uploader::{DrainReport, Rebuilt, Uploader};
 
 use crate::listing::Rereads;
 use crate::policy::tolerate;
-use crate::{Engine, care};
+use crate::{Engine, care, kind};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::message::{Problem, RepairSummary, Summary};
@@ -208,7 +207,7 @@ impl Engine {
             }
             let is_looked_at = match looks {
                 Looks::Everywhere => true,
-                Looks::WhereFree => !matches!(peer.place, place::Place::Bucket { .. }),
+                Looks::WhereFree => kind::is_free_to_ask(&peer),
                 Looks::Here => peer.reach == Reach::Local,
             };
             if !online.contains(&peer.key) || !is_looked_at {

@@ -27,9 +27,8 @@ impl EndpointArgs {
 
     /// The same as one URL; what is none of S3 stays as it is.
     pub fn url(&self, text: String) -> String {
-        match PeerUrl::of(&text) {
-            Some(PeerUrl::Bucket(_)) => {}
-            Some(PeerUrl::Folder(_)) | None => return text,
+        if PeerUrl::of(&text).and_then(PeerUrl::bucket).is_none() {
+            return text;
         }
         let options = [("endpoint", &self.endpoint), ("region", &self.region)];
         let options = options.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));

@@ -106,8 +106,8 @@ impl Command {
 
 /// A `dir:` URL with an absolute path; others as they are.
 pub fn absolute_url(url: &str) -> Result<String, Failure> {
-    match PeerUrl::of(url) {
-        Some(PeerUrl::Folder(path)) => match absolute(path)?.to_path().to_str() {
+    match PeerUrl::of(url).and_then(PeerUrl::folder) {
+        Some(path) => match absolute(path)?.to_path().to_str() {
             Some(path) => Ok(PeerUrl::Folder(Path::new(path)).to_string()),
             None => Err(Failure::new(
                 Exit::Failed,
@@ -118,6 +118,6 @@ pub fn absolute_url(url: &str) -> Result<String, Failure> {
             )
             .hint("reach it through a link with another name")),
         },
-        Some(PeerUrl::Bucket(_)) | None => Ok(url.to_owned()),
+        None => Ok(url.to_owned()),
     }
 }

@@ -28,6 +28,22 @@ impl<'a> PeerUrl<'a> {
         }
     }
 
+    /// The folder, if it is one.
+    pub fn folder(self) -> Option<&'a Path> {
+        match self {
+            Self::Folder(path) => Some(path),
+            Self::Bucket(_) => None,
+        }
+    }
+
+    /// The bucket's URL, if it is one.
+    pub fn bucket(self) -> Option<&'a str> {
+        match self {
+            Self::Bucket(url) => Some(url),
+            Self::Folder(_) => None,
+        }
+    }
+
     /// What it names, or what is wrong with it.
     pub fn check(url: &'a str) -> Result<Self, String> {
         let named = Self::of(url).ok_or_else(|| format!("`{url}` is neither dir:PATH nor s3://BUCKET[/PREFIX]"))?;
