@@ -4,9 +4,12 @@ use std::sync::{Arc, RwLock};
 
 use proto::share_store::PeerStore;
 
+use crate::place::Place;
+
 pub mod pages;
 
-/// A peer's name in the database: `friend:<device id>`, `dir:<path>`, `s3:<url>`. Stable for as long as it holds shares.
+/// A peer's name in the database: the text of its [`Place`]. Stable for as long as it holds shares. This crate compares such
+/// names, and asks nothing else of them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PeerKey(pub String);
 
@@ -24,6 +27,8 @@ pub enum Reach {
 pub struct Peer {
     /// Its name in the database.
     pub key: PeerKey,
+    /// Where it is.
+    pub place: Place,
     /// Its name for people.
     pub name: String,
     /// Failure domain: peers with equal domains are lost together (household, provider).

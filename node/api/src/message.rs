@@ -249,6 +249,17 @@ pub enum PeerKind {
     Folder,
 }
 
+impl PeerKind {
+    /// The same word as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Friend => "friend",
+            Self::S3 => "s3",
+            Self::Folder => "folder",
+        }
+    }
+}
+
 /// A folder that is backed up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Folder {

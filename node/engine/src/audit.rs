@@ -2,7 +2,6 @@
 
 use database::DbError;
 use proto::hash_tree::LEAF_BYTES;
-use proto::id::DeviceId;
 use proto::share::ShareSize;
 use std::collections::BTreeMap;
 use upload_queue::care::audit::{Challenge, Held, Outcome, Pace, Rota};
@@ -12,7 +11,6 @@ use upload_queue::peers::Peer;
 
 use crate::Engine;
 use crate::home::fill_random;
-use crate::peers::FRIEND;
 use api::clock;
 use api::failure::Failure;
 use api::output::Sink;
@@ -90,12 +88,7 @@ impl Engine {
     }
 
     async fn challenge(&self, peer: &Peer, asked: &[Asked]) -> Result<Outcome, Failure> {
-        let device = peer
-            .key
-            .0
-            .strip_prefix(FRIEND)
-            .and_then(|id| id.parse::<DeviceId>().ok());
-        Ok(match (device, self.0.net.get()) {
+        Ok(match (peer.place.device(), self.0.net.get()) {
             (Some(device), Some(net)) => {
                 let mut nonce = [0; 32];
                 fill_random(&mut nonce)?;

@@ -1,23 +1,22 @@
 //! Buckets as peers: from the config, found again by recovery, looked after by the hour.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use proto::wire::roster::RosterRecords;
+use database::DbError;
 use s3::{Client, Location};
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey, Reach};
+use upload_queue::place::Place;
 
 use crate::Engine;
 use crate::config::{Config, PeerConfig, check_storage_class};
+use crate::facts::KnownPeer;
+use crate::kind::FoundPlace;
 use api::failure::{Exit, Failure};
 use api::request::PeerAdd;
 use stores::bucket::{Bucket, SHARES_MAX, Slot, Terms};
-
-/// What a bucket's URL begins with.
-pub(super) const S3: &str = "s3://";
-/// Where a peer's name in the database begins with this, the URL of a bucket follows, `#`, and the number of a slot.
-pub(super) const SLOT: &str = "s3:";
 
 /// The buckets in use, and the part of the config that each was made from.
 pub(super) type Buckets = Mutex<BTreeMap<String, (PeerConfig, Bucket)>>;
@@ -37,16 +36,6 @@ pub(super) fn is_same_place(a: &PeerConfig, b: &PeerConfig) -> bool {
     }
 }
 
-/// Number of the slot that a peer is; none if it is no bucket.
-pub(super) fn slot_of(key: &PeerKey) -> Option<u8> {
-    key.0.strip_prefix(SLOT)?.rsplit_once('#')?.1.parse().ok()
-}
-
-/// Whether a peer is not counted by itself: another slot of its bucket is.
-pub(super) fn is_further_slot(key: &PeerKey) -> bool {
-    slot_of(key).is_some_and(|slot| slot > 0)
-}
-
 impl Engine {
     /// The slots of all buckets in the config, as peers.
     pub(super) fn bucket_peers(&self, config: &Config) -> Vec<Peer> {
@@ -61,13 +50,16 @@ impl Engine {
         peers
     }
 
-    /// The names in the database of all slots that the config names; `None` if a bucket cannot be told by its name now.
-    pub(super) fn slots_of(&self, config: &Config) -> Option<HashSet<PeerKey>> {
+    /// The names in the database of all slots of these parts of the config; `None` if a bucket cannot be told by its name now.
+    pub(super) fn keys_of_slots<'a>(
+        &self,
+        entries: impl Iterator<Item = (&'a String, &'a PeerConfig)>,
+    ) -> Option<HashSet<PeerKey>> {
         let mut keys = HashSet::new();
-        for (name, peer) in &config.peers {
+        for (name, peer) in entries {
             if let Some(bucket) = self.bucket(name, peer) {
                 let bucket = bucket.ok()?;
-                keys.extend((0..shares(peer)).map(|slot| slot_key(&bucket, slot)));
+                keys.extend((0..shares(peer)).map(|slot| place(&bucket, slot).key()));
             }
         }
         Some(keys)
@@ -75,7 +67,7 @@ impl Engine {
 
     /// The bucket that a part of the config names, if it names one.
     fn bucket(&self, name: &str, peer: &PeerConfig) -> Option<Result<Bucket, Failure>> {
-        peer.url.as_deref().filter(|url| url.starts_with(S3))?;
+        peer.named()?.bucket()?;
         let mut buckets = self.0.buckets.lock().expect("no panic while the buckets are locked");
         if let Some((_, bucket)) = buckets.get(name).filter(|(made_from, _)| made_from == peer) {
             return Some(Ok(bucket.clone()));
@@ -101,8 +93,8 @@ impl Engine {
         let bucket = Bucket::new(client, self.0.home.account.clone(), terms);
         let used = self.0.db.read(|conn| {
             (0..shares(peer)).try_fold(0, |used, slot| {
-                let (bytes, _) = packs::held_by(conn, &slot_key(&bucket, slot))?;
-                Ok::<_, database::DbError>(used + bytes)
+                let (bytes, _) = packs::held_by(conn, &place(&bucket, slot).key())?;
+                Ok::<_, DbError>(used + bytes)
             })
         })?;
         bucket.set_used_bytes(used);
@@ -176,7 +168,7 @@ impl Engine {
     }
 
     /// A bucket with a store of this account: its slots, what the config is to say of it, and what it knows of the grid.
-    pub(super) async fn existing_bucket(&self, place: &str) -> Result<FoundBucket, Failure> {
+    pub(super) async fn existing_bucket(&self, place: &str) -> Result<FoundPlace, Failure> {
         let location = Location::parse(place).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))?;
         let mut config = PeerConfig {
             url: Some(location.to_string()),
@@ -198,7 +190,7 @@ impl Engine {
             .chars()
             .map(|c| if c == '.' { '-' } else { c })
             .collect();
-        Ok(FoundBucket {
+        Ok(FoundPlace {
             peers: slots(&name, &bucket, there),
             name,
             config,
@@ -235,16 +227,20 @@ impl Engine {
     }
 }
 
-/// A bucket that recovery can read from.
-pub(super) struct FoundBucket {
-    /// Its slots.
-    pub peers: Vec<Peer>,
-    /// A name for it.
-    pub name: String,
-    /// What the config is to say.
-    pub config: PeerConfig,
-    /// The grid as one of the account's devices knew it.
-    pub roster: Option<RosterRecords>,
+/// The slots that the catalog knows, if the config has a bucket. Of which one, their names alone do not say.
+pub(super) fn known(config: &Config, catalog: &Path) -> Result<Vec<KnownPeer>, Failure> {
+    let mut entries = config.peers.values().filter_map(PeerConfig::named);
+    if !entries.any(|named| named.bucket().is_some()) {
+        return Ok(Vec::new());
+    }
+    let keys = database::look::<_, DbError>(catalog, packs::peers)?.into_iter();
+    let slots = keys.filter(|key| matches!(key.place(), Some(Place::Bucket { .. })));
+    let known = slots.map(|key| KnownPeer {
+        domain: key.0.clone(),
+        name: key.0.clone(),
+        key,
+    });
+    Ok(known.collect())
 }
 
 fn shares(peer: &PeerConfig) -> u8 {
@@ -263,18 +259,20 @@ fn check_shares(shares: Option<u16>) -> Result<(), Failure> {
     }
 }
 
-fn slot_key(bucket: &Bucket, slot: u8) -> PeerKey {
-    PeerKey(format!("{SLOT}{}#{slot}", bucket.url()))
+fn place(bucket: &Bucket, slot: u8) -> Place {
+    let url = bucket.url();
+    Place::Bucket { url, slot }
 }
 
 /// Each slot takes a share of each pack, as if it were a domain of its own: what their common loss means is the policy's concern.
 fn slots(name: &str, bucket: &Bucket, shares: u8) -> Vec<Peer> {
     let slots = (0..shares).map(|slot| {
-        let key = slot_key(bucket, slot);
+        let place = place(bucket, slot);
         let store: Arc<Slot> = Arc::new(bucket.slot(slot));
         Peer {
-            domain: key.0.clone(),
-            key,
+            domain: place.to_string(),
+            key: place.key(),
+            place,
             name: name.to_owned(),
             reach: Reach::Remote,
             store,

@@ -13,11 +13,13 @@ use upload_queue::priority::Weights;
 mod edit;
 pub mod last_good;
 pub mod notices;
+pub mod peer_url;
 mod requests;
 
 pub use edit::ConfigFile;
 pub use requests::answer;
 
+use crate::config::peer_url::PeerUrl;
 use crate::home::DEVICE_NAME_BYTES_MAX;
 use api::human::{ByteSize, Period};
 use stores::bucket::SHARES_MAX;
@@ -247,7 +249,7 @@ impl Config {
         }
         for (name, peer) in &self.peers {
             if let Some(url) = &peer.url {
-                check_peer_url(url).map_err(|reason| format!("`peers.{name}.url`: {reason}"))?;
+                PeerUrl::check(url).map_err(|reason| format!("`peers.{name}.url`: {reason}"))?;
             }
             if peer
                 .account
@@ -274,14 +276,14 @@ impl Config {
     /// Names and paths of the folders that are peers.
     pub fn folder_peers(&self) -> impl Iterator<Item = (&str, &Path)> {
         let peers = self.peers.iter();
-        peers.filter_map(|(name, peer)| Some((name.as_str(), peer.folder()?)))
+        peers.filter_map(|(name, peer)| Some((name.as_str(), peer.named()?.folder()?)))
     }
 }
 
 impl PeerConfig {
-    /// The folder, if it is one.
-    pub fn folder(&self) -> Option<&Path> {
-        self.url.as_deref()?.strip_prefix("dir:").map(Path::new)
+    /// The folder or bucket that is meant; none: a friend.
+    pub fn named(&self) -> Option<PeerUrl<'_>> {
+        PeerUrl::of(self.url.as_deref()?)
     }
 }
 
@@ -293,21 +295,6 @@ fn period_unless_empty<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Op
     }
     let period: Period = serde_json::from_value(value).map_err(serde::de::Error::custom)?;
     Ok(Some(period).filter(|period| !period.0.is_zero()))
-}
-
-/// What is wrong with a peer's URL.
-pub fn check_peer_url(url: &str) -> Result<(), String> {
-    if let Some(path) = url.strip_prefix("dir:") {
-        return if path.starts_with('/') {
-            Ok(())
-        } else {
-            Err(format!("`{path}` is no absolute path"))
-        };
-    }
-    if !url.starts_with("s3://") {
-        return Err(format!("`{url}` is neither dir:PATH nor s3://BUCKET[/PREFIX]"));
-    }
-    s3::Location::parse(url).map(drop).map_err(|error| error.to_string())
 }
 
 /// What is wrong with a storage class: from some, objects must be asked for hours ahead, so that no audit and no restore can read them.

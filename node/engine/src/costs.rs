@@ -2,24 +2,11 @@
 
 use upload_queue::packs;
 
-use crate::Engine;
-use crate::buckets::{S3, slot_of};
-use crate::config::{Config, PeerConfig};
+use crate::config::Config;
+use crate::{Engine, kind};
 use api::failure::Failure;
 use api::message::Cost;
 
-/// Dollars for a gigabyte and month: Amazon's list prices for us-east-1 (aws.amazon.com/s3/pricing), of which other regions
-/// are up to twice.
-const CLASSES: [(&str, f64); 6] = [
-    ("STANDARD", 0.023),
-    ("INTELLIGENT_TIERING", 0.023),
-    ("REDUCED_REDUNDANCY", 0.024),
-    ("STANDARD_IA", 0.0125),
-    ("ONEZONE_IA", 0.01),
-    ("GLACIER_IR", 0.004),
-];
-/// Dollars for a gigabyte that leaves Amazon's network, after the first hundred of a month.
-const OUT: f64 = 0.09;
 const GIGABYTE: f64 = 1e9;
 
 impl Engine {
@@ -28,11 +15,11 @@ impl Engine {
         let peers = self.0.peers.all();
         let mut costs = Vec::new();
         for (name, peer) in &config.peers {
-            let Some((price, out)) = price(peer) else { continue };
+            let Some(price) = kind::price(peer) else { continue };
             let mut bytes = 0;
             for slot in peers
                 .iter()
-                .filter(|slot| slot.name == *name && slot_of(&slot.key).is_some())
+                .filter(|slot| slot.name == *name && kind::of(&slot.place) == kind::meant(peer))
             {
                 bytes += self.0.db.read(|conn| packs::held_by(conn, &slot.key))?.0;
             }
@@ -40,39 +27,10 @@ impl Engine {
             costs.push(Cost {
                 peer: name.clone(),
                 bytes,
-                dollars_a_month: gigabytes * price,
-                dollars_to_read: out.map(|out| gigabytes * out),
+                dollars_a_month: gigabytes * price.a_month,
+                dollars_to_read: price.to_read.map(|price| gigabytes * price),
             });
         }
         Ok(costs)
-    }
-}
-
-/// Dollars for a gigabyte and month, and for reading one.
-fn price(peer: &PeerConfig) -> Option<(f64, Option<f64>)> {
-    let url = peer.url.as_deref().filter(|url| url.starts_with(S3))?;
-    let is_amazon = peer.endpoint.is_none() && !url.contains("endpoint=");
-    let class = peer.storage_class.as_deref().unwrap_or("STANDARD");
-    let listed = CLASSES.iter().find(|(name, _)| *name == class).map(|(_, price)| *price);
-    let price = peer.price.or(listed.filter(|_| is_amazon))?;
-    Some((price, is_amazon.then_some(OUT)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_amazons_prices_are_known_and_the_users_go_first() {
-        let peer = |url: &str, price: Option<f64>| PeerConfig {
-            url: Some(url.into()),
-            price,
-            ..PeerConfig::default()
-        };
-        assert_eq!(price(&peer("s3://bucket", None)), Some((0.023, Some(OUT))));
-        assert_eq!(price(&peer("s3://bucket?endpoint=https://s3.example.org", None)), None);
-        let own = peer("s3://bucket?endpoint=https://s3.example.org", Some(0.006));
-        assert_eq!(price(&own), Some((0.006, None)));
-        assert_eq!(price(&peer("dir:/mnt", None)), None);
     }
 }

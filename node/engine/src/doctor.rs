@@ -8,15 +8,12 @@ use std::path::Path;
 
 use friendnet::multiaddr::Protocol;
 use futures::future::join_all;
-use proto::id::DeviceId;
-use proto::share_store::StoreError;
 use upload_queue::peers::Peer;
 use upload_queue::space::Disk;
 
-use crate::buckets::{is_further_slot, slot_of};
-use crate::peers::{FRIEND, PROBE_WAIT};
+use crate::peers::PROBE_WAIT;
 use crate::verdict::{State, Verdict, judge};
-use crate::{Engine, Mode};
+use crate::{Engine, Mode, kind};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::human::ByteSize;
@@ -62,45 +59,38 @@ impl Engine {
                 lonely.remedy("invite a friend with `gridbackup invite`, or add a folder with `gridbackup peer add`"),
             ];
         }
-        let counted = peers.iter().filter(|peer| !is_further_slot(&peer.key));
+        let counted = peers.iter().filter(|peer| peer.place.is_counted());
         join_all(counted.map(|peer| self.one_peer(peer))).await
     }
 
     async fn one_peer(&self, peer: &Peer) -> Finding {
         let answer = tokio::time::timeout(PROBE_WAIT, peer.store.space()).await;
-        let is_refused = matches!(answer, Ok(Err(StoreError::Refused { .. })));
-        let failure = match answer {
-            Ok(Ok(_)) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("no answer in time".to_owned()),
+        let reached = match &answer {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Some(error)),
+            Err(_) => Err(None),
         };
-        let device = peer
-            .key
-            .0
-            .strip_prefix(FRIEND)
-            .and_then(|id| id.parse::<DeviceId>().ok());
+        let device = peer.place.device();
         let route = device.and_then(|device| self.0.net.get()?.route(device));
         let name = &peer.name;
-        let mut finding = match (failure, device, route) {
-            (Some(reason), None, _) if slot_of(&peer.key).is_some() => {
-                found("peer", Level::Problem, format!("{name} cannot be used: {reason}"))
-                    .remedy("look at the bucket's name, its endpoint and the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID, …) of this process")
+        let mut finding = match (reached, device, route) {
+            (Err(error), ..) => {
+                let (text, remedy) = kind::trouble(peer, error);
+                found("peer", Level::Problem, text).remedy(remedy)
             }
-            (Some(reason), None, _) => found("peer", Level::Problem, format!("{name} cannot be used: {reason}"))
-                .remedy("mount the disk or the share, or remove it with `gridbackup peer rm`"),
-            (None, None, _) => found("peer", Level::Ok, format!("{name} is there")),
-            (Some(reason), Some(_), _) if is_refused => found("peer", Level::Problem, format!("{name} refuses this account: {reason}"))
-                .remedy("ask whether the account was removed from the grid: a ticket of whoever removed it brings it back"),
-            (Some(reason), Some(_), _) => found("peer", Level::Problem, format!("{name} is not reached: {reason}"))
-                .remedy("ask whether that node runs and is online; if it does, one of the two must be reachable from outside, or both need a common friend who is"),
-            (None, Some(_), Some(Route::Relayed)) => {
-                found("peer", Level::Notice, format!("{name} is reached through another friend, which costs that friend bandwidth"))
-                    .remedy("forward a port on one of the two routers; see below for this one")
-            }
-            (None, Some(_), Some(Route::HolePunched)) => {
-                found("peer", Level::Ok, format!("{name} is reached directly, through a punched hole"))
-            }
-            (None, Some(_), _) => found("peer", Level::Ok, format!("{name} is reached directly")),
+            (Ok(()), None, _) => found("peer", Level::Ok, format!("{name} is there")),
+            (Ok(()), Some(_), Some(Route::Relayed)) => found(
+                "peer",
+                Level::Notice,
+                format!("{name} is reached through another friend, which costs that friend bandwidth"),
+            )
+            .remedy("forward a port on one of the two routers; see below for this one"),
+            (Ok(()), Some(_), Some(Route::HolePunched)) => found(
+                "peer",
+                Level::Ok,
+                format!("{name} is reached directly, through a punched hole"),
+            ),
+            (Ok(()), Some(_), _) => found("peer", Level::Ok, format!("{name} is reached directly")),
         };
         finding.peer = Some(name.clone());
         finding.reach = Some(match (finding.level, device) {

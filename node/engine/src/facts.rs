@@ -19,11 +19,11 @@ use proto::id::{AccountId, DeviceId};
 use rusqlite::Connection;
 use upload_queue::packs;
 use upload_queue::peers::PeerKey;
+use upload_queue::place::Place;
 
-use crate::buckets::is_further_slot;
 use crate::config::Config;
 use crate::home::HomePaths;
-use crate::peers::{ACCOUNT, FRIEND};
+use crate::peers::ACCOUNT;
 use crate::policy::{peers_within, tolerate};
 use crate::verdict;
 use crate::verdict::{Facts, Failing, HeadBehind, LastRun, Named};
@@ -70,12 +70,17 @@ pub(super) fn friends(paths: &HomePaths, own: AccountId) -> Vec<KnownPeer> {
     let roster = Roster::load(&paths.roster());
     let devices = roster.iter().flat_map(|roster| {
         roster.keepers(own).map(|device| KnownPeer {
-            key: PeerKey(format!("{FRIEND}{}", device.cert.device)),
+            key: Place::Friend(device.cert.device).key(),
             domain: format!("{ACCOUNT}{}", device.cert.account),
             name: roster.name_of(device.cert.account),
         })
     });
     devices.collect()
+}
+
+/// Whether people count a peer of this name. Who cannot be told is one.
+pub(super) fn is_counted(key: &PeerKey) -> bool {
+    key.place().is_none_or(|place| place.is_counted())
 }
 
 impl Scene {
@@ -96,7 +101,7 @@ pub(super) fn gather(conn: &Connection, scene: &Scene) -> Result<Facts, DbError>
     };
     let shares = gauge.tolerates()?.unwrap_or(0);
     let runs = trouble::runs(conn)?;
-    let counted = || scene.peers.iter().filter(|peer| !is_further_slot(&peer.key));
+    let counted = || scene.peers.iter().filter(|peer| is_counted(&peer.key));
     let mut facts = Facts {
         store_only: scene.store_only && snapshots.is_empty(),
         config_fault: scene.config_fault.clone(),

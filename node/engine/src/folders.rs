@@ -5,16 +5,23 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use upload_queue::peers::{Peer, PeerKey, Reach};
+use upload_queue::place::Place;
 
 use crate::Engine;
-use crate::config::Config;
+use crate::config::peer_url::PeerUrl;
+use crate::config::{Config, PeerConfig};
+use crate::facts::KnownPeer;
 use crate::home::fill_random;
-use crate::peers::DIR;
+use crate::kind::FoundPlace;
 use api::failure::{Exit, Failure};
 use api::message::Problem;
 use api::output::Sink;
 use api::request::PeerAdd;
-use stores::folder::is_marked;
+use stores::folder::{FolderStore, is_marked};
+use stores::removable::DirPeer;
 
 impl Engine {
     /// The folders of the config that are peers, by name. Of several that are one, only the first is; it is said once.
@@ -49,8 +56,59 @@ impl Engine {
         folders
     }
 
+    /// The same, opened.
+    pub(super) fn folder_peers(&self, config: &Config) -> Vec<Peer> {
+        let folders = self.folders(config).into_iter().map(|(name, path)| {
+            let quota = config.peers[&name].quota.as_ref().map(|quota| quota.0);
+            let store = DirPeer::new(path.clone(), self.signer(), quota).keeping_free(config.min_free.0);
+            folder_peer(&name, path, Arc::new(store))
+        });
+        folders.collect()
+    }
+
+    /// Their names in the database.
+    pub(super) fn keys_of_folders(&self, config: &Config) -> BTreeMap<String, PeerKey> {
+        let folders = self.folders(config).into_iter();
+        folders.map(|(name, path)| (name, Place::Folder(path).key())).collect()
+    }
+
+    /// Makes the folder of a new peer a store.
+    pub(super) fn prepare_folder(&self, peer: &PeerAdd, path: &Path) -> Result<PeerAdd, Failure> {
+        if !path.is_dir() {
+            return Err(
+                Failure::new(Exit::Failed, format!("`{}` is not a folder", path.display()))
+                    .hint("mount the disk or make the folder first"),
+            );
+        }
+        self.check_independent(peer, path)?;
+        let opened = FolderStore::open(path, self.0.home.account.account_id(), peer.quota);
+        opened.map_err(|error| Failure::from_error(&error))?;
+        Ok(peer.clone())
+    }
+
+    /// A folder with a store of this account.
+    pub(super) fn existing_folder(&self, path: &Path) -> Result<FoundPlace, Failure> {
+        let store = DirPeer::new(path.to_owned(), self.signer(), None);
+        store
+            .store()
+            .map_err(|error| Failure::from_error(&error).hint("name the folder that was added as a peer"))?;
+        let name = path
+            .file_name()
+            .map_or_else(|| "folder".to_owned(), |name| name.to_string_lossy().into_owned());
+        let config = PeerConfig {
+            url: Some(PeerUrl::Folder(path).to_string()),
+            ..PeerConfig::default()
+        };
+        Ok(FoundPlace {
+            peers: vec![folder_peer(&name, path.to_owned(), Arc::new(store))],
+            name,
+            config,
+            roster: None,
+        })
+    }
+
     /// Refuses a folder that is a peer already, is inside one, or has one inside.
-    pub(super) fn check_independent(&self, peer: &PeerAdd, path: &Path) -> Result<(), Failure> {
+    fn check_independent(&self, peer: &PeerAdd, path: &Path) -> Result<(), Failure> {
         for (name, other) in self.config().folder_peers() {
             if name == peer.name {
                 continue;
@@ -75,7 +133,7 @@ impl Engine {
     /// Says which other folder is on the same file system as a new one.
     pub(super) async fn say_shared_disk(&self, peer: &PeerAdd, sink: &Sink) -> Result<(), Failure> {
         let device = |path: &Path| fs::metadata(path).ok().map(|meta| meta.dev());
-        let Some(own) = peer.url.strip_prefix(DIR).map(Path::new).and_then(device) else {
+        let Some(own) = PeerUrl::of(&peer.url).and_then(PeerUrl::folder).and_then(device) else {
             return Ok(());
         };
         let config = self.config();
@@ -87,6 +145,32 @@ impl Engine {
             sink.send(Problem::of_peer(&peer.name, error)).await?;
         }
         Ok(())
+    }
+}
+
+/// The folders of the config as they are known without being opened.
+pub(super) fn known(config: &Config) -> Vec<KnownPeer> {
+    let folders = config.folder_peers().map(|(name, path)| {
+        let key = Place::Folder(path.to_owned()).key();
+        KnownPeer {
+            domain: key.0.clone(),
+            key,
+            name: name.to_owned(),
+        }
+    });
+    folders.collect()
+}
+
+/// A folder as a peer: a failure domain of its own.
+fn folder_peer(name: &str, path: PathBuf, store: Arc<DirPeer>) -> Peer {
+    let place = Place::Folder(path);
+    Peer {
+        domain: place.to_string(),
+        key: place.key(),
+        place,
+        name: name.to_owned(),
+        reach: Reach::Local,
+        store,
     }
 }
 

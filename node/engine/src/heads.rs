@@ -22,9 +22,8 @@ use rusqlite::Connection;
 use tokio::sync::MutexGuard;
 use upload_queue::peers::{PeerKey, PeerSet};
 
-use crate::buckets::slot_of;
 use crate::policy::tolerate;
-use crate::{Engine, failures};
+use crate::{Engine, failures, kind};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::message::Problem;
@@ -64,7 +63,7 @@ impl Engine {
     async fn look_before_sending(&self) -> Result<(), Failure> {
         let own = self.device();
         let peers = self.0.peers.all();
-        let (buckets, others): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| slot_of(&peer.key).is_some());
+        let (buckets, others): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| !kind::is_free_to_ask(peer));
         let mut looked = look(&others, &self.0.home.account, PATIENCE).await;
         let is_known = |looked: &Looked| looked.sound().any(|open| open.head.device() == own);
         if !looked.iter().any(is_known) {

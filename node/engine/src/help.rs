@@ -18,9 +18,10 @@ use upload_queue::care::repair::{Copy, PackState, Place, Planner};
 use upload_queue::care::standing::{Standing, Watch};
 use upload_queue::peers::pages::{Pages, Shelf};
 use upload_queue::peers::{Peer, PeerKey, Reach};
+use upload_queue::place;
 
 use crate::listing::listed;
-use crate::peers::{ACCOUNT, FRIEND};
+use crate::peers::ACCOUNT;
 use crate::{Engine, care};
 use api::clock;
 use api::failure::Failure;
@@ -168,6 +169,7 @@ impl Engine {
                 let store: Arc<dyn PeerStore> = Arc::new(net.peer_of(id, owner));
                 let peer = Peer {
                     key: key.clone(),
+                    place: place::Place::Friend(id),
                     name: id.short(),
                     domain: domain.clone(),
                     reach: Reach::Remote,
@@ -197,7 +199,7 @@ impl Engine {
 
 /// A friend's device as the watch knows it.
 fn friend(device: DeviceId) -> PeerKey {
-    PeerKey(format!("{FRIEND}{device}"))
+    place::Place::Friend(device).key()
 }
 
 /// The manifest of a share that has been here for a while, if a device of the owner made it.

@@ -16,17 +16,11 @@ const BUCKET_ROUNDS: u32 = 24;
 impl Engine {
     /// Never returns.
     pub(super) async fn keep_for_ever(&self, sink: &Sink) {
-        let (mut told, mut rounds) = (BTreeSet::new(), 0_u32);
+        let (mut told, mut round) = (BTreeSet::new(), 0_u32);
         loop {
             self.expire().await;
-            self.expire_folders().await;
-            if rounds % BUCKET_ROUNDS == 0 {
-                self.keep_buckets().await;
-                self.mend_rosters_in_background(sink).await;
-            }
-            rounds = rounds.wrapping_add(1);
-            self.tell_buckets().await;
-            self.look_in_buckets().await;
+            self.keep_peers(round, sink).await;
+            round = round.wrapping_add(1);
             self.tell_alarms(&mut told, sink).await;
             tokio::time::sleep(ROUND).await;
         }
@@ -59,6 +53,16 @@ impl Engine {
             // Their use is counted in memory: opened anew, they count again.
             self.refresh_peers();
         }
+    }
+
+    /// Buckets have no node, either: their trash, their locks, and the copies of the roster in them.
+    pub(super) async fn look_after_buckets(&self, round: u32, sink: &Sink) {
+        if round % BUCKET_ROUNDS == 0 {
+            self.keep_buckets().await;
+            self.mend_rosters_in_background(sink).await;
+        }
+        self.tell_buckets().await;
+        self.look_in_buckets().await;
     }
 
     async fn tell_alarms(&self, told: &mut BTreeSet<(String, String)>, sink: &Sink) {

@@ -168,6 +168,7 @@ mod tests {
     use proto::share_store::faulty::Faulty;
     use proto::share_store::memory::MemoryStore;
     use upload_queue::peers::{PeerKey, Reach};
+    use upload_queue::place::Place;
 
     use super::*;
 
@@ -200,6 +201,7 @@ mod tests {
         let store = Arc::new(Faulty::new(MemoryStore::new()));
         let peer = Peer {
             key: PeerKey("memory:0".into()),
+            place: Place::Folder("/memory".into()),
             name: "peer".into(),
             domain: "domain".into(),
             reach: Reach::Remote,

@@ -1,19 +1,14 @@
 //! `status` for whoever does not hold the home: another process works in it and answers nobody. What the catalog says can be
 //! read beside it; peers are not asked.
 
-use std::path::Path;
-
 use database::DbError;
 
-use crate::buckets::{S3, SLOT};
-use crate::config::Config;
 use crate::config::last_good::InForce;
-use crate::facts::{KnownPeer, Scene};
+use crate::facts::Scene;
 use crate::friends::{has_left, is_revoked};
 use crate::home::HomePaths;
 use crate::home::identity::Identity;
-use crate::removal::folder_key;
-use crate::{facts, failures, faults, file_status, status};
+use crate::{failures, faults, file_status, kind, status};
 use api::failure::{Exit, Failure};
 use api::message::PathName;
 use api::output::Sink;
@@ -23,8 +18,10 @@ pub async fn onlook(home: HomePaths, paths: Vec<PathName>, sink: Sink) -> Result
     let cert = Identity::cert(&home)?;
     let own = cert.account;
     let InForce { config, fault } = InForce::read(&home.config(), &home.last_config());
-    let mut peers = configured(&home.catalog(), &config)?;
-    peers.extend(facts::friends(&home, own));
+    let mut peers = Vec::new();
+    for kind in kind::kinds() {
+        peers.extend(kind::known(kind, &home, &config, own)?);
+    }
     let scene = Scene {
         config,
         config_fault: fault.map(|fault| fault.error),
@@ -47,32 +44,4 @@ pub async fn onlook(home: HomePaths, paths: Vec<PathName>, sink: Sink) -> Result
     let (status, verdict) = tokio::task::spawn_blocking(looking).await.map_err(failures::worker)??;
     sink.send(status).await?;
     Ok(verdict.exit())
-}
-
-/// Folders and buckets of the config. Of buckets, those slots that the catalog knows.
-fn configured(catalog: &Path, config: &Config) -> Result<Vec<KnownPeer>, Failure> {
-    let folders = config.folder_peers().map(|(name, path)| {
-        let key = folder_key(path);
-        KnownPeer {
-            domain: key.0.clone(),
-            key,
-            name: name.to_owned(),
-        }
-    });
-    let mut peers: Vec<KnownPeer> = folders.collect();
-    let is_bucket = |url: &String| url.starts_with(S3);
-    if config
-        .peers
-        .values()
-        .any(|peer| peer.url.as_ref().is_some_and(is_bucket))
-    {
-        let known = database::look::<_, DbError>(catalog, upload_queue::packs::peers)?;
-        let slots = known.into_iter().filter(|key| key.0.starts_with(SLOT));
-        peers.extend(slots.map(|key| KnownPeer {
-            domain: key.0.clone(),
-            name: key.0.clone(),
-            key,
-        }));
-    }
-    Ok(peers)
 }

@@ -1,65 +1,41 @@
-//! Which peers there are: folders from the config, friends from the roster; reaching them, listing them.
+//! Which peers there are: what the config names, and the friends of the roster; reaching them, listing them.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use proto::id::{AccountId, DeviceId};
-use proto::share_store::PeerStore;
 use upload_queue::care::standing::{Patience, PeerRecord, Standing, Tally};
 use upload_queue::packs;
 use upload_queue::peers::{Peer, PeerKey, Reach};
+use upload_queue::place::Place;
 
-use crate::buckets::{is_further_slot, slot_of};
-use crate::config::{Config, ConfigFile, PeerConfig, check_peer_url};
+use crate::config::{Config, ConfigFile, PeerConfig};
 use crate::home::peer_id;
+use crate::kind::kinds;
 use crate::policy::tolerate;
-use crate::removal::folder_key;
-use crate::{Engine, care};
+use crate::{Engine, care, kind};
 use api::failure::{Exit, Failure};
-use api::message::PeerKind;
 use api::output::Sink;
-use api::request::PeerAdd;
 use api::{clock, message};
 use friendnet::net::NetHandle;
-use friendnet::net::reach::Route;
 use friendnet::roster::Roster;
 use stores::bucket::Signer;
-use stores::folder::FolderStore;
-use stores::removable::DirPeer;
 
 /// How long a peer may take to say how much space it has.
 pub(super) const PROBE_WAIT: Duration = Duration::from_secs(4);
 
-/// Where a peer's name in the database begins with this, a folder's path follows.
-pub(super) const DIR: &str = "dir:";
-/// Where a peer's name in the database begins with this, a device id follows.
-pub(super) const FRIEND: &str = "friend:";
 /// Where a failure domain begins with this, an account id follows: all devices of a person are lost together.
 pub(super) const ACCOUNT: &str = "account:";
 
 impl Engine {
-    /// Puts the folders of the config and, once the network runs, the friends of the roster into the peer set.
+    /// Puts what the config names and, once the network runs, the friends of the roster into the peer set.
     pub(super) fn refresh_peers(&self) {
         let config = self.config();
-        let folders = self.folders(&config).into_iter().map(|(name, path)| {
-            let quota = config.peers[&name].quota.as_ref().map(|quota| quota.0);
-            let store = DirPeer::new(path.clone(), self.signer(), quota).keeping_free(config.min_free.0);
-            folder_peer(&name, &path, Arc::new(store))
-        });
-        let mut peers: Vec<_> = folders.collect();
-        peers.extend(self.bucket_peers(&config));
         if let Some(net) = self.0.net.get() {
             self.set_quotas(net, &config);
-            peers.extend(self.friends(&net.roster()).into_iter().map(|friend| Peer {
-                key: PeerKey(format!("{FRIEND}{}", friend.device)),
-                domain: format!("{ACCOUNT}{}", friend.account),
-                reach: Reach::Remote,
-                store: Arc::new(net.peer(friend.device)),
-                name: friend.name,
-            }));
         }
+        let mut peers: Vec<_> = kinds().flat_map(|kind| self.open_peers(kind, &config)).collect();
         // Of a folder it is known at once whether it is there.
         for peer in peers.iter_mut().filter(|peer| peer.reach == Reach::Remote) {
             peer.store = self.0.silence.minded(&peer.key, peer.store.clone());
@@ -71,6 +47,25 @@ impl Engine {
             uploader.set_tolerate(tolerate(&config));
             uploader.wake();
         }
+    }
+
+    /// The friends of the roster, once the network runs.
+    pub(super) fn friend_peers(&self) -> Vec<Peer> {
+        let Some(net) = self.0.net.get() else {
+            return Vec::new();
+        };
+        let friends = self.friends(&net.roster()).into_iter().map(|friend| {
+            let place = Place::Friend(friend.device);
+            Peer {
+                key: place.key(),
+                place,
+                domain: format!("{ACCOUNT}{}", friend.account),
+                reach: Reach::Remote,
+                store: Arc::new(net.peer(friend.device)),
+                name: friend.name,
+            }
+        });
+        friends.collect()
     }
 
     /// Tells the network what each friend may use here.
@@ -157,53 +152,22 @@ impl Engine {
         join_all(probes).await.into_iter().flatten().collect()
     }
 
-    /// Makes the folder or bucket of a new peer a store, so that later an unmounted disk is told from an empty one; the request as it
-    /// is to be carried out then.
-    pub(super) async fn prepare_peer(&self, peer: &PeerAdd) -> Result<PeerAdd, Failure> {
-        check_peer_url(&peer.url).map_err(|reason| Failure::new(Exit::Usage, reason))?;
-        let Some(path) = peer.url.strip_prefix(DIR).map(Path::new) else {
-            return self.prepare_bucket(peer).await;
-        };
-        if !path.is_dir() {
-            return Err(
-                Failure::new(Exit::Failed, format!("`{}` is not a folder", path.display()))
-                    .hint("mount the disk or make the folder first"),
-            );
-        }
-        self.check_independent(peer, path)?;
-        let opened = FolderStore::open(path, self.0.home.account.account_id(), peer.quota);
-        opened.map_err(|error| Failure::from_error(&error))?;
-        Ok(peer.clone())
-    }
-
     pub(super) async fn list_peers(&self, sink: &Sink) -> Result<Exit, Failure> {
         self.connect().await?;
         let config = self.config();
         let (watch, online) = self.look_at_peers().await?;
         let roster = Roster::load(&self.0.home.paths.roster());
         let peers = self.0.peers.all();
-        for peer in peers.iter().filter(|peer| !is_further_slot(&peer.key)) {
+        for peer in peers.iter().filter(|peer| peer.place.is_counted()) {
             let mut bytes_for_me = 0;
-            for part in peers
-                .iter()
-                .filter(|part| part.key == peer.key || is_same_bucket(part, peer))
-            {
+            for part in peers.iter().filter(|part| kind::are_one(part, peer)) {
                 bytes_for_me += self.0.db.read(|conn| packs::held_by(conn, &part.key))?.0;
             }
-            let device = peer
-                .key
-                .0
-                .strip_prefix(FRIEND)
-                .and_then(|id| id.parse::<DeviceId>().ok());
+            let device = peer.place.device();
             let answers = online.contains(&peer.key);
             let route = device.and_then(|device| self.0.net.get()?.route(device));
             let known = watch.peers.get(&peer.key);
-            let reach = match (answers, device) {
-                (false, _) => "none",
-                (true, Some(_)) => route.map_or("none", Route::name),
-                (true, None) if slot_of(&peer.key).is_some() => "remote",
-                (true, None) => "local",
-            };
+            let reach = if answers { kind::reach(peer, route) } else { "none" };
             let account = peer
                 .domain
                 .strip_prefix(ACCOUNT)
@@ -213,11 +177,7 @@ impl Engine {
                 None => 0,
             };
             let message = message::Peer {
-                kind: match slot_of(&peer.key) {
-                    _ if device.is_some() => PeerKind::Friend,
-                    Some(_) => PeerKind::S3,
-                    None => PeerKind::Folder,
-                },
+                kind: kind::of(&peer.place),
                 peer_id: device.as_ref().map(peer_id),
                 online: answers,
                 reach: reach.to_owned(),
@@ -240,11 +200,6 @@ impl Engine {
         }
         Ok(Exit::Done)
     }
-}
-
-/// Slots of a bucket are one peer for people.
-fn is_same_bucket(a: &Peer, b: &Peer) -> bool {
-    slot_of(&a.key).is_some() && slot_of(&b.key).is_some() && a.name == b.name
 }
 
 /// Audits passed, and done: those that found nobody, or failed here, say nothing.
@@ -270,17 +225,6 @@ pub(super) struct Friend {
     pub name: String,
 }
 
-/// A folder as a peer: a failure domain of its own.
-pub(super) fn folder_peer(name: &str, path: &Path, store: Arc<dyn PeerStore>) -> Peer {
-    let key = folder_key(path);
-    Peer {
-        domain: key.0.clone(),
-        key,
-        name: name.to_owned(),
-        reach: Reach::Local,
-        store,
-    }
-}
 /// What the config says of a friend: by its account, or, where a name stands alone, by that.
 fn config_of<'a>(config: &'a Config, roster: &Roster, account: AccountId) -> Option<(&'a str, &'a PeerConfig)> {
     let name = roster.member(account).map(|member| member.name.as_str());

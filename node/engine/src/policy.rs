@@ -3,7 +3,8 @@
 //! A bucket may hold several shares of a pack, and they are lost together: to survive the loss of N peers, a pack must survive that
 //! of all shares of the N which hold most (docs/decisions/0019-bucket-slots.md).
 
-use crate::config::{Config, PeerConfig};
+use crate::config::Config;
+use crate::kind;
 
 /// Shares of a pack that may be lost.
 pub(super) fn tolerate(config: &Config) -> u8 {
@@ -27,21 +28,18 @@ pub(super) fn peers_within(config: &Config, shares: u64) -> u64 {
     }
 }
 
-/// Of each bucket, the shares that it holds beyond one; most first.
+/// Of each peer that holds several shares, those beyond one; most first.
 fn further_shares(config: &Config) -> impl Iterator<Item = u64> {
-    let mut further: Vec<u64> = config.peers.values().filter_map(further_of).collect();
+    let all = config.peers.values().map(kind::further_shares);
+    let mut further: Vec<u64> = all.filter(|further| *further > 0).collect();
     further.sort_unstable_by(|a, b| b.cmp(a));
     further.into_iter()
-}
-
-fn further_of(peer: &PeerConfig) -> Option<u64> {
-    peer.url.as_deref().filter(|url| url.starts_with("s3://"))?;
-    Some(u64::from(peer.shares?.saturating_sub(1))).filter(|further| *further > 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PeerConfig;
 
     fn config(tolerate: u16, buckets: &[u16]) -> Config {
         let peer = |(number, shares): (usize, &u16)| {

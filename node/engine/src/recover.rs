@@ -1,8 +1,7 @@
 //! Taking over an account: reach some peers, take the newest head, rebuild the catalog.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use backup::catalog::trouble::{Kind, Met};
@@ -12,16 +11,14 @@ use database::DbError;
 use jiff::Timestamp;
 use upload_queue::peers::{Peer, PeerSet};
 
-use crate::buckets::{S3, is_same_place};
+use crate::buckets::is_same_place;
 use crate::config::{ConfigFile, PeerConfig};
 use crate::heads::Rebuilding;
-use crate::peers::folder_peer;
 use crate::{Engine, failures, policy, settings};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::message::{Progress, RecoverSummary, RecoveredDeviceSummary, RevokedSummary, Summary, UnreadSummary};
 use api::output::Sink;
-use stores::removable::DirPeer;
 
 /// How long a peer may take to say which heads it has.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -85,24 +82,19 @@ impl Engine {
     }
 
     /// What is named on the command line: folders and buckets as peers, and friends who are met.
-    async fn reach(&self, via: &[String]) -> Result<(Vec<Found>, Vec<Peer>), Failure> {
+    async fn reach(&self, via: &[String]) -> Result<(Vec<(String, PeerConfig)>, Vec<Peer>), Failure> {
         let (mut found, mut peers) = (Vec::new(), Vec::new());
         for place in via {
-            if let Some(path) = place.strip_prefix("dir:") {
-                let (peer, path) = self.existing_folder(Path::new(path))?;
-                found.push(Found::Folder(peer.name.clone(), path));
-                peers.push(peer);
-            } else if place.starts_with(S3) {
-                let bucket = self.existing_bucket(place).await?;
-                if let Some(roster) = bucket.roster {
-                    self.network().await?;
-                    self.learn(vec![roster]).await;
-                }
-                found.push(Found::Bucket(bucket.name, bucket.config));
-                peers.extend(bucket.peers);
-            } else {
+            let Some(there) = self.find_place(place).await? else {
                 self.meet(place).await?;
+                continue;
+            };
+            if let Some(roster) = there.roster {
+                self.network().await?;
+                self.learn(vec![roster]).await;
             }
+            found.push((there.name, there.config));
+            peers.extend(there.peers);
         }
         Ok((found, peers))
     }
@@ -240,30 +232,18 @@ impl Engine {
         Ok(())
     }
 
-    fn existing_folder(&self, path: &Path) -> Result<(Peer, PathBuf), Failure> {
-        let store = DirPeer::new(path.to_owned(), self.signer(), None);
-        store
-            .store()
-            .map_err(|error| Failure::from_error(&error).hint("name the folder that was added as a peer"))?;
-        let name = path
-            .file_name()
-            .map_or_else(|| "folder".to_owned(), |name| name.to_string_lossy().into_owned());
-        Ok((folder_peer(&name, path, Arc::new(store)), path.to_owned()))
-    }
-
     /// Folders and buckets that recovery was done from are peers from now on, by the names and with the prices that the settings
     /// have for them, if these came with the backups. Says which settings came.
-    fn keep_places(&self, found: &[Found], settings: Option<&str>) -> Result<Vec<String>, Failure> {
+    fn keep_places(&self, found: &[(String, PeerConfig)], settings: Option<&str>) -> Result<Vec<String>, Failure> {
         let mut file = ConfigFile::open(&self.0.home.paths.config())?;
         let mut came = Vec::new();
-        for place in found {
-            let (name, peer) = place.clone().config();
-            let known = settings.and_then(|text| settings::at_place(text, &peer));
+        for (name, peer) in found {
+            let known = settings.and_then(|text| settings::at_place(text, peer));
             if let Some((name, item)) = known {
                 came.extend(settings::adopt_peer(&mut file, &name, &item)?);
             }
             let peers = &file.config().peers;
-            match peers.iter().find(|(_, there)| is_same_place(there, &peer)) {
+            match peers.iter().find(|(_, there)| is_same_place(there, peer)) {
                 Some((name, there)) => {
                     let name = name.clone();
                     // What lies there counts, if somebody added shares since the settings were written.
@@ -271,7 +251,7 @@ impl Engine {
                         set_peer(&mut file, &name, "shares", peer.shares)?;
                     }
                 }
-                None => add_peer(&mut file, &name, peer)?,
+                None => add_peer(&mut file, name, peer.clone())?,
             }
         }
         self.save_config(&file)?;
@@ -296,29 +276,5 @@ fn set_peer(file: &mut ConfigFile, name: &str, field: &str, value: Option<impl T
     match value {
         Some(value) => file.set(&format!("peers.{name}.{field}"), &value.to_string()),
         None => Ok(()),
-    }
-}
-
-/// A place without a node that was recovered from: its name, and what leads to it.
-#[derive(Clone)]
-enum Found {
-    Folder(String, PathBuf),
-    Bucket(String, PeerConfig),
-}
-
-impl Found {
-    /// A name for it, and what the config is to say.
-    fn config(self) -> (String, PeerConfig) {
-        match self {
-            Self::Bucket(name, peer) => (name, peer),
-            Self::Folder(name, path) => {
-                let url = Some(format!("dir:{}", path.display()));
-                let peer = PeerConfig {
-                    url,
-                    ..PeerConfig::default()
-                };
-                (name, peer)
-            }
-        }
     }
 }

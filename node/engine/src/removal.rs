@@ -3,8 +3,7 @@
 //!
 //! A peer that is only away stays one. What cannot be told, because a roster or a bucket cannot be read now, is left as it is.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use backup::catalog::content::lost::{Lost, LostFiles};
@@ -13,11 +12,11 @@ use database::DbError;
 use proto::id::AccountId;
 use upload_queue::packs;
 use upload_queue::peers::PeerKey;
+use upload_queue::place::Place;
 
 use crate::config::Config;
-use crate::peers::{DIR, FRIEND};
 use crate::policy::tolerate;
-use crate::{Engine, failures};
+use crate::{Engine, failures, kind};
 use api::failure::{Exit, Failure};
 use api::message::{PeerRemoval, Problem};
 use api::output::Sink;
@@ -33,16 +32,12 @@ impl Engine {
         if self.config_fault().is_some() {
             return; // who is a peer now, only the config that cannot be used says
         }
-        let folders = self.folders_of(config);
-        let buckets = self.slots_of(config);
-        let friends = self.devices_of(&|_| true);
-        let is_gone = |key: &PeerKey| match &key.0 {
-            name if name.starts_with(DIR) => !folders.values().any(|folder| folder == key),
-            name if name.starts_with(super::buckets::SLOT) => {
-                buckets.as_ref().is_some_and(|slots| !slots.contains(key))
-            }
-            name if name.starts_with(FRIEND) => friends.as_ref().is_some_and(|devices| !devices.contains(key)),
-            _ => false,
+        let named: Vec<_> = kind::kinds().map(|kind| (kind, self.keys_of(kind, config))).collect();
+        let is_gone = |key: &PeerKey| {
+            let Some(place) = key.place() else { return false };
+            let of_kind = named.iter().find(|(kind, _)| *kind == kind::of(&place));
+            let keys = of_kind.and_then(|(_, keys)| keys.as_ref());
+            keys.is_some_and(|keys| !keys.contains(key))
         };
         let forget = || {
             if !self.0.db.read(packs::holders)?.iter().any(is_gone) {
@@ -63,25 +58,14 @@ impl Engine {
         }
     }
 
-    fn folders_of(&self, config: &Config) -> BTreeMap<String, PeerKey> {
-        self.folders(config)
-            .into_iter()
-            .map(|(name, path)| (name, folder_key(&path)))
-            .collect()
-    }
-
     /// The devices of friends whose account fits; `None` if there is no roster that could tell.
-    fn devices_of(&self, fits: &dyn Fn(AccountId) -> bool) -> Option<HashSet<PeerKey>> {
+    pub(super) fn keys_of_devices(&self, fits: &dyn Fn(AccountId) -> bool) -> Option<HashSet<PeerKey>> {
         // A network without its roster knows nobody: that says nothing of anybody.
         let roster = Roster::load(&self.0.home.paths.roster())?;
         let roster = self.0.net.get().map_or_else(|| Arc::new(roster), |net| net.roster());
         let friends = self.friends(&roster).into_iter();
         let of_account = friends.filter(|friend| fits(friend.account));
-        Some(
-            of_account
-                .map(|friend| PeerKey(format!("{FRIEND}{}", friend.device)))
-                .collect(),
-        )
+        Some(of_account.map(|friend| Place::Friend(friend.device).key()).collect())
     }
 
     /// Says what it costs to remove a peer; whether it is to be removed. Fails if content would be lost with it and nobody
@@ -95,12 +79,8 @@ impl Engine {
     ) -> Result<bool, Failure> {
         let config = self.config();
         let keys = match friend {
-            Some(account) => self.devices_of(&|of| of == account).unwrap_or_default(),
-            None => {
-                let slots = self.slots_of(&only(&config, name)).unwrap_or_default();
-                let folder = self.folders_of(&config).remove(name);
-                slots.into_iter().chain(folder).collect()
-            }
+            Some(account) => self.keys_of_devices(&|of| of == account).unwrap_or_default(),
+            None => self.keys_of_entry(name, &config),
         };
         let (db, share_tolerate) = (self.0.db.clone(), tolerate(&config));
         let counting = move || db.read(|conn| cost(conn, &keys, share_tolerate));
@@ -127,20 +107,6 @@ impl Engine {
         }
         Ok(how != RemoveHow::DryRun)
     }
-}
-
-/// The config with one peer alone.
-fn only(config: &Config, name: &str) -> Config {
-    let peers = config.peers.iter().filter(|(other, _)| *other == name);
-    Config {
-        peers: peers.map(|(name, peer)| (name.clone(), peer.clone())).collect(),
-        ..config.clone()
-    }
-}
-
-/// The name in the database of a folder as a peer.
-pub(super) fn folder_key(path: &Path) -> PeerKey {
-    PeerKey(format!("{DIR}{}", path.display()))
 }
 
 /// What it costs to be without these peers, and the files that would be lost.

@@ -17,10 +17,9 @@ use upload_queue::packs::KnownPack;
 use upload_queue::peers::{Peer, PeerKey, Reach};
 use upload_queue::uploader::{DrainReport, Rebuilt, Uploader};
 
-use crate::buckets::slot_of;
 use crate::listing::Rereads;
 use crate::policy::tolerate;
-use crate::{Engine, care};
+use crate::{Engine, care, kind};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::message::{Problem, RepairSummary, Summary};
@@ -208,7 +207,7 @@ impl Engine {
             }
             let is_looked_at = match looks {
                 Looks::Everywhere => true,
-                Looks::WhereFree => slot_of(&peer.key).is_none(),
+                Looks::WhereFree => kind::is_free_to_ask(&peer),
                 Looks::Here => peer.reach == Reach::Local,
             };
             if !online.contains(&peer.key) || !is_looked_at {

@@ -5,8 +5,7 @@ use database::DbError;
 use rusqlite::Connection;
 use upload_queue::peers::PeerKey;
 
-use crate::buckets::is_further_slot;
-use crate::facts::{KnownPeer, Scene};
+use crate::facts::{KnownPeer, Scene, is_counted};
 use crate::friends::{has_left, is_revoked};
 use crate::heads::other_text;
 use crate::reasons::spool;
@@ -81,7 +80,6 @@ pub(super) fn look(conn: &Connection, scene: &Scene) -> Result<(Status, Verdict)
     let facts = facts::gather(conn, scene)?;
     let verdict = judge(&facts);
     let total = facts.total();
-    let counted = |key: &PeerKey| !is_further_slot(key);
     let mut status = Status {
         safe: verdict.is_safe(),
         tolerates: facts.tolerates as u32,
@@ -97,7 +95,7 @@ pub(super) fn look(conn: &Connection, scene: &Scene) -> Result<(Status, Verdict)
         bytes_at_risk: facts.at_risk.bytes,
         bytes_lost: facts.lost.bytes,
         files_unread: facts.left_out.count,
-        peers_total: scene.peers.iter().filter(|peer| counted(&peer.key)).count() as u32,
+        peers_total: scene.peers.iter().filter(|peer| is_counted(&peer.key)).count() as u32,
         only_catalog: scene.online.is_none(),
         state: verdict.state.name().to_owned(),
         headline: verdict.headline(),
@@ -116,7 +114,7 @@ pub(super) fn look(conn: &Connection, scene: &Scene) -> Result<(Status, Verdict)
         ..Status::default()
     };
     let online = scene.online.as_deref().unwrap_or_default();
-    status.peers_online = online.iter().filter(|key| counted(key)).count() as u32;
+    status.peers_online = online.iter().filter(|key| is_counted(key)).count() as u32;
     if let Some(newest) = whole::newest(conn, &|key| scene.is_known(key))?.whole {
         status.newest_complete_snapshot = Some(newest.record.id.to_string());
         status.newest_complete_time = Some(clock::timestamp(newest.record.time_ns));

@@ -8,10 +8,10 @@ use proto::share::Share;
 use proto::share_store::{BoxFuture, StoreError};
 use proto::wire::pass_on::{PassOrder, Target};
 use upload_queue::peers::PeerKey;
+use upload_queue::place::Place;
 use upload_queue::steward::{PassState, Steward, StewardPeer};
 
 use crate::Engine;
-use crate::peers::FRIEND;
 use api::failure::{Exit, Failure};
 use friendnet::roster::Roster;
 use friendnet::share::remote::RemoteStore;
@@ -30,7 +30,7 @@ impl Engine {
             .map(|friend| friend.device)
             .min()?;
         Some(StewardPeer {
-            key: PeerKey(format!("{FRIEND}{device}")),
+            key: Place::Friend(device).key(),
             steward: Arc::new(Friend(net.peer(device))),
         })
     }
@@ -117,5 +117,5 @@ impl Steward for Friend {
 }
 
 fn device(peer: &PeerKey) -> Option<DeviceId> {
-    peer.0.strip_prefix(FRIEND)?.parse().ok()
+    peer.place()?.device()
 }

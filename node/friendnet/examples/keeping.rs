@@ -28,6 +28,7 @@ use stores::scrub::{self, Found};
 use upload_queue::bandwidth::Bandwidth;
 use upload_queue::packs::{self, Purpose};
 use upload_queue::peers::{Peer, PeerKey, Reach};
+use upload_queue::place::Place;
 use upload_queue::space::MinFree;
 
 const SHAPE: PackShape = PackShape {
@@ -63,8 +64,10 @@ async fn measure(count: u32) -> Result<()> {
     fill_store(&root, account, count)?;
     let db = backup::catalog::open(&owner_home.join("catalog.db"))?;
     let store = owner.peer(holder.device());
+    let place = Place::Friend(holder.device());
     let peer = Peer {
-        key: PeerKey(format!("friend:{}", holder.device())),
+        key: place.key(),
+        place,
         name: "holder".to_owned(),
         domain: "holder".to_owned(),
         reach: Reach::Remote,

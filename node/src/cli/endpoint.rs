@@ -3,6 +3,7 @@
 use s3::{Location, encode};
 
 use api::failure::{Exit, Failure};
+use engine::config::peer_url::PeerUrl;
 
 /// Arguments of every command that takes an `s3://` URL. They win over what the URL says.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -26,7 +27,7 @@ impl EndpointArgs {
 
     /// The same as one URL; what is none of S3 stays as it is.
     pub fn url(&self, text: String) -> String {
-        if !text.starts_with("s3://") {
+        if PeerUrl::of(&text).and_then(PeerUrl::bucket).is_none() {
             return text;
         }
         let options = [("endpoint", &self.endpoint), ("region", &self.region)];

@@ -7,6 +7,7 @@ use super::endpoint::EndpointArgs;
 use api::failure::{Exit, Failure};
 use api::human::ByteSize;
 use api::request::{PeerAdd, RemoveHow, Request};
+use engine::config::peer_url::PeerUrl;
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]
@@ -105,12 +106,15 @@ impl Command {
 
 /// A `dir:` URL with an absolute path; others as they are.
 pub fn absolute_url(url: &str) -> Result<String, Failure> {
-    match url.strip_prefix("dir:") {
-        Some(path) => match absolute(Path::new(path))?.to_path().to_str() {
-            Some(path) => Ok(format!("dir:{path}")),
+    match PeerUrl::of(url).and_then(PeerUrl::folder) {
+        Some(path) => match absolute(path)?.to_path().to_str() {
+            Some(path) => Ok(PeerUrl::Folder(Path::new(path)).to_string()),
             None => Err(Failure::new(
                 Exit::Failed,
-                format!("`{path}` lies where a name is not UTF-8, which config.toml cannot hold"),
+                format!(
+                    "`{}` lies where a name is not UTF-8, which config.toml cannot hold",
+                    path.display()
+                ),
             )
             .hint("reach it through a link with another name")),
         },

@@ -6,7 +6,7 @@ use super::table::Row;
 use super::{Style, history, peer_removal, qr, status, summary};
 use api::human::{ByteSize, Period, is_unseen};
 use api::message::{
-    Device, Entry, Finding, Initialized, Job, Level, Message, Mounted, Peer, PeerKind, Problem, Removal, RemovalKind,
+    Device, Entry, Finding, Initialized, Job, Level, Message, Mounted, Peer, Problem, Removal, RemovalKind,
     RemovalState, Snapshot, Summary,
 };
 
@@ -207,11 +207,6 @@ fn device_row(device: &Device, style: &Style) -> Row {
 }
 
 fn peer_row(peer: &Peer, style: &Style) -> Row {
-    let kind = match peer.kind {
-        PeerKind::Friend => "friend",
-        PeerKind::S3 => "s3",
-        PeerKind::Folder => "folder",
-    };
     let seen = match (peer.online, peer.last_seen) {
         (true, _) => "now".to_owned(),
         (false, Some(at)) => age(at, style),
@@ -234,7 +229,7 @@ fn peer_row(peer: &Peer, style: &Style) -> Row {
         ],
         cells: vec![
             clean(&peer.name),
-            kind.to_owned(),
+            peer.kind.name().to_owned(),
             if peer.online { "yes" } else { "no" }.to_owned(),
             clean(&peer.reach),
             seen,

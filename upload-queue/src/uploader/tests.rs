@@ -10,6 +10,7 @@ use super::*;
 use crate::fixture;
 use crate::packs::{KnownPack, Purpose};
 use crate::peers::{Peer, Reach};
+use crate::place::Place;
 
 mod refusals;
 mod room;
@@ -79,6 +80,7 @@ impl Grid {
         let stores: Vec<_> = (0..reaches.len()).map(store).collect();
         let peer = |(number, (store, reach)): (usize, (&Arc<TestStore>, &Reach))| Peer {
             key: key(number),
+            place: Place::Folder("/memory".into()),
             name: format!("Friend {number}"),
             domain: format!("home {number}"),
             reach: *reach,

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use backup::exclude;
 
-use super::{ConfigFile, check_peer_url, last_good, notices};
+use super::peer_url::PeerUrl;
+use super::{ConfigFile, last_good, notices};
 use api::failure::{Exit, Failure};
 use api::human::nearest;
 use api::message::{Changed, Folder, Message, PathName, Problem, Rule, Setting};
@@ -211,7 +212,7 @@ fn peer_add(file: &mut ConfigFile, peer: &PeerAdd) -> Result<Vec<Message>, Failu
                 .hint("use letters, digits, - and _"),
         );
     }
-    check_peer_url(&peer.url).map_err(|reason| Failure::new(Exit::Usage, reason))?;
+    PeerUrl::check(&peer.url).map_err(|reason| Failure::new(Exit::Usage, reason))?;
     if let Some(there) = file.config().peers.get(&peer.name) {
         if there.url.as_deref() == Some(&peer.url) {
             return Ok(vec![changed(false, "added", "peer", &peer.name)]);

@@ -26,10 +26,12 @@ async fn a_peer_that_fails_for_long_is_left_out_if_the_others_are_enough() {
     use proto::share_store::memory::MemoryStore;
 
     use crate::peers::Reach;
+    use crate::place::Place;
 
     let peers: Vec<_> = ["a", "b", "c"]
         .map(|name| Peer {
             key: PeerKey(name.into()),
+            place: Place::Folder("/memory".into()),
             name: name.into(),
             domain: name.into(),
             reach: Reach::Remote,

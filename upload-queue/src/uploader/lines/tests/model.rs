@@ -14,6 +14,7 @@ use proto::share_store::memory::MemoryStore;
 
 use super::*;
 use crate::peers::Reach;
+use crate::place::Place;
 use crate::placement;
 use crate::uploader::line::{BACK_OFF_LONGEST, REST_LONGEST};
 
@@ -126,6 +127,7 @@ struct World {
 fn all_peers() -> Vec<Peer> {
     let peer = |number: usize| Peer {
         key: key(number),
+        place: Place::Folder("/memory".into()),
         name: number.to_string(),
         domain: number.to_string(),
         reach: Reach::Remote,
