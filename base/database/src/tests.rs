@@ -270,13 +270,20 @@ fn a_database_without_room_for_checksums_is_left_alone() {
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
+/// Tables of two kinds: some are replaced, some stay.
+const PEERS: &[Migration] = &[Migration {
+    component: "peers",
+    version: 1,
+    sql: "CREATE TABLE peer (key TEXT PRIMARY KEY); CREATE TABLE care_bad (peer TEXT, share BLOB);",
+}];
+
 #[test]
 fn a_database_put_together_beside_another_replaces_it_whole_or_is_saved_whole() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("catalog.db");
-    assert!(matches!(Db::open_existing(&path, &[]), Err(DbError::Missing { .. })));
+    assert!(matches!(Db::open_existing(&path, PEERS), Err(DbError::Missing { .. })));
     assert!(!path.exists(), "looking makes nothing");
-    let beside = Db::scratch(folder.path(), &[]).unwrap();
+    let beside = Db::scratch(folder.path(), PEERS).unwrap();
     let name = |db: &Db, key: &str| {
         db.write::<_, DbError>(|tx| Ok(tx.execute("INSERT INTO peer (key) VALUES (?1)", [key])?))
             .unwrap()
@@ -292,10 +299,10 @@ fn a_database_put_together_beside_another_replaces_it_whole_or_is_saved_whole() 
     name(&beside, "new");
     // Left by a process that was cut off.
     std::fs::write(folder.path().join("catalog.db.whole"), b"half").unwrap();
-    beside.save_as(&path, &[]).unwrap();
-    assert_eq!(names(&Db::open_existing(&path, &[]).unwrap()), ["new"]);
+    beside.save_as(&path, PEERS).unwrap();
+    assert_eq!(names(&Db::open_existing(&path, PEERS).unwrap()), ["new"]);
 
-    let live = Db::open_existing(&path, &[]).unwrap();
+    let live = Db::open_existing(&path, PEERS).unwrap();
     name(&live, "old");
     live.write::<_, DbError>(|tx| Ok(tx.execute("INSERT INTO care_bad VALUES ('old', x'00')", [])?))
         .unwrap();
