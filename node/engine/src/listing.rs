@@ -162,8 +162,10 @@ mod tests {
     use proto::id::AccountId;
     use proto::manifest::Manifest;
     use proto::pack;
-    use proto::pack::{PackKey, PackShape};
-    use proto::share::{Share, ShareSize};
+    use proto::pack::PackKey;
+    use proto::shape::PackShape;
+    use proto::shape::ShareSize;
+    use proto::share::Share;
     use proto::share_store::ShareStore;
     use proto::share_store::faulty::Faulty;
     use proto::share_store::memory::MemoryStore;

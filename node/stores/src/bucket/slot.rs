@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use proto::id::{AccountId, ShareId};
-use proto::share::{Share, ShareSize};
+use proto::shape::ShareSize;
+use proto::share::Share;
 use proto::share_store::{BoxFuture, HeadPlace, HeadStore, OldHeads, PutAck, ShareStore, Space, StoreError};
 use s3::Condition;
 use tokio::sync::Mutex;

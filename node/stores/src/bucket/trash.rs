@@ -14,7 +14,7 @@ use proto::discard::{DISCARD_BYTES_MAX, Discard, NO_HOLDER, Order, read_ids, wri
 use proto::id::{AccountId, ShareId};
 use proto::keys::{DeviceCert, power};
 use proto::share_store::StoreError;
-use proto::wire::share::IDS_MAX;
+use proto::wire::frame::IDS_MAX;
 use s3::{Condition, Headers, Listed, Meta};
 
 use super::{Slot, keys};

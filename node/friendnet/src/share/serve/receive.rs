@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proto::id::{AccountId, ShareId};
-use proto::share::{Share, ShareSize};
+use proto::shape::ShareSize;
+use proto::share::Share;
 use proto::share_store::StoreError;
 use proto::wire::receipt::{Receipt, ReceiptBody};
 use proto::wire::share::ShareMessage;

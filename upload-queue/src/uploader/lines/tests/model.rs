@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use proto::share::ShareSize;
+use proto::shape::ShareSize;
 use proto::share_store::memory::MemoryStore;
 
 use super::*;
