@@ -288,7 +288,7 @@ mod tests {
     fn peer(name: &str, store: Arc<dyn PeerStore>) -> Peer {
         Peer {
             key: PeerKey(name.to_owned()),
-            place: upload_queue::place::Place::Folder("/memory".into()),
+            place: upload_queue::peers::place::Place::Folder("/memory".into()),
             name: name.to_owned(),
             domain: name.to_owned(),
             reach: Reach::Remote,

@@ -136,7 +136,7 @@ impl Grid {
     fn blank(&self) -> Reader {
         let peers = self.stores.iter().enumerate().map(|(number, store)| Peer {
             key: PeerKey(format!("friend:{number}")),
-            place: upload_queue::place::Place::Folder("/memory".into()),
+            place: upload_queue::peers::place::Place::Folder("/memory".into()),
             name: format!("friend{number}"),
             domain: format!("home{number}"),
             reach: Reach::Remote,

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use database::DbError;
 use s3::{Client, Location};
 use upload_queue::packs;
+use upload_queue::peers::place::Place;
 use upload_queue::peers::{Peer, PeerKey, Reach};
-use upload_queue::place::Place;
 
 use crate::Engine;
 use crate::config::{Config, PeerConfig, check_storage_class};

@@ -19,7 +19,7 @@ use proto::id::{AccountId, DeviceId};
 use rusqlite::Connection;
 use upload_queue::packs;
 use upload_queue::peers::PeerKey;
-use upload_queue::place::Place;
+use upload_queue::peers::place::Place;
 
 use crate::config::Config;
 use crate::home::HomePaths;

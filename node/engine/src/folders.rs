@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use upload_queue::peers::place::Place;
 use upload_queue::peers::{Peer, PeerKey, Reach};
-use upload_queue::place::Place;
 
 use crate::Engine;
 use crate::config::peer_url::PeerUrl;

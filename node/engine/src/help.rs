@@ -17,8 +17,8 @@ use upload_queue::care::ledger;
 use upload_queue::care::repair::{Copy, PackState, Place, Planner};
 use upload_queue::care::standing::{Standing, Watch};
 use upload_queue::peers::pages::{Pages, Shelf};
+use upload_queue::peers::place;
 use upload_queue::peers::{Peer, PeerKey, Reach};
-use upload_queue::place;
 
 use crate::listing::listed;
 use crate::peers::ACCOUNT;

@@ -169,8 +169,8 @@ mod tests {
     use proto::share_store::ShareStore;
     use proto::share_store::faulty::Faulty;
     use proto::share_store::memory::MemoryStore;
+    use upload_queue::peers::place::Place;
     use upload_queue::peers::{PeerKey, Reach};
-    use upload_queue::place::Place;
 
     use super::*;
 

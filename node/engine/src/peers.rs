@@ -7,8 +7,8 @@ use futures::future::join_all;
 use proto::id::{AccountId, DeviceId};
 use upload_queue::care::standing::{Patience, PeerRecord, Standing, Tally};
 use upload_queue::packs;
+use upload_queue::peers::place::Place;
 use upload_queue::peers::{Peer, PeerKey, Reach};
-use upload_queue::place::Place;
 
 use crate::config::{Config, ConfigFile, PeerConfig};
 use crate::home::peer_id;

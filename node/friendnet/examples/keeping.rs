@@ -28,8 +28,8 @@ use stores::room::Offered;
 use stores::scrub::{self, Found};
 use upload_queue::bandwidth::Bandwidth;
 use upload_queue::packs::{self, Purpose};
+use upload_queue::peers::place::Place;
 use upload_queue::peers::{Peer, PeerKey, Reach};
-use upload_queue::place::Place;
 use upload_queue::space::MinFree;
 
 const SHAPE: PackShape = PackShape {

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::fixture;
 use crate::packs::{KnownPack, Purpose};
+use crate::peers::place::Place;
 use crate::peers::{Peer, Reach};
-use crate::place::Place;
 
 mod refusals;
 mod room;

@@ -14,7 +14,7 @@ use proto::share_store::memory::MemoryStore;
 
 use super::*;
 use crate::peers::Reach;
-use crate::place::Place;
+use crate::peers::place::Place;
 use crate::placement;
 use crate::uploader::line::{BACK_OFF_LONGEST, REST_LONGEST};
 
