@@ -69,9 +69,9 @@ use crate::roster::{Roster, RosterFileError};
 use crate::share::remote::RemoteStore;
 use crate::{identity, join};
 use stores::folder::Expired;
-use stores::kept::Shelf;
 use stores::passing::Passing;
 use stores::room::Offered;
+use stores::shelf::Shelf;
 
 /// Dials waiting for the driver.
 const DIALS_MAX: usize = 64;

@@ -23,8 +23,8 @@ use crate::net::frames;
 use crate::net::frames::{Frame, ReadError};
 use crate::net::greet::Caller;
 use stores::guests::Seat;
-use stores::kept::Shelf;
 use stores::partial::Turn;
+use stores::shelf::Shelf;
 
 mod give_up;
 mod pass_on;

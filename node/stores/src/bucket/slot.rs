@@ -11,7 +11,7 @@ use s3::Condition;
 use tokio::sync::Mutex;
 use upload_queue::bandwidth::Class;
 
-use super::trash::Trash;
+use super::notes::Trash;
 use super::{Bucket, keys};
 
 /// The shares of one number.

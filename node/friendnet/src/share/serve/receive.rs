@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 
 use super::Handlers;
 use crate::roster::Roster;
-use stores::kept::Shelf;
 use stores::partial::{Partial, Turn};
+use stores::shelf::Shelf;
 
 /// A put that sends nothing for this long gives up its place; its bytes stay.
 const QUIET_TIME: Duration = Duration::from_secs(60);
