@@ -12,8 +12,8 @@ use upload_queue::peers::{Peer, PeerKey, Reach};
 
 use crate::Engine;
 use crate::config::{Config, PeerConfig, check_storage_class};
-use crate::facts::KnownPeer;
-use crate::kind::FoundPlace;
+use crate::known::FoundPlace;
+use crate::known::KnownPeer;
 use api::failure::{Exit, Failure};
 use api::request::PeerAdd;
 use stores::bucket::{Bucket, SHARES_MAX, Slot, Terms};
