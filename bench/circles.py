@@ -15,7 +15,9 @@ from pathlib import Path
 COMMENT = re.compile(r"//[^\n]*")
 USE = re.compile(r"^[ \t]*(pub(?:\([^)]*\))?\s+)?use\s+([^;]+);", re.M)
 MOD = re.compile(r"^[ \t]*(?:pub(?:\([^)]*\))?\s+)?mod\s+(\w+);", re.M)
-TEST_LINE = re.compile(r"^[ \t]*#\[cfg\(test\)\]\s*(?:pub(?:\([^)]*\))?\s+)?(?:use|mod)\s+[^;{]+(?:\{[^;]*)?;", re.M)
+TEST_LINE = re.compile(
+    r"^[ \t]*#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)?(?:pub(?:\([^)]*\))?\s+)?(?:use\s+[^;]+|mod\s+\w+);", re.M
+)
 TESTS = re.compile(r"^#\[cfg\(test\)\]\s*(?:pub(?:\([^)]*\))?\s+)?mod\s+\w+\s*\{", re.M)
 INLINE = re.compile(r"\b((?:crate|self|super)(?:::\w+)+)")
 

@@ -7,6 +7,9 @@ mod tidy;
 #[path = "layers.rs"]
 mod layers;
 
+#[path = "circles.rs"]
+mod circles;
+
 #[path = "e2e/ancestors.rs"]
 mod ancestors;
 #[path = "e2e/bad_friends.rs"]

@@ -32,11 +32,8 @@ mod man;
 mod mount;
 mod passphrase;
 mod peer;
+mod phrase;
 mod publish;
-mod publish_diff;
-mod publish_restore;
-mod publish_watch;
-mod publishing;
 mod queue;
 mod recover;
 mod repair;
@@ -186,7 +183,7 @@ enum Command {
     /// How long would a grid like this keep my data: simulated years beside the formula
     Simulate(simulate::Args),
     /// Publish a folder as a web site or media library in an S3 bucket; needs no account
-    Publish(Box<publishing::Args>),
+    Publish(Box<publish::Args>),
     /// Build shares anew that are lost; the daemon does it by itself
     Repair(repair::Args),
     /// Lock this machine's keys with a passphrase, change it, or unlock them
@@ -304,7 +301,7 @@ fn run(cli: Cli, options: RenderOptions) -> Result<Exit, Failure> {
         Command::Man => return man::run(),
         Command::Demo(args) => return context::block_on(demo::run(args, options))?,
         Command::Simulate(args) => return simulate::run(&args, paths().ok().as_ref(), options),
-        Command::Publish(args) => return context::block_on(publishing::run(*args, paths()?, options))?,
+        Command::Publish(args) => return context::block_on(publish::run(*args, paths()?, options))?,
         _ => {}
     }
     let context = Context {

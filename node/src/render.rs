@@ -16,10 +16,11 @@ mod status;
 mod summary;
 mod table;
 mod text;
+mod words;
 
 use self::progress::Bar;
 use self::table::Table;
-pub use self::text::clean;
+pub use self::words::clean;
 use crate::stderr;
 use api::failure::Failure;
 use api::message::Message;
@@ -180,10 +181,10 @@ pub fn failure(failure: &Failure, options: RenderOptions) -> String {
         let message = Message::Error(failure.clone());
         return serde_json::to_string(&message).unwrap_or_else(|error| error.to_string());
     }
-    let mut text = format!("gridbackup: {}", text::clean(&failure.to_string()));
+    let mut text = format!("gridbackup: {}", clean(&failure.to_string()));
     if options.verbose {
         for cause in &failure.causes {
-            text.push_str(&format!("\n  because: {}", text::clean(cause)));
+            text.push_str(&format!("\n  because: {}", clean(cause)));
         }
     }
     text

@@ -5,8 +5,8 @@ use crate::id::{ChunkId, VersionId};
 use crate::keys::WRAPPED_KEY_BYTES;
 use crate::log_record::VERY_SMALL_BYTES_MAX;
 use crate::record::Record;
-use crate::section::SectionKind;
-use crate::share::MANIFEST_AREA_BYTES;
+use crate::section_kind::SectionKind;
+use crate::shape::MANIFEST_AREA_BYTES;
 use crate::size::MIB;
 
 /// Most chunks in one `Pack` record and most extents in one `Cap` or `CapMore`: at most 33 bytes each, so that a record

@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 use crate::id::{AccountId, DeviceId, ShareId};
 use crate::keys::{CertError, DeviceCert, power};
 use crate::signed;
-use crate::wire::share::IDS_MAX;
+use crate::wire::frame::IDS_MAX;
 
 /// The version written, and the only one read.
 const VERSION: u16 = 1;

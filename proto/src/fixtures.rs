@@ -4,7 +4,7 @@ use ed25519_dalek::SigningKey;
 
 use crate::id::{AccountId, PackId, ShareId};
 use crate::manifest::Manifest;
-use crate::pack::PackShape;
+use crate::shape::PackShape;
 
 /// Reproducible bytes that do not compress: the same for every run and for ever.
 pub(crate) fn pattern(name: &str, len: usize) -> Vec<u8> {

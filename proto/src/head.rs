@@ -5,12 +5,13 @@ use std::ops::Range;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
+use crate::cap_index::PackRecord;
 use crate::id::{AccountId, DeviceId};
 use crate::keys::{CertError, DeviceCert, PutKeys, ReadKey, WRAPPED_KEY_BYTES, power};
 use crate::log_record::SnapshotRecord;
 use crate::record;
-use crate::root::RootRef;
-use crate::share::MANIFEST_AREA_BYTES;
+use crate::section_kind::SectionKind;
+use crate::shape::MANIFEST_AREA_BYTES;
 
 /// Bytes of an encoded head, whatever is in it.
 pub const HEAD_BYTES: usize = 4096;
@@ -43,6 +44,20 @@ pub struct HeadBody {
     /// they would not fit; then they are those of its parent.
     #[n(1)]
     pub snapshot: Option<SnapshotRecord>,
+}
+
+/// Where a root lies: its pack in full, since nothing else names it.
+#[derive(Clone, PartialEq, Eq, Debug, minicbor::Encode, minicbor::Decode)]
+pub struct RootRef {
+    /// The metadata pack it is in.
+    #[n(0)]
+    pub pack: PackRecord,
+    /// Offset in the pack's plaintext.
+    #[n(1)]
+    pub offset: u32,
+    /// Bytes of the encoded section.
+    #[n(2)]
+    pub len: u32,
 }
 
 /// Bytes that are no valid head.
@@ -243,6 +258,14 @@ impl HeadBody {
     fn check(&self) -> Result<(), String> {
         self.root.iter().try_for_each(RootRef::check)?;
         self.snapshot.iter().try_for_each(SnapshotRecord::check)
+    }
+}
+
+impl RootRef {
+    /// Whether all limits hold; else which does not.
+    pub fn check(&self) -> Result<(), String> {
+        self.pack.check()?;
+        SectionKind::Root.check_span(self.offset, self.len)
     }
 }
 

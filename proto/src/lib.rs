@@ -14,6 +14,7 @@ pub mod erasure;
 pub mod hash_tree;
 pub mod manifest;
 pub mod pack;
+pub mod shape;
 pub mod share;
 
 pub mod cap_index;
@@ -23,6 +24,7 @@ pub mod log_record;
 pub mod record;
 pub mod root;
 pub mod section;
+pub mod section_kind;
 
 pub mod share_store;
 pub mod wire;

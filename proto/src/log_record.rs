@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::id::{SnapshotId, VersionId};
 use crate::record;
 use crate::record::{NAME_BYTES_MAX, PATH_BYTES_MAX, Record};
-use crate::section::SectionKind;
+use crate::section_kind::SectionKind;
 use crate::size::KIB;
 
 /// One record of a backup log. A log is a `Snapshot`, then perhaps a `LeftOut`, then per directory (sorted by path, name by name in byte order) a `Directory` followed by

@@ -4,8 +4,8 @@ use minicbor::{Decode, Encode};
 
 use crate::erasure::SHARES_MAX;
 use crate::id::{AccountId, DeviceId, PackId, ShareId};
-use crate::pack::PackShape;
-use crate::share::{MANIFEST_AREA_BYTES, ShareSize};
+use crate::shape::PackShape;
+use crate::shape::{MANIFEST_AREA_BYTES, ShareSize};
 use crate::signed;
 
 /// The version written, and the only one read.
@@ -100,7 +100,7 @@ impl Manifest {
         manifest
     }
 
-    /// The stored bytes, at most `share::MANIFEST_AREA_BYTES`.
+    /// The stored bytes, at most `shape::MANIFEST_AREA_BYTES`.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = self.body();
         bytes.extend_from_slice(&self.signature);

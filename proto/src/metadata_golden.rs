@@ -3,13 +3,14 @@
 //! Of sections only the reading is frozen: the same records may compress to other bytes with another zstd.
 
 use crate::cap_index::{Cap, ChunkSlot, Extent, IndexRecord, PackRecord};
+use crate::head::RootRef;
 use crate::head::{Head, HeadBody};
 use crate::id::{ChunkId, DeviceId, SnapshotId, VersionId};
 use crate::keys::{AccountKeys, DeviceCert, WRAPPED_KEY_BYTES, power, words_key};
 use crate::log_record::{Content, Entry, EntryKind, LogRecord, Meta, PathBytes, SnapshotRecord, Xattr};
 use crate::phrase::Seed;
 use crate::record::Record;
-use crate::root::{Root, RootRef, SectionRef};
+use crate::root::{Root, SectionRef};
 use crate::{record, section};
 
 use crate::fixtures::assert_golden as golden;

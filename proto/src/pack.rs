@@ -5,19 +5,11 @@ use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
 use zeroize::ZeroizeOnDrop;
 
 use crate::erasure;
-use crate::erasure::SHARES_MAX;
 use crate::hash_tree::{leaf_table, table_root};
 use crate::id::{PackId, ShareId};
 use crate::manifest::Manifest;
-use crate::share::{Share, ShareSize};
-use crate::size::KIB;
-
-/// Bytes of a sealed segment.
-pub const SEGMENT_BYTES: usize = 64 * KIB;
-/// Bytes of plaintext in a segment: the rest is the tag.
-pub const SEGMENT_PLAIN_BYTES: usize = SEGMENT_BYTES - TAG_BYTES;
-/// Bytes of the Poly1305 tag that ends a segment.
-const TAG_BYTES: usize = 16;
+use crate::shape::{PackShape, SEGMENT_BYTES, SEGMENT_PLAIN_BYTES};
+use crate::share::Share;
 
 /// The random key of one pack.
 #[derive(Clone, PartialEq, Eq, ZeroizeOnDrop)]
@@ -27,36 +19,6 @@ impl PackKey {
     /// The pack's id: derived, so that a key can never be used for another pack.
     pub fn pack_id(&self) -> PackId {
         PackId(blake3::derive_key("gridbackup 2026 pack id", &self.0))
-    }
-}
-
-/// How a pack is cut: any k of n shares of one size.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub struct PackShape {
-    /// Shares needed to read.
-    pub k: u8,
-    /// Shares made.
-    pub n: u8,
-    /// Size of each.
-    pub share: ShareSize,
-}
-
-impl PackShape {
-    /// Whether 1 ≤ k ≤ n ≤ `SHARES_MAX`.
-    pub const fn is_valid(self) -> bool {
-        1 <= self.k && self.k <= self.n && self.n <= SHARES_MAX
-    }
-    /// Bytes of plaintext that fit.
-    pub const fn plain_bytes(self) -> usize {
-        self.segments() as usize * SEGMENT_PLAIN_BYTES
-    }
-    /// Number of segments.
-    pub const fn segments(self) -> u32 {
-        (self.k as usize * self.share.data_bytes() / SEGMENT_BYTES) as u32
-    }
-    /// Segments in one data share.
-    pub const fn segments_per_share(self) -> u32 {
-        (self.share.data_bytes() / SEGMENT_BYTES) as u32
     }
 }
 
@@ -187,6 +149,7 @@ mod tests {
     use super::*;
     use crate::erasure::rebuild;
     use crate::fixtures::{assert_golden, manifest, pattern, pattern_array};
+    use crate::shape::{ShareSize, TAG_BYTES};
     use proptest::prelude::{ProptestConfig, any, proptest};
 
     const SHAPE: PackShape = PackShape {

@@ -2,7 +2,7 @@
 //!
 //! What each kind of record looks like is in `log_record`, `cap_index` and `root`; how they are packed in `section`.
 
-use crate::section::SectionKind;
+use crate::section_kind::SectionKind;
 
 /// Longest path in a record, in bytes: Linux stops at 4,096 per call, but deeper trees exist.
 pub const PATH_BYTES_MAX: usize = 64 << 10;

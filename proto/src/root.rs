@@ -4,11 +4,12 @@
 //! this one points to.
 
 use crate::cap_index::PackRecord;
-use crate::head::HEAD_BYTES;
+use crate::head::{HEAD_BYTES, RootRef};
 use crate::id::{DeviceId, HeadHash};
 use crate::log_record::SnapshotRecord;
 use crate::record::Record;
-use crate::section::{SECTION_HEADER_BYTES, SectionError, SectionKind};
+use crate::section::SectionError;
+use crate::section_kind::SectionKind;
 use crate::size::MIB;
 use crate::{record, section};
 
@@ -144,20 +145,6 @@ impl SectionRef {
     }
 }
 
-/// Where a root lies: its pack in full, since nothing else names it.
-#[derive(Clone, PartialEq, Eq, Debug, minicbor::Encode, minicbor::Decode)]
-pub struct RootRef {
-    /// The metadata pack it is in.
-    #[n(0)]
-    pub pack: PackRecord,
-    /// Offset in the pack's plaintext.
-    #[n(1)]
-    pub offset: u32,
-    /// Bytes of the encoded section.
-    #[n(2)]
-    pub len: u32,
-}
-
 impl Root {
     /// The section of kind root that holds it; `SectionError::Limit` if it breaks a limit that `check` tells of, or is
     /// longer than a root may be.
@@ -225,17 +212,9 @@ impl SectionRef {
             return Err(format!("a section in pack {} of {packs} and its own", self.pack));
         }
         match SectionKind::from_number(self.kind) {
-            Some(kind @ (SectionKind::Log | SectionKind::Index)) => check_span(kind, self.offset, self.len),
+            Some(kind @ (SectionKind::Log | SectionKind::Index)) => kind.check_span(self.offset, self.len),
             _ => Err(format!("a section of kind {}", self.kind)),
         }
-    }
-}
-
-impl RootRef {
-    /// Whether all limits hold; else which does not.
-    pub fn check(&self) -> Result<(), String> {
-        self.pack.check()?;
-        check_span(SectionKind::Root, self.offset, self.len)
     }
 }
 
@@ -285,14 +264,6 @@ fn check_ranges(ranges: &[SnapshotRange]) -> Result<(), String> {
         return Err("ranges of snapshots are not in order".to_owned());
     }
     Ok(())
-}
-
-fn check_span(kind: SectionKind, offset: u32, len: u32) -> Result<(), String> {
-    let len_fits = (SECTION_HEADER_BYTES..=kind.encoded_bytes_max()).contains(&(len as usize));
-    if len_fits && offset.checked_add(len).is_some() {
-        return Ok(());
-    }
-    Err(format!("a section of {len} bytes at {offset}"))
 }
 
 #[cfg(test)]

@@ -8,49 +8,7 @@ use zstd::zstd_safe;
 
 use crate::record;
 use crate::record::Record;
-use crate::size::MIB;
-
-/// What records a section holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
-pub enum SectionKind {
-    /// `log_record::LogRecord`s.
-    Log = 1,
-    /// `cap_index::IndexRecord`s.
-    Index = 2,
-    /// One `root::Root`.
-    Root = 3,
-}
-
-impl SectionKind {
-    /// The kind that `number` stands for.
-    pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Log, Self::Index, Self::Root]
-            .into_iter()
-            .find(|kind| *kind as u8 == number)
-    }
-
-    /// Most bytes of records that a section of this kind holds.
-    pub const fn records_bytes_max(self) -> usize {
-        match self {
-            Self::Log | Self::Index => SECTION_RECORDS_BYTES_MAX,
-            Self::Root => ROOT_RECORD_BYTES_MAX,
-        }
-    }
-
-    /// Longest encoded section of this kind.
-    pub const fn encoded_bytes_max(self) -> usize {
-        let records = self.records_bytes_max();
-        // ZSTD_COMPRESSBOUND: what zstd adds to bytes that do not compress.
-        SECTION_HEADER_BYTES + records + records / 256 + 64
-    }
-}
-
-/// Most bytes of records in a section, before compression.
-pub const SECTION_RECORDS_BYTES_MAX: usize = MIB;
-/// Most bytes of a root, before compression: a root is one record and cannot be split.
-pub const ROOT_RECORD_BYTES_MAX: usize = 16 * MIB;
-/// Bytes before the payload.
-pub const SECTION_HEADER_BYTES: usize = 36;
+use crate::section_kind::{SECTION_HEADER_BYTES, SectionKind};
 
 const MAGIC: &[u8; 8] = b"GBSECT\0\0";
 const VERSION: u16 = 1;
@@ -329,6 +287,7 @@ mod tests {
     use crate::cap_index::{Cap, IndexRecord};
     use crate::id::{SnapshotId, VersionId};
     use crate::log_record::{LogRecord, SnapshotRecord};
+    use crate::section_kind::SECTION_RECORDS_BYTES_MAX;
 
     fn snapshot(seq: u64) -> LogRecord {
         LogRecord::Snapshot(SnapshotRecord {

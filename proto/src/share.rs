@@ -6,51 +6,7 @@ use crate::hash_tree;
 use crate::hash_tree::{check_leaves, table_root};
 use crate::id::ShareId;
 use crate::manifest::Manifest;
-use crate::size::{KIB, MIB};
-
-/// The two sizes a share's data can have. Two only, so that sizes tell a friend nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
-pub enum ShareSize {
-    /// 256 KiB: metadata and small daily changes.
-    Small,
-    /// 4 MiB: everything else.
-    Large,
-}
-
-impl ShareSize {
-    /// Bytes of data.
-    pub const fn data_bytes(self) -> usize {
-        match self {
-            Self::Small => 256 * KIB,
-            Self::Large => 4 * MIB,
-        }
-    }
-    /// Bytes of the stored form: data and tail.
-    pub const fn stored_bytes(self) -> usize {
-        self.data_bytes() + self.tail_bytes()
-    }
-    /// Bytes of the tail: leaf table, manifest area, trailer.
-    pub const fn tail_bytes(self) -> usize {
-        hash_tree::table_bytes(self.data_bytes()) + MANIFEST_AREA_BYTES + TRAILER_BYTES
-    }
-    /// The size whose data has `bytes` bytes.
-    pub fn from_data_bytes(bytes: usize) -> Option<Self> {
-        [Self::Small, Self::Large]
-            .into_iter()
-            .find(|size| size.data_bytes() == bytes)
-    }
-    /// The size whose stored form has `bytes` bytes.
-    pub fn from_stored_bytes(bytes: usize) -> Option<Self> {
-        [Self::Small, Self::Large]
-            .into_iter()
-            .find(|size| size.stored_bytes() == bytes)
-    }
-}
-
-/// Bytes reserved for the encoded public manifest, zero padded: room for `SHARES_MAX` share ids.
-pub const MANIFEST_AREA_BYTES: usize = 2 * KIB;
-/// Bytes of the trailer that ends every stored share.
-pub const TRAILER_BYTES: usize = 32;
+use crate::shape::{MANIFEST_AREA_BYTES, ShareSize, TRAILER_BYTES};
 
 /// First bytes of the trailer.
 const MAGIC: [u8; 8] = *b"GRIDSHAR";
@@ -227,7 +183,7 @@ mod tests {
     use super::*;
     use crate::fixtures::{assert_golden, manifest, pattern};
     use crate::hash_tree::{LEAF_BYTES, leaf_table};
-    use crate::pack::PackShape;
+    use crate::shape::PackShape;
 
     fn share(size: ShareSize) -> (ShareId, Share) {
         let data = Bytes::from(pattern("share", size.data_bytes()));

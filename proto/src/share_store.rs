@@ -141,7 +141,7 @@ pub trait ShareStore: Send + Sync {
     fn space(&self) -> BoxFuture<'_, Result<Space, StoreError>>;
 
     /// Moves shares to the store's trash, where they wait for some time before they are gone; returns how many were there.
-    /// `ids` ascend and are at most [`IDS_MAX`](crate::wire::share::IDS_MAX). Repeating it succeeds.
+    /// `ids` ascend and are at most [`IDS_MAX`](crate::wire::frame::IDS_MAX). Repeating it succeeds.
     fn discard(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<u32, StoreError>> {
         drop(ids);
         Box::pin(std::future::ready(Err(StoreError::Refused {

@@ -11,6 +11,7 @@ pub mod pass_on;
 pub mod share;
 
 pub mod by_device;
+pub mod grid_limits;
 pub mod receipt;
 pub mod removal;
 pub mod roster;

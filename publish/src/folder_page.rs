@@ -9,13 +9,8 @@ use jiff::Timestamp;
 use s3::encode;
 
 use crate::routes::{FolderPageOptions, Routes};
-use crate::walk::Stat;
-
-mod template;
-
-use template::Filling;
-pub use template::TemplateError;
-pub(crate) use template::{TEMPLATE_BYTES_MAX, Template};
+use crate::stat::Stat;
+use crate::template::{Filling, Template};
 
 /// Most bytes of rows: what comes after is only counted. Chosen: some 20,000 names, more than a browser shows gladly.
 const ROWS_BYTES_MAX: usize = 4 << 20;

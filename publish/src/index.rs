@@ -16,7 +16,7 @@ use s3::Parts;
 
 use crate::merge::Keyed;
 use crate::routes::Compress;
-use crate::walk::Stat;
+use crate::stat::Stat;
 
 mod listing;
 mod memory;

@@ -27,6 +27,8 @@ mod routes;
 mod run;
 mod send;
 mod source;
+mod stat;
+mod template;
 mod types;
 mod walk;
 mod worker;
@@ -34,7 +36,6 @@ mod worker;
 pub use adopt::adopt;
 pub use error::PublishError;
 pub use event::{Drift, Event, Summary, Why};
-pub use folder_page::TemplateError;
 pub use lock::LockError;
 pub use options::{
     Cloudfront, Deletes, Hook, INVALIDATION_PATHS, KeyFormat, Links, LockMode, LockOptions, Options, Trust,
@@ -42,4 +43,5 @@ pub use options::{
 pub use restore::{RestoreOptions, Restored, restore};
 pub use routes::{Routes, RoutesError};
 pub use run::publish;
+pub use template::TemplateError;
 pub use watch::Watch;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::event::Drift;
 use crate::index::{Row, Seen, State};
 use crate::routes::{Compress, Wish};
-use crate::walk::Stat;
+use crate::stat::Stat;
 
 /// Longest object that S3 copies in one request, in bytes
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>).

@@ -18,8 +18,9 @@ use crate::merge::{Joined, Keyed, Merge};
 use crate::plan::{Expected, Known, Rules, Source, Step, Work, expected, step};
 use crate::redirects::WithRedirects;
 use crate::routes::{Routes, Wish};
+use crate::stat::Stat;
 use crate::types::is_page;
-use crate::walk::{Found, Stat, Walk};
+use crate::walk::{Found, Walk};
 
 /// What the planner found.
 #[derive(Debug)]

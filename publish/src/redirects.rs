@@ -73,7 +73,7 @@ mod tests {
         let file = |key: &[u8]| Found::File {
             key: key.to_vec(),
             path: PathBuf::new(),
-            stat: crate::walk::Stat::default(),
+            stat: crate::stat::Stat::default(),
             mode: 0,
         };
         let found = [file(b"b"), file(b"c"), made(b"d/index.html", b"<p>")];

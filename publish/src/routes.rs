@@ -7,8 +7,8 @@ use globset::{GlobBuilder, GlobMatcher};
 use regex::Regex;
 use s3::Headers;
 
-use crate::folder_page::{TEMPLATE_BYTES_MAX, Template, TemplateError};
 use crate::mark::Mark;
+use crate::template::{TEMPLATE_BYTES_MAX, Template, TemplateError};
 use crate::types;
 
 /// Longest file of routes, in bytes.

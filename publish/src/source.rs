@@ -14,7 +14,7 @@ use s3::etag_of;
 
 use crate::compress::{Encoder, is_shorter};
 use crate::routes::Compress;
-use crate::walk::Stat;
+use crate::stat::Stat;
 
 /// Times this close to the reading prove nothing: file systems round them, to two seconds at worst (FAT).
 const RACY_NS: i64 = 2_000_000_000;

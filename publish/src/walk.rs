@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
 
 use crate::folder_page::FolderPages;
 use crate::options::Links;
+use crate::stat::Stat;
 
 mod entries;
 
@@ -22,19 +23,6 @@ use entries::{Entries, Entry, Kind, PAGE, Why, key_part};
 const KEY_BYTES_MAX: usize = 1024;
 /// Deepest folder: an open descriptor each. Chosen: keys of 1,024 bytes cannot name deeper ones that matter.
 const DEPTH_MAX: usize = 256;
-
-/// What tells whether a file changed since it was read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stat {
-    /// Length.
-    pub bytes: u64,
-    /// Nanoseconds since 1970.
-    pub mtime_ns: i64,
-    /// Nanoseconds since 1970.
-    pub ctime_ns: i64,
-    /// Number in its file system.
-    pub inode: u64,
-}
 
 /// What the walk came by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,32 +217,6 @@ impl Walk {
                 ),
                 Err(error) => broken(key, path, error.to_string()),
             },
-        }
-    }
-}
-
-impl Stat {
-    /// Of something that has no file: made of its bytes, so that it is another when they are.
-    pub fn of_made(contents: &[u8]) -> Self {
-        let hash = blake3::hash(contents);
-        let part = |index: usize| hash.as_bytes()[8 * index..].first_chunk().copied().unwrap_or_default();
-        Self {
-            bytes: contents.len() as u64,
-            mtime_ns: i64::from_le_bytes(part(0)),
-            ctime_ns: i64::from_le_bytes(part(1)),
-            inode: u64::from_le_bytes(part(2)),
-        }
-    }
-}
-
-impl From<&rustix::fs::Stat> for Stat {
-    fn from(stat: &rustix::fs::Stat) -> Self {
-        let ns = |secs: i64, nanos: i64| secs.saturating_mul(1_000_000_000).saturating_add(nanos);
-        Self {
-            bytes: stat.st_size.try_into().unwrap_or_default(),
-            mtime_ns: ns(stat.st_mtime, stat.st_mtime_nsec as i64),
-            ctime_ns: ns(stat.st_ctime, stat.st_ctime_nsec as i64),
-            inode: stat.st_ino,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::mark::Mark;
 use crate::plan::{Expected, Known, Source, Step, Work};
 use crate::source;
 use crate::source::{Contents, SourceError};
-use crate::walk::Stat;
+use crate::stat::Stat;
 
 mod large;
 

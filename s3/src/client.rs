@@ -12,6 +12,7 @@ use hyper::{Method, Response, StatusCode, Uri};
 use jiff::{SignedDuration, Timestamp};
 use md5::{Digest, Md5};
 
+use crate::ask::{Answer, Ask};
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Refusal, Region};
@@ -19,6 +20,7 @@ use crate::key::shown;
 use crate::location::Location;
 use crate::retry::{Budget, Patience};
 use crate::sign::{Signed, Signer, canonical_query, date, hash};
+use crate::time::time;
 use crate::transport::{Body, Transport};
 use crate::xml;
 
@@ -77,28 +79,6 @@ struct Inner {
     retries: AtomicU64,
     /// The endpoint has answered, whatever it said.
     has_answered: AtomicBool,
-}
-
-/// One request; made again as it is when it has to be.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ask<'a> {
-    pub method: Method,
-    /// None: the bucket.
-    pub key: Option<&'a [u8]>,
-    pub query: Vec<(&'a str, &'a [u8])>,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-    /// S3 answers long requests with 200 before they have succeeded, and says in the body how they ended.
-    pub may_fail_late: bool,
-}
-
-/// An answer that is no refusal, its body read.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub headers: HeaderMap,
-    pub body: Bytes,
-    /// `METHOD s3://…`, for errors.
-    pub target: String,
 }
 
 impl Client {
@@ -389,13 +369,6 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str, target: &str) -> 
     })?;
     headers.insert(name, value);
     Ok(())
-}
-
-/// A time in a header (RFC 9110 §5.6.7).
-pub(crate) fn time(headers: &HeaderMap, name: HeaderName) -> Option<Timestamp> {
-    let text = headers.get(name)?.to_str().ok()?;
-    let zoned = jiff::fmt::rfc2822::parse(text).ok()?;
-    Some(zoned.timestamp())
 }
 
 /// Requests that are made until an endpoint that has not answered at all is given up: one whose name or port is wrong, or that

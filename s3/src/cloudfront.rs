@@ -9,7 +9,8 @@ use bytes::Bytes;
 use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use crate::client::{Ask, Client, Options};
+use crate::ask::Ask;
+use crate::client::{Client, Options};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::location::Location;

@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use hyper::Method;
 use hyper::header::HeaderMap;
+use quick_xml::escape::escape;
 
-use crate::client::{Ask, Client};
+use crate::ask::Ask;
+use crate::client::Client;
 use crate::error::{Error, Refusal};
 use crate::list::PAGE_KEYS_MAX;
 use crate::object::Condition;
@@ -45,7 +47,7 @@ impl Client {
     /// The same, each only if it is still what it was. May be dropped.
     pub async fn delete_these(&self, doomed: &[Doomed]) -> Result<Vec<NotDeleted>, Error> {
         let mut failed = Vec::new();
-        let (batched, single): (Vec<_>, Vec<_>) = doomed.iter().partition(|doomed| xml::can_say(&doomed.key));
+        let (batched, single): (Vec<_>, Vec<_>) = doomed.iter().partition(|doomed| can_say(&doomed.key));
         for batch in batched.chunks(PAGE_KEYS_MAX) {
             failed.extend(self.delete_batch(batch).await?);
         }
@@ -85,7 +87,7 @@ impl Client {
     }
 
     async fn delete_batch(&self, doomed: &[&Doomed]) -> Result<Vec<NotDeleted>, Error> {
-        let body = Bytes::from(xml::delete_request(doomed));
+        let body = Bytes::from(delete_request(doomed));
         let query: Vec<(&str, &[u8])> = vec![("delete", b"")];
         let ask = Ask {
             method: Method::POST,
@@ -117,9 +119,29 @@ impl Client {
     }
 }
 
+/// XML 1.0 has no way to write other bytes than UTF-8, nor most control characters; CR does not survive line ends.
+fn can_say(key: &[u8]) -> bool {
+    let is_char = |char| matches!(char, '\t' | '\n' | '\u{20}'..='\u{fffd}' | '\u{10000}'..='\u{10ffff}');
+    std::str::from_utf8(key).is_ok_and(|text| text.chars().all(is_char))
+}
+
+/// `DeleteObjects`: only failures are answered.
+fn delete_request(doomed: &[&Doomed]) -> String {
+    let mut text = String::from("<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>");
+    for Doomed { key, etag } in doomed {
+        let key = String::from_utf8_lossy(key);
+        text += &format!("<Object><Key>{}</Key>", escape(key.as_ref()));
+        if let Some(etag) = etag {
+            text += &format!("<ETag>{}</ETag>", escape(format!("\"{etag}\"")));
+        }
+        text += "</Object>";
+    }
+    text + "</Delete>"
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Doomed;
+    use super::{Doomed, can_say};
     use crate::fixtures::{Server, answer};
 
     #[tokio::test]
@@ -145,5 +167,17 @@ mod tests {
         );
         assert!(asked[1].contains("if-match: \"e1\"\r\n"), "{}", asked[1]);
         assert!(asked[1].starts_with("DELETE /site/%01 ") && asked[2].starts_with("DELETE /site/%FF "));
+    }
+
+    #[test]
+    fn only_what_survives_xml_is_said_in_it() {
+        for (key, expected) in [
+            (&b"a<&\"\xc3\xbc"[..], true),
+            (b"\x01", false),
+            (b"a\rb", false),
+            (b"\xff", false),
+        ] {
+            assert_eq!(can_say(key), expected, "{key:?}");
+        }
     }
 }

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use hyper::header::{HeaderMap, RANGE};
 
-use crate::client::{Ask, Client};
+use crate::ask::Ask;
+use crate::client::Client;
 use crate::error::Error;
 use crate::headers::Meta;
 use crate::object::{Condition, range_header};

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hyper::HeaderMap;
 
-use crate::client::Answer;
+use crate::ask::Answer;
 use crate::error::Error;
 use crate::list::{ListOptions, Page, page};
 use crate::xml;

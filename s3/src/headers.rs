@@ -8,9 +8,9 @@ use hyper::header::{
 };
 use jiff::Timestamp;
 
-use crate::client::time;
 use crate::error::Error;
 use crate::object_lock::Lock;
+use crate::time::time;
 
 /// What metadata's names begin with on the wire.
 const METADATA: &str = "x-amz-meta-";

@@ -4,6 +4,7 @@
 //! Leaves out: files, indexes, the grid, and what objects mean. Keys are bytes; what an endpoint makes of bytes that are not
 //! UTF-8 is its own affair. docs/decisions/0018-s3-client.md says why these libraries.
 
+mod ask;
 mod client;
 mod cloudfront;
 mod credentials;
@@ -24,6 +25,7 @@ mod object;
 mod object_lock;
 mod retry;
 mod sign;
+mod time;
 mod transport;
 mod xml;
 

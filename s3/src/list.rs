@@ -4,10 +4,12 @@ use hyper::Method;
 use hyper::header::DATE;
 use jiff::Timestamp;
 
-use crate::client::{Answer, Ask, Client, time};
+use crate::ask::{Answer, Ask};
+use crate::client::Client;
 use crate::error::Error;
 use crate::headers::unquoted;
 use crate::key::decode_listed;
+use crate::time::time;
 use crate::xml;
 
 /// Most keys of a page, and of a batch of deletions: what S3 allows.

@@ -7,7 +7,8 @@ use hyper::Method;
 use hyper::header::HeaderMap;
 use md5::{Digest, Md5};
 
-use crate::client::{Ask, Client};
+use crate::ask::Ask;
+use crate::client::Client;
 use crate::error::Error;
 use crate::headers::{Headers, unquoted};
 use crate::key::shown;

@@ -9,10 +9,12 @@ use hyper::header::{DATE, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_
 use jiff::Timestamp;
 use md5::{Digest, Md5};
 
-use crate::client::{Ask, Client, time};
+use crate::ask::Ask;
+use crate::client::Client;
 use crate::error::Error;
 use crate::headers::{Headers, Meta, etag, unquoted};
 use crate::key::encode;
+use crate::time::time;
 use crate::xml;
 
 /// Longest answer to a put or copy, in bytes.

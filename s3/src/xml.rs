@@ -4,8 +4,7 @@ use quick_xml::escape::escape;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::client::Answer;
-use crate::delete::Doomed;
+use crate::ask::Answer;
 use crate::error::{Error, Refusal, Region};
 
 #[derive(Debug, Deserialize)]
@@ -191,26 +190,6 @@ pub(crate) fn refusal(body: &[u8]) -> Option<Refusal> {
     })
 }
 
-/// XML 1.0 has no way to write other bytes than UTF-8, nor most control characters; CR does not survive line ends.
-pub(crate) fn can_say(key: &[u8]) -> bool {
-    let is_char = |char| matches!(char, '\t' | '\n' | '\u{20}'..='\u{fffd}' | '\u{10000}'..='\u{10ffff}');
-    std::str::from_utf8(key).is_ok_and(|text| text.chars().all(is_char))
-}
-
-/// `DeleteObjects`: only failures are answered.
-pub(crate) fn delete_request(doomed: &[&Doomed]) -> String {
-    let mut text = String::from("<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Quiet>true</Quiet>");
-    for Doomed { key, etag } in doomed {
-        let key = String::from_utf8_lossy(key);
-        text += &format!("<Object><Key>{}</Key>", escape(key.as_ref()));
-        if let Some(etag) = etag {
-            text += &format!("<ETag>{}</ETag>", escape(format!("\"{etag}\"")));
-        }
-        text += "</Object>";
-    }
-    text + "</Delete>"
-}
-
 /// `CompleteMultipartUpload`.
 pub(crate) fn complete_request(etags: &[(u64, String)]) -> String {
     let mut text = String::from("<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
@@ -247,17 +226,5 @@ mod tests {
         assert_eq!(refusal(b"<html>502</html>"), None);
         assert_eq!(refusal(b"<Errors/>"), None);
         assert_eq!(refusal(b"\xff"), None);
-    }
-
-    #[test]
-    fn only_what_survives_xml_is_said_in_it() {
-        for (key, expected) in [
-            (&b"a<&\"\xc3\xbc"[..], true),
-            (b"\x01", false),
-            (b"a\rb", false),
-            (b"\xff", false),
-        ] {
-            assert_eq!(can_say(key), expected, "{key:?}");
-        }
     }
 }

@@ -6,8 +6,9 @@ use proto::id::AccountId;
 use proto::keys::WRAPPED_KEY_BYTES;
 use proto::manifest::Manifest;
 use proto::pack;
-use proto::pack::{PackKey, PackShape};
-use proto::share::ShareSize;
+use proto::pack::PackKey;
+use proto::shape::PackShape;
+use proto::shape::ShareSize;
 
 use crate::packs::Purpose;
 use crate::uploader::OutgoingPack;

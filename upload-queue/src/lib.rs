@@ -11,7 +11,6 @@ pub mod queue;
 
 pub mod packs;
 pub mod peers;
-pub mod place;
 pub mod placement;
 pub mod planner;
 pub mod spool;

@@ -6,7 +6,7 @@ use proto::cap_index::PackRecord;
 use proto::id::{PackId, ShareId};
 use proto::keys::WRAPPED_KEY_BYTES;
 use proto::manifest::Manifest;
-use proto::share::ShareSize;
+use proto::shape::ShareSize;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 

@@ -4,9 +4,10 @@ use std::sync::{Arc, RwLock};
 
 use proto::share_store::PeerStore;
 
-use crate::place::Place;
+use crate::peers::place::Place;
 
 pub mod pages;
+pub mod place;
 
 /// A peer's name in the database: the text of its [`Place`]. Stable for as long as it holds shares. This crate compares such
 /// names, and asks nothing else of them.

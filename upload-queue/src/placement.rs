@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
-use proto::share::ShareSize;
+use proto::shape::ShareSize;
 
 use crate::peers::{Peer, PeerKey};
 

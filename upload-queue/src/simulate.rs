@@ -15,15 +15,16 @@ mod friend;
 mod grid;
 mod helpers;
 mod owner;
+mod state;
 mod transfer;
 
 #[cfg(test)]
 mod tests;
 
-use crate::simulate::grid::Grid;
 use crate::simulate::random::seed_of_run;
 use crate::simulate::report::Report;
 use crate::simulate::scenario::Scenario;
+use crate::simulate::state::Grid;
 
 /// Simulates one grid.
 pub fn run(scenario: &Scenario, seed: u64) -> Report {

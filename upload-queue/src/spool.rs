@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use proto::id::ShareId;
-use proto::share::{Share, ShareSize};
+use proto::shape::ShareSize;
+use proto::share::Share;
 
 use crate::space::{Disk, MinFree};
 

@@ -58,7 +58,7 @@ impl Bench {
         let stores: Vec<_> = (0..PEERS).map(|_| Arc::new(Faulty::new(MemoryStore::new()))).collect();
         let peers = stores.iter().enumerate().map(|(number, store)| Peer {
             key: PeerKey(format!("memory:{number}")),
-            place: upload_queue::place::Place::Folder("/memory".into()),
+            place: upload_queue::peers::place::Place::Folder("/memory".into()),
             name: format!("peer {number}"),
             domain: format!("domain {number}"),
             reach: Reach::Remote,

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use database::{Db, DbError};
 use proto::id::{SnapshotId, VersionId};
 use proto::log_record::{LogRecord, PathBytes};
-use proto::section::SectionKind;
+use proto::section_kind::SectionKind;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use upload_queue::packs;
 use upload_queue::packs::PackRow;

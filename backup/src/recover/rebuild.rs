@@ -8,8 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
+use proto::head::RootRef;
 use proto::id::PackId;
-use proto::root::{Root, RootRef, SectionRef};
+use proto::root::{Root, SectionRef};
 use proto::share_store::StoreError;
 use rusqlite::Transaction;
 use tokio::time::Instant;
@@ -287,7 +288,7 @@ mod tests {
     fn peer(name: &str, store: Arc<dyn PeerStore>) -> Peer {
         Peer {
             key: PeerKey(name.to_owned()),
-            place: upload_queue::place::Place::Folder("/memory".into()),
+            place: upload_queue::peers::place::Place::Folder("/memory".into()),
             name: name.to_owned(),
             domain: name.to_owned(),
             reach: Reach::Remote,

@@ -9,7 +9,7 @@ use proto::keys::{DeviceCert, power};
 use proto::log_record::{LogRecord, SnapshotRecord};
 use proto::manifest::Manifest;
 use proto::root::{Root, SectionRef};
-use proto::section::SectionKind;
+use proto::section_kind::SectionKind;
 use rusqlite::Transaction;
 use upload_queue::packs;
 use upload_queue::packs::{PackRow, Purpose};

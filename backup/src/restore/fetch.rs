@@ -12,7 +12,8 @@ use futures::future::{BoxFuture, Shared};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use proto::cap_index::PackRecord;
-use proto::pack::{PackError, PackKey, PackShape, SEGMENT_BYTES, SEGMENT_PLAIN_BYTES};
+use proto::pack::{PackError, PackKey};
+use proto::shape::{PackShape, SEGMENT_BYTES, SEGMENT_PLAIN_BYTES};
 use proto::{erasure, pack};
 use upload_queue::packs::KnownPack;
 

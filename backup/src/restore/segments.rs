@@ -5,7 +5,8 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use proto::pack::{PackShape, SEGMENT_BYTES, SEGMENT_PLAIN_BYTES, segments_of};
+use proto::pack::segments_of;
+use proto::shape::{PackShape, SEGMENT_BYTES, SEGMENT_PLAIN_BYTES};
 
 /// Runs of wanted segments with at most so many unwanted ones between them are fetched as one: two segments take less
 /// time on a home uplink than another round trip. Chosen.
@@ -117,7 +118,7 @@ pub(super) fn cut(runs: &[PlainRun], offset: u32, len: u32) -> Bytes {
 #[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use proptest::prelude::*;
-    use proto::share::ShareSize;
+    use proto::shape::ShareSize;
 
     use super::*;
 

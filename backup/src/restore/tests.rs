@@ -6,17 +6,20 @@ use std::path::Path;
 
 use ed25519_dalek::SigningKey;
 use proto::cap_index::{Cap, ChunkSlot, Extent, IndexRecord, PackRecord};
+use proto::head::RootRef;
 use proto::head::{Head, HeadBody};
 use proto::id::{DeviceId, ShareId, SnapshotId, VersionId};
 use proto::keys::{DeviceCert, power, words_key};
 use proto::log_record::{Content, Entry, EntryKind, LogRecord, Meta, PathBytes, SnapshotRecord, Xattr};
 use proto::manifest::Manifest;
-use proto::pack::{PackKey, PackShape};
+use proto::pack::PackKey;
 use proto::phrase::Seed;
 use proto::record::Record;
-use proto::root::{Root, RootRef, SectionRef};
-use proto::section::{SectionKind, SectionWriter};
-use proto::share::ShareSize;
+use proto::root::{Root, SectionRef};
+use proto::section::SectionWriter;
+use proto::section_kind::SectionKind;
+use proto::shape::PackShape;
+use proto::shape::ShareSize;
 use proto::share_store::faulty::Faulty;
 use proto::share_store::memory::MemoryStore;
 use proto::share_store::{HeadStore, ShareStore};
@@ -133,7 +136,7 @@ impl Grid {
     fn blank(&self) -> Reader {
         let peers = self.stores.iter().enumerate().map(|(number, store)| Peer {
             key: PeerKey(format!("friend:{number}")),
-            place: upload_queue::place::Place::Folder("/memory".into()),
+            place: upload_queue::peers::place::Place::Folder("/memory".into()),
             name: format!("friend{number}"),
             domain: format!("home{number}"),
             reach: Reach::Remote,

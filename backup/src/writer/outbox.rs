@@ -1,10 +1,12 @@
 //! Sections laid out in metadata packs: as few packs as possible, the root in the last one.
 
 use proto::cap_index::PackRecord;
-use proto::pack::PackShape;
-use proto::root::{Root, RootRef, SectionRef};
-use proto::section::{SectionError, SectionKind};
-use proto::share::ShareSize;
+use proto::head::RootRef;
+use proto::root::{Root, SectionRef};
+use proto::section::SectionError;
+use proto::section_kind::SectionKind;
+use proto::shape::PackShape;
+use proto::shape::ShareSize;
 use upload_queue::packs::Purpose;
 
 use crate::catalog::content::{Published, SectionPlace};

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crossbeam_channel::Sender;
 use proto::cap_index::{ChunkSlot, LIST_MAX};
 use proto::id::ChunkId;
-use proto::pack::{PackShape, SEGMENT_PLAIN_BYTES};
-use proto::share::ShareSize;
+use proto::shape::ShareSize;
+use proto::shape::{PackShape, SEGMENT_PLAIN_BYTES};
 
 use super::budget::{Budget, Permit};
 use super::ledger::{Ledger, PackNumber};

@@ -2,7 +2,8 @@
 
 use proto::cap_index::PackRecord;
 use proto::manifest::Manifest;
-use proto::pack::{PackKey, PackShape};
+use proto::pack::PackKey;
+use proto::shape::PackShape;
 use upload_queue::packs::Purpose;
 use upload_queue::uploader::OutgoingPack;
 

@@ -8,13 +8,14 @@ use proto::id::{DeviceId, PackId, ShareId, SnapshotId};
 use proto::keys::{AccountKeys, DeviceCert};
 use proto::log_record::{LogRecord, PathBytes, SnapshotRecord};
 use proto::manifest::Manifest;
-use proto::pack::PackShape;
 use proto::phrase::Seed;
 use proto::record::{Record, first_from_cbor, to_cbor};
 use proto::root::Root;
 use proto::section;
-use proto::section::SectionKind;
-use proto::share::{ShareSize, manifest_in_tail};
+use proto::section_kind::SectionKind;
+use proto::shape::PackShape;
+use proto::shape::ShareSize;
+use proto::share::manifest_in_tail;
 
 use crate::engine::{Cost, Target};
 use crate::heard::Heard;
@@ -193,7 +194,7 @@ fn tail(input: &[u8], heard: &mut Heard) {
     let mut whole = input.to_vec();
     whole.resize(size.tail_bytes(), 0);
     let (checked, sum) = whole.split_at_mut(size.tail_bytes() - 16);
-    let area = &checked[checked.len() - proto::share::MANIFEST_AREA_BYTES - 16..];
+    let area = &checked[checked.len() - proto::shape::MANIFEST_AREA_BYTES - 16..];
     sum.copy_from_slice(&blake3::hash(area).as_bytes()[..16]);
     heard.note("tail made right", manifest_in_tail(size, &whole));
     let stored = Bytes::copy_from_slice(input);

@@ -8,10 +8,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use friendnet::roster::{Roster, Vetted, deeds};
 use proto::id::GridId;
+use proto::wire::grid_limits::MEMBERS_MAX;
 use proto::wire::removal::{REMOVALS_MAX, Removal};
-use proto::wire::roster::{
-    DEVICES_MAX, DeviceRecord, MEMBERS_MAX, MemberRecord, RECORDS_MAX, RosterRecords, acceptance, grid_id,
-};
+use proto::wire::roster::{DEVICES_MAX, DeviceRecord, MemberRecord, RECORDS_MAX, RosterRecords, acceptance, grid_id};
 use proto::wire::word::AccountWord;
 
 use crate::engine::{Cost, Target};

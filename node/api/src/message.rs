@@ -361,11 +361,6 @@ macro_rules! messages {
             fn from(payload: $payload) -> Self {
                 Self::$variant(payload)
             }
-        }
-        impl From<$payload> for crate::output::Output {
-            fn from(payload: $payload) -> Self {
-                Self::Message(payload.into())
-            }
         })*
     };
 }
@@ -403,11 +398,5 @@ messages!(
 impl From<Status> for Message {
     fn from(status: Status) -> Self {
         Self::Status(Box::new(status))
-    }
-}
-
-impl From<Status> for crate::output::Output {
-    fn from(status: Status) -> Self {
-        Self::Message(status.into())
     }
 }

@@ -21,18 +21,6 @@ pub enum Output {
     Bytes(Bytes),
 }
 
-impl From<Message> for Output {
-    fn from(message: Message) -> Self {
-        Self::Message(message)
-    }
-}
-
-impl From<Bytes> for Output {
-    fn from(bytes: Bytes) -> Self {
-        Self::Bytes(bytes)
-    }
-}
-
 /// Outputs in flight: enough that a listing does not wait for each line, few enough that a slow reader holds it back.
 const OUTPUTS_QUEUED_MAX: usize = 64;
 
@@ -78,15 +66,30 @@ pub fn channel(stop: CancellationToken) -> (Sink, Outputs) {
 }
 
 impl Sink {
-    /// Sends, waiting while the reader is behind. May be dropped.
-    pub async fn send(&self, output: impl Into<Output>) -> Result<(), Closed> {
-        self.outputs.send(output.into()).await.map_err(|_| Closed)
+    /// Sends a message, waiting while the reader is behind. May be dropped.
+    pub async fn send(&self, message: impl Into<Message>) -> Result<(), Closed> {
+        self.pass(Output::Message(message.into())).await
+    }
+
+    /// Sends content, waiting as `send` does. May be dropped.
+    pub async fn bytes(&self, bytes: Bytes) -> Result<(), Closed> {
+        self.pass(Output::Bytes(bytes)).await
+    }
+
+    /// Passes on what somebody else said, waiting as `send` does. May be dropped.
+    pub(crate) async fn pass(&self, output: Output) -> Result<(), Closed> {
+        self.outputs.send(output).await.map_err(|_| Closed)
     }
 
     /// Sends from a thread that may block, waiting while the reader is behind. Unlike `blocking_send` this works inside a
     /// `Handle::block_on`, too; the budget of the task around it would never be refilled while this waits.
-    pub fn send_blocking(&self, output: impl Into<Output>) -> Result<(), Closed> {
-        futures::executor::block_on(tokio::task::unconstrained(self.send(output)))
+    pub fn send_blocking(&self, message: impl Into<Message>) -> Result<(), Closed> {
+        futures::executor::block_on(tokio::task::unconstrained(self.send(message)))
+    }
+
+    /// The same, of content.
+    pub fn bytes_blocking(&self, bytes: Bytes) -> Result<(), Closed> {
+        futures::executor::block_on(tokio::task::unconstrained(self.bytes(bytes)))
     }
 
     /// Sends progress if there is room; a reader that is behind misses it.
@@ -199,7 +202,7 @@ mod tests {
             "a command that ended was taken for one that was interrupted"
         );
         assert_eq!(sink.go_on(), Err(Closed));
-        assert_eq!(sink.send(Bytes::from_static(b"x")).await, Err(Closed));
+        assert_eq!(sink.bytes(Bytes::from_static(b"x")).await, Err(Closed));
     }
 
     #[tokio::test]
@@ -233,7 +236,7 @@ mod tests {
         let (sink, mut outputs) = channel(CancellationToken::new());
         let runtime = tokio::runtime::Handle::current();
         let sending = tokio::task::spawn_blocking(move || {
-            runtime.block_on(async { (0..1000).try_for_each(|_| sink.send_blocking(Bytes::from_static(b"x"))) })
+            runtime.block_on(async { (0..1000).try_for_each(|_| sink.bytes_blocking(Bytes::from_static(b"x"))) })
         });
         let mut count = 0;
         while outputs.next().await.is_some() {

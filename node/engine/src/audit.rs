@@ -2,7 +2,7 @@
 
 use database::DbError;
 use proto::hash_tree::LEAF_BYTES;
-use proto::share::ShareSize;
+use proto::shape::ShareSize;
 use std::collections::BTreeMap;
 use upload_queue::care::audit::{Challenge, Held, Outcome, Pace, Rota};
 use upload_queue::care::ledger;

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use database::DbError;
 use s3::{Client, Location};
 use upload_queue::packs;
+use upload_queue::peers::place::Place;
 use upload_queue::peers::{Peer, PeerKey, Reach};
-use upload_queue::place::Place;
 
 use crate::Engine;
 use crate::config::{Config, PeerConfig, check_storage_class};
-use crate::facts::KnownPeer;
-use crate::kind::FoundPlace;
+use crate::known::FoundPlace;
+use crate::known::KnownPeer;
 use api::failure::{Exit, Failure};
 use api::request::PeerAdd;
 use stores::bucket::{Bucket, SHARES_MAX, Slot, Terms};

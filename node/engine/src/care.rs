@@ -11,12 +11,12 @@ use rusqlite::Connection;
 use tokio::time::Instant;
 use upload_queue::care::helper::Short;
 use upload_queue::care::ledger;
-use upload_queue::care::standing::{Patience, Standing, Watch};
+use upload_queue::care::standing::{Standing, Watch};
 use upload_queue::peers::PeerKey;
 use upload_queue::planner::Uptime;
 
 use crate::Engine;
-use crate::config::Config;
+use crate::policy::patience;
 use crate::repair::Looks;
 use api::clock;
 use api::failure::Failure;
@@ -43,14 +43,6 @@ const SCRUB_LOOK: Duration = Duration::from_secs(600);
 pub(super) struct Caring {
     /// Packs of others that are short of shares.
     pub short: Short,
-}
-
-/// The config's patience with peers.
-pub(super) fn patience(config: &Config) -> Patience {
-    Patience {
-        suspect_after_secs: config.suspect_after.0.as_secs(),
-        lost_after_secs: config.lost_after.0.as_secs(),
-    }
 }
 
 /// Of the peers that were watched for long enough.

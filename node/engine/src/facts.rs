@@ -15,33 +15,22 @@ use backup::catalog::{content, heads, tree, trouble};
 use backup::said::said_io;
 use database::DbError;
 use jiff::Timestamp;
-use proto::id::{AccountId, DeviceId};
+use proto::id::DeviceId;
 use rusqlite::Connection;
 use upload_queue::packs;
 use upload_queue::peers::PeerKey;
-use upload_queue::place::Place;
 
 use crate::config::Config;
-use crate::home::HomePaths;
-use crate::peers::ACCOUNT;
+use crate::known::KnownPeer;
 use crate::policy::{peers_within, tolerate};
 use crate::verdict;
 use crate::verdict::{Facts, Failing, HeadBehind, LastRun, Named};
 use api::clock;
 use api::failure::Exit;
 use api::human::Period;
-use friendnet::roster::Roster;
 
 /// Names that a verdict gets of each list.
 const NAMES_MAX: usize = 10;
-
-/// A peer as the facts need it.
-#[derive(Clone, Debug)]
-pub(super) struct KnownPeer {
-    pub key: PeerKey,
-    pub domain: String,
-    pub name: String,
-}
 
 /// What the catalog does not know.
 #[derive(Clone, Debug)]
@@ -63,19 +52,6 @@ pub(super) struct Scene {
     pub is_revoked: bool,
     /// The account has left the grid.
     pub has_left: bool,
-}
-
-/// The devices of friends, from the roster alone; nobody if it cannot be read.
-pub(super) fn friends(paths: &HomePaths, own: AccountId) -> Vec<KnownPeer> {
-    let roster = Roster::load(&paths.roster());
-    let devices = roster.iter().flat_map(|roster| {
-        roster.keepers(own).map(|device| KnownPeer {
-            key: Place::Friend(device.cert.device).key(),
-            domain: format!("{ACCOUNT}{}", device.cert.account),
-            name: roster.name_of(device.cert.account),
-        })
-    });
-    devices.collect()
 }
 
 /// Whether people count a peer of this name. Who cannot be told is one.

@@ -7,15 +7,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use upload_queue::peers::place::Place;
 use upload_queue::peers::{Peer, PeerKey, Reach};
-use upload_queue::place::Place;
 
 use crate::Engine;
 use crate::config::peer_url::PeerUrl;
 use crate::config::{Config, PeerConfig};
-use crate::facts::KnownPeer;
 use crate::home::fill_random;
-use crate::kind::FoundPlace;
+use crate::known::FoundPlace;
+use crate::known::KnownPeer;
 use api::failure::{Exit, Failure};
 use api::message::Problem;
 use api::output::Sink;

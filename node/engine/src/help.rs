@@ -17,12 +17,13 @@ use upload_queue::care::ledger;
 use upload_queue::care::repair::{Copy, PackState, Place, Planner};
 use upload_queue::care::standing::{Standing, Watch};
 use upload_queue::peers::pages::{Pages, Shelf};
+use upload_queue::peers::place;
 use upload_queue::peers::{Peer, PeerKey, Reach};
-use upload_queue::place;
 
+use crate::Engine;
+use crate::known::ACCOUNT;
 use crate::listing::listed;
-use crate::peers::ACCOUNT;
-use crate::{Engine, care};
+use crate::policy::patience;
 use api::clock;
 use api::failure::Failure;
 use api::output::Sink;
@@ -52,7 +53,7 @@ impl Engine {
         let Some(net) = self.0.net.get().cloned() else {
             return Ok(());
         };
-        let patience = care::patience(&self.config());
+        let patience = patience(&self.config());
         let watch = self.0.db.read(ledger::watch)?;
         let (roster, own) = (net.roster(), self.0.home.account.account_id());
         for owner in roster
@@ -145,7 +146,7 @@ impl Engine {
         own: &FolderStore,
         held: &[ShareId],
     ) -> Vec<(Member, Trash)> {
-        let patience = care::patience(&self.config());
+        let patience = patience(&self.config());
         let others = roster.devices().filter(|device| device.cert.account != owner);
         let asked = others.map(|device| {
             let id = device.cert.device;

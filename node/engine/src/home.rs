@@ -18,11 +18,13 @@ use ed25519_dalek::SigningKey;
 use proto::keys::{AccountKeys, DeviceCert};
 
 pub(crate) mod identity;
+mod key_file;
 mod lock;
 mod own;
 pub mod passphrase;
 
-pub use identity::{DEVICE_NAME_BYTES_MAX, Identity, fill_random, left_cert, peer_id, secret, write_private};
+pub use identity::{DEVICE_NAME_BYTES_MAX, Identity, left_cert, peer_id, secret};
+pub use key_file::{fill_random, write_private};
 pub use lock::{HomeLock, busy};
 pub use own::{OwnFolders, check_deletion};
 

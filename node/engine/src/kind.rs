@@ -1,7 +1,7 @@
 //! What differs between the kinds of peers, in one place. Each question is a `match` over all kinds: a new kind does not
 //! compile until it has an answer to every one of them.
 //!
-//! How names in the database are written is `upload_queue::place`'s concern, how URLs are `config::peer_url`'s; what an
+//! How names in the database are written is `upload_queue::peers::place`'s concern, how URLs are `config::peer_url`'s; what an
 //! answer takes to be carried out stands with the kind, in `folders`, `buckets` and `peers`.
 
 use std::collections::HashSet;
@@ -9,16 +9,15 @@ use std::iter::successors;
 
 use proto::id::AccountId;
 use proto::share_store::StoreError;
-use proto::wire::roster::RosterRecords;
+use upload_queue::peers::place::Place;
 use upload_queue::peers::{Peer, PeerKey};
-use upload_queue::place::Place;
 
 use crate::config::peer_url::PeerUrl;
 use crate::config::{Config, PeerConfig};
-use crate::facts::KnownPeer;
 use crate::home::HomePaths;
+use crate::known::{FoundPlace, KnownPeer};
 use crate::prices::Price;
-use crate::{Engine, buckets, facts, folders, prices};
+use crate::{Engine, buckets, folders, known, prices};
 use api::failure::{Exit, Failure};
 use api::message::PeerKind;
 use api::output::Sink;
@@ -50,18 +49,6 @@ pub(super) fn meant(entry: &PeerConfig) -> PeerKind {
         Some(PeerUrl::Folder(_)) => PeerKind::Folder,
         Some(PeerUrl::Bucket(_)) => PeerKind::S3,
     }
-}
-
-/// A place without a node that recovery can read from.
-pub(super) struct FoundPlace {
-    /// What to ask there: of a bucket, each slot.
-    pub peers: Vec<Peer>,
-    /// A name for it.
-    pub name: String,
-    /// What the config is to say.
-    pub config: PeerConfig,
-    /// The grid as one of the account's devices knew it.
-    pub roster: Option<RosterRecords>,
 }
 
 impl Engine {
@@ -135,7 +122,7 @@ pub(super) fn known(
     match kind {
         PeerKind::Folder => Ok(folders::known(config)),
         PeerKind::S3 => buckets::known(config, &home.catalog()),
-        PeerKind::Friend => Ok(facts::friends(home, own)),
+        PeerKind::Friend => Ok(known::friends(home, own)),
     }
 }
 

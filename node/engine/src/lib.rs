@@ -50,6 +50,7 @@ mod help;
 pub mod home;
 mod keeping;
 mod kind;
+mod known;
 mod listen;
 mod listing;
 mod look;

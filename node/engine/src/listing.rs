@@ -162,13 +162,15 @@ mod tests {
     use proto::id::AccountId;
     use proto::manifest::Manifest;
     use proto::pack;
-    use proto::pack::{PackKey, PackShape};
-    use proto::share::{Share, ShareSize};
+    use proto::pack::PackKey;
+    use proto::shape::PackShape;
+    use proto::shape::ShareSize;
+    use proto::share::Share;
     use proto::share_store::ShareStore;
     use proto::share_store::faulty::Faulty;
     use proto::share_store::memory::MemoryStore;
+    use upload_queue::peers::place::Place;
     use upload_queue::peers::{PeerKey, Reach};
-    use upload_queue::place::Place;
 
     use super::*;
 

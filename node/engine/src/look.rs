@@ -170,7 +170,7 @@ pub(super) struct SinkWriter(pub(super) Sink);
 
 impl Write for SinkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.0.send_blocking(Bytes::copy_from_slice(bytes));
+        let sent = self.0.bytes_blocking(Bytes::copy_from_slice(bytes));
         sent.map(|()| bytes.len()).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
     fn flush(&mut self) -> io::Result<()> {

@@ -7,14 +7,15 @@ use futures::future::join_all;
 use proto::id::{AccountId, DeviceId};
 use upload_queue::care::standing::{Patience, PeerRecord, Standing, Tally};
 use upload_queue::packs;
+use upload_queue::peers::place::Place;
 use upload_queue::peers::{Peer, PeerKey, Reach};
-use upload_queue::place::Place;
 
 use crate::config::{Config, ConfigFile, PeerConfig};
 use crate::home::peer_id;
 use crate::kind::kinds;
-use crate::policy::tolerate;
-use crate::{Engine, care, kind};
+use crate::known::ACCOUNT;
+use crate::policy::{patience, tolerate};
+use crate::{Engine, kind};
 use api::failure::{Exit, Failure};
 use api::output::Sink;
 use api::{clock, message};
@@ -24,9 +25,6 @@ use stores::bucket::Signer;
 
 /// How long a peer may take to say how much space it has.
 pub(super) const PROBE_WAIT: Duration = Duration::from_secs(4);
-
-/// Where a failure domain begins with this, an account id follows: all devices of a person are lost together.
-pub(super) const ACCOUNT: &str = "account:";
 
 impl Engine {
     /// Puts what the config names and, once the network runs, the friends of the roster into the peer set.
@@ -192,7 +190,7 @@ impl Engine {
                 uptime: known.and_then(|known| known.uptime()),
                 last_seen: known.and_then(|known| known.seen_secs).and_then(clock::moment),
                 audits: known.map(|known| audits(&known.tally)).filter(|(_, done)| *done > 0),
-                standing: standing(known, &care::patience(&config)).to_owned(),
+                standing: standing(known, &patience(&config)).to_owned(),
                 is_steward: self.is_steward(&peer.key),
                 name: peer.name.clone(),
             };

@@ -3,6 +3,8 @@
 //! A bucket may hold several shares of a pack, and they are lost together: to survive the loss of N peers, a pack must survive that
 //! of all shares of the N which hold most (docs/decisions/0019-bucket-slots.md).
 
+use upload_queue::care::standing::Patience;
+
 use crate::config::Config;
 use crate::kind;
 
@@ -34,6 +36,14 @@ fn further_shares(config: &Config) -> impl Iterator<Item = u64> {
     let mut further: Vec<u64> = all.filter(|further| *further > 0).collect();
     further.sort_unstable_by(|a, b| b.cmp(a));
     further.into_iter()
+}
+
+/// The config's patience with peers.
+pub(super) fn patience(config: &Config) -> Patience {
+    Patience {
+        suspect_after_secs: config.suspect_after.0.as_secs(),
+        lost_after_secs: config.lost_after.0.as_secs(),
+    }
 }
 
 #[cfg(test)]

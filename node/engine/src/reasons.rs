@@ -2,7 +2,7 @@
 //! whom, and, if nothing else explains it, what to do.
 
 use database::DbError;
-use proto::share::ShareSize;
+use proto::shape::ShareSize;
 use proto::share_store::{Space, StoreError};
 use rusqlite::Connection;
 use upload_queue::packs;

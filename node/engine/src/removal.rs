@@ -12,7 +12,7 @@ use database::DbError;
 use proto::id::AccountId;
 use upload_queue::packs;
 use upload_queue::peers::PeerKey;
-use upload_queue::place::Place;
+use upload_queue::peers::place::Place;
 
 use crate::config::Config;
 use crate::policy::tolerate;

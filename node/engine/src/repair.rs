@@ -18,8 +18,8 @@ use upload_queue::peers::{Peer, PeerKey, Reach};
 use upload_queue::uploader::{DrainReport, Rebuilt, Uploader};
 
 use crate::listing::Rereads;
-use crate::policy::tolerate;
-use crate::{Engine, care, kind};
+use crate::policy::{patience, tolerate};
+use crate::{Engine, kind};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::message::{Problem, RepairSummary, Summary};
@@ -194,7 +194,7 @@ impl Engine {
         summary: &mut RepairSummary,
         sink: &Sink,
     ) -> Result<Listed, Failure> {
-        let patience = care::patience(&self.config());
+        let patience = patience(&self.config());
         let rereads = match looks {
             Looks::Everywhere => Rereads::All,
             Looks::WhereFree | Looks::Here => Rereads::Some,
@@ -243,7 +243,7 @@ impl Engine {
     }
 
     async fn places(&self, watch: &Watch, online: &BTreeSet<PeerKey>) -> Vec<Place> {
-        let patience = care::patience(&self.config());
+        let patience = patience(&self.config());
         let place = |peer: Peer| async move {
             let free_bytes = match online.contains(&peer.key) {
                 true => match tokio::time::timeout(SPACE_WAIT, peer.store.space()).await {

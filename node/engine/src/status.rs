@@ -5,12 +5,13 @@ use database::DbError;
 use rusqlite::Connection;
 use upload_queue::peers::PeerKey;
 
-use crate::facts::{KnownPeer, Scene, is_counted};
+use crate::facts::{Scene, is_counted};
 use crate::friends::{has_left, is_revoked};
 use crate::heads::other_text;
+use crate::known::KnownPeer;
 use crate::reasons::spool;
 use crate::verdict::{Facts, Verdict, judge};
-use crate::{Engine, Mode, facts, faults, verdict, whole};
+use crate::{Engine, Mode, facts, faults, known, verdict, whole};
 use api::failure::{Exit, Failure};
 use api::message::{LastRun, Reason, Status};
 use api::output::Sink;
@@ -58,7 +59,7 @@ impl Engine {
         let mut peers: Vec<KnownPeer> = peers.collect();
         if self.0.net.get().is_none() {
             let own = self.0.home.account.account_id();
-            peers.extend(facts::friends(&self.0.home.paths, own));
+            peers.extend(known::friends(&self.0.home.paths, own));
         }
         Scene {
             config: self.config(),

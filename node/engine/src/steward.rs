@@ -8,7 +8,7 @@ use proto::share::Share;
 use proto::share_store::{BoxFuture, StoreError};
 use proto::wire::pass_on::{PassOrder, Target};
 use upload_queue::peers::PeerKey;
-use upload_queue::place::Place;
+use upload_queue::peers::place::Place;
 use upload_queue::steward::{PassState, Steward, StewardPeer};
 
 use crate::Engine;

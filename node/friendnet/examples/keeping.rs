@@ -18,17 +18,18 @@ use proto::cap_index::PackRecord;
 use proto::id::{AccountId, DeviceId, PackId, ShareId};
 use proto::keys::{DeviceCert, WRAPPED_KEY_BYTES, power, words_key};
 use proto::manifest::Manifest;
-use proto::pack::{self, PackKey, PackShape};
+use proto::pack::{self, PackKey};
 use proto::phrase::Seed;
-use proto::share::ShareSize;
+use proto::shape::PackShape;
+use proto::shape::ShareSize;
 use proto::share_store::ShareStore;
 use stores::folder::FolderStore;
 use stores::room::Offered;
 use stores::scrub::{self, Found};
 use upload_queue::bandwidth::Bandwidth;
 use upload_queue::packs::{self, Purpose};
+use upload_queue::peers::place::Place;
 use upload_queue::peers::{Peer, PeerKey, Reach};
-use upload_queue::place::Place;
 use upload_queue::space::MinFree;
 
 const SHAPE: PackShape = PackShape {
@@ -85,7 +86,7 @@ async fn measure(count: u32) -> Result<()> {
     let began = Instant::now();
     let (mut listed, mut after) = (0, None);
     loop {
-        let page = store.list(after, proto::wire::share::IDS_MAX).await?;
+        let page = store.list(after, proto::wire::frame::IDS_MAX).await?;
         let Some(last) = page.last() else { break };
         (listed, after) = (listed + page.len(), Some(*last));
     }

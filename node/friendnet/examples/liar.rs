@@ -13,9 +13,10 @@ use friendnet::identity;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{Multiaddr, Stream, StreamProtocol, SwarmBuilder, noise, tcp, yamux};
 use proto::id::ShareId;
+use proto::wire::frame::IDS_MAX;
 use proto::wire::frame::{self, LENGTH_BYTES};
 use proto::wire::greeting::Greeting;
-use proto::wire::share::{Failure, IDS_MAX, ShareMessage};
+use proto::wire::share::{Failure, ShareMessage};
 use proto::wire::{SHARE_PROTOCOL, VERSION};
 
 /// What it says when it is asked for a list.

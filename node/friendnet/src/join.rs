@@ -11,8 +11,9 @@ use proto::keys::DeviceCert;
 use proto::wire::MEMBER_PROTOCOL;
 use proto::wire::by_device::ByDevice;
 use proto::wire::greeting::Refusal;
+use proto::wire::grid_limits::RosterError;
 use proto::wire::member::{MemberMessage, join_proof};
-use proto::wire::roster::{MemberRecord, NAME_BYTES_MAX, RosterError, RosterRecords, acceptance};
+use proto::wire::roster::{MemberRecord, NAME_BYTES_MAX, RosterRecords, acceptance};
 use proto::wire::ticket::Ticket;
 use proto::wire::word::AccountWord;
 

@@ -24,7 +24,8 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, StreamProtocol};
 use proto::id::{AccountId, DeviceId};
 use proto::keys::DeviceCert;
-use proto::wire::roster::{MEMBERS_MAX, RosterRecords};
+use proto::wire::grid_limits::MEMBERS_MAX;
+use proto::wire::roster::RosterRecords;
 use proto::wire::ticket::{ADDRESSES_MAX, Ticket};
 use proto::wire::{MEMBER_PROTOCOL, SHARE_PROTOCOL};
 use tokio::sync::{mpsc, watch};
@@ -68,9 +69,9 @@ use crate::roster::{Roster, RosterFileError};
 use crate::share::remote::RemoteStore;
 use crate::{identity, join};
 use stores::folder::Expired;
-use stores::kept::Shelf;
 use stores::passing::Passing;
 use stores::room::Offered;
+use stores::shelf::Shelf;
 
 /// Dials waiting for the driver.
 const DIALS_MAX: usize = 64;

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use libp2p::Multiaddr;
 use proto::id::{AccountId, DeviceId, GridId};
 use proto::keys::DeviceCert;
+use proto::wire::grid_limits::MEMBERS_MAX;
 use proto::wire::removal::{FOUNDER_REMOVALS_MAX, Removal, VOTES_MAX};
-use proto::wire::roster::{DEVICES_MAX, DeviceRecord, MEMBERS_MAX, MemberRecord, RECORDS_MAX, RosterRecords};
+use proto::wire::roster::{DEVICES_MAX, DeviceRecord, MemberRecord, RECORDS_MAX, RosterRecords};
 use proto::wire::word::AccountWord;
 
 use self::standing::{Place, Standing};

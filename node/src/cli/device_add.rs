@@ -62,7 +62,9 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         name: home.to_string(),
     };
     let mut renderer = Renderer::stdout(context.options);
-    let shown = renderer.show(&Output::from(made)).and_then(|()| renderer.finish());
+    let shown = renderer
+        .show(&Output::Message(made.into()))
+        .and_then(|()| renderer.finish());
     shown.map_err(|error| execute::unwritable(&error))?;
     Ok(Exit::Done)
 }

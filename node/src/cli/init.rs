@@ -7,7 +7,7 @@ use proto::keys::{AccountKeys, power};
 use proto::phrase::Seed;
 
 use super::context::{Context, absolute};
-use super::recover;
+use super::phrase;
 use crate::render::Renderer;
 use api::failure::{Exit, Failure};
 use api::message::Initialized;
@@ -49,7 +49,9 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         phrase_file: args.phrase_out.as_deref().map(absolute).transpose()?,
     };
     let mut renderer = Renderer::stdout(context.options);
-    let shown = renderer.show(&Output::from(message)).and_then(|()| renderer.finish());
+    let shown = renderer
+        .show(&Output::Message(message.into()))
+        .and_then(|()| renderer.finish());
     shown.map_err(|error| {
         Failure::context(format!("The recovery phrase could not be shown: {error}"), &error)
             .hint("remove this home and run `gridbackup init` again")
@@ -82,7 +84,7 @@ fn seed(paths: &HomePaths, phrase_out: Option<&Path>) -> Result<Seed, Failure> {
             let account = AccountKeys::from_seed(seed).account_id();
             left_cert(paths).is_ok_and(|cert| cert.is_some_and(|cert| cert.account == account))
         };
-        return recover::read_phrase(file).ok().filter(is_left).ok_or_else(|| {
+        return phrase::read_phrase(file).ok().filter(is_left).ok_or_else(|| {
             Failure::new(
                 Exit::Failed,
                 format!("`{}` is there already and is never overwritten", file.display()),

@@ -46,7 +46,9 @@ impl Command {
             name: paths.state_dir().display().to_string(),
         };
         let mut renderer = Renderer::stdout(context.options);
-        let shown = renderer.show(&Output::from(changed)).and_then(|()| renderer.finish());
+        let shown = renderer
+            .show(&Output::Message(changed.into()))
+            .and_then(|()| renderer.finish());
         shown.map_err(|error| execute::unwritable(&error))?;
         Ok(Exit::Done)
     }

@@ -1,18 +1,16 @@
 //! `recover`: a new machine takes over an account from its phrase and somebody who holds its backups.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use proto::keys::{AccountKeys, power};
-use proto::phrase::{PhraseError, Seed};
-use zeroize::Zeroizing;
+use proto::phrase::Seed;
 
 use super::context::Context;
 use super::endpoint::EndpointArgs;
 use super::init;
 use super::peer::absolute_url;
+use super::phrase::read_phrase;
 use api::failure::{Exit, Failure};
 use api::request::Request;
 use engine::config::{Config, TOLERATE_MAX};
@@ -40,9 +38,6 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=i64::from(TOLERATE_MAX)))]
     tolerate: Option<u16>,
 }
-
-/// Far above 24 words with numbers and line breaks.
-const PHRASE_BYTES_MAX: u64 = 4096;
 
 /// Makes the home, then lets the engine find the backups. Repeatable: a second run with the same phrase goes on.
 pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
@@ -119,22 +114,4 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     local
         .map(|zoned| zoned.timestamp())
         .map_err(|_| "a time looks like 2026-11-21T08:00".to_owned())
-}
-
-/// The seed of the words in a file; `-`: on stdin.
-pub fn read_phrase(file: &Path) -> Result<Seed, Failure> {
-    let mut words = Zeroizing::new(String::new());
-    let read = if file == Path::new("-") {
-        std::io::stdin().take(PHRASE_BYTES_MAX).read_to_string(&mut words)
-    } else {
-        File::open(file).and_then(|file| file.take(PHRASE_BYTES_MAX).read_to_string(&mut words))
-    };
-    read.map_err(|error| Failure::context(format!("`{}` cannot be read: {error}", file.display()), &error))?;
-    Seed::from_phrase(&words).map_err(|error| {
-        let hint = match error {
-            PhraseError::Count { .. } => "write all 24 words, separated by spaces",
-            PhraseError::UnknownWord { .. } | PhraseError::Checksum => "compare each word with what you wrote down",
-        };
-        Failure::from_error(&error).exit(Exit::WrongPhrase).hint(hint)
-    })
 }

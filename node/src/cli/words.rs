@@ -6,7 +6,7 @@ use proto::keys::{AccountKeys, DeviceCert, power, words_key};
 use proto::phrase::Seed;
 use proto::wire::word::AccountWord;
 
-use super::recover::read_phrase;
+use super::phrase::read_phrase;
 use api::clock::now_secs;
 use api::failure::{Exit, Failure};
 use api::request::Word;

@@ -1,7 +1,7 @@
 //! Changes, groups and statistics of snapshots as text.
 
 use super::Style;
-use super::text::{GREEN, RED, YELLOW, clean, count, paint, seconds, short};
+use super::words::{GREEN, RED, YELLOW, clean, count, paint, seconds, short};
 use api::human::ByteSize;
 use api::message::{Change, DiffSummary, Group, Snapshot, StatsSummary, VerifySummary};
 

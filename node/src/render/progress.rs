@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
-use super::text::clean;
+use super::words::clean;
 use api::human::ByteSize;
 use api::message::Progress;
 

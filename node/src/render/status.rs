@@ -1,7 +1,7 @@
 //! The answer to "is my data safe", in lines: the verdict first, why and what to do, then the numbers.
 
 use super::Style;
-use super::text::{GREEN, RED, YELLOW, age, clean, paint, short, time};
+use super::words::{GREEN, RED, YELLOW, age, clean, paint, short, time};
 use api::human::ByteSize;
 use api::message::{Advice, FileState, FileStatus, Reason, Status};
 

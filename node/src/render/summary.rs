@@ -1,7 +1,7 @@
 //! The last word of each command, as one line.
 
 use super::status::{percent, reasons};
-use super::text::{clean, count, seconds, short};
+use super::words::{clean, count, seconds, short};
 use super::{Style, history};
 use api::human::ByteSize;
 use api::message::{

@@ -20,7 +20,7 @@ fn at(second: i64) -> Timestamp {
 fn rendered(messages: &[Message], options: RenderOptions) -> String {
     let mut renderer = Renderer::new(options, style(), Vec::new(), None);
     for message in messages {
-        renderer.show(&Output::from(message.clone())).unwrap();
+        renderer.show(&Output::Message(message.clone())).unwrap();
     }
     renderer.finish().unwrap();
     String::from_utf8(renderer.out).unwrap()

@@ -23,6 +23,7 @@ mod keys;
 mod lock;
 mod marker;
 mod meeting;
+mod notes;
 mod slot;
 mod trash;
 

@@ -15,6 +15,7 @@ use super::heard::Heard;
 use super::offer::{Offer, Room, Standing};
 use super::partial::Partials;
 use super::passing::Passing;
+use super::shelf::Shelf;
 use crate::room::Offered;
 
 /// Received shares being checked at once. Chosen: each takes the memory of a share, and hashing one takes milliseconds.
@@ -43,23 +44,6 @@ struct State {
     default_quota: Option<u64>,
     /// Bytes in folders below the root whose shelf nobody has asked for; counted once.
     unopened: Option<HashMap<PathBuf, u64>>,
-}
-
-/// One friend's place.
-#[derive(Clone)]
-pub struct Shelf {
-    /// Its shares and heads.
-    pub store: FolderStore,
-    /// Its transfers that have not ended.
-    pub partials: Arc<Partials>,
-}
-
-impl Shelf {
-    /// All bytes on the disk, but for transfers that are going on: room is promised for them. Blocks the first time, while
-    /// they are counted.
-    pub fn used_bytes(&self) -> Result<u64, StoreError> {
-        Ok(self.store.used_bytes()? + self.partials.idle_bytes()?)
-    }
 }
 
 impl Kept {

@@ -15,3 +15,4 @@ pub mod partial;
 pub mod passing;
 pub mod room;
 pub mod scrub;
+pub mod shelf;

@@ -23,8 +23,8 @@ use tokio::sync::Notify;
 use upload_queue::space::MinFree;
 
 use super::folder::{FolderStore, store_error};
-use super::kept::Shelf;
 use super::partial::Partials;
+use super::shelf::Shelf;
 
 /// Most orders of one account: beyond it the owner sends by itself. Chosen: 48 GB of packs with k = 3 on their way at once.
 const ORDERS_MAX: usize = 4096;

@@ -13,9 +13,11 @@ use crate::id::{AccountId, DeviceId, ShareId};
 use crate::keys::{AccountKeys, DeviceCert, power, words_key};
 use crate::manifest::Manifest;
 use crate::pack;
-use crate::pack::{PackKey, PackShape};
+use crate::pack::PackKey;
 use crate::phrase::Seed;
-use crate::share::{Share, ShareSize};
+use crate::shape::PackShape;
+use crate::shape::ShareSize;
+use crate::share::Share;
 
 /// Shares and heads of one made-up account, the same for the same number.
 pub struct Fixture {

@@ -5,6 +5,7 @@ use ed25519_dalek::SigningKey;
 
 use crate::cap_index::{CHUNK_RAW_BYTES_MAX, Cap, ChunkSlot, Extent, IndexRecord, LIST_MAX, PackRecord};
 use crate::discard::{Discard, DiscardError, Order};
+use crate::head::RootRef;
 use crate::head::{Head, HeadBody, HeadError};
 use crate::id::{ChunkId, DeviceId, ShareId, SnapshotId, VersionId};
 use crate::keys::{AccountKeys, DeviceCert, WRAPPED_KEY_BYTES, power, words_key};
@@ -14,11 +15,12 @@ use crate::log_record::{
 };
 use crate::phrase::Seed;
 use crate::record::{NAME_BYTES_MAX, PATH_BYTES_MAX, Record};
-use crate::root::{Root, RootRef, SectionRef, SnapshotRange, TAG_BYTES_MAX, TAGS_MAX, TaggedSnapshots};
+use crate::root::{Root, SectionRef, SnapshotRange, TAG_BYTES_MAX, TAGS_MAX, TaggedSnapshots};
 use crate::section;
-use crate::section::{ROOT_RECORD_BYTES_MAX, SECTION_RECORDS_BYTES_MAX, SectionError, SectionKind, SectionWriter};
-use crate::share::MANIFEST_AREA_BYTES;
-use crate::wire::share::IDS_MAX;
+use crate::section::{SectionError, SectionWriter};
+use crate::section_kind::{ROOT_RECORD_BYTES_MAX, SECTION_RECORDS_BYTES_MAX, SectionKind};
+use crate::shape::MANIFEST_AREA_BYTES;
+use crate::wire::frame::IDS_MAX;
 
 fn snapshot() -> SnapshotRecord {
     SnapshotRecord {

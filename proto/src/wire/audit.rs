@@ -8,7 +8,7 @@
 use crate::hash_tree;
 use crate::hash_tree::LEAF_BYTES;
 use crate::id::{DeviceId, ShareId};
-use crate::share::ShareSize;
+use crate::shape::ShareSize;
 use crate::wire::frame::PAYLOAD_BYTES_MAX;
 
 /// Most leaves of a challenge: as many as `lacking` has bits.

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 
 use crate::id::AccountId;
 use crate::keys::{DeviceCert, power};
-use crate::wire::roster::RosterError;
+use crate::wire::grid_limits::RosterError;
 use crate::wire::signed;
 
 /// A device that speaks for its account.

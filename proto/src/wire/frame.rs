@@ -10,6 +10,7 @@
 
 use minicbor::{Decode, Decoder, Encode};
 
+use crate::id::ShareId;
 use crate::size::KIB;
 
 /// Most bytes of a header. Chosen: the longest message (a join with the longest word) takes less than two thirds of it.
@@ -17,6 +18,8 @@ pub const HEADER_BYTES_MAX: usize = 4 * KIB;
 /// Most bytes of a payload. Chosen: large enough for the fullest roster, and that frames cost nothing beside sealing; small enough that a
 /// hundred in flight are nothing to hold.
 pub const PAYLOAD_BYTES_MAX: usize = 640 * KIB;
+/// Most ids in one answer to `List`: they fill a payload.
+pub const IDS_MAX: u32 = (PAYLOAD_BYTES_MAX / ShareId::LEN) as u32;
 /// Bytes of the length field.
 pub const LENGTH_BYTES: usize = 4;
 

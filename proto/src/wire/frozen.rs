@@ -20,8 +20,8 @@ use crate::hash_tree::LEAF_BYTES;
 use crate::id::{AccountId, DeviceId, PackId, ShareId};
 use crate::keys::{DeviceCert, power};
 use crate::manifest::Manifest;
-use crate::pack::PackShape;
-use crate::share::ShareSize;
+use crate::shape::PackShape;
+use crate::shape::ShareSize;
 use crate::share_store::HeadPlace;
 
 /// Frames of these messages, one after the other, are the golden file's bytes, and read back as the messages.

@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 use crate::id::{AccountId, GridId};
 use crate::keys::CERT_BYTES_MAX;
 use crate::wire::by_device::{ByDevice, Speaker};
-use crate::wire::roster::{MEMBERS_MAX, RosterError};
+use crate::wire::grid_limits::{MEMBERS_MAX, RosterError};
 
 /// Most accounts that the founder's removals are about, those taken back included.
 pub const FOUNDER_REMOVALS_MAX: usize = 48;

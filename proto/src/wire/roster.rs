@@ -10,12 +10,11 @@ use crate::id::{AccountId, DeviceId, GridId};
 use crate::keys::{CERT_BYTES_MAX, DeviceCert};
 use crate::wire::by_device::{ByDevice, Speaker};
 use crate::wire::frame::PAYLOAD_BYTES_MAX;
+use crate::wire::grid_limits::{MEMBERS_MAX, RosterError};
 use crate::wire::removal::{REMOVALS_BYTES_MAX, REMOVALS_MAX};
 use crate::wire::signed;
 use crate::wire::word::WORD_BYTES_MAX;
 
-/// Most members of a grid.
-pub const MEMBERS_MAX: usize = 32;
 /// Most member records: those of members, and of removed ones that admitted members who stay.
 pub const RECORDS_MAX: usize = 2 * MEMBERS_MAX;
 /// Most devices of one member.
@@ -104,26 +103,6 @@ pub struct RosterRecords {
     /// Encoded [`AccountWord`](super::word::AccountWord)s of members, in order of account.
     #[n(5)]
     pub words: Vec<ByteVec>,
-}
-
-/// Bytes or records that are no valid roster.
-#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
-pub enum RosterError {
-    /// Not the encoding, or out of limits.
-    #[error("Not a roster: {reason}")]
-    Malformed {
-        /// What is wrong.
-        reason: String,
-    },
-    /// Written by a newer gridbackup.
-    #[error("Roster version {version} is not known to this gridbackup")]
-    Version {
-        /// The version found.
-        version: u16,
-    },
-    /// A signature does not hold.
-    #[error("A signature in the roster is wrong")]
-    Signature,
 }
 
 #[derive(Encode)]

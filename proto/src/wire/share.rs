@@ -9,10 +9,7 @@ use std::time::Duration;
 
 use crate::id::{AccountId, ShareId};
 use crate::share_store::{HeadPlace, StoreError};
-use crate::wire::frame::PAYLOAD_BYTES_MAX;
 
-/// Most ids in one answer to `List`: they fill a payload.
-pub const IDS_MAX: u32 = (PAYLOAD_BYTES_MAX / ShareId::LEN) as u32;
 /// Most bytes of a reason for people.
 pub const REASON_BYTES_MAX: usize = 512;
 
@@ -97,7 +94,7 @@ pub enum ShareMessage {
         /// Only ids greater than this one.
         #[n(1)]
         after: Option<ShareId>,
-        /// Most ids wanted; the answer has at most [`IDS_MAX`].
+        /// Most ids wanted; the answer has at most [`IDS_MAX`](super::frame::IDS_MAX).
         #[n(2)]
         limit: u32,
     },
@@ -235,7 +232,7 @@ pub enum ShareMessage {
         /// Only ids greater than this one.
         #[n(1)]
         after: Option<ShareId>,
-        /// Most ids wanted; the answer has at most [`IDS_MAX`].
+        /// Most ids wanted; the answer has at most [`IDS_MAX`](super::frame::IDS_MAX).
         #[n(2)]
         limit: u32,
     },

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 
 use crate::id::{AccountId, DeviceId, GridId};
 use crate::keys::DeviceCert;
-use crate::wire::roster::{MEMBERS_MAX, RosterError};
+use crate::wire::grid_limits::{MEMBERS_MAX, RosterError};
 use crate::wire::signed;
 
 /// Most devices that a word revokes one by one. Beyond, all that were certified before a time are.

@@ -166,8 +166,9 @@ mod tests {
     use ed25519_dalek::SigningKey;
     use proto::id::AccountId;
     use proto::pack;
-    use proto::pack::{PackKey, PackShape};
-    use proto::share::ShareSize;
+    use proto::pack::PackKey;
+    use proto::shape::PackShape;
+    use proto::shape::ShareSize;
     use proto::share_store::ShareStore;
     use proto::share_store::memory::MemoryStore;
 

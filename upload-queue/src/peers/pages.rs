@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proto::id::ShareId;
 use proto::share_store::{PeerStore, StoreError};
-use proto::wire::share::IDS_MAX;
+use proto::wire::frame::IDS_MAX;
 use tokio::time::Instant;
 
 /// Most shares that one peer is believed to hold for an account. Chosen: a TiB of the smallest shares, 16 TiB of the largest;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::care::standing::Standing;
 use crate::simulate::friend::Node;
-use crate::simulate::grid::{DAY_SECS, Grid, WINDOW_SECS};
 use crate::simulate::report::Violation;
 use crate::simulate::scenario::Fault;
+use crate::simulate::state::{DAY_SECS, Grid, WINDOW_SECS, YEAR_SECS};
 
 /// Listened time after which shares that are said to be kept and are not must have been told: a friend that is on for
 /// little of the day has to be met, and audited, once or twice.
@@ -53,7 +53,7 @@ impl Grid<'_> {
             pack.is_established |= is_enough;
             any |= pack.is_established && !is_enough;
         }
-        let counts = self.now as f64 >= self.scenario.warm_up_years * super::grid::YEAR_SECS;
+        let counts = self.now as f64 >= self.scenario.warm_up_years * YEAR_SECS;
         self.report.losses += u64::from(any && !self.is_lost && counts);
         self.is_lost = any;
     }

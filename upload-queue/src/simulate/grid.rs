@@ -1,4 +1,4 @@
-//! The state of a simulated grid, and what its events do to it.
+//! What the events of a simulated grid do to it.
 
 use crate::care::repair::{Copy, PackPlan, PackState};
 use crate::peers::PeerKey;
@@ -6,62 +6,14 @@ use crate::placement::{Candidate, plan};
 use crate::planner::plan_code;
 use crate::simulate::events::{Event, Queue};
 use crate::simulate::friend::{Batch, Node};
-use crate::simulate::helpers::Helper;
-use crate::simulate::owner::Owner;
 use crate::simulate::random::Random;
 use crate::simulate::report::{Report, Violation};
 use crate::simulate::scenario::{Fault, Friend, Scenario};
-use crate::simulate::transfer::{By, Transfer};
+use crate::simulate::state::{By, DAY_SECS, Grid, Helper, Owner, Pack, SHARES_MAX, WINDOW_SECS, YEAR_SECS};
 
-pub(super) const DAY_SECS: u64 = 24 * 3600;
-pub(super) const YEAR_SECS: f64 = 365.25 * 86_400.0;
-/// Time between two samples, and the time within which a restore is promised.
-pub(super) const WINDOW_SECS: u64 = 48 * 3600;
 const HELPER_LOOK_SECS: u64 = 12 * 3600;
 /// Members get to know each other, and their owner's habits, for so long before it leaves.
 const HELPERS_WATCH_DAYS: u64 = 40;
-/// Most shares of a pack.
-pub(super) const SHARES_MAX: usize = 20;
-
-/// A pack: what is believed of it, and what is known to the simulation.
-pub(super) struct Pack {
-    pub(super) state: PackState,
-    /// What the owner planned last.
-    pub(super) plan: PackPlan,
-    pub(super) is_retired: bool,
-    /// There were k shares on the grid once.
-    pub(super) is_established: bool,
-    pub(super) has_alarm: bool,
-    /// Seconds listened without an alarm while too few shares were where they can be reached: by what was put, and by
-    /// what is really kept.
-    pub(super) silent_secs: u64,
-    pub(super) hollow_secs: u64,
-    /// Since when too few shares are really reachable.
-    pub(super) short_since: Option<u64>,
-    /// And that has been told.
-    pub(super) is_told: bool,
-    /// Since when a share is nowhere.
-    pub(super) gone_since: [Option<u64>; SHARES_MAX],
-}
-
-pub(super) struct Grid<'a> {
-    pub(super) scenario: &'a Scenario,
-    pub(super) random: Random,
-    pub(super) now: u64,
-    pub(super) queue: Queue,
-    pub(super) nodes: Vec<Node>,
-    pub(super) owner: Owner,
-    /// One for each node, if members help in this scenario.
-    pub(super) helpers: Vec<Helper>,
-    pub(super) packs: Vec<Pack>,
-    pub(super) transfers: Vec<Transfer>,
-    pub(super) report: Report,
-    pub(super) is_lost: bool,
-    /// Shares of new packs for which there was no place: they are put later.
-    pub(super) first_puts_missing: u64,
-    code: (u8, u8),
-    batches: u64,
-}
 
 impl<'a> Grid<'a> {
     /// The grid at the moment at which its first backup is complete.

@@ -2,20 +2,11 @@
 
 use proto::id::PackId;
 
-use crate::care::helper::{Short, Turns, rank};
+use crate::care::helper::{Turns, rank};
 use crate::care::repair::Planner;
-use crate::care::standing::{Standing, Watch};
+use crate::care::standing::Standing;
 use crate::peers::PeerKey;
-use crate::simulate::grid::{DAY_SECS, Grid};
-use crate::simulate::transfer::By;
-
-/// What a member's machine knows.
-#[derive(Default)]
-pub(super) struct Helper {
-    watch: Watch,
-    short: Short,
-    planned_secs: u64,
-}
+use crate::simulate::state::{By, DAY_SECS, Grid, Helper};
 
 impl Grid<'_> {
     pub(super) fn helper_look(&mut self, number: usize) {

@@ -5,9 +5,8 @@ use crate::care::audit::{Challenge, Held, Outcome, Rota};
 use crate::care::repair::{PackPlan, Place, Planner};
 use crate::care::standing::{Standing, Watch};
 use crate::simulate::friend::{Node, place_of, share_id};
-use crate::simulate::grid::{DAY_SECS, Grid};
 use crate::simulate::scenario::Fault;
-use crate::simulate::transfer::By;
+use crate::simulate::state::{By, DAY_SECS, Grid};
 
 /// Of audits, those that end because the line breaks, and those that end in some other way.
 const OFFLINE: f64 = 0.005;
@@ -16,57 +15,6 @@ const UNKNOWN: f64 = 0.005;
 const LEAVES: u32 = 256;
 /// The clock of every simulated machine is at least this: the epoch is not special.
 const CLOCK_SECS: u64 = 1_000_000_000;
-
-/// What the owner's machine knows.
-pub(super) struct Owner {
-    pub(super) is_on: bool,
-    pub(super) is_away: bool,
-    pub(super) clock_error_secs: i64,
-    pub(super) link_free_secs: u64,
-    /// Something changed that a plan depends on, other than standings.
-    pub(super) has_news: bool,
-    pub(super) watch: Watch,
-    pub(super) looked_secs: u64,
-    rotas: Vec<Option<Rota>>,
-    standings: Vec<Standing>,
-    planned_secs: u64,
-    /// A pack had fewer shares than it should have after all plans.
-    is_short: bool,
-    patience: crate::care::standing::Patience,
-}
-
-impl Default for Owner {
-    fn default() -> Self {
-        Self {
-            is_on: true,
-            is_away: false,
-            clock_error_secs: 0,
-            link_free_secs: 0,
-            has_news: true,
-            watch: Watch::default(),
-            looked_secs: 0,
-            rotas: Vec::new(),
-            standings: Vec::new(),
-            planned_secs: 0,
-            is_short: false,
-            patience: crate::care::standing::Patience::default(),
-        }
-    }
-}
-
-impl Owner {
-    pub(super) fn is_up(&self) -> bool {
-        self.is_on && !self.is_away
-    }
-
-    pub(super) fn standing(&self, node: &Node) -> Standing {
-        self.watch.standing(&node.key, &self.patience)
-    }
-
-    pub(super) fn counts_on(&self, node: &Node) -> bool {
-        node.is_listed && self.standing(node) == Standing::Good
-    }
-}
 
 impl Grid<'_> {
     /// What the owner's clock shows.

@@ -4,30 +4,12 @@ use crate::care::repair::Copy;
 use crate::care::standing::Standing;
 use crate::peers::PeerKey;
 use crate::simulate::events::Event;
-use crate::simulate::grid::{Grid, WINDOW_SECS};
+use crate::simulate::state::{By, Grid, Transfer, WINDOW_SECS};
 
 /// How soon a sender tries again when the receiver is off.
 const RETRY_SECS: u64 = 2 * 3600;
 /// A line is not counted on for less than this part of the time.
 const DUTY_MIN: f64 = 0.05;
-
-/// Who sends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum By {
-    /// The owner, who has the files.
-    Owner,
-    /// A member, who has only what lies on the grid.
-    Friend(usize),
-}
-
-/// A share on its way.
-pub(super) struct Transfer {
-    pack: usize,
-    index: u8,
-    to: usize,
-    by: By,
-    is_open: bool,
-}
 
 impl Grid<'_> {
     /// Begins to send a share: to build or fetch it, then to send it, one after the other over the sender's line.

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use crate::packs::shares;
 use crate::peers::{Peer, PeerKey};
 use crate::uploader::lines::Next;
-use crate::uploader::record::{Delivery, Way};
 use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::ticket::Ticket;
+use crate::uploader::ticket::{Delivery, Way};
 use crate::uploader::{UploadError, UploadEvent, replan};
 use database::DbError;
 

@@ -16,9 +16,9 @@ use crate::peers::PeerKey;
 use crate::steward::{PassState, StewardPeer};
 use crate::uploader::held::{HeldShare, Moved};
 use crate::uploader::lane;
-use crate::uploader::record::{Delivery, Way};
 use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::ticket::Ticket;
+use crate::uploader::ticket::{Delivery, Way};
 use database::DbError;
 
 /// Packs that the steward is asked about at once. Chosen: two wait for its disk while others are on the line.

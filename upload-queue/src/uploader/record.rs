@@ -12,32 +12,13 @@ use tokio::time::Instant;
 
 use crate::packs;
 use crate::packs::{PackRow, shares};
-use crate::peers::PeerKey;
 use crate::uploader::UploadEvent;
 use crate::uploader::shared::{Shared, blocking};
-use crate::uploader::ticket::Ticket;
+use crate::uploader::ticket::{Delivery, Way};
 use database::DbError;
 
 /// Most deliveries in one transaction.
 const BATCH_MAX: usize = 64;
-
-/// A share that a peer took.
-#[derive(Clone)]
-pub(super) struct Delivery {
-    pub(super) peer: PeerKey,
-    pub(super) ticket: Ticket,
-    pub(super) bytes: u64,
-    pub(super) way: Way,
-}
-
-/// How a share got to its peer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// From here: the peer answers us.
-    Sent,
-    /// By the steward: whether the peer answers us is not known.
-    Passed,
-}
 
 /// What a transaction found out.
 struct Recorded {

@@ -8,13 +8,15 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
+use crate::packs;
 use crate::packs::shares;
+use crate::packs::shares::SpooledShare;
 use crate::peers::PeerSet;
 use crate::spool::Spool;
 use crate::uploader::lines::Lines;
-use crate::uploader::record::Delivery;
+use crate::uploader::ticket::Delivery;
 use crate::uploader::ticket::Ticket;
-use crate::uploader::{UploadError, UploadEvent, UploaderConfig, verify};
+use crate::uploader::{UploadError, UploadEvent, UploaderConfig};
 use database::{Db, DbError};
 
 /// Shares in memory at once on their way from the spool to all peers: at 4 MiB each, 96 MiB.
@@ -71,7 +73,7 @@ impl Shared {
             )?;
             shares::spooled(tx)
         })?;
-        let waiting = verify::those_there(&db, &spool, waiting)?;
+        let waiting = those_there(&db, &spool, waiting)?;
         let keep: HashSet<_> = waiting.iter().map(|share| share.id).collect();
         let swept = spool.sweep(&keep)?;
         if swept > 0 || !waiting.is_empty() {
@@ -171,4 +173,23 @@ pub(super) fn joined<T>(result: Result<T, JoinError>) -> Result<T, UploadError> 
         Ok(panic) => std::panic::resume_unwind(panic),
         Err(_) => UploadError::Stopped,
     })
+}
+
+/// Those of the spooled shares whose files are there and whole by their length; the others are forgotten. Cheap: done at
+/// every start. A flipped bit is found when the share is sent, or by `verify::all`.
+pub(super) fn those_there(
+    db: &Db,
+    spool: &Spool,
+    spooled: Vec<SpooledShare>,
+) -> Result<Vec<SpooledShare>, UploadError> {
+    let is_there = |share: &SpooledShare| spool.has(share.id, share.stored_bytes);
+    let (there, gone): (Vec<_>, Vec<_>) = spooled.into_iter().partition(is_there);
+    if !gone.is_empty() {
+        tracing::error!(
+            shares = gone.len(),
+            "shares were lost from the spool; their files are read again"
+        );
+        db.write::<_, DbError>(|tx| gone.iter().try_for_each(|share| packs::forget_spooled(tx, share.id)))?;
+    }
+    Ok(there)
 }

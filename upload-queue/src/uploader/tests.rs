@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::fixture;
 use crate::packs::{KnownPack, Purpose};
+use crate::peers::place::Place;
 use crate::peers::{Peer, Reach};
-use crate::place::Place;
 
 mod refusals;
 mod room;
@@ -182,7 +182,7 @@ async fn every_share_goes_to_a_peer_of_its_own_and_leaves_the_spool() {
 
     assert_eq!((report.packs_unsafe, report.shares_waiting), (0, 0));
     assert!(report.peers_failed.is_empty());
-    let share_bytes = proto::share::ShareSize::Small.stored_bytes() as u64;
+    let share_bytes = proto::shape::ShareSize::Small.stored_bytes() as u64;
     assert_eq!(report.bytes_sent, 6 * share_bytes);
     assert_eq!((grid.puts(), grid.spool_files()), (6, 0));
     for row in rows {

@@ -1,9 +1,10 @@
-//! A share in the spool, as the uploader's memory names it.
+//! A share in the spool, as the uploader's memory names it, and what is said when a peer has taken it.
 
 use proto::id::ShareId;
 
 use crate::packs::shares::SpooledShare;
 use crate::packs::{PackRow, Purpose};
+use crate::peers::PeerKey;
 
 /// A share in the spool, in sending order: metadata before content, older packs first.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -32,4 +33,22 @@ impl From<&SpooledShare> for Ticket {
             stored_bytes: share.stored_bytes,
         }
     }
+}
+
+/// A share that a peer took.
+#[derive(Clone)]
+pub(super) struct Delivery {
+    pub(super) peer: PeerKey,
+    pub(super) ticket: Ticket,
+    pub(super) bytes: u64,
+    pub(super) way: Way,
+}
+
+/// How a share got to its peer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From here: the peer answers us.
+    Sent,
+    /// By the steward: whether the peer answers us is not known.
+    Passed,
 }

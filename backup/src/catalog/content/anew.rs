@@ -10,7 +10,7 @@ use database::DbError;
 use proto::cap_index::ChunkSlot;
 use proto::id::ChunkId;
 use proto::root::Root;
-use proto::section::SectionKind;
+use proto::section_kind::SectionKind;
 use rusqlite::{Connection, Transaction};
 use upload_queue::packs;
 use upload_queue::packs::{PackRow, Purpose};

@@ -104,7 +104,7 @@ fn peer(kind: Kind, heads: &[Bytes]) -> Peer {
     let name = format!("{kind:?}");
     Peer {
         key: PeerKey(name.clone()),
-        place: upload_queue::place::Place::Folder("/memory".into()),
+        place: upload_queue::peers::place::Place::Folder("/memory".into()),
         domain: name.clone(),
         name,
         reach: Reach::Remote,

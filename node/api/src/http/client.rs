@@ -120,7 +120,7 @@ impl Client {
 async fn content(mut body: Incoming, sink: &Sink) -> Result<Exit, Failure> {
     while let Some(frame) = body.frame().await {
         if let Ok(bytes) = frame.map_err(|error| lost(&error))?.into_data() {
-            sink.send(bytes).await?;
+            sink.bytes(bytes).await?;
         }
     }
     Ok(Exit::Done)
@@ -138,7 +138,7 @@ async fn events(mut body: Incoming, sink: &Sink) -> Result<Exit, Failure> {
                 .hint("restart it, so that both are the same version")
         })? {
             match step {
-                Step::Output(output) => sink.send(output).await?,
+                Step::Output(output) => sink.pass(output).await?,
                 Step::End(ending) => return ending,
             }
         }

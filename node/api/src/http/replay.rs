@@ -221,14 +221,17 @@ impl Reader {
         let record = locked(&self.run.record);
         if let Some(message) = record.messages.get(self.position) {
             self.position += 1;
-            return Some(Step::Output(message.clone().into()));
+            return Some(Step::Output(Output::Message(message.clone())));
         }
         if let Some(ending) = &record.ending {
             return Some(Step::End(ending.clone()));
         }
         if record.progress != self.progress {
             self.progress.clone_from(&record.progress);
-            return self.progress.clone().map(|progress| Step::Output(progress.into()));
+            return self
+                .progress
+                .clone()
+                .map(|progress| Step::Output(Output::Message(progress.into())));
         }
         None
     }

@@ -116,12 +116,9 @@ mod tests {
     #[test]
     fn steps_survive_any_cut_of_the_stream() {
         let steps = [
-            Step::Output(
-                Rule {
-                    pattern: "a\nb: \u{2028}".into(),
-                }
-                .into(),
-            ),
+            Step::Output(Output::Message(Message::Rule(Rule {
+                pattern: "a\nb: \u{2028}".into(),
+            }))),
             Step::End(Err(Failure::new(Exit::TooFewShares, "No").hint("wait"))),
             Step::End(Ok(Exit::UnderProtected)),
         ];

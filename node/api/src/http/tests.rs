@@ -38,7 +38,7 @@ impl Executor for Fake {
         Box::pin(async move {
             self.executed.fetch_add(1, Ordering::SeqCst);
             match &request {
-                Request::Cat { .. } => sink.send(bytes::Bytes::from_static(b"\0content\xff")).await?,
+                Request::Cat { .. } => sink.bytes(bytes::Bytes::from_static(b"\0content\xff")).await?,
                 Request::Snapshots(_) => {
                     return Err(Failure::new(Exit::TooFewShares, "No").hint("wait"));
                 }

@@ -1,7 +1,6 @@
 //! Who a home is: the account's keys, this device's key and certificate, in three files that only the user can read.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::SigningKey;
@@ -11,6 +10,7 @@ use proto::keys::{AccountKeys, DeviceCert, power, words_key};
 use proto::phrase::Seed;
 use zeroize::Zeroizing;
 
+use super::key_file::{damaged, fill_random, read_if_there, read_private, replace_private, write_private};
 use super::passphrase::Opener;
 use super::{HomePaths, passphrase};
 use api::failure::{Exit, Failure};
@@ -29,9 +29,6 @@ pub struct Identity {
 
 /// First line of a device key file; the key's 64 hexadecimal digits are the second.
 const DEVICE_KEY_MAGIC: &str = "gridbackup device key 1";
-
-/// Far above the size of any of the three files.
-const KEY_FILE_BYTES_MAX: u64 = 4096;
 
 /// Longest device name that a certificate takes, in bytes of UTF-8 (docs/format/keys.md).
 pub const DEVICE_NAME_BYTES_MAX: usize = 64;
@@ -174,63 +171,12 @@ pub fn peer_id(device: &DeviceId) -> String {
     friendnet::identity::peer_id(*device).map_or_else(|| device.to_string(), |peer| peer.to_string())
 }
 
-/// Fills with bytes from the system's generator.
-pub fn fill_random(bytes: &mut [u8]) -> Result<(), Failure> {
-    getrandom::fill(bytes)
-        .map_err(|error| Failure::new(Exit::Failed, format!("The system gives no random bytes: {error}")))
-}
-
-/// Writes a file of mode 0600, durable before it has its name, replacing none that is there.
-pub fn write_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    durable::add(path, &[content]).map_err(|error| unwritable(path, &error))
-}
-
-/// As `write_private`, but replaces what is there: only for what nobody can have come to rely on.
-pub(super) fn replace_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    durable::replace(path, &[content]).map_err(|error| unwritable(path, &error))
-}
-
-fn unwritable(path: &Path, error: &io::Error) -> Failure {
-    let failure = Failure::context(format!("`{}` cannot be written: {error}", path.display()), error);
-    match error.kind() {
-        io::ErrorKind::AlreadyExists => failure.hint("it is there already and is never overwritten"),
-        _ => failure,
-    }
-}
-
-pub(super) fn read_if_there(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
-    match path.try_exists() {
-        Ok(false) => Ok(None),
-        _ => read_private(path).map(Some),
-    }
-}
-
-pub(super) fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let mut content = Zeroizing::new(Vec::new());
-    let read = File::open(path).and_then(|file| file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut content));
-    match read {
-        Ok(_) => Ok(content),
-        Err(error) => Err(Failure::context(
-            format!("`{}` cannot be read: {error}", path.display()),
-            &error,
-        )),
-    }
-}
-
 fn decode_device_key(content: &[u8]) -> Option<SigningKey> {
     let text = std::str::from_utf8(content).ok()?;
     let (magic, hex) = text.split_once('\n')?;
     let secret = Zeroizing::new(data_encoding::HEXLOWER.decode(hex.trim_end().as_bytes()).ok()?);
     let secret: Zeroizing<[u8; 32]> = Zeroizing::new(secret.as_slice().try_into().ok()?);
     (magic == DEVICE_KEY_MAGIC).then(|| SigningKey::from_bytes(&secret))
-}
-
-pub(super) fn damaged(path: &Path, reason: &str) -> Failure {
-    Failure::new(
-        Exit::WrongPhrase,
-        format!("`{}` cannot be used: {reason}", path.display()),
-    )
-    .hint("restore the file, or take the account over in another home with `gridbackup recover`")
 }
 
 /// The random password in a file, in hexadecimal; made when it is first asked for, and anew when the file cannot be used.
@@ -266,21 +212,7 @@ const SECRET_DIGITS_MIN: usize = 32;
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
-
-    #[test]
-    fn a_private_file_is_0600_and_never_overwritten() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("phrase");
-        write_private(&path, b"one").unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let failure = write_private(&path, b"two").unwrap_err();
-        assert!(failure.to_string().contains("never overwritten"), "{failure}");
-        assert_eq!(fs::read(&path).unwrap(), b"one");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
 
     #[test]
     fn a_device_key_is_read_back_and_a_damaged_one_refused() {

@@ -11,7 +11,7 @@ use proto::keys::locked::{COST, KeyFile, LockError, LockKey};
 use zeroize::Zeroizing;
 
 use super::HomePaths;
-use super::identity::{damaged, fill_random, read_if_there, replace_private};
+use super::key_file::{damaged, fill_random, read_if_there, replace_private};
 use api::failure::{Exit, Failure};
 
 /// Longest passphrase in bytes; far above any that is typed.

@@ -8,9 +8,11 @@ use ed25519_dalek::SigningKey;
 use futures::io::AsyncWriteExt;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
-use proto::id::DeviceId;
+use proto::id::{AccountId, DeviceId};
 use proto::keys::{DeviceCert, power};
+use proto::wire::VERSION;
 use proto::wire::by_device::Speaker;
+use proto::wire::greeting::Greeting;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -101,6 +103,23 @@ impl Core {
         };
         let may = self.cert.powers & power::ADMIT != 0 && self.members.roster().stands_by(&self.cert);
         may.then_some(speaker)
+    }
+
+    /// What this node says first on a stream that it opened.
+    pub fn hello(&self, owner: Option<AccountId>) -> Greeting {
+        Greeting::Hello {
+            version: VERSION,
+            cert: self.cert.encode().into(),
+            owner,
+        }
+    }
+
+    /// What this node answers to a caller that it will serve.
+    pub fn welcome(&self) -> Greeting {
+        Greeting::Welcome {
+            version: VERSION,
+            cert: self.cert.encode().into(),
+        }
     }
 
     /// Sees that there is a connection to `device`: at once when there is one, else by dialing all known addresses. May be

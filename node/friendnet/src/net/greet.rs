@@ -10,7 +10,6 @@ use proto::wire::VERSION;
 use proto::wire::greeting::{Greeting, Refusal};
 use proto::wire::word::AccountWord;
 
-use super::core::Core;
 use super::frames;
 use super::frames::ReadError;
 
@@ -73,25 +72,6 @@ pub struct Caller {
     pub cert: DeviceCert,
     /// Whose shares it asks for.
     pub owner: AccountId,
-}
-
-impl Core {
-    /// What this node says first on a stream that it opened.
-    pub fn hello(&self, owner: Option<AccountId>) -> Greeting {
-        Greeting::Hello {
-            version: VERSION,
-            cert: self.cert.encode().into(),
-            owner,
-        }
-    }
-
-    /// What this node answers to a caller that it will serve.
-    pub fn welcome(&self) -> Greeting {
-        Greeting::Welcome {
-            version: VERSION,
-            cert: self.cert.encode().into(),
-        }
-    }
 }
 
 /// Reads the answer to our hello: the certificate of `device`, or why not.

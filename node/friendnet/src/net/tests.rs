@@ -369,7 +369,7 @@ async fn many_streams_opened_at_once_are_all_served() {
 
 #[test]
 fn frames_of_a_share_fit_the_wire() {
-    assert!(frame::PAYLOAD_BYTES_MAX >= proto::share::ShareSize::Large.tail_bytes());
+    assert!(frame::PAYLOAD_BYTES_MAX >= proto::shape::ShareSize::Large.tail_bytes());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -562,7 +562,8 @@ async fn a_removed_member_gets_nothing_more_from_anybody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_grid_says_so_to_who_invites_and_to_who_joins() {
-    use proto::wire::roster::{MEMBERS_MAX, MemberRecord, acceptance};
+    use proto::wire::grid_limits::MEMBERS_MAX;
+    use proto::wire::roster::{MemberRecord, acceptance};
     let (ada, bob) = (node(1).await, node(2).await);
     let ticket = ada.net.invite("Bob", LATER).await.unwrap();
     let members = &ada.net.shared.core.members;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use proto::id::{AccountId, DeviceId};
 use proto::wire::by_device::Speaker;
+use proto::wire::grid_limits::MEMBERS_MAX;
 use proto::wire::removal::Removal;
-use proto::wire::roster::MEMBERS_MAX;
 use proto::wire::word::{AccountWord, LEFT_MAX, REVOKED_MAX};
 
 use super::Roster;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use proto::hash_tree;
 use proto::hash_tree::LEAF_BYTES;
 use proto::id::{DeviceId, ShareId};
-use proto::share::ShareSize;
+use proto::shape::ShareSize;
 use proto::share_store::{PeerStore, StoreError};
 use proto::wire::audit;
 use proto::wire::audit::{Challenge, Committing};

@@ -11,15 +11,17 @@ use bytes::{Bytes, BytesMut};
 use proto::discard::Evidence;
 use proto::head::HEAD_BYTES;
 use proto::id::{AccountId, DeviceId, ShareId};
-use proto::share::{Share, ShareSize};
+use proto::shape::ShareSize;
+use proto::share::Share;
 use proto::share_store::{
     BoxFuture, HeadPlace, HeadStore, OLD_HEADS_MAX, OldHead, OldHeads, PutAck, ShareStore, Space, StoreError,
 };
 use proto::wire::SHARE_PROTOCOL;
+use proto::wire::frame::IDS_MAX;
 use proto::wire::frame::PAYLOAD_BYTES_MAX;
 use proto::wire::greeting::Refusal;
 use proto::wire::receipt::Receipt;
-use proto::wire::share::{IDS_MAX, ShareMessage};
+use proto::wire::share::ShareMessage;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::lane::{Lane, Request, wrong_answer};

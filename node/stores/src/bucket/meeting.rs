@@ -7,7 +7,8 @@ use proto::id::{DeviceId, GridId};
 use proto::keys::{PutKeys, ReadKey};
 use proto::share_store::StoreError;
 use proto::wire::frame::PAYLOAD_BYTES_MAX;
-use proto::wire::roster::{DEVICES_MAX, MEMBERS_MAX, RosterRecords};
+use proto::wire::grid_limits::MEMBERS_MAX;
+use proto::wire::roster::{DEVICES_MAX, RosterRecords};
 use s3::Condition;
 
 use super::Bucket;

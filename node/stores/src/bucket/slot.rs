@@ -4,13 +4,14 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use proto::id::{AccountId, ShareId};
-use proto::share::{Share, ShareSize};
+use proto::shape::ShareSize;
+use proto::share::Share;
 use proto::share_store::{BoxFuture, HeadPlace, HeadStore, OldHeads, PutAck, ShareStore, Space, StoreError};
 use s3::Condition;
 use tokio::sync::Mutex;
 use upload_queue::bandwidth::Class;
 
-use super::trash::Trash;
+use super::notes::Trash;
 use super::{Bucket, keys};
 
 /// The shares of one number.

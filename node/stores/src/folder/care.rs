@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use proto::id::ShareId;
 use proto::manifest::Manifest;
-use proto::share::{ShareSize, manifest_in_tail};
+use proto::shape::ShareSize;
+use proto::share::manifest_in_tail;
 use proto::share_store::StoreError;
 
 use super::{FolderStore, writes};

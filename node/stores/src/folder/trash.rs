@@ -11,7 +11,7 @@ use std::sync::PoisonError;
 use proto::discard::{DISCARD_BYTES_MAX, Discard, Evidence, write_ids};
 use proto::id::{DeviceId, ShareId};
 use proto::share_store::StoreError;
-use proto::wire::share::IDS_MAX;
+use proto::wire::frame::IDS_MAX;
 
 use super::heads::DEVICES_MAX;
 use super::layout::devices_in;

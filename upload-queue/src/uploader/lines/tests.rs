@@ -26,7 +26,7 @@ async fn a_peer_that_fails_for_long_is_left_out_if_the_others_are_enough() {
     use proto::share_store::memory::MemoryStore;
 
     use crate::peers::Reach;
-    use crate::place::Place;
+    use crate::peers::place::Place;
 
     let peers: Vec<_> = ["a", "b", "c"]
         .map(|name| Peer {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::packs::Health;
 
-const SHARE_BYTES: u64 = proto::share::ShareSize::Small.stored_bytes() as u64;
+const SHARE_BYTES: u64 = proto::shape::ShareSize::Small.stored_bytes() as u64;
 
 fn health(grid: &Grid, tolerate: u8) -> Health {
     grid.db

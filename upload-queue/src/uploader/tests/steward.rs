@@ -132,7 +132,7 @@ fn assert_all_hold(grid: &Grid, rows: &[PackRow]) {
 }
 
 fn share_bytes() -> u64 {
-    proto::share::ShareSize::Small.stored_bytes() as u64
+    proto::shape::ShareSize::Small.stored_bytes() as u64
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,8 +4,10 @@ use proto::hash_tree::LEAF_BYTES;
 use proto::id::ShareId;
 use proto::manifest::Manifest;
 use proto::pack;
-use proto::pack::{PackKey, PackShape};
-use proto::share::{Share, ShareSize};
+use proto::pack::PackKey;
+use proto::shape::PackShape;
+use proto::shape::ShareSize;
+use proto::share::Share;
 use upload_queue::care::audit::{Leaf, Outcome};
 
 use super::*;

@@ -28,7 +28,7 @@ async fn unfinished_transfers_and_discards_stay_within_the_quota() {
         let message = ShareMessage::Put {
             request: request.into(),
             id: proto::id::ShareId([request; 32]),
-            stored_bytes: proto::share::ShareSize::Small.stored_bytes() as u32,
+            stored_bytes: proto::shape::ShareSize::Small.stored_bytes() as u32,
         };
         frames::say(&mut stream, &message, Default::default()).await.unwrap();
         let answer = frames::read::<ShareMessage, _>(&mut stream).await.unwrap().unwrap();
@@ -58,7 +58,7 @@ async fn unfinished_transfers_and_discards_stay_within_the_quota() {
 
     let store = bob.net.peer(ada.net.device());
     for round in 0..20u8 {
-        let ids = (0..proto::wire::share::IDS_MAX).map(|number| {
+        let ids = (0..proto::wire::frame::IDS_MAX).map(|number| {
             let mut id = [round; 32];
             id[..4].copy_from_slice(&number.to_be_bytes());
             proto::id::ShareId(id)

@@ -66,7 +66,7 @@ fn answer(mut stream: Stream, welcome: Greeting, lie: Lie) -> BoxFuture<'static,
 
 /// A full page of ids from `first` on.
 fn page(first: u64) -> Bytes {
-    let ids = (first..first + u64::from(proto::wire::share::IDS_MAX)).flat_map(|number| {
+    let ids = (first..first + u64::from(proto::wire::frame::IDS_MAX)).flat_map(|number| {
         let mut id = [0; 32];
         id[..8].copy_from_slice(&number.to_be_bytes());
         id
@@ -102,7 +102,7 @@ async fn a_member_who_lists_without_end_is_not_believed() {
         bob.net.hint(liar, address);
         let store = bob.net.peer(liar);
         let found = async {
-            while store.list(None, proto::wire::share::IDS_MAX).await.is_err() {
+            while store.list(None, proto::wire::frame::IDS_MAX).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };

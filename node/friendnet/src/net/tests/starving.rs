@@ -72,7 +72,7 @@ async fn puts_that_never_end_keep_nobody_waiting() {
             let message = ShareMessage::Put {
                 request,
                 id: ShareId(id),
-                stored_bytes: proto::share::ShareSize::Small.stored_bytes() as u32,
+                stored_bytes: proto::shape::ShareSize::Small.stored_bytes() as u32,
             };
             frames::say(&mut stream, &message, Default::default()).await.unwrap();
         }

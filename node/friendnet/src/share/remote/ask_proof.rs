@@ -1,7 +1,7 @@
 //! Asking a friend's node for a ping and for proofs.
 
 use bytes::Bytes;
-use proto::share::ShareSize;
+use proto::shape::ShareSize;
 use proto::share_store::StoreError;
 use proto::wire::audit::{Challenge, PROOF_BYTES_MAX};
 use proto::wire::share::ShareMessage;

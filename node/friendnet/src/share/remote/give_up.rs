@@ -6,8 +6,9 @@ use proto::discard::{Discard, Evidence, Order};
 use proto::id::ShareId;
 use proto::keys::power;
 use proto::share_store::StoreError;
+use proto::wire::frame::IDS_MAX;
 use proto::wire::frame::PAYLOAD_BYTES_MAX;
-use proto::wire::share::{IDS_MAX, ShareMessage};
+use proto::wire::share::ShareMessage;
 
 use super::{RemoteStore, ask};
 use crate::share::lane::wrong_answer;

@@ -5,7 +5,8 @@ use proto::discard;
 use proto::discard::{Discard, DiscardError, Evidence};
 use proto::id::{AccountId, ShareId};
 use proto::share_store::{HeadPlace, HeadStore, OldHeads, ShareStore, StoreError};
-use proto::wire::share::{IDS_MAX, ShareMessage};
+use proto::wire::frame::IDS_MAX;
+use proto::wire::share::ShareMessage;
 
 use super::Handlers;
 

@@ -7,8 +7,8 @@ use proto::wire::pass_on::{PassOrder, write_receipts};
 use proto::wire::share::ShareMessage;
 
 use super::Handlers;
-use stores::kept::Shelf;
 use stores::passing::Order;
+use stores::shelf::Shelf;
 
 impl Handlers {
     /// Takes an order and answers how far it is.

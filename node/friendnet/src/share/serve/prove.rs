@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use bytes::Bytes;
 use proto::hash_tree::{LEAF_BYTES, table_bytes};
 use proto::id::{DeviceId, ShareId};
-use proto::share::ShareSize;
+use proto::shape::ShareSize;
 use proto::share_store::StoreError;
 use proto::wire::audit;
 use proto::wire::audit::{Challenge, Committing, PROOFS_PER_FRAME};

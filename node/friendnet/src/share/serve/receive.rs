@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proto::id::{AccountId, ShareId};
-use proto::share::{Share, ShareSize};
+use proto::shape::ShareSize;
+use proto::share::Share;
 use proto::share_store::StoreError;
 use proto::wire::receipt::{Receipt, ReceiptBody};
 use proto::wire::share::ShareMessage;
@@ -12,8 +13,8 @@ use tokio::sync::mpsc;
 
 use super::Handlers;
 use crate::roster::Roster;
-use stores::kept::Shelf;
 use stores::partial::{Partial, Turn};
+use stores::shelf::Shelf;
 
 /// A put that sends nothing for this long gives up its place; its bytes stay.
 const QUIET_TIME: Duration = Duration::from_secs(60);

@@ -9,12 +9,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use proto::share::ShareSize;
+use proto::shape::ShareSize;
 use proto::share_store::memory::MemoryStore;
 
 use super::*;
 use crate::peers::Reach;
-use crate::place::Place;
+use crate::peers::place::Place;
 use crate::placement;
 use crate::uploader::line::{BACK_OFF_LONGEST, REST_LONGEST};
 

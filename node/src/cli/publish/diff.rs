@@ -5,15 +5,15 @@ use std::sync::Mutex;
 
 use publish::{Deletes, Drift, Event, Trust, Why};
 
-use super::publish::{summarized, tell};
-use super::publishing::{Words, run_shown};
+use super::send::{summarized, tell};
+use super::shown::{Words, run_shown};
 use crate::render::RenderOptions;
 use api::failure::{Exit, Failure};
 use api::message::{Change, Message, PathName, Summary};
 use engine::home::HomePaths;
 
 /// Compares the folder with the listing of the bucket, or with `--trust` with the index alone. Sends nothing else.
-pub async fn run(args: super::publish::Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {
+pub async fn run(args: super::send::Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {
     let client = args.client()?;
     let usual = args.options(&client, &paths)?;
     let wanted = publish::Options {

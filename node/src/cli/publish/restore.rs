@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use publish::{Event, RestoreOptions, Restored, Routes};
 
-use super::endpoint::EndpointArgs;
-use super::publish::tell;
-use super::publishing::{Words, client, run_shown};
+use super::send::tell;
+use super::shown::{Words, client, run_shown};
+use crate::cli::endpoint::EndpointArgs;
 use crate::render::RenderOptions;
 use api::failure::{Exit, Failure};
 use api::message::{PublishRestoreSummary, Summary};

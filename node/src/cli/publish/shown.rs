@@ -1,59 +1,18 @@
-//! `publish` and its subcommands: which of them is meant, and what they share.
+//! What the commands of `publish` share: a client, and work whose answers are shown while it goes on.
 
 use std::future::Future;
 use std::io;
 
-use ::publish::PublishError;
+use publish::PublishError;
 use s3::Client;
 
-use super::endpoint::EndpointArgs;
-use super::execute::unwritable;
-use super::signals::Signals;
-use super::{publish, publish_diff, publish_restore, publish_watch};
+use crate::cli::endpoint::EndpointArgs;
+use crate::cli::execute::unwritable;
+use crate::cli::signals::Signals;
 use crate::render::{RenderOptions, Renderer};
 use api::failure::{Exit, Failure};
 use api::message::{Message, Summary};
 use api::output::{Outputs, Sink, channel};
-use engine::home::HomePaths;
-
-/// Arguments.
-#[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub struct Args {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    publish: Option<publish::Args>,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Command {
-    /// Make files of the objects again: bytes, times, modes
-    Restore(publish_restore::Args),
-    /// Say what publishing would do, and why
-    Diff(publish::Args),
-    /// Publish whenever the folder has changed
-    Watch(publish_watch::Args),
-}
-
-#[cfg(test)]
-impl Args {
-    /// Something to do was understood.
-    pub(super) fn is_complete(&self) -> bool {
-        self.command.is_some() || self.publish.is_some()
-    }
-}
-
-/// Does what was asked for.
-pub async fn run(args: Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {
-    match (args.command, args.publish) {
-        (Some(Command::Restore(args)), _) => publish_restore::run(args, paths, options).await,
-        (Some(Command::Diff(args)), _) => publish_diff::run(args, paths, options).await,
-        (Some(Command::Watch(args)), _) => publish_watch::run(args, paths, options).await,
-        (None, Some(args)) => publish::run(args, paths, options).await,
-        (None, None) => Err(Failure::new(Exit::Usage, "Name a folder and s3://BUCKET[/PREFIX]")),
-    }
-}
 
 /// A client for a location as typed.
 pub(super) fn client(location: &str, endpoint: &EndpointArgs) -> Result<Client, Failure> {

@@ -33,7 +33,7 @@ enum Hole {
 }
 
 /// What is put in. All of it is HTML.
-pub(super) struct Filling<'a> {
+pub(crate) struct Filling<'a> {
     pub title: &'a str,
     pub style: &'a str,
     pub breadcrumbs: &'a str,
@@ -71,7 +71,7 @@ impl Template {
     }
 
     /// The page, made of `rows` itself: they have megabytes, and there is one of them in memory.
-    pub(super) fn fill(&self, filling: &Filling<'_>, rows: String) -> String {
+    pub fn fill(&self, filling: &Filling<'_>, rows: String) -> String {
         let at = self.pieces.iter().position(|(_, hole)| *hole == Hole::Rows);
         let (before, after) = self.pieces.split_at(at.unwrap_or_default());
         let mut head = filling.fill(before, &rows);

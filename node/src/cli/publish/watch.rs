@@ -6,8 +6,8 @@ use publish::{PublishError, Trust, Watch};
 use s3::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::publish::{summarized, tell};
-use super::publishing::{Words, run_shown};
+use super::send::{summarized, tell};
+use super::shown::{Words, run_shown};
 use crate::render::RenderOptions;
 use api::failure::{Exit, Failure};
 use api::message::{Message, Summary};
@@ -23,7 +23,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    publish: super::publish::Args,
+    publish: super::send::Args,
     /// Look at everything at least every so many seconds, with --verify at the bucket, too
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..))]
     every: u32,
