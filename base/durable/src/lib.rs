@@ -4,6 +4,9 @@
 //! **A sync that failed is never repeated.** After an error the kernel takes the pages for clean and forgets it: the next
 //! sync of the same file says yes to bytes that are on no disk. So what fails to sync once loses its name here, and whoever
 //! tries again writes other pages of another file.
+//!
+//! **What is found is synced like what is made.** Whoever gave a name may have been killed before it was durable; the next
+//! one finds it, and must not rely on it, nor promise it, before `sync_directory_of`.
 
 mod disk;
 #[doc(hidden)] // for tests, of other crates too
@@ -79,7 +82,7 @@ pub fn add(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     if let Err(error) = named {
         // Who made it may have been cut off: what the caller is told of does not go away again.
         return match error.kind() {
-            ErrorKind::AlreadyExists => Err(error),
+            ErrorKind::AlreadyExists => sync_directory_of(path).and(Err(error)),
             _ => Err(error),
         };
     }
@@ -124,7 +127,7 @@ pub fn sync_directory_of(path: &Path) -> io::Result<()> {
 /// after a power cut.
 pub fn create_folders(path: &Path) -> io::Result<()> {
     if path.is_dir() {
-        return Ok(());
+        return sync_found_folder(path);
     }
     if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
         create_folders(above)?;
@@ -135,10 +138,21 @@ pub fn create_folders(path: &Path) -> io::Result<()> {
 /// Makes a folder, but none above it, durably.
 pub fn create_folder(path: &Path) -> io::Result<()> {
     match disk::of(path).create_folder(path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
-        made => made?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => sync_found_folder(path),
+        made => made.and_then(|()| sync_directory_of(path)),
     }
-    sync_directory_of(path)
+}
+
+/// Who made a folder that is found may have been cut off before its name was durable. Nothing is above a root, and a folder
+/// above that may not be read is somebody else's, who minds what is in it.
+fn sync_found_folder(path: &Path) -> io::Result<()> {
+    if path.parent().is_none() {
+        return Ok(());
+    }
+    match sync_directory_of(path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        other => other,
+    }
 }
 
 /// A name that cannot be removed stays on a disk on which nothing can be named either: what would make the file count.

@@ -71,10 +71,12 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// What was written, or what was written before it; nothing if there is neither. `decode` says what is wrong with bytes
-/// that are not what is expected. Fails in no case: what cannot be read is lost, and said to be.
+/// that are not what is expected. Fails in no case: what cannot be read is lost, and said to be. What was read is durable:
+/// who wrote it may have been cut off before.
 pub fn read<T>(path: &Path, decode: impl Fn(&[u8]) -> Result<T, String>) -> (Option<T>, Option<Lost>) {
     let reason = match read_checked(path, &decode) {
         Ok(Some(value)) => {
+            sync_name(path);
             return (Some(value), None);
         }
         Ok(None) => None,
@@ -94,8 +96,16 @@ pub fn read<T>(path: &Path, decode: impl Fn(&[u8]) -> Result<T, String>) -> (Opt
     if before.is_some() {
         // Or it would be missed again by whoever reads it next.
         let _only_read = disk::of(path).link(&copy, path);
+        sync_name(path);
     }
     (before, Some(lost))
+}
+
+/// Of no consequence for what was read: a disk that takes no writes any more is still read.
+fn sync_name(path: &Path) {
+    if let Err(error) = crate::sync_directory_of(path) {
+        tracing::debug!("The folder of {} cannot be synced: {error}", path.display());
+    }
 }
 
 fn read_checked<T>(path: &Path, decode: impl Fn(&[u8]) -> Result<T, String>) -> Result<Option<T>, String> {
