@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -9,8 +10,11 @@ use std::path::{Path, PathBuf};
 /// Changes of names that may be on their way at once: each doubles the number of images.
 const PENDING_MAX: usize = 12;
 
+/// Bytes of a file that a failed test shows. Chosen: enough to tell old from new.
+const SHOWN_BYTES: usize = 32;
+
 /// Files (with their bytes) and folders (without) by their path below the root.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Image(BTreeMap<PathBuf, Option<Vec<u8>>>);
 
 impl Image {
@@ -32,6 +36,18 @@ impl Image {
                 .map_or_else(|| fs::create_dir(&path), |bytes| fs::write(&path, bytes));
             made.expect("a test's folder can be filled");
         }
+    }
+}
+
+/// Files with their first bytes, or it could not be read.
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files = self.0.iter().filter_map(|(path, bytes)| Some((path, bytes.as_ref()?)));
+        let shown = files.map(|(path, bytes)| {
+            let start = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES)]);
+            (path, format!("{} bytes: {start}", bytes.len()))
+        });
+        f.debug_map().entries(shown).finish()
     }
 }
 
