@@ -22,7 +22,9 @@ mod lock;
 mod own;
 pub mod passphrase;
 
-pub use identity::{DEVICE_NAME_BYTES_MAX, Identity, fill_random, left_cert, peer_id, secret, write_private};
+pub use identity::{
+    DEVICE_NAME_BYTES_MAX, Identity, fill_random, keep_private, left_cert, peer_id, secret, write_private,
+};
 pub use lock::{HomeLock, busy};
 pub use own::{OwnFolders, check_deletion};
 
