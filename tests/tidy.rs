@@ -13,6 +13,43 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Names of files that are test modules of the file they lie beside.
 const TEST_FILES: &[&str] = &["tests", "frozen", "metadata_golden", "fixtures"];
 
+/// What makes a name or its bytes durable, or a file take another's place: for `base/durable` alone, whose functions do it in
+/// the right order and are tested with a power cut after each step.
+const DISK_CALLS: &[&str] = &[
+    "fs::rename",
+    "fs::hard_link",
+    "renameat",
+    "fs::linkat(",
+    "sync_all(",
+    "sync_data(",
+    "fsync(",
+    "fdatasync(",
+];
+
+/// Files that call them all the same, what they call, and why.
+const DISK_CALLERS: &[(&str, &[&str], &str)] = &[
+    (
+        "backup/src/restore/verify.rs",
+        &["sync_data("],
+        "only clean pages can be dropped from the cache, and only then what is read back comes from the disk",
+    ),
+    (
+        "backup/src/restore/write.rs",
+        &["fs::rename", "renameat", "fs::linkat("],
+        "restored files are reached by the descriptor of their folder, so that no link leads out of the target",
+    ),
+    (
+        "publish/src/restore/fetch.rs",
+        &["fs::rename"],
+        "restored files are the user's: like any copy they are promised to be whole, not to be durable",
+    ),
+    (
+        "node/src/cli/demo/folder.rs",
+        &["fs::hard_link"],
+        "the demo's folder has a hard link for the backup to keep",
+    ),
+];
+
 fn sources() -> Vec<PathBuf> {
     let mut files = Vec::new();
     for folder in [
@@ -132,6 +169,32 @@ fn nothing_outside_of_tests_unwraps() {
         }
     }
     assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn only_durable_calls_the_disk() {
+    let (mut found, mut excused) = (BTreeSet::new(), BTreeSet::new());
+    for path in sources().into_iter().filter(|path| !is_test(path)) {
+        let name = path.strip_prefix(root()).expect("sources lie in the checkout");
+        if name.starts_with("base/durable") {
+            continue;
+        }
+        let exception = DISK_CALLERS.iter().find(|(caller, ..)| name == Path::new(caller));
+        for (number, line) in code(&path).iter().enumerate() {
+            let is_comment = line.trim_start().starts_with("//");
+            for call in DISK_CALLS.iter().filter(|call| !is_comment && line.contains(**call)) {
+                match exception {
+                    Some((caller, calls, _)) if calls.contains(call) => drop(excused.insert((*caller, *call))),
+                    _ => drop(found.insert(format!("{}:{}: {call}", name.display(), number + 1))),
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "use a function of base/durable: {found:#?}");
+    let listed = DISK_CALLERS
+        .iter()
+        .flat_map(|(caller, calls, _)| calls.iter().map(|call| (*caller, *call)));
+    assert_eq!(excused, listed.collect(), "exceptions that are not needed any more");
 }
 
 #[test]

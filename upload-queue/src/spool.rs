@@ -71,7 +71,7 @@ impl Spool {
             durable::sync(file, path).map_err(|source| failed(path, source))?;
         }
         for (temp, _, path) in &files {
-            std::fs::rename(temp, path).map_err(|source| failed(path, source))?;
+            durable::rename_unsynced(temp, path).map_err(|source| failed(path, source))?;
         }
         // One sync for all: none of them counts if it fails.
         durable::sync_directory_of(&self.folder.join(TEMP_SUFFIX)).map_err(|source| failed(&self.folder, source))
@@ -163,6 +163,8 @@ fn failed(path: &Path, source: io::Error) -> SpoolError {
 
 #[cfg(test)]
 mod tests {
+    use durable::power_cut::{Found, Trial};
+
     use super::*;
     use crate::fixture::pack;
 
@@ -224,6 +226,33 @@ mod tests {
         let error = spool.write(&shares).unwrap_err();
         assert_eq!(error.path, spool.temp_path(shares[2].0));
         assert_eq!(files(&spool), 1);
+    }
+
+    #[test]
+    fn shares_that_were_said_to_be_durable_survive_a_power_cut_after_any_step() {
+        // Two, of which each can be there without the other.
+        let shares = pack(1, 2, 3).shares[..2].to_vec();
+        let spool_in = |root: &Path| Spool {
+            folder: root.join("spool"),
+        };
+        let row = Trial {
+            name: "Spool::write",
+            ready: &|root| drop(Spool::open(&root.join("spool")).unwrap()),
+            act: &|root| spool_in(root).write(&shares).map_err(|error| error.to_string()),
+            found: &|root| {
+                let spool = spool_in(root);
+                let mut found = Found::New;
+                for (id, share) in &shares {
+                    match spool.read(*id) {
+                        Ok(Some(read)) if read == *share => {}
+                        Ok(None) if !spool.path(*id).exists() => found = Found::Old,
+                        _ => return Found::Neither(format!("{id} is not whole")),
+                    }
+                }
+                found
+            },
+        };
+        println!("{}", row.run(tempfile::tempdir().unwrap().path()));
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::disk;
+
 /// BLAKE3 of what comes before it.
 const SUM_BYTES: usize = 32;
 /// Far above what a roster or the invitations take.
@@ -56,9 +58,10 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     if path.is_file() {
         // A second name of the same bytes: what is replaced is durable already, and is not written again.
         let before = with_ending(path, BEFORE);
-        let kept = match fs::remove_file(&before) {
+        let disk = disk::of(path);
+        let kept = match disk.remove(&before) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => fs::hard_link(path, &before),
+            _ => disk.link(path, &before),
         };
         if let Err(error) = kept {
             tracing::debug!("{} cannot be kept: {error}", path.display());
@@ -68,10 +71,14 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// What was written, or what was written before it; nothing if there is neither. `decode` says what is wrong with bytes
-/// that are not what is expected. Fails in no case: what cannot be read is lost, and said to be.
+/// that are not what is expected. Fails in no case: what cannot be read is lost, and said to be. What was read is durable:
+/// who wrote it may have been cut off before.
 pub fn read<T>(path: &Path, decode: impl Fn(&[u8]) -> Result<T, String>) -> (Option<T>, Option<Lost>) {
     let reason = match read_checked(path, &decode) {
-        Ok(Some(value)) => return (Some(value), None),
+        Ok(Some(value)) => {
+            sync_name(path);
+            return (Some(value), None);
+        }
         Ok(None) => None,
         Err(reason) => Some(reason),
     };
@@ -88,9 +95,17 @@ pub fn read<T>(path: &Path, decode: impl Fn(&[u8]) -> Result<T, String>) -> (Opt
     };
     if before.is_some() {
         // Or it would be missed again by whoever reads it next.
-        let _only_read = fs::hard_link(&copy, path);
+        let _only_read = disk::of(path).link(&copy, path);
+        sync_name(path);
     }
     (before, Some(lost))
+}
+
+/// Of no consequence for what was read: a disk that takes no writes any more is still read.
+fn sync_name(path: &Path) {
+    if let Err(error) = crate::sync_directory_of(path) {
+        tracing::debug!("The folder of {} cannot be synced: {error}", path.display());
+    }
 }
 
 fn read_checked<T>(path: &Path, decode: impl Fn(&[u8]) -> Result<T, String>) -> Result<Option<T>, String> {
@@ -114,8 +129,7 @@ pub fn set_aside(path: &Path) -> Option<PathBuf> {
     // Nothing that was set aside in the same second is written over.
     let asides = (0..ASIDES_MAX).map(|more| with_ending(path, &format!("{DAMAGED}{}", now_secs + more)));
     let aside = { asides }.find(|aside| fs::symlink_metadata(aside).is_err())?;
-    let moved = fs::rename(path, &aside).and_then(|()| crate::sync_directory_of(&aside));
-    moved
+    crate::relocate(path, &aside)
         .inspect_err(|error| tracing::debug!("{} cannot be moved: {error}", path.display()))
         .ok()
         .map(|()| aside)

@@ -24,7 +24,7 @@ mod own;
 pub mod passphrase;
 
 pub use identity::{DEVICE_NAME_BYTES_MAX, Identity, left_cert, peer_id, secret};
-pub use key_file::{fill_random, write_private};
+pub use key_file::{fill_random, keep_private, write_private};
 pub use lock::{HomeLock, busy};
 pub use own::{OwnFolders, check_deletion};
 

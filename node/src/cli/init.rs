@@ -13,7 +13,9 @@ use api::failure::{Exit, Failure};
 use api::message::Initialized;
 use api::output::Output;
 use engine::config::{ConfigFile, TOLERATE_MAX};
-use engine::home::{DEVICE_NAME_BYTES_MAX, HomeLock, HomePaths, Identity, fill_random, left_cert, write_private};
+use engine::home::{
+    DEVICE_NAME_BYTES_MAX, HomeLock, HomePaths, Identity, fill_random, keep_private, left_cert, write_private,
+};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -103,9 +105,10 @@ fn finish(paths: &HomePaths, identity: &Identity, phrase_out: Option<&Path>, phr
     let Some(file) = phrase_out else {
         return identity.finish(paths);
     };
-    if !file.exists() {
-        write_private(file, format!("{phrase}\n").as_bytes())?;
-    }
+    match file.exists() {
+        true => keep_private(file),
+        false => write_private(file, format!("{phrase}\n").as_bytes()),
+    }?;
     identity.finish(paths).inspect_err(|_| {
         // The words of an account that does not exist would be taken for those of the next one.
         let _stays_at_worst = std::fs::remove_file(file);

@@ -154,9 +154,10 @@ impl Kept {
     pub fn evict(&self, account: AccountId) -> Result<u64, StoreError> {
         let bytes = self.shelf(account)?.used_bytes()? + self.passing.evict(account)?;
         let folder = account_folder(&self.root, account);
-        // Renamed first: cut off, it is an empty place for the account and a folder to be removed, never half of its shares.
+        // Renamed first, durably: cut off, it is an empty place for the account and a folder to be removed, never half of its
+        // shares.
         let going = folder.with_extension("evicted");
-        let removed = std::fs::rename(&folder, &going).and_then(|()| std::fs::remove_dir_all(&going));
+        let removed = durable::relocate(&folder, &going).and_then(|()| std::fs::remove_dir_all(&going));
         self.lock().shelves.remove(&account);
         removed
             .map(|()| bytes)

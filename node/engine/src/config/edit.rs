@@ -264,12 +264,38 @@ fn one_line(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use durable::power_cut::{Found, Trial};
+
     use super::*;
 
     const TEXT: &str = "# mine\nname = \"nas\" # the black one\n\n# how safe\ntolerate = 2 # friends\nfolders = [\n  \"/home/a\", # me\n]\n";
 
     fn file(text: &str) -> Result<ConfigFile, Failure> {
         ConfigFile::parse(Path::new("/x/config.toml"), text)
+    }
+
+    /// It said that the changes are durable, and never synced the folder.
+    #[test]
+    fn what_was_saved_survives_a_power_cut() {
+        let root = tempfile::tempdir().unwrap();
+        let root = std::fs::canonicalize(root.path()).unwrap();
+        let mut changed = file(TEXT).unwrap();
+        changed.set("tolerate", "3").unwrap();
+        let (old, new) = (TEXT.to_owned(), changed.text());
+        let row = Trial {
+            name: "ConfigFile::save",
+            ready: &|root| fs::write(root.join("config.toml"), &old).unwrap(),
+            act: &|root| {
+                let config = ConfigFile::parse(&root.join("config.toml"), &new);
+                let saved = config.and_then(|config| config.save());
+                saved.map_err(|failure| failure.to_string())
+            },
+            found: &|root| {
+                let found = fs::read(root.join("config.toml")).ok();
+                Found::is(found.as_deref(), Some(old.as_bytes()), Some(new.as_bytes()))
+            },
+        };
+        println!("{}", row.run(&root));
     }
 
     #[test]

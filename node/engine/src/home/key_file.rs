@@ -23,6 +23,11 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
     durable::add(path, &[content]).map_err(|error| unwritable(path, &error))
 }
 
+/// For a file that `write_private` wrote before it was cut off, maybe before the name was durable: now it is.
+pub fn keep_private(path: &Path) -> Result<(), Failure> {
+    durable::sync_directory_of(path).map_err(|error| unwritable(path, &error))
+}
+
 /// As `write_private`, but replaces what is there: only for what nobody can have come to rely on.
 pub(super) fn replace_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
     durable::replace(path, &[content]).map_err(|error| unwritable(path, &error))

@@ -223,8 +223,8 @@ pub fn remove(paths: &HomePaths) -> Result<bool, Failure> {
         replace_private(&path, &plain)?;
     }
     let path = paths.keys_lock();
-    let removed = std::fs::remove_file(&path).and_then(|()| durable::sync_directory_of(&path));
-    removed.map_err(|error| Failure::context(format!("`{}` cannot be removed: {error}", path.display()), &error))?;
+    durable::remove(&path)
+        .map_err(|error| Failure::context(format!("`{}` cannot be removed: {error}", path.display()), &error))?;
     Ok(true)
 }
 

@@ -45,6 +45,8 @@ pub fn mark(root: &Path) -> Result<(), OpenError> {
     };
     match check_or_mend_mark(root) {
         Err(OpenError::NotAStore { .. }) => {}
+        // Who made it may have been cut off before it was durable.
+        Ok(()) => return writes::sync_directory_of(&root.join(MARKER)).map_err(io_error),
         other => return other,
     }
     writes::create_folders(root)
@@ -148,7 +150,8 @@ impl Layout {
         let shares = self.account.join("shares");
         let last = shares.join("ff");
         if last.exists() {
-            return Ok(());
+            // Who made them may have been cut off before they were durable.
+            return writes::create_folders(&last);
         }
         for first in 0..=u8::MAX {
             match fs::create_dir(shares.join(format!("{first:02x}"))) {

@@ -1,3 +1,4 @@
+use durable::power_cut::{Found, Trial};
 use proto::share_store::contract;
 use proto::share_store::contract::Fixture;
 
@@ -35,6 +36,51 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     assert_eq!(again.list(None, 9).await, Ok(vec![id]));
     assert_eq!(again.used_bytes(), Ok(share.stored_bytes() as u64));
     assert_eq!(again.verify(id), Ok(()));
+}
+
+/// A kill between the rename and the sync of the folder: the next put found the share, signed that it is held, and its name
+/// was on no disk.
+#[test]
+fn a_share_that_was_acknowledged_survives_a_power_cut_after_any_step_and_any_kill() {
+    let (root, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(1));
+    let (id, share) = fixture.share(0);
+    let stored = [&share.data[..], &share.tail[..]].concat();
+    let row = Trial {
+        name: "FolderStore::put",
+        ready: &|root| drop(store(root, &fixture, None)),
+        act: &|root| {
+            let store = FolderStore::open(root, fixture.account(), None).map_err(|error| error.to_string())?;
+            let put = store.inner.put(id, &share);
+            put.map(drop).map_err(|error| error.to_string())
+        },
+        found: &|root| {
+            let name = id.to_string();
+            let shares = account_folder(root, fixture.account()).join("shares");
+            let found = fs::read(shares.join(&name[..2]).join(&name)).ok();
+            match found {
+                // Too long to be shown.
+                Some(found) if found != stored => Found::Neither(format!("{} bytes of it", found.len())),
+                found => Found::is(found.as_deref(), None, Some(&stored)),
+            }
+        },
+    };
+    println!("{}", row.run(root.path()));
+}
+
+/// The marker was renamed without being synced: a power cut left it empty.
+#[test]
+fn a_marker_is_whole_or_not_there_after_a_power_cut() {
+    let root = tempfile::tempdir().unwrap();
+    let row = Trial {
+        name: "mark",
+        ready: &|_| {},
+        act: &|root| layout::mark(&root.join("store")).map_err(|error| error.to_string()),
+        found: &|root| {
+            let found = fs::read(root.join("store/gridbackup-store")).ok();
+            Found::is(found.as_deref(), None, Some(b"gridbackup store 1\n"))
+        },
+    };
+    println!("{}", row.run(root.path()));
 }
 
 #[tokio::test]

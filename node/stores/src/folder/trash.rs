@@ -88,7 +88,7 @@ impl Inner {
             return Ok(0);
         }
         let folder = self.layout.trash_day(today);
-        fs::create_dir_all(&folder).map_err(trash_error)?;
+        writes::create_folders(&folder).map_err(trash_error)?;
         let encoded = discard.encode();
         let length = (encoded.len() as u16).to_le_bytes();
         let evidence = folder.join(format!("{}.discard", discard.order.number));
@@ -239,10 +239,11 @@ impl Inner {
     pub(super) fn keep_old_head(&self, device: DeviceId, encoded: &[u8], today: u32) -> Result<(), StoreError> {
         let path = self.layout.old_heads(today).join(device.to_string());
         if path.exists() {
-            return Ok(());
+            // Who kept it may have been cut off before it was durable, and the head is about to go from its place.
+            return writes::sync_directory_of(&path).map_err(trash_error);
         }
         let folder = self.layout.old_heads(today);
-        fs::create_dir_all(&folder).map_err(trash_error)?;
+        writes::create_folders(&folder).map_err(trash_error)?;
         if devices_in(&folder).map_err(trash_error)?.len() >= DEVICES_MAX {
             match self.check_evidence(encoded.len()) {
                 Err(StoreError::Full { .. }) => return Ok(()),
@@ -393,17 +394,20 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }
 
-/// Whether there was something to rename.
+/// Whether there was something to rename. The caller syncs both folders, once for all that it moves.
 fn rename(from: &PathBuf, to: &PathBuf) -> Result<bool, StoreError> {
-    match fs::rename(from, to) {
+    match durable::rename_unsynced(from, to) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let folder = folder_of(to);
             if !from.exists() || folder.exists() {
                 return Ok(false);
             }
-            fs::create_dir(folder).map_err(trash_error)?;
-            fs::rename(from, to).map(|()| true).map_err(trash_error)
+            // Durable before anything is in it: the share's old name is synced away before the day's folder is synced again.
+            durable::create_folder(folder)
+                .and_then(|()| durable::rename_unsynced(from, to))
+                .map(|()| true)
+                .map_err(trash_error)
         }
         Err(error) => Err(trash_error(error)),
     }

@@ -1,7 +1,6 @@
 //! Durable writes (crate `durable`) as a store needs them: folders for shares are made when they are missing, and
 //! errors say what a caller of a store should do.
 
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
@@ -37,24 +36,19 @@ pub fn replace(path: &Path, parts: &[&[u8]]) -> Result<(), StoreError> {
 
 /// Moves a file that is durable, durably; on failure it is in one of the two places.
 pub fn relocate(from: &Path, to: &Path) -> Result<(), StoreError> {
-    let moved = make_directory_of(to)
-        .and_then(|()| fs::rename(from, to))
-        .and_then(|()| sync_directory_of(to))
-        .and_then(|()| sync_directory_of(from));
-    moved.map_err(|error| store_error("moving a share", &error))
+    make_directory_of(to)
+        .and_then(|()| durable::relocate(from, to))
+        .map_err(|error| store_error("moving a share", &error))
 }
 
-/// Makes the directory that `path` is in, but none above it: when those are gone, the disk is.
+/// Makes the directory that `path` is in, but none above it: when those are gone, the disk is. One that is there was made
+/// durable when the store was opened, which spares every put a sync.
 fn make_directory_of(path: &Path) -> io::Result<()> {
     let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
     if directory.is_dir() {
         return Ok(());
     }
-    match fs::create_dir(directory) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => sync_directory_of(directory),
-    }
+    durable::create_folder(directory)
 }
 
 /// What a caller of a store should do about an error of the system.

@@ -1,3 +1,4 @@
+use durable::power_cut::{Found, Trial};
 use ed25519_dalek::SigningKey;
 use proto::discard::Order;
 use proto::id::DeviceId;
@@ -6,7 +7,7 @@ use proto::share_store::contract::Fixture;
 use proto::share_store::{HeadStore, OldHead, OldHeads, ShareStore};
 
 use super::*;
-use crate::folder::FolderStore;
+use crate::folder::{FolderStore, account_folder};
 
 const HOLDER: DeviceId = DeviceId([3; 32]);
 const TODAY: u32 = 100;
@@ -64,6 +65,39 @@ impl Scene {
         let last = self.store.inner.last_discard().unwrap();
         self.take(&self.sign(ids, HOLDER, last), ids, today).unwrap()
     }
+}
+
+/// The trash's folder was not durable yet when the share's old name was synced away.
+#[tokio::test]
+async fn a_share_is_kept_or_in_the_trash_after_a_power_cut_at_any_step() {
+    let scene = Scene::new().await;
+    let (id, share) = scene.fixture.share(0);
+    let stored = [&share.data[..], &share.tail[..]].concat();
+    let discard = scene.sign(&[id], HOLDER, LastDiscard::default());
+    let open = |root: &Path| FolderStore::open(root, scene.fixture.account(), None).map_err(|error| error.to_string());
+    let row = Trial {
+        name: "take_discard",
+        ready: &|root| drop(open(root).unwrap().inner.put(id, &share).unwrap()),
+        act: &|root| {
+            let taken = open(root)?.inner.take_discard(&discard, &[id], HOLDER, TODAY);
+            taken.map(drop).map_err(|error| error.to_string())
+        },
+        found: &|root| {
+            let name = id.to_string();
+            let account = account_folder(root, scene.fixture.account());
+            let is_in = |folder: PathBuf| {
+                let found = fs::read(folder.join(&name[..2]).join(&name));
+                found.is_ok_and(|found| found == stored)
+            };
+            let trash = account.join("trash").join(format!("{TODAY:08}"));
+            match (is_in(account.join("shares")), is_in(trash)) {
+                (true, _) => Found::Old,
+                (false, true) => Found::New,
+                (false, false) => Found::Neither("it is in neither place".to_owned()),
+            }
+        },
+    };
+    println!("{}", row.run(tempfile::tempdir().unwrap().path()));
 }
 
 #[tokio::test]
