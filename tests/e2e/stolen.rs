@@ -305,6 +305,32 @@ fn nothing_is_revoked_while_no_friend_answers() -> Result<()> {
     Ok(())
 }
 
+/// A machine on which nothing was recovered does not know what the account has revoked: the word that it brings with a ticket would bring a
+/// thief back.
+#[test]
+fn a_word_that_forgets_a_revocation_is_refused_and_the_next_one_is_not() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let grid = Grid::start(dir.path(), 2, 1)?;
+    let (words, lost) = (grid.owner.words(), "7".repeat(64));
+    let words = path_str(&words)?;
+    grid.owner.ok(["device", "revoke", &lost, "--phrase-file", words])?;
+    let blank = Home::new(dir.path().join("blank"));
+    let via = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWE38TSER7dREXigsNnCUiC4ZZkLEYTWmGWYYmf5YxejCJ";
+    let nobody = blank.say(["recover", "--phrase-file", words, "--via", via])?;
+    ensure!(nobody.code != Some(0), "{nobody:?}");
+    blank.exits(1, ["join", &invite(&grid.nodes[0].home)?, "--phrase-file", words])?;
+    blank.ok(["join", &invite(&grid.nodes[0].home)?, "--phrase-file", words])?;
+    let revoked = blank.ok(["device", "ls"])?.lines;
+    ensure!(
+        revoked
+            .iter()
+            .any(|line| line["id"] == lost.as_str() && line["is_revoked"] == true),
+        "{revoked:?}"
+    );
+    ensure!(friends(&blank)?.len() == 2);
+    Ok(())
+}
+
 /// The founder's house burns. Those whom it had admitted admit a new friend, and remove one by vote; the grid goes on.
 #[test]
 fn a_grid_outlives_its_founder() -> Result<()> {
