@@ -237,3 +237,27 @@ async fn an_empty_folder_is_refused_and_a_broken_link_named() -> Result<()> {
     ensure!(site.objects().await?.is_empty());
     Ok(())
 }
+
+/// Temporary credentials: where a request has to say how long it is good for, everything of its signature stands in the query, and so in
+/// access logs; SECURITY.md says so. Nowhere else does it.
+#[test]
+fn a_session_token_is_in_the_url_only_of_requests_that_must_come_in_time() -> Result<()> {
+    tests::needs!(tests::s3::missing());
+    let site = Site::start(Kind::Moto, 3)?;
+    let mut publisher = site.publisher.clone();
+    publisher
+        .home
+        .env
+        .push(("AWS_SESSION_TOKEN".to_owned(), "sesame".to_owned()));
+    publisher.publish(0, &[])?;
+    let log = site.server.log()?;
+    let requests = log.lines().filter(|line| line.contains("HTTP/1.1"));
+    let (timed, others): (Vec<&str>, Vec<&str>) = requests.partition(|line| line.contains("X-Amz-Expires="));
+    ensure!(!timed.is_empty() && !others.is_empty(), "{log}");
+    ensure!(
+        timed.iter().all(|line| line.contains("X-Amz-Security-Token=sesame")),
+        "{timed:?}"
+    );
+    ensure!(others.iter().all(|line| !line.contains("sesame")), "{others:?}");
+    Ok(())
+}
