@@ -231,7 +231,7 @@ impl Reader {
             return self
                 .progress
                 .clone()
-                .map(|progress| Step::Output(Output::Message(progress.into())));
+                .map(|progress| Step::Output(Output::Message(progress)));
         }
         None
     }
