@@ -121,7 +121,14 @@ pub async fn join(core: &Arc<Core>, ticket: &Ticket) -> Result<(), JoinError> {
         let asked = ask(core, ticket.inviter, Frame::bare(&message)).await;
         if let Err(JoinError::Refused { word: Some(word), .. }) = &asked {
             // A home made anew does not know what its account has said: the next word has to go on from there.
-            hear(core, AccountWord::clone(word)).await?;
+            let (hearing, word) = (core.clone(), AccountWord::clone(word));
+            let is_own = word.account == core.cert.account;
+            blocking(move || {
+                hearing
+                    .members
+                    .update(|roster| (is_own && roster.recall_word(word.clone())) || roster.add_word(word))
+            })
+            .await?;
         }
         let mut stream = asked?;
         match read(&mut stream).await? {

@@ -196,6 +196,17 @@ impl Roster {
         word.check().is_ok() && self.take_word(word) && self.tidy()
     }
 
+    /// Goes back to a word of an account that revokes more than the one held, which was said without knowing of it; true if it does. The
+    /// next word is said on top of it.
+    pub fn recall_word(&mut self, word: AccountWord) -> bool {
+        let held = self.words.get(&word.account);
+        let is_forgotten = held.is_some() && word.revokes_more_than(held) && word.check().is_ok();
+        is_forgotten && {
+            self.words.insert(word.account, word);
+            self.tidy()
+        }
+    }
+
     /// Merges what another member knows; true if that changed anything.
     pub fn merge(&mut self, other: &RosterRecords) -> bool {
         self.take(&self.vet(other))

@@ -395,7 +395,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Whether there was something to rename. The caller syncs both folders, once for all that it moves.
-fn rename(from: &PathBuf, to: &PathBuf) -> Result<bool, StoreError> {
+fn rename(from: &Path, to: &Path) -> Result<bool, StoreError> {
     match durable::rename_unsynced(from, to) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => {
