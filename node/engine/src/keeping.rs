@@ -57,7 +57,7 @@ impl Engine {
 
     /// Buckets have no node, either: their trash, their locks, and the copies of the roster in them.
     pub(super) async fn look_after_buckets(&self, round: u32, sink: &Sink) {
-        if round % BUCKET_ROUNDS == 0 {
+        if round.is_multiple_of(BUCKET_ROUNDS) {
             self.keep_buckets().await;
             self.mend_rosters_in_background(sink).await;
         }
