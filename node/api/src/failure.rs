@@ -1,8 +1,8 @@
 //! How a command ends: its exit code, and what a person is told when it fails. Codes are a contract with scripts.
 
-use database::DbError;
 use std::fmt;
 
+use database::DbError;
 use serde::{Deserialize, Serialize};
 
 /// Exit codes. Numbers are for ever.
