@@ -10,6 +10,9 @@ mod layers;
 #[path = "circles.rs"]
 mod circles;
 
+#[path = "builds.rs"]
+mod builds;
+
 #[path = "e2e/ancestors.rs"]
 mod ancestors;
 #[path = "e2e/bad_friends.rs"]
