@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 mod device;
+mod entry;
 mod finding;
 mod history;
 mod mounted;
@@ -17,8 +18,9 @@ mod status;
 mod summary;
 
 pub use device::Device;
+pub use entry::{Entry, EntryKind};
 pub use finding::{Finding, Level};
-pub use history::{Change, DiffSummary, Group, Retention, Snapshot, StatsSummary, VerifySummary};
+pub use history::{Change, ChangeKind, DiffSummary, Fate, Group, Retention, Snapshot, StatsSummary, VerifySummary};
 pub use mounted::Mounted;
 pub use path::PathName;
 pub use peer_removal::PeerRemoval;
@@ -157,37 +159,6 @@ pub struct Job {
     pub ageing: f64,
     /// `waiting`, `leased` or `sending`.
     pub state: String,
-}
-
-/// An entry of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Absolute path.
-    #[serde(flatten)]
-    pub path: PathName,
-    /// `file`, `directory`, `symlink`, `fifo`, `socket`, `char_device` or `block_device`.
-    pub kind: String,
-    /// Length.
-    pub bytes: u64,
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Modification time.
-    pub mtime: Timestamp,
-    /// Id of the snapshot.
-    pub snapshot: String,
-    /// Where a symlink points.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub link_target: Option<String>,
-    /// `find`: the oldest snapshot that shows it so; `snapshot` is the newest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first_snapshot: Option<String>,
-    /// `find`: how many snapshots show it so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshots: Option<u64>,
 }
 
 /// What a bucket costs, by its price for what it holds now; requests come to little beside that.

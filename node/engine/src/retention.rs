@@ -26,7 +26,7 @@ use crate::{Engine, failures};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::human::nearest;
-use api::message::{ForgetSummary, PathName, Problem, PruneSummary, Retention, Summary, UndeleteSummary};
+use api::message::{Fate, ForgetSummary, PathName, Problem, PruneSummary, Retention, Summary, UndeleteSummary};
 use api::output::Sink;
 use api::request::Forget;
 
@@ -48,10 +48,10 @@ impl Engine {
             refuse_emptying(&staying, &going, &named)?;
         }
         for (snapshot, reasons) in &staying {
-            sink.send(retention(snapshot, "keep", reasons.clone())).await?;
+            sink.send(retention(snapshot, Fate::Keep, reasons.clone())).await?;
         }
         for snapshot in &going {
-            sink.send(retention(snapshot, "forget", Vec::new())).await?;
+            sink.send(retention(snapshot, Fate::Forget, Vec::new())).await?;
         }
         let seqs: Vec<u64> = going.iter().map(|snapshot| snapshot.record.seq).collect();
         let mut published = false;
@@ -224,7 +224,7 @@ impl Engine {
             live::record(tx, &wanted, now_ns)
         })?;
         for snapshot in &targets {
-            sink.send(retention(snapshot, "undelete", Vec::new())).await?;
+            sink.send(retention(snapshot, Fate::Undelete, Vec::new())).await?;
         }
         let published = self.publish(sink).await?;
         let summary = UndeleteSummary {
@@ -473,11 +473,11 @@ fn policy(request: &Forget) -> Policy {
     }
 }
 
-fn retention(snapshot: &Snapshot, action: &str, reasons: Vec<String>) -> Retention {
+fn retention(snapshot: &Snapshot, action: Fate, reasons: Vec<String>) -> Retention {
     Retention {
         id: snapshot.record.id.to_string(),
         time: clock::timestamp(snapshot.record.time_ns),
-        action: action.to_owned(),
+        action,
         reasons,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use api::failure::{Exit, Failure};
-use api::request::Request;
+use api::request::{ConfigGet, ConfigSet, Request};
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]
@@ -27,9 +27,9 @@ pub async fn run(mut context: Context, command: Command) -> Result<Exit, Failure
     let request = match command {
         Command::Get { key } => {
             context.options.bare_setting = key.is_some();
-            Request::ConfigGet { key }
+            Request::ConfigGet(ConfigGet { key })
         }
-        Command::Set { key, value } => Request::ConfigSet { key, value },
+        Command::Set { key, value } => Request::ConfigSet(ConfigSet { key, value }),
     };
     context.execute(request).await
 }

@@ -1,7 +1,7 @@
 //! `dump`: a snapshot or a part of it as an archive, to stdout.
 
 use super::snapshot_path::SnapshotPath;
-use api::request::{DumpFormat, Request};
+use api::request::{Dump, DumpFormat, Request};
 
 /// Arguments of `dump`.
 #[derive(Debug, clap::Args)]
@@ -17,10 +17,10 @@ pub struct Args {
 impl Args {
     /// As a request.
     pub fn request(self) -> Request {
-        Request::Dump {
+        Request::Dump(Dump {
             snapshot: self.what.snapshot,
             path: self.what.path,
             format: self.format,
-        }
+        })
     }
 }

@@ -21,7 +21,7 @@ use api::http::client::{Client, Followed};
 use api::human::ByteSize;
 use api::message::{Message, Ready};
 use api::output::{Output, Outputs, channel};
-use api::request::Request;
+use api::request::{Request, RunOnce};
 use engine::bandwidth::Limits;
 use engine::home::{Home, HomeLock, HomePaths, busy, no_account};
 use engine::{CommandOptions, DaemonOptions, Engine};
@@ -95,7 +95,7 @@ pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
         limits: args.listening.limits(),
     };
     let accept_emptied = args.accept_emptied;
-    let request = Request::RunOnce { paths, accept_emptied };
+    let request = Request::RunOnce(RunOnce { paths, accept_emptied });
     context.execute_with(request, options, &|_| true).await
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::context::absolute;
 use api::failure::Failure;
-use api::request::{GroupBy, Request, SnapshotFilter, Tag};
+use api::request::{GroupBy, Pin, Request, SnapshotFilter, Tag};
 
 /// Arguments of `snapshots`.
 #[derive(Debug, clap::Args)]
@@ -80,17 +80,17 @@ pub struct PinArgs {
 impl PinArgs {
     /// As a request: to pin, or to let go.
     pub fn pin(self) -> Request {
-        Request::Pin {
+        Request::Pin(Pin {
             snapshots: self.snapshots,
             pinned: true,
-        }
+        })
     }
 
     /// See `pin`.
     pub fn unpin(self) -> Request {
-        Request::Pin {
+        Request::Pin(Pin {
             snapshots: self.snapshots,
             pinned: false,
-        }
+        })
     }
 }

@@ -129,7 +129,7 @@ fn every_message() -> Vec<Message> {
         .into(),
         Entry {
             path: path(b"/bin/\x1b[31mred"),
-            kind: "file".into(),
+            kind: EntryKind::File,
             bytes: 5,
             mode: 0o4755,
             uid: 0,

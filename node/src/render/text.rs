@@ -5,7 +5,7 @@ use super::words::{GREEN, RED, YELLOW, age, capital, clean, count, paint, permis
 use super::{Style, history, peer_removal, qr, status, summary};
 use api::human::ByteSize;
 use api::message::{
-    Device, Entry, Finding, Initialized, Job, Level, Message, Mounted, Peer, Problem, Removal, RemovalKind,
+    Device, Entry, EntryKind, Finding, Initialized, Job, Level, Message, Mounted, Peer, Problem, Removal, RemovalKind,
     RemovalState, Snapshot, Summary,
 };
 
@@ -279,14 +279,14 @@ fn job_row(job: &Job) -> Row {
 }
 
 fn entry_text(entry: &Entry, style: &Style) -> String {
-    let kind = match entry.kind.as_str() {
-        "directory" => 'd',
-        "symlink" => 'l',
-        "fifo" => 'p',
-        "socket" => 's',
-        "char_device" => 'c',
-        "block_device" => 'b',
-        _ => '-',
+    let kind = match entry.kind {
+        EntryKind::File | EntryKind::Object => '-',
+        EntryKind::Directory => 'd',
+        EntryKind::Symlink => 'l',
+        EntryKind::Fifo => 'p',
+        EntryKind::Socket => 's',
+        EntryKind::CharDevice => 'c',
+        EntryKind::BlockDevice => 'b',
     };
     let target = entry
         .link_target
