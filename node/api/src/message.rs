@@ -10,10 +10,12 @@ mod finding;
 mod history;
 mod mounted;
 mod path;
+mod peer;
 mod peer_removal;
 mod progress;
 mod removal;
 mod spool;
+mod state;
 mod status;
 mod summary;
 
@@ -23,11 +25,13 @@ pub use finding::{Finding, Level};
 pub use history::{Change, ChangeKind, DiffSummary, Fate, Group, Retention, Snapshot, StatsSummary, VerifySummary};
 pub use mounted::Mounted;
 pub use path::PathName;
+pub use peer::{Peer, PeerKind, Reach, Standing};
 pub use peer_removal::PeerRemoval;
 pub use progress::Progress;
 pub use removal::{Removal, RemovalKind, RemovalState};
 pub use spool::{Spool, SpoolPart};
-pub use status::{Advice, Alarm, FileState, FileStatus, LastRun, Reason, Status};
+pub use state::State;
+pub use status::{Advice, Alarm, AlarmKind, FileState, FileStatus, LastRun, Reason, Status};
 pub use summary::{
     CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
     RecoverSummary, RecoveredDeviceSummary, RepairSummary, RestoreSummary, RevokedSummary, RunSummary, SimulateSummary,
@@ -35,6 +39,7 @@ pub use summary::{
 };
 
 use crate::failure::Failure;
+use crate::named::named;
 
 /// One thing said; `message_type` names the variant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,8 +162,20 @@ pub struct Job {
     /// Part for the time it waits.
     #[serde(default)]
     pub ageing: f64,
-    /// `waiting`, `leased` or `sending`.
-    pub state: String,
+    /// How far it is.
+    pub state: JobState,
+}
+
+named! {
+    /// How far a job is.
+    pub enum JobState {
+        /// Not begun.
+        Waiting = "waiting",
+        /// Being read and sealed.
+        Leased = "leased",
+        /// All of its content is in packs here, and not yet safe on the grid.
+        Sending = "sending",
+    }
 }
 
 /// What a bucket costs, by its price for what it holds now; requests come to little beside that.
@@ -172,63 +189,6 @@ pub struct Cost {
     pub dollars_a_month: f64,
     /// Dollars for reading all of it once, where that is known.
     pub dollars_to_read: Option<f64>,
-}
-
-/// A peer: what it gives and takes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Peer {
-    /// Its name for people.
-    pub name: String,
-    /// What it is.
-    pub kind: PeerKind,
-    /// Libp2p peer id of a friend.
-    pub peer_id: Option<String>,
-    /// Answers now.
-    pub online: bool,
-    /// How it is reached: `direct`, `hole_punched`, `relayed`, `local`, `remote`, `none`.
-    pub reach: String,
-    /// Bytes that it stores for me.
-    pub bytes_for_me: u64,
-    /// Bytes that I store for it.
-    pub bytes_for_them: u64,
-    /// Bytes that it may store for me, if limited.
-    pub quota: Option<u64>,
-    /// Measured share of time that it answers, 0 to 1.
-    pub uptime: Option<f64>,
-    /// When it last answered.
-    pub last_seen: Option<Timestamp>,
-    /// Audits passed, and done.
-    #[serde(default)]
-    pub audits: Option<(u64, u64)>,
-    /// `good`, `suspected` or `lost`.
-    #[serde(default)]
-    pub standing: String,
-    /// The config names it as steward: it brings our shares to the others.
-    #[serde(default)]
-    pub is_steward: bool,
-}
-
-/// What a peer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PeerKind {
-    /// A friend's node.
-    Friend,
-    /// A bucket.
-    S3,
-    /// A folder: USB disk, NAS mount.
-    Folder,
-}
-
-impl PeerKind {
-    /// The same word as in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Friend => "friend",
-            Self::S3 => "s3",
-            Self::Folder => "folder",
-        }
-    }
 }
 
 /// A folder that is backed up.

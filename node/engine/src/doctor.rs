@@ -12,12 +12,12 @@ use upload_queue::peers::Peer;
 use upload_queue::space::Disk;
 
 use crate::peers::PROBE_WAIT;
-use crate::verdict::{State, Verdict, judge};
+use crate::verdict::{Verdict, judge};
 use crate::{Engine, Mode, kind};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::human::ByteSize;
-use api::message::{Finding, Level};
+use api::message::{Finding, Level, Reach, State};
 use api::output::Sink;
 use durable::state_file;
 use friendnet::identity;
@@ -94,9 +94,9 @@ impl Engine {
         };
         finding.peer = Some(name.clone());
         finding.reach = Some(match (finding.level, device) {
-            (Level::Problem, _) => "none".to_owned(),
-            (_, None) => "local".to_owned(),
-            (_, Some(_)) => route.map_or("none", Route::name).to_owned(),
+            (Level::Problem, _) => Reach::None,
+            (_, None) => Reach::Local,
+            (_, Some(_)) => kind::route_of(route),
         });
         finding
     }

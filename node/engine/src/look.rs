@@ -8,6 +8,7 @@ use backup::restore::Reader;
 use bytes::Bytes;
 use proto::log_record;
 use proto::log_record::{Content, EntryKind};
+use upload_queue::job::JobState;
 
 use crate::{Engine, failures};
 use api::failure::{Exit, Failure};
@@ -23,7 +24,6 @@ impl Engine {
     pub(super) async fn list_queue(&self, limit: u64, sink: &Sink) -> Result<Exit, Failure> {
         let jobs = self.0.queue.list(usize::try_from(limit).unwrap_or(usize::MAX))?;
         for job in jobs {
-            let state = format!("{:?}", job.state).to_lowercase();
             let message = message::Job {
                 path: PathName(job.path),
                 bytes: job.bytes,
@@ -33,7 +33,11 @@ impl Engine {
                 class: job.score.class,
                 class_name: job.class,
                 ageing: job.score.ageing,
-                state,
+                state: match job.state {
+                    JobState::Waiting => message::JobState::Waiting,
+                    JobState::Leased => message::JobState::Leased,
+                    JobState::Sending => message::JobState::Sending,
+                },
             };
             sink.send(message).await?;
         }

@@ -214,7 +214,7 @@ fn peer_row(peer: &Peer, style: &Style) -> Row {
             clean(&peer.name),
             peer.kind.name().to_owned(),
             if peer.online { "yes" } else { "no" }.to_owned(),
-            clean(&peer.reach),
+            peer.reach.to_string(),
             seen,
             peer.uptime
                 .map_or_else(dash, |uptime| format!("{:.0} %", uptime * 100.0)),
@@ -224,8 +224,8 @@ fn peer_row(peer: &Peer, style: &Style) -> Row {
             peer.audits
                 .map_or_else(dash, |(passed, done)| format!("{passed}/{done}")),
             match peer.is_steward {
-                true => format!("{}, steward", clean(&peer.standing)),
-                false => clean(&peer.standing),
+                true => format!("{}, steward", peer.standing),
+                false => peer.standing.to_string(),
             },
         ],
     }
@@ -271,7 +271,7 @@ fn job_row(job: &Job) -> Row {
             format!("{:.1}", job.class),
             format!("{:.1}", job.ageing),
             clean(class),
-            clean(&job.state),
+            job.state.to_string(),
             ByteSize(job.bytes).to_string(),
             clean(&job.path.display()),
         ],

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Reach;
+
 /// Something that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -14,7 +16,7 @@ pub struct Finding {
     pub peer: Option<String>,
     /// How that peer is reached, as in `peer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reach: Option<String>,
+    pub reach: Option<Reach>,
     /// What was found, in one line.
     pub text: String,
     /// What to do about it.
