@@ -1,5 +1,6 @@
 //! `dump`: a snapshot or a part of it as an archive, to stdout.
 
+use super::choice::choice;
 use super::snapshot_path::SnapshotPath;
 use api::request::{Dump, DumpFormat, Request};
 
@@ -10,7 +11,7 @@ pub struct Args {
     #[arg(value_name = "SNAPSHOT[:PATH]")]
     what: SnapshotPath,
     /// tar keeps everything but sockets and holes; zip keeps names, contents, permissions and whole seconds
-    #[arg(long, default_value = "tar")]
+    #[arg(long, value_parser = choice(DumpFormat::ALL, DumpFormat::name, about), default_value_t)]
     format: DumpFormat,
 }
 
@@ -22,5 +23,12 @@ impl Args {
             path: self.what.path,
             format: self.format,
         })
+    }
+}
+
+fn about(format: DumpFormat) -> &'static str {
+    match format {
+        DumpFormat::Tar => "POSIX tar, with extended attributes",
+        DumpFormat::Zip => "zip",
     }
 }

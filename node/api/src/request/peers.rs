@@ -1,8 +1,7 @@
 //! Who keeps what, and who belongs.
 
-use serde::{Deserialize, Serialize};
-
 use super::field::{asked, held};
+use crate::named::named;
 
 asked! {
     /// Whom to invite.
@@ -74,17 +73,18 @@ asked! {
     }
 }
 
-/// How far removing a peer goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RemoveHow {
-    /// It is said what it costs, and refused if content would be lost.
-    #[default]
-    Carefully,
-    /// It is said what it costs, and done.
-    Anyway,
-    /// It is said what it would cost.
-    DryRun,
+named! {
+    /// How far removing a peer goes.
+    #[derive(Default)]
+    pub enum RemoveHow {
+        /// It is said what it costs, and refused if content would be lost.
+        #[default]
+        Carefully = "carefully",
+        /// It is said what it costs, and done.
+        Anyway = "anyway",
+        /// It is said what it would cost.
+        DryRun = "dry_run",
+    }
 }
 
 held! {

@@ -1,10 +1,10 @@
 //! Getting content back.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::field::{asked, held};
 use crate::message::PathName;
+use crate::named::named;
 
 asked! {
     /// What to restore, and how.
@@ -71,17 +71,18 @@ asked! {
     }
 }
 
-/// What to do with a file that is there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Overwrite {
-    /// Write it again.
-    Always,
-    /// Keep it if size and modification time agree.
-    #[default]
-    IfChanged,
-    /// Keep it.
-    Never,
+named! {
+    /// What to do with a file that is there.
+    #[derive(Default)]
+    pub enum Overwrite {
+        /// Write it again.
+        Always = "always",
+        /// Keep it if size and modification time agree.
+        #[default]
+        IfChanged = "if-changed",
+        /// Keep it.
+        Never = "never",
+    }
 }
 
 held! {

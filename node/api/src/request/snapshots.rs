@@ -1,10 +1,10 @@
 //! Looking at snapshots, and marking them.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::field::{asked, held};
 use crate::message::{EntryKind, PathName};
+use crate::named::named;
 
 asked! {
     /// Which snapshots to list, and how.
@@ -117,27 +117,26 @@ asked! {
     }
 }
 
-/// What the snapshots of a group have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum GroupBy {
-    /// The device that made them.
-    Device,
-    /// The folders backed up.
-    Path,
-    /// Their tags.
-    Tag,
-}
+named! {
+    /// What the snapshots of a group have in common.
+    pub enum GroupBy {
+        /// The device that made them.
+        Device = "device",
+        /// The folders backed up.
+        Path = "path",
+        /// Their tags.
+        Tag = "tag",
+    }
 
-/// What archive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum DumpFormat {
-    /// POSIX tar, with extended attributes.
-    #[default]
-    Tar,
-    /// zip.
-    Zip,
+    /// What archive.
+    #[derive(Default)]
+    pub enum DumpFormat {
+        /// POSIX tar, with extended attributes.
+        #[default]
+        Tar = "tar",
+        /// zip.
+        Zip = "zip",
+    }
 }
 
 held! {
