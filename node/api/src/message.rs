@@ -19,15 +19,17 @@ mod state;
 mod status;
 mod summary;
 
-pub use device::Device;
+pub use device::{Device, Power};
 pub use entry::{Entry, EntryKind};
-pub use finding::{Finding, Level};
-pub use history::{Change, ChangeKind, DiffSummary, Fate, Group, Retention, Snapshot, StatsSummary, VerifySummary};
+pub use finding::{Finding, Level, Topic};
+pub use history::{
+    Change, ChangeKind, DiffSummary, Fate, Group, Keeper, Retention, Snapshot, StatsSummary, VerifySummary,
+};
 pub use mounted::Mounted;
 pub use path::PathName;
 pub use peer::{Peer, PeerKind, Reach, Standing};
 pub use peer_removal::PeerRemoval;
-pub use progress::Progress;
+pub use progress::{Phase, Progress};
 pub use removal::{Removal, RemovalKind, RemovalState};
 pub use spool::{Spool, SpoolPart};
 pub use state::State;

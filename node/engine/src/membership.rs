@@ -9,7 +9,7 @@ use proto::wire::word::AccountWord;
 
 use crate::Engine;
 use api::failure::{Exit, Failure};
-use api::message::{Changed, Device, Problem};
+use api::message::{Changed, Device, Power, Problem};
 use api::output::Sink;
 use api::request::Word;
 use friendnet::members::RemovalError;
@@ -303,16 +303,16 @@ fn of_the_revoked(before: &Roster, after: &Roster, said: &AccountWord, again: &S
         .collect()
 }
 
-fn powers(bits: u8) -> Vec<String> {
-    let names = [
-        (power::PUT, "put"),
-        (power::REPAIR, "repair"),
-        (power::READ, "read"),
-        (power::GIVE_UP, "give_up"),
-        (power::ADMIT, "admit"),
+fn powers(bits: u8) -> Vec<Power> {
+    let known = [
+        (power::PUT, Power::Put),
+        (power::REPAIR, Power::Repair),
+        (power::READ, Power::Read),
+        (power::GIVE_UP, Power::GiveUp),
+        (power::ADMIT, Power::Admit),
     ];
-    let held = names.into_iter().filter(|(bit, _)| bits & bit != 0);
-    held.map(|(_, name)| name.to_owned()).collect()
+    let held = known.into_iter().filter(|(bit, _)| bits & bit != 0);
+    held.map(|(_, power)| power).collect()
 }
 
 fn removal_failure(name: &str, error: &RemovalError) -> Failure {

@@ -17,7 +17,7 @@ use crate::heads::Rebuilding;
 use crate::{Engine, failures, policy, settings};
 use api::clock;
 use api::failure::{Exit, Failure};
-use api::message::{Progress, RecoverSummary, RecoveredDeviceSummary, RevokedSummary, Summary, UnreadSummary};
+use api::message::{Phase, Progress, RecoverSummary, RecoveredDeviceSummary, RevokedSummary, Summary, UnreadSummary};
 use api::output::Sink;
 use api::request::Recover;
 
@@ -43,7 +43,7 @@ impl Engine {
         let say = move |what: &str| {
             let current = Some(what.to_owned());
             progress.progress(Progress {
-                phase: "recover".to_owned(),
+                phase: Phase::Recover,
                 current,
                 ..Progress::default()
             });

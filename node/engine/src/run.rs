@@ -22,7 +22,7 @@ use crate::upload_progress::Meter;
 use crate::{Engine, Mode, failures, settings};
 use api::clock;
 use api::failure::{Exit, Failure};
-use api::message::{PathName, Problem, Progress, RunSummary, Summary};
+use api::message::{PathName, Phase, Problem, Progress, RunSummary, Summary};
 use api::output::Sink;
 use api::request::RunOnce;
 
@@ -128,7 +128,7 @@ impl Engine {
         let (db, queue, progress) = (self.0.db.clone(), self.0.queue.clone(), sink.clone());
         let say = move |files, _directories| {
             progress.progress(Progress {
-                phase: "scan".to_owned(),
+                phase: Phase::Scan,
                 files_done: files,
                 ..Progress::default()
             });

@@ -179,7 +179,7 @@ fn every_message() -> Vec<Message> {
         }
         .into(),
         Progress {
-            phase: "scan".into(),
+            phase: Phase::Scan,
             ..Default::default()
         }
         .into(),

@@ -75,7 +75,7 @@ pub fn text(message: &Message, style: &Style) -> String {
             action => format!("{} {} {action}", capital(&changed.what), changed.name),
         },
         Message::Retention(retention) => {
-            let reasons = retention.reasons.join(", ");
+            let reasons = names(&retention.reasons);
             format!(
                 "{:<8} {}  {}  {reasons}",
                 retention.action,
@@ -92,6 +92,11 @@ pub fn text(message: &Message, style: &Style) -> String {
         }
     };
     clean(&line) + "\n"
+}
+
+fn names(members: &[impl ToString]) -> String {
+    let names: Vec<String> = members.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }
 
 fn mounted_text(mounted: &Mounted) -> String {
@@ -184,7 +189,7 @@ fn device_row(device: &Device, style: &Style) -> Row {
             device.id.chars().take(16).collect(),
             device.certified.map_or_else(|| "-".to_owned(), |at| age(at, style)),
             state.to_owned(),
-            device.powers.join(", "),
+            names(&device.powers),
         ],
     }
 }

@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::Reach;
+use crate::named::named;
 
 /// Something that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What: `peer`, `outside`, `upnp`, `udp_buffers`, `clock`, `space`, `backup`.
-    pub check: String,
+    /// What.
+    pub check: Topic,
     /// How it stands.
     pub level: Level,
     /// Name of the peer that it is about.
@@ -32,6 +33,30 @@ impl Finding {
             remedy: Some(remedy.to_owned()),
             ..self
         }
+    }
+}
+
+named! {
+    /// What `doctor` looks at.
+    pub enum Topic {
+        /// A peer.
+        Peer = "peer",
+        /// Whether others reach this node.
+        Outside = "outside",
+        /// The router.
+        Upnp = "upnp",
+        /// Buffers of the system for what comes in.
+        UdpBuffers = "udp_buffers",
+        /// This machine's clock.
+        Clock = "clock",
+        /// Room for friends' shares.
+        Space = "space",
+        /// What waits to be sent.
+        Spool = "spool",
+        /// Files of the home's state.
+        State = "state",
+        /// The verdict on what is backed up.
+        Backup = "backup",
     }
 }
 

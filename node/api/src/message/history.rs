@@ -50,8 +50,8 @@ pub struct Retention {
     pub time: Timestamp,
     /// What becomes of it.
     pub action: Fate,
-    /// What keeps it: `last`, `within`, `hourly`, `daily`, `weekly`, `monthly`, `yearly`, `tag`, `pinned`.
-    pub reasons: Vec<String>,
+    /// What keeps it.
+    pub reasons: Vec<Keeper>,
 }
 
 /// A path that differs between two snapshots.
@@ -85,6 +85,30 @@ named! {
         Metadata = "metadata",
         /// It is something else: a folder where a file was.
         Type = "type",
+    }
+
+    /// What keeps a snapshot.
+    pub enum Keeper {
+        /// It is one of the newest.
+        Last = "last",
+        /// It is not much older than the newest.
+        Within = "within",
+        /// It is the newest of an hour.
+        Hourly = "hourly",
+        /// Of a day.
+        Daily = "daily",
+        /// Of a week.
+        Weekly = "weekly",
+        /// Of a month.
+        Monthly = "monthly",
+        /// Of a year.
+        Yearly = "yearly",
+        /// Its time cannot be right: look at it.
+        Clock = "clock",
+        /// One of its tags.
+        Tag = "tag",
+        /// It is pinned.
+        Pinned = "pinned",
     }
 
     /// What becomes of a snapshot.

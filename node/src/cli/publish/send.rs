@@ -12,7 +12,7 @@ use super::shown::{Words, client, run_shown};
 use crate::cli::endpoint::EndpointArgs;
 use crate::render::RenderOptions;
 use api::failure::{Exit, Failure};
-use api::message::{Changed, Message, Problem, Progress, PublishSummary, Summary};
+use api::message::{Changed, Message, Phase, Problem, Progress, PublishSummary, Summary};
 use api::output::Sink;
 use engine::home::HomePaths;
 
@@ -243,7 +243,7 @@ pub(super) fn tell(sink: &Sink, event: Event, is_told_all: bool) {
     let message = match event {
         Event::Progress { files, done, needed } => {
             return sink.progress(Progress {
-                phase: "publish".to_owned(),
+                phase: Phase::Publish,
                 files_done: done,
                 files_total: Some(needed),
                 current: Some(format!("{files} files looked at")),
