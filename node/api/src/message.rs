@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod changed;
 mod device;
 mod entry;
 mod finding;
@@ -19,6 +20,7 @@ mod state;
 mod status;
 mod summary;
 
+pub use changed::{Changed, Deed, Thing};
 pub use device::{Device, Power};
 pub use entry::{Entry, EntryKind};
 pub use finding::{Finding, Level, Topic};
@@ -224,17 +226,6 @@ pub struct Joined {
     pub inviter: String,
     /// Names of all other members.
     pub members: Vec<String>,
-}
-
-/// Something was added, changed or removed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Changed {
-    /// `added`, `changed`, `removed`, `unchanged`; of objects also what `publish` or others did.
-    pub action: String,
-    /// `folder`, `rule`, `peer`, `setting`, `daemon`, `object`.
-    pub what: String,
-    /// Its name, path, pattern or key.
-    pub name: String,
 }
 
 /// One file or peer failed; the rest goes on.

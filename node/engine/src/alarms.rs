@@ -6,7 +6,7 @@ use crate::{Engine, failures};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::human::Period;
-use api::message::{Alarm, AlarmKind, Changed};
+use api::message::{Alarm, AlarmKind, Changed, Deed, Thing};
 use api::output::Sink;
 
 const DAY_SECS: u64 = 86_400;
@@ -72,12 +72,7 @@ impl Engine {
         };
         let bytes = evicted.map_err(|error| Failure::from_error(&error))?;
         tracing::warn!(name, bytes, "what a silent member stored was removed");
-        sink.send(Changed {
-            action: "removed".to_owned(),
-            what: "shares of".to_owned(),
-            name: name.to_owned(),
-        })
-        .await?;
+        sink.send(Changed::new(Deed::Removed, Thing::SharesOf, name)).await?;
         Ok(Exit::Done)
     }
 }

@@ -10,7 +10,7 @@ use proto::root::{TAGS_MAX, check_tag};
 
 use crate::Engine;
 use api::failure::{Exit, Failure};
-use api::message::{Changed, Keeper, Problem};
+use api::message::{Changed, Deed, Keeper, Problem, Thing};
 use api::output::Sink;
 use api::request::{Forget, Tag};
 
@@ -78,13 +78,9 @@ impl Engine {
 
     async fn say_marked(&self, snapshots: &[Snapshot], changed: &[bool], sink: &Sink) -> Result<Exit, Failure> {
         for (snapshot, changed) in snapshots.iter().zip(changed) {
-            let action = if *changed { "changed" } else { "unchanged" };
-            sink.send(Changed {
-                action: action.to_owned(),
-                what: "snapshot".to_owned(),
-                name: snapshot.record.id.to_string(),
-            })
-            .await?;
+            let action = if *changed { Deed::Changed } else { Deed::Unchanged };
+            sink.send(Changed::new(action, Thing::Snapshot, snapshot.record.id.to_string()))
+                .await?;
         }
         // A backup that runs publishes with its next head; nobody is made to wait for that.
         let published = match self.0.busy.try_lock() {

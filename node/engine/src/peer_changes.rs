@@ -4,7 +4,7 @@ use crate::Engine;
 use crate::config::peer_url::PeerUrl;
 use crate::config::{self, ConfigFile, notices};
 use api::failure::{Exit, Failure};
-use api::message::{Changed, Message};
+use api::message::{Changed, Deed, Message, Thing};
 use api::output::Sink;
 use api::request::{PeerAdd, PeerRemove, PeerSet};
 
@@ -30,7 +30,7 @@ impl Engine {
             Ok(is_there)
         })?;
         match is_set {
-            true => self.configured(vec![changed("changed", &asked.name)], sink).await,
+            true => self.configured(vec![changed(Deed::Changed, &asked.name)], sink).await,
             false => self.limit_friend(&asked.name, asked.quota, sink).await,
         }
     }
@@ -48,7 +48,7 @@ impl Engine {
             Ok(file.config().peers.contains_key(&asked.name) && file.unset(&format!("peers.{}", asked.name))?)
         })?;
         match is_removed {
-            true => self.configured(vec![changed("removed", &asked.name)], sink).await,
+            true => self.configured(vec![changed(Deed::Removed, &asked.name)], sink).await,
             false => Err(self.unknown_peer(&asked.name)),
         }
     }
@@ -59,13 +59,8 @@ impl Engine {
     }
 }
 
-fn changed(action: &str, name: &str) -> Message {
-    Changed {
-        action: action.to_owned(),
-        what: "peer".to_owned(),
-        name: name.to_owned(),
-    }
-    .into()
+fn changed(action: Deed, name: &str) -> Message {
+    Changed::new(action, Thing::Peer, name).into()
 }
 
 /// Says it in the config, where that has not said it.
@@ -79,7 +74,7 @@ fn add(file: &mut ConfigFile, peer: &PeerAdd) -> Result<Vec<Message>, Failure> {
     PeerUrl::check(&peer.url).map_err(|reason| Failure::new(Exit::Usage, reason))?;
     if let Some(there) = file.config().peers.get(&peer.name) {
         if there.url.as_deref() == Some(&peer.url) {
-            return Ok(vec![changed("unchanged", &peer.name)]);
+            return Ok(vec![changed(Deed::Unchanged, &peer.name)]);
         }
         return Err(
             Failure::new(Exit::Failed, format!("There is a peer `{}` already", peer.name))
@@ -99,7 +94,7 @@ fn add(file: &mut ConfigFile, peer: &PeerAdd) -> Result<Vec<Message>, Failure> {
         }
     }
     limit(file, &peer.name, peer.quota, peer.shares)?;
-    let mut messages = vec![changed("added", &peer.name)];
+    let mut messages = vec![changed(Deed::Added, &peer.name)];
     let stores = notices::stores_in_folders(file.config()).into_iter();
     messages.extend(
         stores

@@ -102,11 +102,11 @@ impl Engine {
         file.set_of_peer(&key, "quota", &quota.to_string())?;
         file.save()?;
         self.set_config(file.config().clone());
-        sink.send(message::Changed {
-            action: "changed".to_owned(),
-            what: "peer".to_owned(),
-            name: name.to_owned(),
-        })
+        sink.send(message::Changed::new(
+            message::Deed::Changed,
+            message::Thing::Peer,
+            name,
+        ))
         .await?;
         Ok(Exit::Done)
     }

@@ -172,12 +172,7 @@ fn every_message() -> Vec<Message> {
             members: vec!["bert".into()],
         }
         .into(),
-        Changed {
-            action: "added".into(),
-            what: "folder".into(),
-            name: "/home".into(),
-        }
-        .into(),
+        Changed::new(Deed::Added, Thing::Folder, "/home").into(),
         Progress {
             phase: Phase::Scan,
             ..Default::default()

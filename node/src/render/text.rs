@@ -5,8 +5,8 @@ use super::words::{GREEN, RED, YELLOW, age, capital, clean, count, paint, permis
 use super::{Style, history, peer_removal, qr, status, summary};
 use api::human::ByteSize;
 use api::message::{
-    Device, Entry, EntryKind, Finding, Initialized, Job, Level, Message, Mounted, Peer, Problem, Removal, RemovalKind,
-    RemovalState, Snapshot, Summary,
+    Deed, Device, Entry, EntryKind, Finding, Initialized, Job, Level, Message, Mounted, Peer, Problem, Removal,
+    RemovalKind, RemovalState, Snapshot, Summary,
 };
 
 /// Not what was asked for, only that it was done.
@@ -70,9 +70,9 @@ pub fn text(message: &Message, style: &Style) -> String {
                 joined.members.join(", ")
             )
         }
-        Message::Changed(changed) => match changed.action.as_str() {
-            "unchanged" => format!("{} {} was so already", capital(&changed.what), changed.name),
-            action => format!("{} {} {action}", capital(&changed.what), changed.name),
+        Message::Changed(changed) => match changed.action {
+            Deed::Unchanged => format!("{} {} was so already", capital(changed.what.name()), changed.name),
+            action => format!("{} {} {action}", capital(changed.what.name()), changed.name),
         },
         Message::Retention(retention) => {
             let reasons = names(&retention.reasons);

@@ -8,7 +8,7 @@ use backup::exclude;
 use super::{ConfigFile, last_good, notices};
 use api::failure::{Exit, Failure};
 use api::human::nearest;
-use api::message::{Changed, Folder, Message, PathName, Problem, Rule, Setting};
+use api::message::{Changed, Deed, Folder, Message, PathName, Problem, Rule, Setting, Thing};
 use api::request::SettingsRequest;
 
 /// Answers a request; saves the file if it changed. An emptied file is not written to: what is added to it would pass for all
@@ -54,14 +54,9 @@ pub fn edit<T>(
     Ok(changed)
 }
 
-fn changed(done: bool, action: &str, what: &str, name: &str) -> Message {
-    let action = if done { action } else { "unchanged" }.to_owned();
-    Changed {
-        action,
-        what: what.to_owned(),
-        name: name.to_owned(),
-    }
-    .into()
+fn changed(done: bool, action: Deed, what: Thing, name: &str) -> Message {
+    let action = if done { action } else { Deed::Unchanged };
+    Changed::new(action, what, name).into()
 }
 
 /// Settings that are days or more for anybody: minutes in them are likely to be months, as `m` is after `--keep-within`.
@@ -96,15 +91,15 @@ fn utf8(path: &PathName) -> Result<&str, Failure> {
 fn folder_add(file: &mut ConfigFile, path: &PathName) -> Result<Message, Failure> {
     Ok(changed(
         file.list_add("folders", utf8(path)?)?,
-        "added",
-        "folder",
+        Deed::Added,
+        Thing::Folder,
         &path.display(),
     ))
 }
 
 fn folder_remove(file: &mut ConfigFile, path: &PathName) -> Result<Message, Failure> {
     if file.list_remove("folders", utf8(path)?)? {
-        return Ok(changed(true, "removed", "folder", &path.display()));
+        return Ok(changed(true, Deed::Removed, Thing::Folder, &path.display()));
     }
     Err(
         Failure::new(Exit::Failed, format!("`{}` is not backed up by itself", path.display()))
@@ -133,7 +128,7 @@ fn rules_add(file: &mut ConfigFile, rules: &[String]) -> Result<Vec<Message>, Fa
     let mut messages = Vec::new();
     for rule in rules {
         check_rule(rule)?;
-        messages.push(changed(file.list_add("exclude", rule)?, "added", "rule", rule));
+        messages.push(changed(file.list_add("exclude", rule)?, Deed::Added, Thing::Rule, rule));
     }
     let idle = notices::idle_rules(rules, file.config().folders.iter());
     messages.extend(idle.into_iter().map(Message::from));
@@ -146,7 +141,7 @@ fn check_rule(rule: &str) -> Result<(), Failure> {
 
 fn rule_remove(file: &mut ConfigFile, pattern: &str) -> Result<Message, Failure> {
     if file.list_remove("exclude", pattern)? {
-        return Ok(changed(true, "removed", "rule", pattern));
+        return Ok(changed(true, Deed::Removed, Thing::Rule, pattern));
     }
     Err(
         Failure::new(Exit::Failed, format!("There is no exclude rule `{pattern}`"))
@@ -160,7 +155,9 @@ fn config_set(file: &mut ConfigFile, key: &str, value: &str) -> Result<Vec<Messa
         file.config().exclude.iter().try_for_each(|rule| check_rule(rule))?;
     }
     let warning = minutes_for_months(key, value).into_iter();
-    Ok(warning.chain([changed(true, "changed", "setting", key)]).collect())
+    Ok(warning
+        .chain([changed(true, Deed::Changed, Thing::Setting, key)])
+        .collect())
 }
 
 fn config_get(file: &ConfigFile, key: Option<&str>) -> Result<Vec<Message>, Failure> {
