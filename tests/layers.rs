@@ -128,7 +128,7 @@ const KEPT_IN: &[(&str, &[&str])] = &[
     ("fuser", &["node/mount"]),
     ("axum", &["node/api", "node/mount"]),
     ("hyper", &["node/api", "s3"]),
-    ("clap", &["node", "node/api"]),
+    ("clap", &["node"]),
 ];
 
 #[test]

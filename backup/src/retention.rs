@@ -55,22 +55,6 @@ pub enum Reason {
     Clock,
 }
 
-impl Reason {
-    /// As the flag that keeps it names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Last => "last",
-            Self::Within => "within",
-            Self::Hourly => "hourly",
-            Self::Daily => "daily",
-            Self::Weekly => "weekly",
-            Self::Monthly => "monthly",
-            Self::Yearly => "yearly",
-            Self::Clock => "clock",
-        }
-    }
-}
-
 /// Snapshots that are judged together: those that one device made of the same roots.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Group {

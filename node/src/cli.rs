@@ -9,6 +9,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 mod bare;
 mod cat;
 mod check;
+mod choice;
 mod completions;
 mod config;
 mod context;
@@ -323,47 +324,60 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
         Command::Node(args) => run::node(context, args).await,
         Command::Mount(args) => mount::run(context, args).await,
         Command::Config(command) => config::run(context, command).await,
-        Command::Folder(command) => context.execute(command.request()?).await,
-        Command::Exclude(command) => context.execute(command.request()?).await,
-        Command::Invite(args) => context.execute(args.request()).await,
-        Command::Join(args) => context.execute(args.request(&context.paths)?).await,
-        Command::Leave(args) => context.execute(args.request(&context.paths)?).await,
-        Command::Device(command) => context.execute(command.request(&context.paths)?).await,
-        Command::Peer(command) => context.execute(command.request()?).await,
-        Command::Status(args) => context.execute(args.request()?).await,
-        Command::Queue(args) => context.execute(args.request()).await,
-        Command::Snapshots(args) => context.execute(args.request()?).await,
-        Command::Tag(args) => context.execute(args.request()).await,
-        Command::Pin(args) => context.execute(args.pin()).await,
-        Command::Unpin(args) => context.execute(args.unpin()).await,
-        Command::Ls(args) => context.execute(args.request()).await,
-        Command::Cat(args) => context.execute(args.request()?).await,
-        Command::Diff(args) => context.execute(args.request()).await,
-        Command::Stats(args) => context.execute(args.request()).await,
-        Command::Dump(args) => context.execute(args.request()).await,
-        Command::Verify(args) => context.execute(args.request()).await,
-        Command::Find(args) => context.execute(args.request()).await,
-        Command::Check(args) => context.execute(args.request()).await,
-        Command::Repair(args) => context.execute(args.request()).await,
-        Command::Restore(args) => context.execute(args.request()?).await,
-        Command::Doctor => context.execute(Request::Doctor).await,
-        Command::Forget(args) => context.execute(args.request()).await,
-        Command::Prune(args) => context.execute(args.request()).await,
-        Command::Undelete(args) => context.execute(args.request()).await,
-        Command::Stop => context.execute(Request::Stop).await,
-        Command::Demo(_)
-        | Command::Simulate(_)
-        | Command::Publish(_)
-        | Command::Init(_)
-        | Command::Passphrase(_)
-        | Command::Completions(_)
-        | Command::Man => {
-            unreachable!("these were answered before a context was made")
+        command => {
+            let request = command.request(&context.paths)?;
+            context.execute(request).await
         }
     }
 }
 
 impl Command {
+    /// What it asks.
+    fn request(self, paths: &HomePaths) -> Result<Request, Failure> {
+        Ok(match self {
+            Self::Run(args) => args.request()?,
+            Self::Mount(args) => args.request()?,
+            Self::Config(command) => command.request(),
+            Self::Folder(command) => command.request()?,
+            Self::Exclude(command) => command.request()?,
+            Self::Invite(args) => args.request(),
+            Self::Join(args) => args.request(paths)?,
+            Self::Leave(args) => args.request(paths)?,
+            Self::Device(command) => command.request(paths)?,
+            Self::Peer(command) => command.request()?,
+            Self::Status(args) => args.request()?,
+            Self::Queue(args) => args.request(),
+            Self::Snapshots(args) => args.request()?,
+            Self::Tag(args) => args.request(),
+            Self::Pin(args) => args.pin(),
+            Self::Unpin(args) => args.unpin(),
+            Self::Ls(args) => args.request(),
+            Self::Cat(args) => args.request()?,
+            Self::Diff(args) => args.request(),
+            Self::Stats(args) => args.request(),
+            Self::Dump(args) => args.request(),
+            Self::Verify(args) => args.request(),
+            Self::Find(args) => args.request(),
+            Self::Check(args) => args.request(),
+            Self::Repair(args) => args.request(),
+            Self::Restore(args) => args.request()?,
+            Self::Doctor => Request::Doctor,
+            Self::Forget(args) => args.request(),
+            Self::Prune(args) => args.request(),
+            Self::Undelete(args) => args.request(),
+            Self::Stop => Request::Stop,
+            Self::Demo(_)
+            | Self::Simulate(_)
+            | Self::Publish(_)
+            | Self::Init(_)
+            | Self::Recover(_)
+            | Self::Node(_)
+            | Self::Passphrase(_)
+            | Self::Completions(_)
+            | Self::Man => unreachable!("these do more than ask, and were answered before"),
+        })
+    }
+
     /// Runs until it is told to stop, and what it says ends up in a log.
     fn is_daemon(&self) -> bool {
         match self {
@@ -381,7 +395,76 @@ fn command() -> clap::Command {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use api::request::VERBS;
+
     use super::*;
+
+    /// A command line for each verb.
+    const TYPED: &[&str] = &[
+        "stop",
+        "folder ls",
+        "folder add /",
+        "folder rm /",
+        "exclude ls",
+        "exclude add x",
+        "exclude rm x",
+        "config get",
+        "config set tolerate 1",
+        "invite",
+        "join TICKET",
+        "device ls",
+        "peer ls",
+        "peer evict bob",
+        "status",
+        "queue",
+        "doctor",
+        "run --once",
+        "snapshots",
+        "tag latest --add x",
+        "pin latest",
+        "ls",
+        "find x",
+        "cat latest:/x",
+        "diff latest~1 latest",
+        "dump latest",
+        "stats",
+        "verify",
+        "restore latest --target /x",
+        "mount /x",
+        "forget",
+        "prune",
+        "undelete",
+        "check",
+        "repair",
+        "peer add usb dir:/x",
+        "peer rm usb",
+        "peer set usb --quota 1G",
+    ];
+
+    /// Verbs that no command line alone leads to, and what does.
+    const NOT_TYPED: &[(&str, &str)] = &[
+        ("ready", "`run` asks whether it is a daemon that has the home"),
+        ("say", "`leave` and `device revoke` ask it of a home, with the 24 words"),
+        ("recover", "`recover` makes the home first"),
+    ];
+
+    #[test]
+    fn every_verb_is_reached_from_the_command_line() {
+        let paths = HomePaths::locate(Some(Path::new("/nowhere"))).unwrap();
+        let asked = |line: &&str| {
+            let words = ["gridbackup"].into_iter().chain(line.split(' '));
+            let command = Cli::try_parse_from(words).unwrap().command.unwrap();
+            command.request(&paths).unwrap().verb().name
+        };
+        let mut reached: Vec<&str> = TYPED.iter().map(asked).collect();
+        reached.extend(NOT_TYPED.iter().map(|(name, _)| *name));
+        let verbs: BTreeSet<&str> = VERBS.iter().map(|verb| verb.name).collect();
+        assert_eq!(reached.len(), verbs.len(), "a verb is named twice");
+        assert_eq!(reached.into_iter().collect::<BTreeSet<_>>(), verbs);
+    }
 
     #[test]
     fn the_command_tree_is_sound() {

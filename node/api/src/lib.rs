@@ -11,3 +11,4 @@ pub mod request;
 
 pub mod clock;
 pub mod http;
+mod named;

@@ -4,28 +4,38 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod changed;
 mod device;
+mod entry;
 mod finding;
 mod history;
 mod mounted;
 mod path;
+mod peer;
 mod peer_removal;
 mod progress;
 mod removal;
 mod spool;
+mod state;
 mod status;
 mod summary;
 
-pub use device::Device;
-pub use finding::{Finding, Level};
-pub use history::{Change, DiffSummary, Group, Retention, Snapshot, StatsSummary, VerifySummary};
+pub use changed::{Changed, Deed, Thing};
+pub use device::{Device, Power};
+pub use entry::{Entry, EntryKind};
+pub use finding::{Finding, Level, Topic};
+pub use history::{
+    Change, ChangeKind, DiffSummary, Fate, Group, Keeper, Retention, Snapshot, StatsSummary, VerifySummary,
+};
 pub use mounted::Mounted;
 pub use path::PathName;
+pub use peer::{Peer, PeerKind, Reach, Standing};
 pub use peer_removal::PeerRemoval;
-pub use progress::Progress;
+pub use progress::{Phase, Progress};
 pub use removal::{Removal, RemovalKind, RemovalState};
 pub use spool::{Spool, SpoolPart};
-pub use status::{Advice, Alarm, FileState, FileStatus, LastRun, Reason, Status};
+pub use state::State;
+pub use status::{Advice, Alarm, AlarmKind, FileState, FileStatus, LastRun, Reason, Status};
 pub use summary::{
     CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
     RecoverSummary, RecoveredDeviceSummary, RepairSummary, RestoreSummary, RevokedSummary, RunSummary, SimulateSummary,
@@ -33,6 +43,7 @@ pub use summary::{
 };
 
 use crate::failure::Failure;
+use crate::named::named;
 
 /// One thing said; `message_type` names the variant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,39 +166,20 @@ pub struct Job {
     /// Part for the time it waits.
     #[serde(default)]
     pub ageing: f64,
-    /// `waiting`, `leased` or `sending`.
-    pub state: String,
+    /// How far it is.
+    pub state: JobState,
 }
 
-/// An entry of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Absolute path.
-    #[serde(flatten)]
-    pub path: PathName,
-    /// `file`, `directory`, `symlink`, `fifo`, `socket`, `char_device` or `block_device`.
-    pub kind: String,
-    /// Length.
-    pub bytes: u64,
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Modification time.
-    pub mtime: Timestamp,
-    /// Id of the snapshot.
-    pub snapshot: String,
-    /// Where a symlink points.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub link_target: Option<String>,
-    /// `find`: the oldest snapshot that shows it so; `snapshot` is the newest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first_snapshot: Option<String>,
-    /// `find`: how many snapshots show it so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshots: Option<u64>,
+named! {
+    /// How far a job is.
+    pub enum JobState {
+        /// Not begun.
+        Waiting = "waiting",
+        /// Being read and sealed.
+        Leased = "leased",
+        /// All of its content is in packs here, and not yet safe on the grid.
+        Sending = "sending",
+    }
 }
 
 /// What a bucket costs, by its price for what it holds now; requests come to little beside that.
@@ -201,63 +193,6 @@ pub struct Cost {
     pub dollars_a_month: f64,
     /// Dollars for reading all of it once, where that is known.
     pub dollars_to_read: Option<f64>,
-}
-
-/// A peer: what it gives and takes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Peer {
-    /// Its name for people.
-    pub name: String,
-    /// What it is.
-    pub kind: PeerKind,
-    /// Libp2p peer id of a friend.
-    pub peer_id: Option<String>,
-    /// Answers now.
-    pub online: bool,
-    /// How it is reached: `direct`, `hole_punched`, `relayed`, `local`, `remote`, `none`.
-    pub reach: String,
-    /// Bytes that it stores for me.
-    pub bytes_for_me: u64,
-    /// Bytes that I store for it.
-    pub bytes_for_them: u64,
-    /// Bytes that it may store for me, if limited.
-    pub quota: Option<u64>,
-    /// Measured share of time that it answers, 0 to 1.
-    pub uptime: Option<f64>,
-    /// When it last answered.
-    pub last_seen: Option<Timestamp>,
-    /// Audits passed, and done.
-    #[serde(default)]
-    pub audits: Option<(u64, u64)>,
-    /// `good`, `suspected` or `lost`.
-    #[serde(default)]
-    pub standing: String,
-    /// The config names it as steward: it brings our shares to the others.
-    #[serde(default)]
-    pub is_steward: bool,
-}
-
-/// What a peer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PeerKind {
-    /// A friend's node.
-    Friend,
-    /// A bucket.
-    S3,
-    /// A folder: USB disk, NAS mount.
-    Folder,
-}
-
-impl PeerKind {
-    /// The same word as in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Friend => "friend",
-            Self::S3 => "s3",
-            Self::Folder => "folder",
-        }
-    }
 }
 
 /// A folder that is backed up.
@@ -291,17 +226,6 @@ pub struct Joined {
     pub inviter: String,
     /// Names of all other members.
     pub members: Vec<String>,
-}
-
-/// Something was added, changed or removed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Changed {
-    /// `added`, `changed`, `removed`, `unchanged`; of objects also what `publish` or others did.
-    pub action: String,
-    /// `folder`, `rule`, `peer`, `setting`, `daemon`, `object`.
-    pub what: String,
-    /// Its name, path, pattern or key.
-    pub name: String,
 }
 
 /// One file or peer failed; the rest goes on.

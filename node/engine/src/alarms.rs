@@ -6,7 +6,7 @@ use crate::{Engine, failures};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::human::Period;
-use api::message::{Alarm, Changed};
+use api::message::{Alarm, AlarmKind, Changed, Deed, Thing};
 use api::output::Sink;
 
 const DAY_SECS: u64 = 86_400;
@@ -72,12 +72,7 @@ impl Engine {
         };
         let bytes = evicted.map_err(|error| Failure::from_error(&error))?;
         tracing::warn!(name, bytes, "what a silent member stored was removed");
-        sink.send(Changed {
-            action: "removed".to_owned(),
-            what: "shares of".to_owned(),
-            name: name.to_owned(),
-        })
-        .await?;
+        sink.send(Changed::new(Deed::Removed, Thing::SharesOf, name)).await?;
         Ok(Exit::Done)
     }
 }
@@ -92,16 +87,16 @@ fn alarm(life: &Life, after: Period, now_secs: u64) -> Option<Alarm> {
             "{name} has not been heard from for {days} days: keep its shares, or free their space with \
              `gridbackup peer evict`; nothing goes by itself"
         );
-        ("abandoned", days, text)
+        (AlarmKind::Abandoned, days, text)
     } else if days >= NOTICE_DAYS {
         let left = DECISION_DAYS - days;
         let text = format!(
             "{name} has not been heard from for {days} days: ask it; in {left} days each holder may decide about its shares"
         );
-        ("long_silent", days, text)
+        (AlarmKind::LongSilent, days, text)
     } else if silent_secs >= after.0.as_secs() {
         (
-            "silent",
+            AlarmKind::Silent,
             days,
             format!("{name} has not been heard from for {days} days"),
         )
@@ -109,11 +104,11 @@ fn alarm(life: &Life, after: Period, now_secs: u64) -> Option<Alarm> {
         let secs = head_secs.filter(|secs| *secs >= after.0.as_secs())?;
         let days = secs / DAY_SECS;
         let text = format!("{name} has made no new backup for {days} days");
-        ("no_backup", days, text)
+        (AlarmKind::NoBackup, days, text)
     };
     Some(Alarm {
         member: life.name.clone(),
-        kind: kind.to_owned(),
+        kind,
         days,
         text,
     })
@@ -127,13 +122,13 @@ mod tests {
 
     const NOW: u64 = 1_800_000_000;
 
-    fn kind(heard_days: u64, head_days: Option<u64>) -> Option<String> {
+    fn kind(heard_days: u64, head_days: Option<u64>) -> Option<&'static str> {
         let life = Life {
             name: "Bob".into(),
             heard_secs: NOW - heard_days * DAY_SECS,
             head_secs: head_days.map(|days| NOW - days * DAY_SECS),
         };
-        alarm(&life, Period(Duration::from_secs(3 * DAY_SECS)), NOW).map(|alarm| alarm.kind)
+        alarm(&life, Period(Duration::from_secs(3 * DAY_SECS)), NOW).map(|alarm| alarm.kind.name())
     }
 
     #[test]
@@ -147,7 +142,7 @@ mod tests {
             (90, None, Some("long_silent")),
             (180, Some(180), Some("abandoned")),
         ] {
-            assert_eq!(kind(heard, head).as_deref(), expected, "{heard} {head:?}");
+            assert_eq!(kind(heard, head), expected, "{heard} {head:?}");
         }
     }
 }

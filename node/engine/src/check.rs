@@ -14,7 +14,7 @@ use crate::Engine;
 use crate::heads::other_text;
 use crate::listing::{Found, ReadBack, Rereads, read_back};
 use api::failure::{Exit, Failure};
-use api::message::{CheckSummary, Problem, Progress, Summary};
+use api::message::{CheckSummary, Phase, Problem, Progress, Summary};
 use api::output::Sink;
 
 impl Engine {
@@ -140,7 +140,7 @@ impl Engine {
             }
             summary.bytes_read += u64::from(stored_bytes);
             let progress = Progress {
-                phase: "check".to_owned(),
+                phase: Phase::Check,
                 bytes_done: summary.bytes_read,
                 ..Progress::default()
             };

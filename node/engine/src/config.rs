@@ -17,7 +17,7 @@ pub mod peer_url;
 mod requests;
 
 pub use edit::ConfigFile;
-pub use requests::answer;
+pub use requests::{STEWARD, answer, edit, needs_roster};
 
 use crate::config::peer_url::PeerUrl;
 use crate::home::DEVICE_NAME_BYTES_MAX;

@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use backup::scan::Emptied;
-
 use crate::home::peer_id;
 use crate::{Engine, Mode};
 use api::failure::{Exit, Failure};
 use api::message::{Message, Ready};
 use api::output::{Output, Sink, channel};
+use api::request::RunOnce;
 
 /// Shortest time between two backups, whatever the config says.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 impl Engine {
-    /// Sends `ready`, then events, until the sink's stop token is cancelled or `Request::Stop` comes.
+    /// Sends `ready`, then events, until the sink's stop token is cancelled.
     pub async fn serve(&self, sink: Sink) -> Result<Exit, Failure> {
         let net = self.network().await?;
         self.say_ready(&sink).await?;
@@ -38,7 +37,6 @@ impl Engine {
         loop {
             tokio::select! {
                 () = sink.stop().cancelled() => break,
-                () = self.0.shutdown.cancelled() => break,
                 () = &mut backups => break,
                 () = &mut keeping => break,
                 () = self.keep_bandwidth() => break,
@@ -93,7 +91,11 @@ impl Engine {
         let run = async move {
             // The listener ends when the last answer's sender is gone.
             let answers = answers;
-            self.run_once(&[], Emptied::Unmounted, &answers).await
+            let all = RunOnce {
+                paths: Vec::new(),
+                accept_emptied: false,
+            };
+            self.run_once(&all, &answers).await
         };
         if let (Err(failure), ()) = tokio::join!(run, listen) {
             tracing::error!(%failure, "backup failed");
@@ -101,7 +103,7 @@ impl Engine {
         }
     }
 
-    pub(super) async fn say_ready(&self, sink: &Sink) -> Result<Exit, Failure> {
+    async fn say_ready(&self, sink: &Sink) -> Result<Exit, Failure> {
         let addresses = match self.0.net.get() {
             Some(net) => net.listen_addresses().iter().map(ToString::to_string).collect(),
             None => Vec::new(),

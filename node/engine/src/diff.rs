@@ -5,26 +5,20 @@ use backup::catalog::tree::{Pair, Snapshot};
 use backup::catalog::{changes, tree};
 use proto::log_record::{Entry, EntryKind};
 
-use crate::look::kind_name;
 use crate::{Engine, failures};
 use api::failure::{Exit, Failure};
 use api::message;
-use api::message::{DiffSummary, PathName, Summary};
+use api::message::{ChangeKind, DiffSummary, PathName, Summary};
 use api::output::Sink;
+use api::request::Diff;
 
 impl Engine {
-    pub(super) async fn diff(
-        &self,
-        before: &str,
-        after: &str,
-        path: Option<PathName>,
-        sink: &Sink,
-    ) -> Result<Exit, Failure> {
+    pub(super) async fn diff(&self, asked: Diff, sink: &Sink) -> Result<Exit, Failure> {
         let snapshots = Pair {
-            before: self.find_snapshot(before)?,
-            after: self.find_snapshot(after)?,
+            before: self.find_snapshot(&asked.before)?,
+            after: self.find_snapshot(&asked.after)?,
         };
-        let path = path.map_or_else(|| b"/".to_vec(), |path| path.0);
+        let path = asked.path.map_or_else(|| b"/".to_vec(), |path| path.0);
         let (engine, to) = (self.clone(), sink.clone());
         let comparing = move || engine.say_changes(&snapshots, &path, &to);
         let summary = tokio::task::spawn_blocking(comparing)
@@ -81,14 +75,13 @@ fn change_message(path: &[u8], entries: Pair<Option<&Entry>>, change: Change, as
     message::Change {
         path: PathName(path.to_vec()),
         change: match change {
-            Change::Added => "added",
-            Change::Removed => "removed",
-            Change::Type => "type",
-            Change::Modified => "modified",
-            Change::Metadata => "metadata",
-        }
-        .to_owned(),
-        kind: kind_name(kind).to_owned(),
+            Change::Added => ChangeKind::Added,
+            Change::Removed => ChangeKind::Removed,
+            Change::Type => ChangeKind::Type,
+            Change::Modified => ChangeKind::Modified,
+            Change::Metadata => ChangeKind::Metadata,
+        },
+        kind: kind.into(),
         what: aspects.map(str::to_owned).collect(),
         bytes_before: entries.before.map(bytes),
         bytes_after: entries.after.map(bytes),

@@ -12,12 +12,12 @@ use upload_queue::peers::Peer;
 use upload_queue::space::Disk;
 
 use crate::peers::PROBE_WAIT;
-use crate::verdict::{State, Verdict, judge};
+use crate::verdict::{Verdict, judge};
 use crate::{Engine, Mode, kind};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::human::ByteSize;
-use api::message::{Finding, Level};
+use api::message::{Finding, Level, Reach, State, Topic};
 use api::output::Sink;
 use durable::state_file;
 use friendnet::identity;
@@ -54,7 +54,11 @@ impl Engine {
     async fn friends_findings(&self) -> Vec<Finding> {
         let peers = self.0.peers.all();
         if peers.is_empty() {
-            let lonely = found("peer", Level::Problem, "There is nobody to keep anything".to_owned());
+            let lonely = found(
+                Topic::Peer,
+                Level::Problem,
+                "There is nobody to keep anything".to_owned(),
+            );
             return vec![
                 lonely.remedy("invite a friend with `gridbackup invite`, or add a folder with `gridbackup peer add`"),
             ];
@@ -76,27 +80,27 @@ impl Engine {
         let mut finding = match (reached, device, route) {
             (Err(error), ..) => {
                 let (text, remedy) = kind::trouble(peer, error);
-                found("peer", Level::Problem, text).remedy(remedy)
+                found(Topic::Peer, Level::Problem, text).remedy(remedy)
             }
-            (Ok(()), None, _) => found("peer", Level::Ok, format!("{name} is there")),
+            (Ok(()), None, _) => found(Topic::Peer, Level::Ok, format!("{name} is there")),
             (Ok(()), Some(_), Some(Route::Relayed)) => found(
-                "peer",
+                Topic::Peer,
                 Level::Notice,
                 format!("{name} is reached through another friend, which costs that friend bandwidth"),
             )
             .remedy("forward a port on one of the two routers; see below for this one"),
             (Ok(()), Some(_), Some(Route::HolePunched)) => found(
-                "peer",
+                Topic::Peer,
                 Level::Ok,
                 format!("{name} is reached directly, through a punched hole"),
             ),
-            (Ok(()), Some(_), _) => found("peer", Level::Ok, format!("{name} is reached directly")),
+            (Ok(()), Some(_), _) => found(Topic::Peer, Level::Ok, format!("{name} is reached directly")),
         };
         finding.peer = Some(name.clone());
         finding.reach = Some(match (finding.level, device) {
-            (Level::Problem, _) => "none".to_owned(),
-            (_, None) => "local".to_owned(),
-            (_, Some(_)) => route.map_or("none", Route::name).to_owned(),
+            (Level::Problem, _) => Reach::None,
+            (_, None) => Reach::Local,
+            (_, Some(_)) => kind::route_of(route),
         });
         finding
     }
@@ -106,7 +110,7 @@ impl Engine {
         if matches!(self.0.mode, Mode::Command(_)) {
             return vec![
                 found(
-                    "outside",
+                    Topic::Outside,
                     Level::Notice,
                     "The daemon does not run: friends cannot reach this node".to_owned(),
                 )
@@ -122,7 +126,7 @@ impl Engine {
     fn outside(&self, net: &NetHandle, reachability: &Reachability, otherwise: Level) -> Finding {
         if let Some(address) = reachability.external.first() {
             return found(
-                "outside",
+                Topic::Outside,
                 Level::Ok,
                 format!("This node is reached from outside at {address}"),
             );
@@ -140,7 +144,7 @@ impl Engine {
             .collect();
         let finding = if relays.is_empty() {
             found(
-                "outside",
+                Topic::Outside,
                 otherwise,
                 "Nobody from outside has reached this node, and no friend forwards to it".to_owned(),
             )
@@ -149,7 +153,7 @@ impl Engine {
                 "Nobody from outside has reached this node; {} forwards to it",
                 relays.join(" and ")
             );
-            found("outside", Level::Notice, text)
+            found(Topic::Outside, Level::Notice, text)
         };
         finding.remedy(&remedy)
     }
@@ -176,10 +180,10 @@ impl Engine {
         match newest.filter(|newest| *newest > now + CLOCK_TOLERANCE_SECS) {
             Some(ahead) => {
                 let text = format!("This machine's clock is at least {} s behind", ahead - now);
-                found("clock", Level::Problem, text).remedy("set the clock, or switch time synchronisation on")
+                found(Topic::Clock, Level::Problem, text).remedy("set the clock, or switch time synchronisation on")
             }
             None => found(
-                "clock",
+                Topic::Clock,
                 Level::Ok,
                 "This machine's clock agrees with the grid's records".to_owned(),
             ),
@@ -191,9 +195,9 @@ impl Engine {
         let spool = self.spool()?;
         let text = spool.text();
         if spool.bytes * 2 < spool.bytes_max || spool.bytes == 0 {
-            return Ok(found("spool", Level::Ok, text));
+            return Ok(found(Topic::Spool, Level::Ok, text));
         }
-        Ok(found("spool", Level::Notice, text).remedy(
+        Ok(found(Topic::Spool, Level::Notice, text).remedy(
             "it empties when these friends are back; new packs are made without them meanwhile. `gridbackup config set spool_max SIZE` keeps more for them",
         ))
     }
@@ -204,7 +208,7 @@ impl Engine {
         let names: Vec<_> = aside.iter().map(|path| path.display().to_string()).collect();
         (!names.is_empty()).then(|| {
             let text = format!("Could not be read and was set aside: {}", names.join(", "));
-            found("state", Level::Notice, text)
+            found(Topic::State, Level::Notice, text)
                 .remedy("check the disk; `roster`: friends bring it, or join again; `invites`: invite again; then remove the file")
         })
     }
@@ -214,7 +218,7 @@ impl Engine {
         let (_, kept) = self.kept_for_friends().await;
         let dir = self.0.home.paths.state_dir();
         let Ok(disk) = Disk::of(dir) else {
-            return found("space", Level::Problem, format!("{} is not there", dir.display()));
+            return found(Topic::Space, Level::Problem, format!("{} is not there", dir.display()));
         };
         let (config, free) = (self.config(), disk.free_bytes);
         let takable = disk.takable(config.min_free.0);
@@ -222,7 +226,7 @@ impl Engine {
         let (free_text, offered_text) = (ByteSize(free), ByteSize(offered));
         if free < STATE_FREE_BYTES_MIN {
             return found(
-                "space",
+                Topic::Space,
                 Level::Problem,
                 format!("Only {free_text} are free in {}", dir.display()),
             )
@@ -230,18 +234,18 @@ impl Engine {
         }
         if takable == 0 {
             let text = format!("{free_text} are free, which stay free: this node takes no more shares");
-            return found("space", Level::Problem, text)
+            return found(Topic::Space, Level::Problem, text)
                 .remedy("make room, or keep less free with `gridbackup config set min_free SIZE`");
         }
         if takable < offered {
             let text = format!(
                 "{offered_text} more are offered to friends, but only {free_text} are free, and some of it stays free"
             );
-            return found("space", Level::Notice, text)
+            return found(Topic::Space, Level::Notice, text)
                 .remedy("offer less with `gridbackup config set store_max SIZE`");
         }
         found(
-            "space",
+            Topic::Space,
             Level::Ok,
             format!("{free_text} are free, {offered_text} of it offered to friends"),
         )
@@ -276,7 +280,7 @@ fn backup(verdict: &Verdict) -> Vec<Finding> {
             | State::FewPeers
             | State::LeftOut => Level::Notice,
         };
-        let mut finding = found("backup", level, reason.text.clone());
+        let mut finding = found(Topic::Backup, level, reason.text.clone());
         finding.remedy.clone_from(&reason.remedy);
         Some(finding)
     });
@@ -285,18 +289,26 @@ fn backup(verdict: &Verdict) -> Vec<Finding> {
 
 fn router(reachability: &Reachability) -> Finding {
     match reachability.upnp {
-        Upnp::Mapped => found("upnp", Level::Ok, "The router forwards a port to this node".to_owned()),
-        Upnp::Off => found("upnp", Level::Ok, "The router is not asked for a port".to_owned()),
-        Upnp::Searching => found("upnp", Level::Ok, "The router has not answered yet".to_owned()),
+        Upnp::Mapped => found(
+            Topic::Upnp,
+            Level::Ok,
+            "The router forwards a port to this node".to_owned(),
+        ),
+        Upnp::Off => found(Topic::Upnp, Level::Ok, "The router is not asked for a port".to_owned()),
+        Upnp::Searching => found(Topic::Upnp, Level::Ok, "The router has not answered yet".to_owned()),
         _ if reachability.is_public() => found(
-            "upnp",
+            Topic::Upnp,
             Level::Ok,
             "No router forwards a port, and none has to".to_owned(),
         ),
-        Upnp::NoGateway => found("upnp", Level::Notice, "No router offers to forward a port".to_owned())
-            .remedy("switch UPnP on in the router, or forward a port there by hand"),
+        Upnp::NoGateway => found(
+            Topic::Upnp,
+            Level::Notice,
+            "No router offers to forward a port".to_owned(),
+        )
+        .remedy("switch UPnP on in the router, or forward a port there by hand"),
         Upnp::NotRoutable => found(
-            "upnp",
+            Topic::Upnp,
             Level::Notice,
             "The router itself has no public address".to_owned(),
         )
@@ -312,13 +324,13 @@ fn udp_buffers() -> Option<Finding> {
     };
     let least = limit("rmem_max")?.min(limit("wmem_max")?);
     Some(if least >= UDP_BUFFER_BYTES {
-        found("udp_buffers", Level::Ok, "UDP buffers are large enough".to_owned())
+        found(Topic::UdpBuffers, Level::Ok, "UDP buffers are large enough".to_owned())
     } else {
         let text = format!(
             "UDP buffers are limited to {}: QUIC and punched holes are slow over long distances",
             ByteSize(least)
         );
-        found("udp_buffers", Level::Notice, text).remedy(&format!(
+        found(Topic::UdpBuffers, Level::Notice, text).remedy(&format!(
             "as root: sysctl -w net.core.rmem_max={UDP_BUFFER_BYTES} net.core.wmem_max={UDP_BUFFER_BYTES}"
         ))
     })
@@ -331,9 +343,9 @@ fn listen_port(net: &NetHandle) -> Option<u16> {
     })
 }
 
-fn found(check: &str, level: Level, text: String) -> Finding {
+fn found(check: Topic, level: Level, text: String) -> Finding {
     Finding {
-        check: check.to_owned(),
+        check,
         level,
         peer: None,
         reach: None,

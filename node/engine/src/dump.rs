@@ -8,9 +8,8 @@ use backup::restore::Exported;
 use crate::look::SinkWriter;
 use crate::{Engine, failures};
 use api::failure::{Exit, Failure};
-use api::message::PathName;
 use api::output::Sink;
-use api::request::DumpFormat;
+use api::request::{Dump, DumpFormat};
 
 /// Bytes that are gathered before they go to the reader of the sink.
 const PIECE_BYTES: usize = 128 << 10;
@@ -18,22 +17,16 @@ const PIECE_BYTES: usize = 128 << 10;
 const NAMED_MAX: usize = 20;
 
 impl Engine {
-    pub(super) async fn dump(
-        &self,
-        snapshot: &str,
-        path: Option<PathName>,
-        format: DumpFormat,
-        sink: &Sink,
-    ) -> Result<Exit, Failure> {
-        let snapshot = self.find_snapshot(snapshot)?;
+    pub(super) async fn dump(&self, asked: Dump, sink: &Sink) -> Result<Exit, Failure> {
+        let snapshot = self.find_snapshot(&asked.snapshot)?;
         let reader = self.reader().await?;
         let out = BufWriter::with_capacity(PIECE_BYTES, SinkWriter(sink.clone()));
         let writing = move || {
-            let mut archive: Box<dyn Archive> = match format {
+            let mut archive: Box<dyn Archive> = match asked.format {
                 DumpFormat::Tar => Box::new(Tar::new(out)),
                 DumpFormat::Zip => Box::new(Zip::new(out)),
             };
-            let path = path.as_ref().map(|path| &path.0[..]);
+            let path = asked.path.as_ref().map(|path| &path.0[..]);
             reader.export(snapshot.record.seq, path, archive.as_mut())
         };
         let exported = tokio::task::spawn_blocking(writing)

@@ -7,16 +7,6 @@ use backup::scan::ScanError;
 use backup::writer::WriteError;
 
 use api::failure::{Exit, Failure};
-use api::request::Request;
-
-/// A request about the config that the config did not answer: a mistake of ours, whatever was typed.
-pub fn unanswered(request: &Request) -> Failure {
-    let name = serde_json::to_value(request)
-        .ok()
-        .and_then(|value| value["request"].as_str().map(str::to_owned));
-    Failure::new(Exit::Failed, format!("`{}` was not answered", name.unwrap_or_default()))
-        .hint("please report this, with the output of -vv")
-}
 
 /// No snapshot is meant.
 pub fn find(error: FindError) -> Failure {

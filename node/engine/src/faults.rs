@@ -16,6 +16,7 @@ use crate::{DaemonOptions, Engine, Mode};
 use api::failure::{Exit, Failure};
 use api::output::Sink;
 use api::request::Request;
+use api::request::verb::Needs;
 
 /// How often a daemon looks whether config.toml was corrected, or its disk has room again. Chosen: a person who corrects it sees
 /// it at once, and it costs a look at one small file.
@@ -89,48 +90,36 @@ impl Engine {
         }
     }
 
-    /// Refuses what cannot be done while config or catalog cannot be used.
+    /// Refuses what cannot be done while config or catalog cannot be used. What config.toml alone is needed for finds out by itself.
     pub(super) fn refuse_at_fault(&self, request: &Request) -> Result<(), Failure> {
-        if request.needs_only_roster() || matches!(request, Request::Ready | Request::Stop) {
+        let how = request.verb().how;
+        if matches!(how.needs, Needs::Process | Needs::Roster) {
             return Ok(());
         }
-        let is_of_config = matches!(
-            request,
-            Request::FolderList | Request::ExcludeList | Request::ConfigGet { .. } | Request::ConfigSet { .. }
-        );
         match &self.0.catalog_fault {
-            Some(CatalogFault::Unusable(fault)) if !is_of_config => return Err(fault.clone()),
-            Some(CatalogFault::OnlyRead(fault)) if !request.only_reads() => return Err(fault.clone()),
+            Some(CatalogFault::Unusable(fault)) if how.needs == Needs::Catalog => return Err(fault.clone()),
+            Some(CatalogFault::OnlyRead(fault)) if !how.only_reads() => return Err(fault.clone()),
             _ => {}
         }
-        match self.config_fault() {
-            Some(fault) if !request.only_reads() && !is_of_config && !matches!(request, Request::Check { .. }) => {
-                Err(fault)
-            }
-            _ => Ok(()),
+        // A check writes down what it finds, and does nothing by the config.
+        let is_by_config = how.needs == Needs::Catalog && !how.only_reads() && !matches!(request, Request::Check(_));
+        match self.config_fault().filter(|_| is_by_config) {
+            Some(fault) => Err(fault),
+            None => Ok(()),
         }
     }
 
     /// Refuses what takes a power that this machine does not have: said at once, not file by file.
-    pub(super) fn refuse_without_power(&self, request: &Request) -> Result<(), Failure> {
-        let (needed, text) = match request {
-            Request::Restore(_)
-            | Request::Cat { .. }
-            | Request::Dump { .. }
-            | Request::Mount(_)
-            | Request::Verify { .. }
-            | Request::Recover { .. } => (power::READ, "This machine may only put: it holds no key to read with"),
-            Request::Prune { .. } | Request::Undelete { .. } => (
-                power::GIVE_UP,
-                "This machine may only put: it gives nothing up and takes nothing back",
-            ),
-            _ => return Ok(()),
-        };
-        match self.0.home.cert.powers & needed {
-            0 => Err(Failure::new(Exit::Failed, text)
-                .hint("`gridbackup device ls`, on another machine of the account, shows which may")),
-            _ => Ok(()),
+    pub(super) fn refuse_without_power(&self, needed: u8) -> Result<(), Failure> {
+        if self.0.home.cert.powers & needed == needed {
+            return Ok(());
         }
+        let text = match needed {
+            power::READ => "it holds no key to read with",
+            _ => "it gives nothing up and takes nothing back",
+        };
+        Err(Failure::new(Exit::Failed, format!("This machine may only put: {text}"))
+            .hint("`gridbackup device ls`, on another machine of the account, shows which may"))
     }
 
     /// Says when config.toml cannot be used any more, and takes a corrected one into force. Until it is dropped.

@@ -6,7 +6,7 @@ use backup::catalog::{find, tree};
 use proto::id::SnapshotId;
 use proto::log_record::Entry;
 
-use crate::look::{entry_message, kind_name};
+use crate::look::entry_message;
 use crate::{Engine, failures};
 use api::failure::{Exit, Failure};
 use api::output::Sink;
@@ -52,7 +52,7 @@ fn fits(request: &Find, entry: &Entry) -> bool {
     let mtime_ns = i128::from(entry.meta.mtime_ns);
     request.newer.is_none_or(|newer| mtime_ns > newer.as_nanosecond())
         && request.older.is_none_or(|older| mtime_ns < older.as_nanosecond())
-        && request.kind.as_ref().is_none_or(|kind| *kind == kind_name(entry.kind))
+        && request.kind.is_none_or(|kind| kind == entry.kind.into())
 }
 
 /// What names are looked for.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::Engine;
+use api::message::AlarmKind;
 use api::output::Sink;
 use stores::removable::DirPeer;
 
@@ -65,14 +66,11 @@ impl Engine {
         self.look_in_buckets().await;
     }
 
-    async fn tell_alarms(&self, told: &mut BTreeSet<(String, String)>, sink: &Sink) {
+    async fn tell_alarms(&self, told: &mut BTreeSet<(String, AlarmKind)>, sink: &Sink) {
         let alarms = self.alarms().await;
-        let now: BTreeSet<_> = alarms
-            .iter()
-            .map(|alarm| (alarm.member.clone(), alarm.kind.clone()))
-            .collect();
+        let now: BTreeSet<_> = alarms.iter().map(|alarm| (alarm.member.clone(), alarm.kind)).collect();
         for alarm in alarms {
-            if told.contains(&(alarm.member.clone(), alarm.kind.clone())) {
+            if told.contains(&(alarm.member.clone(), alarm.kind)) {
                 continue;
             }
             tracing::warn!("{}", alarm.text);

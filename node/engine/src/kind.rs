@@ -19,6 +19,7 @@ use crate::known::{FoundPlace, KnownPeer};
 use crate::prices::Price;
 use crate::{Engine, buckets, folders, known, prices};
 use api::failure::{Exit, Failure};
+use api::message;
 use api::message::PeerKind;
 use api::output::Sink;
 use api::request::PeerAdd;
@@ -144,11 +145,21 @@ pub(super) fn is_free_to_ask(peer: &Peer) -> bool {
 }
 
 /// How a peer that answers is reached, in a word; a friend by the route to its device.
-pub(super) fn reach(peer: &Peer, route: Option<Route>) -> &'static str {
+pub(super) fn reach(peer: &Peer, route: Option<Route>) -> message::Reach {
     match of(&peer.place) {
-        PeerKind::Friend => route.map_or("none", Route::name),
-        PeerKind::Folder => "local",
-        PeerKind::S3 => "remote",
+        PeerKind::Friend => route_of(route),
+        PeerKind::Folder => message::Reach::Local,
+        PeerKind::S3 => message::Reach::Remote,
+    }
+}
+
+/// How a friend is reached.
+pub(super) fn route_of(route: Option<Route>) -> message::Reach {
+    match route {
+        Some(Route::Direct) => message::Reach::Direct,
+        Some(Route::HolePunched) => message::Reach::HolePunched,
+        Some(Route::Relayed) => message::Reach::Relayed,
+        None => message::Reach::None,
     }
 }
 

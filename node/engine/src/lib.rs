@@ -6,22 +6,18 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
-use backup::scan::Emptied;
 use database::{Db, DbError};
 use proto::id::DeviceId;
 use tokio::sync::{Mutex, Notify, OnceCell};
-use tokio_util::sync::CancellationToken;
 use upload_queue::peers::PeerSet;
 use upload_queue::queue::Queue;
 use upload_queue::uploader::Uploader;
 
 use crate::bandwidth::Limits;
-use crate::config::{Config, ConfigFile};
+use crate::config::Config;
 use crate::faults::CatalogFault;
 use crate::home::Home;
-use api::failure::{Exit, Failure};
-use api::output::Sink;
-use api::request::Request;
+use api::failure::Failure;
 use friendnet::net::NetHandle;
 use stores::silence::Silence;
 use upload_queue::bandwidth::Bandwidth;
@@ -38,6 +34,7 @@ mod daemon;
 mod diff;
 mod doctor;
 mod dump;
+mod execute;
 mod facts;
 mod failures;
 mod faults;
@@ -61,6 +58,7 @@ mod mount;
 mod names;
 pub mod onlook;
 mod outlook;
+mod peer_changes;
 mod peers;
 mod policy;
 mod prices;
@@ -85,6 +83,8 @@ mod verdict;
 mod verify;
 mod watch;
 mod whole;
+
+pub use execute::no_daemon;
 
 /// What the engine is opened for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,7 +153,6 @@ struct Inner {
     back_up_now: Notify,
     /// The daemon ends to be started again.
     starts_anew: AtomicBool,
-    shutdown: CancellationToken,
 }
 
 impl Engine {
@@ -233,125 +232,11 @@ impl Engine {
             repair_now: Notify::new(),
             back_up_now: Notify::new(),
             starts_anew: AtomicBool::new(false),
-            shutdown: CancellationToken::new(),
         };
         let engine = Self(Arc::new(inner));
         engine.refresh_peers();
         engine.set_bandwidth();
         Ok(engine)
-    }
-
-    /// Executes one request; answers go to `sink`, the exit code is the request's. Dropping the future stops what it can.
-    pub async fn execute(&self, request: Request, sink: Sink) -> Result<Exit, Failure> {
-        self.refuse_at_fault(&request)?;
-        self.refuse_without_power(&request)?;
-        if let Request::PeerRemove { name, how } = &request {
-            let whom = self.member_named(name)?;
-            if !self.may_remove(name, whom, *how, &sink).await? {
-                return Ok(Exit::Done);
-            }
-            if let Some(whom) = whom {
-                return self.remove_member(name, whom, &sink).await;
-            }
-        }
-        let request = self.prepared(request, &sink).await?;
-        if let Some(answer) = self.configure(&request)? {
-            for message in answer {
-                sink.send(message).await?;
-            }
-            return Ok(Exit::Done);
-        }
-        match request {
-            Request::RunOnce { paths, accept_emptied } => {
-                let emptied = if accept_emptied {
-                    Emptied::ForGood
-                } else {
-                    Emptied::Unmounted
-                };
-                self.run_once(&paths, emptied, &sink).await
-            }
-            Request::Status { paths } if paths.is_empty() => self.status(&sink).await,
-            Request::Status { paths } => self.file_status(&paths, &sink).await,
-            Request::Queue { limit } => self.list_queue(limit, &sink).await,
-            Request::Snapshots(filter) => self.list_snapshots(&filter, &sink).await,
-            Request::Tag(request) => self.tag(&request, &sink).await,
-            Request::Pin { snapshots, pinned } => self.pin(&snapshots, pinned, &sink).await,
-            Request::List {
-                snapshot,
-                path,
-                recursive,
-            } => self.list(&snapshot, path, recursive, &sink).await,
-            Request::Cat { snapshot, path } => self.cat(&snapshot, &path, &sink).await,
-            Request::Diff { before, after, path } => self.diff(&before, &after, path, &sink).await,
-            Request::Stats { snapshot } => self.stats(snapshot.as_deref(), &sink).await,
-            Request::Dump { snapshot, path, format } => self.dump(&snapshot, path, format, &sink).await,
-            Request::Verify { files } => self.verify(files, &sink).await,
-            Request::Find(request) => self.find(request, &sink).await,
-            Request::Restore(options) => self.restore(options, &sink).await,
-            Request::Mount(options) => self.mount(options, &sink).await,
-            Request::Forget(options) => self.forget(options, &sink).await,
-            Request::Prune { dry_run } => self.prune(dry_run, &sink).await,
-            Request::Undelete { snapshots } => self.undelete(&snapshots, &sink).await,
-            Request::Recover { via, before, tolerate } => self.recover(&via, before, tolerate, &sink).await,
-            Request::Check { read_percent } => self.check(read_percent, &sink).await,
-            Request::Repair { once } => self.repair_and_settle(once, &sink).await,
-            Request::Invite { name, expires_secs } => self.invite(name, expires_secs, &sink).await,
-            Request::Join { ticket, word } => self.join(&ticket, word, &sink).await,
-            Request::DeviceList => self.list_devices(&sink).await,
-            Request::Say(word) => self.say(&word, &sink).await,
-            Request::Doctor => self.doctor(&sink).await,
-            Request::PeerList => self.list_peers(&sink).await,
-            Request::PeerEvict { name } => self.evict(&name, &sink).await,
-            Request::PeerSet { name, quota, .. } => self.limit_friend(&name, quota, &sink).await,
-            Request::Ready => self.say_ready(&sink).await,
-            Request::Stop => Ok(self.stop()),
-            Request::PeerRemove { name, .. } => Err(self.unknown_peer(&name)),
-            other => Err(failures::unanswered(&other)),
-        }
-    }
-
-    /// What has to be known or done before the config may say it.
-    async fn prepared(&self, request: Request, sink: &Sink) -> Result<Request, Failure> {
-        match request {
-            Request::PeerAdd(peer) => {
-                let peer = self.prepare_peer(&peer).await?;
-                self.say_shared_disk(&peer, sink).await?;
-                Ok(Request::PeerAdd(peer))
-            }
-            Request::PeerSet {
-                ref name,
-                shares: Some(shares),
-                ..
-            } => {
-                self.resize_bucket(name, shares).await?;
-                Ok(request)
-            }
-            request => Ok(request),
-        }
-    }
-
-    fn stop(&self) -> Exit {
-        self.0.shutdown.cancel();
-        Exit::Done
-    }
-
-    /// Answers the requests that only read or edit config.toml; a changed config is in force for the next run.
-    fn configure(&self, request: &Request) -> Result<Option<Vec<api::message::Message>>, Failure> {
-        let steward = match request {
-            Request::ConfigSet { key, value } if key == "steward" => Some(Request::ConfigSet {
-                key: key.clone(),
-                value: self.steward_setting(value)?,
-            }),
-            _ => None,
-        };
-        let request = steward.as_ref().unwrap_or(request);
-        let path = self.0.home.paths.config();
-        let Some(answer) = crate::config::answer(&path, &self.0.home.paths.last_config(), request) else {
-            return Ok(None);
-        };
-        let messages = answer?;
-        self.set_config(ConfigFile::open(&path)?.config().clone());
-        Ok(Some(messages))
     }
 
     fn config(&self) -> Config {

@@ -8,11 +8,13 @@ use backup::restore::Reader;
 use bytes::Bytes;
 use proto::log_record;
 use proto::log_record::{Content, EntryKind};
+use upload_queue::job::JobState;
 
 use crate::{Engine, failures};
 use api::failure::{Exit, Failure};
 use api::message::PathName;
 use api::output::Sink;
+use api::request::List;
 use api::{clock, message};
 
 /// Bytes of packs that a restore or `cat` holds in memory (chosen: three packs of five peers fetched side by side).
@@ -22,7 +24,6 @@ impl Engine {
     pub(super) async fn list_queue(&self, limit: u64, sink: &Sink) -> Result<Exit, Failure> {
         let jobs = self.0.queue.list(usize::try_from(limit).unwrap_or(usize::MAX))?;
         for job in jobs {
-            let state = format!("{:?}", job.state).to_lowercase();
             let message = message::Job {
                 path: PathName(job.path),
                 bytes: job.bytes,
@@ -32,7 +33,11 @@ impl Engine {
                 class: job.score.class,
                 class_name: job.class,
                 ageing: job.score.ageing,
-                state,
+                state: match job.state {
+                    JobState::Waiting => message::JobState::Waiting,
+                    JobState::Leased => message::JobState::Leased,
+                    JobState::Sending => message::JobState::Sending,
+                },
             };
             sink.send(message).await?;
         }
@@ -51,15 +56,10 @@ impl Engine {
             .map_err(failures::find)
     }
 
-    pub(super) async fn list(
-        &self,
-        snapshot: &str,
-        path: Option<PathName>,
-        recursive: bool,
-        sink: &Sink,
-    ) -> Result<Exit, Failure> {
-        let snapshot = self.find_snapshot(snapshot)?;
-        let paths = match path {
+    pub(super) async fn list(&self, asked: List, sink: &Sink) -> Result<Exit, Failure> {
+        let snapshot = self.find_snapshot(&asked.snapshot)?;
+        let recursive = asked.recursive;
+        let paths = match asked.path {
             Some(path) => vec![path.0],
             None => snapshot.record.roots.iter().map(|root| root.0.clone()).collect(),
         };
@@ -132,19 +132,6 @@ fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     [folder, name].join(&b'/')
 }
 
-/// What an entry is, as messages say it.
-pub(super) fn kind_name(kind: EntryKind) -> &'static str {
-    match kind {
-        EntryKind::File => "file",
-        EntryKind::Directory => "directory",
-        EntryKind::Symlink => "symlink",
-        EntryKind::Fifo => "fifo",
-        EntryKind::CharDevice => "char_device",
-        EntryKind::BlockDevice => "block_device",
-        EntryKind::Socket => "socket",
-    }
-}
-
 pub(super) fn entry_message(path: &[u8], entry: &log_record::Entry, snapshot: &str) -> message::Entry {
     let link_target = match (&entry.content, entry.kind) {
         (Content::Inline(target), EntryKind::Symlink) => Some(String::from_utf8_lossy(target).into_owned()),
@@ -152,7 +139,7 @@ pub(super) fn entry_message(path: &[u8], entry: &log_record::Entry, snapshot: &s
     };
     message::Entry {
         path: PathName(path.to_vec()),
-        kind: kind_name(entry.kind).to_owned(),
+        kind: entry.kind.into(),
         bytes: entry.meta.size,
         mode: entry.meta.mode,
         uid: entry.meta.uid,

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use backup::catalog::tree;
-use backup::catalog::tree::Snapshot;
+use backup::catalog::tree::{Marks, Snapshot};
+use backup::retention::Reason;
 use database::DbError;
 use proto::root::{TAGS_MAX, check_tag};
 
 use crate::Engine;
 use api::failure::{Exit, Failure};
-use api::message::{Changed, Problem};
+use api::message::{Changed, Deed, Keeper, Problem, Thing};
 use api::output::Sink;
-use api::request::Tag;
+use api::request::{Forget, Tag};
 
 impl Engine {
     pub(super) async fn tag(&self, request: &Tag, sink: &Sink) -> Result<Exit, Failure> {
@@ -77,13 +78,9 @@ impl Engine {
 
     async fn say_marked(&self, snapshots: &[Snapshot], changed: &[bool], sink: &Sink) -> Result<Exit, Failure> {
         for (snapshot, changed) in snapshots.iter().zip(changed) {
-            let action = if *changed { "changed" } else { "unchanged" };
-            sink.send(Changed {
-                action: action.to_owned(),
-                what: "snapshot".to_owned(),
-                name: snapshot.record.id.to_string(),
-            })
-            .await?;
+            let action = if *changed { Deed::Changed } else { Deed::Unchanged };
+            sink.send(Changed::new(action, Thing::Snapshot, snapshot.record.id.to_string()))
+                .await?;
         }
         // A backup that runs publishes with its next head; nobody is made to wait for that.
         let published = match self.0.busy.try_lock() {
@@ -107,6 +104,24 @@ fn tags_after(request: &Tag, before: &BTreeSet<String>) -> BTreeSet<String> {
     tags.extend(request.add.iter().cloned());
     tags.retain(|tag| !request.remove.contains(tag));
     tags
+}
+
+/// What keeps a snapshot: its age, as it was judged, and its marks.
+pub(super) fn keepers(reasons: &[Reason], marks: Option<&Marks>, request: &Forget) -> Vec<Keeper> {
+    let by_age = reasons.iter().map(|reason| match reason {
+        Reason::Last => Keeper::Last,
+        Reason::Within => Keeper::Within,
+        Reason::Hourly => Keeper::Hourly,
+        Reason::Daily => Keeper::Daily,
+        Reason::Weekly => Keeper::Weekly,
+        Reason::Monthly => Keeper::Monthly,
+        Reason::Yearly => Keeper::Yearly,
+        Reason::Clock => Keeper::Clock,
+    });
+    let is_tagged = |marks: &&Marks| request.keep_tags.iter().any(|tag| marks.tags.contains(tag));
+    let tag = marks.filter(is_tagged).map(|_| Keeper::Tag);
+    let pin = marks.filter(|marks| marks.pinned).map(|_| Keeper::Pinned);
+    by_age.chain(tag).chain(pin).collect()
 }
 
 #[cfg(test)]

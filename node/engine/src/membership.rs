@@ -9,7 +9,7 @@ use proto::wire::word::AccountWord;
 
 use crate::Engine;
 use api::failure::{Exit, Failure};
-use api::message::{Changed, Device, Problem};
+use api::message::{Changed, Deed, Device, Power, Problem, Thing};
 use api::output::Sink;
 use api::request::Word;
 use friendnet::members::RemovalError;
@@ -68,16 +68,11 @@ impl Engine {
             .await?;
         }
         let action = match removed {
-            Removed::Out => "removed",
-            Removed::Already => "unchanged",
-            Removed::Voted { .. } => "voted out",
+            Removed::Out => Deed::Removed,
+            Removed::Already => Deed::Unchanged,
+            Removed::Voted { .. } => Deed::VotedOut,
         };
-        sink.send(Changed {
-            action: action.to_owned(),
-            what: "peer".to_owned(),
-            name: name.to_owned(),
-        })
-        .await?;
+        sink.send(Changed::new(action, Thing::Peer, name)).await?;
         Ok(Exit::Done)
     }
 
@@ -136,22 +131,21 @@ impl Engine {
         self.refresh_peers();
         // Before it has a grid of its own: from then on it tells the old one nothing.
         self.tell_all(&net, &before, sink).await?;
-        let changed = |action: &str, what: &str, name: String| Changed {
-            action: action.to_owned(),
-            what: what.to_owned(),
-            name,
-        };
         let old = before.word(own).map(|word| word.revoked.clone()).unwrap_or_default();
         for device in said.revoked.iter().filter(|device| !old.contains(device)) {
             let name = before.device(*device).map(|device| device.cert.name.clone());
-            sink.send(changed("revoked", "device", name.unwrap_or_else(|| device.short())))
-                .await?;
+            sink.send(Changed::new(
+                Deed::Revoked,
+                Thing::Device,
+                name.unwrap_or_else(|| device.short()),
+            ))
+            .await?;
         }
         if said.since_secs > before.word(own).map_or(0, |word| word.since_secs) {
-            sink.send(changed(
-                "revoked",
-                "device",
-                "all that are older than this one".to_owned(),
+            sink.send(Changed::new(
+                Deed::Revoked,
+                Thing::Device,
+                "all that are older than this one",
             ))
             .await?;
         }
@@ -169,7 +163,8 @@ impl Engine {
             let founded = founded.map_err(|error| Failure::context("No grid was founded", &error))?;
             founded.map_err(|error| Failure::from_error(&error))?;
             self.refresh_peers();
-            sink.send(changed("left", "grid", before.grid().to_string())).await?;
+            sink.send(Changed::new(Deed::Left, Thing::Grid, before.grid().to_string()))
+                .await?;
         }
         Ok(Exit::Done)
     }
@@ -303,16 +298,16 @@ fn of_the_revoked(before: &Roster, after: &Roster, said: &AccountWord, again: &S
         .collect()
 }
 
-fn powers(bits: u8) -> Vec<String> {
-    let names = [
-        (power::PUT, "put"),
-        (power::REPAIR, "repair"),
-        (power::READ, "read"),
-        (power::GIVE_UP, "give_up"),
-        (power::ADMIT, "admit"),
+fn powers(bits: u8) -> Vec<Power> {
+    let known = [
+        (power::PUT, Power::Put),
+        (power::REPAIR, Power::Repair),
+        (power::READ, Power::Read),
+        (power::GIVE_UP, Power::GiveUp),
+        (power::ADMIT, Power::Admit),
     ];
-    let held = names.into_iter().filter(|(bit, _)| bits & bit != 0);
-    held.map(|(_, name)| name.to_owned()).collect()
+    let held = known.into_iter().filter(|(bit, _)| bits & bit != 0);
+    held.map(|(_, power)| power).collect()
 }
 
 fn removal_failure(name: &str, error: &RemovalError) -> Failure {

@@ -70,7 +70,6 @@ impl Engine {
         };
         tokio::select! {
             () = sink.stop().cancelled() => {}
-            () = self.0.shutdown.cancelled() => {}
             () = gone => {}
             () = serving => {}
         }

@@ -102,11 +102,11 @@ impl Engine {
         file.set_of_peer(&key, "quota", &quota.to_string())?;
         file.save()?;
         self.set_config(file.config().clone());
-        sink.send(message::Changed {
-            action: "changed".to_owned(),
-            what: "peer".to_owned(),
-            name: name.to_owned(),
-        })
+        sink.send(message::Changed::new(
+            message::Deed::Changed,
+            message::Thing::Peer,
+            name,
+        ))
         .await?;
         Ok(Exit::Done)
     }
@@ -165,7 +165,11 @@ impl Engine {
             let answers = online.contains(&peer.key);
             let route = device.and_then(|device| self.0.net.get()?.route(device));
             let known = watch.peers.get(&peer.key);
-            let reach = if answers { kind::reach(peer, route) } else { "none" };
+            let reach = if answers {
+                kind::reach(peer, route)
+            } else {
+                message::Reach::None
+            };
             let account = peer
                 .domain
                 .strip_prefix(ACCOUNT)
@@ -178,7 +182,7 @@ impl Engine {
                 kind: kind::of(&peer.place),
                 peer_id: device.as_ref().map(peer_id),
                 online: answers,
-                reach: reach.to_owned(),
+                reach,
                 bytes_for_me,
                 bytes_for_them: kept,
                 quota: match (account, &roster) {
@@ -190,7 +194,7 @@ impl Engine {
                 uptime: known.and_then(|known| known.uptime()),
                 last_seen: known.and_then(|known| known.seen_secs).and_then(clock::moment),
                 audits: known.map(|known| audits(&known.tally)).filter(|(_, done)| *done > 0),
-                standing: standing(known, &patience(&config)).to_owned(),
+                standing: standing(known, &patience(&config)),
                 is_steward: self.is_steward(&peer.key),
                 name: peer.name.clone(),
             };
@@ -205,11 +209,11 @@ fn audits(tally: &Tally) -> (u64, u64) {
     (tally.success, tally.success + tally.failure + tally.contained)
 }
 
-fn standing(known: Option<&PeerRecord>, patience: &Patience) -> &'static str {
+fn standing(known: Option<&PeerRecord>, patience: &Patience) -> message::Standing {
     match known.map_or(Standing::Good, |known| known.standing(patience)) {
-        Standing::Good => "good",
-        Standing::Suspected => "suspected",
-        Standing::Lost => "lost",
+        Standing::Good => message::Standing::Good,
+        Standing::Suspected => message::Standing::Suspected,
+        Standing::Lost => message::Standing::Lost,
     }
 }
 

@@ -17,27 +17,23 @@ use crate::heads::Rebuilding;
 use crate::{Engine, failures, policy, settings};
 use api::clock;
 use api::failure::{Exit, Failure};
-use api::message::{Progress, RecoverSummary, RecoveredDeviceSummary, RevokedSummary, Summary, UnreadSummary};
+use api::message::{Phase, Progress, RecoverSummary, RecoveredDeviceSummary, RevokedSummary, Summary, UnreadSummary};
 use api::output::Sink;
+use api::request::Recover;
 
 /// How long a peer may take to say which heads it has.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Engine {
-    pub(super) async fn recover(
-        &self,
-        via: &[String],
-        before: Option<Timestamp>,
-        tolerate: Option<u16>,
-        sink: &Sink,
-    ) -> Result<Exit, Failure> {
+    pub(super) async fn recover(&self, asked: Recover, sink: &Sink) -> Result<Exit, Failure> {
+        let Recover { via, before, tolerate } = asked;
         let _busy = self.0.busy.lock().await;
         let started = Instant::now();
         if self.0.uploader.get().is_some() {
             return Err(Failure::new(Exit::HomeBusy, "A daemon is at work in this home")
                 .hint("stop it, then run `gridbackup recover` again"));
         }
-        let (found, mut peers) = self.reach(via).await?;
+        let (found, mut peers) = self.reach(&via).await?;
         self.connect().await?;
         // Peers named on the command line enter the config only when recovery succeeded.
         peers.splice(0..0, self.0.peers.all());
@@ -47,7 +43,7 @@ impl Engine {
         let say = move |what: &str| {
             let current = Some(what.to_owned());
             progress.progress(Progress {
-                phase: "recover".to_owned(),
+                phase: Phase::Recover,
                 current,
                 ..Progress::default()
             });

@@ -121,7 +121,7 @@ impl Engine {
             names,
         };
         let (exit, reasons) = judge(&facts).of_run();
-        let reasons = reasons.iter().filter(|reason| reason.state.exit() != Exit::Done);
+        let reasons = reasons.iter().filter(|reason| reason.exit() != Exit::Done);
         Ok((exit, reasons.map(Reason::from).collect()))
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::policy::tolerate;
 use crate::{Engine, failures};
 use api::failure::Failure;
-use api::message::{Problem, Progress};
+use api::message::{Phase, Problem, Progress};
 use api::output::Sink;
 
 impl Engine {
@@ -41,7 +41,7 @@ impl Engine {
         let (progress, total) = (sink.clone(), plan.copied_bytes);
         let say = move |copied| {
             progress.progress(Progress {
-                phase: "repack".to_owned(),
+                phase: Phase::Repack,
                 bytes_done: copied,
                 bytes_total: Some(total),
                 ..Progress::default()

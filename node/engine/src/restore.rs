@@ -9,7 +9,7 @@ use backup::restore::{Deleting, Extra, RestoreError, RestoreEvent, RestoreOption
 use crate::home::{OwnFolders, check_deletion};
 use crate::{Engine, failures};
 use api::failure::{Exit, Failure};
-use api::message::{PathName, Problem, Progress, Removal, RemovalKind, RemovalState, RestoreSummary, Summary};
+use api::message::{PathName, Phase, Problem, Progress, Removal, RemovalKind, RemovalState, RestoreSummary, Summary};
 use api::output::Sink;
 use api::request::{Overwrite, Restore};
 
@@ -149,7 +149,7 @@ fn removal(extra: Extra, dry_run: bool) -> Removal {
 
 fn progress(sink: &Sink, done: RestoreProgress) {
     sink.progress(Progress {
-        phase: "restore".to_owned(),
+        phase: Phase::Restore,
         files_done: done.files.0,
         files_total: Some(done.files.1),
         bytes_done: done.bytes.0,

@@ -22,11 +22,12 @@ use upload_queue::packs;
 use upload_queue::packs::PackRow;
 use upload_queue::peers::PeerKey;
 
+use crate::marks::keepers;
 use crate::{Engine, failures};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::human::nearest;
-use api::message::{ForgetSummary, PathName, Problem, PruneSummary, Retention, Summary, UndeleteSummary};
+use api::message::{Fate, ForgetSummary, Keeper, PathName, Problem, PruneSummary, Retention, Summary, UndeleteSummary};
 use api::output::Sink;
 use api::request::Forget;
 
@@ -48,10 +49,10 @@ impl Engine {
             refuse_emptying(&staying, &going, &named)?;
         }
         for (snapshot, reasons) in &staying {
-            sink.send(retention(snapshot, "keep", reasons.clone())).await?;
+            sink.send(retention(snapshot, Fate::Keep, reasons.clone())).await?;
         }
         for snapshot in &going {
-            sink.send(retention(snapshot, "forget", Vec::new())).await?;
+            sink.send(retention(snapshot, Fate::Forget, Vec::new())).await?;
         }
         let seqs: Vec<u64> = going.iter().map(|snapshot| snapshot.record.seq).collect();
         let mut published = false;
@@ -224,7 +225,7 @@ impl Engine {
             live::record(tx, &wanted, now_ns)
         })?;
         for snapshot in &targets {
-            sink.send(retention(snapshot, "undelete", Vec::new())).await?;
+            sink.send(retention(snapshot, Fate::Undelete, Vec::new())).await?;
         }
         let published = self.publish(sink).await?;
         let summary = UndeleteSummary {
@@ -342,10 +343,7 @@ fn seq(snapshot: &Snapshot) -> u64 {
     snapshot.record.seq
 }
 
-/// Why a pinned snapshot stays.
-const PINNED: &str = "pinned";
-
-type Judged = (Vec<(Snapshot, Vec<String>)>, Vec<Snapshot>);
+type Judged = (Vec<(Snapshot, Vec<Keeper>)>, Vec<Snapshot>);
 
 /// Which snapshots stay, with the reasons, and which go.
 fn judge(
@@ -366,8 +364,7 @@ fn judge(
     let (mut staying, mut going) = (Vec::new(), Vec::new());
     for (snapshot, reasons) in kept.into_iter().zip(reasons) {
         let seq = snapshot.record.seq;
-        let mut reasons: Vec<String> = reasons.iter().map(|reason| reason.name().to_owned()).collect();
-        reasons.extend(marks.get(&seq).into_iter().flat_map(|marks| reasons_of(marks, request)));
+        let reasons = keepers(&reasons, marks.get(&seq), request);
         let is_pinned = marks.get(&seq).is_some_and(|marks| marks.pinned);
         if is_pinned && named.contains(&seq) {
             let id = snapshot.record.id.short();
@@ -387,13 +384,13 @@ fn judge(
 /// Refuses to leave a group of snapshots, or the account, with nothing: a policy that keeps nothing of what a device backs up is a
 /// slip of the hand far more often than a wish. Who names each snapshot of a group means it, but not of all groups.
 fn refuse_emptying(
-    staying: &[(Snapshot, Vec<String>)],
+    staying: &[(Snapshot, Vec<Keeper>)],
     going: &[Snapshot],
     named: &BTreeSet<u64>,
 ) -> Result<(), Failure> {
     // A pin keeps one snapshot, and is no policy: one that keeps nothing else is as likely a slip.
     let has_policy = going.iter().any(|snapshot| !named.contains(&seq(snapshot)));
-    let is_kept = |reasons: &Vec<String>| !has_policy || reasons.iter().any(|reason| reason != PINNED);
+    let is_kept = |reasons: &Vec<Keeper>| !has_policy || reasons.iter().any(|keeper| *keeper != Keeper::Pinned);
     let kept = staying.iter().filter(|(_, reasons)| is_kept(reasons));
     let left: BTreeSet<Group> = kept.map(|(snapshot, _)| Group::of(snapshot)).collect();
     let mut emptied: BTreeMap<Group, u64> = BTreeMap::new();
@@ -450,17 +447,6 @@ async fn warn_of_unknown_tags(tags: &[String], marks: &BTreeMap<u64, Marks>, sin
     Ok(())
 }
 
-/// What else than its age keeps a snapshot.
-fn reasons_of(marks: &Marks, request: &Forget) -> Vec<String> {
-    let tagged = request.keep_tags.iter().any(|tag| marks.tags.contains(tag));
-    let reasons = [("tag", tagged), (PINNED, marks.pinned)];
-    reasons
-        .into_iter()
-        .filter(|(_, holds)| *holds)
-        .map(|(reason, _)| reason.to_owned())
-        .collect()
-}
-
 fn policy(request: &Forget) -> Policy {
     Policy {
         last: request.keep_last,
@@ -473,11 +459,11 @@ fn policy(request: &Forget) -> Policy {
     }
 }
 
-fn retention(snapshot: &Snapshot, action: &str, reasons: Vec<String>) -> Retention {
+fn retention(snapshot: &Snapshot, action: Fate, reasons: Vec<Keeper>) -> Retention {
     Retention {
         id: snapshot.record.id.to_string(),
         time: clock::timestamp(snapshot.record.time_ns),
-        action: action.to_owned(),
+        action,
         reasons,
     }
 }

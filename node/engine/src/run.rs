@@ -22,8 +22,9 @@ use crate::upload_progress::Meter;
 use crate::{Engine, Mode, failures, settings};
 use api::clock;
 use api::failure::{Exit, Failure};
-use api::message::{PathName, Problem, Progress, RunSummary, Summary};
+use api::message::{PathName, Phase, Problem, Progress, RunSummary, Summary};
 use api::output::Sink;
+use api::request::RunOnce;
 
 /// Threads that read and compress (measured: the third only adds memory on two cores).
 const PREPARE_THREADS: usize = 2;
@@ -38,9 +39,14 @@ const GONE_FILES_MIN: u64 = 20;
 const EVENTS_QUEUED_MAX: usize = 1024;
 
 impl Engine {
-    pub(super) async fn run_once(&self, paths: &[PathName], emptied: Emptied, sink: &Sink) -> Result<Exit, Failure> {
+    pub(super) async fn run_once(&self, asked: &RunOnce, sink: &Sink) -> Result<Exit, Failure> {
         let _busy = self.0.busy.lock().await;
         let config = self.config();
+        let paths = &asked.paths;
+        let emptied = match asked.accept_emptied {
+            true => Emptied::ForGood,
+            false => Emptied::Unmounted,
+        };
         let roots = roots(paths, &config)?;
         for problem in notices::idle_rules(&config.exclude, config.folders.iter().chain(&roots)) {
             sink.send(problem).await?;
@@ -122,7 +128,7 @@ impl Engine {
         let (db, queue, progress) = (self.0.db.clone(), self.0.queue.clone(), sink.clone());
         let say = move |files, _directories| {
             progress.progress(Progress {
-                phase: "scan".to_owned(),
+                phase: Phase::Scan,
                 files_done: files,
                 ..Progress::default()
             });

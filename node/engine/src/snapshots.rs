@@ -43,7 +43,7 @@ impl Engine {
             let shown = &group[skipped..];
             if !filter.group_by.is_empty() {
                 sink.send(Group {
-                    by: filter.group_by.iter().map(|by| by.name().to_owned()).collect(),
+                    by: filter.group_by.clone(),
                     name: key.join("; "),
                     snapshots: shown.len() as u64,
                 })

@@ -98,7 +98,7 @@ pub(super) fn look(conn: &Connection, scene: &Scene) -> Result<(Status, Verdict)
         files_unread: facts.left_out.count,
         peers_total: scene.peers.iter().filter(|peer| is_counted(&peer.key)).count() as u32,
         only_catalog: scene.online.is_none(),
-        state: verdict.state.name().to_owned(),
+        state: verdict.state,
         headline: verdict.headline(),
         reasons: verdict.reasons.iter().map(Reason::from).collect(),
         spool: spool(conn, scene)?,
@@ -126,7 +126,7 @@ pub(super) fn look(conn: &Connection, scene: &Scene) -> Result<(Status, Verdict)
 impl From<&verdict::Reason> for message::Reason {
     fn from(reason: &verdict::Reason) -> Self {
         Self {
-            state: reason.state.name().to_owned(),
+            state: reason.state,
             text: reason.text.clone(),
             since: reason.since,
             remedy: reason.remedy.clone(),

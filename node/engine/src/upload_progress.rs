@@ -8,7 +8,7 @@ use backup::writer::WriteEvent;
 use upload_queue::peers::PeerSet;
 use upload_queue::uploader::{Sent, Uploader};
 
-use api::message::{Problem, Progress};
+use api::message::{Phase, Problem, Progress};
 use api::output::Sink;
 
 /// How often progress is said.
@@ -76,7 +76,7 @@ impl Meter {
             (name, *bytes)
         });
         Progress {
-            phase: "upload".to_owned(),
+            phase: Phase::Upload,
             files_done: self.files.load(Ordering::Relaxed),
             files_total: Some(files_total),
             bytes_done: arrived(read, bytes_total, self.read_ahead_max, &sent),

@@ -9,11 +9,10 @@ use jiff::Timestamp;
 mod facts;
 mod state;
 
-pub use facts::{Amount, Facts, Failing, HeadBehind, LastRun, Named};
-pub use state::State;
-
 use api::failure::Exit;
 use api::human::ByteSize;
+use api::message::State;
+pub use facts::{Amount, Facts, Failing, HeadBehind, LastRun, Named};
 
 /// Why it stands so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +25,13 @@ pub struct Reason {
     pub since: Option<Timestamp>,
     /// What to do.
     pub remedy: Option<String>,
+}
+
+impl Reason {
+    /// What `status` would exit with if there were no other.
+    pub fn exit(&self) -> Exit {
+        state::exit(self.state)
+    }
 }
 
 /// How things stand, and why.
@@ -45,7 +51,7 @@ impl Verdict {
 
     /// What `status` exits with.
     pub fn exit(&self) -> Exit {
-        self.state.exit()
+        state::exit(self.state)
     }
 
     /// The verdict in one line.
@@ -60,8 +66,8 @@ impl Verdict {
     /// What of it is a run's business, and what that run exits with.
     pub fn of_run(&self) -> (Exit, Vec<Reason>) {
         let mut reasons = self.reasons.clone();
-        reasons.retain(|reason| reason.state.exit_of_run().is_some());
-        let exit = reasons.first().and_then(|reason| reason.state.exit_of_run());
+        reasons.retain(|reason| state::exit_of_run(reason.state).is_some());
+        let exit = reasons.first().and_then(|reason| state::exit_of_run(reason.state));
         (exit.unwrap_or(Exit::Done), reasons)
     }
 }

@@ -12,7 +12,7 @@ use crate::whole::Newest;
 use crate::{Engine, failures, whole};
 use api::clock;
 use api::failure::{Exit, Failure};
-use api::message::{Problem, Progress, Summary, VerifySummary};
+use api::message::{Phase, Problem, Progress, Summary, VerifySummary};
 use api::output::Sink;
 
 /// Longest file that is picked: a drill must not take a friend's evening. `check --read-data` reads everything.
@@ -173,7 +173,7 @@ fn drill_files(reader: &Reader, snapshot: &Snapshot, count: usize, sink: &Sink) 
             sink.send_blocking(Problem::of_path(file.path.as_slice(), error))?;
         }
         sink.progress(Progress {
-            phase: "verify".to_owned(),
+            phase: Phase::Verify,
             files_done: number as u64 + 1,
             files_total: Some(picked.len() as u64),
             bytes_done: summary.bytes,

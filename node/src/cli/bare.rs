@@ -5,7 +5,7 @@ use std::io::Write;
 use super::context::{Context, block_on};
 use crate::render::RenderOptions;
 use api::failure::{Exit, Failure};
-use api::request::Request;
+use api::request::{Request, Status};
 use engine::home::{HomePaths, no_account};
 
 const FIRST_STEPS: &str = "\
@@ -28,5 +28,5 @@ pub fn run(paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {
     }
     let options = RenderOptions { brief: true, ..options };
     let context = Context { paths, options };
-    block_on(async move { context.execute(Request::Status { paths: Vec::new() }).await })?
+    block_on(async move { context.execute(Request::Status(Status { paths: Vec::new() })).await })?
 }

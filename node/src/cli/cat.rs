@@ -2,7 +2,7 @@
 
 use super::snapshot_path::SnapshotPath;
 use api::failure::{Exit, Failure};
-use api::request::Request;
+use api::request::{Cat, Request};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -19,9 +19,9 @@ impl Args {
             Failure::new(Exit::Usage, "No file is named")
                 .hint("write SNAPSHOT:PATH, for example latest:/home/me/notes.txt")
         })?;
-        Ok(Request::Cat {
+        Ok(Request::Cat(Cat {
             snapshot: self.file.snapshot,
             path,
-        })
+        }))
     }
 }

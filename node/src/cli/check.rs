@@ -1,6 +1,6 @@
 //! `check`: is every share where it should be, and intact.
 
-use api::request::Request;
+use api::request::{Check, Request};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -14,8 +14,8 @@ pub struct Args {
 impl Args {
     /// As a request.
     pub fn request(self) -> Request {
-        Request::Check {
+        Request::Check(Check {
             read_percent: self.read_data,
-        }
+        })
     }
 }

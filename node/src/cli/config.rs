@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use api::failure::{Exit, Failure};
-use api::request::Request;
+use api::request::{ConfigGet, ConfigSet, Request};
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]
@@ -22,14 +22,18 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// As a request.
+    pub fn request(self) -> Request {
+        match self {
+            Self::Get { key } => Request::ConfigGet(ConfigGet { key }),
+            Self::Set { key, value } => Request::ConfigSet(ConfigSet { key, value }),
+        }
+    }
+}
+
 /// Executes one.
 pub async fn run(mut context: Context, command: Command) -> Result<Exit, Failure> {
-    let request = match command {
-        Command::Get { key } => {
-            context.options.bare_setting = key.is_some();
-            Request::ConfigGet { key }
-        }
-        Command::Set { key, value } => Request::ConfigSet { key, value },
-    };
-    context.execute(request).await
+    context.options.bare_setting = matches!(command, Command::Get { key: Some(_) });
+    context.execute(command.request()).await
 }

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::{execute, init, words};
 use crate::render::Renderer;
 use api::failure::{Exit, Failure};
-use api::message::Changed;
+use api::message::{Changed, Deed, Thing};
 use api::output::Output;
 use engine::config::last_good::InForce;
 use engine::home::{HomeLock, HomePaths, Identity};
@@ -56,11 +56,7 @@ pub fn run(context: &Context, args: Args) -> Result<Exit, Failure> {
         .save(&paths.roster())
         .map_err(|error| Failure::from_error(&error))?;
     identity.finish(&paths)?;
-    let made = Changed {
-        action: "made".to_owned(),
-        what: "home".to_owned(),
-        name: home.to_string(),
-    };
+    let made = Changed::new(Deed::Made, Thing::Home, home.to_string());
     let mut renderer = Renderer::stdout(context.options);
     let shown = renderer
         .show(&Output::Message(made.into()))

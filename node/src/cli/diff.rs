@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use api::message::PathName;
-use api::request::Request;
+use api::request::{Diff, Request};
 
 /// Arguments of `diff`.
 #[derive(Debug, clap::Args)]
@@ -22,11 +22,11 @@ pub struct Args {
 impl Args {
     /// As a request.
     pub fn request(self) -> Request {
-        Request::Diff {
+        Request::Diff(Diff {
             before: self.before,
             after: self.after,
             path: self.path.as_deref().map(path_in_snapshot),
-        }
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! `dump`: a snapshot or a part of it as an archive, to stdout.
 
+use super::choice::choice;
 use super::snapshot_path::SnapshotPath;
-use api::request::{DumpFormat, Request};
+use api::request::{Dump, DumpFormat, Request};
 
 /// Arguments of `dump`.
 #[derive(Debug, clap::Args)]
@@ -10,17 +11,24 @@ pub struct Args {
     #[arg(value_name = "SNAPSHOT[:PATH]")]
     what: SnapshotPath,
     /// tar keeps everything but sockets and holes; zip keeps names, contents, permissions and whole seconds
-    #[arg(long, default_value = "tar")]
+    #[arg(long, value_parser = choice(DumpFormat::ALL, DumpFormat::name, about), default_value_t)]
     format: DumpFormat,
 }
 
 impl Args {
     /// As a request.
     pub fn request(self) -> Request {
-        Request::Dump {
+        Request::Dump(Dump {
             snapshot: self.what.snapshot,
             path: self.what.path,
             format: self.format,
-        }
+        })
+    }
+}
+
+fn about(format: DumpFormat) -> &'static str {
+    match format {
+        DumpFormat::Tar => "POSIX tar, with extended attributes",
+        DumpFormat::Zip => "zip",
     }
 }

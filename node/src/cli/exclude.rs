@@ -6,7 +6,7 @@ use backup::exclude::escaped;
 
 use super::context::absolute;
 use api::failure::{Exit, Failure};
-use api::request::Request;
+use api::request::{Request, Rules};
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]
@@ -41,13 +41,13 @@ impl Command {
                 .collect::<Result<Vec<_>, _>>()
         };
         Ok(match self {
-            Self::Add { patterns } => Request::ExcludeAdd {
+            Self::Add { patterns } => Request::ExcludeAdd(Rules {
                 patterns: expanded(patterns)?,
-            },
+            }),
             Self::Ls => Request::ExcludeList,
-            Self::Rm { patterns } => Request::ExcludeRemove {
+            Self::Rm { patterns } => Request::ExcludeRemove(Rules {
                 patterns: expanded(patterns)?,
-            },
+            }),
         })
     }
 }

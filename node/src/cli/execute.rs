@@ -15,10 +15,11 @@ use api::http::Ends;
 use api::http::client::{Client, ConnectError, Followed};
 use api::message::Message;
 use api::output::{Output, Outputs, Sink, channel};
-use api::request::Request;
+use api::request::verb::Needs;
+use api::request::{Needing, Request, Status};
 use engine::home::{Home, HomeLock, HomePaths, busy, no_account};
 use engine::onlook::onlook;
-use engine::{CommandOptions, Engine, Mode, config};
+use engine::{CommandOptions, Engine, Mode, config, no_daemon};
 
 /// Who executes.
 enum Executing {
@@ -61,7 +62,7 @@ impl Context {
         let (sink, outputs) = channel(signals.stop.clone());
         let paths = self.paths.clone();
         let stop = signals.stop.clone();
-        let is_answer = is_answer(&request);
+        let is_answer = request.verb().how.is_answer();
         let outputs = if is_answer { outputs } else { outputs.decoupled() };
         let work = tokio::spawn(async move { work(paths, request, sink, options, stop).await });
         let shown = show(Renderer::stdout(self.options), outputs, keep).await;
@@ -83,7 +84,7 @@ async fn work(
     stop: CancellationToken,
 ) -> Worked {
     let patience = match request {
-        Request::Status { .. } => ONLOOKER_WAIT,
+        Request::Status(_) => ONLOOKER_WAIT,
         _ => SILENCE_WAIT,
     };
     let ending = loop {
@@ -95,7 +96,7 @@ async fn work(
             },
             Err(failure) => {
                 break match request {
-                    Request::Status { paths: asked } if failure.exit == Exit::HomeBusy => {
+                    Request::Status(Status { paths: asked }) if failure.exit == Exit::HomeBusy => {
                         onlook(paths, asked, sink).await
                     }
                     _ => Err(failure),
@@ -147,23 +148,25 @@ async fn here(
         ending,
         caught: stop.is_cancelled(),
     };
-    if matches!(request, Request::Stop | Request::Ready) {
-        let none = Failure::new(Exit::Failed, "No daemon runs in this home").hint("start one with `gridbackup run`");
-        return worked(Err(none));
+    match request.clone().sorted() {
+        Needing::Process(_) => return worked(Err(no_daemon())),
+        Needing::Settings(asked) if !config::needs_roster(&asked) => {
+            let answer = config::answer(&paths.config(), &paths.last_config(), &asked);
+            return worked(say(answer, &sink).await);
+        }
+        _ => {}
     }
-    if is_config_only(&request)
-        && let Some(answer) = config::answer(&paths.config(), &paths.last_config(), &request)
-    {
-        return worked(say(answer, &sink).await);
-    }
-    let (only_reads, is_to_read) = (request.only_reads(), lock.is_to_read());
+    let (how, is_to_read) = (request.verb().how, lock.is_to_read());
     let engine = async {
-        let lock = if only_reads { lock } else { lock.for_writing(&paths)? };
+        let lock = match how.only_reads() {
+            true => lock,
+            false => lock.for_writing(&paths)?,
+        };
         let home = Home::open_locked(paths.clone(), lock)?;
         match request {
-            Request::Recover { .. } => Engine::open_to_recover(home, Mode::Command(options)).await,
-            _ if request.needs_only_roster() => Engine::open_for_roster(home, options).await,
-            _ if only_reads => Engine::open_to_read(home, options).await,
+            Request::Recover(_) => Engine::open_to_recover(home, Mode::Command(options)).await,
+            _ if how.needs == Needs::Roster => Engine::open_for_roster(home, options).await,
+            _ if how.only_reads() => Engine::open_to_read(home, options).await,
             _ => Engine::open(home, Mode::Command(options)).await,
         }
     };
@@ -172,7 +175,7 @@ async fn here(
         Err(failure) => return worked(Err(failure)),
     };
     // Whoever can only read has no socket to make, and nobody has to wait for it; a short look writes nothing for others.
-    if is_to_read || (only_reads && !is_long(&request)) {
+    if is_to_read || !how.is_long() {
         return worked(Engine::execute(&engine, request, sink).await);
     }
     let ends = Ends {
@@ -191,56 +194,6 @@ async fn say(answer: Result<Vec<Message>, Failure>, sink: &Sink) -> Result<Exit,
         sink.send(message).await?;
     }
     Ok(Exit::Done)
-}
-
-/// May take hours, in which others want to know how it stands.
-fn is_long(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Mount(_) | Request::Dump { .. } | Request::Verify { .. } | Request::Check { .. } | Request::Restore(_)
-    )
-}
-
-/// What it says is what it is for: it waits for its reader, and ends with it. Anything else is work that goes on to its end, whether
-/// or not anybody reads what it says.
-fn is_answer(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Cat { .. }
-            | Request::ConfigGet { .. }
-            | Request::Diff { .. }
-            | Request::Doctor
-            | Request::Dump { .. }
-            | Request::ExcludeList
-            | Request::Find(_)
-            | Request::FolderList
-            | Request::List { .. }
-            | Request::Mount(_)
-            | Request::PeerList
-            | Request::Queue { .. }
-            | Request::Ready
-            | Request::Snapshots(_)
-            | Request::Stats { .. }
-            | Request::Status { .. }
-    )
-}
-
-/// Needs config.toml and nothing else: no database is opened and no port bound for it.
-fn is_config_only(request: &Request) -> bool {
-    // Whether a steward is a member, the roster says.
-    let needs_roster = matches!(request, Request::ConfigSet { key, .. } if key == "steward");
-    let reads_config = matches!(
-        request,
-        Request::FolderAdd { .. }
-            | Request::FolderList
-            | Request::FolderRemove { .. }
-            | Request::ExcludeAdd { .. }
-            | Request::ExcludeList
-            | Request::ExcludeRemove { .. }
-            | Request::ConfigGet { .. }
-            | Request::ConfigSet { .. }
-    );
-    reads_config && !needs_roster
 }
 
 /// Shows outputs until there are no more; an error if whoever reads this process's stdout went away.

@@ -5,6 +5,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use super::snapshot_path::SnapshotPath;
+use api::message::EntryKind;
 use api::request::{Find, Request};
 
 /// Arguments of `find`.
@@ -23,7 +24,7 @@ pub struct Args {
     older: Option<Timestamp>,
     /// Only these: f, d, l (file, directory, symlink), p, s, c, b
     #[arg(long = "type", value_name = "TYPE", value_parser = kind)]
-    kind: Option<String>,
+    kind: Option<EntryKind>,
 }
 
 impl Args {
@@ -63,19 +64,19 @@ fn moment(typed: &str) -> Result<Timestamp, String> {
         .ok_or_else(|| "write for example 2026-11-21, 2026-11-21T10:00 or 7d".to_owned())
 }
 
-/// The name of a kind from its letter, as `find` and `ls` have them, or the name itself.
-fn kind(typed: &str) -> Result<String, String> {
-    let name = match typed {
-        "f" | "file" => "file",
-        "d" | "directory" => "directory",
-        "l" | "symlink" => "symlink",
-        "p" | "fifo" => "fifo",
-        "s" | "socket" => "socket",
-        "c" | "char_device" => "char_device",
-        "b" | "block_device" => "block_device",
-        _ => return Err("it is one of f, d, l, p, s, c, b".to_owned()),
+/// A kind from its letter, as `find` and `ls` have them, or from its name.
+fn kind(typed: &str) -> Result<EntryKind, String> {
+    let by_letter = match typed {
+        "f" => EntryKind::File,
+        "d" => EntryKind::Directory,
+        "l" => EntryKind::Symlink,
+        "p" => EntryKind::Fifo,
+        "s" => EntryKind::Socket,
+        "c" => EntryKind::CharDevice,
+        "b" => EntryKind::BlockDevice,
+        name => return name.parse().map_err(|_| "it is one of f, d, l, p, s, c, b".to_owned()),
     };
-    Ok(name.to_owned())
+    Ok(by_letter)
 }
 
 #[cfg(test)]

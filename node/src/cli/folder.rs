@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::context::absolute;
 use api::failure::{Exit, Failure};
-use api::request::Request;
+use api::request::{Folders, Request};
 
 /// Commands.
 #[derive(Debug, clap::Subcommand)]
@@ -37,10 +37,10 @@ impl Command {
                             .hint("check its spelling, or mount it"),
                     );
                 }
-                Request::FolderAdd { paths: all(&paths)? }
+                Request::FolderAdd(Folders { paths: all(&paths)? })
             }
             Self::Ls => Request::FolderList,
-            Self::Rm { paths } => Request::FolderRemove { paths: all(&paths)? },
+            Self::Rm { paths } => Request::FolderRemove(Folders { paths: all(&paths)? }),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! `invite`: a one-line, one-use ticket.
 
 use api::human::Period;
-use api::request::Request;
+use api::request::{Invite, Request};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -17,9 +17,9 @@ pub struct Args {
 impl Args {
     /// As a request.
     pub fn request(self) -> Request {
-        Request::Invite {
+        Request::Invite(Invite {
             name: self.name,
             expires_secs: self.expires.0.as_secs(),
-        }
+        })
     }
 }

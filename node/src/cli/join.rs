@@ -7,7 +7,7 @@ use proto::wire::ticket::Ticket;
 
 use super::words;
 use api::failure::{Exit, Failure};
-use api::request::Request;
+use api::request::{Join, Request};
 use engine::home::HomePaths;
 use friendnet::roster::deeds;
 
@@ -51,6 +51,6 @@ impl Args {
             ),
             _ => None,
         };
-        Ok(Request::Join { ticket, word })
+        Ok(Request::Join(Join { ticket, word }))
     }
 }

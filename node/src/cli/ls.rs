@@ -1,7 +1,7 @@
 //! `ls`: look into a snapshot.
 
 use super::snapshot_path::SnapshotPath;
-use api::request::Request;
+use api::request::{List, Request};
 
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]
@@ -17,10 +17,10 @@ pub struct Args {
 impl Args {
     /// As a request.
     pub fn request(self) -> Request {
-        Request::List {
+        Request::List(List {
             snapshot: self.at.snapshot,
             path: self.at.path,
             recursive: self.recursive,
-        }
+        })
     }
 }

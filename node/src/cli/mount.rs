@@ -27,17 +27,22 @@ pub struct Args {
     allow_other: bool,
 }
 
+impl Args {
+    /// As a request.
+    pub fn request(self) -> Result<Request, Failure> {
+        Ok(Request::Mount(Mount {
+            at: self.dir.as_deref().map(absolute).transpose()?,
+            webdav: self.webdav.map(|address| address.to_string()),
+            allow_other: self.allow_other,
+        }))
+    }
+}
+
 /// Mounts and stays until a signal comes or somebody unmounts.
 pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
-    let at = args.dir.as_deref().map(absolute).transpose()?;
-    let dir = at.as_ref().map(|at| at.to_path());
+    let dir = args.dir.as_deref().map(absolute).transpose()?.map(|at| at.to_path());
     let before = dir.as_deref().and_then(device);
-    let request = Request::Mount(Mount {
-        at,
-        webdav: args.webdav.map(|address| address.to_string()),
-        allow_other: args.allow_other,
-    });
-    let ending = context.execute(request).await;
+    let ending = context.execute(args.request()?).await;
     if let (Some(dir), Some(before)) = (dir, before) {
         let deadline = tokio::time::Instant::now() + UNMOUNT_WAIT;
         while device(&dir).is_some_and(|now| now != before) && tokio::time::Instant::now() < deadline {

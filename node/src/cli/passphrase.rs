@@ -6,7 +6,7 @@ use super::context::Context;
 use super::execute;
 use crate::render::Renderer;
 use api::failure::{Exit, Failure};
-use api::message::Changed;
+use api::message::{Changed, Deed, Thing};
 use api::output::Output;
 use engine::home::passphrase::PassphraseSource;
 use engine::home::{HomeLock, no_account, passphrase};
@@ -35,16 +35,12 @@ impl Command {
         let action = match self {
             Self::Set { new } => {
                 passphrase::set(paths, &new_passphrase(new)?)?;
-                "locked"
+                Deed::Locked
             }
-            Self::Rm if passphrase::remove(paths)? => "unlocked",
-            Self::Rm => "unchanged",
+            Self::Rm if passphrase::remove(paths)? => Deed::Unlocked,
+            Self::Rm => Deed::Unchanged,
         };
-        let changed = Changed {
-            action: action.to_owned(),
-            what: "keys".to_owned(),
-            name: paths.state_dir().display().to_string(),
-        };
+        let changed = Changed::new(action, Thing::Keys, paths.state_dir().display().to_string());
         let mut renderer = Renderer::stdout(context.options);
         let shown = renderer
             .show(&Output::Message(changed.into()))

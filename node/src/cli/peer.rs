@@ -6,7 +6,7 @@ use super::context::absolute;
 use super::endpoint::EndpointArgs;
 use api::failure::{Exit, Failure};
 use api::human::ByteSize;
-use api::request::{PeerAdd, RemoveHow, Request};
+use api::request::{PeerAdd, PeerEvict, PeerRemove, PeerSet, RemoveHow, Request};
 use engine::config::peer_url::PeerUrl;
 
 /// Commands.
@@ -79,15 +79,15 @@ impl Command {
                 quota: args.quota.map(|size| size.0),
                 shares: args.shares,
             }),
-            Self::Rm { name, force, dry_run } => Request::PeerRemove {
+            Self::Rm { name, force, dry_run } => Request::PeerRemove(PeerRemove {
                 name,
                 how: match (force, dry_run) {
                     (true, _) => RemoveHow::Anyway,
                     (false, true) => RemoveHow::DryRun,
                     (false, false) => RemoveHow::Carefully,
                 },
-            },
-            Self::Evict { name } => Request::PeerEvict { name },
+            }),
+            Self::Evict { name } => Request::PeerEvict(PeerEvict { name }),
             Self::Set {
                 quota: None,
                 shares: None,
@@ -95,11 +95,11 @@ impl Command {
             } => {
                 return Err(Failure::new(Exit::Usage, "Nothing to change is named").hint("use --quota or --shares"));
             }
-            Self::Set { name, quota, shares } => Request::PeerSet {
+            Self::Set { name, quota, shares } => Request::PeerSet(PeerSet {
                 name,
                 quota: quota.map(|size| size.0),
                 shares,
-            },
+            }),
         })
     }
 }

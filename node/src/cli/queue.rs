@@ -1,6 +1,6 @@
 //! `queue`: what goes up next, and why.
 
-use api::request::Request;
+use api::request::{Queue, Request};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -13,6 +13,6 @@ pub struct Args {
 impl Args {
     /// As a request.
     pub fn request(self) -> Request {
-        Request::Queue { limit: self.limit }
+        Request::Queue(Queue { limit: self.limit })
     }
 }

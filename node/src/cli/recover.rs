@@ -12,7 +12,7 @@ use super::init;
 use super::peer::absolute_url;
 use super::phrase::read_phrase;
 use api::failure::{Exit, Failure};
-use api::request::Request;
+use api::request::{Recover, Request};
 use engine::config::{Config, TOLERATE_MAX};
 use engine::home::{HomeLock, HomePaths, Identity, left_cert};
 
@@ -77,11 +77,11 @@ pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
         }
         make_home(paths, &seed, args.name, args.tolerate)?;
     }
-    let request = Request::Recover {
+    let request = Request::Recover(Recover {
         via,
         before: args.before,
         tolerate: args.tolerate,
-    };
+    });
     context.execute(request).await
 }
 

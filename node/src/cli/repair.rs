@@ -1,6 +1,6 @@
 //! `repair`: build shares anew that are lost.
 
-use api::request::Request;
+use api::request::{Repair, Request};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -13,6 +13,6 @@ pub struct Args {
 impl Args {
     /// As a request.
     pub fn request(self) -> Request {
-        Request::Repair { once: self.once }
+        Request::Repair(Repair { once: self.once })
     }
 }

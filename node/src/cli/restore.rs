@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::choice::choice;
 use super::context::absolute;
 use super::snapshot_path::SnapshotPath;
 use api::failure::Failure;
@@ -23,7 +24,7 @@ pub struct Args {
     #[arg(long, short, value_name = "PATTERN")]
     exclude: Vec<String>,
     /// What to do with a file that is there
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = choice(Overwrite::ALL, Overwrite::name, about), default_value_t)]
     overwrite: Overwrite,
     /// Remove from DIR what the snapshot does not have but would have if it had been there: nothing beside the folders that
     /// were backed up, and nothing that the backup leaves out
@@ -55,5 +56,13 @@ impl Args {
             dry_run: self.dry_run,
             verify: self.verify,
         }))
+    }
+}
+
+fn about(overwrite: Overwrite) -> &'static str {
+    match overwrite {
+        Overwrite::Always => "Write it again",
+        Overwrite::IfChanged => "Keep it if size and modification time agree",
+        Overwrite::Never => "Keep it",
     }
 }

@@ -1,7 +1,7 @@
 //! `forget`, `prune`, `undelete`: which snapshots stay, and what becomes of the space of the others.
 
 use api::human::Within;
-use api::request::{Forget, Request};
+use api::request::{Forget, Prune, Request, Undelete};
 
 /// Arguments of `forget`.
 #[derive(Debug, clap::Args)]
@@ -83,7 +83,7 @@ pub struct PruneArgs {
 impl PruneArgs {
     /// As a request.
     pub fn request(self) -> Request {
-        Request::Prune { dry_run: self.dry_run }
+        Request::Prune(Prune { dry_run: self.dry_run })
     }
 }
 
@@ -98,8 +98,8 @@ pub struct UndeleteArgs {
 impl UndeleteArgs {
     /// As a request.
     pub fn request(self) -> Request {
-        Request::Undelete {
+        Request::Undelete(Undelete {
             snapshots: self.snapshots,
-        }
+        })
     }
 }

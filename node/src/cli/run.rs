@@ -21,7 +21,7 @@ use api::http::client::{Client, Followed};
 use api::human::ByteSize;
 use api::message::{Message, Ready};
 use api::output::{Output, Outputs, channel};
-use api::request::Request;
+use api::request::{Request, RunOnce};
 use engine::bandwidth::Limits;
 use engine::home::{Home, HomeLock, HomePaths, busy, no_account};
 use engine::{CommandOptions, DaemonOptions, Engine};
@@ -68,6 +68,15 @@ impl Args {
     pub fn is_daemon(&self) -> bool {
         !self.once
     }
+
+    /// With `--once`, as a request.
+    pub fn request(self) -> Result<Request, Failure> {
+        let paths = self.paths.iter().map(|path| absolute(path));
+        Ok(Request::RunOnce(RunOnce {
+            paths: paths.collect::<Result<_, _>>()?,
+            accept_emptied: self.accept_emptied,
+        }))
+    }
 }
 
 impl NodeArgs {
@@ -89,14 +98,11 @@ pub async fn run(context: Context, args: Args) -> Result<Exit, Failure> {
     if !args.once {
         return daemon(context, args.listening, args.store_only).await;
     }
-    let paths = args.paths.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
     let options = CommandOptions {
         listen: args.listening.listen.iter().map(ToString::to_string).collect(),
         limits: args.listening.limits(),
     };
-    let accept_emptied = args.accept_emptied;
-    let request = Request::RunOnce { paths, accept_emptied };
-    context.execute_with(request, options, &|_| true).await
+    context.execute_with(args.request()?, options, &|_| true).await
 }
 
 /// `node`.

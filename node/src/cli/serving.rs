@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use api::failure::{Exit, Failure};
 use api::http::{Ends, Executor};
-use api::message::{Changed, Ready};
+use api::message::{Changed, Deed, Ready, Thing};
 use api::output::Sink;
 use api::request::Request;
 use engine::Engine;
@@ -58,12 +58,8 @@ impl Executor for Serving {
         Box::pin(async move {
             match request {
                 Request::Stop => {
-                    let (action, what, name) = (
-                        "stopped".to_owned(),
-                        "process".to_owned(),
-                        std::process::id().to_string(),
-                    );
-                    sink.send(Changed { action, what, name }).await?;
+                    let id = std::process::id().to_string();
+                    sink.send(Changed::new(Deed::Stopped, Thing::Process, id)).await?;
                     let stop = self.stop.clone();
                     tokio::spawn(async move {
                         tokio::time::sleep(STOP_DELAY).await;

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::choice::choice;
 use super::context::absolute;
 use api::failure::Failure;
-use api::request::{GroupBy, Request, SnapshotFilter, Tag};
+use api::request::{GroupBy, Pin, Request, SnapshotFilter, Tag};
 
 /// Arguments of `snapshots`.
 #[derive(Debug, clap::Args)]
@@ -22,7 +23,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     last: Option<u64>,
     /// In groups: device, path, tag, or several with commas
-    #[arg(long, value_name = "BY", value_delimiter = ',')]
+    #[arg(long, value_name = "BY", value_delimiter = ',', value_parser = choice(GroupBy::ALL, GroupBy::name, about))]
     group_by: Vec<GroupBy>,
 }
 
@@ -36,6 +37,14 @@ impl Args {
             last: self.last,
             group_by: self.group_by,
         }))
+    }
+}
+
+fn about(by: GroupBy) -> &'static str {
+    match by {
+        GroupBy::Device => "The device that made them",
+        GroupBy::Path => "The folders backed up",
+        GroupBy::Tag => "Their tags",
     }
 }
 
@@ -80,17 +89,17 @@ pub struct PinArgs {
 impl PinArgs {
     /// As a request: to pin, or to let go.
     pub fn pin(self) -> Request {
-        Request::Pin {
+        Request::Pin(Pin {
             snapshots: self.snapshots,
             pinned: true,
-        }
+        })
     }
 
     /// See `pin`.
     pub fn unpin(self) -> Request {
-        Request::Pin {
+        Request::Pin(Pin {
             snapshots: self.snapshots,
             pinned: false,
-        }
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! `stats`: what snapshots take.
 
-use api::request::Request;
+use api::request::{Request, Stats};
 
 /// Arguments of `stats`.
 #[derive(Debug, clap::Args)]
@@ -12,8 +12,8 @@ pub struct Args {
 impl Args {
     /// As a request.
     pub fn request(self) -> Request {
-        Request::Stats {
+        Request::Stats(Stats {
             snapshot: self.snapshot,
-        }
+        })
     }
 }

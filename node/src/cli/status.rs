@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::context::absolute;
 use api::failure::Failure;
-use api::request::Request;
+use api::request::{Request, Status};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -18,6 +18,6 @@ impl Args {
     /// As a request.
     pub fn request(self) -> Result<Request, Failure> {
         let paths: Result<_, _> = self.paths.iter().map(|path| absolute(path)).collect();
-        Ok(Request::Status { paths: paths? })
+        Ok(Request::Status(Status { paths: paths? }))
     }
 }

@@ -1,6 +1,6 @@
 //! `verify`: a drill.
 
-use api::request::Request;
+use api::request::{Request, Verify};
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
@@ -13,6 +13,6 @@ pub struct Args {
 impl Args {
     /// As a request.
     pub fn request(self) -> Request {
-        Request::Verify { files: self.files }
+        Request::Verify(Verify { files: self.files })
     }
 }

@@ -3,18 +3,21 @@
 use super::Style;
 use super::words::{GREEN, RED, YELLOW, clean, count, paint, seconds, short};
 use api::human::ByteSize;
-use api::message::{Change, DiffSummary, Group, Snapshot, StatsSummary, VerifySummary};
+use api::message::{Change, ChangeKind, DiffSummary, EntryKind, Group, Snapshot, StatsSummary, VerifySummary};
 
 /// A path that differs: the mark is `+`, `-`, `M` for content, `U` for metadata and `T` for type, as restic has it.
 pub fn change_text(change: &Change, style: &Style) -> String {
-    let (mark, color) = match change.change.as_str() {
-        "added" => ("+", GREEN),
-        "removed" => ("-", RED),
-        "modified" => ("M", YELLOW),
-        "type" => ("T", YELLOW),
-        _ => ("U", YELLOW),
+    let (mark, color) = match change.change {
+        ChangeKind::Added => ("+", GREEN),
+        ChangeKind::Removed => ("-", RED),
+        ChangeKind::Modified => ("M", YELLOW),
+        ChangeKind::Type => ("T", YELLOW),
+        ChangeKind::Metadata => ("U", YELLOW),
     };
-    let slash = if change.kind == "directory" { "/" } else { "" };
+    let slash = match change.kind {
+        EntryKind::Directory => "/",
+        _ => "",
+    };
     let what = match change.what.is_empty() {
         true => String::new(),
         false => format!("  ({})", change.what.join(", ")),

@@ -10,12 +10,12 @@ use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use super::words::clean;
 use api::human::ByteSize;
-use api::message::Progress;
+use api::message::{Phase, Progress};
 
 /// A bar that follows progress messages.
 pub struct Bar {
     bar: ProgressBar,
-    phase: String,
+    phase: Option<Phase>,
     slowest: Slowest,
     /// Seconds that the slowest peer needs still, as the bar shows them.
     slowest_secs: Arc<AtomicU64>,
@@ -41,7 +41,7 @@ impl Bar {
     pub fn new() -> Self {
         Self {
             bar: ProgressBar::hidden(),
-            phase: String::new(),
+            phase: None,
             slowest: Slowest::default(),
             slowest_secs: Arc::default(),
         }
@@ -49,9 +49,9 @@ impl Bar {
 
     /// Shows `progress`; a new phase starts a new bar.
     pub fn set(&mut self, progress: &Progress) {
-        if progress.phase != self.phase {
+        if self.phase != Some(progress.phase) {
             self.bar.finish_and_clear();
-            self.phase.clone_from(&progress.phase);
+            self.phase = Some(progress.phase);
             let template = if progress.bytes_total.is_some() { KNOWN } else { UNKNOWN };
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             self.bar = match progress.bytes_total {
@@ -66,7 +66,7 @@ impl Bar {
                 };
             });
             self.bar.set_style(style.progress_chars("=> "));
-            self.bar.set_prefix(clean(&self.phase));
+            self.bar.set_prefix(progress.phase.name());
             self.bar.enable_steady_tick(Duration::from_millis(250));
         }
         if let Some(total) = progress.bytes_total {

@@ -3,23 +3,16 @@
 use super::Style;
 use super::words::{GREEN, RED, YELLOW, age, clean, paint, short, time};
 use api::human::ByteSize;
-use api::message::{Advice, FileState, FileStatus, Reason, Status};
-
-/// States that ask for hands at once.
-const ALARMING: [&str; 6] = [
-    "lost",
-    "at_risk",
-    "head_refused",
-    "no_peer",
-    "config_damaged",
-    "run_failed",
-];
+use api::message::{Advice, FileState, FileStatus, Reason, State, Status};
 
 /// Everything, in one look.
 pub fn text(status: &Status, style: &Style) -> String {
-    let color = match status.state.as_str() {
-        "safe" | "store_only" => GREEN,
-        state if ALARMING.contains(&state) => RED,
+    let color = match status.state {
+        State::Safe | State::StoreOnly => GREEN,
+        // These ask for hands at once.
+        State::Lost | State::AtRisk | State::HeadRefused | State::NoPeer | State::ConfigDamaged | State::RunFailed => {
+            RED
+        }
         _ => YELLOW,
     };
     let mut text = paint(&clean(&status.headline), color, style);

@@ -109,7 +109,7 @@ fn every_message() -> Vec<Message> {
             class: 0.0,
             class_name: "document".into(),
             ageing: 0.0,
-            state: "waiting".into(),
+            state: JobState::Waiting,
         }
         .into(),
         Snapshot {
@@ -129,7 +129,7 @@ fn every_message() -> Vec<Message> {
         .into(),
         Entry {
             path: path(b"/bin/\x1b[31mred"),
-            kind: "file".into(),
+            kind: EntryKind::File,
             bytes: 5,
             mode: 0o4755,
             uid: 0,
@@ -146,14 +146,14 @@ fn every_message() -> Vec<Message> {
             kind: PeerKind::Friend,
             peer_id: Some("12D3".into()),
             online: false,
-            reach: "none".into(),
+            reach: Reach::None,
             bytes_for_me: 1 << 30,
             bytes_for_them: 0,
             quota: None,
             uptime: Some(0.5),
             last_seen: Some(at(1_000_000)),
             audits: Some((3, 4)),
-            standing: "good".into(),
+            standing: Standing::Good,
             is_steward: true,
         }
         .into(),
@@ -172,14 +172,9 @@ fn every_message() -> Vec<Message> {
             members: vec!["bert".into()],
         }
         .into(),
-        Changed {
-            action: "added".into(),
-            what: "folder".into(),
-            name: "/home".into(),
-        }
-        .into(),
+        Changed::new(Deed::Added, Thing::Folder, "/home").into(),
         Progress {
-            phase: "scan".into(),
+            phase: Phase::Scan,
             ..Default::default()
         }
         .into(),
@@ -334,19 +329,20 @@ fn a_table_has_one_head_and_columns_that_line_up() {
 fn status_says_in_one_look_whether_all_is_safe() {
     let status = |status: Status| rendered(&[status.into()], RenderOptions::default());
     let none = status(Status::default());
-    let reason = |state: &str, since: Option<Timestamp>| Reason {
-        state: state.into(),
+    let reason = |state: State, since: Option<Timestamp>| Reason {
+        state,
         text: format!("It is {state}"),
         since,
         remedy: Some(format!("mend {state}")),
     };
     let waiting = status(Status {
-        headline: "It is a".into(),
-        reasons: vec![reason("a", None), reason("b", Some(at(1_000_000)))],
+        headline: "It is away".into(),
+        reasons: vec![reason(State::Away, None), reason(State::Waiting, Some(at(1_000_000)))],
         devices: vec!["laptop has backups of its own".into()],
         ..Default::default()
     });
-    let expected = "It is a\n  next: mend a\n  also: It is b (since 1970-01-12 13:46)\n    do: mend b\n\n";
+    let expected =
+        "It is away\n  next: mend away\n  also: It is waiting (since 1970-01-12 13:46)\n    do: mend waiting\n\n";
     assert!(waiting.starts_with(expected), "{waiting}");
     let other = "\nAnother machine of this account: laptop has backups of its own\n";
     assert!(

@@ -5,8 +5,8 @@ use super::words::{GREEN, RED, YELLOW, age, capital, clean, count, paint, permis
 use super::{Style, history, peer_removal, qr, status, summary};
 use api::human::ByteSize;
 use api::message::{
-    Device, Entry, Finding, Initialized, Job, Level, Message, Mounted, Peer, Problem, Removal, RemovalKind,
-    RemovalState, Snapshot, Summary,
+    Deed, Device, Entry, EntryKind, Finding, Initialized, Job, Level, Message, Mounted, Peer, Problem, Removal,
+    RemovalKind, RemovalState, Snapshot, Summary,
 };
 
 /// Not what was asked for, only that it was done.
@@ -70,12 +70,12 @@ pub fn text(message: &Message, style: &Style) -> String {
                 joined.members.join(", ")
             )
         }
-        Message::Changed(changed) => match changed.action.as_str() {
-            "unchanged" => format!("{} {} was so already", capital(&changed.what), changed.name),
-            action => format!("{} {} {action}", capital(&changed.what), changed.name),
+        Message::Changed(changed) => match changed.action {
+            Deed::Unchanged => format!("{} {} was so already", capital(changed.what.name()), changed.name),
+            action => format!("{} {} {action}", capital(changed.what.name()), changed.name),
         },
         Message::Retention(retention) => {
-            let reasons = retention.reasons.join(", ");
+            let reasons = names(&retention.reasons);
             format!(
                 "{:<8} {}  {}  {reasons}",
                 retention.action,
@@ -92,6 +92,11 @@ pub fn text(message: &Message, style: &Style) -> String {
         }
     };
     clean(&line) + "\n"
+}
+
+fn names(members: &[impl ToString]) -> String {
+    let names: Vec<String> = members.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }
 
 fn mounted_text(mounted: &Mounted) -> String {
@@ -184,7 +189,7 @@ fn device_row(device: &Device, style: &Style) -> Row {
             device.id.chars().take(16).collect(),
             device.certified.map_or_else(|| "-".to_owned(), |at| age(at, style)),
             state.to_owned(),
-            device.powers.join(", "),
+            names(&device.powers),
         ],
     }
 }
@@ -214,7 +219,7 @@ fn peer_row(peer: &Peer, style: &Style) -> Row {
             clean(&peer.name),
             peer.kind.name().to_owned(),
             if peer.online { "yes" } else { "no" }.to_owned(),
-            clean(&peer.reach),
+            peer.reach.to_string(),
             seen,
             peer.uptime
                 .map_or_else(dash, |uptime| format!("{:.0} %", uptime * 100.0)),
@@ -224,8 +229,8 @@ fn peer_row(peer: &Peer, style: &Style) -> Row {
             peer.audits
                 .map_or_else(dash, |(passed, done)| format!("{passed}/{done}")),
             match peer.is_steward {
-                true => format!("{}, steward", clean(&peer.standing)),
-                false => clean(&peer.standing),
+                true => format!("{}, steward", peer.standing),
+                false => peer.standing.to_string(),
             },
         ],
     }
@@ -271,7 +276,7 @@ fn job_row(job: &Job) -> Row {
             format!("{:.1}", job.class),
             format!("{:.1}", job.ageing),
             clean(class),
-            clean(&job.state),
+            job.state.to_string(),
             ByteSize(job.bytes).to_string(),
             clean(&job.path.display()),
         ],
@@ -279,14 +284,14 @@ fn job_row(job: &Job) -> Row {
 }
 
 fn entry_text(entry: &Entry, style: &Style) -> String {
-    let kind = match entry.kind.as_str() {
-        "directory" => 'd',
-        "symlink" => 'l',
-        "fifo" => 'p',
-        "socket" => 's',
-        "char_device" => 'c',
-        "block_device" => 'b',
-        _ => '-',
+    let kind = match entry.kind {
+        EntryKind::File | EntryKind::Object => '-',
+        EntryKind::Directory => 'd',
+        EntryKind::Symlink => 'l',
+        EntryKind::Fifo => 'p',
+        EntryKind::Socket => 's',
+        EntryKind::CharDevice => 'c',
+        EntryKind::BlockDevice => 'b',
     };
     let target = entry
         .link_target

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
 use super::replay::Step;
-use super::resource::{Entry, encode, rel};
+use super::resource::{Entry, encode};
 use super::stream::EventReader;
 use crate::failure::{Exit, Failure};
 use crate::output::Sink;
@@ -82,7 +82,7 @@ impl Client {
     }
 
     async fn follow(&mut self, asked: &Request, sink: &Sink) -> Result<Followed, Failure> {
-        let rel = rel(asked);
+        let rel = asked.verb().name;
         let link = self.entry.links.iter().find(|link| link.rel == rel).ok_or_else(|| {
             Failure::new(Exit::Failed, format!("The daemon does not know `{rel}`"))
                 .hint("restart it, so that both are the same version")

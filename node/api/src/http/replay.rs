@@ -254,6 +254,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::super::tests::Fake;
     use super::*;
+    use crate::request::{Join, RunOnce};
 
     async fn all(mut steps: Steps) -> Vec<Step> {
         let mut all = Vec::new();
@@ -264,10 +265,10 @@ mod tests {
     }
 
     fn run_once() -> Request {
-        Request::RunOnce {
+        Request::RunOnce(RunOnce {
             paths: Vec::new(),
             accept_emptied: false,
-        }
+        })
     }
 
     #[tokio::test]
@@ -291,10 +292,10 @@ mod tests {
         let fake = Arc::new(Fake::default());
         let workers = Workers::new(fake.clone(), CancellationToken::new());
         let runs = Runs::default();
-        let endless = Request::Join {
+        let endless = Request::Join(Join {
             ticket: "endless".into(),
             word: None,
-        };
+        });
         let mut steps = runs.execute(&workers, "k", endless.clone()).unwrap();
         steps.next().await.unwrap();
         drop(steps);

@@ -1,5 +1,5 @@
-//! What the API offers: one row a request. The row is its documentation (`GET /`), its route and its decoder at once, so
-//! the three cannot disagree.
+//! The table of verbs as HTTP: a verb's row is its documentation (`GET /`), its route and its decoder at once, so that the three
+//! cannot disagree.
 
 use axum::http::Method;
 use data_encoding::BASE64;
@@ -8,280 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::template;
 use crate::failure::{Exit, Failure};
-use crate::request::Request;
-
-/// What a field holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Text.
-    Text,
-    /// Any number of texts.
-    Texts,
-    /// A path: in a query percent-encoded bytes, in a body text or `{"path", "path_bytes"}`.
-    Path,
-    /// Any number of paths.
-    Paths,
-    /// A whole number.
-    Integer,
-    /// `true` or `false`.
-    Boolean,
-}
-
-/// One thing that can be asked.
-#[derive(Clone, Copy, Debug)]
-pub struct Resource {
-    /// Its name: what clients look for, and the `request` tag of its `Request`.
-    pub rel: &'static str,
-    /// HTTP method.
-    pub method: &'static str,
-    /// URI template.
-    pub href: &'static str,
-    /// Fields, in the template or in the JSON body.
-    pub fields: &'static [(&'static str, Kind)],
-}
-
-const fn row(
-    rel: &'static str,
-    method: &'static str,
-    href: &'static str,
-    fields: &'static [(&'static str, Kind)],
-) -> Resource {
-    Resource {
-        rel,
-        method,
-        href,
-        fields,
-    }
-}
-
-/// Everything that can be asked.
-pub const RESOURCES: &[Resource] = &[
-    row("ready", "GET", "/node", &[]),
-    row("stop", "POST", "/node/stop", &[]),
-    row("status", "GET", "/status{?paths*}", &[("paths", Kind::Paths)]),
-    row("queue", "GET", "/queue{?limit}", &[("limit", Kind::Integer)]),
-    row(
-        "run_once",
-        "POST",
-        "/runs",
-        &[("paths", Kind::Paths), ("accept_emptied", Kind::Boolean)],
-    ),
-    row(
-        "snapshots",
-        "GET",
-        "/snapshots{?device,path,tags*,last,group_by*}",
-        &[
-            ("device", Kind::Text),
-            ("path", Kind::Path),
-            ("tags", Kind::Texts),
-            ("last", Kind::Integer),
-            ("group_by", Kind::Texts),
-        ],
-    ),
-    row(
-        "tag",
-        "PATCH",
-        "/snapshots",
-        &[
-            ("snapshots", Kind::Texts),
-            ("add", Kind::Texts),
-            ("remove", Kind::Texts),
-            ("set", Kind::Texts),
-        ],
-    ),
-    row(
-        "pin",
-        "POST",
-        "/pins",
-        &[("snapshots", Kind::Texts), ("pinned", Kind::Boolean)],
-    ),
-    row(
-        "list",
-        "GET",
-        "/snapshots/{snapshot}/entries{?path,recursive}",
-        &[
-            ("snapshot", Kind::Text),
-            ("path", Kind::Path),
-            ("recursive", Kind::Boolean),
-        ],
-    ),
-    row(
-        "find",
-        "GET",
-        "/entries{?pattern,snapshot,path,newer,older,kind}",
-        &[
-            ("pattern", Kind::Text),
-            ("snapshot", Kind::Text),
-            ("path", Kind::Path),
-            ("newer", Kind::Text),
-            ("older", Kind::Text),
-            ("kind", Kind::Text),
-        ],
-    ),
-    row(
-        "cat",
-        "GET",
-        "/snapshots/{snapshot}/content{?path}",
-        &[("snapshot", Kind::Text), ("path", Kind::Path)],
-    ),
-    row(
-        "diff",
-        "GET",
-        "/snapshots/{before}/changes{?after,path}",
-        &[("before", Kind::Text), ("after", Kind::Text), ("path", Kind::Path)],
-    ),
-    row(
-        "dump",
-        "GET",
-        "/snapshots/{snapshot}/archive{?path,format}",
-        &[("snapshot", Kind::Text), ("path", Kind::Path), ("format", Kind::Text)],
-    ),
-    row("verify", "POST", "/verifications", &[("files", Kind::Integer)]),
-    row("stats", "GET", "/statistics{?snapshot}", &[("snapshot", Kind::Text)]),
-    row(
-        "restore",
-        "POST",
-        "/restores",
-        &[
-            ("snapshot", Kind::Text),
-            ("path", Kind::Path),
-            ("target", Kind::Path),
-            ("include", Kind::Texts),
-            ("exclude", Kind::Texts),
-            ("overwrite", Kind::Text),
-            ("delete", Kind::Boolean),
-            ("unsafe_delete", Kind::Boolean),
-            ("dry_run", Kind::Boolean),
-            ("verify", Kind::Boolean),
-        ],
-    ),
-    row(
-        "mount",
-        "POST",
-        "/mounts",
-        &[
-            ("at", Kind::Path),
-            ("webdav", Kind::Text),
-            ("allow_other", Kind::Boolean),
-        ],
-    ),
-    row(
-        "forget",
-        "POST",
-        "/retentions",
-        &[
-            ("snapshots", Kind::Texts),
-            ("keep_last", Kind::Integer),
-            ("keep_hourly", Kind::Integer),
-            ("keep_daily", Kind::Integer),
-            ("keep_weekly", Kind::Integer),
-            ("keep_monthly", Kind::Integer),
-            ("keep_yearly", Kind::Integer),
-            ("keep_within_secs", Kind::Integer),
-            ("keep_tags", Kind::Texts),
-            ("unread", Kind::Boolean),
-            ("devices", Kind::Texts),
-            ("allow_empty_group", Kind::Boolean),
-            ("prune", Kind::Boolean),
-            ("dry_run", Kind::Boolean),
-        ],
-    ),
-    row("prune", "POST", "/prunings", &[("dry_run", Kind::Boolean)]),
-    row("undelete", "POST", "/undeletions", &[("snapshots", Kind::Texts)]),
-    row("check", "POST", "/checks", &[("read_percent", Kind::Integer)]),
-    row(
-        "recover",
-        "POST",
-        "/recoveries",
-        &[
-            ("via", Kind::Texts),
-            ("before", Kind::Text),
-            ("tolerate", Kind::Integer),
-        ],
-    ),
-    row("repair", "POST", "/repairs", &[("once", Kind::Boolean)]),
-    row("folder_list", "GET", "/folders", &[]),
-    row("folder_add", "POST", "/folders", &[("paths", Kind::Paths)]),
-    row(
-        "folder_remove",
-        "DELETE",
-        "/folders{?paths*}",
-        &[("paths", Kind::Paths)],
-    ),
-    row("exclude_list", "GET", "/rules", &[]),
-    row("exclude_add", "POST", "/rules", &[("patterns", Kind::Texts)]),
-    row(
-        "exclude_remove",
-        "DELETE",
-        "/rules{?patterns*}",
-        &[("patterns", Kind::Texts)],
-    ),
-    row("doctor", "GET", "/doctor", &[]),
-    row("peer_list", "GET", "/peers", &[]),
-    row(
-        "peer_add",
-        "POST",
-        "/peers",
-        &[
-            ("name", Kind::Text),
-            ("url", Kind::Text),
-            ("endpoint", Kind::Text),
-            ("region", Kind::Text),
-            ("storage_class", Kind::Text),
-            ("quota", Kind::Integer),
-            ("shares", Kind::Integer),
-        ],
-    ),
-    row("peer_evict", "DELETE", "/peers/{name}/shares", &[("name", Kind::Text)]),
-    row(
-        "peer_remove",
-        "DELETE",
-        "/peers/{name}{?how}",
-        &[("name", Kind::Text), ("how", Kind::Text)],
-    ),
-    row(
-        "peer_set",
-        "PATCH",
-        "/peers/{name}",
-        &[
-            ("name", Kind::Text),
-            ("quota", Kind::Integer),
-            ("shares", Kind::Integer),
-        ],
-    ),
-    row(
-        "invite",
-        "POST",
-        "/invites",
-        &[("name", Kind::Text), ("expires_secs", Kind::Integer)],
-    ),
-    row(
-        "join",
-        "POST",
-        "/memberships",
-        &[("ticket", Kind::Text), ("word", Kind::Text)],
-    ),
-    row("device_list", "GET", "/devices", &[]),
-    row(
-        "say",
-        "POST",
-        "/words",
-        &[
-            ("word", Kind::Text),
-            ("put_out", Kind::Texts),
-            ("take_back", Kind::Texts),
-            ("unheard", Kind::Boolean),
-        ],
-    ),
-    row("config_get", "GET", "/settings{?key}", &[("key", Kind::Text)]),
-    row(
-        "config_set",
-        "PUT",
-        "/settings/{key}",
-        &[("key", Kind::Text), ("value", Kind::Text)],
-    ),
-];
+use crate::request::field::Kind;
+use crate::request::verb::Verb;
+use crate::request::{Request, VERBS};
 
 /// The entry document.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -320,11 +49,11 @@ pub struct Field {
 
 /// The entry document.
 pub fn entry() -> Entry {
-    let links = RESOURCES.iter().map(|resource| Link {
-        rel: resource.rel.to_owned(),
-        method: resource.method.to_owned(),
-        href: resource.href.to_owned(),
-        fields: resource
+    let links = VERBS.iter().map(|verb| Link {
+        rel: verb.name.to_owned(),
+        method: verb.method.to_owned(),
+        href: verb.href.to_owned(),
+        fields: verb
             .fields
             .iter()
             .map(|&(name, kind)| Field {
@@ -332,7 +61,7 @@ pub fn entry() -> Entry {
                 kind,
             })
             .collect(),
-        idempotency_key: resource.needs_key(),
+        idempotency_key: needs_key(verb),
     });
     Entry {
         title: format!("gridbackup {}", env!("CARGO_PKG_VERSION")),
@@ -340,33 +69,31 @@ pub fn entry() -> Entry {
     }
 }
 
-impl Resource {
-    /// Only a request that changes something needs a key to be safe to repeat.
-    pub fn needs_key(&self) -> bool {
-        self.method != Method::GET.as_str()
-    }
+/// Only a request that changes something needs a key to be safe to repeat.
+pub fn needs_key(verb: &Verb) -> bool {
+    verb.method != Method::GET.as_str()
+}
 
-    /// The request in path variables, query pairs and body.
-    pub fn decode(&self, pairs: Vec<(String, Vec<u8>)>, body: &[u8]) -> Result<Request, Failure> {
-        let mut fields = match body {
-            [] => Map::new(),
-            body => serde_json::from_slice::<Map<String, Value>>(body)
-                .map_err(|error| usage(format!("The body is not a JSON object: {error}")))?,
+/// The request of a verb in path variables, query pairs and body.
+pub fn decode(verb: &Verb, pairs: Vec<(String, Vec<u8>)>, body: &[u8]) -> Result<Request, Failure> {
+    let mut fields = match body {
+        [] => Map::new(),
+        body => serde_json::from_slice::<Map<String, Value>>(body)
+            .map_err(|error| usage(format!("The body is not a JSON object: {error}")))?,
+    };
+    for (name, bytes) in pairs {
+        let Some(&(_, kind)) = verb.fields.iter().find(|(known, _)| *known == name) else {
+            return Err(usage(format!("`{}` has no field `{name}`", verb.name)));
         };
-        for (name, bytes) in pairs {
-            let Some(&(_, kind)) = self.fields.iter().find(|(known, _)| *known == name) else {
-                return Err(usage(format!("`{}` has no field `{name}`", self.rel)));
-            };
-            let value = read_text(&name, kind, bytes)?;
-            match fields.get_mut(&name) {
-                Some(Value::Array(values)) => values.push(value),
-                _ if matches!(kind, Kind::Texts | Kind::Paths) => drop(fields.insert(name, Value::Array(vec![value]))),
-                _ => drop(fields.insert(name, value)),
-            }
+        let value = read_text(&name, kind, bytes)?;
+        match fields.get_mut(&name) {
+            Some(Value::Array(values)) => values.push(value),
+            _ if kind.is_list() => drop(fields.insert(name, Value::Array(vec![value]))),
+            _ => drop(fields.insert(name, value)),
         }
-        fields.insert("request".to_owned(), self.rel.into());
-        serde_json::from_value(Value::Object(fields)).map_err(|error| usage(format!("`{}`: {error}", self.rel)))
     }
+    fields.insert("request".to_owned(), verb.name.into());
+    serde_json::from_value(Value::Object(fields)).map_err(|error| usage(format!("`{}`: {error}", verb.name)))
 }
 
 fn usage(error: String) -> Failure {
@@ -409,13 +136,6 @@ pub fn encode(link: &Link, request: &Request) -> Result<(String, String, Vec<u8>
     Ok((link.method.clone(), uri, body))
 }
 
-/// The name of a request's link.
-pub fn rel(request: &Request) -> String {
-    let tag = serde_json::to_value(request).ok();
-    tag.and_then(|value| value["request"].as_str().map(str::to_owned))
-        .unwrap_or_default()
-}
-
 fn values(value: Option<&Value>) -> Vec<Vec<u8>> {
     match value {
         None | Some(Value::Null) => Vec::new(),
@@ -435,234 +155,126 @@ fn values_of_one(value: &Value) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use std::collections::BTreeSet;
-    use std::path::Path;
 
     use super::*;
-    use crate::message::PathName;
-    use crate::request::{
-        DumpFormat, Find, Forget, GroupBy, Mount, Overwrite, PeerAdd, RemoveHow, Restore, SnapshotFilter, Tag, Word,
-    };
+    use crate::request::{Find, Invite, Mount, RunOnce, Tag};
 
-    /// One of each request, with values that are hard on URIs.
-    pub fn every_request() -> Vec<Request> {
-        let path = PathName::from(Path::new("/home/ä b/{x}&y=?"));
-        let odd = PathName(b"/x/\xff\n".to_vec());
-        vec![
-            Request::RunOnce {
-                paths: vec![path.clone(), odd.clone()],
-                accept_emptied: true,
-            },
-            Request::FolderAdd {
-                paths: vec![path.clone()],
-            },
-            Request::FolderList,
-            Request::FolderRemove {
-                paths: vec![path.clone(), odd.clone()],
-            },
-            Request::ExcludeAdd {
-                patterns: vec!["*.tmp".into()],
-            },
-            Request::ExcludeList,
-            Request::ExcludeRemove {
-                patterns: vec!["*.tmp".into(), "!/a&b".into()],
-            },
-            Request::Invite {
-                name: None,
-                expires_secs: 60,
-            },
-            Request::Join {
-                ticket: "t".into(),
-                word: Some("w".into()),
-            },
-            Request::DeviceList,
-            Request::Say(Word {
-                put_out: vec!["4f".into()],
-                take_back: vec!["5e".into()],
-                unheard: true,
-                ..Word::encoded("w+/=".into())
-            }),
-            Request::Doctor,
-            Request::PeerList,
-            Request::PeerAdd(PeerAdd {
-                name: "usb".into(),
-                url: "dir:/mnt".into(),
-                endpoint: None,
-                region: None,
-                storage_class: Some("STANDARD_IA".into()),
-                quota: Some(5),
-                shares: None,
-            }),
-            Request::PeerRemove {
-                name: "a/b".into(),
-                how: RemoveHow::DryRun,
-            },
-            Request::PeerEvict { name: "a/b".into() },
-            Request::PeerSet {
-                name: "usb".into(),
-                quota: Some(1 << 40),
-                shares: Some(2),
-            },
-            Request::Status {
-                paths: vec![path.clone(), odd.clone()],
-            },
-            Request::Queue { limit: 20 },
-            Request::Snapshots(SnapshotFilter {
-                device: Some("ab12".into()),
-                path: Some(odd.clone()),
-                tags: vec!["a b".into(), "ä".into()],
-                last: Some(3),
-                group_by: vec![GroupBy::Path, GroupBy::Tag],
-            }),
-            Request::Tag(Tag {
-                snapshots: vec!["latest".into()],
-                add: vec!["x".into()],
-                remove: Vec::new(),
-                set: Some(Vec::new()),
-            }),
-            Request::Pin {
-                snapshots: vec!["latest".into()],
-                pinned: true,
-            },
-            Request::List {
-                snapshot: "latest".into(),
-                path: Some(odd.clone()),
-                recursive: true,
-            },
-            Request::Cat {
-                snapshot: "2026-11-21 08:00".into(),
-                path: path.clone(),
-            },
-            Request::Diff {
-                before: "latest~1".into(),
-                after: "2026-11-21".into(),
-                path: Some(odd.clone()),
-            },
-            Request::Find(Find {
-                pattern: "*.ä?".into(),
-                newer: Some(jiff::Timestamp::UNIX_EPOCH),
-                path: Some(odd.clone()),
-                ..Find::default()
-            }),
-            Request::Dump {
-                snapshot: "latest".into(),
-                path: Some(odd.clone()),
-                format: DumpFormat::Zip,
-            },
-            Request::Verify { files: Some(5) },
-            Request::Stats {
-                snapshot: Some("latest".into()),
-            },
-            Request::Restore(Restore {
-                snapshot: "latest".into(),
-                path: Some(odd),
-                target: path,
-                include: vec!["*.rs".into()],
-                exclude: Vec::new(),
-                overwrite: Overwrite::Never,
-                delete: true,
-                unsafe_delete: true,
-                dry_run: true,
-                verify: false,
-            }),
-            Request::Recover {
-                via: vec!["dir:/mnt".into()],
-                before: Some(jiff::Timestamp::UNIX_EPOCH),
-                tolerate: Some(3),
-            },
-            Request::Mount(Mount {
-                at: Some(PathName(b"/mnt/\xff".to_vec())),
-                webdav: Some("127.0.0.1:0".into()),
-                allow_other: true,
-            }),
-            Request::Forget(Forget {
-                snapshots: vec!["latest~1".into()],
-                keep_last: 3,
-                keep_within_secs: Some(86_400),
-                unread: true,
-                devices: vec!["laptop".into()],
-                prune: true,
-                ..Forget::default()
-            }),
-            Request::Prune { dry_run: true },
-            Request::Undelete {
-                snapshots: vec!["ab12".into()],
-            },
-            Request::Check { read_percent: Some(5) },
-            Request::Repair { once: true },
-            Request::ConfigGet {
-                key: Some("tolerate".into()),
-            },
-            Request::ConfigSet {
-                key: "peers.usb.quota".into(),
-                value: "5G".into(),
-            },
-            Request::Ready,
-            Request::Stop,
-        ]
+    fn verb(name: &str) -> &'static Verb {
+        VERBS.iter().find(|verb| verb.name == name).unwrap()
+    }
+
+    /// Sends a request along its link, and returns what arrives.
+    fn sent(request: &Request) -> Request {
+        let (entry, verb) = (entry(), request.verb());
+        let link = entry.links.iter().find(|link| link.rel == verb.name).unwrap();
+        let (_, uri, body) = encode(link, request).unwrap();
+        let (path, query) = uri.split_once('?').unwrap_or((&uri, ""));
+        let mut pairs = template::query(query).unwrap();
+        let parts = template::path(verb.href).split('/').zip(path.split('/'));
+        for (hole, value) in parts.filter(|(hole, _)| hole.starts_with('{')) {
+            let name = hole.trim_matches(['{', '}']).to_owned();
+            pairs.push((name, template::decode(value).unwrap()));
+        }
+        decode(verb, pairs, &body).unwrap()
     }
 
     #[test]
-    fn every_request_survives_its_link() {
-        let entry = entry();
-        let requests = every_request();
-        assert_eq!(
-            requests.len(),
-            RESOURCES.len(),
-            "a request has no row, or a row no request here"
-        );
-        for request in requests {
-            let name = rel(&request);
-            let link = entry
-                .links
-                .iter()
-                .find(|link| link.rel == name)
-                .unwrap_or_else(|| panic!("no link {name}"));
-            let resource = RESOURCES.iter().find(|resource| resource.rel == name).unwrap();
-            let (_, uri, body) = encode(link, &request).unwrap();
-            let (path, query) = uri.split_once('?').unwrap_or((&uri, ""));
-            let mut pairs = template::query(query).unwrap();
-            let parts = template::path(resource.href).split('/').zip(path.split('/'));
-            for (hole, value) in parts.filter(|(hole, _)| hole.starts_with('{')) {
-                pairs.push((
-                    hole.trim_matches(['{', '}']).to_owned(),
-                    template::decode(value).unwrap(),
-                ));
-            }
-            assert_eq!(resource.decode(pairs, &body).unwrap(), request, "{uri}");
+    fn every_request_survives_its_link_with_a_value_in_every_field() {
+        for request in Request::of_each_kind() {
+            let value = serde_json::to_value(&request).unwrap();
+            let is_given = |value: &Value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty());
+            assert!(value.as_object().unwrap().values().all(is_given), "{value}");
+            assert_eq!(sent(&request), request, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_given_is_not_there_behind_the_link_either() {
+        for request in [
+            Request::RunOnce(RunOnce {
+                paths: Vec::new(),
+                accept_emptied: false,
+            }),
+            Request::Invite(Invite {
+                name: None,
+                expires_secs: 0,
+            }),
+            Request::Tag(Tag {
+                set: Some(Vec::new()),
+                ..Tag::default()
+            }),
+            Request::Mount(Mount::default()),
+            Request::Find(Find {
+                pattern: String::new(),
+                snapshot: None,
+                path: None,
+                newer: None,
+                older: None,
+                kind: None,
+            }),
+        ] {
+            assert_eq!(sent(&request), request);
         }
     }
 
     /// The row of `peer_add` had no `storage_class`: who read the API's own page could not know of it.
     #[test]
     fn a_row_names_every_field_of_its_request_and_no_other() {
-        for request in every_request() {
-            let name = rel(&request);
-            let resource = RESOURCES.iter().find(|resource| resource.rel == name).unwrap();
+        for request in Request::of_each_kind() {
+            let verb = request.verb();
             let value = serde_json::to_value(&request).unwrap();
+            assert_eq!(value["request"], verb.name);
             let keys = value.as_object().unwrap().keys().map(String::as_str);
             let keys: BTreeSet<&str> = keys.filter(|key| *key != "request").collect();
-            let fields: BTreeSet<&str> = resource.fields.iter().map(|(field, _)| *field).collect();
-            assert_eq!(keys, fields, "{name}");
+            let fields: BTreeSet<&str> = verb.fields.iter().map(|(field, _)| *field).collect();
+            assert_eq!(keys, fields, "{}", verb.name);
         }
     }
 
     #[test]
+    fn a_template_asks_for_fields_and_for_several_where_there_may_be_several() {
+        for verb in VERBS {
+            for hole in template::holes(verb.href) {
+                let field = verb.fields.iter().find(|(name, _)| *name == hole.name);
+                let (name, kind) = field.unwrap_or_else(|| panic!("{}: {}", verb.name, hole.name));
+                assert_eq!(
+                    kind.is_list(),
+                    verb.href.contains(&format!("{name}*")),
+                    "{} {name}",
+                    verb.name
+                );
+            }
+            let is_in_template = |name: &str| template::holes(verb.href).iter().any(|hole| hole.name == name);
+            let needs_body = verb.fields.iter().any(|(name, _)| !is_in_template(name));
+            assert!(!needs_body || needs_key(verb), "{}: a GET has no body", verb.name);
+        }
+    }
+
+    #[test]
+    fn no_two_verbs_share_a_name_or_a_link() {
+        let names: BTreeSet<_> = VERBS.iter().map(|verb| verb.name).collect();
+        let links: BTreeSet<_> = VERBS
+            .iter()
+            .map(|verb| (verb.method, template::path(verb.href)))
+            .collect();
+        assert_eq!((names.len(), links.len()), (VERBS.len(), VERBS.len()));
+    }
+
+    #[test]
     fn what_does_not_fit_is_a_usage_failure() {
-        let queue = RESOURCES.iter().find(|resource| resource.rel == "queue").unwrap();
+        let queue = verb("queue");
         for pairs in [
             vec![("limit".to_owned(), b"x".to_vec())],
             vec![("limits".to_owned(), b"1".to_vec())],
             vec![("limit".to_owned(), vec![0xff])],
             vec![],
         ] {
-            assert_eq!(queue.decode(pairs, b"").unwrap_err().exit, Exit::Usage);
+            assert_eq!(decode(queue, pairs, b"").unwrap_err().exit, Exit::Usage);
         }
-        assert_eq!(queue.decode(Vec::new(), b"[").unwrap_err().exit, Exit::Usage);
-        assert_eq!(
-            queue.decode(Vec::new(), br#"{"limit":1,"x":2}"#).unwrap_err().exit,
-            Exit::Usage
-        );
+        for body in [&b"["[..], br#"{"limit":1,"x":2}"#] {
+            assert_eq!(decode(queue, Vec::new(), body).unwrap_err().exit, Exit::Usage);
+        }
     }
 }

@@ -22,11 +22,13 @@ use zeroize::Zeroizing;
 
 use super::gate::{Entered, Gate};
 use super::replay::{Runs, Step, Steps, Workers};
-use super::resource::{RESOURCES, Resource, entry};
+use super::resource::{decode, entry, needs_key};
 use super::stream::Format;
 use super::{Executor, template};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
+use crate::request::VERBS;
+use crate::request::verb::Verb;
 
 /// Longest body that is read.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -192,8 +194,8 @@ async fn authorize(State(token): State<LoopbackToken>, request: HttpRequest, nex
 
 fn router(shared: Shared) -> Router {
     let mut router = Router::new().route("/", get(|| async { Json(entry()) }));
-    for resource in RESOURCES {
-        let method = match resource.method {
+    for verb in VERBS {
+        let method = match verb.method {
             "GET" => MethodFilter::GET,
             "PUT" => MethodFilter::PUT,
             "PATCH" => MethodFilter::PATCH,
@@ -211,7 +213,7 @@ fn router(shared: Shared) -> Router {
                         .hint("run the command again"),
                 );
             };
-            match answer(resource, &state, variables.0, query.0, &headers, &body) {
+            match answer(verb, &state, variables.0, query.0, &headers, &body) {
                 Ok(steps) => {
                     let format = Format::of(header_text(&headers, header::ACCEPT.as_str()));
                     respond(until_read(steps, entered), format).await
@@ -219,13 +221,13 @@ fn router(shared: Shared) -> Router {
                 Err(failure) => refuse(failure),
             }
         };
-        router = router.route(template::path(resource.href), on(method, handler));
+        router = router.route(template::path(verb.href), on(method, handler));
     }
     router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(shared)
 }
 
 fn answer(
-    resource: &Resource,
+    verb: &Verb,
     shared: &Shared,
     variables: HashMap<String, String>,
     query: Option<String>,
@@ -239,8 +241,8 @@ fn answer(
         .collect();
     let query = template::query(query.as_deref().unwrap_or_default());
     pairs.extend(query.ok_or_else(|| wrong("The query is not percent-encoded"))?);
-    let request = resource.decode(pairs, body)?;
-    if !resource.needs_key() {
+    let request = decode(verb, pairs, body)?;
+    if !needs_key(verb) {
         return Ok(shared.workers.execute(request));
     }
     let key = header_text(headers, "idempotency-key");

@@ -12,6 +12,7 @@ use super::client::{Client, Followed};
 use super::*;
 use crate::message::{Message, Rule};
 use crate::output::{Output, channel};
+use crate::request::{Cat, Join, Verify};
 
 /// Echoes each request as the text of a rule; some are special.
 #[derive(Default)]
@@ -38,11 +39,11 @@ impl Executor for Fake {
         Box::pin(async move {
             self.executed.fetch_add(1, Ordering::SeqCst);
             match &request {
-                Request::Cat { .. } => sink.bytes(bytes::Bytes::from_static(b"\0content\xff")).await?,
+                Request::Cat(_) => sink.bytes(bytes::Bytes::from_static(b"\0content\xff")).await?,
                 Request::Snapshots(_) => {
                     return Err(Failure::new(Exit::TooFewShares, "No").hint("wait"));
                 }
-                Request::Join { .. } => {
+                Request::Join(_) => {
                     sink.send(Rule {
                         pattern: "begun".into(),
                     })
@@ -51,7 +52,7 @@ impl Executor for Fake {
                     self.stopped.notify_one();
                     return Err(Failure::interrupted());
                 }
-                Request::Verify { files: Some(1) } => {
+                Request::Verify(Verify { files: Some(1) }) => {
                     let pattern = "begun".into();
                     sink.send(Rule { pattern }).await?;
                     tokio::select! {
@@ -124,11 +125,8 @@ async fn ask(served: &Served, request: Request) -> (Vec<Output>, Result<Exit, Fa
 #[tokio::test]
 async fn every_request_reaches_the_executor_as_it_was_asked() {
     let served = serve().await;
-    for request in resource::tests::every_request() {
-        if matches!(
-            request,
-            Request::Cat { .. } | Request::Snapshots(_) | Request::Join { .. }
-        ) {
+    for request in Request::of_each_kind() {
+        if matches!(request, Request::Cat(_) | Request::Snapshots(_) | Request::Join(_)) {
             continue;
         }
         let (outputs, ending) = ask(&served, request.clone()).await;
@@ -146,10 +144,10 @@ async fn content_and_failures_come_back_as_they_were() {
     let path = crate::message::PathName(b"/x".to_vec());
     let (outputs, ending) = ask(
         &served,
-        Request::Cat {
+        Request::Cat(Cat {
             snapshot: "latest".into(),
             path,
-        },
+        }),
     )
     .await;
     assert_eq!(outputs, [Output::Bytes(bytes::Bytes::from_static(b"\0content\xff"))]);
@@ -165,10 +163,10 @@ async fn a_client_that_goes_away_stops_the_work() {
     let client = Client::connect(&served.socket).await.unwrap();
     let stop = CancellationToken::new();
     let (sink, mut outputs) = channel(stop.clone());
-    let request = Request::Join {
+    let request = Request::Join(Join {
         ticket: "endless".into(),
         word: None,
-    };
+    });
     let asking = tokio::spawn(async move { client.execute(&request, &sink).await });
     outputs.next().await.unwrap();
     stop.cancel();
@@ -230,7 +228,7 @@ async fn a_server_that_is_done_finishes_what_it_began_and_sends_back_what_it_did
     let early = Client::connect(&socket).await.unwrap();
     let late = Client::connect(&socket).await.unwrap();
     let (sink, mut outputs) = channel(CancellationToken::new());
-    let asking = tokio::spawn(async move { early.execute(&Request::Verify { files: Some(1) }, &sink).await });
+    let asking = tokio::spawn(async move { early.execute(&Request::Verify(Verify { files: Some(1) }), &sink).await });
     outputs.next().await.unwrap();
     served.ends.done.cancel();
     // Sent back at first, answered when it turns out that this takes long.

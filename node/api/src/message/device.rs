@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::named::named;
+
 /// A machine of the account, as `device ls` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
@@ -10,8 +12,8 @@ pub struct Device {
     pub name: String,
     /// Its id, 64 hexadecimal digits.
     pub id: String,
-    /// What it may do: `put`, `repair`, `read`, `give_up`, `admit`.
-    pub powers: Vec<String>,
+    /// What it may do.
+    pub powers: Vec<Power>,
     /// When the words certified it; unknown of a revoked one.
     pub certified: Option<Timestamp>,
     /// This machine itself.
@@ -20,4 +22,20 @@ pub struct Device {
     pub is_online: bool,
     /// Nothing that it signs counts.
     pub is_revoked: bool,
+}
+
+named! {
+    /// What a device may do (`proto::keys::power`).
+    pub enum Power {
+        /// Put shares and heads.
+        Put = "put",
+        /// Fetch shares, audit and repair.
+        Repair = "repair",
+        /// Read.
+        Read = "read",
+        /// Give shares up and take them back.
+        GiveUp = "give_up",
+        /// Speak for the account in a grid.
+        Admit = "admit",
+    }
 }

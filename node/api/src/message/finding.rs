@@ -2,11 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Reach;
+use crate::named::named;
+
 /// Something that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What: `peer`, `outside`, `upnp`, `udp_buffers`, `clock`, `space`, `backup`.
-    pub check: String,
+    /// What.
+    pub check: Topic,
     /// How it stands.
     pub level: Level,
     /// Name of the peer that it is about.
@@ -14,7 +17,7 @@ pub struct Finding {
     pub peer: Option<String>,
     /// How that peer is reached, as in `peer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reach: Option<String>,
+    pub reach: Option<Reach>,
     /// What was found, in one line.
     pub text: String,
     /// What to do about it.
@@ -30,6 +33,30 @@ impl Finding {
             remedy: Some(remedy.to_owned()),
             ..self
         }
+    }
+}
+
+named! {
+    /// What `doctor` looks at.
+    pub enum Topic {
+        /// A peer.
+        Peer = "peer",
+        /// Whether others reach this node.
+        Outside = "outside",
+        /// The router.
+        Upnp = "upnp",
+        /// Buffers of the system for what comes in.
+        UdpBuffers = "udp_buffers",
+        /// This machine's clock.
+        Clock = "clock",
+        /// Room for friends' shares.
+        Space = "space",
+        /// What waits to be sent.
+        Spool = "spool",
+        /// Files of the home's state.
+        State = "state",
+        /// The verdict on what is backed up.
+        Backup = "backup",
     }
 }
 

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::PathName;
+use super::{EntryKind, PathName};
+use crate::named::named;
+use crate::request::GroupBy;
 
 /// A snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,10 +48,10 @@ pub struct Retention {
     pub id: String,
     /// When it was made.
     pub time: Timestamp,
-    /// `keep`, `forget` or `undelete`.
-    pub action: String,
-    /// What keeps it: `last`, `within`, `hourly`, `daily`, `weekly`, `monthly`, `yearly`, `tag`, `pinned`.
-    pub reasons: Vec<String>,
+    /// What becomes of it.
+    pub action: Fate,
+    /// What keeps it.
+    pub reasons: Vec<Keeper>,
 }
 
 /// A path that differs between two snapshots.
@@ -58,10 +60,10 @@ pub struct Change {
     /// Absolute.
     #[serde(flatten)]
     pub path: PathName,
-    /// `added`, `removed`, `modified` (its content), `metadata` (only that), `type` (a folder where a file was).
-    pub change: String,
-    /// What it is now, or was: as in `entry`.
-    pub kind: String,
+    /// How it differs.
+    pub change: ChangeKind,
+    /// What it is now, or was.
+    pub kind: EntryKind,
     /// In what it differs: `content`, `mode`, `owner`, `time`, `xattrs`.
     pub what: Vec<String>,
     /// Length before; none if it was not there.
@@ -70,11 +72,61 @@ pub struct Change {
     pub bytes_after: Option<u64>,
 }
 
+named! {
+    /// How a path differs between two snapshots.
+    pub enum ChangeKind {
+        /// Only the second has it.
+        Added = "added",
+        /// Only the first has it.
+        Removed = "removed",
+        /// It has another content.
+        Modified = "modified",
+        /// Its metadata alone differs.
+        Metadata = "metadata",
+        /// It is something else: a folder where a file was.
+        Type = "type",
+    }
+
+    /// What keeps a snapshot.
+    pub enum Keeper {
+        /// It is one of the newest.
+        Last = "last",
+        /// It is not much older than the newest.
+        Within = "within",
+        /// It is the newest of an hour.
+        Hourly = "hourly",
+        /// Of a day.
+        Daily = "daily",
+        /// Of a week.
+        Weekly = "weekly",
+        /// Of a month.
+        Monthly = "monthly",
+        /// Of a year.
+        Yearly = "yearly",
+        /// Its time cannot be right: look at it.
+        Clock = "clock",
+        /// One of its tags.
+        Tag = "tag",
+        /// It is pinned.
+        Pinned = "pinned",
+    }
+
+    /// What becomes of a snapshot.
+    pub enum Fate {
+        /// It stays.
+        Keep = "keep",
+        /// No backup wants it any more.
+        Forget = "forget",
+        /// It is wanted again.
+        Undelete = "undelete",
+    }
+}
+
 /// Snapshots that follow have this in common.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
-    /// What they were grouped by: `device`, `path`, `tag`.
-    pub by: Vec<String>,
+    /// What they were grouped by.
+    pub by: Vec<GroupBy>,
     /// What they have in common, for people.
     pub name: String,
     /// How many follow.

@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::named::named;
+
 /// How far the command is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// `scan`, `upload`, `restore`, `recover`, `check`.
-    pub phase: String,
+    /// What it does.
+    pub phase: Phase,
     /// Files done.
     pub files_done: u64,
     /// Files in all, if known.
@@ -30,4 +32,28 @@ pub struct Progress {
     /// How much is for that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_to_slowest: Option<u64>,
+}
+
+named! {
+    /// What a command does.
+    #[derive(Default)]
+    pub enum Phase {
+        /// It looks for what is new.
+        #[default]
+        Scan = "scan",
+        /// It reads and sends that.
+        Upload = "upload",
+        /// It writes files of a snapshot.
+        Restore = "restore",
+        /// It looks for a lost machine's backups.
+        Recover = "recover",
+        /// It looks at shares.
+        Check = "check",
+        /// It reads files of the grid and compares.
+        Verify = "verify",
+        /// It copies what is wanted of packs that mostly are not.
+        Repack = "repack",
+        /// It sends objects to a bucket.
+        Publish = "publish",
+    }
 }

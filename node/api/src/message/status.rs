@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Cost, PathName, Spool};
+use super::{Cost, PathName, Spool, State};
+use crate::named::named;
 
 /// Is my data safe.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -68,9 +69,9 @@ pub struct Status {
     /// What would help most: `another_friend`, `always_on_peer`; none if nothing is needed.
     #[serde(default)]
     pub advice: Option<Advice>,
-    /// How things stand, in a word: docs/verdict.md has all of them.
+    /// How things stand, in a word.
     #[serde(default)]
-    pub state: String,
+    pub state: State,
     /// The same in a sentence.
     #[serde(default)]
     pub headline: String,
@@ -106,8 +107,8 @@ pub struct Status {
 /// One reason of a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
-    /// In a word, as `state` of `status`.
-    pub state: String,
+    /// In a word.
+    pub state: State,
     /// One sentence for people.
     pub text: String,
     /// Since when, if that is known.
@@ -147,12 +148,26 @@ pub enum Advice {
 pub struct Alarm {
     /// The member's name.
     pub member: String,
-    /// `silent`, `long_silent` (90 days), `abandoned` (180 days) or `no_backup`.
-    pub kind: String,
+    /// What is wrong.
+    pub kind: AlarmKind,
     /// For how many days.
     pub days: u64,
     /// One line for people.
     pub text: String,
+}
+
+named! {
+    /// What is wrong with a member.
+    pub enum AlarmKind {
+        /// It has not been heard from for some days.
+        Silent = "silent",
+        /// For 90 days.
+        LongSilent = "long_silent",
+        /// For 180 days.
+        Abandoned = "abandoned",
+        /// It has made no new backup.
+        NoBackup = "no_backup",
+    }
 }
 
 /// Is this file safe.

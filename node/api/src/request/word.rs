@@ -2,23 +2,24 @@
 
 use data_encoding::BASE64;
 use proto::wire::word::AccountWord;
-use serde::{Deserialize, Serialize};
 
-/// What an account says of itself, signed by its 24 words, which only the process heard where they were typed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Word {
-    /// An encoded `AccountWord` (docs/protocol/roster.md), in Base64.
-    pub word: String,
-    /// Accounts whom devices had let in that are revoked by it, and by whom it does not stand.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub put_out: Vec<String>,
-    /// Accounts that are removed, and may come back.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub take_back: Vec<String>,
-    /// Said though no friend answers.
-    #[serde(default)]
-    pub unheard: bool,
+use super::field::asked;
+
+asked! {
+    /// What an account says of itself, signed by its 24 words, which only the process heard where they were typed.
+    pub struct Word {
+        /// An encoded `AccountWord` (docs/protocol/roster.md), in Base64.
+        pub word: String,
+        /// Accounts whom devices had let in that are revoked by it, and by whom it does not stand.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub put_out: Vec<String>,
+        /// Accounts that are removed, and may come back.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub take_back: Vec<String>,
+        /// Said though no friend answers.
+        #[serde(default)]
+        pub unheard: bool,
+    }
 }
 
 impl Word {

@@ -17,17 +17,6 @@ pub enum Route {
     Direct,
 }
 
-impl Route {
-    /// As commands write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::HolePunched => "hole_punched",
-            Self::Relayed => "relayed",
-        }
-    }
-}
-
 /// Whether the router of this network opens ports when asked to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Upnp {

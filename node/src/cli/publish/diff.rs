@@ -9,7 +9,7 @@ use super::send::{summarized, tell};
 use super::shown::{Words, run_shown};
 use crate::render::RenderOptions;
 use api::failure::{Exit, Failure};
-use api::message::{Change, Message, PathName, Summary};
+use api::message::{Change, ChangeKind, EntryKind, Message, PathName, Summary};
 use engine::home::HomePaths;
 
 /// Compares the folder with the listing of the bucket, or with `--trust` with the index alone. Sends nothing else.
@@ -45,14 +45,14 @@ pub async fn run(args: super::send::Args, paths: HomePaths, options: RenderOptio
                     let (change, what) = said(why);
                     changed(key, change, what, Some(bytes))
                 }
-                Event::Headers { key } => changed(key, "metadata", "headers", None),
+                Event::Headers { key } => changed(key, ChangeKind::Metadata, "headers", None),
                 Event::Deleted { key } => {
                     let what = if strange.remove(&key) {
                         "put there by others"
                     } else {
                         "has no file"
                     };
-                    changed(key, "removed", what, None)
+                    changed(key, ChangeKind::Removed, what, None)
                 }
                 other => return tell(&sink, other, true),
             };
@@ -68,22 +68,22 @@ pub async fn run(args: super::send::Args, paths: HomePaths, options: RenderOptio
     .await
 }
 
-fn said(why: Why) -> (&'static str, &'static str) {
+fn said(why: Why) -> (ChangeKind, &'static str) {
     match why {
-        Why::New => ("added", "new"),
-        Why::Content => ("modified", "content"),
-        Why::Stored => ("modified", "how it is compressed"),
-        Why::Interrupted => ("modified", "its upload was interrupted"),
-        Why::Missing => ("added", "removed by others"),
-        Why::Others => ("modified", "changed by others"),
+        Why::New => (ChangeKind::Added, "new"),
+        Why::Content => (ChangeKind::Modified, "content"),
+        Why::Stored => (ChangeKind::Modified, "how it is compressed"),
+        Why::Interrupted => (ChangeKind::Modified, "its upload was interrupted"),
+        Why::Missing => (ChangeKind::Added, "removed by others"),
+        Why::Others => (ChangeKind::Modified, "changed by others"),
     }
 }
 
-fn changed(key: String, change: &str, what: &str, bytes_after: Option<u64>) -> Change {
+fn changed(key: String, change: ChangeKind, what: &str, bytes_after: Option<u64>) -> Change {
     Change {
         path: PathName(key.into_bytes()),
-        change: change.to_owned(),
-        kind: "object".to_owned(),
+        change,
+        kind: EntryKind::Object,
         what: vec![what.to_owned()],
         bytes_before: None,
         bytes_after,

@@ -12,7 +12,7 @@ use super::shown::{Words, client, run_shown};
 use crate::cli::endpoint::EndpointArgs;
 use crate::render::RenderOptions;
 use api::failure::{Exit, Failure};
-use api::message::{Changed, Message, Problem, Progress, PublishSummary, Summary};
+use api::message::{Changed, Deed, Message, Phase, Problem, Progress, PublishSummary, Summary, Thing};
 use api::output::Sink;
 use engine::home::HomePaths;
 
@@ -234,16 +234,11 @@ fn index_name(source: &Path, client: &Client) -> String {
 
 /// Problems always; each object only to who wants to know.
 pub(super) fn tell(sink: &Sink, event: Event, is_told_all: bool) {
-    let changed = |action: &str, what: &str, name: String| Changed {
-        action: action.to_owned(),
-        what: what.to_owned(),
-        name,
-    };
-    let object = |action: &str, name: String| changed(action, "object", name);
+    let object = |action, name: String| Changed::new(action, Thing::Object, name);
     let message = match event {
         Event::Progress { files, done, needed } => {
             return sink.progress(Progress {
-                phase: "publish".to_owned(),
+                phase: Phase::Publish,
                 files_done: done,
                 files_total: Some(needed),
                 current: Some(format!("{files} files looked at")),
@@ -257,17 +252,17 @@ pub(super) fn tell(sink: &Sink, event: Event, is_told_all: bool) {
             return;
         }
         _ if !is_told_all => return,
-        Event::Uploaded { key, .. } => Message::from(object("uploaded", key)),
-        Event::Restored { key, .. } => Message::from(object("restored", key)),
-        Event::Headers { key } => Message::from(object("given other headers", key)),
-        Event::Deleted { key } => Message::from(object("removed", key)),
-        Event::Invalidated { path } => Message::from(changed("invalidated", "path", path)),
-        Event::HookRan { command } => Message::from(changed("run", "hook", command)),
+        Event::Uploaded { key, .. } => Message::from(object(Deed::Uploaded, key)),
+        Event::Restored { key, .. } => Message::from(object(Deed::Restored, key)),
+        Event::Headers { key } => Message::from(object(Deed::GivenHeaders, key)),
+        Event::Deleted { key } => Message::from(object(Deed::Removed, key)),
+        Event::Invalidated { path } => Message::from(Changed::new(Deed::Invalidated, Thing::Path, path)),
+        Event::HookRan { command } => Message::from(Changed::new(Deed::Run, Thing::Hook, command)),
         Event::Drifted { key, drift } => {
             let action = match drift {
-                Drift::Missing => "removed by others",
-                Drift::Changed => "changed by others",
-                Drift::Unknown => "added by others",
+                Drift::Missing => Deed::RemovedByOthers,
+                Drift::Changed => Deed::ChangedByOthers,
+                Drift::Unknown => Deed::AddedByOthers,
             };
             Message::from(object(action, key))
         }
