@@ -1,4 +1,4 @@
-//! Small grids over months: placing, watching and repairing together, against the tickets that friend grids died of.
+//! Small grids over months: placing, watching and repairing together, against what friend grids died of.
 
 use std::collections::{BTreeMap, BTreeSet};
 
