@@ -1,8 +1,8 @@
 //! The lock in the bucket: one publisher at a time, wherever it runs.
 //!
-//! It is taken right before the first request that changes something, renewed meanwhile, and given back. A holder whose lease
+//! It is taken right before the first request that changes something, renewed meanwhile, and given back. A holder whose term
 //! has run out, by a clock that also counts while the machine sleeps, sends nothing more: [`Lock::guard`] looks before every
-//! step of a request. What is on its way by then is refused by the endpoint because it comes after the lease
+//! step of a request. What is on its way by then is refused by the endpoint because it comes after the term
 //! ([`Lock::write`]), or loses because it is conditional. docs/decisions/0020-publish-lock.md goes through the interleavings.
 //!
 //! Leaves out: which request has which condition (`worker`, `plan`).
@@ -23,14 +23,14 @@ use crate::index::{Index, IndexError, Memory};
 use crate::options::{LockMode, LockOptions};
 
 mod document;
-mod lease;
+mod term;
 mod take;
 
 pub(crate) use document::{Document, NAME, is_lock};
-use lease::{Lease, now_ms};
+use term::{Term, now_ms};
 
-/// Renewals in a lease: two may fail.
-const BEATS_PER_LEASE: u32 = 3;
+/// Renewals in a term: two may fail.
+const BEATS_PER_TERM: u32 = 3;
 /// Longest wait for giving the lock back.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
 
@@ -39,7 +39,7 @@ const RELEASE_WAIT: Duration = Duration::from_secs(10);
 pub enum LockError {
     /// Another publisher is at work.
     #[error(
-        "{host} publishes there: it said so {age_secs} s ago, and the lock is free {lease_secs} s after its last word (--wait waits)"
+        "{host} publishes there: it said so {age_secs} s ago, and the lock is free {term_secs} s after its last word (--wait waits)"
     )]
     Held {
         /// Its machine.
@@ -47,7 +47,7 @@ pub enum LockError {
         /// Since its last renewal.
         age_secs: i64,
         /// How long it is believed without one.
-        lease_secs: u64,
+        term_secs: u64,
     },
     /// What lies in the lock's place is something else.
     #[error("{0} is no lock of this gridbackup; delete it if nobody publishes there")]
@@ -109,7 +109,7 @@ struct Inner {
     /// Not needed: a dry run, or nobody wants it.
     is_off: bool,
     state: Mutex<State>,
-    lease: Arc<Lease>,
+    term: Arc<Term>,
     is_open: AtomicBool,
     is_conditional: AtomicBool,
     /// The endpoint refuses what comes after the time that it was signed for.
@@ -129,7 +129,7 @@ impl Lock {
             is_off: dry_run || options.mode == LockMode::None,
             options,
             state: Mutex::new(State::Free),
-            lease: Arc::new(Lease::new()),
+            term: Arc::new(Term::new()),
             is_open: AtomicBool::new(false),
             is_conditional: AtomicBool::new(false),
             is_timed: AtomicBool::new(false),
@@ -180,21 +180,21 @@ impl Lock {
         self.0.is_open.load(Ordering::Acquire) && !self.is_conditional()
     }
 
-    /// Does a part of a request only while the lease runs. May be dropped.
+    /// Does a part of a request only while the term runs. May be dropped.
     pub async fn guard<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, LockError> {
         let mut request = pin!(request);
         let mut lost = pin!(self.0.lost.cancelled());
         std::future::poll_fn(|context| {
             // First the clock: this process may have stood still since it last looked.
-            if self.0.lease.left().is_none() || lost.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Err(LockError::Lost("its lease ran out")));
+            if self.0.term.left().is_none() || lost.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(LockError::Lost("its term ran out")));
             }
             request.as_mut().poll(context).map_err(LockError::S3)
         })
         .await
     }
 
-    /// Makes a request that changes objects while the lease runs; if that came too late nevertheless (a slow line, a clock that was
+    /// Makes a request that changes objects while the term runs; if that came too late nevertheless (a slow line, a clock that was
     /// set), once more after the lock was renewed. May be dropped.
     pub async fn write<T, F: Future<Output = Result<T, Error>> + Send>(
         &self,
@@ -222,7 +222,7 @@ impl Lock {
 
     async fn renew(&self) {
         let inner = &self.0;
-        let usual = inner.options.lease / BEATS_PER_LEASE;
+        let usual = inner.options.term / BEATS_PER_TERM;
         let mut pause = usual;
         loop {
             tokio::time::sleep(pause).await;
@@ -232,7 +232,7 @@ impl Lock {
                 Ok(()) => usual,
                 Err(LockError::Lost(why)) => {
                     tracing::warn!(why, "the lock was lost");
-                    inner.lease.end();
+                    inner.term.end();
                     inner.lost.cancel();
                     *state = State::Over;
                     return;
@@ -319,14 +319,14 @@ impl Inner {
     async fn write_by(&self, client: &Client, document: &Document, condition: &Condition) -> Result<Stored, Error> {
         let (bytes, headers) = (document.bytes(), Headers::default());
         let stored = client.put(&self.key, bytes, &headers, condition).await?;
-        self.lease.hear(stored.answered);
+        self.term.hear(stored.answered);
         Ok(stored)
     }
 
     /// Who makes requests that change objects.
     fn writer(&self) -> Client {
         match self.is_timed.load(Ordering::Relaxed) {
-            true => self.client.within(self.lease.clone()),
+            true => self.client.within(self.term.clone()),
             false => self.client.clone(),
         }
     }
@@ -339,10 +339,10 @@ impl Inner {
         }
     }
 
-    /// One renewal. Its lease counts from before it was sent.
+    /// One renewal. Its term counts from before it was sent.
     async fn beat(&self, held: &mut Held) -> Result<(), LockError> {
-        let (sent_ms, over) = (now_ms(), LockError::Lost("its lease ran out"));
-        let Some(left) = self.lease.left() else {
+        let (sent_ms, over) = (now_ms(), LockError::Lost("its term ran out"));
+        let Some(left) = self.term.left() else {
             return Err(over);
         };
         let document = Document {
@@ -352,7 +352,7 @@ impl Inner {
         let beating = tokio::time::timeout(left, self.send_beat(held, &document));
         held.etag = beating.await.map_err(|_| over)??;
         held.document = document;
-        self.lease.extend(sent_ms, self.options.lease);
+        self.term.extend(sent_ms, self.options.term);
         Ok(())
     }
 
@@ -388,7 +388,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn nothing_is_sent_after_the_lease() {
+    async fn nothing_is_sent_after_the_term() {
         let dir = tempfile::tempdir().unwrap();
         let index = Index::open(&dir.path().join("index.db"), "b").unwrap();
         let location = s3::Location::parse("s3://site?endpoint=http://127.0.0.1:1").unwrap();
@@ -399,10 +399,10 @@ mod tests {
             sent.store(true, Ordering::Relaxed);
             Ok(())
         };
-        lock.0.lease.extend(now_ms() - 60_001, Duration::from_secs(60));
+        lock.0.term.extend(now_ms() - 60_001, Duration::from_secs(60));
         assert!(matches!(lock.guard(request()).await, Err(LockError::Lost(_))));
         assert!(!sent.load(Ordering::Relaxed));
-        lock.0.lease.extend(now_ms(), Duration::from_secs(60));
+        lock.0.term.extend(now_ms(), Duration::from_secs(60));
         lock.guard(request()).await.unwrap();
         lock.0.lost.cancel();
         assert!(matches!(lock.guard(request()).await, Err(LockError::Lost(_))));

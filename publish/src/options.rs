@@ -90,7 +90,7 @@ pub enum LockMode {
 
 /// How long a publisher is believed without a word when nobody says how long. Chosen: others do not wait long for a dead one, and
 /// a line that is gone for half a minute does not end a run.
-pub const LEASE: Duration = Duration::from_secs(60);
+pub const TERM: Duration = Duration::from_secs(60);
 
 /// The lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ pub struct LockOptions {
     /// Another publisher, here or elsewhere, is waited for.
     pub wait: bool,
     /// How long this one is believed without a word.
-    pub lease: Duration,
+    pub term: Duration,
 }
 
 impl Default for LockOptions {
@@ -108,7 +108,7 @@ impl Default for LockOptions {
         Self {
             mode: LockMode::Auto,
             wait: false,
-            lease: LEASE,
+            term: TERM,
         }
     }
 }

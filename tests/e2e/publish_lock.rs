@@ -11,13 +11,13 @@ use tests::s3::Kind;
 use tests::s3_proxy::{Faults, S3Proxy};
 use tests::site::{FILES, LOCK, Publisher, Site, let_go, name, signal, wait_until, write};
 
-/// Shortest lease that the program takes: tests wait for its end.
-const LEASE: [&str; 2] = ["--lease", "3"];
+/// Shortest term that the program takes: tests wait for its end.
+const TERM: [&str; 2] = ["--lease", "3"];
 
 /// Another publisher, who does not wait long.
 fn publisher(site: &Site, name: &str, at: &str) -> Result<Publisher> {
     Ok(Publisher {
-        options: &LEASE,
+        options: &TERM,
         ..site.another(name, at)?
     })
 }
@@ -94,7 +94,7 @@ async fn a_killed_publishers_lock_expires() -> Result<()> {
     ensure!(other.publish(1, &[])?.stderr.contains("publishes there"));
     let started = Instant::now();
     let mut waiting = other.begin("", &["--wait"])?;
-    let taken_over = wait_until("the end of its lease", || Ok(waiting.try_wait()?.is_some()));
+    let taken_over = wait_until("the end of its term", || Ok(waiting.try_wait()?.is_some()));
     waiting.kill()?;
     taken_over?;
     ensure!(waiting.wait()?.success());

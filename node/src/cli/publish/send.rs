@@ -87,8 +87,8 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = LockPolicy::Auto)]
     lock: LockPolicy,
     /// Others believe that this publisher is at work for so many seconds after its last word
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(3..=3600))]
-    lease: u16,
+    #[arg(long = "lease", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(3..=3600))]
+    term: u16,
     /// Where the index is kept [default: in the state folder, one for each folder and location]
     #[arg(long, value_name = "FILE")]
     index: Option<PathBuf>,
@@ -193,7 +193,7 @@ impl Args {
                     LockPolicy::None => LockMode::None,
                 },
                 wait: self.wait,
-                lease: Duration::from_secs(self.lease.into()),
+                term: Duration::from_secs(self.term.into()),
             },
             ..Options::new(source, index)
         })
