@@ -1,7 +1,7 @@
 //! What `gridbackup publish` costs with very many keys and nothing changed:
 //! `cargo run --release --example keys DIR FILES [FILES-IN-A-FOLDER [ARGUMENTS OF PUBLISH...]]`.
 //!
-//! Makes a tree of FILES files of one byte in DIR (a folder in memory, so that no disk is measured), fills an index as if they had
+//! Makes a tree of FILES files of one byte in DIR (a folder in memory, so that no disk is measured), fills an inventory as if they had
 //! been sent, answers listings with exactly these objects, and runs the program (`$GRIDBACKUP`, or the one built beside this).
 
 use std::error::Error;
@@ -112,7 +112,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         files: files.parse()?,
         in_a_folder,
     };
-    let (site, index) = (Path::new(dir).join("site"), Path::new(dir).join("index.db"));
+    let (site, inventory) = (Path::new(dir).join("site"), Path::new(dir).join("inventory.db"));
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let url = format!("s3://site?endpoint=http://{}", listener.local_addr()?);
     std::thread::spawn(move || {
@@ -125,12 +125,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         tree.make(&site)?;
     }
     println!("tree made in {:.1} s", clock.elapsed().as_secs_f64());
-    let _old = std::fs::remove_file(&index);
+    let _old = std::fs::remove_file(&inventory);
     let client = Client::new(Location::parse(&url)?, &s3::Options::default())?;
-    let rows = publish::adopt(&Options::new(site.clone(), index.clone()), &client)?;
+    let rows = publish::adopt(&Options::new(site.clone(), inventory.clone()), &client)?;
     println!(
-        "{rows} rows, index of {} MB",
-        std::fs::metadata(&index)?.len() / 1_000_000
+        "{rows} rows, inventory of {} MB",
+        std::fs::metadata(&inventory)?.len() / 1_000_000
     );
     for extra in [&[][..], &["--verify"][..]] {
         let clock = Instant::now();
@@ -140,7 +140,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .arg(&site)
             .arg(&url)
             .arg("--index")
-            .arg(&index)
+            .arg(&inventory)
             .arg("--json");
         command
             .args(extra)

@@ -12,7 +12,7 @@ mod event;
 mod folder_page;
 #[doc(hidden)]
 pub mod fuzzing;
-mod index;
+mod inventory;
 mod invalidation;
 mod lock;
 mod mark;

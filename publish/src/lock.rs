@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::index::{Index, IndexError, Memory};
+use crate::inventory::{Inventory, InventoryError, Memory};
 use crate::options::{LockMode, LockOptions};
 
 mod document;
@@ -67,15 +67,15 @@ pub enum LockError {
     /// Nobody could be told from others.
     #[error("This machine has no random numbers")]
     Randomness,
-    /// The index may not be what the bucket is: list, and begin anew.
+    /// The inventory may not be what the bucket is: list, and begin anew.
     #[error("The bucket has to be listed first")]
     Doubted,
     /// The endpoint.
     #[error(transparent)]
     S3(#[from] Error),
-    /// The index.
+    /// The inventory.
     #[error(transparent)]
-    Index(#[from] IndexError),
+    Inventory(#[from] InventoryError),
 }
 
 /// What is known of the lock while it is held.
@@ -84,7 +84,7 @@ struct Held {
     document: Document,
     etag: String,
     memory: Memory,
-    /// Others may have published since the index was right.
+    /// Others may have published since the inventory was right.
     is_doubtful: bool,
     renewing: Option<AbortHandle>,
 }
@@ -103,7 +103,7 @@ pub(crate) struct Lock(Arc<Inner>);
 
 struct Inner {
     client: Client,
-    index: Arc<Index>,
+    inventory: Arc<Inventory>,
     key: Vec<u8>,
     options: LockOptions,
     /// Not needed: a dry run, or nobody wants it.
@@ -121,10 +121,10 @@ struct Inner {
 
 impl Lock {
     /// Of the keys that begin with `root`. Nothing is asked yet.
-    pub fn new(client: Client, index: Arc<Index>, root: &[u8], options: LockOptions, dry_run: bool) -> Self {
+    pub fn new(client: Client, inventory: Arc<Inventory>, root: &[u8], options: LockOptions, dry_run: bool) -> Self {
         Self(Arc::new(Inner {
             client,
-            index,
+            inventory,
             key: [root, NAME].concat(),
             is_off: dry_run || options.mode == LockMode::None,
             options,
@@ -245,16 +245,16 @@ impl Lock {
         }
     }
 
-    /// What the index says may not be so: the next run lists.
-    pub fn doubt(&self) -> Result<(), IndexError> {
-        let memory = self.0.index.lock_memory()?;
-        self.0.index.remember_lock(&Memory {
+    /// What the inventory says may not be so: the next run lists.
+    pub fn doubt(&self) -> Result<(), InventoryError> {
+        let memory = self.0.inventory.lock_memory()?;
+        self.0.inventory.remember_lock(&Memory {
             generation: None,
             ..memory
         })
     }
 
-    /// Gives the lock back, if it was taken. `is_whole`: the run did all that there was to do, so that the index is as the bucket;
+    /// Gives the lock back, if it was taken. `is_whole`: the run did all that there was to do, so that the inventory is as the bucket;
     /// `listed_secs`: when the bucket was listed, by its clock. From a listing that is late enough on no late write is to be feared.
     pub async fn release(&self, is_whole: bool, listed_secs: Option<i64>) -> Result<(), LockError> {
         if self.0.is_off {
@@ -263,9 +263,9 @@ impl Lock {
         let is_over = |until: i64| is_whole && listed_secs.is_some_and(|listed_secs| listed_secs >= until);
         let mut state = self.0.state.lock().await;
         let State::Held(mut held) = std::mem::replace(&mut *state, State::Over) else {
-            let memory = self.0.index.lock_memory()?;
+            let memory = self.0.inventory.lock_memory()?;
             return match memory.doubt_until.is_some_and(is_over) {
-                true => Ok(self.0.index.remember_lock(&Memory {
+                true => Ok(self.0.inventory.remember_lock(&Memory {
                     doubt_until: None,
                     ..memory
                 })?),
@@ -290,7 +290,7 @@ impl Lock {
         // If that fails, the next run finds its own lock and lists.
         let stored = giving.await?;
         let is_right = is_whole || !held.is_doubtful;
-        Ok(self.0.index.remember_lock(&Memory {
+        Ok(self.0.inventory.remember_lock(&Memory {
             etag: stored.etag,
             generation: is_right.then_some(generation),
             doubt_until: held.memory.doubt_until.filter(|until| !is_over(*until)),
@@ -390,10 +390,10 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_sent_after_the_term() {
         let dir = tempfile::tempdir().unwrap();
-        let index = Index::open(&dir.path().join("index.db"), "b").unwrap();
+        let inventory = Inventory::open(&dir.path().join("inventory.db"), "b").unwrap();
         let location = s3::Location::parse("s3://site?endpoint=http://127.0.0.1:1").unwrap();
         let client = Client::new(location, &s3::Options::default()).unwrap();
-        let lock = Lock::new(client, Arc::new(index), b"", LockOptions::default(), false);
+        let lock = Lock::new(client, Arc::new(inventory), b"", LockOptions::default(), false);
         let sent = AtomicBool::new(false);
         let request = async || {
             sent.store(true, Ordering::Relaxed);

@@ -59,7 +59,7 @@ async fn of_two_publishers_at_once_one_fails_clearly_or_waits() -> Result<()> {
     let refused = other.publish(1, &[])?;
     ensure!(refused.stderr.contains("publishes there"), "{}", refused.stderr);
     ensure!(refused.stderr.trim().lines().count() == 1, "{}", refused.stderr);
-    // On this machine, with the same index, it is known without asking.
+    // On this machine, with the same inventory, it is known without asking.
     let before = proxy.came().len();
     ensure!(slow.publish(1, &[])?.stderr.contains("Another run publishes"));
     let came = proxy.came().split_off(before);
@@ -72,7 +72,7 @@ async fn of_two_publishers_at_once_one_fails_clearly_or_waits() -> Result<()> {
     ensure!(waited.number("objects_deleted") == 1, "{}", waited.last());
     site.assert_is(&other.root).await?;
 
-    // The first's index is of before; when it has something to send, it finds that out.
+    // The first's inventory is of before; when it has something to send, it finds that out.
     proxy.set(Faults::default());
     slow.touch("d1/file 1.html", "news")?;
     let back = slow.publish(0, &[])?;

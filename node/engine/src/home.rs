@@ -143,8 +143,8 @@ impl HomePaths {
         self.state_dir.join("catalog.db")
     }
 
-    /// The index of what `publish` put into a bucket; needs no account.
-    pub fn publish_index(&self, name: &str) -> PathBuf {
+    /// The inventory of what `publish` put into a bucket; needs no account.
+    pub fn publish_inventory(&self, name: &str) -> PathBuf {
         self.state_dir.join("publish").join(name)
     }
 

@@ -19,7 +19,7 @@ const HOST_BYTES_MAX: usize = 255;
 pub(crate) struct Document {
     /// 1.
     pub gridbackup_lock: u32,
-    /// Random, one for each index.
+    /// Random, one for each inventory.
     pub holder: String,
     /// For people.
     pub host: String,

@@ -11,7 +11,7 @@ use s3::{Condition, Error, Window, Windows};
 use super::document::{BYTES_MAX, host};
 use super::term::now_ms;
 use super::{Document, Held, Inner, LockError};
-use crate::index::Memory;
+use crate::inventory::Memory;
 use crate::options::LockMode;
 
 /// Both times of an answer are whole seconds, and an endpoint's machines do not have quite the same. In seconds.
@@ -43,7 +43,7 @@ impl Look {
     fn late_until(&self, is_timed: bool) -> Option<i64> {
         let term_secs = i64::try_from(self.document.term_secs).unwrap_or(i64::MAX);
         let late_secs = match is_timed {
-            // His term may still run: if he is this index's own run that was killed.
+            // His term may still run: if he is this inventory's own run that was killed.
             true => term_secs.saturating_add(CLOCK_SECS + BODY_SECS),
             false => LATE_SECS,
         };
@@ -71,15 +71,15 @@ impl Windows for Past {
 impl Inner {
     /// Takes the lock, waiting for it if that was asked for.
     pub(super) async fn take(&self) -> Result<Held, LockError> {
-        let memory = self.index.lock_memory()?;
+        let memory = self.inventory.lock_memory()?;
         self.is_conditional
             .store(memory.is_conditional.unwrap_or(true), Ordering::Relaxed);
         self.is_timed.store(memory.is_timed.unwrap_or(false), Ordering::Relaxed);
         if memory.is_conditional == Some(false) && self.options.mode == LockMode::Require {
             return Err(LockError::Unconditional);
         }
-        // One for the life of the index: whoever is killed is recognised by his next run, which need not wait for the term, because
-        // only one at a time has the index.
+        // One for the life of the inventory: whoever is killed is recognised by his next run, which need not wait for the term, because
+        // only one at a time has the inventory.
         let holder = match memory.holder.as_str() {
             "" => random()?,
             known => known.to_owned(),
@@ -89,7 +89,7 @@ impl Inner {
             etag: String::new(),
             ..memory.clone()
         };
-        self.index.remember_lock(&mine)?;
+        self.inventory.remember_lock(&mine)?;
         let known = (memory.is_conditional == Some(true) && !memory.etag.is_empty()).then(|| Look {
             document: Document {
                 fence: memory.fence,
@@ -219,7 +219,7 @@ impl Inner {
             is_timed: old.is_timed,
             doubt_until: doubt_until.or(old.doubt_until),
         };
-        self.index.remember_lock(&memory)?;
+        self.inventory.remember_lock(&memory)?;
         Ok(Held {
             is_doubtful,
             document,

@@ -86,7 +86,7 @@ impl Watching {
                 () = tokio::time::sleep(pause.unwrap_or(every)), if pause.is_some() => {}
                 settled = watch.settled(), if pause.is_none() => {
                     settled.map_err(unreadable)?;
-                    trust = Trust::Index;
+                    trust = Trust::Inventory;
                 }
             }
         }
