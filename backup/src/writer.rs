@@ -21,7 +21,7 @@ pub(crate) mod run;
 
 pub(crate) mod budget;
 pub(crate) mod compress;
-pub(crate) mod ledger;
+pub(crate) mod in_flight;
 pub(crate) mod packer;
 
 mod commit;

@@ -5,7 +5,7 @@
 //! 1. A preparer leases a job and reads its file once (`preparer`, `source::read_file`); what is not as it was scanned is put
 //!    off, amended or given up (`changed`).
 //! 2. It cuts what it reads (`chunk`), passes over chunks that are known, and compresses the others (`writer::compress`).
-//! 3. Chunks fill packs (`writer::packer`); the ledger knows which file waits for which pack (`writer::ledger`).
+//! 3. Chunks fill packs (`writer::packer`); what is in flight knows which file waits for which pack (`writer::in_flight`).
 //! 4. A sealer seals, signs and codes a full pack (`writer::sealing`, `writer::seal`) and hands its shares to the uploader,
 //!    in one transaction with the files that it completes (`writer::commit`). A process that dies later goes on from there.
 //! 5. A checkpoint, now and then and at the end, packs what is new of names and places, and signs a head that leads to it

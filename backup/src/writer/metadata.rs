@@ -17,7 +17,7 @@ use upload_queue::queue::Queue;
 use crate::catalog::content::{Place, SectionRow, publish};
 use crate::catalog::{content, tree};
 
-use super::ledger::ReadFile;
+use super::in_flight::ReadFile;
 
 /// What a section makes findable: recorded when the section's pack is durable here.
 #[derive(Default)]
