@@ -35,7 +35,7 @@ pub const DEVICE_NAME_BYTES_MAX: usize = 64;
 /// Most different tags. Chosen: far more than anyone has names for, and a root stays small.
 pub const TAGS_MAX: usize = 1024;
 
-/// Everything a device has published, newest last.
+/// Everything a device has posted, newest last.
 #[derive(Clone, PartialEq, Eq, Debug, Default, minicbor::Encode, minicbor::Decode)]
 pub struct Root {
     /// Metadata packs that `sections` name by position. The position behind the last one means the pack that the root

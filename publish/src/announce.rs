@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use s3::{Client, Distribution, INVALIDATION_PATHS_MAX};
 
-use crate::inventory::{Change, Inventory, InventoryError, Listener};
 use crate::invalidation::paths;
+use crate::inventory::{Change, Inventory, InventoryError, Listener};
 use crate::options::{Cloudfront, Hook, KeyFormat};
 
 /// Somebody did not hear of the changes.

@@ -23,8 +23,8 @@ use crate::inventory::{Inventory, InventoryError, Memory};
 use crate::options::{LockMode, LockOptions};
 
 mod document;
-mod term;
 mod take;
+mod term;
 
 pub(crate) use document::{Document, NAME, is_lock};
 use term::{Term, now_ms};

@@ -112,7 +112,12 @@ pub(crate) struct Run<'a> {
 type Ended = (Work, Result<Done, WorkError>);
 
 impl<'a> Run<'a> {
-    fn new(options: &'a Options, client: &'a Client, inventory: Arc<Inventory>, sink: Sink<'a>) -> Result<Self, PublishError> {
+    fn new(
+        options: &'a Options,
+        client: &'a Client,
+        inventory: Arc<Inventory>,
+        sink: Sink<'a>,
+    ) -> Result<Self, PublishError> {
         let prefix = client.location().prefix.clone().into_bytes();
         let mut root = prefix.clone();
         if options.whole_paths {

@@ -44,8 +44,8 @@ mod replan;
 mod room;
 mod shared;
 mod supervise;
-mod waiting;
 mod verify;
+mod waiting;
 
 /// Limits and policy of an uploader.
 #[derive(Clone, Debug)]

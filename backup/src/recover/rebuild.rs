@@ -20,7 +20,7 @@ use upload_queue::peers::{Peer, PeerKey};
 
 use super::replay;
 use super::replay::Listed;
-use crate::catalog::content::Published;
+use crate::catalog::content::Posted;
 use crate::catalog::tree::Replay;
 use crate::heads::OpenHead;
 use crate::restore::fetch_stats::FetchStats;
@@ -71,7 +71,7 @@ impl Rebuild<'_> {
             .next_back()
             .map(|found| found.root)
             .unwrap_or_default();
-        let adopted = Published {
+        let adopted = Posted {
             seq: open.head.seq,
             hash: open.hash.0,
             head: open.head.encode(),

@@ -11,7 +11,7 @@ use upload_queue::queue::Queue;
 use upload_queue::uploader::OutgoingPack;
 
 use crate::catalog::content;
-use crate::catalog::content::{Place, Published, SectionPlace, publish};
+use crate::catalog::content::{Place, Posted, SectionPlace, post};
 use crate::said::path_buf;
 
 use super::in_flight::ReadFile;
@@ -42,7 +42,7 @@ impl Run<'_> {
             let slots = slots.clone();
             move |tx: &Transaction<'_>, row: PackRow| {
                 record(tx, row, &slots)?;
-                publish::add_unlisted(tx, row, &slots)?;
+                post::add_unlisted(tx, row, &slots)?;
                 let files = in_flight.recording(number);
                 record_files(tx, &queue, &files)?;
                 completed.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
@@ -60,12 +60,12 @@ impl Run<'_> {
     }
 
     /// Delivers a sealed metadata pack with its sections, each at its offset, and records what they make findable;
-    /// `published` is the head that was signed for the root among them.
+    /// `posted` is the head that was signed for the root among them.
     pub fn deliver_metadata(
         &self,
         outgoing: OutgoingPack,
         sections: Vec<(u32, Section)>,
-        published: Option<Published>,
+        posted: Option<Posted>,
     ) -> Result<PackRow, WriteError> {
         let sections = Arc::new(sections);
         let with_pack = {
@@ -82,7 +82,7 @@ impl Run<'_> {
                     let row = content::add_section(tx, &place)?;
                     section.record(tx, &queue, row)?;
                 }
-                published.iter().try_for_each(|published| publish::sign(tx, published))
+                posted.iter().try_for_each(|posted| post::sign(tx, posted))
             }
         };
         let row = self

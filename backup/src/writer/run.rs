@@ -107,8 +107,8 @@ impl<'a> Run<'a> {
     }
 
     /// Time between two heads while there is something new.
-    pub fn publish_interval(&self) -> Duration {
-        Duration::from_secs(self.writer.limits.publish_interval_secs)
+    pub fn post_interval(&self) -> Duration {
+        Duration::from_secs(self.writer.limits.post_interval_secs)
     }
 
     /// Whether threads should come to an end.

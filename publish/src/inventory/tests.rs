@@ -143,7 +143,9 @@ fn an_index_is_bound_to_its_bucket_and_to_one_run() {
         "not a database, but longer than a header of one would be, by far; really",
     )
     .unwrap();
-    let error = Inventory::open(&dir.path().join("text"), "http://s3/site").err().unwrap();
+    let error = Inventory::open(&dir.path().join("text"), "http://s3/site")
+        .err()
+        .unwrap();
     assert!(matches!(error, InventoryError::Foreign(_)), "{error}");
 }
 
@@ -188,7 +190,10 @@ fn what_was_listed_and_put_off_lives_for_one_run() {
     assert_eq!(inventory.dead(false).unwrap(), (vec![dead(b"d", false)], 1));
     assert_eq!(inventory.dead(true).unwrap(), (vec![dead(b"s", true)], 1));
     inventory.bury(&[b"d".to_vec()]).unwrap();
-    assert_eq!((inventory.dead(false).unwrap().1, inventory.dead(true).unwrap().1), (0, 1));
+    assert_eq!(
+        (inventory.dead(false).unwrap().1, inventory.dead(true).unwrap().1),
+        (0, 1)
+    );
     inventory.clear().unwrap();
     assert_eq!((inventory.dead(true).unwrap().1, inventory.all_seen().count()), (0, 0));
     drop(inventory);

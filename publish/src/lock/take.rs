@@ -94,11 +94,7 @@ impl Inner {
             document: Document {
                 fence: memory.fence,
                 held: false,
-                ..Document::first(
-                    &memory.holder,
-                    self.options.term,
-                    memory.generation.unwrap_or_default(),
-                )
+                ..Document::first(&memory.holder, self.options.term, memory.generation.unwrap_or_default())
             },
             etag: memory.etag.clone(),
             age_secs: None,

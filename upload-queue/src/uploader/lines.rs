@@ -265,7 +265,12 @@ impl Lines {
     /// Content in the spool that nobody takes now, each with the peer that it waits for: the caller has it until each is
     /// added again, `finished` or `put_down`. Nothing if those who are there are not enough to make packs safe: then there
     /// is nobody to make room for.
-    pub(super) fn take_absent(&mut self, peers: &[Peer], tolerate: u8, now: Instant) -> Vec<(Option<PeerKey>, Waiting)> {
+    pub(super) fn take_absent(
+        &mut self,
+        peers: &[Peer],
+        tolerate: u8,
+        now: Instant,
+    ) -> Vec<(Option<PeerKey>, Waiting)> {
         let absent = self.lines.iter().filter(|(_, line)| is_absent(line, now));
         let absent: HashSet<PeerKey> = absent.map(|(key, _)| key.clone()).collect();
         if !self.are_enough_without(&absent, peers, tolerate, now) {

@@ -93,10 +93,7 @@ fn finish(shared: &Shared, batch: Vec<Delivery>, recorded: Recorded) {
         }
     }
     shared.changed.notify_waiters();
-    for Delivery {
-        peer, bytes, share, ..
-    } in batch
-    {
+    for Delivery { peer, bytes, share, .. } in batch {
         shared.delivered_bytes.fetch_add(share.stored_bytes, Ordering::Relaxed);
         shared.tell(UploadEvent::Delivered { peer, bytes });
     }

@@ -86,7 +86,7 @@ pub(crate) fn insert(tx: &Transaction<'_>, snapshot: &Snapshot) -> Result<(), Db
     Ok(())
 }
 
-/// Makes the paths of snapshots fit that were recorded before limits were checked, so that they can be published.
+/// Makes the paths of snapshots fit that were recorded before limits were checked, so that they can be posted.
 pub fn fit_roots(db: &Db) -> Result<(), DbError> {
     let mut all = db.read(snapshots)?;
     all.retain_mut(|snapshot| snapshot.record.fit_roots());

@@ -40,7 +40,7 @@ fn view(grid: &Grid) -> View {
         9,
         Content::Inline(b"../../../../dates".to_vec()),
     );
-    grid.publish(&backup, 1);
+    grid.post(&backup, 1);
     view_of(grid.recovered())
 }
 
@@ -134,7 +134,7 @@ fn folders_are_listed_in_pages_of_any_length_with_names_of_any_bytes() {
     }
     let mut expected: Vec<Vec<u8>> = backup.entries.iter().map(|entry| entry.name.clone()).collect();
     expected.sort();
-    grid.publish(&backup, 1);
+    grid.post(&backup, 1);
     let view = view_of(grid.recovered());
     let folder = found(&view, "latest/src").place;
     for limit in [1, 255, 256, 257, 700, 1000] {
