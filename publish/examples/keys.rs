@@ -16,8 +16,8 @@ use s3::{Client, Location};
 
 /// MD5 of "x".
 const ETAG: &str = "9dd4e461268c8034f5c8564e155c67a6";
-/// Objects in a page of a listing.
-const PAGE_KEYS: u64 = 1000;
+/// Objects in a batch of a listing.
+const BATCH_KEYS: u64 = 1000;
 
 /// Keys in the order of their bytes.
 #[derive(Clone, Copy)]
@@ -46,9 +46,9 @@ impl Tree {
         Ok(())
     }
 
-    /// The page of the listing that begins with a number.
-    fn page(self, start: u64) -> String {
-        let end = (start + PAGE_KEYS).min(self.files);
+    /// The batch of the listing that begins with a number.
+    fn batch(self, start: u64) -> String {
+        let end = (start + BATCH_KEYS).min(self.files);
         let mut xml = String::from("<?xml version=\"1.0\"?>\n<ListBucketResult>");
         for number in start..end {
             let key = self.key(number);
@@ -71,11 +71,11 @@ impl Tree {
             let token = request
                 .split(['&', '?', ' '])
                 .find_map(|part| part.strip_prefix("continuation-token="));
-            let page = self.page(token.and_then(|token| token.parse().ok()).unwrap_or(0));
+            let batch = self.batch(token.and_then(|token| token.parse().ok()).unwrap_or(0));
             write!(
                 stream,
-                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{page}",
-                page.len()
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{batch}",
+                batch.len()
             )?;
         }
         Ok(())

@@ -44,11 +44,11 @@ impl Run<'_> {
             if dead.is_empty() {
                 return Ok(());
             }
-            self.delete_page(dead).await?;
+            self.delete_batch(dead).await?;
         }
     }
 
-    async fn delete_page(&mut self, dead: Vec<Dead>) -> Result<(), PublishError> {
+    async fn delete_batch(&mut self, dead: Vec<Dead>) -> Result<(), PublishError> {
         let keys: Vec<_> = dead.iter().map(|dead| dead.key.clone()).collect();
         let failed = if self.options.dry_run {
             Vec::new()

@@ -30,8 +30,8 @@ pub(crate) use pending::{Audience, Change, Listener};
 const APPLICATION_ID: i32 = 0x6762_7062;
 /// Version of the schema.
 const VERSION: i32 = 3;
-/// Rows read at once: few enough to be nothing, enough that a query a page costs nothing.
-const PAGE_ROWS: usize = 1000;
+/// Rows read at once: few enough to be nothing, enough that a query a batch costs nothing.
+const BATCH_ROWS: usize = 1000;
 /// Page cache, in KiB. Chosen: sequential reading needs none, and a run has 64 MiB for everything.
 const CACHE_KIB: i32 = 4096;
 
@@ -181,16 +181,16 @@ impl Inventory {
         })
     }
 
-    /// All rows by key, read in pages: what is written meanwhile is seen if it is further on.
+    /// All rows by key, read in batches: what is written meanwhile is seen if it is further on.
     pub fn rows(&self) -> impl Iterator<Item = Result<Row, InventoryError>> + Send + '_ {
-        pages(move |after: Option<&Row>| {
+        batches(move |after: Option<&Row>| {
             let after = after.map(|row| row.key.as_slice());
-            self.page("SELECT * FROM objects", after, read)
+            self.batch("SELECT * FROM objects", after, read)
         })
     }
 
     /// Rows of a table by key, from after a key on.
-    fn page<T>(
+    fn batch<T>(
         &self,
         select: &str,
         after: Option<&[u8]>,
@@ -201,7 +201,7 @@ impl Inventory {
         let sql = format!("{select} WHERE key {than} ?1 ORDER BY key LIMIT ?2");
         self.with(|connection| {
             let mut query = connection.prepare_cached(&sql)?;
-            let rows = query.query_map(params![after.unwrap_or_default(), PAGE_ROWS], read)?;
+            let rows = query.query_map(params![after.unwrap_or_default(), BATCH_ROWS], read)?;
             rows.collect()
         })
     }
@@ -382,20 +382,20 @@ fn read(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     })
 }
 
-/// An iterator over pages: `next` gets the last item of the page before.
-fn pages<T: Clone + Send>(
+/// An iterator over batches: `next` gets the last item of the batch before.
+fn batches<T: Clone + Send>(
     mut next: impl FnMut(Option<&T>) -> Result<Vec<T>, InventoryError> + Send,
 ) -> impl Iterator<Item = Result<T, InventoryError>> + Send {
-    let mut page = Vec::new().into_iter();
+    let mut batch = Vec::new().into_iter();
     let mut last: Option<T> = None;
     let mut is_over = false;
     std::iter::from_fn(move || {
-        if page.len() == 0 && !is_over {
+        if batch.len() == 0 && !is_over {
             match next(last.as_ref()) {
                 Ok(rows) => {
-                    is_over = rows.len() < PAGE_ROWS;
+                    is_over = rows.len() < BATCH_ROWS;
                     last = rows.last().cloned();
-                    page = rows.into_iter();
+                    batch = rows.into_iter();
                 }
                 Err(error) => {
                     is_over = true;
@@ -403,7 +403,7 @@ fn pages<T: Clone + Send>(
                 }
             }
         }
-        page.next().map(Ok)
+        batch.next().map(Ok)
     })
 }
 

@@ -105,7 +105,7 @@ pub(crate) struct Run<'a> {
     pub looked: Looked,
     needed: u64,
     settled: u64,
-    /// When the endpoint answered the first page of the listing, by its clock.
+    /// When the endpoint answered the first batch of the listing, by its clock.
     listed_secs: Option<i64>,
 }
 
@@ -242,11 +242,11 @@ impl<'a> Run<'a> {
         };
         self.listed_secs = None;
         loop {
-            let mut page = self.client.list(&options).await?;
-            page.objects.retain(|object| !is_lock(&object.key));
-            self.inventory.see(&page.objects)?;
-            self.listed_secs = self.listed_secs.or(page.now.map(|time| time.as_second()));
-            options.token = page.next;
+            let mut batch = self.client.list(&options).await?;
+            batch.objects.retain(|object| !is_lock(&object.key));
+            self.inventory.see(&batch.objects)?;
+            self.listed_secs = self.listed_secs.or(batch.now.map(|time| time.as_second()));
+            options.token = batch.next;
             if options.token.is_none() {
                 return Ok(());
             }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use tests::s3::Kind;
 use tests::site::{Site, write};
 
-/// More than two pages of a listing.
+/// More than two batches of a listing.
 const FILES: usize = 2100;
 
 /// What the lock in the bucket costs a run at most: a look, three trials what is honoured, taking, giving back, and a renewal every 20 s:
@@ -69,7 +69,7 @@ async fn no_cache_safe_and_trusting_cost_what_they_should() -> Result<()> {
     tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, FILES)?;
     let first = asked(&site, &[])?;
-    // The bucket of a new inventory is listed once: one page, for it is empty.
+    // The bucket of a new inventory is listed once: one batch, for it is empty.
     ensure!(first == table([("LIST", 1), ("PUT", FILES)]), "{first:?}");
     std::thread::sleep(Duration::from_millis(2100));
     // Written just before they were read: read once more, and no request is made for that.

@@ -196,12 +196,12 @@ impl Site {
         };
         let mut objects = BTreeMap::new();
         loop {
-            let page = self.client.list(&options).await?;
-            for object in page.objects.into_iter().filter(|object| object.key != LOCK) {
+            let batch = self.client.list(&options).await?;
+            for object in batch.objects.into_iter().filter(|object| object.key != LOCK) {
                 let got = self.client.get(&object.key, None, 64 << 20).await?;
                 objects.insert(object.key[b"www/".len()..].to_vec(), got.bytes);
             }
-            match page.next {
+            match batch.next {
                 Some(token) => options.token = Some(token),
                 None => return Ok(objects),
             }

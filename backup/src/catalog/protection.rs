@@ -20,7 +20,7 @@ use super::tree::rows::{COLUMNS, EntryRow, child_directory, join, place, read_ro
 use super::{content, tree};
 
 /// Rows read at once. Chosen: a folder of a million names takes no more memory than any other.
-const PAGE_ROWS: usize = 1024;
+const BATCH_ROWS: usize = 1024;
 /// `job.state` of jobs whose content is sealed and on its way.
 const SENDING: i64 = 2;
 
@@ -442,7 +442,7 @@ fn each_below(conn: &Connection, snapshot: u64, path: &[u8], visit: &mut Each<'_
     while let Some((folder, path)) = folders.pop() {
         let mut after = Vec::new();
         loop {
-            let rows = page(conn, snapshot, folder, &after)?;
+            let rows = batch(conn, snapshot, folder, &after)?;
             for row in &rows {
                 let path = join(&path, &row.entry.name);
                 if !visit(&path, row)? {
@@ -454,7 +454,7 @@ fn each_below(conn: &Connection, snapshot: u64, path: &[u8], visit: &mut Each<'_
                 }
             }
             match rows.last() {
-                Some(last) if rows.len() == PAGE_ROWS => after.clone_from(&last.entry.name),
+                Some(last) if rows.len() == BATCH_ROWS => after.clone_from(&last.entry.name),
                 _ => break,
             }
         }
@@ -463,11 +463,11 @@ fn each_below(conn: &Connection, snapshot: u64, path: &[u8], visit: &mut Each<'_
 }
 
 /// Rows of a folder that a snapshot shows, by name, after this one.
-fn page(conn: &Connection, snapshot: u64, directory: i64, after: &[u8]) -> Result<Vec<EntryRow>, DbError> {
+fn batch(conn: &Connection, snapshot: u64, directory: i64, after: &[u8]) -> Result<Vec<EntryRow>, DbError> {
     let mut select = conn.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM entry WHERE directory = ?1 AND name > ?2 AND since <= ?3
          AND (until IS NULL OR until > ?3) ORDER BY name LIMIT ?4"
     ))?;
-    let rows = select.query_map((directory, after, snapshot, PAGE_ROWS), read_row)?;
+    let rows = select.query_map((directory, after, snapshot, BATCH_ROWS), read_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -6,7 +6,7 @@
 use rusqlite::{OptionalExtension, params};
 use s3::Listed;
 
-use super::{Inventory, InventoryError, PAGE_ROWS, pages};
+use super::{BATCH_ROWS, Inventory, InventoryError, batches};
 use crate::merge::Keyed;
 
 /// The tables.
@@ -44,7 +44,7 @@ impl Keyed for Seen {
 }
 
 impl Inventory {
-    /// Adds a page of the listing.
+    /// Adds a batch of the listing.
     pub fn see(&self, objects: &[Listed]) -> Result<(), InventoryError> {
         self.with(|connection| {
             let tx = connection.transaction()?;
@@ -73,9 +73,9 @@ impl Inventory {
 
     /// The listing by key.
     pub fn all_seen(&self) -> impl Iterator<Item = Result<Seen, InventoryError>> + Send + '_ {
-        pages(move |after: Option<&Seen>| {
+        batches(move |after: Option<&Seen>| {
             let after = after.map(|seen| seen.key.as_slice());
-            self.page("SELECT key, etag FROM seen", after, |row| {
+            self.batch("SELECT key, etag FROM seen", after, |row| {
                 Ok(Seen {
                     key: row.get(0)?,
                     etag: row.get(1)?,
@@ -115,9 +115,9 @@ impl Inventory {
 
     /// Pages that were put off: keys and paths; those that have no file have none.
     pub fn put_off_until_now(&self) -> impl Iterator<Item = Result<Later, InventoryError>> + Send + '_ {
-        pages(move |after: Option<&Later>| {
+        batches(move |after: Option<&Later>| {
             let after = after.map(|(key, _)| key.as_slice());
-            self.page("SELECT key, path FROM later", after, |row| {
+            self.batch("SELECT key, path FROM later", after, |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })
         })
@@ -140,7 +140,7 @@ impl Inventory {
             let count = connection.query_row(sql, [is_strange], |row| row.get(0))?;
             let sql = "SELECT key, etag FROM dead WHERE is_strange = ?1 ORDER BY key LIMIT ?2";
             let mut query = connection.prepare_cached(sql)?;
-            let dead = query.query_map(params![is_strange, PAGE_ROWS], |row| {
+            let dead = query.query_map(params![is_strange, BATCH_ROWS], |row| {
                 Ok(Dead {
                     key: row.get(0)?,
                     etag: row.get(1)?,

@@ -2,7 +2,7 @@
 
 use rusqlite::{Transaction, params};
 
-use super::{Inventory, InventoryError, pages};
+use super::{Inventory, InventoryError, batches};
 
 /// The tables; inventories of earlier versions do not have them.
 pub(super) const TABLES: &str = "
@@ -92,8 +92,8 @@ impl Inventory {
         listener: Listener,
     ) -> impl Iterator<Item = Result<(Vec<u8>, Change), InventoryError>> + Send + '_ {
         let sql = format!("SELECT key, change FROM {}", listener.table());
-        pages(move |after: Option<&(Vec<u8>, Change)>| {
-            self.page(&sql, after.map(|(key, _)| key.as_slice()), |row| {
+        batches(move |after: Option<&(Vec<u8>, Change)>| {
+            self.batch(&sql, after.map(|(key, _)| key.as_slice()), |row| {
                 let change = match row.get(1)? {
                     0 => Change::Added,
                     1 => Change::Updated,

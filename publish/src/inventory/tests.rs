@@ -107,10 +107,10 @@ proptest! {
 }
 
 #[test]
-fn rows_come_in_order_over_many_pages() {
+fn rows_come_in_order_over_many_batches() {
     let dir = tempfile::tempdir().unwrap();
     let inventory = open(dir.path());
-    let rows: Vec<_> = (0..2 * PAGE_ROWS + 1)
+    let rows: Vec<_> = (0..2 * BATCH_ROWS + 1)
         .rev()
         .map(|number| row(format!("{number:05}").as_bytes(), 1))
         .collect();

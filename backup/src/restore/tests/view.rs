@@ -124,7 +124,7 @@ fn a_new_snapshot_appears_and_a_forgotten_one_goes() {
 }
 
 #[test]
-fn folders_are_listed_in_pages_of_any_length_with_names_of_any_bytes() {
+fn folders_are_listed_in_batches_of_any_length_with_names_of_any_bytes() {
     let grid = Grid::new();
     let mut backup = Backup::default();
     for number in 0..700u32 {
@@ -140,13 +140,13 @@ fn folders_are_listed_in_pages_of_any_length_with_names_of_any_bytes() {
     for limit in [1, 255, 256, 257, 700, 1000] {
         let (mut listed, mut after) = (Vec::new(), Vec::new());
         loop {
-            let page = view.list(&folder, &after, limit).unwrap();
-            assert!(page.len() <= limit);
-            let Some(last) = page.last() else { break };
+            let batch = view.list(&folder, &after, limit).unwrap();
+            assert!(batch.len() <= limit);
+            let Some(last) = batch.last() else { break };
             after.clone_from(&last.entry.name);
-            listed.extend(page.into_iter().map(|node| node.entry.name));
+            listed.extend(batch.into_iter().map(|node| node.entry.name));
         }
-        assert!(listed == expected, "in pages of {limit}");
+        assert!(listed == expected, "in batches of {limit}");
     }
 }
 
