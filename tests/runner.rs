@@ -10,6 +10,9 @@ mod layers;
 #[path = "circles.rs"]
 mod circles;
 
+#[path = "words.rs"]
+mod words;
+
 #[path = "e2e/ancestors.rs"]
 mod ancestors;
 #[path = "e2e/bad_friends.rs"]

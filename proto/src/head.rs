@@ -227,7 +227,10 @@ impl HeadBody {
     fn to_padded(&self) -> Result<Zeroizing<Vec<u8>>, String> {
         let mut short = self.clone();
         if record::to_cbor(self).len() > BODY_BYTES - BODY_LEN_BYTES {
-            short.snapshot.iter_mut().for_each(|snapshot| snapshot.roots.clear());
+            short
+                .snapshot
+                .iter_mut()
+                .for_each(|snapshot| snapshot.source_roots.clear());
         }
         short.check()?;
         let body = record::to_cbor(&short);
@@ -332,7 +335,7 @@ mod tests {
             id: SnapshotId([7; 16]),
             time_ns: i64::MIN,
             parent: Some(u64::MAX - 1),
-            roots,
+            source_roots: roots,
             files: u64::MAX,
             bytes: u64::MAX,
         };

@@ -345,7 +345,7 @@ impl<'a> Gauge<'a> {
         let Some(snapshot) = tree::snapshot(self.conn, range.snapshot)?.filter(|_| is_settled) else {
             return Ok(false);
         };
-        let roots = snapshot.record.roots.iter().map(|root| &root.0);
+        let roots = snapshot.record.source_roots.iter().map(|root| &root.0);
         if !roots.eq(&range.paths) || !tree::snapshot_complete(self.conn, range.snapshot)? {
             return Ok(false);
         }

@@ -30,7 +30,7 @@ pub use log::{AmendmentMark, amendment_mark, log, posted, posted_until, unposted
 pub use marks::{Marks, mark, marks, pin, set_tags, unpin};
 pub use named::{find_forgotten, find_snapshot, is_of_earlier_date};
 pub use replay::Replay;
-pub use snapshots::{by_time, fit_roots, latest, snapshot, snapshot_id, snapshots};
+pub use snapshots::{by_time, fit_source_roots, latest, snapshot, snapshot_id, snapshots};
 pub use walk::{Newest, Visit, children, covers, entry, newest, walk};
 
 pub(crate) use amend::note as note_amendment;

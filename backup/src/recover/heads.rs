@@ -223,7 +223,7 @@ mod tests {
             id: SnapshotId([0; 16]),
             time_ns,
             parent: None,
-            roots: Vec::new(),
+            source_roots: Vec::new(),
             files: 0,
             bytes: 0,
         });

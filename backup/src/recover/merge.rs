@@ -181,7 +181,7 @@ fn merge_snapshots(
             said.clear();
             continue;
         }
-        let roots = &snapshot.record.roots;
+        let roots = &snapshot.record.source_roots;
         let is_said = |root: &PathBytes| said.iter().any(|said| tree::covers(&said.0, &root.0));
         let is_full = snapshot.record.parent.is_none() || !roots.iter().all(is_said);
         let mut replay = Replay::new(snapshot.device);

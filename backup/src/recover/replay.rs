@@ -170,11 +170,11 @@ pub(super) fn conclude(tx: &Transaction<'_>) -> Result<(), RestoreError> {
 /// A snapshot at whose time nothing had changed has no log: its tree is its parent's.
 fn add_snapshot(tx: &Transaction<'_>, device: DeviceId, record: &SnapshotRecord) -> Result<(), RestoreError> {
     let mut record = record.clone();
-    if record.roots.is_empty() {
+    if record.source_roots.is_empty() {
         // Its parent may be one that changed nothing either, and that no head names any more.
         let all = tree::snapshots(tx)?;
         let earlier = all.into_iter().rev().find(|known| known.record.seq < record.seq);
-        record.roots = earlier.map(|earlier| earlier.record.roots).unwrap_or_default();
+        record.source_roots = earlier.map(|earlier| earlier.record.source_roots).unwrap_or_default();
     }
     Replay::new(device).apply(tx, LogRecord::Snapshot(record))?;
     Ok(())

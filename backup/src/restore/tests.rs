@@ -220,7 +220,7 @@ impl Backup {
             id: SnapshotId([seq as u8; 16]),
             time_ns: seq as i64,
             parent: None,
-            roots: vec![PathBytes(b"/src".to_vec())],
+            source_roots: vec![PathBytes(b"/src".to_vec())],
             files: self.entries.len() as u64,
             bytes: self.entries.iter().map(|entry| entry.meta.size).sum(),
         }

@@ -70,7 +70,7 @@ impl Run<'_> {
         self.record_ready(1)?;
         {
             let _no_metadata_meanwhile = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-            tree::fit_roots(&self.writer.db)?;
+            tree::fit_source_roots(&self.writer.db)?;
             self.begin_anew_if_lost()?;
             while self.post()? {}
         }
@@ -331,7 +331,8 @@ fn is_long(root: &Root) -> bool {
 fn is_told_by_head(previous: &Posted, newest: Option<&SnapshotRecord>, logs: &Logs) -> bool {
     let paths_are_told = newest.is_none_or(|newest| {
         let last = previous.root.snapshots.last();
-        record_bytes(newest) <= HEAD_SNAPSHOT_BYTES_MAX || last.is_some_and(|last| last.roots == newest.roots)
+        record_bytes(newest) <= HEAD_SNAPSHOT_BYTES_MAX
+            || last.is_some_and(|last| last.source_roots == newest.source_roots)
     });
     previous.body.root.is_some() && paths_are_told && logs.new_bytes < ROOT_BYTES_TURN / 2
 }
@@ -357,7 +358,7 @@ impl Writer {
         let seq = seq.max(self.db.read(heads::floor)?) + 1;
         let snapshot = snapshot.map(|mut record| {
             if record_bytes(&record) > HEAD_SNAPSHOT_BYTES_MAX {
-                record.roots.clear();
+                record.source_roots.clear();
             }
             record
         });

@@ -144,7 +144,7 @@ pub(super) fn folders(config: &Config) -> Vec<Vec<u8>> {
 /// at stays as it was.
 fn range(snapshots: &[Snapshot], folders: &[Vec<u8>]) -> Option<Range> {
     let newest = snapshots.last()?;
-    let roots = snapshots.iter().flat_map(|snapshot| &snapshot.record.roots);
+    let roots = snapshots.iter().flat_map(|snapshot| &snapshot.record.source_roots);
     let all: BTreeSet<&[u8]> = roots
         .map(|root| root.0.as_slice())
         .chain(folders.iter().map(Vec::as_slice))
@@ -242,7 +242,7 @@ fn add_sources(
     for folder in folders {
         let known = trouble::at(conn, Kind::Unseen, folder)?;
         of_folders += u64::from(known.as_ref().is_some_and(|known| known.subject == *folder));
-        let roots = || snapshots.iter().flat_map(|snapshot| &snapshot.record.roots);
+        let roots = || snapshots.iter().flat_map(|snapshot| &snapshot.record.source_roots);
         if let Some(failing) = failing(folder, known) {
             facts.folders_failing.push(failing);
         } else if !roots().any(|root| covers(&root.0, folder)) {

@@ -61,7 +61,7 @@ impl Engine {
         let snapshot = self.find_snapshot(snapshot)?;
         let paths = match path {
             Some(path) => vec![path.0],
-            None => snapshot.record.roots.iter().map(|root| root.0.clone()).collect(),
+            None => snapshot.record.source_roots.iter().map(|root| root.0.clone()).collect(),
         };
         let (engine, to) = (self.clone(), sink.clone());
         let listing = move || {

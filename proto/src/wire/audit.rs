@@ -103,8 +103,8 @@ pub fn proof_bytes(size: ShareSize) -> usize {
 pub fn proved(share: ShareId, leaf: u32, proof: &[u8]) -> Option<&[u8]> {
     let (bytes, path) = proof.split_at_checked(LEAF_BYTES)?;
     let (path, rest) = path.as_chunks::<HASH_BYTES>();
-    let root = hash_tree::path_root(leaf, bytes, path)?;
-    (rest.is_empty() && root == share).then_some(bytes)
+    let tree_root = hash_tree::path_root(leaf, bytes, path)?;
+    (rest.is_empty() && tree_root == share).then_some(bytes)
 }
 
 #[cfg(test)]

@@ -109,8 +109,8 @@ struct Sides {
 impl Sides {
     fn scopes(&self, path: &[u8]) -> Pair<Scope> {
         Pair {
-            before: scope(&self.snapshots.before.record.roots, path),
-            after: scope(&self.snapshots.after.record.roots, path),
+            before: scope(&self.snapshots.before.record.source_roots, path),
+            after: scope(&self.snapshots.after.record.source_roots, path),
         }
     }
 }
@@ -312,7 +312,7 @@ mod tests {
             id: SnapshotId([seq as u8; 16]),
             time_ns: seq as i64,
             parent: (seq > 1).then(|| seq - 1),
-            roots: roots.iter().map(|root| PathBytes(root.as_bytes().to_vec())).collect(),
+            source_roots: roots.iter().map(|root| PathBytes(root.as_bytes().to_vec())).collect(),
             files: 0,
             bytes: 0,
         }

@@ -65,7 +65,7 @@ fn full_log<E: From<DbError>>(
     snapshot: &Snapshot,
     visit: &mut dyn FnMut(LogRecord) -> Result<(), E>,
 ) -> Result<(), E> {
-    let (seq, roots) = (snapshot.record.seq, &snapshot.record.roots);
+    let (seq, roots) = (snapshot.record.seq, &snapshot.record.source_roots);
     visit(LogRecord::Directory(b"/".to_vec()))?;
     if let Some(slash) = row_at(conn, seq, NOWHERE, b"")? {
         visit(LogRecord::Entry(slash.entry))?;

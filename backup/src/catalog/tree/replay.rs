@@ -87,7 +87,7 @@ impl Replay {
         let newest = snapshots::latest(tx)?.map(|snapshot| snapshot.record.seq);
         let (seq, parent) = (record.seq, record.parent);
         if record.parent.is_none() && newest.is_some_and(|newest| newest < seq) {
-            close_scope(tx, seq, SLASH, &record.roots)?;
+            close_scope(tx, seq, SLASH, &record.source_roots)?;
         }
         snapshots::insert(
             tx,

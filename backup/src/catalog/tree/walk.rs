@@ -63,7 +63,7 @@ pub fn entry(conn: &Connection, snapshot_seq: u64, path: &[u8]) -> Result<Option
     let Some(snapshot) = snapshot(conn, snapshot_seq)? else {
         return Ok(None);
     };
-    if scope(&snapshot.record.roots, &path) == Scope::Outside {
+    if scope(&snapshot.record.source_roots, &path) == Scope::Outside {
         return Ok(None);
     }
     let Some((directory, name)) = place(conn, &path)? else {
@@ -172,7 +172,7 @@ pub fn walk<E: From<DbError>>(
     let Some(snapshot) = snapshot(conn, snapshot_seq)? else {
         return Ok(());
     };
-    let roots = snapshot.record.roots;
+    let roots = snapshot.record.source_roots;
     if !visit(&path, &top)? {
         return Ok(());
     }
@@ -217,9 +217,9 @@ pub fn children(conn: &Connection, snapshot_seq: u64, path: &[u8]) -> Result<Vec
     let Some(directory) = directory_at(conn, &path, &top)? else {
         return Ok(Vec::new());
     };
-    let mut listing = Listing::new(directory, path, &snapshot.record.roots);
+    let mut listing = Listing::new(directory, path, &snapshot.record.source_roots);
     let mut entries = Vec::new();
-    while let Some((_, entry)) = listing.next(conn, snapshot_seq, &snapshot.record.roots)? {
+    while let Some((_, entry)) = listing.next(conn, snapshot_seq, &snapshot.record.source_roots)? {
         entries.push(entry);
     }
     Ok(entries)

@@ -25,7 +25,7 @@ impl Bench {
 
 fn roots(db: &Db) -> Vec<Vec<PathBytes>> {
     let snapshots = db.read(tree::snapshots).unwrap().into_iter();
-    snapshots.map(|snapshot| snapshot.record.roots).collect()
+    snapshots.map(|snapshot| snapshot.record.source_roots).collect()
 }
 
 #[test]
