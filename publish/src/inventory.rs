@@ -41,7 +41,6 @@ pub enum InventoryError {
     /// SQLite said no.
     #[error("The inventory `{path}` failed: {source}; moved away, it is built anew from a listing", path = .path.display())]
     Sqlite {
-        /// The file.
         path: PathBuf,
         /// What SQLite said.
         source: rusqlite::Error,
@@ -52,9 +51,8 @@ pub enum InventoryError {
     /// Of another bucket.
     #[error("`{path}` is the inventory of {bound}, not of {asked}; name another file with --index", path = .path.display())]
     Bound {
-        /// The file.
         path: PathBuf,
-        /// Whose it is.
+        /// The bucket that it is of.
         bound: String,
         /// Whose it should be.
         asked: String,
@@ -65,9 +63,7 @@ pub enum InventoryError {
     /// Its folder or lock.
     #[error("`{path}` cannot be opened: {source}", path = .path.display())]
     Io {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         source: std::io::Error,
     },
 }

@@ -30,7 +30,6 @@ pub(crate) enum Known {
 /// What a file needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Nothing.
     Keep,
     /// Other headers.
     Headers {
@@ -55,7 +54,6 @@ pub(crate) enum Source {
 pub(crate) enum Expected {
     /// Somebody has to ask.
     Unknown,
-    /// Nothing.
     Absent,
     /// An object with this ETag.
     Etag(String),

@@ -17,7 +17,6 @@ pub struct PackNumber(pub u64);
 pub struct ReadFile {
     /// Its version.
     pub version: VersionId,
-    /// Its path.
     pub path: Vec<u8>,
     /// Bytes by length.
     pub bytes: u64,

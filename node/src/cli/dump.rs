@@ -15,7 +15,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Request {
         Request::Dump {
             snapshot: self.what.snapshot,

@@ -16,7 +16,6 @@ use api::request::Request;
 use engine::config::{Config, TOLERATE_MAX};
 use engine::home::{HomeLock, HomePaths, Identity, left_cert};
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// File with the 24 words; `-` reads them from stdin. A home that has the account needs none

@@ -2,7 +2,6 @@
 
 use api::request::Request;
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// One round, even if it leaves something to do
@@ -11,7 +10,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Request {
         Request::Repair { once: self.once }
     }

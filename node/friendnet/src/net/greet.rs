@@ -41,7 +41,6 @@ pub enum GreetError {
     /// The other side broke the protocol.
     #[error("The other side does not speak this protocol: {reason}")]
     Protocol {
-        /// What is wrong.
         reason: String,
     },
 }

@@ -16,7 +16,6 @@ use api::message::{Changed, Message, Problem, Progress, PublishSummary, Summary}
 use api::output::Sink;
 use engine::home::HomePaths;
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The folder
