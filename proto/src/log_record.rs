@@ -187,11 +187,11 @@ pub enum Content {
     Version(#[n(0)] VersionId),
 }
 
-/// Largest file content that a log record carries itself.
+/// Largest file content that a log record carries itself (docs/format/backup-log.md §2).
 pub const TINY_BYTES_MAX: u64 = 128;
-/// Largest file content that the read-cap index carries itself.
+/// Largest file content that the read-cap index carries itself (docs/format/read-cap-index.md §2).
 pub const VERY_SMALL_BYTES_MAX: u64 = 4096;
-/// Most paths that a snapshot covers.
+/// Most paths that a snapshot covers. Chosen, as the limits below: any record fits in a section (asserted below).
 pub const SNAPSHOT_ROOTS_MAX: usize = 1024;
 /// Most bytes of all paths that a snapshot covers.
 pub const SNAPSHOT_ROOTS_BYTES_MAX: usize = 256 * KIB;

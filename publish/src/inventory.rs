@@ -62,10 +62,7 @@ pub enum InventoryError {
     Busy(PathBuf),
     /// Its folder or lock.
     #[error("`{path}` cannot be opened: {source}", path = .path.display())]
-    Io {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Io { path: PathBuf, source: std::io::Error },
 }
 
 /// How far a row can be relied on.

@@ -21,9 +21,9 @@ pub mod post;
 /// A catalog's version ids start somewhere in the lower half of what SQLite can count, and never come to its end.
 const FIRST_VERSION_BITS: u32 = 62;
 
-/// Bits of an offset in a pack's plaintext, in the table of chunks.
+/// Bits of an offset in a pack's plaintext, in the table of chunks: a pack of 32 shares of 4 MiB ends before 2^27.
 const OFFSET_BITS: u32 = 27;
-/// Bits of a chunk's length there.
+/// Bits of a chunk's length there: ten times the longest chunk. Two lengths share an integer of SQLite, which is signed.
 const LEN_BITS: u32 = 25;
 
 /// A chunk's place.

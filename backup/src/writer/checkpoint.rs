@@ -34,7 +34,7 @@ use super::{WriteError, WriteEvent, Writer, now_ns};
 /// Snapshot records in a head longer than this go without their roots: a head has a fixed size.
 const HEAD_SNAPSHOT_BYTES_MAX: usize = 1024;
 
-/// Logs that go into a publication.
+/// Logs that go into a posting.
 struct Logs {
     /// Snapshots that the root does not list yet.
     new: Vec<SnapshotRecord>,
@@ -79,7 +79,7 @@ impl Run<'_> {
         self.settle_safe()
     }
 
-    /// If metadata is lost, or came back, the next publication says so.
+    /// If metadata is lost, or came back, the next posting says so.
     fn begin_anew_if_lost(&self) -> Result<(), WriteError> {
         let db = &self.writer.db;
         if db.read(anew::is_due)? {
@@ -278,7 +278,7 @@ impl Run<'_> {
     }
 }
 
-/// Pushes sections that were delivered and that no root names: very small contents, or a publication cut short.
+/// Pushes sections that were delivered and that no root names: very small contents, or a posting cut short.
 fn push_delivered(conn: &Connection, outbox: &mut Outbox<'_, '_>) -> Result<u64, WriteError> {
     let sections = post::unposted_sections(conn)?;
     for place in &sections {

@@ -18,7 +18,7 @@ use super::run::Run;
 /// Up to so many packs of small shares are made before one of large shares is.
 const SMALL_PACKS_MAX: usize = 4;
 
-/// The sections of one publication.
+/// The sections of one posting.
 pub struct Outbox<'r, 'a> {
     run: &'r Run<'a>,
     code: (u8, u8),

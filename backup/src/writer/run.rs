@@ -42,7 +42,7 @@ pub struct Run<'a> {
     pub packer: Packer,
     pub inline: InlineSections,
     pub parcels: Sender<Parcel>,
-    /// Written by a publication: no log is amended, and no other metadata recorded, while one is put together.
+    /// Written by a posting: no log is amended, and no other metadata recorded, while one is put together.
     pub gate: RwLock<()>,
     leased: Mutex<HashSet<VersionId>>,
     tally: Tally,

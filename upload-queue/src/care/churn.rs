@@ -10,6 +10,7 @@ use crate::peers::PeerKey;
 use crate::placement::{Candidate, code_for, plan};
 
 const HOUR: u64 = 3600;
+/// Stored bytes of a small share.
 const SHARE_BYTES: u64 = 264_736;
 const TOLERATE: u8 = 2;
 

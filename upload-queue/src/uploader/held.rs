@@ -20,7 +20,8 @@ const SILENT_MAX: Duration = Duration::from_secs(30);
 const IDLE_MAX: Duration = Duration::from_secs(600);
 /// How long a steward that was given up gets nothing new. Chosen: as long as it may take to notice that it is idle.
 const REST: Duration = IDLE_MAX;
-/// First wait between two questions about a pack; doubles while there is no news, up to the longest.
+/// First wait between two questions about a pack; doubles while there is no news, up to the longest
+/// (docs/protocol/steward.md §1).
 const ASK_FIRST: Duration = Duration::from_millis(200);
 const ASK_LONGEST: Duration = Duration::from_secs(20);
 

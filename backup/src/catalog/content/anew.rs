@@ -1,7 +1,7 @@
 //! Posting everything once more: what to do when metadata packs are lost, and with them names and indexes.
 //!
 //! The catalog knows all that they said. So the next root begins a list of its own, and logs, packs and caps count as said
-//! nowhere; the usual publication does the rest, and the usual rules say when it counts. Only very small contents are not in
+//! nowhere; the usual posting does the rest, and the usual rules say when it counts. Only very small contents are not in
 //! the catalog: their sections are named again where their pack is not lost, and are lost files where it is.
 
 use std::collections::HashSet;

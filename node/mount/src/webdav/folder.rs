@@ -15,7 +15,7 @@ use proto::log_record::EntryKind;
 use super::is_shown;
 use api::http::template;
 
-/// Entries of a piece of the answer. Chosen: some hundred kilobytes.
+/// Entries of a batch. Chosen: some hundred kilobytes.
 const BATCH_ENTRIES: usize = 512;
 
 /// What a folder is written as.
