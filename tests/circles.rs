@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::layers::{ARROWS, checkout};
+use crate::layers::{ARROWS, root};
 
 /// A module's path from the crate's root, which is empty.
 type Name = Vec<String>;
@@ -285,7 +285,7 @@ fn files_of_a_crate_import_downwards() {
     let source = |file: &Path| std::fs::read_to_string(file).ok();
     let mut files = 0;
     for (folder, _) in ARROWS {
-        let read = Crate::read(&checkout().join(folder).join("src"), &source);
+        let read = Crate::read(&root().join(folder).join("src"), &source);
         files += read.modules.len();
         let circles = read.circles();
         assert!(circles.is_empty(), "files of {folder} import each other: {circles:#?}");

@@ -70,7 +70,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
 const NOT_IN_PROTO: &[&str] = &["tokio", "rusqlite", "rustix", "libp2p", "getrandom", "rand", "jiff"];
 
 /// The top of the checkout.
-pub fn checkout() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("tests lies in the workspace")
@@ -78,7 +78,7 @@ pub fn checkout() -> PathBuf {
 }
 
 fn dependencies(folder: &str) -> BTreeSet<String> {
-    let text = std::fs::read_to_string(checkout().join(folder).join("Cargo.toml")).expect("every crate has a manifest");
+    let text = std::fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("every crate has a manifest");
     let manifest: toml_edit::DocumentMut = text.parse().expect("manifests parse");
     let table = manifest.get("dependencies").and_then(|item| item.as_table_like());
     table
@@ -105,7 +105,7 @@ fn crates_depend_only_downwards() {
 
 #[test]
 fn every_crate_is_in_the_picture() {
-    let text = std::fs::read_to_string(checkout().join("Cargo.toml")).expect("the workspace has a manifest");
+    let text = std::fs::read_to_string(root().join("Cargo.toml")).expect("the workspace has a manifest");
     let manifest: toml_edit::DocumentMut = text.parse().expect("the manifest parses");
     let members = manifest["workspace"]["members"].as_array().expect("members are a list");
     let members: BTreeSet<_> = members.iter().filter_map(|member| member.as_str()).collect();
@@ -165,7 +165,7 @@ const ROOMS_APART: &[(&str, &[&str])] = &[
 
 #[test]
 fn rooms_of_backup_keep_apart() {
-    let src = checkout().join("backup/src");
+    let src = root().join("backup/src");
     for (room, others) in ROOMS_APART {
         let inside = std::fs::read_dir(src.join(room)).into_iter().flatten().flatten();
         let files: Vec<PathBuf> = inside

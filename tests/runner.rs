@@ -4,14 +4,14 @@
 #[path = "tidy.rs"]
 mod tidy;
 
+#[path = "words.rs"]
+mod words;
+
 #[path = "layers.rs"]
 mod layers;
 
 #[path = "circles.rs"]
 mod circles;
-
-#[path = "words.rs"]
-mod words;
 
 #[path = "e2e/ancestors.rs"]
 mod ancestors;

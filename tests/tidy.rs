@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::layers::checkout;
+use crate::layers::root;
 
 /// Most lines of a file, without its tests.
 const FILE_LINES_MAX: usize = 500;
@@ -63,7 +63,7 @@ pub fn sources() -> Vec<PathBuf> {
         "fuzz",
         "tests",
     ] {
-        list(&checkout().join(folder), &mut files);
+        list(&root().join(folder), &mut files);
     }
     assert!(files.len() > 30, "the source files are found");
     files
@@ -90,8 +90,7 @@ fn code(path: &Path) -> Vec<String> {
 }
 
 fn is_test(path: &Path) -> bool {
-    path.strip_prefix(checkout())
-        .is_ok_and(|path| path.starts_with("tests"))
+    path.strip_prefix(root()).is_ok_and(|path| path.starts_with("tests"))
         || path.components().any(|part| part.as_os_str() == "tests")
         || path
             .file_stem()
@@ -176,7 +175,7 @@ fn nothing_outside_of_tests_unwraps() {
 fn only_durable_calls_the_disk() {
     let (mut found, mut excused) = (BTreeSet::new(), BTreeSet::new());
     for path in sources().into_iter().filter(|path| !is_test(path)) {
-        let name = path.strip_prefix(checkout()).expect("sources lie in the checkout");
+        let name = path.strip_prefix(root()).expect("sources lie in the checkout");
         if name.starts_with("base/durable") {
             continue;
         }
@@ -200,10 +199,10 @@ fn only_durable_calls_the_disk() {
 
 #[test]
 fn no_test_file_is_forgotten() {
-    let runner = std::fs::read_to_string(checkout().join("tests/runner.rs")).expect("this binary has a source");
+    let runner = std::fs::read_to_string(root().join("tests/runner.rs")).expect("this binary has a source");
     let mut here = BTreeSet::new();
     for folder in ["tests", "tests/e2e"] {
-        for entry in std::fs::read_dir(checkout().join(folder))
+        for entry in std::fs::read_dir(root().join(folder))
             .expect("the folder of tests is there")
             .flatten()
         {

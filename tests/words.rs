@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::layers::checkout;
+use crate::layers::root;
 use crate::tidy::sources;
 
 /// What a word that was given up looked like: where (a path's beginning), what, and what is said instead.
@@ -85,7 +85,7 @@ fn in_code_font(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn what_the_glossary_names_is_in_the_code() {
-    let glossary = std::fs::read_to_string(checkout().join("GLOSSARY.md")).expect("the glossary is there");
+    let glossary = std::fs::read_to_string(root().join("GLOSSARY.md")).expect("the glossary is there");
     let texts: Vec<String> = sources()
         .into_iter()
         .filter(|path| !path.ends_with("tests/words.rs"))
@@ -112,7 +112,7 @@ fn what_the_glossary_names_is_in_the_code() {
 fn no_word_comes_back_in_a_meaning_it_gave_up() {
     let mut found = Vec::new();
     for path in sources() {
-        let name = path.strip_prefix(checkout()).expect("sources lie in the checkout");
+        let name = path.strip_prefix(root()).expect("sources lie in the checkout");
         let text = std::fs::read_to_string(&path).expect("source files are UTF-8");
         for (_, words, instead) in GIVEN_UP.iter().filter(|(folder, ..)| is_in(name, folder)) {
             for (number, line) in text.lines().enumerate() {

@@ -10,12 +10,12 @@ use tests::compare::rsync_differences;
 use tests::fixture::noise;
 use tests::home::{Home, path_str, program};
 
-use crate::layers::checkout;
+use crate::layers::root;
 use crate::unchanged::owner_with_folders;
 
 /// Commands of our column, by the number of their row.
 fn promised() -> Result<BTreeMap<u32, Vec<String>>> {
-    let text = fs::read_to_string(checkout().join("docs/coming-from-restic.md"))?;
+    let text = fs::read_to_string(root().join("docs/coming-from-restic.md"))?;
     let mut rows = BTreeMap::new();
     for line in text.lines().filter(|line| line.starts_with("| ")) {
         let hidden = line.replace("\\|", "\0");

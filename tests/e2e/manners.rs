@@ -11,7 +11,7 @@ use serde_json::Value;
 use tests::fixture::noise;
 use tests::home::{Home, Said, path_str, program};
 
-use crate::layers::checkout;
+use crate::layers::root;
 use crate::unchanged::owner_with_folders;
 
 /// Far longer than any of these commands takes, on a busy machine, too.
@@ -317,7 +317,7 @@ fn mistyped_names_are_told_as_such() -> Result<()> {
 /// What a new user types is what is tried on a clean machine.
 #[test]
 fn ci_runs_the_two_commands_of_the_readme() -> Result<()> {
-    let readme = fs::read_to_string(checkout().join("README.md"))?;
+    let readme = fs::read_to_string(root().join("README.md"))?;
     let example = readme
         .split("\n\n")
         .find(|part| part.starts_with("    "))
@@ -326,7 +326,7 @@ fn ci_runs_the_two_commands_of_the_readme() -> Result<()> {
         .lines()
         .map(|line| line.split('#').next().unwrap_or(line).trim())
         .collect();
-    let ci = fs::read_to_string(checkout().join(".ci/run"))?;
+    let ci = fs::read_to_string(root().join(".ci/run"))?;
     let run: Vec<&str> = ci.lines().skip_while(|line| !line.starts_with("cd ")).skip(1).collect();
     ensure!(promised.len() == 2 && promised == run, "{promised:?} and {run:?}");
     Ok(())

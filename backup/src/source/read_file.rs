@@ -17,7 +17,7 @@ use xattr::FileExt as _;
 
 use super::long_path;
 
-/// Bytes of one block of `st_blocks`, whatever the file system's own blocks are (stat(2)).
+/// Bytes of one block of `st_blocks`.
 const STAT_BLOCK_BYTES: u64 = 512;
 /// Longest file that is read although the system says that it is empty. Chosen: far more than such files have; some of
 /// procfs have hundreds of gigabytes that are none.

@@ -18,8 +18,7 @@ use crate::net::NetHandle;
 use stores::passing::Order;
 use upload_queue::care::rebuild::{Source, build};
 
-/// How long a target that did not take its share is left alone, the first time; doubles up to the longest
-/// (docs/protocol/steward.md §2).
+/// How long a target that did not take its share is left alone, the first time; doubles up to the longest.
 const BACK_OFF_FIRST: Duration = Duration::from_secs(2);
 const BACK_OFF_LONGEST: Duration = Duration::from_secs(600);
 /// How often is looked without being told that there is something new.

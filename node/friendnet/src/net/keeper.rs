@@ -11,9 +11,9 @@ use super::back_off::BackOff;
 use super::core::Core;
 use crate::{identity, join};
 
-/// How often members that are away are looked for, and the shortest wait after a failed attempt (docs/protocol/reach.md).
+/// How often members that are away are looked for, and the shortest wait after a failed attempt.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15);
-/// The longest wait between two attempts to reach one member (docs/protocol/reach.md).
+/// The longest wait between two attempts to reach one member.
 const BACK_OFF_MAX: Duration = Duration::from_secs(300);
 /// Changes that come together are told together.
 const SETTLE_TIME: Duration = Duration::from_millis(100);

@@ -34,9 +34,9 @@ mod send;
 
 use receive::{Incoming, Purpose};
 
-/// Requests of one stream being answered at once, puts not counted (docs/protocol/share.md).
+/// Requests of one stream being answered at once, puts not counted.
 const REQUESTS_MAX: usize = 16;
-/// Puts of one stream going on at once; more are told to wait (docs/protocol/share.md).
+/// Puts of one stream going on at once; more are told to wait.
 pub const PUTS_MAX: usize = 16;
 /// Answers waiting to be written.
 const ANSWERS_MAX: usize = 4;
