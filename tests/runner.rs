@@ -4,6 +4,9 @@
 #[path = "tidy.rs"]
 mod tidy;
 
+#[path = "words.rs"]
+mod words;
+
 #[path = "layers.rs"]
 mod layers;
 

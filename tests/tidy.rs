@@ -50,7 +50,7 @@ const DISK_CALLERS: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
-fn sources() -> Vec<PathBuf> {
+pub fn sources() -> Vec<PathBuf> {
     let mut files = Vec::new();
     for folder in [
         "base",

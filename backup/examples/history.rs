@@ -45,7 +45,7 @@ fn record(seq: u64, files: u64) -> SnapshotRecord {
         id: tree::snapshot_id(DeviceId([7; 32]), seq, time_ns),
         time_ns,
         parent: (seq > 1).then(|| seq - 1),
-        roots: vec![PathBytes(b"/home/ann".to_vec())],
+        source_roots: vec![PathBytes(b"/home/ann".to_vec())],
         files,
         bytes: files * 10_000,
     }

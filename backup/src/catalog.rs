@@ -1,6 +1,6 @@
 //! The catalog: what every snapshot contained, and where the content of each file version is.
 //!
-//! `tree` knows names and metadata, `content` knows versions, chunks and what was published. Both live in one database
+//! `tree` knows names and metadata, `content` knows versions, chunks and what was posted. Both live in one database
 //! with the upload queue, so that a file, its job and its place are recorded in one transaction.
 
 use std::path::Path;

@@ -12,7 +12,7 @@ use proto::share_store::StoreError;
 use rusqlite::{Connection, Transaction};
 use upload_queue::peers::{Peer, PeerKey};
 
-use crate::catalog::content::publish;
+use crate::catalog::content::post;
 use crate::catalog::heads;
 use crate::catalog::heads::SeenHead;
 
@@ -99,7 +99,7 @@ pub async fn look(peers: &[Peer], keys: &AccountKeys, patience: Duration) -> Vec
 
 /// Records what peers that answered hold. What the catalog took for held and is not there is to be put again.
 pub fn note(tx: &Transaction<'_>, looked: &[Looked]) -> Result<(), DbError> {
-    let current = crate::catalog::content::published(tx)?.map(|published| published.hash);
+    let current = crate::catalog::content::posted(tx)?.map(|posted| posted.hash);
     for answered in looked.iter().filter(|looked| looked.heads.is_ok()) {
         let seen: Vec<SeenHead> = answered
             .sound()
@@ -117,8 +117,8 @@ pub fn note(tx: &Transaction<'_>, looked: &[Looked]) -> Result<(), DbError> {
         }
         if let Some(current) = current {
             match seen.iter().any(|head| head.hash.0 == current) {
-                true => publish::add_holder(tx, &answered.peer, &current)?,
-                false => publish::remove_holder(tx, &answered.peer)?,
+                true => post::add_holder(tx, &answered.peer, &current)?,
+                false => post::remove_holder(tx, &answered.peer)?,
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Files to sealed content and back: scan, backup log, catalog, chunk, pack, seal, publish the head; restore, recover.
+//! Files to sealed content and back: scan, backup log, catalog, chunk, pack, seal, post the head; restore, recover.
 //!
 //! Never opens a socket and never prints: peers come in as `PeerSet`, progress goes out as events.
 

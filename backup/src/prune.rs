@@ -1,6 +1,6 @@
 //! Telling peers what is no longer wanted, and taking it back: the exchange of the live set.
 //!
-//! The catalog knows which packs are wanted (`catalog::content::live`). A peer lists what it holds, page by page; what belongs
+//! The catalog knows which packs are wanted (`catalog::content::live`). A peer lists what it holds, batch by batch; what belongs
 //! to a dead pack is given up in signed discards. Shares of packs that the catalog does not know are left alone: they may be
 //! another device's. Everything may be cut off and repeated.
 
@@ -13,7 +13,7 @@ use proto::share_store::StoreError;
 use upload_queue::packs;
 use upload_queue::packs::PackRow;
 use upload_queue::peers::Peer;
-use upload_queue::peers::pages::{Pages, Shelf};
+use upload_queue::peers::batches::{Batches, Shelf};
 
 /// What an exchange with one peer came to.
 #[derive(Debug)]
@@ -76,17 +76,17 @@ async fn with_peer(db: &Db, peer: &Peer, aim: &Aim) -> Result<Exchange, PruneErr
         Aim::Dead => Shelf::Kept,
         Aim::Wanted(_) => Shelf::Trash,
     };
-    let mut pages = Pages::new(&*peer.store, shelf);
+    let mut batches = Batches::new(&*peer.store, shelf);
     loop {
-        let page = match pages.next().await {
-            Ok(Some(page)) => page,
+        let batch = match batches.next().await {
+            Ok(Some(batch)) => batch,
             Ok(None) => return Ok(exchange),
             Err(error) => {
                 exchange.failed = Some(error);
                 return Ok(exchange);
             }
         };
-        let (mut ids, bytes) = picked(db, page, aim).await?;
+        let (mut ids, bytes) = picked(db, batch, aim).await?;
         ids.sort_unstable();
         ids.dedup();
         if ids.is_empty() {
@@ -105,13 +105,13 @@ async fn with_peer(db: &Db, peer: &Peer, aim: &Aim) -> Result<Exchange, PruneErr
     }
 }
 
-/// Of a page, the shares that the exchange is about, and their bytes.
-async fn picked(db: &Db, page: Vec<ShareId>, aim: &Aim) -> Result<(Vec<ShareId>, u64), PruneError> {
+/// Of a batch, the shares that the exchange is about, and their bytes.
+async fn picked(db: &Db, batch: Vec<ShareId>, aim: &Aim) -> Result<(Vec<ShareId>, u64), PruneError> {
     let (db, aim) = (db.clone(), aim.clone());
     let picking = move || {
         db.read(|conn| {
             let (mut ids, mut bytes) = (Vec::new(), 0);
-            for id in page {
+            for id in batch {
                 let Some(known) = packs::share_of(conn, id)? else {
                     continue;
                 };

@@ -69,7 +69,7 @@ impl Group {
     pub fn of(snapshot: &Snapshot) -> Self {
         Self {
             device: snapshot.device,
-            roots: snapshot.record.roots.clone(),
+            roots: snapshot.record.source_roots.clone(),
         }
     }
 }
@@ -182,7 +182,7 @@ mod tests {
             id: SnapshotId([0; 16]),
             time_ns,
             parent: None,
-            roots: vec![PathBytes(root.into())],
+            source_roots: vec![PathBytes(root.into())],
             files: 0,
             bytes: 0,
         };

@@ -27,7 +27,7 @@ const IDS: &[u8] = b"ids";
 const DATES: &[u8] = b"dates";
 const LATEST: &[u8] = b"latest";
 /// Entries fetched at a time: as `tree::walk` does.
-const PAGE_ENTRIES: usize = 256;
+const BATCH_ENTRIES: usize = 256;
 /// Symbolic links followed on the way to one entry: as Linux does (`MAXSYMLINKS`).
 const LINKS_MAX: usize = 40;
 
@@ -386,7 +386,7 @@ fn entry(
     Ok(shows.then(|| at(snapshot, directory, row.entry)))
 }
 
-/// A page of a directory, as long as was asked for unless it ends.
+/// A batch of a directory, as long as was asked for unless it ends.
 fn level(
     conn: &Connection,
     snapshot: u64,
@@ -398,13 +398,13 @@ fn level(
     let shows = Shows::of(conn, roots, directory)?;
     let (mut nodes, mut last) = (Vec::new(), after.to_vec());
     loop {
-        let asked = PAGE_ENTRIES.min(limit - nodes.len());
-        let page = rows::page(conn, snapshot, directory, &last, asked)?;
-        let is_last = page.len() < asked;
-        if let Some(entry) = page.last() {
+        let asked = BATCH_ENTRIES.min(limit - nodes.len());
+        let batch = rows::batch(conn, snapshot, directory, &last, asked)?;
+        let is_last = batch.len() < asked;
+        if let Some(entry) = batch.last() {
             last.clone_from(&entry.name);
         }
-        let shown = page.into_iter().filter(|entry| shows.name(&entry.name));
+        let shown = batch.into_iter().filter(|entry| shows.name(&entry.name));
         nodes.extend(shown.map(|entry| at(snapshot, directory, entry)));
         if is_last || nodes.len() == limit {
             return Ok(nodes);

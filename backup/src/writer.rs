@@ -1,4 +1,4 @@
-//! From chunks to packs on the grid and a new head: compress, pack, seal, deliver, publish, settle.
+//! From chunks to packs on the grid and a new head: compress, pack, seal, deliver, post, settle.
 //!
 //! Whoever has chunks brings them to a `Run`: `prepare` from files, `repack` from old packs. No file is opened here, and
 //! nothing of where chunks come from is known. All under one cap on bytes in memory, whatever the data.
@@ -21,7 +21,7 @@ pub(crate) mod run;
 
 pub(crate) mod budget;
 pub(crate) mod compress;
-pub(crate) mod ledger;
+pub(crate) mod in_flight;
 pub(crate) mod packer;
 
 mod commit;
@@ -56,7 +56,7 @@ pub struct Writer {
     pub peers: upload_queue::peers::PeerSet,
     /// The runtime that the uploader lives in; stages are plain threads and block on it.
     pub runtime: Handle,
-    /// What the owner set, as TOML, to be published with the next root; `None`: what the last one says stays.
+    /// What the owner set, as TOML, to be posted with the next root; `None`: what the last one says stays.
     pub settings: Option<String>,
     /// Limits.
     pub limits: PrepareLimits,
@@ -71,8 +71,8 @@ pub struct PrepareLimits {
     pub threads: usize,
     /// zstd level.
     pub zstd_level: i32,
-    /// Seconds between two heads while there is something new to publish.
-    pub publish_interval_secs: u64,
+    /// Seconds between two heads while there is something new to post.
+    pub post_interval_secs: u64,
 }
 
 /// What a run did.
@@ -132,11 +132,11 @@ pub enum WriteError {
     /// There is nowhere to put shares.
     #[error("No peer to send to; add one with `gridbackup peer add`")]
     NoPeers,
-    /// What is to be published is over a limit of its format.
-    #[error("The backup cannot be published: {0}")]
+    /// What is to be posted is over a limit of its format.
+    #[error("The backup cannot be posted: {0}")]
     Section(#[from] SectionError),
     /// The head cannot be written.
-    #[error("The backup cannot be published: {0}")]
+    #[error("The backup cannot be posted: {0}")]
     Head(#[from] HeadError),
     /// A version of the catalog that does not fit together.
     #[error("The catalog does not know {what}; move catalog.db away and run `gridbackup recover`")]
@@ -166,7 +166,7 @@ pub enum WriteEvent {
     /// Bytes of file content read so far.
     BytesRead(u64),
     /// A new head is on this many peers.
-    Published {
+    Posted {
         /// Head sequence number.
         seq: u64,
         /// Peers that acknowledged it.

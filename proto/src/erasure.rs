@@ -3,7 +3,7 @@
 use rusty_erasure::compat::reed_solomon_erasure_matrix;
 use rusty_erasure::{Coder, coder};
 
-/// Most shares a pack may have.
+/// Most shares a pack may have: their ids fit in the area for the manifest in every share (`shape::MANIFEST_AREA_BYTES`).
 pub const SHARES_MAX: u8 = 32;
 
 /// Shares that cannot be made or rebuilt.

@@ -13,7 +13,7 @@ use crate::record;
 use crate::section_kind::SectionKind;
 use crate::shape::MANIFEST_AREA_BYTES;
 
-/// Bytes of an encoded head, whatever is in it.
+/// Bytes of an encoded head, whatever is in it, so that its size tells nothing (docs/format/head.md).
 pub const HEAD_BYTES: usize = 4096;
 
 /// The greatest number of a head. Chosen: nobody comes there by counting, and catalogs can hold it and count on from it.
@@ -98,6 +98,7 @@ impl HeadError {
 const MAGIC: &[u8; 8] = b"GBHEAD\0\0";
 const VERSION: u16 = 1;
 const SIGNATURE_DOMAIN: &[u8] = b"gridbackup 2026 head signature";
+/// Bytes of the area for the certificate, which is at most as long (docs/format/keys.md §4).
 const CERT_BYTES_MAX: usize = 256;
 
 // docs/format/head.md §1
@@ -227,7 +228,10 @@ impl HeadBody {
     fn to_padded(&self) -> Result<Zeroizing<Vec<u8>>, String> {
         let mut short = self.clone();
         if record::to_cbor(self).len() > BODY_BYTES - BODY_LEN_BYTES {
-            short.snapshot.iter_mut().for_each(|snapshot| snapshot.roots.clear());
+            short
+                .snapshot
+                .iter_mut()
+                .for_each(|snapshot| snapshot.source_roots.clear());
         }
         short.check()?;
         let body = record::to_cbor(&short);
@@ -332,7 +336,7 @@ mod tests {
             id: SnapshotId([7; 16]),
             time_ns: i64::MIN,
             parent: Some(u64::MAX - 1),
-            roots,
+            source_roots: roots,
             files: u64::MAX,
             bytes: u64::MAX,
         };

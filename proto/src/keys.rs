@@ -55,7 +55,7 @@ pub const WRAPPED_KEY_BYTES: usize = 32 + 32 + 16;
 
 /// Bytes that sealing adds: ephemeral public key and tag.
 const SEAL_BYTES: usize = 32 + TAG_BYTES;
-/// Bytes of a Poly1305 tag.
+/// Bytes of a Poly1305 tag (RFC 8439 §2.5).
 const TAG_BYTES: usize = 16;
 
 /// First bytes of a key file.
@@ -64,7 +64,7 @@ const KEY_FILE_MAGIC: [u8; 8] = *b"GRIDKEYS";
 const KEY_FILE_VERSION: u16 = 1;
 /// Bytes of a key file before its checksum: magic, version, account and the four keys.
 const KEY_FILE_CHECKED_BYTES: usize = 8 + 2 + 32 + 32 + 32 + 8 + 32;
-/// Bytes of a key file.
+/// Bytes of a key file: the BLAKE3 of all that ends it.
 pub const KEY_FILE_BYTES: usize = KEY_FILE_CHECKED_BYTES + 32;
 
 impl AccountKeys {

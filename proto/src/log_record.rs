@@ -66,7 +66,7 @@ pub struct SnapshotRecord {
     pub parent: Option<u64>,
     /// Absolute paths it covers.
     #[n(4)]
-    pub roots: Vec<PathBytes>,
+    pub source_roots: Vec<PathBytes>,
     /// Non-directory entries in it.
     #[n(5)]
     pub files: u64,
@@ -187,11 +187,11 @@ pub enum Content {
     Version(#[n(0)] VersionId),
 }
 
-/// Largest file content that a log record carries itself.
+/// Largest file content that a log record carries itself (docs/format/backup-log.md §2).
 pub const TINY_BYTES_MAX: u64 = 128;
-/// Largest file content that the read-cap index carries itself.
+/// Largest file content that the read-cap index carries itself (docs/format/read-cap-index.md §2).
 pub const VERY_SMALL_BYTES_MAX: u64 = 4096;
-/// Most paths that a snapshot covers.
+/// Most paths that a snapshot covers. Chosen, as the limits below: any record fits in a section (asserted below).
 pub const SNAPSHOT_ROOTS_MAX: usize = 1024;
 /// Most bytes of all paths that a snapshot covers.
 pub const SNAPSHOT_ROOTS_BYTES_MAX: usize = 256 * KIB;
@@ -253,30 +253,35 @@ impl SnapshotRecord {
 impl SnapshotRecord {
     /// Makes its paths fit by naming the folders above, those with the most of them first; whether anything was changed.
     /// For what was recorded before limits were checked: a scan refuses more paths than fit.
-    pub fn fit_roots(&mut self) -> bool {
+    pub fn fit_source_roots(&mut self) -> bool {
         let mut is_fitted = false;
         while self.check_roots().is_err() {
             let mut above: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
-            for root in &self.roots {
+            for root in &self.source_roots {
                 *above.entry(parent(&root.0).to_vec()).or_default() += root.0.len() + 1;
             }
             let Some((folder, _)) = above.into_iter().max_by_key(|(_, bytes)| *bytes) else {
                 return is_fitted;
             };
-            self.roots.retain(|root| !is_at_or_below(&root.0, &folder));
-            self.roots.push(PathBytes(folder));
-            self.roots.sort();
+            self.source_roots.retain(|root| !is_at_or_below(&root.0, &folder));
+            self.source_roots.push(PathBytes(folder));
+            self.source_roots.sort();
             is_fitted = true;
         }
         is_fitted
     }
 
     fn check_roots(&self) -> Result<(), String> {
-        let bytes: usize = self.roots.iter().map(|root| root.0.len()).sum();
-        if self.roots.len() > SNAPSHOT_ROOTS_MAX || bytes > SNAPSHOT_ROOTS_BYTES_MAX {
-            return Err(format!("{} paths of {bytes} bytes are too many", self.roots.len()));
+        let bytes: usize = self.source_roots.iter().map(|root| root.0.len()).sum();
+        if self.source_roots.len() > SNAPSHOT_ROOTS_MAX || bytes > SNAPSHOT_ROOTS_BYTES_MAX {
+            return Err(format!(
+                "{} paths of {bytes} bytes are too many",
+                self.source_roots.len()
+            ));
         }
-        self.roots.iter().try_for_each(|root| record::check_path(&root.0))
+        self.source_roots
+            .iter()
+            .try_for_each(|root| record::check_path(&root.0))
     }
 }
 

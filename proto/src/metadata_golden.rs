@@ -30,7 +30,7 @@ fn snapshot(seq: u64) -> SnapshotRecord {
         id: SnapshotId([0x11; 16]),
         time_ns: 1_700_000_000_123_456_789,
         parent: seq.checked_sub(1).filter(|&parent| parent > 0),
-        roots: vec![PathBytes(b"/home/ann".to_vec())],
+        source_roots: vec![PathBytes(b"/home/ann".to_vec())],
         files: 3,
         bytes: 70_000,
     }

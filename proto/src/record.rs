@@ -6,7 +6,7 @@ use crate::section_kind::SectionKind;
 
 /// Longest path in a record, in bytes: Linux stops at 4,096 per call, but deeper trees exist.
 pub const PATH_BYTES_MAX: usize = 64 << 10;
-/// Longest name of a directory entry, in bytes.
+/// Longest name of a directory entry, in bytes: what Linux allows (`NAME_MAX` in linux/limits.h).
 pub const NAME_BYTES_MAX: usize = 255;
 
 /// A metadata record.

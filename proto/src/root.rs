@@ -13,11 +13,11 @@ use crate::section_kind::SectionKind;
 use crate::size::MIB;
 use crate::{record, section};
 
-/// Sections a root lists itself before the older part moves out.
+/// Sections a root lists itself before the older part moves out (docs/format/root.md §1).
 pub const ROOT_SECTIONS_MAX: usize = 1024;
 
 /// Bytes of a root's record beyond which the older part moves out, too, and of snapshots that are added to a root at a
-/// time. Chosen: with the packs of one publication, a root then stays far below a pack of one large share (4 MiB).
+/// time. Chosen: with the packs of one posting, a root then stays far below a pack of one large share (4 MiB).
 pub const ROOT_BYTES_TURN: usize = MIB;
 
 /// Longest tag, in bytes. Chosen: a short sentence.
@@ -26,16 +26,16 @@ pub const TAG_BYTES_MAX: usize = 128;
 pub const SETTINGS_BYTES_MAX: usize = 16 * 1024;
 /// Most unread heads that a root names.
 pub const UNREAD_HEADS_MAX: usize = 4;
-/// Most devices of an account that one root names.
+/// Most devices of an account that one root names (docs/format/root.md §2).
 pub const TAKEN_DEVICES_MAX: usize = 256;
-/// Most heads of one device that are named as taken over.
+/// Most heads of one device that are named as taken over (docs/format/root.md §2).
 pub const TAKEN_HEADS_MAX: usize = 64;
-/// Longest name of a device, in bytes (keys.md).
+/// Longest name of a device, in bytes: that of its certificate (docs/format/keys.md §4).
 pub const DEVICE_NAME_BYTES_MAX: usize = 64;
 /// Most different tags. Chosen: far more than anyone has names for, and a root stays small.
 pub const TAGS_MAX: usize = 1024;
 
-/// Everything a device has published, newest last.
+/// Everything a device has posted, newest last.
 #[derive(Clone, PartialEq, Eq, Debug, Default, minicbor::Encode, minicbor::Decode)]
 pub struct Root {
     /// Metadata packs that `sections` name by position. The position behind the last one means the pack that the root

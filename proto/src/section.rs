@@ -295,7 +295,7 @@ mod tests {
             id: SnapshotId([7; 16]),
             time_ns: -1,
             parent: None,
-            roots: Vec::new(),
+            source_roots: Vec::new(),
             files: 0,
             bytes: 0,
         })

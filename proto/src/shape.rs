@@ -10,7 +10,7 @@ use crate::size::{KIB, MIB};
 pub const SEGMENT_BYTES: usize = 64 * KIB;
 /// Bytes of plaintext in a segment: the rest is the tag.
 pub const SEGMENT_PLAIN_BYTES: usize = SEGMENT_BYTES - TAG_BYTES;
-/// Bytes of the Poly1305 tag that ends a segment.
+/// Bytes of the Poly1305 tag that ends a segment (RFC 8439 §2.5).
 pub(crate) const TAG_BYTES: usize = 16;
 /// Bytes reserved for the encoded public manifest, zero padded: room for `SHARES_MAX` share ids.
 pub const MANIFEST_AREA_BYTES: usize = 2 * KIB;

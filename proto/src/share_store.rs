@@ -89,7 +89,7 @@ pub struct Space {
     pub free_bytes: Option<u64>,
 }
 
-/// Most heads in one answer about those that were replaced.
+/// Most heads in one answer about those that were replaced (docs/protocol/share.md).
 pub const OLD_HEADS_MAX: usize = 64;
 
 /// Where a replaced head stands among those of its account: by the day on which it was replaced, then by device. A store counts its

@@ -3,7 +3,7 @@
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
-/// Bytes of a signature, which end every signed record.
+/// Bytes of an ed25519 signature (RFC 8032 §5.1.6), which ends every signed record.
 pub(crate) const SIGNATURE_BYTES: usize = 64;
 
 /// Signs `body` for `domain`. A body starts with a CBOR array head, which no domain name contains: two domains can never

@@ -1,7 +1,7 @@
 //! What `gridbackup publish` costs with very many keys and nothing changed:
 //! `cargo run --release --example keys DIR FILES [FILES-IN-A-FOLDER [ARGUMENTS OF PUBLISH...]]`.
 //!
-//! Makes a tree of FILES files of one byte in DIR (a folder in memory, so that no disk is measured), fills an index as if they had
+//! Makes a tree of FILES files of one byte in DIR (a folder in memory, so that no disk is measured), fills an inventory as if they had
 //! been sent, answers listings with exactly these objects, and runs the program (`$GRIDBACKUP`, or the one built beside this).
 
 use std::error::Error;
@@ -16,8 +16,8 @@ use s3::{Client, Location};
 
 /// MD5 of "x".
 const ETAG: &str = "9dd4e461268c8034f5c8564e155c67a6";
-/// Objects in a page of a listing.
-const PAGE_KEYS: u64 = 1000;
+/// Objects in a batch of a listing.
+const BATCH_KEYS: u64 = 1000;
 
 /// Keys in the order of their bytes.
 #[derive(Clone, Copy)]
@@ -46,9 +46,9 @@ impl Tree {
         Ok(())
     }
 
-    /// The page of the listing that begins with a number.
-    fn page(self, start: u64) -> String {
-        let end = (start + PAGE_KEYS).min(self.files);
+    /// The batch of the listing that begins with a number.
+    fn batch(self, start: u64) -> String {
+        let end = (start + BATCH_KEYS).min(self.files);
         let mut xml = String::from("<?xml version=\"1.0\"?>\n<ListBucketResult>");
         for number in start..end {
             let key = self.key(number);
@@ -71,11 +71,11 @@ impl Tree {
             let token = request
                 .split(['&', '?', ' '])
                 .find_map(|part| part.strip_prefix("continuation-token="));
-            let page = self.page(token.and_then(|token| token.parse().ok()).unwrap_or(0));
+            let batch = self.batch(token.and_then(|token| token.parse().ok()).unwrap_or(0));
             write!(
                 stream,
-                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{page}",
-                page.len()
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{batch}",
+                batch.len()
             )?;
         }
         Ok(())
@@ -112,7 +112,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         files: files.parse()?,
         in_a_folder,
     };
-    let (site, index) = (Path::new(dir).join("site"), Path::new(dir).join("index.db"));
+    let (site, inventory) = (Path::new(dir).join("site"), Path::new(dir).join("inventory.db"));
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let url = format!("s3://site?endpoint=http://{}", listener.local_addr()?);
     std::thread::spawn(move || {
@@ -125,12 +125,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         tree.make(&site)?;
     }
     println!("tree made in {:.1} s", clock.elapsed().as_secs_f64());
-    let _old = std::fs::remove_file(&index);
+    let _old = std::fs::remove_file(&inventory);
     let client = Client::new(Location::parse(&url)?, &s3::Options::default())?;
-    let rows = publish::adopt(&Options::new(site.clone(), index.clone()), &client)?;
+    let rows = publish::adopt(&Options::new(site.clone(), inventory.clone()), &client)?;
     println!(
-        "{rows} rows, index of {} MB",
-        std::fs::metadata(&index)?.len() / 1_000_000
+        "{rows} rows, inventory of {} MB",
+        std::fs::metadata(&inventory)?.len() / 1_000_000
     );
     for extra in [&[][..], &["--verify"][..]] {
         let clock = Instant::now();
@@ -140,7 +140,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .arg(&site)
             .arg(&url)
             .arg("--index")
-            .arg(&index)
+            .arg(&inventory)
             .arg("--json");
         command
             .args(extra)

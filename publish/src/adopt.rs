@@ -1,7 +1,7 @@
-//! An index that was filled without a bucket, for measurements with more objects than anybody wants to send.
+//! An inventory that was filled without a bucket, for measurements with more objects than anybody wants to send.
 
 use crate::error::PublishError;
-use crate::index::{Index, Row, State};
+use crate::inventory::{Inventory, Row, State};
 use crate::options::Options;
 use crate::source;
 use crate::source::SourceError;
@@ -16,7 +16,7 @@ const FILE_BYTES_MAX: u64 = 8 << 20;
 #[doc(hidden)]
 pub fn adopt(options: &Options, client: &s3::Client) -> Result<u64, PublishError> {
     let location = client.location();
-    let index = Index::open(&options.index, &format!("{}/{}", client.url(), location.prefix))?;
+    let inventory = Inventory::open(&options.inventory, &format!("{}/{}", client.url(), location.prefix))?;
     let unreadable = |source| PublishError::Source {
         path: options.source.clone(),
         source,
@@ -48,9 +48,9 @@ pub fn adopt(options: &Options, client: &s3::Client) -> Result<u64, PublishError
         });
         count += 1;
         if rows.len() == BATCH_ROWS {
-            index.store(&std::mem::take(&mut rows))?;
+            inventory.store(&std::mem::take(&mut rows))?;
         }
     }
-    index.store(&rows)?;
+    inventory.store(&rows)?;
     Ok(count)
 }

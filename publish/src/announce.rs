@@ -8,15 +8,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use s3::{Client, Distribution, INVALIDATION_PATHS_MAX};
 
-use crate::index::{Change, Index, IndexError, Listener};
 use crate::invalidation::paths;
+use crate::inventory::{Change, Inventory, InventoryError, Listener};
 use crate::options::{Cloudfront, Hook, KeyFormat};
 
 /// Somebody did not hear of the changes.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AnnounceError {
     #[error(transparent)]
-    Index(#[from] IndexError),
+    Inventory(#[from] InventoryError),
     #[error("{0}")]
     Cloudfront(#[from] s3::Error),
     #[error("none of its origins is the bucket `{0}`; --cloudfront ID:/PATH says what it puts before paths")]
@@ -29,11 +29,11 @@ pub(crate) enum AnnounceError {
 
 /// Tells CloudFront; says which paths.
 pub(crate) async fn tell_cloudfront(
-    index: &Arc<Index>,
+    inventory: &Arc<Inventory>,
     client: &Client,
     options: &Cloudfront,
 ) -> Result<Vec<String>, AnnounceError> {
-    if index.pending_count(Listener::Cdn)? == 0 {
+    if inventory.pending_count(Listener::Cdn)? == 0 {
         return Ok(Vec::new());
     }
     let distribution = Distribution::new(&options.distribution, &s3::Options::default())?;
@@ -55,20 +55,20 @@ pub(crate) async fn tell_cloudfront(
     };
     let mut all = Vec::new();
     for start in starts {
-        let (index, paths_max) = (index.clone(), options.paths_max.clamp(1, INVALIDATION_PATHS_MAX));
-        let working = tokio::task::spawn_blocking(move || changed(&index, &start, paths_max));
+        let (inventory, paths_max) = (inventory.clone(), options.paths_max.clamp(1, INVALIDATION_PATHS_MAX));
+        let working = tokio::task::spawn_blocking(move || changed(&inventory, &start, paths_max));
         let found = working.await.map_err(std::io::Error::other)??;
         if !found.is_empty() {
             distribution.invalidate(&found, &reference(&found)).await?;
         }
         all.extend(found);
     }
-    index.told(Listener::Cdn)?;
+    inventory.told(Listener::Cdn)?;
     Ok(all)
 }
 
 /// Paths to be forgotten, of keys that begin with what the origin puts before paths.
-fn changed(index: &Index, start: &str, paths_max: usize) -> Result<Vec<String>, IndexError> {
+fn changed(inventory: &Inventory, start: &str, paths_max: usize) -> Result<Vec<String>, InventoryError> {
     let start = start.trim_matches('/');
     let start = if start.is_empty() {
         String::new()
@@ -76,7 +76,7 @@ fn changed(index: &Index, start: &str, paths_max: usize) -> Result<Vec<String>, 
         format!("{start}/")
     };
     let keys = || {
-        index.pending(Listener::Cdn).filter_map(|pending| match pending {
+        inventory.pending(Listener::Cdn).filter_map(|pending| match pending {
             Ok((key, _)) => key.strip_prefix(start.as_bytes()).map(|key| Ok(key.to_vec())),
             Err(error) => Some(Err(error)),
         })
@@ -92,8 +92,8 @@ fn reference(paths: &[String]) -> String {
 }
 
 /// Runs the user's command, if there is something to tell; says whether it ran. It is not stopped when this is dropped.
-pub(crate) async fn run_hook(index: &Arc<Index>, client: &Client, hook: &Hook) -> Result<bool, AnnounceError> {
-    if index.pending_count(Listener::Hook)? == 0 {
+pub(crate) async fn run_hook(inventory: &Arc<Inventory>, client: &Client, hook: &Hook) -> Result<bool, AnnounceError> {
+    if inventory.pending_count(Listener::Hook)? == 0 {
         return Ok(false);
     }
     let mut command = Command::new("sh");
@@ -106,19 +106,19 @@ pub(crate) async fn run_hook(index: &Arc<Index>, client: &Client, hook: &Hook) -
         .stdin(Stdio::piped())
         // Ours is for answers that programs read.
         .stdout(Stdio::from(std::io::stderr()));
-    let (own, format) = (index.clone(), hook.format);
+    let (own, format) = (inventory.clone(), hook.format);
     let running = tokio::task::spawn_blocking(move || run(&own, command, format));
     running.await.map_err(std::io::Error::other)??;
-    index.told(Listener::Hook)?;
+    inventory.told(Listener::Hook)?;
     Ok(true)
 }
 
-fn run(index: &Index, mut command: Command, format: KeyFormat) -> Result<(), AnnounceError> {
+fn run(inventory: &Inventory, mut command: Command, format: KeyFormat) -> Result<(), AnnounceError> {
     let mut child = command.spawn()?;
     let written = child
         .stdin
         .take()
-        .map_or(Ok(()), |stdin| write_keys(index, stdin, format));
+        .map_or(Ok(()), |stdin| write_keys(inventory, stdin, format));
     let status = child.wait()?;
     match written {
         // Whoever does not want to know need not read.
@@ -132,9 +132,9 @@ fn run(index: &Index, mut command: Command, format: KeyFormat) -> Result<(), Ann
     }
 }
 
-fn write_keys(index: &Index, into: impl Write, format: KeyFormat) -> Result<(), AnnounceError> {
+fn write_keys(inventory: &Inventory, into: impl Write, format: KeyFormat) -> Result<(), AnnounceError> {
     let mut into = BufWriter::new(into);
-    for pending in index.pending(Listener::Hook) {
+    for pending in inventory.pending(Listener::Hook) {
         let (key, change) = pending?;
         match format {
             KeyFormat::Lines => into.write_all(&key).and_then(|()| into.write_all(b"\n"))?,
@@ -168,24 +168,24 @@ fn json(key: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::Audience;
+    use crate::inventory::Audience;
 
-    fn index(dir: &std::path::Path) -> Index {
-        let mut index = Index::open(&dir.join("i.db"), "b").unwrap();
-        index.audience = Audience { cdn: true, hook: true };
-        index.doubt(b"www/a\"\n.html", true).unwrap();
-        index.doubt(b"www/new", false).unwrap();
-        index.doom(&[b"else/gone".to_vec()]).unwrap();
-        index
+    fn inventory(dir: &std::path::Path) -> Inventory {
+        let mut inventory = Inventory::open(&dir.join("i.db"), "b").unwrap();
+        inventory.audience = Audience { cdn: true, hook: true };
+        inventory.doubt(b"www/a\"\n.html", true).unwrap();
+        inventory.doubt(b"www/new", false).unwrap();
+        inventory.doom(&[b"else/gone".to_vec()]).unwrap();
+        inventory
     }
 
     #[test]
     fn keys_are_written_as_asked() {
         let dir = tempfile::tempdir().unwrap();
-        let index = index(dir.path());
+        let inventory = inventory(dir.path());
         let written = |format| {
             let mut bytes = Vec::new();
-            write_keys(&index, &mut bytes, format).unwrap();
+            write_keys(&inventory, &mut bytes, format).unwrap();
             String::from_utf8(bytes).unwrap()
         };
         assert_eq!(written(KeyFormat::Lines), "else/gone\nwww/a\"\n.html\nwww/new\n");
@@ -203,19 +203,19 @@ mod tests {
     #[test]
     fn paths_are_seen_from_the_origin() {
         let dir = tempfile::tempdir().unwrap();
-        let index = index(dir.path());
-        assert_eq!(changed(&index, "/www", 9).unwrap(), ["/a%22%0A.html"]);
-        assert_eq!(changed(&index, "", 9).unwrap(), ["/else/gone", "/www/a%22%0A.html"]);
+        let inventory = inventory(dir.path());
+        assert_eq!(changed(&inventory, "/www", 9).unwrap(), ["/a%22%0A.html"]);
+        assert_eq!(changed(&inventory, "", 9).unwrap(), ["/else/gone", "/www/a%22%0A.html"]);
     }
 
     #[test]
     fn a_command_that_fails_is_an_error_and_one_that_does_not_read_is_none() {
         let dir = tempfile::tempdir().unwrap();
-        let index = index(dir.path());
+        let inventory = inventory(dir.path());
         let run = |text: &str| {
             let mut command = Command::new("sh");
             command.args(["-c", text]).stdin(Stdio::piped());
-            run(&index, command, KeyFormat::Lines)
+            run(&inventory, command, KeyFormat::Lines)
         };
         assert!(run("exit 0").is_ok() && run("exec <&-; exit 0").is_ok());
         assert_eq!(run("exit 7").unwrap_err().to_string(), "it ended with exit status: 7");

@@ -5,7 +5,7 @@ use s3::{Client, Doomed, Error, shown};
 
 use crate::error::PublishError;
 use crate::event::{Drift, Event};
-use crate::index::Dead;
+use crate::inventory::Dead;
 use crate::mark::Mark;
 use crate::options::Deletes;
 use crate::run::Run;
@@ -16,11 +16,11 @@ const ASKED_AT_ONCE: usize = 16;
 impl Run<'_> {
     pub(crate) async fn deletes(&mut self) -> Result<(), PublishError> {
         let Deletes::UpTo(deletes_max) = self.options.deletes else {
-            self.summary.kept = self.index.dead(false)?.1;
+            self.summary.kept = self.inventory.dead(false)?.1;
             return Ok(());
         };
         self.sort_strange(deletes_max).await?;
-        let (_, count) = self.index.dead(false)?;
+        let (_, count) = self.inventory.dead(false)?;
         if count == 0 {
             return Ok(());
         }
@@ -40,22 +40,22 @@ impl Run<'_> {
             return Ok(());
         }
         loop {
-            let (dead, _) = self.index.dead(false)?;
+            let (dead, _) = self.inventory.dead(false)?;
             if dead.is_empty() {
                 return Ok(());
             }
-            self.delete_page(dead).await?;
+            self.delete_batch(dead).await?;
         }
     }
 
-    async fn delete_page(&mut self, dead: Vec<Dead>) -> Result<(), PublishError> {
+    async fn delete_batch(&mut self, dead: Vec<Dead>) -> Result<(), PublishError> {
         let keys: Vec<_> = dead.iter().map(|dead| dead.key.clone()).collect();
         let failed = if self.options.dry_run {
             Vec::new()
         } else {
             let lock = &self.workshop.lock;
             lock.enter().await?;
-            self.index.doom(&keys)?;
+            self.inventory.doom(&keys)?;
             let is_conditional = lock.is_conditional();
             let doomed = dead.into_iter().map(|dead| Doomed {
                 key: dead.key,
@@ -66,14 +66,14 @@ impl Run<'_> {
             lock.write(|client: Client| async move { client.delete_these(doomed).await })
                 .await?
         };
-        self.index.bury(&keys)?;
+        self.inventory.bury(&keys)?;
         let is_failed = |key: &[u8]| failed.iter().any(|failed| failed.key == key);
         let deleted: Vec<_> = keys.into_iter().filter(|key| !is_failed(key)).collect();
         if !self.options.dry_run {
-            self.index.forget(&deleted)?;
+            self.inventory.forget(&deleted)?;
             // Changed by others since it was listed: the next run has to look.
             for failed in failed.iter().filter(|failed| matches!(failed.error, Error::Changed(_))) {
-                self.index.doubt(&failed.key, true)?;
+                self.inventory.doubt(&failed.key, true)?;
             }
         }
         self.summary.deleted += deleted.len() as u64;
@@ -89,16 +89,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Objects that the index knows nothing of: those that another publisher put there are judged by this tree, all others stay.
+    /// Objects that the inventory knows nothing of: those that another publisher put there are judged by this tree, all others stay.
     async fn sort_strange(&mut self, deletes_max: u64) -> Result<(), PublishError> {
-        let (_, count) = self.index.dead(true)?;
+        let (_, count) = self.inventory.dead(true)?;
         if count > deletes_max {
-            let what = format!("{count} objects that are not in the index were left alone (--verify deletes them)");
+            let what = format!("{count} objects that are not in the inventory were left alone (--verify deletes them)");
             self.tell(Event::Warned { what });
             return Ok(());
         }
         loop {
-            let (strange, _) = self.index.dead(true)?;
+            let (strange, _) = self.inventory.dead(true)?;
             if strange.is_empty() {
                 return Ok(());
             }
@@ -119,13 +119,13 @@ impl Run<'_> {
                             key: shown(&dead.key),
                             drift: Drift::Unknown,
                         });
-                        self.index.mark_dead(&Dead {
+                        self.inventory.mark_dead(&Dead {
                             etag: meta.etag,
                             is_strange: false,
                             ..dead
                         })?;
                     }
-                    None => self.index.bury(&[dead.key])?,
+                    None => self.inventory.bury(&[dead.key])?,
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::index::IndexError;
+use crate::inventory::InventoryError;
 use crate::lock::LockError;
 
 /// A run that did not reach its end. What was published is recorded, and the next run goes on from there.
@@ -50,9 +50,9 @@ pub enum PublishError {
         /// How many may be.
         deletes_max: u64,
     },
-    /// The index.
+    /// The inventory.
     #[error(transparent)]
-    Index(#[from] IndexError),
+    Inventory(#[from] InventoryError),
     /// The lock in the bucket.
     #[error(transparent)]
     Lock(#[from] LockError),

@@ -1,6 +1,6 @@
 //! What a run tells while it works, and at its end. Keys are as people read them.
 
-/// How the bucket differs from what the index says.
+/// How the bucket differs from what the inventory says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drift {
     /// The object is gone.

@@ -12,8 +12,8 @@ mod event;
 mod folder_page;
 #[doc(hidden)]
 pub mod fuzzing;
-mod index;
 mod invalidation;
+mod inventory;
 mod lock;
 mod mark;
 mod merge;

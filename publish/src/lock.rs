@@ -1,8 +1,8 @@
 //! The lock in the bucket: one publisher at a time, wherever it runs.
 //!
-//! It is taken right before the first request that changes something, renewed meanwhile, and given back. A holder whose lease
+//! It is taken right before the first request that changes something, renewed meanwhile, and given back. A holder whose term
 //! has run out, by a clock that also counts while the machine sleeps, sends nothing more: [`Lock::guard`] looks before every
-//! step of a request. What is on its way by then is refused by the endpoint because it comes after the lease
+//! step of a request. What is on its way by then is refused by the endpoint because it comes after the term
 //! ([`Lock::write`]), or loses because it is conditional. docs/decisions/0020-publish-lock.md goes through the interleavings.
 //!
 //! Leaves out: which request has which condition (`worker`, `plan`).
@@ -19,18 +19,18 @@ use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::index::{Index, IndexError, Memory};
+use crate::inventory::{Inventory, InventoryError, Memory};
 use crate::options::{LockMode, LockOptions};
 
 mod document;
-mod lease;
 mod take;
+mod term;
 
 pub(crate) use document::{Document, NAME, is_lock};
-use lease::{Lease, now_ms};
+use term::{Term, now_ms};
 
-/// Renewals in a lease: two may fail.
-const BEATS_PER_LEASE: u32 = 3;
+/// Renewals in a term: two may fail.
+const BEATS_PER_TERM: u32 = 3;
 /// Longest wait for giving the lock back.
 const RELEASE_WAIT: Duration = Duration::from_secs(10);
 
@@ -39,7 +39,7 @@ const RELEASE_WAIT: Duration = Duration::from_secs(10);
 pub enum LockError {
     /// Another publisher is at work.
     #[error(
-        "{host} publishes there: it said so {age_secs} s ago, and the lock is free {lease_secs} s after its last word (--wait waits)"
+        "{host} publishes there: it said so {age_secs} s ago, and the lock is free {term_secs} s after its last word (--wait waits)"
     )]
     Held {
         /// Its machine.
@@ -47,7 +47,7 @@ pub enum LockError {
         /// Since its last renewal.
         age_secs: i64,
         /// How long it is believed without one.
-        lease_secs: u64,
+        term_secs: u64,
     },
     /// What lies in the lock's place is something else.
     #[error("{0} is no lock of this gridbackup; delete it if nobody publishes there")]
@@ -67,15 +67,15 @@ pub enum LockError {
     /// Nobody could be told from others.
     #[error("This machine has no random numbers")]
     Randomness,
-    /// The index may not be what the bucket is: list, and begin anew.
+    /// The inventory may not be what the bucket is: list, and begin anew.
     #[error("The bucket has to be listed first")]
     Doubted,
     /// The endpoint.
     #[error(transparent)]
     S3(#[from] Error),
-    /// The index.
+    /// The inventory.
     #[error(transparent)]
-    Index(#[from] IndexError),
+    Inventory(#[from] InventoryError),
 }
 
 /// What is known of the lock while it is held.
@@ -84,7 +84,7 @@ struct Held {
     document: Document,
     etag: String,
     memory: Memory,
-    /// Others may have published since the index was right.
+    /// Others may have published since the inventory was right.
     is_doubtful: bool,
     renewing: Option<AbortHandle>,
 }
@@ -103,13 +103,13 @@ pub(crate) struct Lock(Arc<Inner>);
 
 struct Inner {
     client: Client,
-    index: Arc<Index>,
+    inventory: Arc<Inventory>,
     key: Vec<u8>,
     options: LockOptions,
     /// Not needed: a dry run, or nobody wants it.
     is_off: bool,
     state: Mutex<State>,
-    lease: Arc<Lease>,
+    term: Arc<Term>,
     is_open: AtomicBool,
     is_conditional: AtomicBool,
     /// The endpoint refuses what comes after the time that it was signed for.
@@ -121,15 +121,15 @@ struct Inner {
 
 impl Lock {
     /// Of the keys that begin with `root`. Nothing is asked yet.
-    pub fn new(client: Client, index: Arc<Index>, root: &[u8], options: LockOptions, dry_run: bool) -> Self {
+    pub fn new(client: Client, inventory: Arc<Inventory>, root: &[u8], options: LockOptions, dry_run: bool) -> Self {
         Self(Arc::new(Inner {
             client,
-            index,
+            inventory,
             key: [root, NAME].concat(),
             is_off: dry_run || options.mode == LockMode::None,
             options,
             state: Mutex::new(State::Free),
-            lease: Arc::new(Lease::new()),
+            term: Arc::new(Term::new()),
             is_open: AtomicBool::new(false),
             is_conditional: AtomicBool::new(false),
             is_timed: AtomicBool::new(false),
@@ -180,21 +180,21 @@ impl Lock {
         self.0.is_open.load(Ordering::Acquire) && !self.is_conditional()
     }
 
-    /// Does a part of a request only while the lease runs. May be dropped.
+    /// Does a part of a request only while the term runs. May be dropped.
     pub async fn guard<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, LockError> {
         let mut request = pin!(request);
         let mut lost = pin!(self.0.lost.cancelled());
         std::future::poll_fn(|context| {
             // First the clock: this process may have stood still since it last looked.
-            if self.0.lease.left().is_none() || lost.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Err(LockError::Lost("its lease ran out")));
+            if self.0.term.left().is_none() || lost.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(LockError::Lost("its term ran out")));
             }
             request.as_mut().poll(context).map_err(LockError::S3)
         })
         .await
     }
 
-    /// Makes a request that changes objects while the lease runs; if that came too late nevertheless (a slow line, a clock that was
+    /// Makes a request that changes objects while the term runs; if that came too late nevertheless (a slow line, a clock that was
     /// set), once more after the lock was renewed. May be dropped.
     pub async fn write<T, F: Future<Output = Result<T, Error>> + Send>(
         &self,
@@ -222,7 +222,7 @@ impl Lock {
 
     async fn renew(&self) {
         let inner = &self.0;
-        let usual = inner.options.lease / BEATS_PER_LEASE;
+        let usual = inner.options.term / BEATS_PER_TERM;
         let mut pause = usual;
         loop {
             tokio::time::sleep(pause).await;
@@ -232,7 +232,7 @@ impl Lock {
                 Ok(()) => usual,
                 Err(LockError::Lost(why)) => {
                     tracing::warn!(why, "the lock was lost");
-                    inner.lease.end();
+                    inner.term.end();
                     inner.lost.cancel();
                     *state = State::Over;
                     return;
@@ -245,16 +245,16 @@ impl Lock {
         }
     }
 
-    /// What the index says may not be so: the next run lists.
-    pub fn doubt(&self) -> Result<(), IndexError> {
-        let memory = self.0.index.lock_memory()?;
-        self.0.index.remember_lock(&Memory {
+    /// What the inventory says may not be so: the next run lists.
+    pub fn doubt(&self) -> Result<(), InventoryError> {
+        let memory = self.0.inventory.lock_memory()?;
+        self.0.inventory.remember_lock(&Memory {
             generation: None,
             ..memory
         })
     }
 
-    /// Gives the lock back, if it was taken. `is_whole`: the run did all that there was to do, so that the index is as the bucket;
+    /// Gives the lock back, if it was taken. `is_whole`: the run did all that there was to do, so that the inventory is as the bucket;
     /// `listed_secs`: when the bucket was listed, by its clock. From a listing that is late enough on no late write is to be feared.
     pub async fn release(&self, is_whole: bool, listed_secs: Option<i64>) -> Result<(), LockError> {
         if self.0.is_off {
@@ -263,9 +263,9 @@ impl Lock {
         let is_over = |until: i64| is_whole && listed_secs.is_some_and(|listed_secs| listed_secs >= until);
         let mut state = self.0.state.lock().await;
         let State::Held(mut held) = std::mem::replace(&mut *state, State::Over) else {
-            let memory = self.0.index.lock_memory()?;
+            let memory = self.0.inventory.lock_memory()?;
             return match memory.doubt_until.is_some_and(is_over) {
-                true => Ok(self.0.index.remember_lock(&Memory {
+                true => Ok(self.0.inventory.remember_lock(&Memory {
                     doubt_until: None,
                     ..memory
                 })?),
@@ -290,7 +290,7 @@ impl Lock {
         // If that fails, the next run finds its own lock and lists.
         let stored = giving.await?;
         let is_right = is_whole || !held.is_doubtful;
-        Ok(self.0.index.remember_lock(&Memory {
+        Ok(self.0.inventory.remember_lock(&Memory {
             etag: stored.etag,
             generation: is_right.then_some(generation),
             doubt_until: held.memory.doubt_until.filter(|until| !is_over(*until)),
@@ -319,14 +319,14 @@ impl Inner {
     async fn write_by(&self, client: &Client, document: &Document, condition: &Condition) -> Result<Stored, Error> {
         let (bytes, headers) = (document.bytes(), Headers::default());
         let stored = client.put(&self.key, bytes, &headers, condition).await?;
-        self.lease.hear(stored.answered);
+        self.term.hear(stored.answered);
         Ok(stored)
     }
 
     /// Who makes requests that change objects.
     fn writer(&self) -> Client {
         match self.is_timed.load(Ordering::Relaxed) {
-            true => self.client.within(self.lease.clone()),
+            true => self.client.within(self.term.clone()),
             false => self.client.clone(),
         }
     }
@@ -339,10 +339,10 @@ impl Inner {
         }
     }
 
-    /// One renewal. Its lease counts from before it was sent.
+    /// One renewal. Its term counts from before it was sent.
     async fn beat(&self, held: &mut Held) -> Result<(), LockError> {
-        let (sent_ms, over) = (now_ms(), LockError::Lost("its lease ran out"));
-        let Some(left) = self.lease.left() else {
+        let (sent_ms, over) = (now_ms(), LockError::Lost("its term ran out"));
+        let Some(left) = self.term.left() else {
             return Err(over);
         };
         let document = Document {
@@ -352,7 +352,7 @@ impl Inner {
         let beating = tokio::time::timeout(left, self.send_beat(held, &document));
         held.etag = beating.await.map_err(|_| over)??;
         held.document = document;
-        self.lease.extend(sent_ms, self.options.lease);
+        self.term.extend(sent_ms, self.options.term);
         Ok(())
     }
 
@@ -388,21 +388,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn nothing_is_sent_after_the_lease() {
+    async fn nothing_is_sent_after_the_term() {
         let dir = tempfile::tempdir().unwrap();
-        let index = Index::open(&dir.path().join("index.db"), "b").unwrap();
+        let inventory = Inventory::open(&dir.path().join("inventory.db"), "b").unwrap();
         let location = s3::Location::parse("s3://site?endpoint=http://127.0.0.1:1").unwrap();
         let client = Client::new(location, &s3::Options::default()).unwrap();
-        let lock = Lock::new(client, Arc::new(index), b"", LockOptions::default(), false);
+        let lock = Lock::new(client, Arc::new(inventory), b"", LockOptions::default(), false);
         let sent = AtomicBool::new(false);
         let request = async || {
             sent.store(true, Ordering::Relaxed);
             Ok(())
         };
-        lock.0.lease.extend(now_ms() - 60_001, Duration::from_secs(60));
+        lock.0.term.extend(now_ms() - 60_001, Duration::from_secs(60));
         assert!(matches!(lock.guard(request()).await, Err(LockError::Lost(_))));
         assert!(!sent.load(Ordering::Relaxed));
-        lock.0.lease.extend(now_ms(), Duration::from_secs(60));
+        lock.0.term.extend(now_ms(), Duration::from_secs(60));
         lock.guard(request()).await.unwrap();
         lock.0.lost.cancel();
         assert!(matches!(lock.guard(request()).await, Err(LockError::Lost(_))));

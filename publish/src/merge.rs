@@ -1,4 +1,4 @@
-//! Three streams sorted by key, walked side by side: the folder, the index, the listing.
+//! Three streams sorted by key, walked side by side: the folder, the inventory, the listing.
 
 use std::iter::Peekable;
 

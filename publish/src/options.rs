@@ -16,10 +16,10 @@ pub const INVALIDATION_PATHS: usize = 100;
 /// How much is believed without asking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
-    /// The index says what is in the bucket; where nothing changed nothing is asked. A run without an index lists once.
+    /// The inventory says what is in the bucket; where nothing changed nothing is asked. A run without an inventory lists once.
     #[default]
-    Index,
-    /// The bucket is listed, and what differs from the index or the folder is repaired.
+    Inventory,
+    /// The bucket is listed, and what differs from the inventory or the folder is repaired.
     Bucket,
 }
 
@@ -90,7 +90,7 @@ pub enum LockMode {
 
 /// How long a publisher is believed without a word when nobody says how long. Chosen: others do not wait long for a dead one, and
 /// a line that is gone for half a minute does not end a run.
-pub const LEASE: Duration = Duration::from_secs(60);
+pub const TERM: Duration = Duration::from_secs(60);
 
 /// The lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ pub struct LockOptions {
     /// Another publisher, here or elsewhere, is waited for.
     pub wait: bool,
     /// How long this one is believed without a word.
-    pub lease: Duration,
+    pub term: Duration,
 }
 
 impl Default for LockOptions {
@@ -108,7 +108,7 @@ impl Default for LockOptions {
         Self {
             mode: LockMode::Auto,
             wait: false,
-            lease: LEASE,
+            term: TERM,
         }
     }
 }
@@ -118,8 +118,8 @@ impl Default for LockOptions {
 pub struct Options {
     /// The folder.
     pub source: PathBuf,
-    /// Where the index of this folder and bucket is kept; `.lock` is added for its lock.
-    pub index: PathBuf,
+    /// Where the inventory of this folder and bucket is kept; `.lock` is added for its lock.
+    pub inventory: PathBuf,
     /// Headers and more, by name.
     pub routes: Routes,
     /// What is believed.
@@ -150,10 +150,10 @@ pub struct Options {
 
 impl Options {
     /// A usual run.
-    pub fn new(source: PathBuf, index: PathBuf) -> Self {
+    pub fn new(source: PathBuf, inventory: PathBuf) -> Self {
         Self {
             source,
-            index,
+            inventory,
             routes: Routes::default(),
             trust: Trust::default(),
             checksum: false,

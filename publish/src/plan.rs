@@ -1,9 +1,9 @@
-//! What a key needs, from what the folder, the index and the listing say. Pure.
+//! What a key needs, from what the folder, the inventory and the listing say. Pure.
 
 use std::path::PathBuf;
 
 use crate::event::Drift;
-use crate::index::{Row, Seen, State};
+use crate::inventory::{Row, Seen, State};
 use crate::routes::{Compress, Wish};
 use crate::stat::Stat;
 
@@ -30,7 +30,6 @@ pub(crate) enum Known {
 /// What a file needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Nothing.
     Keep,
     /// Other headers.
     Headers {
@@ -46,7 +45,7 @@ pub(crate) enum Step {
 pub(crate) enum Source {
     /// A file.
     File(PathBuf),
-    /// They were made by this run, and wait in the index.
+    /// They were made by this run, and wait in the inventory.
     Made,
 }
 
@@ -55,13 +54,12 @@ pub(crate) enum Source {
 pub(crate) enum Expected {
     /// Somebody has to ask.
     Unknown,
-    /// Nothing.
     Absent,
     /// An object with this ETag.
     Etag(String),
 }
 
-/// What is expected where the index, or the listing if there is one, says this.
+/// What is expected where the inventory, or the listing if there is one, says this.
 pub(crate) fn expected(rules: Rules, row: Option<&Row>, seen: Option<&Seen>) -> Expected {
     let etag = match (row, seen) {
         (_, Some(seen)) => &seen.etag,
@@ -97,7 +95,7 @@ pub(crate) struct Rules {
     pub checksum: bool,
 }
 
-/// What a file needs, and how the bucket differs from the index.
+/// What a file needs, and how the bucket differs from the inventory.
 pub(crate) fn step(
     rules: Rules,
     stat: &Stat,

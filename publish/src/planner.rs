@@ -1,4 +1,4 @@
-//! The first pass: folder, index and listing are merged, and what needs something is handed on, put off or marked dead.
+//! The first pass: folder, inventory and listing are merged, and what needs something is handed on, put off or marked dead.
 //!
 //! Runs on a thread of its own and keeps nothing but what is next.
 
@@ -12,7 +12,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::error::PublishError;
 use crate::event::{Drift, Event};
-use crate::index::{Dead, Index, Later, Row, Seen};
+use crate::inventory::{Dead, Inventory, Later, Row, Seen};
 use crate::lock::is_lock;
 use crate::merge::{Joined, Keyed, Merge};
 use crate::plan::{Expected, Known, Rules, Source, Step, Work, expected, step};
@@ -46,12 +46,12 @@ const LOOKED_EVERY: u64 = 1000;
 
 /// What the first pass needs.
 pub(crate) struct Planner {
-    pub index: Arc<Index>,
+    pub inventory: Arc<Inventory>,
     pub routes: Routes,
     /// What all keys begin with; names for routes are without it.
     pub prefix: Vec<u8>,
     pub rules: Rules,
-    /// Every object without a file is deleted, whoever put it there; else those that the index knows, and those that this program
+    /// Every object without a file is deleted, whoever put it there; else those that the inventory knows, and those that this program
     /// put there from elsewhere.
     pub owns_all: bool,
     pub planned: Sender<Planned>,
@@ -89,11 +89,11 @@ impl Keyed for Found {
 impl Planner {
     /// Goes through everything; blocks.
     pub fn run(mut self, walk: Walk) -> Result<Looked, PublishError> {
-        let index = self.index.clone();
+        let inventory = self.inventory.clone();
         let redirects = self.routes.redirects();
         let redirects = redirects.map(|name| [self.prefix.as_slice(), name].concat()).collect();
         let found = WithRedirects::new(walk, redirects);
-        for joined in Merge::new(found, index.rows(), index.all_seen()) {
+        for joined in Merge::new(found, inventory.rows(), inventory.all_seen()) {
             self.plan(joined?)?;
         }
         self.send(Planned::Looked(self.looked))?;
@@ -127,7 +127,7 @@ impl Planner {
                 let stat = Stat::of_made(&contents);
                 match self.step(&key, &stat, &wish, row.as_ref(), seen.as_ref())? {
                     Step::Keep => Ok(()),
-                    _ => Ok(self.index.put_off_made(&key, &contents)?),
+                    _ => Ok(self.inventory.put_off_made(&key, &contents)?),
                 }
             }
             None => self.gone(row, seen),
@@ -173,7 +173,7 @@ impl Planner {
             return Ok(());
         }
         if is_page(wish.headers.content_type.as_deref().unwrap_or_default()) {
-            return Ok(self.index.put_off(&key, path.as_os_str().as_bytes())?);
+            return Ok(self.inventory.put_off(&key, path.as_os_str().as_bytes())?);
         }
         let source = Source::File(path);
         self.send(Planned::Work(Box::new(Work {
@@ -205,7 +205,7 @@ impl Planner {
             Expected::Etag(etag) => etag,
             Expected::Absent | Expected::Unknown => String::new(),
         };
-        Ok(self.index.mark_dead(&Dead {
+        Ok(self.inventory.mark_dead(&Dead {
             key: key.to_vec(),
             etag,
             is_strange,
@@ -220,7 +220,7 @@ impl Planner {
 
 /// A page that was put off, looked at again: time has passed.
 pub(crate) fn page(
-    index: &Index,
+    inventory: &Inventory,
     routes: &Routes,
     prefix: &[u8],
     rules: Rules,
@@ -229,7 +229,7 @@ pub(crate) fn page(
     let name = key.strip_prefix(prefix).unwrap_or(&key);
     let found = match path.map(|path| PathBuf::from(OsString::from_vec(path))) {
         None => {
-            let stat = Stat::of_made(&index.made(&key)?);
+            let stat = Stat::of_made(&inventory.made(&key)?);
             routes.wish_for_made(name).map(|wish| (stat, wish, Source::Made))
         }
         Some(path) => match rustix::fs::stat(&path) {
@@ -246,7 +246,7 @@ pub(crate) fn page(
         let (path, why) = (shown(&key), "its route does not publish it".to_owned());
         return Ok(Err(Event::Broken { path, why }));
     };
-    let (row, seen) = (index.get(&key)?, index.seen(&key)?);
+    let (row, seen) = (inventory.get(&key)?, inventory.seen(&key)?);
     let (mut step, _) = step(rules, &stat, &wish, row.as_ref(), seen.as_ref());
     // A copy onto itself would keep where it leads to on some endpoints, and there are no bytes to spare.
     if wish.headers.redirect.is_some() && source == Source::Made && step != Step::Keep {

@@ -116,9 +116,9 @@ impl Restoring<'_> {
             ..ListOptions::default()
         };
         loop {
-            let page = self.client.list(&listing).await?;
+            let batch = self.client.list(&listing).await?;
             let mut wanted = Vec::new();
-            for object in page.objects {
+            for object in batch.objects {
                 let name = &object.key[prefix.len()..];
                 unmatched.retain(|path| !is_below(path, name));
                 if is_lock(&object.key) || !self.is_wanted(name) {
@@ -140,8 +140,8 @@ impl Restoring<'_> {
                     }
                 }
             }
-            self.page(wanted).await?;
-            listing.token = page.next;
+            self.batch(wanted).await?;
+            listing.token = batch.next;
             if listing.token.is_none() {
                 break;
             }
@@ -160,7 +160,7 @@ impl Restoring<'_> {
         self.options.paths.is_empty() || self.options.paths.iter().any(|path| is_below(path, name))
     }
 
-    async fn page(&mut self, wanted: Vec<(s3::Listed, Place)>) -> Result<(), PublishError> {
+    async fn batch(&mut self, wanted: Vec<(s3::Listed, Place)>) -> Result<(), PublishError> {
         let (client, dry_run) = (self.client, self.options.dry_run);
         let fetching = stream::iter(wanted).map(|(object, place)| async move {
             let fetched = fetch(client, &object, &place, dry_run).await;

@@ -12,7 +12,7 @@ use crate::announce;
 use crate::error::PublishError;
 use crate::event::{Event, Summary};
 use crate::folder_page::FolderPages;
-use crate::index::{Audience, Index, IndexError, Memory};
+use crate::inventory::{Audience, Inventory, InventoryError, Memory};
 use crate::lock::{Lock, LockError, is_lock};
 use crate::options::{LockMode, Options, Trust};
 use crate::plan::{Rules, Source, Step, Work};
@@ -27,8 +27,8 @@ const PLANNED_MAX: usize = 256;
 /// Where events go. Called from the run's own task; must not block for long.
 type Sink<'a> = &'a (dyn Fn(Event) + Send + Sync);
 
-/// How long another run on this machine is left alone before it is asked again for the index.
-const INDEX_WAIT: Duration = Duration::from_millis(250);
+/// How long another run on this machine is left alone before it is asked again for the inventory.
+const INVENTORY_WAIT: Duration = Duration::from_millis(250);
 
 /// Publishes a folder at the client's location. Files and objects that fail are events; the rest goes on.
 ///
@@ -44,12 +44,12 @@ pub async fn publish(
         s3::Distribution::new(&cloudfront.distribution, &s3::Options::default())?;
     }
     let requests = client.requests();
-    let opening = open_index(options, client);
-    let index = tokio::select! {
-        index = opening => Arc::new(index?),
+    let opening = open_inventory(options, client);
+    let inventory = tokio::select! {
+        inventory = opening => Arc::new(inventory?),
         () = stop.cancelled() => return Err(PublishError::Stopped),
     };
-    let mut run = Run::new(options, client, index.clone(), sink)?;
+    let mut run = Run::new(options, client, inventory.clone(), sink)?;
     let lock = run.workshop.lock.clone();
     let ended = tokio::select! {
         ended = run.all() => ended,
@@ -74,18 +74,18 @@ pub async fn publish(
     Ok(run.summary)
 }
 
-async fn open_index(options: &Options, client: &Client) -> Result<Index, PublishError> {
+async fn open_inventory(options: &Options, client: &Client) -> Result<Inventory, PublishError> {
     let bucket = format!("{}/{}", client.url(), client.location().prefix);
     loop {
-        match Index::open(&options.index, &bucket) {
-            Err(IndexError::Busy(_)) if options.lock.wait => tokio::time::sleep(INDEX_WAIT).await,
+        match Inventory::open(&options.inventory, &bucket) {
+            Err(InventoryError::Busy(_)) if options.lock.wait => tokio::time::sleep(INVENTORY_WAIT).await,
             opened => {
-                let mut index = opened?;
-                index.audience = Audience {
+                let mut inventory = opened?;
+                inventory.audience = Audience {
                     cdn: options.cloudfront.is_some(),
                     hook: options.hook.is_some(),
                 };
-                return Ok(index);
+                return Ok(inventory);
             }
         }
     }
@@ -95,7 +95,7 @@ pub(crate) struct Run<'a> {
     pub options: &'a Options,
     pub client: &'a Client,
     pub workshop: Workshop,
-    pub index: Arc<Index>,
+    pub inventory: Arc<Inventory>,
     /// What names for routes are without.
     prefix: Vec<u8>,
     /// What all keys of the folder begin with.
@@ -105,14 +105,19 @@ pub(crate) struct Run<'a> {
     pub looked: Looked,
     needed: u64,
     settled: u64,
-    /// When the endpoint answered the first page of the listing, by its clock.
+    /// When the endpoint answered the first batch of the listing, by its clock.
     listed_secs: Option<i64>,
 }
 
 type Ended = (Work, Result<Done, WorkError>);
 
 impl<'a> Run<'a> {
-    fn new(options: &'a Options, client: &'a Client, index: Arc<Index>, sink: Sink<'a>) -> Result<Self, PublishError> {
+    fn new(
+        options: &'a Options,
+        client: &'a Client,
+        inventory: Arc<Inventory>,
+        sink: Sink<'a>,
+    ) -> Result<Self, PublishError> {
         let prefix = client.location().prefix.clone().into_bytes();
         let mut root = prefix.clone();
         if options.whole_paths {
@@ -121,12 +126,12 @@ impl<'a> Run<'a> {
                 source,
             })?);
         }
-        let lock = Lock::new(client.clone(), index.clone(), &root, options.lock, options.dry_run);
+        let lock = Lock::new(client.clone(), inventory.clone(), &root, options.lock, options.dry_run);
         Ok(Self {
             options,
             client,
-            workshop: Workshop::new(client.clone(), index.clone(), lock, options.dry_run),
-            index,
+            workshop: Workshop::new(client.clone(), inventory.clone(), lock, options.dry_run),
+            inventory,
             prefix,
             root,
             sink,
@@ -142,10 +147,10 @@ impl<'a> Run<'a> {
         self.give_up_parts().await?;
         let memory = match self.options.lock.mode {
             LockMode::None => Memory::default(),
-            LockMode::Auto | LockMode::Require => self.index.lock_memory()?,
+            LockMode::Auto | LockMode::Require => self.inventory.lock_memory()?,
         };
         // Not known what is there: nobody else is to change it while it is listed.
-        let is_unsettled = self.index.is_empty || memory.is_unsettled();
+        let is_unsettled = self.inventory.is_empty || memory.is_unsettled();
         if is_unsettled {
             match self.workshop.lock.enter().await {
                 Ok(()) | Err(LockError::Doubted) => {}
@@ -157,7 +162,7 @@ impl<'a> Run<'a> {
             match self.once(is_listed).await {
                 // Nothing was sent yet.
                 Err(PublishError::Lock(LockError::Doubted)) => {
-                    self.index.clear()?;
+                    self.inventory.clear()?;
                     (self.summary, self.looked) = (Summary::default(), Looked::default());
                     (self.needed, self.settled, is_listed) = (0, 0, true);
                 }
@@ -196,7 +201,7 @@ impl<'a> Run<'a> {
             return;
         }
         if let Some(cloudfront) = &self.options.cloudfront {
-            match announce::tell_cloudfront(&self.index, self.client, cloudfront).await {
+            match announce::tell_cloudfront(&self.inventory, self.client, cloudfront).await {
                 Ok(paths) => paths
                     .into_iter()
                     .for_each(|path| self.tell(Event::Invalidated { path })),
@@ -208,7 +213,7 @@ impl<'a> Run<'a> {
         }
         if let Some(hook) = &self.options.hook {
             let command = hook.command.clone();
-            match announce::run_hook(&self.index, self.client, hook).await {
+            match announce::run_hook(&self.inventory, self.client, hook).await {
                 Ok(true) => self.tell(Event::HookRan { command }),
                 Ok(false) => {}
                 Err(error) => self.tell(Event::Failed {
@@ -223,9 +228,9 @@ impl<'a> Run<'a> {
         if self.options.dry_run {
             return Ok(());
         }
-        for parts in self.index.parts_left()? {
+        for parts in self.inventory.parts_left()? {
             self.client.abort_parts(&parts).await?;
-            self.index.parts_ended(&parts)?;
+            self.inventory.parts_ended(&parts)?;
         }
         Ok(())
     }
@@ -237,11 +242,11 @@ impl<'a> Run<'a> {
         };
         self.listed_secs = None;
         loop {
-            let mut page = self.client.list(&options).await?;
-            page.objects.retain(|object| !is_lock(&object.key));
-            self.index.see(&page.objects)?;
-            self.listed_secs = self.listed_secs.or(page.now.map(|time| time.as_second()));
-            options.token = page.next;
+            let mut batch = self.client.list(&options).await?;
+            batch.objects.retain(|object| !is_lock(&object.key));
+            self.inventory.see(&batch.objects)?;
+            self.listed_secs = self.listed_secs.or(batch.now.map(|time| time.as_second()));
+            options.token = batch.next;
             if options.token.is_none() {
                 return Ok(());
             }
@@ -276,7 +281,7 @@ impl<'a> Run<'a> {
         let walk = walk.map_err(unreadable)?;
         let (sender, mut planned) = mpsc::channel(PLANNED_MAX);
         let planner = Planner {
-            index: self.index.clone(),
+            inventory: self.inventory.clone(),
             routes: self.options.routes.clone(),
             prefix: self.prefix.clone(),
             rules,
@@ -322,15 +327,15 @@ impl<'a> Run<'a> {
     }
 
     async fn pages(&mut self, rules: Rules) -> Result<(), PublishError> {
-        let index = self.index.clone();
-        let mut pages = index.put_off_until_now();
+        let inventory = self.inventory.clone();
+        let mut pages = inventory.put_off_until_now();
         let mut pool = Pool::new(self.options.workers_max);
         let mut waiting = VecDeque::new();
         loop {
             while waiting.len() < PLANNED_MAX
                 && let Some(next) = pages.next()
             {
-                match page(&self.index, &self.options.routes, &self.prefix, rules, next?)? {
+                match page(&self.inventory, &self.options.routes, &self.prefix, rules, next?)? {
                     Ok(work) if work.step == Step::Keep => self.summary.unchanged += 1,
                     Ok(work) => {
                         self.needed += 1;
@@ -381,7 +386,7 @@ impl<'a> Run<'a> {
                         why: error.to_string(),
                     });
                 }
-                Err(WorkError::Index(error)) => first_general = Some(PublishError::Index(error)),
+                Err(WorkError::Inventory(error)) => first_general = Some(PublishError::Inventory(error)),
                 Err(WorkError::Lock(error @ LockError::Late(_))) => self.tell(Event::Failed {
                     key: shown(&work.key),
                     why: error.to_string(),
@@ -395,7 +400,7 @@ impl<'a> Run<'a> {
             }
         }
         if !self.options.dry_run {
-            self.index.store(&rows)?;
+            self.inventory.store(&rows)?;
         }
         self.progress();
         first_general.map_or(Ok(()), Err)

@@ -24,7 +24,7 @@ CREATE TABLE parts (
     PRIMARY KEY (key, upload_id)
 ) WITHOUT ROWID;
 
--- Whose index this is.
+-- Whose inventory this is.
 CREATE TABLE bound (
     bucket TEXT NOT NULL
 );

@@ -1,4 +1,4 @@
-//! Requests that change an object: under the lock, marked in the index before, and only if the object is still what it was.
+//! Requests that change an object: under the lock, marked in the inventory before, and only if the object is still what it was.
 //!
 //! So a publisher that has lost the lock cannot overwrite what its successor wrote, however late its request arrives.
 
@@ -19,7 +19,7 @@ pub(crate) struct Sent {
     pub stored: Stored,
     /// False: it was there already, put by a run that was killed before it heard of it.
     pub is_sent: bool,
-    /// How it differed from what the index said.
+    /// How it differed from what the inventory said.
     pub drift: Option<Drift>,
 }
 
@@ -39,9 +39,9 @@ impl Workshop {
     }
 
     async fn in_doubt(&self, work: &Work) -> Result<(), WorkError> {
-        let (index, key) = (self.index.clone(), work.key.clone());
+        let (inventory, key) = (self.inventory.clone(), work.key.clone());
         let is_known = work.row.is_some() || matches!(work.expected, Expected::Etag(_));
-        let marking = tokio::task::spawn_blocking(move || index.doubt(&key, is_known));
+        let marking = tokio::task::spawn_blocking(move || inventory.doubt(&key, is_known));
         Ok(marking
             .await
             .map_err(|error| SourceError::Io(std::io::Error::other(error)))??)

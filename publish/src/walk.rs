@@ -40,7 +40,6 @@ pub(crate) enum Found {
     },
     /// A page or redirect that has no file.
     Made {
-        /// Its key.
         key: Vec<u8>,
         /// Its bytes.
         contents: Vec<u8>,
@@ -51,7 +50,6 @@ pub(crate) enum Found {
         key: Vec<u8>,
         /// Where it lies.
         path: PathBuf,
-        /// Why.
         why: String,
     },
 }

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::compress::compress;
 use crate::event::{Drift, Event, Why};
-use crate::index::{Index, IndexError, Row, State};
+use crate::inventory::{Inventory, InventoryError, Row, State};
 use crate::lock::{Lock, LockError};
 use crate::mark::Mark;
 use crate::plan::{Expected, Known, Source, Step, Work};
@@ -28,7 +28,7 @@ const MEMORY_KIB: u32 = 48 << 10;
 #[derive(Clone)]
 pub(crate) struct Workshop {
     pub client: Client,
-    pub index: Arc<Index>,
+    pub inventory: Arc<Inventory>,
     pub lock: Lock,
     pub memory: Arc<Semaphore>,
     pub dry_run: bool,
@@ -55,7 +55,7 @@ pub(crate) enum WorkError {
     #[error(transparent)]
     S3(#[from] s3::Error),
     #[error(transparent)]
-    Index(#[from] IndexError),
+    Inventory(#[from] InventoryError),
     #[error(transparent)]
     Lock(LockError),
 }
@@ -64,7 +64,7 @@ impl From<LockError> for WorkError {
     fn from(error: LockError) -> Self {
         match error {
             LockError::S3(error) => Self::S3(error),
-            LockError::Index(error) => Self::Index(error),
+            LockError::Inventory(error) => Self::Inventory(error),
             error => Self::Lock(error),
         }
     }
@@ -80,10 +80,10 @@ struct Read {
 
 impl Workshop {
     /// With memory for all workers.
-    pub fn new(client: Client, index: Arc<Index>, lock: Lock, dry_run: bool) -> Self {
+    pub fn new(client: Client, inventory: Arc<Inventory>, lock: Lock, dry_run: bool) -> Self {
         Self {
             client,
-            index,
+            inventory,
             lock,
             memory: Arc::new(Semaphore::new(MEMORY_KIB as usize)),
             dry_run,
@@ -172,11 +172,11 @@ impl Workshop {
 
     /// How the bytes of an object up to [`WHOLE_BYTES_MAX`] are read; blocks.
     fn contents(&self, work: &Work) -> impl FnOnce() -> Result<Contents, WorkError> + Send + 'static {
-        let (source, key, index) = (work.source.clone(), work.key.clone(), self.index.clone());
+        let (source, key, inventory) = (work.source.clone(), work.key.clone(), self.inventory.clone());
         move || match source {
             Source::File(path) => Ok(source::read(&path, WHOLE_BYTES_MAX)?),
             Source::Made => {
-                let bytes = index.made(&key)?;
+                let bytes = inventory.made(&key)?;
                 Ok(Contents {
                     stat: Stat::of_made(&bytes),
                     bytes: bytes.into(),

@@ -8,7 +8,7 @@ use quick_xml::escape::escape;
 use crate::ask::Ask;
 use crate::client::Client;
 use crate::error::{Error, Refusal};
-use crate::list::PAGE_KEYS_MAX;
+use crate::list::BATCH_KEYS_MAX;
 use crate::object::Condition;
 use crate::xml;
 
@@ -48,7 +48,7 @@ impl Client {
     pub async fn delete_these(&self, doomed: &[Doomed]) -> Result<Vec<NotDeleted>, Error> {
         let mut failed = Vec::new();
         let (batched, single): (Vec<_>, Vec<_>) = doomed.iter().partition(|doomed| can_say(&doomed.key));
-        for batch in batched.chunks(PAGE_KEYS_MAX) {
+        for batch in batched.chunks(BATCH_KEYS_MAX) {
             failed.extend(self.delete_batch(batch).await?);
         }
         for Doomed { key, etag } in single {

@@ -5,7 +5,7 @@ use hyper::HeaderMap;
 
 use crate::ask::Answer;
 use crate::error::Error;
-use crate::list::{ListOptions, Page, page};
+use crate::list::{Batch, ListOptions, batch};
 use crate::xml;
 
 fn answer(body: &[u8]) -> Answer {
@@ -16,9 +16,9 @@ fn answer(body: &[u8]) -> Answer {
     }
 }
 
-/// A page of a listing.
-pub fn listing(body: &[u8], options: &ListOptions) -> Result<Page, Error> {
-    page(&answer(body), options)
+/// A batch of a listing.
+pub fn listing(body: &[u8], options: &ListOptions) -> Result<Batch, Error> {
+    batch(&answer(body), options)
 }
 
 /// Every other answer, each by its name.

@@ -36,7 +36,7 @@ pub use download::Download;
 pub use error::{Error, Refusal, Region};
 pub use headers::{Headers, Meta};
 pub use key::{decode, encode, shown};
-pub use list::{ListOptions, Listed, PAGE_KEYS_MAX, Page};
+pub use list::{BATCH_KEYS_MAX, Batch, ListOptions, Listed};
 pub use location::Location;
 pub use multipart::{PART_BYTES_MIN, Parts, SentParts, part_bytes};
 pub use object::{Condition, Object, Stored, etag_of};

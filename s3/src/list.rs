@@ -1,4 +1,4 @@
-//! Listing keys, page by page (`ListObjectsV2`).
+//! Listing keys, batch by batch (`ListObjectsV2`).
 
 use hyper::Method;
 use hyper::header::DATE;
@@ -12,10 +12,10 @@ use crate::key::decode_listed;
 use crate::time::time;
 use crate::xml;
 
-/// Most keys of a page, and of a batch of deletions: what S3 allows.
-pub const PAGE_KEYS_MAX: usize = 1000;
-/// Longest page, in bytes: 1,000 keys of 1,024 bytes, each escaped threefold, with their tags.
-const PAGE_BYTES_MAX: u64 = 8 << 20;
+/// Most keys of a batch, listed or deleted: what S3 allows.
+pub const BATCH_KEYS_MAX: usize = 1000;
+/// Longest batch, in bytes: 1,000 keys of 1,024 bytes, each escaped threefold, with their tags.
+const BATCH_BYTES_MAX: u64 = 8 << 20;
 
 /// What is listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct ListOptions {
     pub prefix: Vec<u8>,
     /// Only keys after this one.
     pub start_after: Vec<u8>,
-    /// Where the page before ended ([`Page::next`]).
+    /// Where the batch before ended ([`Batch::next`]).
     pub token: Option<String>,
 }
 
@@ -43,18 +43,18 @@ pub struct Listed {
 
 /// Up to 1,000 objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
+pub struct Batch {
     /// The objects.
     pub objects: Vec<Listed>,
-    /// For the next page; none: this is the last.
+    /// For the next batch; none: this is the last.
     pub next: Option<String>,
     /// When the endpoint answered, by its clock.
     pub now: Option<Timestamp>,
 }
 
 impl Client {
-    /// A page of the listing, in the endpoint's order: Amazon's is that of the bytes, some others' is not. May be dropped.
-    pub async fn list(&self, options: &ListOptions) -> Result<Page, Error> {
+    /// A batch of the listing, in the endpoint's order: Amazon's is that of the bytes, some others' is not. May be dropped.
+    pub async fn list(&self, options: &ListOptions) -> Result<Batch, Error> {
         let mut query: Vec<(&str, &[u8])> = vec![
             ("list-type", b"2"),
             ("encoding-type", b"url"),
@@ -72,13 +72,13 @@ impl Client {
             query,
             ..Ask::default()
         };
-        let answer = self.ask(&ask, PAGE_BYTES_MAX).await?;
-        page(&answer, options)
+        let answer = self.ask(&ask, BATCH_BYTES_MAX).await?;
+        batch(&answer, options)
     }
 }
 
-/// The page in an answer, if it is one of what was asked for.
-pub(crate) fn page(answer: &Answer, options: &ListOptions) -> Result<Page, Error> {
+/// The batch in an answer, if it is one of what was asked for.
+pub(crate) fn batch(answer: &Answer, options: &ListOptions) -> Result<Batch, Error> {
     let found: xml::Listing = xml::parse(answer)?;
     let wrong = |why: &str| Error::Answer {
         target: answer.target.clone(),
@@ -90,21 +90,21 @@ pub(crate) fn page(answer: &Answer, options: &ListOptions) -> Result<Page, Error
         .into_iter()
         .map(|entry| listed(entry, is_encoded))
         .collect();
-    if objects.len() > PAGE_KEYS_MAX {
-        return Err(wrong("a page of more than 1,000 keys"));
+    if objects.len() > BATCH_KEYS_MAX {
+        return Err(wrong("a batch of more than 1,000 keys"));
     }
     if objects.iter().any(|object| !object.key.starts_with(&options.prefix)) {
         return Err(wrong("a key without the prefix"));
     }
     let next = found.next_continuation_token.filter(|_| found.is_truncated);
     if found.is_truncated && next.is_none() {
-        return Err(wrong("there are more pages, and no token for them"));
+        return Err(wrong("there are more batches, and no token for them"));
     }
     if next.is_some() && next == options.token {
-        return Err(wrong("the next page is the same again"));
+        return Err(wrong("the next batch is the same again"));
     }
     let now = time(&answer.headers, DATE);
-    Ok(Page { objects, next, now })
+    Ok(Batch { objects, next, now })
 }
 
 fn listed(entry: xml::Entry, is_encoded: bool) -> Listed {
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
     use crate::fixtures::{Server, answer};
 
-    fn page(keys: &[&str], tail: &str) -> String {
+    fn batch(keys: &[&str], tail: &str) -> String {
         let entries: String = keys
             .iter()
             .map(|key| format!("<Contents><Key>{key}</Key><Size>3</Size><LastModified>2026-01-02T03:04:05.000Z</LastModified><ETag>&quot;e&quot;</ETag></Contents>"))
@@ -138,11 +138,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pages_follow_each_other_and_keys_are_decoded() {
+    async fn batches_follow_each_other_and_keys_are_decoded() {
         let more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t/1=</NextContinuationToken>";
         let server = Server::start(vec![
-            page(&["p/a+b%FF"], more),
-            page(&["p/z"], "<IsTruncated>false</IsTruncated>"),
+            batch(&["p/a+b%FF"], more),
+            batch(&["p/z"], "<IsTruncated>false</IsTruncated>"),
         ])
         .await;
         let client = server.client();
@@ -175,9 +175,9 @@ mod tests {
     async fn a_listing_that_could_mislead_is_an_error() {
         let again = "<IsTruncated>true</IsTruncated><NextContinuationToken>again</NextContinuationToken>";
         for wrong in [
-            page(&["q"], ""),
-            page(&[], "<IsTruncated>true</IsTruncated>"),
-            page(&[], again),
+            batch(&["q"], ""),
+            batch(&[], "<IsTruncated>true</IsTruncated>"),
+            batch(&[], again),
         ] {
             let server = Server::start(vec![wrong]).await;
             let options = ListOptions {

@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::xml;
 
-/// Longest answer about locks, and longest page of versions, in bytes.
+/// Longest answer about locks, and longest batch of versions, in bytes.
 const ANSWER_BYTES_MAX: u64 = 8 << 20;
 
 /// Who may end a lock early.
@@ -130,7 +130,7 @@ impl Client {
         self.ask(&ask, ANSWER_BYTES_MAX).await.map(drop)
     }
 
-    /// A page of the keys below `prefix` that seem deleted, though versions of them may be there, and where the next page begins.
+    /// A batch of the keys below `prefix` that seem deleted, though versions of them may be there, and where the next batch begins.
     /// May be dropped.
     pub async fn hidden(
         &self,
@@ -215,13 +215,18 @@ mod tests {
         };
         let version = "<Version><Key>c</Key><VersionId>1</VersionId><IsLatest>true</IsLatest><Size>3</Size></Version>";
         let next = "<IsTruncated>true</IsTruncated><NextKeyMarker>c</NextKeyMarker><NextVersionIdMarker>1</NextVersionIdMarker>";
-        let page = format!(
+        let batch = format!(
             "<ListVersionsResult>{next}{}{version}{}</ListVersionsResult>",
             marker("a", true),
             marker("b", false)
         );
         let last = "<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>";
-        let server = Server::start(vec![answer(200, "", &page), answer(200, "", last), answer(204, "", "")]).await;
+        let server = Server::start(vec![
+            answer(200, "", &batch),
+            answer(200, "", last),
+            answer(204, "", ""),
+        ])
+        .await;
         let client = server.client();
         let (hidden, next) = client.hidden(b"p/", &MarkersAfter::default()).await.unwrap();
         let a = DeleteMarker {

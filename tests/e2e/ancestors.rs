@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use tests::s3::Kind;
 use tests::site::{Site, write};
 
-/// More than two pages of a listing.
+/// More than two batches of a listing.
 const FILES: usize = 2100;
 
 /// What the lock in the bucket costs a run at most: a look, three trials what is honoured, taking, giving back, and a renewal every 20 s:
@@ -69,7 +69,7 @@ async fn no_cache_safe_and_trusting_cost_what_they_should() -> Result<()> {
     tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, FILES)?;
     let first = asked(&site, &[])?;
-    // The bucket of a new index is listed once: one page, for it is empty.
+    // The bucket of a new inventory is listed once: one batch, for it is empty.
     ensure!(first == table([("LIST", 1), ("PUT", FILES)]), "{first:?}");
     std::thread::sleep(Duration::from_millis(2100));
     // Written just before they were read: read once more, and no request is made for that.
@@ -159,31 +159,31 @@ async fn names_of_any_bytes_are_published_once() -> Result<()> {
     Ok(())
 }
 
-/// zc's index was written once, at the end; a crash lost it, and a damaged one could not be read.
+/// zc's inventory was written once, at the end; a crash lost it, and a damaged one could not be read.
 #[tokio::test]
 async fn whatever_becomes_of_the_index_nothing_is_sent_twice() -> Result<()> {
     tests::needs!(tests::s3::missing());
     let site = Site::start(Kind::Moto, 60)?;
-    let index = site.dir.path().join("site.db");
-    let args = ["--index", index.to_str().context("UTF-8")?];
+    let inventory = site.dir.path().join("site.db");
+    let args = ["--index", inventory.to_str().context("UTF-8")?];
     site.publish(0, &args)?;
     let empty = |said: &tests::home::Said| (said.number("bytes_sent"), said.number("objects_deleted")) == (0, 0);
     // Deleted, with its journal; cut to nothing.
     for cut in [false, true] {
         for ending in ["", "-wal", "-shm"] {
-            let _missing = std::fs::remove_file(index.with_extension(format!("db{ending}")));
+            let _missing = std::fs::remove_file(inventory.with_extension(format!("db{ending}")));
         }
         if cut {
-            File::create(&index)?;
+            File::create(&inventory)?;
         }
         let said = site.publish(0, &args)?;
         ensure!(empty(&said), "cut {cut}: {}", said.last());
     }
     // Garbage over its beginning, and over all but that: an error that names the file and the remedy, which helps.
     for from in [0, 4096] {
-        let mut bytes = std::fs::read(&index)?;
+        let mut bytes = std::fs::read(&inventory)?;
         bytes[from..].iter_mut().for_each(|byte| *byte = 0x5a);
-        std::fs::write(&index, bytes)?;
+        std::fs::write(&inventory, bytes)?;
         let said = site.publish(1, &args)?;
         ensure!(said.stderr.contains("site.db"), "{}", said.stderr);
         ensure!(
@@ -193,7 +193,7 @@ async fn whatever_becomes_of_the_index_nothing_is_sent_twice() -> Result<()> {
             "{}",
             said.stderr
         );
-        std::fs::remove_file(&index)?;
+        std::fs::remove_file(&inventory)?;
         let said = site.publish(0, &args)?;
         ensure!(empty(&said), "garbage from {from}: {}", said.last());
     }

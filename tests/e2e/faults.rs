@@ -124,12 +124,12 @@ fn an_unreadable_file_is_named_and_the_rest_goes_on() -> Result<()> {
     fs::set_permissions(source.join("small"), fs::Permissions::from_mode(0o000))?;
     let own = |home: &Home, args: &[&str]| -> Result<Said> {
         let mut command = home.command(args);
-        if tests::fixture::is_root() {
+        if tests::fixture::is_root_user() {
             command.uid(NOBODY).gid(NOBODY);
         }
         said(command.output()?)
     };
-    if tests::fixture::is_root() {
+    if tests::fixture::is_root_user() {
         for path in [dir.path().to_owned(), source.clone(), source.join("folder")] {
             std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY))?;
         }

@@ -74,7 +74,7 @@ async fn what_others_changed_is_found_by_listing_and_repaired() -> Result<()> {
     let again = site.publish(0, &[])?;
     ensure!(
         (again.number("objects_uploaded"), again.number("bytes_sent")) == (0, 0),
-        "a lost index: {}",
+        "a lost inventory: {}",
         again.last()
     );
     ensure!(

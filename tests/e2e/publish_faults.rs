@@ -143,7 +143,7 @@ async fn what_a_killed_run_may_have_sent_is_sent_again() -> Result<()> {
     bad.touch("x.bin", "new")?;
     bad.killed_at(&proxy, "PUT /site/www/x.bin", &args)?;
     ensure!(let_go(&proxy)?.status == 200);
-    // The file is again what the index last heard of, and the object is not.
+    // The file is again what the inventory last heard of, and the object is not.
     bad.touch("x.bin", "old")?;
     bad.publish(0, &args)?;
     site.assert_same().await

@@ -11,13 +11,13 @@ use tests::s3::Kind;
 use tests::s3_proxy::{Faults, S3Proxy};
 use tests::site::{FILES, LOCK, Publisher, Site, let_go, name, signal, wait_until, write};
 
-/// Shortest lease that the program takes: tests wait for its end.
-const LEASE: [&str; 2] = ["--lease", "3"];
+/// Shortest term that the program takes: tests wait for its end.
+const TERM: [&str; 2] = ["--lease", "3"];
 
 /// Another publisher, who does not wait long.
 fn publisher(site: &Site, name: &str, at: &str) -> Result<Publisher> {
     Ok(Publisher {
-        options: &LEASE,
+        options: &TERM,
         ..site.another(name, at)?
     })
 }
@@ -59,7 +59,7 @@ async fn of_two_publishers_at_once_one_fails_clearly_or_waits() -> Result<()> {
     let refused = other.publish(1, &[])?;
     ensure!(refused.stderr.contains("publishes there"), "{}", refused.stderr);
     ensure!(refused.stderr.trim().lines().count() == 1, "{}", refused.stderr);
-    // On this machine, with the same index, it is known without asking.
+    // On this machine, with the same inventory, it is known without asking.
     let before = proxy.came().len();
     ensure!(slow.publish(1, &[])?.stderr.contains("Another run publishes"));
     let came = proxy.came().split_off(before);
@@ -72,7 +72,7 @@ async fn of_two_publishers_at_once_one_fails_clearly_or_waits() -> Result<()> {
     ensure!(waited.number("objects_deleted") == 1, "{}", waited.last());
     site.assert_is(&other.root).await?;
 
-    // The first's index is of before; when it has something to send, it finds that out.
+    // The first's inventory is of before; when it has something to send, it finds that out.
     proxy.set(Faults::default());
     slow.touch("d1/file 1.html", "news")?;
     let back = slow.publish(0, &[])?;
@@ -94,7 +94,7 @@ async fn a_killed_publishers_lock_expires() -> Result<()> {
     ensure!(other.publish(1, &[])?.stderr.contains("publishes there"));
     let started = Instant::now();
     let mut waiting = other.begin("", &["--wait"])?;
-    let taken_over = wait_until("the end of its lease", || Ok(waiting.try_wait()?.is_some()));
+    let taken_over = wait_until("the end of its term", || Ok(waiting.try_wait()?.is_some()));
     waiting.kill()?;
     taken_over?;
     ensure!(waiting.wait()?.success());

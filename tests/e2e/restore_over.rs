@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use tests::compare::assert_same;
-use tests::fixture::{is_root, noise};
+use tests::fixture::{is_root_user, noise};
 use tests::home::{Home, Said, path_str};
 use tests::s3::Kind;
 use tests::site::{Site, files};
@@ -124,7 +124,7 @@ fn what_the_backup_leaves_out_is_never_removed() -> Result<()> {
     write(&docs.join("old/inner"), "x")?;
     fs::create_dir_all(docs.join("shares"))?;
     fs::create_dir_all(docs.join("sub/mnt/usb"))?;
-    let is_mounted = is_root() && run("mount", &["-t", "tmpfs", "tmpfs", path_str(&docs.join("sub/mnt"))?])?;
+    let is_mounted = is_root_user() && run("mount", &["-t", "tmpfs", "tmpfs", path_str(&docs.join("sub/mnt"))?])?;
     let _unmount = Unmount(docs.join("sub/mnt"));
     for name in kept {
         write(&docs.join(name), "in no backup")?;
@@ -444,7 +444,7 @@ fn nothing_is_left_beside_a_place_that_refuses() -> Result<()> {
     for target in &targets {
         fs::write(target, "changed")?;
     }
-    if !is_root() || !run("chattr", &["+i", path_str(&targets[0])?, path_str(&targets[1])?])? {
+    if !is_root_user() || !run("chattr", &["+i", path_str(&targets[0])?, path_str(&targets[1])?])? {
         eprintln!("no immutable files here: nothing was tried");
         return Ok(());
     }

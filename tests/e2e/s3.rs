@@ -35,13 +35,14 @@ async fn list_all(client: &Client, prefix: &str) -> Result<BTreeMap<Vec<u8>, (u6
     };
     let mut found = BTreeMap::new();
     loop {
-        let page = client.list(&options).await?;
+        let batch = client.list(&options).await?;
         found.extend(
-            page.objects
+            batch
+                .objects
                 .into_iter()
                 .map(|object| (object.key, (object.bytes, object.etag))),
         );
-        match page.next {
+        match batch.next {
             Some(token) => options.token = Some(token),
             None => return Ok(found),
         }
@@ -138,7 +139,7 @@ async fn two_writers_cannot_overwrite_each_other_unknowingly() -> Result<()> {
 }
 
 #[tokio::test]
-async fn headers_change_without_sending_the_bytes_again_and_pages_follow_each_other() -> Result<()> {
+async fn headers_change_without_sending_the_bytes_again_and_batches_follow_each_other() -> Result<()> {
     tests::needs!(tests::s3::missing());
     let dir = tempfile::tempdir()?;
     let server = Server::start(Kind::Moto, dir.path())?;

@@ -56,7 +56,7 @@ fn restores(home: &Home, snapshot: &str, source: &Path, target: &Path) -> Result
     assert_same(source, &target.join(source.strip_prefix("/")?))
 }
 
-/// The laptop is stolen with its disk unlocked. The thief gives everything up, publishes his own, asks for the owner's words in vain,
+/// The laptop is stolen with its disk unlocked. The thief gives everything up, posts his own, asks for the owner's words in vain,
 /// and would throw others out. The owner has 24 words and a blank machine.
 #[test]
 fn with_the_words_a_stolen_laptop_is_shut_out_and_what_it_gave_up_comes_back() -> Result<()> {
@@ -192,7 +192,7 @@ fn what_a_thief_signs_for_weeks_hides_nothing_from_the_owner_who_revokes_his_mac
     blank.ok(["run", "--once", path_str(&source)?])?;
     restores(&blank, "latest", &source, &dir.path().join("again"))?;
     ensure!(blank.ok(["check"])?.last()["ok"] == true);
-    // Nothing that is published from now on needs the laptop's heads.
+    // Nothing that is posted from now on needs the laptop's heads.
     let third = Home::new(dir.path().join("third"));
     third.ok(["recover", "--name", "third", "--phrase-file", words, "--via", &via])?;
     let found = snapshot_ids(&third)?;

@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use rustix::fs::FileType;
 use rustix::process::Signal;
-use tests::fixture::{is_root, noise};
+use tests::fixture::{is_root_user, noise};
 use tests::home::{Home, Said, path_str};
 use tests::torture::{self, BEYOND, CLOSED, PLAIN_ID, SET, as_plain_user};
 use tests::tree::{self, Tree, differences};
@@ -29,18 +29,18 @@ fn entries() -> usize {
 }
 
 /// Whether this is root; says so if not.
-fn is_root_here() -> bool {
-    if !is_root() {
+fn is_root_user_here() -> bool {
+    if !is_root_user() {
         tests::left_out::say("this is not root");
     }
-    is_root()
+    is_root_user()
 }
 
 /// Whether who asks can mount; says so if not.
 fn can_mount() -> bool {
     let device = fs::File::options().read(true).write(true).open("/dev/fuse");
     let helper = || Command::new("fusermount3").arg("-V").output().is_ok();
-    let can = has_fuse() && device.is_ok() && (is_root() || helper());
+    let can = has_fuse() && device.is_ok() && (is_root_user() || helper());
     if !can {
         tests::left_out::say("/dev/fuse cannot be opened, or there is no fusermount3 (package fuse3)");
     }
@@ -50,7 +50,7 @@ fn can_mount() -> bool {
 /// A folder for a plain user, if this is root.
 fn plain_dir(dir: &Path) -> Result<PathBuf> {
     let plain = make_dir(dir.join("plain"))?;
-    if is_root() {
+    if is_root_user() {
         fs::set_permissions(dir, Permissions::from_mode(0o755))?;
         chown(&plain, Some(PLAIN_ID), Some(PLAIN_ID))?;
     }
@@ -92,7 +92,7 @@ fn round_trip(dir: &Path) -> Result<()> {
     let said = home.say(["run", "--once", path_str(&source)?])?;
     eprintln!("backed up in {:.1} s: {}", start.elapsed().as_secs_f64(), said.last());
     let problems = problems(&said);
-    match is_root() {
+    match is_root_user() {
         true => ensure!(
             said.code == Some(0) && problems.is_empty(),
             "{problems:?} {}",
@@ -177,7 +177,7 @@ fn dump_and_unpack(home: &Home, source: &Path, source_tree: &Tree, dir: &Path) -
     for (name, acls) in [("unpacked", &[][..]), ("unpacked-acls", &["--acls"][..])] {
         let target = make_dir(dir.join(name))?;
         let start = Instant::now();
-        let args = [&own[usize::from(!is_root())..], acls, &["-C", path_str(&target)?]].concat();
+        let args = [&own[usize::from(!is_root_user())..], acls, &["-C", path_str(&target)?]].concat();
         tar(home, &source.join(SET), &args)?;
         eprintln!("dumped and unpacked in {:.1} s", start.elapsed().as_secs_f64());
         let mut found = tree::read(&target)?;
@@ -206,7 +206,7 @@ fn dump_and_unpack(home: &Home, source: &Path, source_tree: &Tree, dir: &Path) -
 
 #[test]
 fn the_torture_set_comes_back_by_restore_mount_and_tar_as_root() -> Result<()> {
-    if !is_root_here() {
+    if !is_root_user_here() {
         return Ok(());
     }
     round_trip(tempfile::tempdir()?.path())
@@ -237,7 +237,7 @@ fn as_plain_user_gets_it(source: &Tree) -> Tree {
 
 #[test]
 fn a_plain_user_gets_all_contents_and_modes_of_what_root_backed_up() -> Result<()> {
-    if !is_root_here() {
+    if !is_root_user_here() {
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
@@ -297,7 +297,7 @@ fn a_plain_user_gets_all_contents_and_modes_of_what_root_backed_up() -> Result<(
 
 #[test]
 fn others_see_through_a_mount_of_root_what_the_modes_let_them() -> Result<()> {
-    if !is_root_here() || !can_mount() {
+    if !is_root_user_here() || !can_mount() {
         return Ok(());
     }
     let dir = tempfile::tempdir()?;

@@ -224,7 +224,7 @@ fn what_could_not_be_read_stays_visible_until_it_is_read() -> Result<()> {
     source(&from)?;
     let own = |args: &[&str]| -> Result<Said> {
         let mut command = Home::new(dir.path().join("owner")).command(args);
-        if tests::fixture::is_root() {
+        if tests::fixture::is_root_user() {
             command.uid(NOBODY).gid(NOBODY);
         }
         said(command.output()?)
@@ -242,7 +242,7 @@ fn what_could_not_be_read_stays_visible_until_it_is_read() -> Result<()> {
     };
     let disk = dir.path().join("disk");
     fs::create_dir(&disk)?;
-    if tests::fixture::is_root() {
+    if tests::fixture::is_root_user() {
         for path in [dir.path(), &from, &disk] {
             std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY))?;
         }

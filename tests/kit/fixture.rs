@@ -241,7 +241,7 @@ fn special(root: &Path) -> io::Result<()> {
     fs::create_dir_all(&dir)?;
     let mode = Mode::from_raw_mode(0o640);
     mknodat(CWD, dir.join("pipe"), FileType::Fifo, mode, 0)?;
-    if is_root() {
+    if is_root_user() {
         mknodat(
             CWD,
             dir.join("null"),
@@ -262,7 +262,7 @@ fn special(root: &Path) -> io::Result<()> {
 }
 
 /// Whether the tests run as root: owners, devices and trusted attributes can be had only then.
-pub fn is_root() -> bool {
+pub fn is_root_user() -> bool {
     rustix::process::geteuid().is_root()
 }
 
@@ -278,7 +278,7 @@ fn modes_and_times(root: &Path) -> io::Result<()> {
     fs::set_permissions(&sticky, fs::Permissions::from_mode(0o1777))?;
     write(&dir.join("read-only-folder/inside"), b"inside")?;
     fs::set_permissions(dir.join("read-only-folder"), fs::Permissions::from_mode(0o555))?;
-    if is_root() {
+    if is_root_user() {
         write(&dir.join("no-mode"), b"0000")?;
         fs::set_permissions(dir.join("no-mode"), fs::Permissions::from_mode(0o000))?;
         write(&dir.join("someone-elses"), b"owner")?;
@@ -318,7 +318,7 @@ fn attributes(root: &Path) -> io::Result<()> {
     let _ = xattr::set(dir.join("acl"), "system.posix_acl_access", ACL);
     fs::create_dir_all(dir.join("acl-folder"))?;
     let _ = xattr::set(dir.join("acl-folder"), "system.posix_acl_default", ACL);
-    if is_root() {
+    if is_root_user() {
         write(&dir.join("trusted"), b"root only")?;
         let _ = xattr::set(dir.join("trusted"), "trusted.note", b"kept");
     }

@@ -26,7 +26,7 @@ pub fn program() -> PathBuf {
 
 fn reachable(program: &Path) -> bool {
     let opens = |dir: &Path| std::fs::metadata(dir).is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0);
-    !crate::fixture::is_root() || program.ancestors().skip(1).all(opens)
+    !crate::fixture::is_root_user() || program.ancestors().skip(1).all(opens)
 }
 
 /// One copy for all runs of these tests with this build.

@@ -26,10 +26,10 @@ pub const FILES: usize = 90;
 /// Longest wait for something that happens in a second.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Somebody with a tree and an index of his own.
+/// Somebody with a tree and an inventory of his own.
 #[derive(Clone, Debug)]
 pub struct Publisher {
-    /// Where the index is.
+    /// Where the inventory is.
     pub home: Home,
     /// The tree.
     pub root: PathBuf,
@@ -156,7 +156,7 @@ impl Site {
         })
     }
 
-    /// Another publisher, with the same tree as the first and an index of his own.
+    /// Another publisher, with the same tree as the first and an inventory of his own.
     pub fn another(&self, name: &str, at: &str) -> Result<Publisher> {
         let root = self.dir.path().join(name);
         for (name, bytes) in files(&self.root)? {
@@ -196,12 +196,12 @@ impl Site {
         };
         let mut objects = BTreeMap::new();
         loop {
-            let page = self.client.list(&options).await?;
-            for object in page.objects.into_iter().filter(|object| object.key != LOCK) {
+            let batch = self.client.list(&options).await?;
+            for object in batch.objects.into_iter().filter(|object| object.key != LOCK) {
                 let got = self.client.get(&object.key, None, 64 << 20).await?;
                 objects.insert(object.key[b"www/".len()..].to_vec(), got.bytes);
             }
-            match page.next {
+            match batch.next {
                 Some(token) => options.token = Some(token),
                 None => return Ok(objects),
             }

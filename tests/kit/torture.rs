@@ -12,7 +12,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, linkat, mkdirat, mknodat, openat, symlinkat};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-use crate::fixture::{is_root, noise, odd_cases};
+use crate::fixture::{is_root_user, noise, odd_cases};
 use crate::home::program;
 
 /// The folder of all whose paths, from there, one call of the kernel takes.
@@ -47,7 +47,7 @@ pub fn build(root: &Path, entries: usize) -> io::Result<()> {
 
 /// Runs `work` as a user with no rights, if this is root; the programs that it starts are run as that user too.
 pub fn as_plain_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    if !is_root() {
+    if !is_root_user() {
         return work();
     }
     // Found as root: another user may not be able to look for it.
@@ -91,7 +91,7 @@ fn owners(dir: &Path) -> io::Result<()> {
     for (uid, gid, mode) in [(12_345, 54_321, 0o4755), (4_000_000_000, 3_000_000_000, 0o2710)] {
         let file = dir.join(uid.to_string());
         fs::write(&file, b"of somebody")?;
-        if is_root() {
+        if is_root_user() {
             chown(&file, Some(uid), Some(gid))?;
         }
         fs::set_permissions(&file, Permissions::from_mode(mode))?;
@@ -121,7 +121,7 @@ fn attributes(dir: &Path) -> io::Result<()> {
     ] {
         let _ = xattr::set(&file, OsStr::from_bytes(name), value);
     }
-    if is_root() {
+    if is_root_user() {
         std::os::unix::fs::symlink("many", dir.join("link"))?;
         let _ = xattr::set(dir.join("link"), "trusted.of-a-link", b"link");
         let _ = xattr::set(&file, "security.capability", CAPABILITY);
@@ -134,7 +134,7 @@ fn links(set: &Path) -> io::Result<()> {
     let dir = set.join("more-links");
     fs::create_dir_all(&dir)?;
     let mut others = vec![("special/pipe", "pipe"), ("links/dangling", "symlink")];
-    if is_root() {
+    if is_root_user() {
         others.extend([("special/null", "device"), ("special/socket", "socket")]);
     }
     for (old, new) in others {

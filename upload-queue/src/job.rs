@@ -45,6 +45,6 @@ pub enum JobState {
     Waiting = 0,
     /// Being read and sealed; back to `Waiting` if the process dies.
     Leased = 1,
-    /// All of its content is in packs that are durable here; not all of them are safe on the grid, or not yet published.
+    /// All of its content is in packs that are durable here; not all of them are safe on the grid, or not yet posted.
     Sending = 2,
 }

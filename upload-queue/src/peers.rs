@@ -6,7 +6,7 @@ use proto::share_store::PeerStore;
 
 use crate::peers::place::Place;
 
-pub mod pages;
+pub mod batches;
 pub mod place;
 
 /// A peer's name in the database: the text of its [`Place`]. Stable for as long as it holds shares. This crate compares such

@@ -10,7 +10,8 @@ use crate::placement::code_for;
 pub const RESTORE_WINDOW_HOURS: f64 = 48.0;
 /// Hours in which a peer that is not always on is on and off once: people live by days.
 const CYCLE_HOURS: f64 = 24.0;
-/// A code is good enough when a restore within the window fails less often than this.
+/// A code is good enough when a restore within the window fails less often than this
+/// (docs/decisions/0006-code-from-tolerate.md).
 const WINDOW_FAILURE_MAX: f64 = 1e-4;
 /// And is lost within a year less often than this.
 const LOSS_MAX: f64 = 1e-3;

@@ -57,9 +57,9 @@ pub const CLASS_OTHER: &str = "other";
 /// Time at which the ageing part is zero: 2026-01-01T00:00Z, in nanoseconds since 1970. Any fixed time gives the same
 /// order; a near one keeps the numbers that people see small.
 const AGEING_ZERO_NS: i64 = 1_767_225_600_000_000_000;
-/// Age at which the recency part reaches zero, in days.
+/// Age at which the recency part reaches zero, in days (docs/priority.md). Ten years.
 const AGE_DAYS_MAX: f64 = 3650.0;
-/// Size at which the size part reaches zero, in doublings of one byte.
+/// Size at which the size part reaches zero, in doublings of one byte (docs/priority.md). A terabyte.
 const SIZE_DOUBLINGS_MAX: f64 = 40.0;
 const HOUR_NS: f64 = 3.6e12;
 const DAY_NS: f64 = 24.0 * HOUR_NS;

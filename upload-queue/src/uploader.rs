@@ -29,7 +29,7 @@ use crate::spool::SpoolError;
 use crate::steward::StewardPeer;
 use crate::uploader::lines::Mark;
 use crate::uploader::shared::{Shared, blocking, vital};
-use crate::uploader::ticket::Ticket;
+use crate::uploader::waiting::Waiting;
 use database::{Db, DbError};
 
 mod held;
@@ -44,8 +44,8 @@ mod replan;
 mod room;
 mod shared;
 mod supervise;
-mod ticket;
 mod verify;
+mod waiting;
 
 /// Limits and policy of an uploader.
 #[derive(Clone, Debug)]
@@ -296,8 +296,8 @@ impl Uploader {
     pub fn set_steward(&self, steward: Option<StewardPeer>) {
         {
             let mut lines = self.shared.lines();
-            for (peer, ticket) in lines.held.set_steward(steward) {
-                lines.add(Some(&peer), ticket, Instant::now());
+            for (peer, share) in lines.held.set_steward(steward) {
+                lines.add(Some(&peer), share, Instant::now());
             }
         }
         self.shared.announce();
@@ -342,7 +342,7 @@ impl Uploader {
             let quiet = self
                 .shared
                 .lines()
-                .is_quiet(&mark, |ticket| ticket.pack == pack, Instant::now());
+                .is_quiet(&mark, |share| share.pack == pack, Instant::now());
             let shared = self.shared.clone();
             let safe = blocking(move || {
                 let tolerate = shared.tolerate();
@@ -369,7 +369,7 @@ impl Uploader {
     }
 
     /// Waits until nothing more can be done for the shares that `which` selects.
-    async fn quiet(&self, which: impl Fn(&Ticket) -> bool) -> Result<(), UploadError> {
+    async fn quiet(&self, which: impl Fn(&Waiting) -> bool) -> Result<(), UploadError> {
         let mark = self.begin_wait().await;
         while !self.shared.lines().is_quiet(&mark, &which, Instant::now()) {
             self.shared.go_on()?;

@@ -9,10 +9,11 @@ use proto::log_record::{Content, EntryKind, Meta};
 
 use super::{Archive, Member, acl};
 
+/// Headers and contents fill blocks of so many bytes (POSIX ustar).
 const BLOCK: usize = 512;
 /// Longest name or link target in a header (POSIX ustar).
 const NAME_BYTES_MAX: usize = 100;
-/// Largest numbers that fit in seven and eleven octal digits.
+/// Largest numbers that fit in seven and eleven octal digits, which a ustar header has for ids, and for lengths and times.
 const ID_MAX: u64 = 0o7_777_777;
 const LONG_MAX: u64 = 0o77_777_777_777;
 const NANOS: i64 = 1_000_000_000;

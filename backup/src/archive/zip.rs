@@ -15,11 +15,17 @@ use super::{Archive, Member};
 
 /// From this length on a file's lengths are written with 64 bits; incompressible content grows a little.
 const LONG_BYTES: u64 = 0xF000_0000;
+/// What a field of 32 bits says when the one of 64 bits counts (APPNOTE.TXT 4.4.8).
 const U32_MAX: u64 = 0xFFFF_FFFF;
+/// 4.5, the first version that knows lengths of 64 bits (APPNOTE.TXT 4.4.3.2).
 const VERSION_NEEDED: u16 = 45;
+/// The upper byte says that the attributes are those of UNIX (APPNOTE.TXT 4.4.2.2).
 const MADE_ON_UNIX: u16 = 3 << 8 | VERSION_NEEDED;
+/// Checksum and lengths come behind the contents, which are written in one pass (APPNOTE.TXT 4.4.4, bit 3).
 const FLAG_LENGTHS_FOLLOW: u16 = 1 << 3;
+/// The name is UTF-8 (APPNOTE.TXT 4.4.4, bit 11).
 const FLAG_UTF8: u16 = 1 << 11;
+/// The only method that is written (APPNOTE.TXT 4.4.5).
 const DEFLATED: u16 = 8;
 
 /// A zip archive.

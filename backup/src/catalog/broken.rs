@@ -67,7 +67,7 @@ impl Broken {
             let is_of_its_time = row.since <= snapshot.seq && row.until.is_none_or(|until| until > snapshot.seq);
             // A root may be a file: its folder is above it.
             let is_below = |root: &[u8]| covers(root, &row.directory) || covers(&row.directory, root);
-            is_of_its_time && snapshot.roots.iter().any(|root| is_below(&root.0))
+            is_of_its_time && snapshot.source_roots.iter().any(|root| is_below(&root.0))
         })
     }
 }

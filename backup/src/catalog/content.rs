@@ -1,6 +1,6 @@
 //! Where content is: chunks, file versions, metadata sections, and what the newest head says.
 //!
-//! `publish` has the steps between "its chunks are in packs" and "its upload job is settled".
+//! `post` has the steps between "its chunks are in packs" and "its upload job is settled".
 
 use database::DbError;
 use minicbor::{Decode, Encode};
@@ -16,14 +16,14 @@ pub mod anew;
 pub mod live;
 pub mod lost;
 pub mod moves;
-pub mod publish;
+pub mod post;
 
 /// A catalog's version ids start somewhere in the lower half of what SQLite can count, and never come to its end.
 const FIRST_VERSION_BITS: u32 = 62;
 
-/// Bits of an offset in a pack's plaintext, in the table of chunks.
+/// Bits of an offset in a pack's plaintext, in the table of chunks: a pack of 32 shares of 4 MiB ends before 2^27.
 const OFFSET_BITS: u32 = 27;
-/// Bits of a chunk's length there.
+/// Bits of a chunk's length there: ten times the longest chunk. Two lengths share an integer of SQLite, which is signed.
 const LEN_BITS: u32 = 25;
 
 /// A chunk's place.
@@ -303,7 +303,7 @@ fn random_start() -> Result<i64, std::io::Error> {
 
 /// The newest head this device made or recovered from: what the next one builds on.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Published {
+pub struct Posted {
     /// Sequence number of the head.
     pub seq: u64,
     /// Hash of the encoded head.
@@ -317,10 +317,10 @@ pub struct Published {
 }
 
 /// The newest head.
-pub fn published(conn: &Connection) -> Result<Option<Published>, DbError> {
+pub fn posted(conn: &Connection) -> Result<Option<Posted>, DbError> {
     let mut query = conn.prepare_cached("SELECT seq, hash, head, body, root FROM published")?;
-    let published = query.query_row([], |row| {
-        Ok(Published {
+    let posted = query.query_row([], |row| {
+        Ok(Posted {
             seq: row.get::<_, i64>(0)? as u64,
             hash: row.get(1)?,
             head: row.get(2)?,
@@ -328,25 +328,25 @@ pub fn published(conn: &Connection) -> Result<Option<Published>, DbError> {
             root: decoded(4, &row.get::<_, Vec<u8>>(4)?)?,
         })
     });
-    Ok(published.optional()?)
+    Ok(posted.optional()?)
 }
 
-/// Records a head that peers have: one that was recovered from, after its sections. See `publish::sign` for a new one.
-pub fn set_published(tx: &Transaction<'_>, published: &Published) -> Result<(), DbError> {
-    write_published(tx, published, true)?;
+/// Records a head that peers have: one that was recovered from, after its sections. See `post::sign` for a new one.
+pub fn set_posted(tx: &Transaction<'_>, posted: &Posted) -> Result<(), DbError> {
+    write_posted(tx, posted, true)?;
     tx.execute("UPDATE section SET published = 2", [])?;
     Ok(())
 }
 
-fn write_published(tx: &Transaction<'_>, published: &Published, acknowledged: bool) -> Result<(), DbError> {
+fn write_posted(tx: &Transaction<'_>, posted: &Posted, acknowledged: bool) -> Result<(), DbError> {
     tx.execute(
         "INSERT OR REPLACE INTO published VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)",
         params![
-            published.seq as i64,
-            published.hash,
-            published.head,
-            cbor(&published.body),
-            cbor(&published.root),
+            posted.seq as i64,
+            posted.hash,
+            posted.head,
+            cbor(&posted.body),
+            cbor(&posted.root),
             acknowledged
         ],
     )?;
@@ -514,8 +514,8 @@ mod tests {
         replay_cap(&tx, SectionRow(1), VersionId(2), &Cap::Inline(vec![1])).unwrap();
         assert_eq!(place(&tx, VersionId(1)).unwrap(), Some(Place::Extents(extents)));
         assert_eq!(place(&tx, VersionId(2)).unwrap(), Some(Place::Section(SectionRow(1))));
-        assert_eq!(publish::unsettled(&tx).unwrap(), []);
-        assert_eq!(publish::unlisted_caps(&tx).unwrap(), []);
+        assert_eq!(post::unsettled(&tx).unwrap(), []);
+        assert_eq!(post::unlisted_caps(&tx).unwrap(), []);
     }
 
     #[test]
@@ -524,7 +524,7 @@ mod tests {
         let tx = conn.transaction().unwrap();
         let version = VersionId(1);
         set_place(&tx, version, &Place::Extents(vec![])).unwrap();
-        assert_eq!(publish::unlisted_caps(&tx).unwrap(), [version]);
+        assert_eq!(post::unlisted_caps(&tx).unwrap(), [version]);
         let row = add_section(
             &tx,
             &SectionPlace {
@@ -535,10 +535,10 @@ mod tests {
             },
         )
         .unwrap();
-        publish::list_cap(&tx, version, row).unwrap();
-        assert_eq!(publish::unlisted_caps(&tx).unwrap(), []);
-        assert_eq!(publish::unsettled(&tx).unwrap(), []);
-        let head = Published {
+        post::list_cap(&tx, version, row).unwrap();
+        assert_eq!(post::unlisted_caps(&tx).unwrap(), []);
+        assert_eq!(post::unsettled(&tx).unwrap(), []);
+        let head = Posted {
             seq: 1,
             hash: [1; 32],
             head: vec![1, 2, 3],
@@ -548,19 +548,19 @@ mod tests {
             },
             root: Root::default(),
         };
-        publish::sign(&tx, &head).unwrap();
-        assert_eq!(published(&tx).unwrap(), Some(head));
-        assert!(!publish::is_acknowledged(&tx).unwrap());
-        assert_eq!(publish::unsettled(&tx).unwrap(), []);
-        assert_eq!(publish::unacknowledged_packs(&tx).unwrap(), [PackRow(6)]);
-        publish::acknowledge(&tx).unwrap();
-        assert_eq!(publish::unacknowledged_packs(&tx).unwrap(), []);
-        assert!(publish::is_acknowledged(&tx).unwrap());
-        assert_eq!(publish::unpublished_sections(&tx).unwrap(), []);
-        assert_eq!(publish::unsettled(&tx).unwrap(), [version]);
-        assert_eq!(publish::cap_pack(&tx, version).unwrap(), Some(PackRow(6)));
-        publish::settle(&tx, version).unwrap();
-        assert_eq!(publish::unsettled(&tx).unwrap(), []);
+        post::sign(&tx, &head).unwrap();
+        assert_eq!(posted(&tx).unwrap(), Some(head));
+        assert!(!post::is_acknowledged(&tx).unwrap());
+        assert_eq!(post::unsettled(&tx).unwrap(), []);
+        assert_eq!(post::unacknowledged_packs(&tx).unwrap(), [PackRow(6)]);
+        post::acknowledge(&tx).unwrap();
+        assert_eq!(post::unacknowledged_packs(&tx).unwrap(), []);
+        assert!(post::is_acknowledged(&tx).unwrap());
+        assert_eq!(post::unposted_sections(&tx).unwrap(), []);
+        assert_eq!(post::unsettled(&tx).unwrap(), [version]);
+        assert_eq!(post::cap_pack(&tx, version).unwrap(), Some(PackRow(6)));
+        post::settle(&tx, version).unwrap();
+        assert_eq!(post::unsettled(&tx).unwrap(), []);
     }
 
     #[test]

@@ -70,11 +70,11 @@ pub fn seen(conn: &Connection) -> Result<Vec<SeenHead>, DbError> {
 
 /// The number and the hash of the newest head that this device made, as this catalog knows it.
 pub fn newest_own(conn: &Connection, own: DeviceId) -> Result<Option<(u64, HeadHash)>, DbError> {
-    let Some(published) = content::published(conn)? else {
+    let Some(posted) = content::posted(conn)? else {
         return Ok(None);
     };
-    let is_own = proto::head::Head::decode(&published.head).is_ok_and(|head| head.device() == own);
-    Ok(is_own.then_some((published.seq, HeadHash(published.hash))))
+    let is_own = proto::head::Head::decode(&posted.head).is_ok_and(|head| head.device() == own);
+    Ok(is_own.then_some((posted.seq, HeadHash(posted.hash))))
 }
 
 /// Heads of this device that peers hold and that its catalog knows nothing of: its home is older than they are, or a copy of
@@ -105,7 +105,7 @@ pub fn others(
     is_peer: &dyn Fn(&PeerKey) -> bool,
 ) -> Result<Vec<OtherDevice>, DbError> {
     let taken = taken(conn)?;
-    let adopted = content::published(conn)?.map(|published| HeadHash(published.hash));
+    let adopted = content::posted(conn)?.map(|posted| HeadHash(posted.hash));
     let all = newest_of_others(conn, own, is_peer)?;
     let unknown = all
         .into_iter()

@@ -15,12 +15,12 @@ use upload_queue::packs;
 use upload_queue::packs::{Counted, Counter, PackRow, Purpose};
 use upload_queue::peers::PeerKey;
 
-use super::content::{Place, publish};
+use super::content::{Place, post};
 use super::tree::rows::{COLUMNS, EntryRow, child_directory, join, place, read_row, row_at};
 use super::{content, tree};
 
 /// Rows read at once. Chosen: a folder of a million names takes no more memory than any other.
-const PAGE_ROWS: usize = 1024;
+const BATCH_ROWS: usize = 1024;
 /// `job.state` of jobs whose content is sealed and on its way.
 const SENDING: i64 = 2;
 
@@ -142,7 +142,7 @@ pub struct Gauge<'a> {
     /// Versions with a job that were met.
     jobs_met: HashSet<VersionId>,
     metadata: Measure,
-    unpublished: BTreeSet<u64>,
+    unposted: BTreeSet<u64>,
     is_acknowledged: bool,
     /// The newest snapshot.
     newest: Option<u64>,
@@ -161,12 +161,12 @@ impl<'a> Gauge<'a> {
             touched: HashSet::new(),
             jobs_met: HashSet::new(),
             metadata: Measure::WAITING,
-            unpublished: tree::unpublished(conn)?.into_iter().collect(),
-            is_acknowledged: publish::is_acknowledged(conn)?,
+            unposted: tree::unposted(conn)?.into_iter().collect(),
+            is_acknowledged: post::is_acknowledged(conn)?,
             newest: tree::latest(conn)?.map(|snapshot| snapshot.record.seq),
         };
         // No settled file has anything in a pack that no index lists yet; what is lost is not listed anew.
-        let unlisted: HashSet<PackRow> = publish::unlisted_packs(conn)?.into_iter().collect();
+        let unlisted: HashSet<PackRow> = post::unlisted_packs(conn)?.into_iter().collect();
         gauge
             .weak
             .retain(|row, counted| counted.is_lost() || !unlisted.contains(row));
@@ -183,7 +183,7 @@ impl<'a> Gauge<'a> {
 
     /// The packs from which everything else is found; `None` while no head leads there.
     fn metadata_packs(&self) -> Result<Option<Vec<PackRow>>, DbError> {
-        let Some(published) = content::published(self.conn)? else {
+        let Some(posted) = content::posted(self.conn)? else {
             return Ok(None);
         };
         let mut select = self
@@ -191,7 +191,7 @@ impl<'a> Gauge<'a> {
             .prepare_cached("SELECT DISTINCT pack FROM section WHERE published = 2")?;
         let rows = select.query_map([], |row| row.get(0).map(PackRow))?;
         let mut rows: Vec<PackRow> = rows.collect::<Result<_, _>>()?;
-        let root = published.body.root.filter(|_| self.is_acknowledged || rows.is_empty());
+        let root = posted.body.root.filter(|_| self.is_acknowledged || rows.is_empty());
         if let Some(manifest) = root.and_then(|root| Manifest::decode(&root.pack.manifest).ok()) {
             rows.extend(packs::find(self.conn, manifest.pack)?.map(|pack| pack.row));
         }
@@ -248,7 +248,7 @@ impl<'a> Gauge<'a> {
 
     /// No head on enough peers leads to what is so from this snapshot on.
     fn is_not_led_to(&self, since: u64) -> bool {
-        self.unpublished.contains(&since) || (!self.is_acknowledged && self.newest == Some(since))
+        self.unposted.contains(&since) || (!self.is_acknowledged && self.newest == Some(since))
     }
 
     fn version(&mut self, version: VersionId) -> Result<Measure, DbError> {
@@ -279,7 +279,7 @@ impl<'a> Gauge<'a> {
         })
     }
 
-    /// How well what leads to content is protected. The catalog knows what lost metadata said: it is published again.
+    /// How well what leads to content is protected. The catalog knows what lost metadata said: it is posted again.
     fn led_to(&self) -> Measure {
         Measure {
             standing: match self.metadata.standing {
@@ -341,12 +341,11 @@ impl<'a> Gauge<'a> {
 
     /// Everything is protected, and the snapshot knows how much that is: nothing has to be looked at.
     fn whole_snapshot(&self, range: &Range, tally: &mut Tally) -> Result<bool, DbError> {
-        let is_settled =
-            self.jobs()? == 0 && self.unpublished.is_empty() && self.metadata.standing == Standing::Protected;
+        let is_settled = self.jobs()? == 0 && self.unposted.is_empty() && self.metadata.standing == Standing::Protected;
         let Some(snapshot) = tree::snapshot(self.conn, range.snapshot)?.filter(|_| is_settled) else {
             return Ok(false);
         };
-        let roots = snapshot.record.roots.iter().map(|root| &root.0);
+        let roots = snapshot.record.source_roots.iter().map(|root| &root.0);
         if !roots.eq(&range.paths) || !tree::snapshot_complete(self.conn, range.snapshot)? {
             return Ok(false);
         }
@@ -443,7 +442,7 @@ fn each_below(conn: &Connection, snapshot: u64, path: &[u8], visit: &mut Each<'_
     while let Some((folder, path)) = folders.pop() {
         let mut after = Vec::new();
         loop {
-            let rows = page(conn, snapshot, folder, &after)?;
+            let rows = batch(conn, snapshot, folder, &after)?;
             for row in &rows {
                 let path = join(&path, &row.entry.name);
                 if !visit(&path, row)? {
@@ -455,7 +454,7 @@ fn each_below(conn: &Connection, snapshot: u64, path: &[u8], visit: &mut Each<'_
                 }
             }
             match rows.last() {
-                Some(last) if rows.len() == PAGE_ROWS => after.clone_from(&last.entry.name),
+                Some(last) if rows.len() == BATCH_ROWS => after.clone_from(&last.entry.name),
                 _ => break,
             }
         }
@@ -464,11 +463,11 @@ fn each_below(conn: &Connection, snapshot: u64, path: &[u8], visit: &mut Each<'_
 }
 
 /// Rows of a folder that a snapshot shows, by name, after this one.
-fn page(conn: &Connection, snapshot: u64, directory: i64, after: &[u8]) -> Result<Vec<EntryRow>, DbError> {
+fn batch(conn: &Connection, snapshot: u64, directory: i64, after: &[u8]) -> Result<Vec<EntryRow>, DbError> {
     let mut select = conn.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM entry WHERE directory = ?1 AND name > ?2 AND since <= ?3
          AND (until IS NULL OR until > ?3) ORDER BY name LIMIT ?4"
     ))?;
-    let rows = select.query_map((directory, after, snapshot, PAGE_ROWS), read_row)?;
+    let rows = select.query_map((directory, after, snapshot, BATCH_ROWS), read_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -18,10 +18,10 @@ pub(super) struct Series<'a> {
 pub(super) fn series(snapshots: &[Snapshot]) -> Vec<Series<'_>> {
     let mut all: Vec<Series<'_>> = Vec::new();
     for Snapshot { record, .. } in snapshots {
-        match all.iter_mut().find(|series| series.roots == record.roots) {
+        match all.iter_mut().find(|series| series.roots == record.source_roots) {
             Some(series) => series.seqs.push(record.seq),
             None => all.push(Series {
-                roots: &record.roots,
+                roots: &record.source_roots,
                 seqs: vec![record.seq],
             }),
         }

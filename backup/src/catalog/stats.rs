@@ -193,7 +193,7 @@ mod tests {
             id: SnapshotId([seq as u8; 16]),
             time_ns: 0,
             parent: (seq > 1).then(|| seq - 1),
-            roots: vec![PathBytes(root.as_bytes().to_vec())],
+            source_roots: vec![PathBytes(root.as_bytes().to_vec())],
             files: 2,
             bytes,
         })

@@ -26,11 +26,11 @@ pub use complete::snapshot_complete;
 pub use diff::{Pair, VisitPair, diff};
 pub use forget::{forget, forgotten, forgotten_ranges, kept, unforget};
 pub use left_out::left_out;
-pub use log::{AmendmentMark, amendment_mark, log, published, published_until, unpublished};
+pub use log::{AmendmentMark, amendment_mark, log, posted, posted_until, unposted};
 pub use marks::{Marks, mark, marks, pin, set_tags, unpin};
 pub use named::{find_forgotten, find_snapshot, is_of_earlier_date};
 pub use replay::Replay;
-pub use snapshots::{by_time, fit_roots, latest, snapshot, snapshot_id, snapshots};
+pub use snapshots::{by_time, fit_source_roots, latest, snapshot, snapshot_id, snapshots};
 pub use walk::{Newest, Visit, children, covers, entry, newest, walk};
 
 pub(crate) use amend::note as note_amendment;

@@ -1,7 +1,7 @@
 //! What was not done, and the newest runs: kept so that whoever looks later, at a daemon above all, still sees it.
 //!
 //! A trouble stays until a run that looked at the same thing does not meet it any more. What is recorded here stays on this
-//! machine: nothing of it is published. Leaves out what follows from it: that is the verdict, in `node`.
+//! machine: nothing of it is posted. Leaves out what follows from it: that is the verdict, in `node`.
 
 use database::DbError;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};

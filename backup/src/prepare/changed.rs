@@ -18,7 +18,7 @@ const UNMOUNTED_RETRY: Duration = Duration::from_secs(60);
 impl Run<'_> {
     /// The file was read in another state than it was scanned in.
     pub fn amend(&self, job: &Job, meta: &Meta) -> Result<(), WriteError> {
-        let _not_while_logs_are_published = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let _not_while_logs_are_posted = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         Ok(self
             .writer
             .db
@@ -54,7 +54,7 @@ impl Run<'_> {
     fn withdraw(&self, job: &Job, vanished: bool) -> Result<(), WriteError> {
         let was_sent = self.lost_before(job)?.is_some();
         {
-            let _not_while_logs_are_published = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+            let _not_while_logs_are_posted = self.gate.read().unwrap_or_else(PoisonError::into_inner);
             self.writer.db.write(|tx| {
                 if !was_sent {
                     tree::withdraw(tx, job.version, &job.path, vanished)?;

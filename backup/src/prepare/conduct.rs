@@ -5,7 +5,7 @@
 //! 1. A preparer leases a job and reads its file once (`preparer`, `source::read_file`); what is not as it was scanned is put
 //!    off, amended or given up (`changed`).
 //! 2. It cuts what it reads (`chunk`), passes over chunks that are known, and compresses the others (`writer::compress`).
-//! 3. Chunks fill packs (`writer::packer`); the ledger knows which file waits for which pack (`writer::ledger`).
+//! 3. Chunks fill packs (`writer::packer`); what is in flight knows which file waits for which pack (`writer::in_flight`).
 //! 4. A sealer seals, signs and codes a full pack (`writer::sealing`, `writer::seal`) and hands its shares to the uploader,
 //!    in one transaction with the files that it completes (`writer::commit`). A process that dies later goes on from there.
 //! 5. A checkpoint, now and then and at the end, packs what is new of names and places, and signs a head that leads to it
@@ -32,7 +32,7 @@ use crate::writer::{WriteError, WriteEvent, WriteSummary, Writer};
 
 use super::preparer::Preparer;
 
-/// With more than this waiting in the queue, the log is published before anything is read: names and sizes first.
+/// With more than this waiting in the queue, the log is posted before anything is read: names and sizes first.
 const LOG_FIRST_BYTES: u64 = 64 * MIB as u64;
 /// Rounds of a run at most: what is lost on its way (a damaged spool) is read again in the next one.
 const ROUNDS_MAX: usize = 3;
@@ -51,8 +51,8 @@ fn back_up(run: &Run<'_>, full: Receiver<Parcel>) -> Result<DrainReport, WriteEr
 }
 
 impl Writer {
-    /// Works until the queue is empty or nothing more can be placed, publishing on the way and at the end. Blocking: run
-    /// it on its own thread. `stop` makes it finish what is in flight, publish and return.
+    /// Works until the queue is empty or nothing more can be placed, posting on the way and at the end. Blocking: run
+    /// it on its own thread. `stop` makes it finish what is in flight, post and return.
     pub fn run(&self, stop: &AtomicBool, events: &(dyn Fn(WriteEvent) + Sync)) -> Result<WriteSummary, WriteError> {
         if self.peers.all().is_empty() {
             return Err(WriteError::NoPeers);
@@ -83,7 +83,7 @@ fn round(writer: &Writer, stop: &AtomicBool, events: &(dyn Fn(WriteEvent) + Sync
 }
 
 fn is_log_first(writer: &Writer) -> Result<bool, WriteError> {
-    Ok(writer.queue.counts()?.bytes > LOG_FIRST_BYTES && !writer.db.read(tree::unpublished)?.is_empty())
+    Ok(writer.queue.counts()?.bytes > LOG_FIRST_BYTES && !writer.db.read(tree::unposted)?.is_empty())
 }
 
 /// Steps 1 to 4 by the threads, until the queue has nothing more for this run; and checkpoints meanwhile.
@@ -122,7 +122,7 @@ fn checkpoints_until(run: &Run<'_>, done: impl Fn() -> bool) -> Result<(), Write
     let mut last = Instant::now();
     while !done() {
         std::thread::park_timeout(TICK);
-        if last.elapsed() >= run.publish_interval() && !run.stopped() {
+        if last.elapsed() >= run.post_interval() && !run.stopped() {
             run.checkpoint()?;
             last = Instant::now();
         }

@@ -20,7 +20,7 @@ use crate::source::details::too_many_xattrs;
 use crate::source::read_file::{ReadError, Region, SourceFile};
 use crate::writer::budget::BUFFER_BYTES;
 use crate::writer::compress::Compressor;
-use crate::writer::ledger::{PackNumber, ReadFile};
+use crate::writer::in_flight::{PackNumber, ReadFile};
 use crate::writer::packer::{Closed, Parcel};
 use crate::writer::run::Run;
 use crate::writer::{WriteError, now_ns};
@@ -181,7 +181,7 @@ impl<'r, 'a> Preparer<'r, 'a> {
         }
         self.accept(job, &file)?;
         self.run
-            .ledger
+            .in_flight
             .add_file(read_file(job, &file, made.extents), &made.packs);
         self.run.record_ready(READY_FILES_MIN)?;
         Ok(())
@@ -262,7 +262,7 @@ impl<'r, 'a> Preparer<'r, 'a> {
         let id = writer.keys.put.chunk_id(plain);
         let len = plain.len() as u32;
         made.extents.push(Extent::Chunk(id, len));
-        if let Some(pack) = self.run.ledger.chunk(id) {
+        if let Some(pack) = self.run.in_flight.chunk(id) {
             made.packs.insert(pack);
         } else if !self.is_recorded(id)? {
             let stored = self.compressor.compress(class, plain);
@@ -271,7 +271,7 @@ impl<'r, 'a> Preparer<'r, 'a> {
         Ok(())
     }
 
-    /// Asked after the ledger: a chunk leaves the ledger only when the catalog has it.
+    /// Asked after what is in flight: a chunk leaves that only when the catalog has it.
     fn is_recorded(&self, id: ChunkId) -> Result<bool, WriteError> {
         Ok(self
             .run

@@ -114,7 +114,7 @@ impl Bench {
                 bytes_in_flight_max: 64 * MIB,
                 threads: 2,
                 zstd_level: 1,
-                publish_interval_secs: 300,
+                post_interval_secs: 300,
             },
         }
     }
@@ -194,10 +194,7 @@ impl Bench {
     }
 
     fn seq(&self) -> u64 {
-        self.db
-            .read(content::published)
-            .unwrap()
-            .map_or(0, |published| published.seq)
+        self.db.read(content::posted).unwrap().map_or(0, |posted| posted.seq)
     }
 
     fn unreachable(&self, unreachable: bool) {
@@ -411,14 +408,14 @@ fn what_no_peer_took_goes_out_later_and_once() {
     assert_eq!(summary.heads, 0);
     assert!(summary.undelivered.packs_unsafe > 0);
     assert_eq!(bench.waiting_jobs(), 2);
-    let first = bench.db.read(content::published).unwrap().unwrap();
+    let first = bench.db.read(content::posted).unwrap().unwrap();
     bench.unreachable(false);
     let writer = bench.writer();
     let summary = bench.run(&writer);
     assert_eq!((summary.bytes_read, summary.heads), (0, PEERS));
     assert_eq!(bench.waiting_jobs(), 0);
     assert!(bench.all_packs_are_safe());
-    let second = bench.db.read(content::published).unwrap().unwrap();
+    let second = bench.db.read(content::posted).unwrap().unwrap();
     let head = Head::decode(&second.head).unwrap();
     assert_eq!((first.seq, head.seq, head.previous), (1, 2, first.hash));
     assert!(bench.cat(&bench.db, "large") == noise(2, 20 * MIB));

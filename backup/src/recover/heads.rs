@@ -163,7 +163,7 @@ fn what_is_wrong(head: &Head, best: &Head) -> Option<String> {
 }
 
 /// Of lines, and of the heads that peers replaced, only what was made before `before_ns`: the way round a head that a thief
-/// has published.
+/// has posted.
 pub(super) fn before<'a>(lines: Vec<Line>, old: impl Iterator<Item = &'a OldHead>, before_ns: i64) -> Vec<Line> {
     let mut all: BTreeMap<DeviceId, Vec<OpenHead>> = BTreeMap::new();
     let old = old.map(|old| old.open.clone());
@@ -223,7 +223,7 @@ mod tests {
             id: SnapshotId([0; 16]),
             time_ns,
             parent: None,
-            roots: Vec::new(),
+            source_roots: Vec::new(),
             files: 0,
             bytes: 0,
         });
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_a_thief_published_is_gone_round() {
+    fn a_head_that_a_thief_posted_is_gone_round() {
         let keys = AccountKeys::from_seed(&Seed([1; 32]));
         let lines = || sort(&[looked("peer", vec![head(&keys, 1, 9, None)])], &[]).lines;
         let old = [(7, 1_000), (6, 900)].map(|(seq, made_ns)| OldHead {

@@ -1,7 +1,7 @@
-//! A second history taken into a catalog that has one: another device's, or what this one published while its home was behind.
+//! A second history taken into a catalog that has one: another device's, or what this one posted while its home was behind.
 //!
 //! Both may have begun as one: what they share is known by its ids and stays as it is. Snapshots that only the other has get the
-//! next numbers; their logs are said again, as this device's, and are published with its next head. Packs and index sections
+//! next numbers; their logs are said again, as this device's, and are posted with its next head. Packs and index sections
 //! are only named anew.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -23,7 +23,7 @@ use crate::restore::RestoreError;
 
 /// Takes everything of `other`, a catalog rebuilt from one head, that `tx` does not know. All of it, or with an error nothing.
 pub(super) fn merge(tx: &Transaction<'_>, other: &Db, listed: &[Listed]) -> Result<(), RestoreError> {
-    // A rebuilt catalog takes all logs for published; here they are to be said in full.
+    // A rebuilt catalog takes all logs for posted; here they are to be said in full.
     other.write::<_, DbError>(|tx| {
         tx.execute_batch("UPDATE snapshot SET published = 0; DELETE FROM amendment;")?;
         Ok(())
@@ -181,7 +181,7 @@ fn merge_snapshots(
             said.clear();
             continue;
         }
-        let roots = &snapshot.record.roots;
+        let roots = &snapshot.record.source_roots;
         let is_said = |root: &PathBytes| said.iter().any(|said| tree::covers(&said.0, &root.0));
         let is_full = snapshot.record.parent.is_none() || !roots.iter().all(is_said);
         let mut replay = Replay::new(snapshot.device);

@@ -1,4 +1,4 @@
-//! Heads that peers replaced: asked for page by page, never more than a peer can have, nor for longer than saying so takes.
+//! Heads that peers replaced: asked for batch by batch, never more than a peer can have, nor for longer than saying so takes.
 //!
 //! Each head is signed: what came before a peer fell silent, or lied, is as good as any.
 
@@ -15,8 +15,8 @@ use upload_queue::peers::Peer;
 use super::PATIENCE;
 use crate::heads::OpenHead;
 
-/// Most pages that one peer is asked for. Chosen: a month of all places that a store has for devices, and as many again that gave way.
-const PAGES_MAX: usize = 128;
+/// Most batches that one peer is asked for. Chosen: a month of all places that a store has for devices, and as many again that gave way.
+const BATCHES_MAX: usize = 128;
 /// How long a peer may take for all of them. Chosen: it is asked when something is wrong, and somebody waits.
 const TIME_MAX: Duration = Duration::from_secs(180);
 
@@ -41,27 +41,27 @@ pub(super) async fn ask(peers: &[Peer], keys: &AccountKeys) -> Vec<OldHead> {
 
 async fn ask_one(peer: &Peer, keys: &AccountKeys) -> Vec<OldHead> {
     let (mut old, mut after, until) = (Vec::new(), None, Instant::now() + TIME_MAX);
-    for _ in 0..PAGES_MAX {
+    for _ in 0..BATCHES_MAX {
         let asked = peer.store.old_heads(keys.account_id(), after);
         let deadline = until.min(Instant::now() + PATIENCE);
         let late = StoreError::Unreachable {
             reason: "no answer in time".to_owned(),
         };
-        let page = tokio::time::timeout_at(deadline, asked).await.unwrap_or(Err(late));
-        let page = match page {
-            Ok(page) if page.heads.len() <= OLD_HEADS_MAX => page,
+        let batch = tokio::time::timeout_at(deadline, asked).await.unwrap_or(Err(late));
+        let batch = match batch {
+            Ok(batch) if batch.heads.len() <= OLD_HEADS_MAX => batch,
             Ok(_) => return old,
             Err(error) => {
                 tracing::warn!("{} was asked for older backups: {error}", peer.name);
                 return old;
             }
         };
-        old.extend(page.heads.iter().filter_map(|head| {
+        old.extend(batch.heads.iter().filter_map(|head| {
             let open = OpenHead::open(&head.encoded, keys).ok()?;
             let age_days = head.age_days;
             Some(OldHead { open, age_days })
         }));
-        match page.next {
+        match batch.next {
             Some(next) if after.is_none_or(|after| after < next) => after = Some(next),
             _ => return old,
         }

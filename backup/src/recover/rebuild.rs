@@ -15,12 +15,12 @@ use proto::share_store::StoreError;
 use rusqlite::Transaction;
 use tokio::time::Instant;
 use upload_queue::packs::{KnownPack, PackRow, Purpose};
-use upload_queue::peers::pages::{Pages, Shelf};
+use upload_queue::peers::batches::{Batches, Shelf};
 use upload_queue::peers::{Peer, PeerKey};
 
 use super::replay;
 use super::replay::Listed;
-use crate::catalog::content::Published;
+use crate::catalog::content::Posted;
 use crate::catalog::tree::Replay;
 use crate::heads::OpenHead;
 use crate::restore::fetch_stats::FetchStats;
@@ -71,7 +71,7 @@ impl Rebuild<'_> {
             .next_back()
             .map(|found| found.root)
             .unwrap_or_default();
-        let adopted = Published {
+        let adopted = Posted {
             seq: open.head.seq,
             hash: open.hash.0,
             head: open.head.encode(),
@@ -185,7 +185,7 @@ pub(super) async fn list(peers: &[Peer]) -> (Vec<Listed>, Vec<Unlisted>) {
     let begun = Instant::now();
     let mut asking: FuturesUnordered<_> = peers
         .iter()
-        .map(|peer| async move { (peer, Pages::new(&*peer.store, Shelf::Kept).all().await) })
+        .map(|peer| async move { (peer, Batches::new(&*peer.store, Shelf::Kept).all().await) })
         .collect();
     let mut lists = Vec::new();
     let mut until = None;
@@ -296,7 +296,7 @@ mod tests {
         }
     }
 
-    /// One friend who let each page wait for a minute held a recovery up for ten.
+    /// One friend who let each batch wait for a minute held a recovery up for ten.
     #[tokio::test(start_paused = true)]
     async fn who_does_not_list_is_waited_for_not_much_longer_than_for_most_and_named() {
         let honest = || Arc::new(MemoryStore::new());

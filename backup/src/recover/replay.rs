@@ -1,4 +1,4 @@
-//! Filling the catalog again: packs, then log and index sections in the order in which they were published.
+//! Filling the catalog again: packs, then log and index sections in the order in which they were posted.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use upload_queue::packs;
 use upload_queue::packs::{PackRow, Purpose};
 use upload_queue::peers::PeerKey;
 
-use crate::catalog::content::{Place, Published, SectionPlace, SectionRow, live};
+use crate::catalog::content::{Place, Posted, SectionPlace, SectionRow, live};
 use crate::catalog::tree::Replay;
 use crate::catalog::{content, heads, tree};
 use crate::restore::RestoreError;
@@ -138,7 +138,7 @@ fn add_extents(
 pub(super) fn adopt(
     tx: &Transaction<'_>,
     cert: &DeviceCert,
-    adopted: &Published,
+    adopted: &Posted,
     listed: &[Listed],
 ) -> Result<(), RestoreError> {
     record_held(tx, listed)?;
@@ -154,7 +154,7 @@ pub(super) fn adopt(
     }
     heads::name(tx, cert.device, &cert.name)?;
     heads::take(tx, cert.device, HeadHash(adopted.hash))?;
-    content::set_published(tx, adopted)?;
+    content::set_posted(tx, adopted)?;
     Ok(())
 }
 
@@ -170,11 +170,11 @@ pub(super) fn conclude(tx: &Transaction<'_>) -> Result<(), RestoreError> {
 /// A snapshot at whose time nothing had changed has no log: its tree is its parent's.
 fn add_snapshot(tx: &Transaction<'_>, device: DeviceId, record: &SnapshotRecord) -> Result<(), RestoreError> {
     let mut record = record.clone();
-    if record.roots.is_empty() {
+    if record.source_roots.is_empty() {
         // Its parent may be one that changed nothing either, and that no head names any more.
         let all = tree::snapshots(tx)?;
         let earlier = all.into_iter().rev().find(|known| known.record.seq < record.seq);
-        record.roots = earlier.map(|earlier| earlier.record.roots).unwrap_or_default();
+        record.source_roots = earlier.map(|earlier| earlier.record.source_roots).unwrap_or_default();
     }
     Replay::new(device).apply(tx, LogRecord::Snapshot(record))?;
     Ok(())
@@ -219,7 +219,7 @@ mod tests {
             snapshots: Vec::new(),
             heads: vec![HeadHash([4; 32])],
         };
-        let published = Published {
+        let posted = Posted {
             seq: 1,
             hash: [5; 32],
             head: Vec::new(),
@@ -237,7 +237,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let db = catalog::open(&dir.path().join("catalog.db")).unwrap();
             let cert = DeviceCert::sign(&words, device(2), powers, "nas", 1);
-            let adopting = |tx: &Transaction<'_>| adopt(tx, &cert, &published, &[]);
+            let adopting = |tx: &Transaction<'_>| adopt(tx, &cert, &posted, &[]);
             db.write::<_, RestoreError>(adopting).unwrap();
             let taken = db.read(heads::taken).unwrap();
             assert_eq!(taken.contains(&HeadHash([4; 32])), believed);

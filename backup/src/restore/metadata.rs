@@ -15,7 +15,7 @@ const XATTR_BYTES_MAX: usize = 65_536;
 
 /// Sets metadata; remembers whether it has warned of what it may not set.
 pub(super) struct MetadataWriter {
-    root: bool,
+    is_root_user: bool,
     warned_of_owners: AtomicBool,
     warned_of_xattrs: AtomicBool,
 }
@@ -77,7 +77,7 @@ impl<'a> Subject<'a> {
 impl MetadataWriter {
     pub(super) fn new() -> Self {
         Self {
-            root: rustix::process::geteuid().is_root(),
+            is_root_user: rustix::process::geteuid().is_root(),
             warned_of_owners: AtomicBool::new(false),
             warned_of_xattrs: AtomicBool::new(false),
         }
@@ -109,7 +109,7 @@ impl MetadataWriter {
     pub(super) fn differs(&self, subject: Subject<'_>, kind: EntryKind, meta: &Meta) -> io::Result<bool> {
         let stat = rustix::fs::statat(subject.fd(), c"", AtFlags::EMPTY_PATH)?;
         let mode_differs = kind != EntryKind::Symlink && stat.st_mode & 0o7777 != meta.mode & 0o7777;
-        let owner_differs = self.root && (stat.st_uid, stat.st_gid) != (meta.uid, meta.gid);
+        let owner_differs = self.is_root_user && (stat.st_uid, stat.st_gid) != (meta.uid, meta.gid);
         Ok(mode_differs || owner_differs || mtime_ns(&stat) != meta.mtime_ns || xattrs_differ(subject, meta))
     }
 
@@ -119,7 +119,7 @@ impl MetadataWriter {
         let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
         match rustix::fs::chownat(subject.fd(), c"", uid, gid, AtFlags::EMPTY_PATH) {
             Ok(()) => Ok(true),
-            Err(Errno::PERM | Errno::INVAL) if !self.root => {
+            Err(Errno::PERM | Errno::INVAL) if !self.is_root_user => {
                 warn(&self.warned_of_owners, "owners");
                 Ok(false)
             }
@@ -139,7 +139,9 @@ impl MetadataWriter {
             match subject.set_xattr(&xattr.name, &xattr.value) {
                 Ok(()) => {}
                 Err(Errno::OPNOTSUPP) => warn(&self.warned_of_xattrs, "extended attributes"),
-                Err(Errno::PERM | Errno::ACCESS) if !self.root => warn(&self.warned_of_xattrs, "extended attributes"),
+                Err(Errno::PERM | Errno::ACCESS) if !self.is_root_user => {
+                    warn(&self.warned_of_xattrs, "extended attributes")
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -242,7 +242,7 @@ pub(super) fn judge(
         return Ok(None);
     };
     let (roots, left_out) = reader.db.read(|conn| {
-        let roots = tree::snapshot(conn, options.snapshot)?.map(|snapshot| snapshot.record.roots);
+        let roots = tree::snapshot(conn, options.snapshot)?.map(|snapshot| snapshot.record.source_roots);
         Ok::<_, DbError>((roots, tree::left_out(conn, options.snapshot)?))
     })?;
     Ok(Some(Judge::new(

@@ -86,8 +86,8 @@ impl Grid {
         (record, ids)
     }
 
-    /// Publishes log, index and root; returns the ids of the data pack's shares.
-    fn publish(&self, backup: &Backup, seq: u64) -> Vec<ShareId> {
+    /// Posts log, index and root; returns the ids of the data pack's shares.
+    fn post(&self, backup: &Backup, seq: u64) -> Vec<ShareId> {
         let (data, data_shares) = self.put_pack(&backup.plain);
         let mut index = vec![IndexRecord::Pack(data, backup.slots.clone())];
         index.extend(backup.caps.clone());
@@ -220,7 +220,7 @@ impl Backup {
             id: SnapshotId([seq as u8; 16]),
             time_ns: seq as i64,
             parent: None,
-            roots: vec![PathBytes(b"/src".to_vec())],
+            source_roots: vec![PathBytes(b"/src".to_vec())],
             files: self.entries.len() as u64,
             bytes: self.entries.iter().map(|entry| entry.meta.size).sum(),
         }
@@ -374,7 +374,7 @@ fn check_everything(target: &Path) {
 fn everything_comes_back_as_it_was_from_the_phrase_alone() {
     let grid = Grid::new();
     let backup = one_of_everything(&grid);
-    grid.publish(&backup, 1);
+    grid.post(&backup, 1);
     let reader = grid.blank();
     let recovered = grid.recover(&reader).unwrap();
     assert_eq!((recovered.head, recovered.snapshots, recovered.files), (1, 1, 10));
@@ -402,7 +402,7 @@ fn everything_comes_back_as_it_was_from_the_phrase_alone() {
 #[test]
 fn an_interrupted_restore_goes_on_and_corrects_what_is_there() {
     let grid = Grid::new();
-    grid.publish(&one_of_everything(&grid), 1);
+    grid.post(&one_of_everything(&grid), 1);
     let reader = grid.recovered();
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path();
@@ -420,7 +420,7 @@ fn an_interrupted_restore_goes_on_and_corrects_what_is_there() {
 #[test]
 fn as_many_peers_may_be_away_as_the_code_has_parity() {
     let grid = Grid::new();
-    grid.publish(&one_of_everything(&grid), 1);
+    grid.post(&one_of_everything(&grid), 1);
     for store in &grid.stores[..2] {
         store.set(|faults| faults.unreachable = true);
     }
@@ -435,7 +435,7 @@ fn as_many_peers_may_be_away_as_the_code_has_parity() {
 #[test]
 fn with_too_few_peers_the_missing_ones_are_named_and_the_rest_is_restored() {
     let grid = Grid::new();
-    grid.publish(&one_of_everything(&grid), 1);
+    grid.post(&one_of_everything(&grid), 1);
     let reader = grid.recovered();
     for store in &grid.stores[1..4] {
         store.set(|faults| faults.unreachable = true);
@@ -458,7 +458,7 @@ fn with_too_few_peers_the_missing_ones_are_named_and_the_rest_is_restored() {
 #[test]
 fn damaged_shares_are_made_up_for_and_their_peers_named() {
     let grid = Grid::new();
-    let shares = grid.publish(&one_of_everything(&grid), 1);
+    let shares = grid.post(&one_of_everything(&grid), 1);
     let reader = grid.recovered();
     // A data share and a parity share: exactly k are good.
     assert!(grid.stores[0].inner().damage(shares[0], 70_000));
@@ -480,7 +480,7 @@ fn damaged_shares_are_made_up_for_and_their_peers_named() {
 #[test]
 fn a_peer_that_flips_bits_now_and_then_never_spoils_a_file() {
     let grid = Grid::new();
-    grid.publish(&one_of_everything(&grid), 1);
+    grid.post(&one_of_everything(&grid), 1);
     let reader = grid.recovered();
     for store in &grid.stores[..2] {
         store.set(|faults| faults.flip_every = std::num::NonZeroU32::new(2));
@@ -495,7 +495,7 @@ fn a_peer_that_flips_bits_now_and_then_never_spoils_a_file() {
 #[test]
 fn a_symbolic_link_in_the_target_does_not_lead_outside() {
     let grid = Grid::new();
-    grid.publish(&one_of_everything(&grid), 1);
+    grid.post(&one_of_everything(&grid), 1);
     let reader = grid.recovered();
     let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let precious = outside.path().join("precious");
@@ -522,7 +522,7 @@ fn a_symbolic_link_in_the_target_does_not_lead_outside() {
 #[test]
 fn patterns_a_dry_run_and_deleting_do_what_they_say() {
     let grid = Grid::new();
-    grid.publish(&one_of_everything(&grid), 1);
+    grid.post(&one_of_everything(&grid), 1);
     let reader = grid.recovered();
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("out");
@@ -559,7 +559,7 @@ fn patterns_a_dry_run_and_deleting_do_what_they_say() {
 #[test]
 fn one_file_can_be_restored_or_shown_alone() {
     let grid = Grid::new();
-    grid.publish(&one_of_everything(&grid), 1);
+    grid.post(&one_of_everything(&grid), 1);
     let reader = grid.recovered();
     let folder = tempfile::tempdir().unwrap();
     let one = RestoreOptions {
@@ -581,7 +581,7 @@ fn a_version_without_a_place_is_named_and_the_rest_restored() {
     let grid = Grid::new();
     let mut backup = one_of_everything(&grid);
     backup.entry(b"waiting", EntryKind::File, 9, Content::Version(VersionId(99)));
-    grid.publish(&backup, 1);
+    grid.post(&backup, 1);
     let reader = grid.recovered();
     let folder = tempfile::tempdir().unwrap();
     let summary = restore(&reader, &options(folder.path()));
@@ -595,14 +595,14 @@ fn a_version_without_a_place_is_named_and_the_rest_restored() {
 fn the_newest_head_wins_and_rollbacks_and_forks_are_named() {
     let grid = Grid::new();
     let backup = one_of_everything(&grid);
-    grid.publish(&backup, 1);
+    grid.post(&backup, 1);
     grid.stores[2].set(|faults| faults.replay_old_heads = true);
     let old = grid
         .runtime
         .block_on(grid.stores[2].heads(grid.keys.account_id()))
         .unwrap();
     assert_eq!(old.len(), 1);
-    grid.publish(&backup, 2);
+    grid.post(&backup, 2);
     let reader = grid.blank();
     let recovered = grid.recover(&reader).unwrap();
     assert_eq!(recovered.head, 2);
@@ -610,7 +610,7 @@ fn the_newest_head_wins_and_rollbacks_and_forks_are_named() {
     assert_eq!(bad, ["friend2"]);
 
     let forged = Grid::new();
-    forged.publish(&backup, 2);
+    forged.post(&backup, 2);
     let fork = forged.head(2, None, backup.snapshot(1));
     let store = Arc::new(Faulty::new(MemoryStore::new()));
     grid.runtime.block_on(store.put_head(fork.into())).unwrap();

@@ -1,6 +1,6 @@
 //! A directory's listing in 16 bytes: equal to the stored one means that nothing in it needs to be looked up.
 //!
-//! Local to one catalog and never published. Rules are applied before, so a changed rule shows as a changed listing.
+//! Local to one catalog and never posted. Rules are applied before, so a changed rule shows as a changed listing.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};

@@ -39,7 +39,7 @@ pub(super) fn record(
         id: tree::snapshot_id(options.device, seq, options.now_ns),
         time_ns: options.now_ns,
         parent,
-        roots,
+        source_roots: roots,
         files: outcome.files,
         bytes: outcome.bytes,
     };

@@ -331,13 +331,13 @@ fn a_file_withdrawn_is_found_again_by_the_next_scan() {
 }
 
 #[test]
-fn an_amended_state_travels_in_the_log_published_again() {
+fn an_amended_state_travels_in_the_log_posted_again() {
     let bench = Bench::new();
     bench.write("large", vec![1; 200]);
     bench.scan();
     let rebuilt = Db::in_memory(MIGRATIONS).unwrap();
     replay(&rebuilt, records(&bench.db, 1, false));
-    bench.db.write(|tx| tree::published(tx, 1)).unwrap();
+    bench.db.write(|tx| tree::posted(tx, 1)).unwrap();
     let entry = bench.entry(1, "large").unwrap();
     let meta = proto::log_record::Meta {
         size: 300,
@@ -348,7 +348,7 @@ fn an_amended_state_travels_in_the_log_published_again() {
         .db
         .write(|tx| tree::amend(tx, version, &bench.bytes("large"), &meta))
         .unwrap();
-    assert_eq!(bench.db.read(tree::unpublished).unwrap(), [1]);
+    assert_eq!(bench.db.read(tree::unposted).unwrap(), [1]);
     replay(&rebuilt, records(&bench.db, 1, false));
     assert_eq!(shown(&rebuilt, 1), shown(&bench.db, 1));
     assert_eq!(
@@ -359,14 +359,14 @@ fn an_amended_state_travels_in_the_log_published_again() {
 }
 
 #[test]
-fn a_withdrawn_file_is_gone_from_the_log_published_again() {
+fn a_withdrawn_file_is_gone_from_the_log_posted_again() {
     let bench = Bench::new();
     bench.write("large", vec![1; 200]);
     bench.write("other", vec![1; 200]);
     bench.scan();
     let rebuilt = Db::in_memory(MIGRATIONS).unwrap();
     replay(&rebuilt, records(&bench.db, 1, true));
-    bench.db.write(|tx| tree::published(tx, 1)).unwrap();
+    bench.db.write(|tx| tree::posted(tx, 1)).unwrap();
     let version = bench.version(1, "large");
     bench
         .db
@@ -378,7 +378,7 @@ fn a_withdrawn_file_is_gone_from_the_log_published_again() {
 }
 
 #[test]
-fn an_amendment_made_while_a_log_is_under_way_is_not_taken_for_published() {
+fn an_amendment_made_while_a_log_is_under_way_is_not_taken_for_posted() {
     let bench = Bench::new();
     bench.write("large", vec![1; 200]);
     bench.scan();
@@ -388,8 +388,8 @@ fn an_amendment_made_while_a_log_is_under_way_is_not_taken_for_published() {
         .db
         .write(|tx| tree::withdraw(tx, version, &bench.bytes("large"), true))
         .unwrap();
-    bench.db.write(|tx| tree::published_until(tx, 1, mark)).unwrap();
-    assert_eq!(bench.db.read(tree::unpublished).unwrap(), [1]);
+    bench.db.write(|tx| tree::posted_until(tx, 1, mark)).unwrap();
+    assert_eq!(bench.db.read(tree::unposted).unwrap(), [1]);
 }
 
 #[test]
@@ -401,7 +401,7 @@ fn a_snapshot_is_complete_when_all_its_versions_have_a_place() {
     assert!(!complete(1));
     bench.place_all();
     assert!(complete(1));
-    bench.db.write(|tx| tree::published(tx, 1)).unwrap();
+    bench.db.write(|tx| tree::posted(tx, 1)).unwrap();
     bench.write("other", vec![1; 200]);
     bench.scan();
     assert!(complete(1) && !complete(2));

@@ -52,7 +52,7 @@ impl Snapshots {
             dates.insert(date_name.clone(), record.seq);
             let shown = Shown {
                 time_ns: record.time_ns,
-                roots: record.roots.into(),
+                roots: record.source_roots.into(),
                 id_name,
                 date_name,
             };

@@ -19,7 +19,7 @@ use rusqlite::Connection;
 use upload_queue::packs;
 use upload_queue::packs::PackRow;
 
-use crate::catalog::content::{Published, anew, publish};
+use crate::catalog::content::{Posted, anew, post};
 use crate::catalog::tree::Snapshot;
 use crate::catalog::tree::rows::join;
 use crate::catalog::{content, heads, tree};
@@ -34,7 +34,7 @@ use super::{WriteError, WriteEvent, Writer, now_ns};
 /// Snapshot records in a head longer than this go without their roots: a head has a fixed size.
 const HEAD_SNAPSHOT_BYTES_MAX: usize = 1024;
 
-/// Logs that go into a publication.
+/// Logs that go into a posting.
 struct Logs {
     /// Snapshots that the root does not list yet.
     new: Vec<SnapshotRecord>,
@@ -49,9 +49,9 @@ struct Logs {
 }
 
 impl Writer {
-    /// Publishes what the catalog knows and peers do not, without reading any file. Blocking, as `run`; returns on how many
+    /// Posts what the catalog knows and peers do not, without reading any file. Blocking, as `run`; returns on how many
     /// peers the newest head is.
-    pub fn publish(&self, events: &(dyn Fn(WriteEvent) + Sync)) -> Result<usize, WriteError> {
+    pub fn post(&self, events: &(dyn Fn(WriteEvent) + Sync)) -> Result<usize, WriteError> {
         if self.peers.all().is_empty() {
             return Err(WriteError::NoPeers);
         }
@@ -65,25 +65,25 @@ impl Writer {
 }
 
 impl Run<'_> {
-    /// Publishes what is new, if anything is; then puts the newest head where it is not yet, and settles jobs.
+    /// Posts what is new, if anything is; then puts the newest head where it is not yet, and settles jobs.
     pub fn checkpoint(&self) -> Result<(), WriteError> {
         self.record_ready(1)?;
         {
             let _no_metadata_meanwhile = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-            tree::fit_roots(&self.writer.db)?;
+            tree::fit_source_roots(&self.writer.db)?;
             self.begin_anew_if_lost()?;
-            while self.publish()? {}
+            while self.post()? {}
         }
         self.wait_for_metadata()?;
         self.put_newest_head()?;
         self.settle_safe()
     }
 
-    /// If metadata is lost, or came back, the next publication says so.
+    /// If metadata is lost, or came back, the next posting says so.
     fn begin_anew_if_lost(&self) -> Result<(), WriteError> {
         let db = &self.writer.db;
         if db.read(anew::is_due)? {
-            tracing::warn!("names and indexes of the backup were lost at the peers; they are published again");
+            tracing::warn!("names and indexes of the backup were lost at the peers; they are posted again");
             db.write(|tx| anew::begin(tx, now_ns()))?;
         }
         if db.read(anew::came_back)? {
@@ -92,13 +92,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Publishes what is new, as far as one root takes it; whether there is more.
-    fn publish(&self) -> Result<bool, WriteError> {
+    /// Posts what is new, as far as one root takes it; whether there is more.
+    fn post(&self) -> Result<bool, WriteError> {
         if self.is_overtaken()? {
             return Ok(false);
         }
         let db = &self.writer.db;
-        let previous = db.read(content::published)?;
+        let previous = db.read(content::posted)?;
         let mut outbox = Outbox::new(self);
         let mut changes = db.read(|conn| push_delivered(conn, &mut outbox))?;
         for section in self.inline.take() {
@@ -129,15 +129,15 @@ impl Run<'_> {
         match previous {
             _ if changes == 0 && logs.new.is_empty() => Ok(false),
             Some(previous) if changes == 0 && !is_cut && is_told_by_head(&previous, newest.as_ref(), &logs) => {
-                let published = self.writer.sign(
+                let posted = self.writer.sign(
                     Some(&previous),
                     previous.root.clone(),
                     previous.body.root.clone(),
                     newest,
                 )?;
                 db.write(|tx| {
-                    publish::sign(tx, &published)?;
-                    logs.last.iter().try_for_each(|seq| tree::published(tx, *seq))
+                    post::sign(tx, &posted)?;
+                    logs.last.iter().try_for_each(|seq| tree::posted(tx, *seq))
                 })?;
                 Ok(false)
             }
@@ -147,7 +147,7 @@ impl Run<'_> {
                 root.forgotten = forgotten;
                 (root.tags, root.pinned, root.devices) = (marked.tags, marked.pinned, marked.devices);
                 (root.settings, root.unread) = (settings, marked.unread);
-                outbox.publish(root, |root, root_ref| {
+                outbox.post(root, |root, root_ref| {
                     self.writer.sign(previous.as_ref(), root, Some(root_ref), newest)
                 })?;
                 Ok(is_cut)
@@ -167,18 +167,18 @@ impl Run<'_> {
         Ok(snapshots.pop().map(|snapshot| snapshot.record))
     }
 
-    /// Pushes the logs of snapshots that have something to publish, and the bare records of those that did not change
+    /// Pushes the logs of snapshots that have something to post, and the bare records of those that did not change
     /// anything and so far were only in a head.
     fn push_logs(
         &self,
         conn: &Connection,
-        previous: Option<&Published>,
+        previous: Option<&Posted>,
         outbox: &mut Outbox<'_, '_>,
     ) -> Result<Logs, WriteError> {
         let in_root = previous
             .and_then(|previous| previous.root.snapshots.last())
             .map_or(0, |last| last.seq);
-        let unpublished: BTreeSet<u64> = tree::unpublished(conn)?.into_iter().collect();
+        let unposted: BTreeSet<u64> = tree::unposted(conn)?.into_iter().collect();
         let snapshots = tree::snapshots(conn)?;
         let known: HashSet<u64> = snapshots.iter().map(|snapshot| snapshot.record.seq).collect();
         let mut logs = Logs {
@@ -200,7 +200,7 @@ impl Run<'_> {
                 }
                 logs.new.push(record.clone());
             }
-            if unpublished.contains(&seq) {
+            if unposted.contains(&seq) {
                 let mut folder = Vec::new();
                 tree::log::<WriteError>(conn, seq, full, &mut |record| {
                     logs.changes += u64::from(!matches!(record, LogRecord::Snapshot(_)));
@@ -245,26 +245,26 @@ impl Run<'_> {
         let mut sections = Gatherer::default();
         let mut records = 0;
         let mut unlisted = HashSet::new();
-        for row in publish::unlisted_packs(conn)? {
+        for row in post::unlisted_packs(conn)? {
             let pack = known_pack(conn, row)?;
             if pack.held() < usize::from(pack.manifest.shape.k) {
                 unlisted.insert(row);
                 continue;
             }
-            for record in IndexRecord::of_pack(pack.record, &publish::unlisted_chunks(conn, row)?) {
+            for record in IndexRecord::of_pack(pack.record, &post::unlisted_chunks(conn, row)?) {
                 sections.push(&record)?.map_or(Ok(()), |section| outbox.push(section))?;
             }
             sections.carries().packs.push(row);
             records += 1;
         }
-        for version in publish::unlisted_caps(conn)? {
+        for version in post::unlisted_caps(conn)? {
             if content::packs_of(conn, version)?
                 .iter()
                 .any(|pack| unlisted.contains(pack))
             {
                 continue;
             }
-            let Some(extents) = publish::extents(conn, version)? else {
+            let Some(extents) = post::extents(conn, version)? else {
                 continue;
             };
             for record in IndexRecord::of_cap(version, Cap::Extents(extents)) {
@@ -278,9 +278,9 @@ impl Run<'_> {
     }
 }
 
-/// Pushes sections that were delivered and that no root names: very small contents, or a publication cut short.
+/// Pushes sections that were delivered and that no root names: very small contents, or a posting cut short.
 fn push_delivered(conn: &Connection, outbox: &mut Outbox<'_, '_>) -> Result<u64, WriteError> {
-    let sections = publish::unpublished_sections(conn)?;
+    let sections = post::unposted_sections(conn)?;
     for place in &sections {
         outbox.push_delivered(&known_pack(conn, place.pack)?.record, place);
     }
@@ -296,7 +296,7 @@ pub(super) fn known_pack(conn: &Connection, row: PackRow) -> Result<packs::Known
 
 /// The newest root, to be extended, also one that begins anew; a fresh one that points to it when it is long. Its own pack becomes the last of its
 /// list: that is the position by which it named it.
-fn next_root(previous: Option<&Published>, has_snapshots: bool) -> Root {
+fn next_root(previous: Option<&Posted>, has_snapshots: bool) -> Root {
     let Some(previous) = previous else {
         return Root::default();
     };
@@ -328,10 +328,11 @@ fn is_long(root: &Root) -> bool {
 
 /// Whether a head alone, without a new root, tells all of a snapshot that changed nothing. One without room for the paths
 /// says that they are those of the last snapshot in the root; and what only heads tell must not get long.
-fn is_told_by_head(previous: &Published, newest: Option<&SnapshotRecord>, logs: &Logs) -> bool {
+fn is_told_by_head(previous: &Posted, newest: Option<&SnapshotRecord>, logs: &Logs) -> bool {
     let paths_are_told = newest.is_none_or(|newest| {
         let last = previous.root.snapshots.last();
-        record_bytes(newest) <= HEAD_SNAPSHOT_BYTES_MAX || last.is_some_and(|last| last.roots == newest.roots)
+        record_bytes(newest) <= HEAD_SNAPSHOT_BYTES_MAX
+            || last.is_some_and(|last| last.source_roots == newest.source_roots)
     });
     previous.body.root.is_some() && paths_are_told && logs.new_bytes < ROOT_BYTES_TURN / 2
 }
@@ -344,11 +345,11 @@ impl Writer {
     /// The next head of this device.
     fn sign(
         &self,
-        previous: Option<&Published>,
+        previous: Option<&Posted>,
         root: Root,
         root_ref: Option<RootRef>,
         snapshot: Option<SnapshotRecord>,
-    ) -> Result<Published, WriteError> {
+    ) -> Result<Posted, WriteError> {
         // A head that was recovered from another device's begins no chain of this one.
         let own = previous
             .filter(|previous| Head::decode(&previous.head).is_ok_and(|head| head.device() == self.cert.device));
@@ -357,7 +358,7 @@ impl Writer {
         let seq = seq.max(self.db.read(heads::floor)?) + 1;
         let snapshot = snapshot.map(|mut record| {
             if record_bytes(&record) > HEAD_SNAPSHOT_BYTES_MAX {
-                record.roots.clear();
+                record.source_roots.clear();
             }
             record
         });
@@ -366,7 +367,7 @@ impl Writer {
             snapshot,
         };
         let head = Head::sign(&self.device, &self.cert, seq, hash, &body, &self.keys.put, random()?)?;
-        Ok(Published {
+        Ok(Posted {
             seq,
             hash: head.hash(),
             head: head.encode(),

@@ -11,10 +11,10 @@ use upload_queue::queue::Queue;
 use upload_queue::uploader::OutgoingPack;
 
 use crate::catalog::content;
-use crate::catalog::content::{Place, Published, SectionPlace, publish};
+use crate::catalog::content::{Place, Posted, SectionPlace, post};
 use crate::said::path_buf;
 
-use super::ledger::ReadFile;
+use super::in_flight::ReadFile;
 use super::metadata::Section;
 use super::packer::FullPack;
 use super::run::Run;
@@ -38,12 +38,12 @@ impl Run<'_> {
         drop(plain);
         let completed = Arc::new(Mutex::new(Vec::new()));
         let with_pack = {
-            let (completed, ledger, queue) = (completed.clone(), self.ledger.clone(), self.writer.queue.clone());
+            let (completed, in_flight, queue) = (completed.clone(), self.in_flight.clone(), self.writer.queue.clone());
             let slots = slots.clone();
             move |tx: &Transaction<'_>, row: PackRow| {
                 record(tx, row, &slots)?;
-                publish::add_unlisted(tx, row, &slots)?;
-                let files = ledger.recording(number);
+                post::add_unlisted(tx, row, &slots)?;
+                let files = in_flight.recording(number);
                 record_files(tx, &queue, &files)?;
                 completed.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
                 Ok(())
@@ -52,7 +52,7 @@ impl Run<'_> {
         self.writer
             .runtime
             .block_on(self.writer.uploader.deliver(outgoing, with_pack))?;
-        self.ledger.recorded(&slots);
+        self.in_flight.recorded(&slots);
         drop(permit);
         let files = std::mem::take(&mut *completed.lock().unwrap_or_else(PoisonError::into_inner));
         self.files_done(&files);
@@ -60,12 +60,12 @@ impl Run<'_> {
     }
 
     /// Delivers a sealed metadata pack with its sections, each at its offset, and records what they make findable;
-    /// `published` is the head that was signed for the root among them.
+    /// `posted` is the head that was signed for the root among them.
     pub fn deliver_metadata(
         &self,
         outgoing: OutgoingPack,
         sections: Vec<(u32, Section)>,
-        published: Option<Published>,
+        posted: Option<Posted>,
     ) -> Result<PackRow, WriteError> {
         let sections = Arc::new(sections);
         let with_pack = {
@@ -82,7 +82,7 @@ impl Run<'_> {
                     let row = content::add_section(tx, &place)?;
                     section.record(tx, &queue, row)?;
                 }
-                published.iter().try_for_each(|published| publish::sign(tx, published))
+                posted.iter().try_for_each(|posted| post::sign(tx, posted))
             }
         };
         let row = self
@@ -97,7 +97,7 @@ impl Run<'_> {
 
     /// Records files whose chunks are all in the catalog already, once there are `at_least` of them.
     pub fn record_ready(&self, at_least: usize) -> Result<(), WriteError> {
-        let files = self.ledger.take_ready(at_least);
+        let files = self.in_flight.take_ready(at_least);
         if !files.is_empty() {
             self.writer
                 .db

@@ -1,4 +1,4 @@
-//! The end of a run: waiting for what is on its way, and publishing meanwhile.
+//! The end of a run: waiting for what is on its way, and posting meanwhile.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::run::{Run, TICK};
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 impl Run<'_> {
-    /// Waits for what is on its way, publishing meanwhile.
+    /// Waits for what is on its way, posting meanwhile.
     pub fn drain(&self) -> Result<DrainReport, WriteError> {
         let runtime = &self.writer.runtime;
         let uploader = self.writer.uploader.clone();
@@ -26,7 +26,7 @@ impl Run<'_> {
                 drained.abort();
                 return Ok(DrainReport::default());
             }
-            if last.elapsed() >= self.publish_interval() {
+            if last.elapsed() >= self.post_interval() {
                 self.checkpoint()?;
                 last = Instant::now();
             }

@@ -9,7 +9,7 @@ use proto::head::Head;
 use proto::share_store::StoreError;
 use upload_queue::peers::{Peer, PeerKey};
 
-use crate::catalog::content::publish;
+use crate::catalog::content::post;
 use crate::catalog::{content, heads};
 use crate::heads::{look, note};
 
@@ -26,7 +26,7 @@ const PUT_TRIES: u32 = 4;
 const PUT_PAUSE: Duration = Duration::from_millis(400);
 
 impl Run<'_> {
-    /// Puts the newest head on the peers that do not have it, if all that it names can be read. It counts as published
+    /// Puts the newest head on the peers that do not have it, if all that it names can be read. It counts as posted
     /// once it survives the loss of `tolerate` friends, and everything that only it names does, too. Until then it goes only to
     /// those who hold a share of all that: the others keep the head before, which may be better kept, so that one of the two
     /// can be read whoever is lost. Nothing is wrong when it does not get so far now: the head is recorded, and the next
@@ -34,17 +34,17 @@ impl Run<'_> {
     pub fn put_newest_head(&self) -> Result<(), WriteError> {
         let db = &self.writer.db;
         // One whose root begins anew leads to what is lost: the next one is worth having.
-        let Some(published) = db.read(content::published)?.filter(|head| head.body.root.is_some()) else {
+        let Some(posted) = db.read(content::posted)?.filter(|head| head.body.root.is_some()) else {
             return Ok(());
         };
-        let holders = db.read(|conn| publish::holders(conn, &published.hash))?;
+        let holders = db.read(|conn| post::holders(conn, &posted.hash))?;
         let (mut holding, mut missing): (Vec<_>, Vec<_>) = self
             .writer
             .peers
             .all()
             .into_iter()
             .partition(|peer| holders.contains(&peer.key));
-        let was_acknowledged = db.read(publish::is_acknowledged)?;
+        let was_acknowledged = db.read(post::is_acknowledged)?;
         if missing.is_empty() && was_acknowledged {
             return Ok(());
         }
@@ -56,9 +56,9 @@ impl Run<'_> {
         }
         if !was_acknowledged {
             // A power cut must not forget a head that a peer has: another one with its number would be a fork.
-            db.write_durable(publish::offer)?;
+            db.write_durable(post::offer)?;
         }
-        let head = Bytes::from(published.head);
+        let head = Bytes::from(posted.head);
         let is_own = Head::decode(&head).is_ok_and(|head| head.device() == self.writer.cert.device);
         let mut refused = Vec::new();
         for attempt in 0..PUT_TRIES {
@@ -68,7 +68,7 @@ impl Run<'_> {
             let took = self.put(&head, std::mem::take(&mut missing), &mut refused);
             db.write(|tx| {
                 took.iter()
-                    .try_for_each(|peer| publish::add_holder(tx, &peer.key, &published.hash))
+                    .try_for_each(|peer| post::add_holder(tx, &peer.key, &posted.hash))
             })?;
             holding.extend(took);
             missing = refused.iter().map(|(peer, _)| Peer::clone(peer)).collect();
@@ -85,9 +85,9 @@ impl Run<'_> {
         self.head_put(holding.len());
         self.look_whether_overtaken()?;
         if survives(&holding, self.writer.uploader.tolerate()) && kept == Kept::AsAsked {
-            db.write(publish::acknowledge)?;
-            (self.events)(WriteEvent::Published {
-                seq: published.seq,
+            db.write(post::acknowledge)?;
+            (self.events)(WriteEvent::Posted {
+                seq: posted.seq,
                 peers: holding.len(),
             });
         }
@@ -148,15 +148,15 @@ impl Run<'_> {
 
     /// Waits until the packs that only the newest head names are safe, or nothing more can be done for them now.
     pub fn wait_for_metadata(&self) -> Result<(), WriteError> {
-        for pack in self.writer.db.read(publish::unacknowledged_packs)? {
+        for pack in self.writer.db.read(post::unacknowledged_packs)? {
             self.writer.runtime.block_on(self.writer.uploader.settled(pack))?;
         }
         Ok(())
     }
 
-    /// How well the packs are kept that no head names which counts as published.
+    /// How well the packs are kept that no head names which counts as posted.
     fn kept(&self) -> Result<Kept, WriteError> {
-        let packs = self.writer.db.read(publish::unacknowledged_packs)?;
+        let packs = self.writer.db.read(post::unacknowledged_packs)?;
         let tolerate = usize::from(self.writer.uploader.tolerate());
         self.writer.db.read(|conn| {
             let (mut by, mut as_asked) = (None::<HashSet<PeerKey>>, true);

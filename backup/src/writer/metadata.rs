@@ -14,10 +14,10 @@ use rusqlite::Transaction;
 use upload_queue::packs::PackRow;
 use upload_queue::queue::Queue;
 
-use crate::catalog::content::{Place, SectionRow, publish};
+use crate::catalog::content::{Place, SectionRow, post};
 use crate::catalog::{content, tree};
 
-use super::ledger::ReadFile;
+use super::in_flight::ReadFile;
 
 /// What a section makes findable: recorded when the section's pack is durable here.
 #[derive(Default)]
@@ -51,13 +51,13 @@ impl Section {
         let versions: Vec<VersionId> = self.carries.inline.iter().map(|file| file.version).collect();
         queue.sending(tx, &versions)?;
         for version in &self.carries.caps {
-            publish::list_cap(tx, *version, row)?;
+            post::list_cap(tx, *version, row)?;
         }
         for pack in &self.carries.packs {
-            publish::list_pack(tx, *pack)?;
+            post::list_pack(tx, *pack)?;
         }
         if let Some(snapshot) = self.carries.snapshot {
-            tree::published(tx, snapshot)?;
+            tree::posted(tx, snapshot)?;
         }
         Ok(())
     }
@@ -80,7 +80,7 @@ impl<T: Record> Default for Gatherer<T> {
 
 impl<T: Record> Gatherer<T> {
     /// Adds a record; returns the section before it if that is full. A record over the limits of its format is refused, and
-    /// whoever pushes it sees to it that it is said: one odd name must not keep everything else from being published.
+    /// whoever pushes it sees to it that it is said: one odd name must not keep everything else from being posted.
     pub fn push(&mut self, record: &T) -> Result<Option<Section>, SectionError> {
         Ok(self.writer.push(record)?.map(|bytes| Section {
             kind: T::KIND,

@@ -9,7 +9,7 @@ use proto::shape::PackShape;
 use proto::shape::ShareSize;
 use upload_queue::packs::Purpose;
 
-use crate::catalog::content::{Published, SectionPlace};
+use crate::catalog::content::{Posted, SectionPlace};
 
 use super::WriteError;
 use super::metadata::{Carries, Section};
@@ -18,7 +18,7 @@ use super::run::Run;
 /// Up to so many packs of small shares are made before one of large shares is.
 const SMALL_PACKS_MAX: usize = 4;
 
-/// The sections of one publication.
+/// The sections of one posting.
 pub struct Outbox<'r, 'a> {
     run: &'r Run<'a>,
     code: (u8, u8),
@@ -121,10 +121,10 @@ impl<'r, 'a> Outbox<'r, 'a> {
 
     /// Delivers what waits and, behind it, `root` extended by all sections; `sign` makes the head for it, which is
     /// recorded together with the last pack.
-    pub fn publish(
+    pub fn post(
         mut self,
         mut root: Root,
-        sign: impl FnOnce(Root, RootRef) -> Result<Published, WriteError>,
+        sign: impl FnOnce(Root, RootRef) -> Result<Posted, WriteError>,
     ) -> Result<(), WriteError> {
         let shape = self.shape_for_waiting();
         let mut groups = groups(std::mem::take(&mut self.waiting), shape.plain_bytes());
@@ -173,7 +173,7 @@ impl<'r, 'a> Outbox<'r, 'a> {
         mut sections: Vec<Section>,
         root: Root,
         encoded: Vec<u8>,
-        sign: impl FnOnce(Root, RootRef) -> Result<Published, WriteError>,
+        sign: impl FnOnce(Root, RootRef) -> Result<Posted, WriteError>,
     ) -> Result<(), WriteError> {
         let len = encoded.len() as u32;
         sections.push(Section {
@@ -188,8 +188,8 @@ impl<'r, 'a> Outbox<'r, 'a> {
             offset: plain.len() as u32 - len,
             len,
         };
-        let published = sign(root, root_ref)?;
-        self.run.deliver_metadata(outgoing, sections, Some(published))?;
+        let posted = sign(root, root_ref)?;
+        self.run.deliver_metadata(outgoing, sections, Some(posted))?;
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use proto::shape::ShareSize;
 use proto::shape::{PackShape, SEGMENT_PLAIN_BYTES};
 
 use super::budget::{Budget, Permit};
-use super::ledger::{Ledger, PackNumber};
+use super::in_flight::{InFlight, PackNumber};
 use super::metadata::Section;
 
 /// A pack's plaintext, ready to be sealed.
@@ -75,7 +75,7 @@ pub struct Closed;
 /// The packer; all preparers share it.
 pub struct Packer {
     state: Mutex<State>,
-    ledger: Arc<Ledger>,
+    in_flight: Arc<InFlight>,
     budget: Budget,
     code: Code,
     out: Sender<Parcel>,
@@ -92,10 +92,10 @@ struct State {
 
 impl Packer {
     /// A packer for packs of `code()` out of `budget`, sending to `out`.
-    pub fn new(ledger: Arc<Ledger>, budget: Budget, code: Code, out: Sender<Parcel>) -> Self {
+    pub fn new(in_flight: Arc<InFlight>, budget: Budget, code: Code, out: Sender<Parcel>) -> Self {
         Self {
             state: Mutex::default(),
-            ledger,
+            in_flight,
             budget,
             code,
             out,
@@ -109,13 +109,13 @@ impl Packer {
     /// Puts a chunk into the open pack, unless another thread did so meanwhile; returns the pack that has it.
     pub fn append(&self, id: ChunkId, stored: &[u8], raw_len: u32) -> Result<PackNumber, Closed> {
         let mut state = self.state();
-        if let Some(number) = self.ledger.chunk(id) {
+        if let Some(number) = self.in_flight.chunk(id) {
             return Ok(number);
         }
         if let Some(pack) = state.open.as_mut()
             && pack.push(id, stored, raw_len)
         {
-            self.ledger.add_chunk(id, pack.number);
+            self.in_flight.add_chunk(id, pack.number);
             return Ok(pack.number);
         }
         if let Some(full) = state.open.take() {
@@ -125,7 +125,7 @@ impl Packer {
         let opened = self.open(PackNumber(state.packs_opened));
         let pack = state.open.insert(opened);
         assert!(pack.push(id, stored, raw_len), "a chunk is shorter than any large pack");
-        self.ledger.add_chunk(id, pack.number);
+        self.in_flight.add_chunk(id, pack.number);
         Ok(pack.number)
     }
 
@@ -137,7 +137,7 @@ impl Packer {
             share: ShareSize::Large,
         };
         let permit = self.budget.acquire(pack_memory_bytes(k, n)).into();
-        self.ledger.open(number);
+        self.in_flight.open(number);
         FullPack {
             number,
             shape,
@@ -154,7 +154,7 @@ impl Packer {
         };
         let number = pack.number;
         let parts = split(pack);
-        self.ledger.split(number, parts.len());
+        self.in_flight.split(number, parts.len());
         for part in parts {
             self.out.send(Parcel::Data(part)).map_err(|_| Closed)?;
         }

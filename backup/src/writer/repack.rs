@@ -86,7 +86,7 @@ pub fn plan(conn: &Connection, wanted: &Wanted) -> Result<Plan, DbError> {
 }
 
 impl Writer {
-    /// Copies what `plan` says into new packs, delivers and publishes these, and has chunks read from those that are safe.
+    /// Copies what `plan` says into new packs, delivers and posts these, and has chunks read from those that are safe.
     /// Blocking, as `run`. `stop` makes it finish what is in flight; `copied` is called with the bytes copied so far.
     pub fn repack(
         &self,

@@ -18,7 +18,7 @@ use upload_queue::queue::BatchLimits;
 use upload_queue::uploader::DrainReport;
 
 use super::budget::{BUFFER_BYTES, Budget};
-use super::ledger::Ledger;
+use super::in_flight::InFlight;
 use super::metadata::InlineSections;
 use super::packer::{Packer, Parcel, pack_memory_bytes};
 use super::{WriteError, WriteEvent, WriteSummary, Writer, now_ns};
@@ -38,11 +38,11 @@ pub struct Run<'a> {
     /// No room in the spool, and no peer to empty it.
     pub(super) stalled: AtomicBool,
     pub budget: Budget,
-    pub ledger: Arc<Ledger>,
+    pub in_flight: Arc<InFlight>,
     pub packer: Packer,
     pub inline: InlineSections,
     pub parcels: Sender<Parcel>,
-    /// Written by a publication: no log is amended, and no other metadata recorded, while one is put together.
+    /// Written by a posting: no log is amended, and no other metadata recorded, while one is put together.
     pub gate: RwLock<()>,
     leased: Mutex<HashSet<VersionId>>,
     tally: Tally,
@@ -72,7 +72,7 @@ impl<'a> Run<'a> {
         // Below this, those who bring chunks would wait for packs that nobody can fill.
         let bytes_min = threads * BUFFER_BYTES + pack_memory_bytes(k, n);
         let budget = Budget::new(writer.limits.bytes_in_flight_max.max(bytes_min));
-        let ledger = Arc::new(Ledger::default());
+        let in_flight = Arc::new(InFlight::default());
         let uploader = writer.uploader.clone();
         let code = Box::new(move || uploader.code());
         Self {
@@ -81,9 +81,9 @@ impl<'a> Run<'a> {
             stop,
             failed: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
-            packer: Packer::new(ledger.clone(), budget.clone(), code, parcels.clone()),
+            packer: Packer::new(in_flight.clone(), budget.clone(), code, parcels.clone()),
             budget,
-            ledger,
+            in_flight,
             inline: InlineSections::new((k, n)),
             parcels,
             gate: RwLock::new(()),
@@ -107,8 +107,8 @@ impl<'a> Run<'a> {
     }
 
     /// Time between two heads while there is something new.
-    pub fn publish_interval(&self) -> Duration {
-        Duration::from_secs(self.writer.limits.publish_interval_secs)
+    pub fn post_interval(&self) -> Duration {
+        Duration::from_secs(self.writer.limits.post_interval_secs)
     }
 
     /// Whether threads should come to an end.

@@ -20,7 +20,7 @@ impl Run<'_> {
                 _ if self.failed.load(Ordering::Relaxed) || self.stalled.load(Ordering::Relaxed) => {}
                 Parcel::Data(pack) => self.unless_stalled(self.deliver_data(pack, record))?,
                 Parcel::Inline(sections) => {
-                    let _not_while_publishing = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+                    let _not_while_posting = self.gate.read().unwrap_or_else(PoisonError::into_inner);
                     self.unless_stalled(self.deliver_inline(sections))?;
                 }
             }

@@ -11,7 +11,7 @@ use upload_queue::packs;
 use upload_queue::packs::PackRow;
 
 use crate::catalog::content;
-use crate::catalog::content::publish;
+use crate::catalog::content::post;
 
 use super::WriteError;
 use super::run::Run;
@@ -27,7 +27,7 @@ impl Run<'_> {
         for batch in versions.chunks(SETTLE_BATCH) {
             self.writer.db.write(|tx| {
                 self.writer.queue.settle(tx, batch)?;
-                batch.iter().try_for_each(|version| publish::settle(tx, *version))
+                batch.iter().try_for_each(|version| post::settle(tx, *version))
             })?;
         }
         Ok(())
@@ -35,7 +35,7 @@ impl Run<'_> {
 }
 
 fn protected(conn: &Connection, tolerate: u8) -> Result<Vec<VersionId>, WriteError> {
-    let Some(published) = content::published(conn)? else {
+    let Some(posted) = content::posted(conn)? else {
         return Ok(Vec::new());
     };
     let mut safe = SafePacks {
@@ -43,7 +43,7 @@ fn protected(conn: &Connection, tolerate: u8) -> Result<Vec<VersionId>, WriteErr
         tolerate,
         known: HashMap::new(),
     };
-    if let Some(root) = &published.body.root {
+    if let Some(root) = &posted.body.root {
         let what = "the pack of its newest root";
         let manifest = Manifest::decode(&root.pack.manifest).map_err(|error| WriteError::Missing {
             what: format!("{what} ({error})"),
@@ -54,9 +54,9 @@ fn protected(conn: &Connection, tolerate: u8) -> Result<Vec<VersionId>, WriteErr
         }
     }
     let mut versions = Vec::new();
-    for version in publish::unsettled(conn)? {
+    for version in post::unsettled(conn)? {
         let mut packs = content::packs_of(conn, version)?;
-        packs.extend(publish::cap_pack(conn, version)?);
+        packs.extend(post::cap_pack(conn, version)?);
         if packs
             .into_iter()
             .try_fold(true, |all, pack| Ok::<_, DbError>(all && safe.is_safe(pack)?))?

@@ -27,7 +27,7 @@ pub(super) const UNLOCKED_VFS_NAME: &CStr = c"gridbackup-checksum-unlocked";
 const UNLOCKED_SYSTEM_NAME: &CStr = c"unix-none";
 /// Bytes of a page; SQLite's default.
 pub(super) const PAGE_BYTES: usize = 4096;
-/// Bytes of a page's checksum, at its end.
+/// Bytes of a page's checksum, at its end. Chosen: a page that rots is taken for sound once in 2^64 times.
 pub(super) const SUM_BYTES: usize = 8;
 
 /// The system's file functions with two of them replaced. SQLite sees only the first field.

@@ -53,7 +53,7 @@ fn seeds() -> Vec<Vec<u8>> {
         id: SnapshotId([1; 16]),
         time_ns: 5,
         parent: Some(1),
-        roots: vec![PathBytes(b"/home/ann".to_vec())],
+        source_roots: vec![PathBytes(b"/home/ann".to_vec())],
         files: 3,
         bytes: 9,
     };

@@ -141,7 +141,7 @@ fn snapshot(seq: u8, roots: u8) -> SnapshotRecord {
         id: SnapshotId([seq as u8; 16]),
         time_ns: seq as i64,
         parent: seq.checked_sub(1).filter(|parent| *parent > 0 && roots & 1 != 0),
-        roots: vec![PathBytes(FOLDERS[usize::from(roots / 2) % FOLDERS.len()].to_vec())],
+        source_roots: vec![PathBytes(FOLDERS[usize::from(roots / 2) % FOLDERS.len()].to_vec())],
         files: 1,
         bytes: 1,
     }

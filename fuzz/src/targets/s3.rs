@@ -1,7 +1,7 @@
 //! What an endpoint answers: listings, refusals and all else in XML; and locations, which users copy from somewhere.
 
 use s3::fuzzing::{listing, others, refusal};
-use s3::{ListOptions, Location, PAGE_KEYS_MAX};
+use s3::{BATCH_KEYS_MAX, ListOptions, Location};
 
 use crate::engine::{Cost, Target};
 use crate::heard::Heard;
@@ -44,7 +44,7 @@ fn seeds() -> Vec<Vec<u8>> {
              <EncodingType>url</EncodingType>{contents}<IsTruncated>true</IsTruncated>\
              <NextContinuationToken>t/1=</NextContinuationToken></ListBucketResult>"
         ),
-        // What was not asked for, and the same page again.
+        // What was not asked for, and the same batch again.
         "<ListBucketResult><Contents><Key>q/x</Key><Size>3</Size></Contents></ListBucketResult>".into(),
         "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken></ListBucketResult>"
             .into(),
@@ -74,15 +74,15 @@ fn run(input: &[u8], heard: &mut Heard) {
         start_after: Vec::new(),
         token: Some("t".to_owned()),
     };
-    if let Some(page) = heard.note("listing", listing(input, &options)) {
-        assert!(page.objects.len() <= PAGE_KEYS_MAX);
-        let keys = page.objects.iter().map(|object| &object.key);
+    if let Some(batch) = heard.note("listing", listing(input, &options)) {
+        assert!(batch.objects.len() <= BATCH_KEYS_MAX);
+        let keys = batch.objects.iter().map(|object| &object.key);
         assert!(
             keys.into_iter().all(|key| key.starts_with(b"p/")),
             "only what was asked for"
         );
-        assert_ne!(page.next, options.token, "a listing goes on or ends");
-        heard.count("objects", page.objects.len());
+        assert_ne!(batch.next, options.token, "a listing goes on or ends");
+        heard.count("objects", batch.objects.len());
     }
     for (what, read) in others(input) {
         heard.note(what, read);

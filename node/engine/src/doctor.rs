@@ -24,7 +24,7 @@ use friendnet::identity;
 use friendnet::net::NetHandle;
 use friendnet::net::reach::{Reachability, Route, Upnp};
 
-/// What the QUIC transport asks the system for.
+/// What the QUIC transport asks the system for (docs/protocol/reach.md).
 const UDP_BUFFER_BYTES: u64 = 4 << 20;
 /// Less than this, and the catalog and the spool may not find room. Chosen: a day's changes of most people.
 const STATE_FREE_BYTES_MIN: u64 = 1 << 30;

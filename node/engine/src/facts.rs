@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use backup::catalog::content::publish;
+use backup::catalog::content::post;
 use backup::catalog::protection::{Gauge, Older, Range, Tally};
 use backup::catalog::tree::{Snapshot, covers};
 use backup::catalog::trouble::{Kind, RunRecord, Trouble};
@@ -144,7 +144,7 @@ pub(super) fn folders(config: &Config) -> Vec<Vec<u8>> {
 /// at stays as it was.
 fn range(snapshots: &[Snapshot], folders: &[Vec<u8>]) -> Option<Range> {
     let newest = snapshots.last()?;
-    let roots = snapshots.iter().flat_map(|snapshot| &snapshot.record.roots);
+    let roots = snapshots.iter().flat_map(|snapshot| &snapshot.record.source_roots);
     let all: BTreeSet<&[u8]> = roots
         .map(|root| root.0.as_slice())
         .chain(folders.iter().map(Vec::as_slice))
@@ -170,14 +170,14 @@ fn waits_for(conn: &Connection, scene: &Scene) -> Result<Vec<String>, DbError> {
 
 /// The newest head, if too few of those who still are peers have it.
 fn head_behind(conn: &Connection, scene: &Scene) -> Result<Option<HeadBehind>, DbError> {
-    let Some(published) = content::published(conn)? else {
+    let Some(posted) = content::posted(conn)? else {
         return Ok(None);
     };
-    let holders = publish::holders(conn, &published.hash)?;
+    let holders = post::holders(conn, &posted.hash)?;
     let have = scene.peers.iter().filter(|peer| holders.contains(&peer.key));
     let on = have.map(|peer| &peer.domain).collect::<BTreeSet<_>>().len() as u64;
     let needed = u64::from(tolerate(&scene.config)) + 1;
-    let is_own = !holders.is_empty() || !publish::is_acknowledged(conn)?;
+    let is_own = !holders.is_empty() || !post::is_acknowledged(conn)?;
     Ok(Some(HeadBehind { on, needed }).filter(|_| is_own && on < needed))
 }
 
@@ -242,7 +242,7 @@ fn add_sources(
     for folder in folders {
         let known = trouble::at(conn, Kind::Unseen, folder)?;
         of_folders += u64::from(known.as_ref().is_some_and(|known| known.subject == *folder));
-        let roots = || snapshots.iter().flat_map(|snapshot| &snapshot.record.roots);
+        let roots = || snapshots.iter().flat_map(|snapshot| &snapshot.record.source_roots);
         if let Some(failing) = failing(folder, known) {
             facts.folders_failing.push(failing);
         } else if !roots().any(|root| covers(&root.0, folder)) {

@@ -67,7 +67,7 @@ pub(super) fn look(conn: &Connection, scene: &Scene, paths: &[PathName]) -> Resu
     let config = &scene.config;
     let rules = Rules::new(&config.exclude).map_err(|error| Failure::from_error(&error).exit(Exit::Usage))?;
     let snapshots = tree::kept(conn)?;
-    let roots = snapshots.iter().flat_map(|snapshot| &snapshot.record.roots);
+    let roots = snapshots.iter().flat_map(|snapshot| &snapshot.record.source_roots);
     let mut looker = Looker {
         conn,
         config,

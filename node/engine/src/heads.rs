@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use backup::catalog;
-use backup::catalog::content::publish;
+use backup::catalog::content::post;
 use backup::catalog::heads::{OtherDevice, SeenHead};
 use backup::catalog::trouble::{Kind, Met};
 use backup::catalog::{content, heads, tree, trouble};
@@ -148,7 +148,7 @@ impl Engine {
 
     /// Snapshots and files that no peer has yet.
     pub(super) fn unsent(&self) -> Result<u64, Failure> {
-        Ok(self.0.db.read(tree::unpublished)?.len() as u64 + self.0.queue.counts()?.jobs)
+        Ok(self.0.db.read(tree::unposted)?.len() as u64 + self.0.queue.counts()?.jobs)
     }
 
     async fn catch_up(&self, ahead: &SeenHead) -> Result<(), Failure> {
@@ -176,13 +176,9 @@ impl Engine {
 
     /// What recovery in this home is to go on from.
     pub(super) fn aim(&self) -> Result<Aim, Failure> {
-        let published = self.0.db.read(content::published)?;
+        let posted = self.0.db.read(content::posted)?;
         let mut known = self.0.db.read(heads::unread)?;
-        known.extend(
-            published
-                .map(|published| published.head)
-                .filter(|head| !head.is_empty()),
-        );
+        known.extend(posted.map(|posted| posted.head).filter(|head| !head.is_empty()));
         Ok(Aim {
             own: Some(self.device()),
             known,
@@ -231,8 +227,8 @@ impl Engine {
     /// Which peers lack the newest head, and which other machines there are. A peer that never had it lacks nothing as long as
     /// enough others do; one that lost it does until it was put there again.
     pub(super) async fn check_heads(&self) -> Result<HeadsFound, Failure> {
-        let had = self.0.db.read(|conn| match content::published(conn)? {
-            Some(published) => publish::holders(conn, &published.hash),
+        let had = self.0.db.read(|conn| match content::posted(conn)? {
+            Some(posted) => post::holders(conn, &posted.hash),
             None => Ok(HashSet::new()),
         })?;
         let looked = self.look(PATIENCE_MAX).await?;
@@ -246,7 +242,7 @@ impl Engine {
             if heads::newest_own(conn, own)?.is_none() {
                 return Ok(found);
             }
-            let is_kept = publish::is_acknowledged(conn)?;
+            let is_kept = post::is_acknowledged(conn)?;
             for answered in looked.iter().filter(|looked| looked.heads.is_ok()) {
                 let fault = fault(conn, answered, own)?;
                 if fault.is_some() && is_kept && !had.contains(&answered.peer) {
@@ -277,7 +273,7 @@ impl Engine {
     /// Puts heads where they are missing, old or damaged, unless a backup runs, which does so itself.
     pub(super) async fn mend_heads(&self) -> Result<HeadsFound, Failure> {
         let found = self.check_heads().await?;
-        let is_done = self.0.db.read(publish::is_acknowledged)?;
+        let is_done = self.0.db.read(post::is_acknowledged)?;
         // The next head of a home that is behind could hide what it does not know.
         if (found.faults.is_empty() && is_done) || found.ahead.is_some() {
             return Ok(found);
@@ -285,14 +281,14 @@ impl Engine {
         let Ok(_busy) = self.0.busy.try_lock() else {
             return Ok(found);
         };
-        self.publish_head().await?;
+        self.post_head().await?;
         self.check_heads().await
     }
 
     /// The same by the daemon, which tells of it.
     pub(super) async fn mend_heads_in_background(&self, sink: &Sink) -> Result<(), Failure> {
         let before = self.check_heads().await?;
-        if before.faults.is_empty() && self.0.db.read(publish::is_acknowledged)? {
+        if before.faults.is_empty() && self.0.db.read(post::is_acknowledged)? {
             return Ok(());
         }
         if let Some(ahead) = &before.ahead {

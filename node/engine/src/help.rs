@@ -16,7 +16,7 @@ use upload_queue::care::helper::{Turns, rank, seed_of};
 use upload_queue::care::ledger;
 use upload_queue::care::repair::{Copy, PackState, Place, Planner};
 use upload_queue::care::standing::{Standing, Watch};
-use upload_queue::peers::pages::{Pages, Shelf};
+use upload_queue::peers::batches::{Batches, Shelf};
 use upload_queue::peers::place;
 use upload_queue::peers::{Peer, PeerKey, Reach};
 
@@ -85,7 +85,7 @@ impl Engine {
             Ok(Err(error)) => return Err(Failure::from_error(&error)),
             Err(stopped) => return Err(Failure::from_error(&stopped)),
         };
-        let held = Pages::new(&own, Shelf::Kept).all().await;
+        let held = Batches::new(&own, Shelf::Kept).all().await;
         let held = held.map_err(|error| Failure::from_error(&error))?;
         if held.is_empty() {
             return Ok(0);

@@ -143,8 +143,8 @@ impl HomePaths {
         self.state_dir.join("catalog.db")
     }
 
-    /// The index of what `publish` put into a bucket; needs no account.
-    pub fn publish_index(&self, name: &str) -> PathBuf {
+    /// The inventory of what `publish` put into a bucket; needs no account.
+    pub fn publish_inventory(&self, name: &str) -> PathBuf {
         self.state_dir.join("publish").join(name)
     }
 
@@ -230,8 +230,8 @@ impl HomePaths {
     pub fn was_used(&self) -> bool {
         let has_backups = |db: database::Db| {
             db.read(|conn| {
-                let published = backup::catalog::content::published(conn)?.is_some();
-                Ok::<_, database::DbError>(published || backup::catalog::tree::latest(conn)?.is_some())
+                let posted = backup::catalog::content::posted(conn)?.is_some();
+                Ok::<_, database::DbError>(posted || backup::catalog::tree::latest(conn)?.is_some())
             })
         };
         let catalog = self.catalog();

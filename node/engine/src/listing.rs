@@ -10,7 +10,7 @@ use proto::id::ShareId;
 use proto::share_store::StoreError;
 use upload_queue::packs;
 use upload_queue::peers::Peer;
-use upload_queue::peers::pages::{Pages, Shelf};
+use upload_queue::peers::batches::{Batches, Shelf};
 
 use crate::Engine;
 use api::failure::Failure;
@@ -139,7 +139,7 @@ enum Doubt {
 
 /// Ids of all shares that a peer has.
 pub(super) async fn listed(peer: &Peer) -> Result<HashSet<ShareId>, StoreError> {
-    let ids = Pages::new(&*peer.store, Shelf::Kept).all().await?;
+    let ids = Batches::new(&*peer.store, Shelf::Kept).all().await?;
     Ok(ids.into_iter().collect())
 }
 

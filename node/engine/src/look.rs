@@ -61,7 +61,7 @@ impl Engine {
         let recursive = asked.recursive;
         let paths = match asked.path {
             Some(path) => vec![path.0],
-            None => snapshot.record.roots.iter().map(|root| root.0.clone()).collect(),
+            None => snapshot.record.source_roots.iter().map(|root| root.0.clone()).collect(),
         };
         let (engine, to) = (self.clone(), sink.clone());
         let listing = move || {

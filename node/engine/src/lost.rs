@@ -21,7 +21,8 @@ impl Engine {
             .read::<_, DbError>(|conn| Ok((lost::files(conn, NAMED_MAX)?, anew::is_due(conn)?)))?;
         let mut problems = Vec::new();
         if metadata {
-            let error = "Too few shares of the backup's names and indexes are left: the next `gridbackup run` publishes them again";
+            let error =
+                "Too few shares of the backup's names and indexes are left: the next `gridbackup run` posts them again";
             problems.push(Problem::new(error));
         }
         for file in &lost.named {

@@ -82,12 +82,12 @@ impl Engine {
             sink.send(Changed::new(action, Thing::Snapshot, snapshot.record.id.to_string()))
                 .await?;
         }
-        // A backup that runs publishes with its next head; nobody is made to wait for that.
-        let published = match self.0.busy.try_lock() {
-            Ok(_busy) => self.publish_head().await?,
+        // A backup that runs posts with its next head; nobody is made to wait for that.
+        let posted = match self.0.busy.try_lock() {
+            Ok(_busy) => self.post_head().await?,
             Err(_) => return Ok(Exit::Done),
         };
-        if published {
+        if posted {
             return Ok(Exit::Done);
         }
         let error = "Too few peers took the new head: it is recorded here only, until the next backup";

@@ -219,9 +219,7 @@ fn standing(known: Option<&PeerRecord>, patience: &Patience) -> message::Standin
 
 /// A friend's device.
 pub(super) struct Friend {
-    /// Its id.
     pub device: DeviceId,
-    /// Whose it is.
     pub account: AccountId,
     /// Its name for people.
     pub name: String,

@@ -161,7 +161,7 @@ impl Engine {
             .read(|conn| Ok::<_, DbError>(tree::by_time(tree::kept(conn)?)))?;
         let newest: BTreeMap<_, _> = snapshots
             .into_iter()
-            .map(|snapshot| (snapshot.device, snapshot.record.roots))
+            .map(|snapshot| (snapshot.device, snapshot.record.source_roots))
             .collect();
         let roots: BTreeSet<_> = newest.into_values().flatten().map(|root| root.0).collect();
         let device = |device: RecoveredDevice| RecoveredDeviceSummary {

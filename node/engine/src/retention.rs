@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use backup::catalog::content::live::Wanted;
-use backup::catalog::content::{live, publish};
+use backup::catalog::content::{live, post};
 use backup::catalog::tree::{Marks, Snapshot};
 use backup::catalog::{content, heads, tree};
 use backup::prune::Exchange;
@@ -55,7 +55,7 @@ impl Engine {
             sink.send(retention(snapshot, Fate::Forget, Vec::new())).await?;
         }
         let seqs: Vec<u64> = going.iter().map(|snapshot| snapshot.record.seq).collect();
-        let mut published = false;
+        let mut posted = false;
         if !request.dry_run {
             let now_ns = clock::now_ns();
             self.0.db.write_durable(|tx| {
@@ -65,14 +65,14 @@ impl Engine {
                 released.iter().try_for_each(|device| heads::release(tx, *device))?;
                 tree::forget(tx, &seqs, now_ns)
             })?;
-            published = self.publish(sink).await?;
+            posted = self.post(sink).await?;
         }
         let summary = ForgetSummary {
             snapshots_kept: staying.len() as u64,
             snapshots_forgotten: going.len() as u64,
             unread_forgotten,
             devices_released: released.len() as u64,
-            published,
+            published: posted,
             dry_run: request.dry_run,
         };
         sink.send(Summary::Forget(summary)).await?;
@@ -80,7 +80,7 @@ impl Engine {
             let kept = staying.iter().map(|(snapshot, _)| snapshot.record.seq).collect();
             return self.prune_to(kept, request.dry_run, sink).await;
         }
-        Ok(if published || request.dry_run {
+        Ok(if posted || request.dry_run {
             Exit::Done
         } else {
             Exit::UnderProtected
@@ -178,7 +178,7 @@ impl Engine {
                 let recalled = prune::recall_wanted(&self.0.db, &self.0.peers.all(), &HashSet::new()).await;
                 recalled.map_err(|error| Failure::from_error(&error))?;
             }
-            if self.publish(sink).await? {
+            if self.post(sink).await? {
                 let exchanges = prune::discard_dead(&self.0.db, &self.0.peers.all()).await;
                 let exchanges = exchanges.map_err(|error| Failure::from_error(&error))?;
                 summary.shares_discarded = exchanges.iter().map(|done| done.shares).sum();
@@ -227,7 +227,7 @@ impl Engine {
         for snapshot in &targets {
             sink.send(retention(snapshot, Fate::Undelete, Vec::new())).await?;
         }
-        let published = self.publish(sink).await?;
+        let posted = self.post(sink).await?;
         let summary = UndeleteSummary {
             snapshots: targets.len() as u64,
             packs: wanted.reviving.len() as u64,
@@ -235,7 +235,7 @@ impl Engine {
             bytes_recalled: exchanges.iter().map(|done| done.bytes).sum(),
         };
         sink.send(Summary::Undelete(summary)).await?;
-        Ok(if published { Exit::Done } else { Exit::UnderProtected })
+        Ok(if posted { Exit::Done } else { Exit::UnderProtected })
     }
 
     /// The forgotten snapshots of these names; all of them without a name.
@@ -310,8 +310,8 @@ impl Engine {
     }
 
     /// Puts a head on the peers that says what is forgotten; whether it survives the loss of friends now.
-    async fn publish(&self, sink: &Sink) -> Result<bool, Failure> {
-        let done = self.publish_head().await?;
+    async fn post(&self, sink: &Sink) -> Result<bool, Failure> {
+        let done = self.post_head().await?;
         if !done {
             let error = "Too few peers took the new head: nothing was given up, the next `gridbackup prune` goes on";
             sink.send(Problem::new(error)).await?;
@@ -320,20 +320,20 @@ impl Engine {
     }
 
     /// Puts a head on the peers that says what is forgotten, tagged and pinned; whether it survives the loss of friends now.
-    pub(super) async fn publish_head(&self) -> Result<bool, Failure> {
+    pub(super) async fn post_head(&self) -> Result<bool, Failure> {
         let config = self.config();
         self.connect().await?;
         let uploader = self.uploader(&config).await?;
         let writer = self.writer(uploader, &config);
-        let publishing = tokio::task::spawn_blocking(move || writer.publish(&|_| {}));
-        match publishing.await.map_err(failures::worker)? {
+        let posting = tokio::task::spawn_blocking(move || writer.post(&|_| {}));
+        match posting.await.map_err(failures::worker)? {
             Ok(_) | Err(WriteError::NoPeers) => {}
             Err(error) => return Err(failures::write(error)),
         }
         let done = self.0.db.read(|conn| {
-            let mut root = content::published(conn)?.map_or_else(Root::default, |published| published.root);
+            let mut root = content::posted(conn)?.map_or_else(Root::default, |posted| posted.root);
             let said = root.forgotten.take().unwrap_or_default() == tree::forgotten_ranges(conn)?;
-            Ok::<_, DbError>(said && !tree::mark(conn, &mut root)? && publish::is_acknowledged(conn)?)
+            Ok::<_, DbError>(said && !tree::mark(conn, &mut root)? && post::is_acknowledged(conn)?)
         })?;
         Ok(done)
     }

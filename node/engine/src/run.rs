@@ -183,7 +183,7 @@ impl Engine {
                 bytes_in_flight_max: WRITE_BYTES_IN_FLIGHT_MAX,
                 threads: PREPARE_THREADS,
                 zstd_level: config.zstd_level,
-                publish_interval_secs: config.publish_interval.0.as_secs(),
+                post_interval_secs: config.publish_interval.0.as_secs(),
             },
         }
     }

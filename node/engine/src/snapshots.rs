@@ -98,7 +98,7 @@ fn fits(listed: &Listed, filter: &SnapshotFilter) -> bool {
     let path = filter
         .path
         .as_ref()
-        .is_none_or(|path| record.roots.iter().any(|root| tree::covers(&root.0, &path.0)));
+        .is_none_or(|path| record.source_roots.iter().any(|root| tree::covers(&root.0, &path.0)));
     device && path && filter.tags.iter().all(|tag| listed.marks.tags.contains(tag))
 }
 
@@ -115,7 +115,7 @@ fn key(listed: &Listed, group_by: &[GroupBy]) -> Vec<String> {
 }
 
 fn paths(snapshot: &Snapshot) -> Vec<String> {
-    let roots = snapshot.record.roots.iter();
+    let roots = snapshot.record.source_roots.iter();
     roots
         .map(|root| String::from_utf8_lossy(&root.0).into_owned())
         .collect()

@@ -54,7 +54,7 @@ impl Meter {
                 // Whoever reads may be gone; the file is counted in the summary all the same.
                 let _nobody_reads = self.sink.send_blocking(Problem::of_path(path.as_path(), reason));
             }
-            WriteEvent::Published { seq, peers } => tracing::info!(seq, peers, "head published"),
+            WriteEvent::Posted { seq, peers } => tracing::info!(seq, peers, "head posted"),
         }
     }
 

@@ -50,7 +50,7 @@ impl Engine {
         Ok(repaired)
     }
 
-    /// Publishes what became readable and settles what became safe, as the end of a run does. A run at work does it itself.
+    /// Posts what became readable and settles what became safe, as the end of a run does. A run at work does it itself.
     pub(super) async fn settle_delivered(&self) -> Result<(), Failure> {
         let Ok(_busy) = self.0.busy.try_lock() else {
             return Ok(());
@@ -59,12 +59,12 @@ impl Engine {
             return Ok(());
         };
         let owes = self.0.queue.counts()?.sending_jobs > 0
-            || !self.0.db.read(backup::catalog::content::publish::is_acknowledged)?;
+            || !self.0.db.read(backup::catalog::content::post::is_acknowledged)?;
         if !owes || self.0.peers.all().is_empty() {
             return Ok(());
         }
         let writer = self.writer(uploader, &self.config());
-        let settled = tokio::task::spawn_blocking(move || writer.publish(&|_| {})).await;
+        let settled = tokio::task::spawn_blocking(move || writer.post(&|_| {})).await;
         settled.map_err(failures::worker)?.map_err(failures::write)?;
         Ok(())
     }

@@ -86,9 +86,9 @@ async fn measure(count: u32) -> Result<()> {
     let began = Instant::now();
     let (mut listed, mut after) = (0, None);
     loop {
-        let page = store.list(after, proto::wire::frame::IDS_MAX).await?;
-        let Some(last) = page.last() else { break };
-        (listed, after) = (listed + page.len(), Some(*last));
+        let batch = store.list(after, proto::wire::frame::IDS_MAX).await?;
+        let Some(last) = batch.last() else { break };
+        (listed, after) = (listed + batch.len(), Some(*last));
     }
     ensure!(listed == count as usize, "{listed} listed");
     say("list them over the network", began);

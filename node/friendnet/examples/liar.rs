@@ -1,7 +1,7 @@
 //! A friend's node that lies: takes over the home of one that has stopped, listens where that listened, and answers what it likes
 //! about the shares that it keeps. `bench/hostile.py` measures what `recover` and `check` pay for it.
 //!
-//! `liar HOME ADDRESS endless|same|never`: a page of ascending ids more each time, the same page for ever, or no page at all.
+//! `liar HOME ADDRESS endless|same|never`: a batch of ascending ids more each time, the same batch for ever, or no batch at all.
 //! Whatever else is asked, it has nothing.
 
 use std::path::Path;
@@ -90,7 +90,7 @@ async fn answer(mut stream: Stream, cert: Vec<u8>, lie: Lie) -> Result<()> {
                     Lie::Same => 0,
                     Lie::Never => continue,
                 };
-                (ShareMessage::Ids { request }, page(first))
+                (ShareMessage::Ids { request }, batch(first))
             }
             ShareMessage::Heads { .. } => (ShareMessage::HeadsAre { request }, Bytes::new()),
             ShareMessage::Ping { .. } => (ShareMessage::Done { request }, Bytes::new()),
@@ -117,8 +117,8 @@ async fn say<M: minicbor::Encode<()>>(stream: &mut Stream, message: &M, payload:
     Ok(stream.flush().await?)
 }
 
-/// A full page of ids from `first` on.
-fn page(first: u64) -> Bytes {
+/// A full batch of ids from `first` on.
+fn batch(first: u64) -> Bytes {
     let ids = (first..first + u64::from(IDS_MAX)).flat_map(|number| {
         let mut id = [0; 32];
         id[..8].copy_from_slice(&number.to_be_bytes());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use proto::id::{AccountId, DeviceId, ShareId};
 use proto::share_store::PeerStore;
-use upload_queue::peers::pages::{Pages, Shelf};
+use upload_queue::peers::batches::{Batches, Shelf};
 
 use crate::roster::Roster;
 
@@ -48,7 +48,7 @@ impl Trash {
 
     /// Asks the member; an answer that does not come, or is not to be believed, counts as an empty trash.
     pub async fn ask(store: Arc<dyn PeerStore>, device: DeviceId) -> Self {
-        let listed = Pages::new(&*store, Shelf::Trash).all().await;
+        let listed = Batches::new(&*store, Shelf::Trash).all().await;
         Self {
             claimed: listed.unwrap_or_default().into_iter().collect(),
             ..Self::empty(store, device)

@@ -407,7 +407,7 @@ async fn adopt(core: &Arc<Core>, records: RosterRecords) -> Result<(), JoinError
     if core.members.roster().member(account).is_none() {
         return Err(JoinError::InAnotherGrid);
     }
-    publish(core).await
+    tell_addresses(core).await
 }
 
 /// Takes in what a member left for others to find.
@@ -433,11 +433,11 @@ async fn merge(core: &Arc<Core>, records: RosterRecords) -> Result<(), JoinError
         }
     }
     // Others may know a record of this device that is newer than ours: from a home that was set back.
-    publish(core).await
+    tell_addresses(core).await
 }
 
 /// Says in the roster where this device is. A short command that does not listen leaves what its daemon said.
-pub async fn publish(core: &Arc<Core>) -> Result<(), JoinError> {
+pub async fn tell_addresses(core: &Arc<Core>) -> Result<(), JoinError> {
     let known = core.members.roster().device(core.device).is_some();
     let silent = core.announced_addresses().is_empty();
     if silent && (known || !core.listen.is_empty()) {
@@ -446,7 +446,7 @@ pub async fn publish(core: &Arc<Core>) -> Result<(), JoinError> {
     let core = core.clone();
     blocking(move || {
         core.members
-            .publish(&core.device_key, &core.cert, &core.announced_addresses())
+            .tell_addresses(&core.device_key, &core.cert, &core.announced_addresses())
     })
     .await
 }

@@ -115,7 +115,7 @@ impl Members {
     }
 
     /// Says where this device is, if the roster does not say so already. True if it had to be said.
-    pub fn publish(
+    pub fn tell_addresses(
         &self,
         device: &SigningKey,
         cert: &DeviceCert,

@@ -132,7 +132,7 @@ pub enum NetError {
     Roster(#[from] RosterFileError),
     /// This device's addresses cannot be told.
     #[error(transparent)]
-    Publish(#[from] JoinError),
+    Addresses(#[from] JoinError),
 }
 
 /// An invitation could not be made.
@@ -224,7 +224,7 @@ impl Net {
         tokio::spawn(keeper::run(core.clone()));
         start::await_addresses(&core).await?;
         // Before anybody is invited: who joins learns of this device at once.
-        match join::publish(&core).await {
+        match join::tell_addresses(&core).await {
             // A full disk: friends know the last addresses, and this node knows theirs.
             Err(JoinError::Keep(error)) => tracing::warn!("{error}"),
             other => other?,

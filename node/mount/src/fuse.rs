@@ -29,7 +29,7 @@ const DOTS: u64 = 2;
 /// What `statvfs` says: the longest name (`NAME_MAX`) and a page.
 const NAME_BYTES_MAX: u32 = 255;
 const PAGE_BYTES: u32 = 4096;
-/// `whence` of lseek(2).
+/// `whence` of lseek(2), as Linux numbers it (linux/fs.h).
 const SEEK_DATA: i32 = 3;
 const SEEK_HOLE: i32 = 4;
 /// Most that the kernel reads ahead by itself; it may allow less.

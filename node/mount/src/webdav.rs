@@ -207,9 +207,9 @@ async fn propfind(shared: &Shared, path: Vec<Vec<u8>>, request: Request) -> Resu
     }
     let node = shared.find(&path).await?;
     let entries = is_deep && node.entry.kind == EntryKind::Directory;
-    let pages = folder::pages(shared.view.clone(), path, node, Form::Properties { entries });
+    let batches = folder::batches(shared.view.clone(), path, node, Form::Properties { entries });
     let headers = [(header::CONTENT_TYPE, "application/xml; charset=utf-8")];
-    Ok((StatusCode::MULTI_STATUS, headers, Body::from_stream(pages)).into_response())
+    Ok((StatusCode::MULTI_STATUS, headers, Body::from_stream(batches)).into_response())
 }
 
 async fn get(shared: &Shared, path: Vec<Vec<u8>>, headers: &HeaderMap, is_head: bool) -> Result<Response, StatusCode> {
@@ -218,7 +218,7 @@ async fn get(shared: &Shared, path: Vec<Vec<u8>>, headers: &HeaderMap, is_head: 
         let html = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
         let body = match is_head {
             true => Body::empty(),
-            false => Body::from_stream(folder::pages(shared.view.clone(), path, node, Form::Page)),
+            false => Body::from_stream(folder::batches(shared.view.clone(), path, node, Form::Page)),
         };
         return Ok((html, body).into_response());
     }

@@ -4,7 +4,6 @@ use super::snapshot_path::SnapshotPath;
 use api::failure::{Exit, Failure};
 use api::request::{Cat, Request};
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A snapshot (`latest`, a date or an id prefix) and a file in it
@@ -13,7 +12,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Result<Request, Failure> {
         let path = self.file.path.ok_or_else(|| {
             Failure::new(Exit::Usage, "No file is named")

@@ -2,7 +2,6 @@
 
 use api::request::{Check, Request};
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Read shares back and verify them: all, or so many percent of them
@@ -12,7 +11,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Request {
         Request::Check(Check {
             read_percent: self.read_data,

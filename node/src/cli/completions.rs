@@ -5,7 +5,6 @@ use std::io::Write;
 use super::execute::unwritable;
 use api::failure::{Exit, Failure};
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Which shell

@@ -4,7 +4,6 @@ use super::context::Context;
 use api::failure::{Exit, Failure};
 use api::request::{ConfigGet, ConfigSet, Request};
 
-/// Commands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Print a setting, or all of them

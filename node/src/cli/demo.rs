@@ -18,7 +18,6 @@ use api::human::ByteSize;
 use api::message::{DemoSummary, Message, Summary};
 use engine::config::TOLERATE_MAX;
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to back up [default: a small made-up folder with odd files]

@@ -14,7 +14,6 @@ use engine::home::{HomePaths, Identity};
 use friendnet::roster::names::ID_DIGITS_MIN;
 use friendnet::roster::{Roster, deeds};
 
-/// Commands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// List the machines of this account, and which of them count
@@ -119,7 +118,6 @@ fn named(
 }
 
 impl Command {
-    /// As a request.
     pub fn request(self, paths: &HomePaths) -> Result<Request, Failure> {
         let revoke = match self {
             Self::Ls => return Ok(Request::DeviceList),

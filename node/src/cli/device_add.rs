@@ -13,7 +13,6 @@ use api::output::Output;
 use engine::config::last_good::InForce;
 use engine::home::{HomeLock, HomePaths, Identity};
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The machine's name

@@ -20,7 +20,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Request {
         Request::Diff(Diff {
             before: self.before,

@@ -16,7 +16,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Request {
         Request::Dump(Dump {
             snapshot: self.what.snapshot,

@@ -8,7 +8,6 @@ use super::context::absolute;
 use api::failure::{Exit, Failure};
 use api::request::{Request, Rules};
 
-/// Commands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Leave out what matches
@@ -32,7 +31,6 @@ pub enum Command {
 }
 
 impl Command {
-    /// As a request.
     pub fn request(self) -> Result<Request, Failure> {
         let expanded = |patterns: Vec<String>| {
             patterns

@@ -28,7 +28,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Request {
         let (snapshot, path) = self.snapshot.map_or((None, None), |at| (Some(at.snapshot), at.path));
         Request::Find(Find {

@@ -6,7 +6,6 @@ use super::context::absolute;
 use api::failure::{Exit, Failure};
 use api::request::{Folders, Request};
 
-/// Commands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Back up folders from now on

@@ -17,7 +17,6 @@ use engine::home::{
     DEVICE_NAME_BYTES_MAX, HomeLock, HomePaths, Identity, fill_random, keep_private, left_cert, write_private,
 };
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// This node's name for friends [default: the host's name]

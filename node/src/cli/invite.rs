@@ -3,7 +3,6 @@
 use api::human::Period;
 use api::request::{Invite, Request};
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A label for the friend who is invited
@@ -15,7 +14,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Request {
         Request::Invite(Invite {
             name: self.name,

@@ -11,7 +11,6 @@ use api::request::{Join, Request};
 use engine::home::HomePaths;
 use friendnet::roster::deeds;
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The ticket; `-` reads it from stdin
@@ -25,7 +24,6 @@ pub struct Args {
 const TICKET_BYTES_MAX: u64 = 16 << 10;
 
 impl Args {
-    /// As a request.
     pub fn request(self, paths: &HomePaths) -> Result<Request, Failure> {
         let mut ticket = self.ticket;
         if ticket == "-" {

@@ -8,7 +8,6 @@ use api::request::Request;
 use engine::home::{HomePaths, Identity};
 use friendnet::roster::deeds;
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// File with the 24 words; `-` reads them from stdin
@@ -17,7 +16,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self, paths: &HomePaths) -> Result<Request, Failure> {
         let account = Identity::cert(paths)?.account;
         let word = words::say(paths, &self.phrase_file, |roster, word| {

@@ -15,7 +15,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Request {
         Request::List(List {
             snapshot: self.at.snapshot,

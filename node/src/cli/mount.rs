@@ -13,7 +13,6 @@ use api::request::{Mount, Request};
 const UNMOUNT_WAIT: Duration = Duration::from_secs(5);
 const UNMOUNT_LOOK: Duration = Duration::from_millis(20);
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The empty folder to show the snapshots in: `ids/ID`, `dates/TIME`, `latest`

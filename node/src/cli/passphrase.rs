@@ -11,7 +11,6 @@ use api::output::Output;
 use engine::home::passphrase::PassphraseSource;
 use engine::home::{HomeLock, no_account, passphrase};
 
-/// Commands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Lock the keys with a passphrase, or change it: without it nothing on this disk can speak for the account

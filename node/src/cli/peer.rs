@@ -9,7 +9,6 @@ use api::human::ByteSize;
 use api::request::{PeerAdd, PeerEvict, PeerRemove, PeerSet, RemoveHow, Request};
 use engine::config::peer_url::PeerUrl;
 
-/// Commands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// List friends, buckets and folders with what they give and take
@@ -66,7 +65,6 @@ pub struct AddArgs {
 }
 
 impl Command {
-    /// As a request.
     pub fn request(self) -> Result<Request, Failure> {
         Ok(match self {
             Self::Ls => Request::PeerList,

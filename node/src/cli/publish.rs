@@ -10,7 +10,6 @@ use crate::render::RenderOptions;
 use api::failure::{Exit, Failure};
 use engine::home::HomePaths;
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {

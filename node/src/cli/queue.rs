@@ -2,7 +2,6 @@
 
 use api::request::{Queue, Request};
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Jobs to show at most
@@ -11,7 +10,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Request {
         Request::Queue(Queue { limit: self.limit })
     }

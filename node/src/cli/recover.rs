@@ -16,7 +16,6 @@ use api::request::{Recover, Request};
 use engine::config::{Config, TOLERATE_MAX};
 use engine::home::{HomeLock, HomePaths, Identity, left_cert};
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// File with the 24 words; `-` reads them from stdin. A home that has the account needs none
@@ -28,7 +27,7 @@ pub struct Args {
     #[command(flatten)]
     endpoint: EndpointArgs,
     /// Go back to the newest snapshot made before this time (2026-11-21T08:00, or with a zone), as far as friends keep older
-    /// heads: 30 days. For when a thief has published something else; revoke his machine first: it writes the times itself
+    /// heads: 30 days. For when a thief has posted something else; revoke his machine first: it writes the times itself
     #[arg(long, value_name = "TIME", value_parser = moment)]
     before: Option<Timestamp>,
     /// This node's name for friends [default: the host's name]

@@ -2,7 +2,6 @@
 
 use api::request::{Repair, Request};
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// One round, even if it leaves something to do
@@ -11,7 +10,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Request {
         Request::Repair(Repair { once: self.once })
     }

@@ -8,7 +8,6 @@ use super::snapshot_path::SnapshotPath;
 use api::failure::Failure;
 use api::request::{Overwrite, Request, Restore};
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A snapshot (`latest`, a date or an id prefix); with a folder, its contents go into DIR itself
@@ -42,7 +41,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Result<Request, Failure> {
         Ok(Request::Restore(Restore {
             snapshot: self.from.snapshot,

@@ -51,7 +51,6 @@ pub struct ForgetArgs {
 }
 
 impl ForgetArgs {
-    /// As a request.
     pub fn request(self) -> Request {
         Request::Forget(Forget {
             snapshots: self.snapshots,
@@ -81,7 +80,6 @@ pub struct PruneArgs {
 }
 
 impl PruneArgs {
-    /// As a request.
     pub fn request(self) -> Request {
         Request::Prune(Prune { dry_run: self.dry_run })
     }
@@ -96,7 +94,6 @@ pub struct UndeleteArgs {
 }
 
 impl UndeleteArgs {
-    /// As a request.
     pub fn request(self) -> Request {
         Request::Undelete(Undelete {
             snapshots: self.snapshots,

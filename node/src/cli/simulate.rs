@@ -23,7 +23,6 @@ const FRIENDS_MAX: u16 = 30;
 /// Friends where no account says how many there are.
 const FRIENDS: u16 = 5;
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Friends in the grid [default: as many peers as this account has, else 5]

@@ -28,7 +28,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Result<Request, Failure> {
         Ok(Request::Snapshots(SnapshotFilter {
             device: self.device,
@@ -66,7 +65,6 @@ pub struct TagArgs {
 }
 
 impl TagArgs {
-    /// As a request.
     pub fn request(self) -> Request {
         let set = (!self.set.is_empty()).then(|| self.set.into_iter().filter(|tag| !tag.is_empty()).collect());
         Request::Tag(Tag {

@@ -10,7 +10,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Request {
         Request::Stats(Stats {
             snapshot: self.snapshot,

@@ -6,7 +6,6 @@ use super::context::absolute;
 use api::failure::Failure;
 use api::request::{Request, Status};
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Answer for these files only
@@ -15,7 +14,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Result<Request, Failure> {
         let paths: Result<_, _> = self.paths.iter().map(|path| absolute(path)).collect();
         Ok(Request::Status(Status { paths: paths? }))

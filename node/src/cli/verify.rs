@@ -11,7 +11,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// As a request.
     pub fn request(self) -> Request {
         Request::Verify(Verify { files: self.files })
     }

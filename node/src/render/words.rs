@@ -8,6 +8,7 @@ use api::human::{Period, is_unseen};
 /// Hexadecimal digits of an id that people see: enough to name one snapshot of a lifetime.
 const ID_DIGITS: usize = 12;
 
+/// Foreground colours by their numbers in ECMA-48, §8.3.117 (SGR).
 pub const RED: u8 = 31;
 pub const GREEN: u8 = 32;
 pub const YELLOW: u8 = 33;

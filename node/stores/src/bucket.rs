@@ -12,7 +12,7 @@ use proto::keys::AccountKeys;
 use proto::share_store::StoreError;
 use s3::{Client, ListOptions, Listed};
 use tokio::sync::Mutex;
-use upload_queue::peers::pages::LISTED_MAX;
+use upload_queue::peers::batches::LISTED_MAX;
 
 use upload_queue::bandwidth::Bandwidth;
 
@@ -39,8 +39,8 @@ const ANSWER_AGE_MAX: Duration = Duration::from_secs(30);
 /// Most objects of what is few: heads, and notes of what was given up. Chosen: a note holds thousands of ids, and they end
 /// after a month.
 const FEW_MAX: usize = 1 << 16;
-/// Most pages of one list: an endpoint that has always one more is broken.
-const PAGES_MAX: usize = LISTED_MAX / s3::PAGE_KEYS_MAX;
+/// Most batches of one list: an endpoint that has always one more is broken.
+const BATCHES_MAX: usize = LISTED_MAX / s3::BATCH_KEYS_MAX;
 
 /// How an account's part of a bucket is used.
 #[derive(Clone)]
@@ -170,16 +170,16 @@ impl Bucket {
             token: None,
         };
         let (mut found, mut now) = (Vec::new(), None);
-        for _ in 0..PAGES_MAX {
-            let page = self.heard(self.0.client.list(&options).await)?;
+        for _ in 0..BATCHES_MAX {
+            let batch = self.heard(self.0.client.list(&options).await)?;
             // Not every endpoint knows `start-after`.
-            let after = page
+            let after = batch
                 .objects
                 .into_iter()
                 .filter(|object| object.key > options.start_after);
             found.extend(after);
-            now = now.or(page.now);
-            options.token = page.next;
+            now = now.or(batch.now);
+            options.token = batch.next;
             if options.token.is_none() || found.len() >= limit {
                 found.truncate(limit);
                 return Ok((found, now));

@@ -10,7 +10,7 @@ use crate::signed;
 const VERSION: u16 = 1;
 /// What a certificate's signature is for.
 const DOMAIN: &str = "gridbackup 2026 device cert";
-/// Longest encoding.
+/// Longest encoding: what a [head](crate::head) has room for (docs/format/head.md §1).
 pub const CERT_BYTES_MAX: usize = 256;
 /// Longest name.
 pub const CERT_NAME_BYTES_MAX: usize = 64;

@@ -13,8 +13,11 @@ const LOCK_HEADER_BYTES: usize = 8 + 2 + 3 * 4 + 16;
 /// Bytes of a lock: header, nonce, sealed key.
 pub const LOCK_BYTES: usize = LOCK_HEADER_BYTES + NONCE_BYTES + 32 + TAG_BYTES;
 const LOCKED_MAGIC: [u8; 8] = *b"GRIDSEAL";
+/// Magic, version.
 const LOCKED_HEADER_BYTES: usize = 8 + 2;
+/// Bytes of a nonce of XChaCha20: long enough to be drawn at random for every file.
 const NONCE_BYTES: usize = 24;
+/// Bytes of a Poly1305 tag (RFC 8439 §2.5).
 const TAG_BYTES: usize = 16;
 
 /// What trying one passphrase costs.

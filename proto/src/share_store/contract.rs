@@ -28,7 +28,7 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// Shape of its pack: small, and with more shares than a page of a listing in the suite.
+    /// Shape of its pack: small, and with more shares than a batch of a listing in the suite.
     pub const SHAPE: PackShape = PackShape {
         k: 2,
         n: 5,
@@ -269,17 +269,17 @@ async fn check_list(store: &dyn PeerStore, fixture: &Fixture) {
         Ok(&ids),
         "List returns all ids, ascending"
     );
-    let mut paged = Vec::new();
+    let mut all = Vec::new();
     loop {
-        let page = store.list(paged.last().copied(), 2).await.expect("A page is listed");
-        assert!(page.len() <= 2, "A page is not longer than its limit");
-        if page.is_empty() {
+        let batch = store.list(all.last().copied(), 2).await.expect("A batch is listed");
+        assert!(batch.len() <= 2, "A batch is not longer than its limit");
+        if batch.is_empty() {
             break;
         }
-        paged.extend(page);
-        assert!(paged.len() <= ids.len(), "Pages come to an end");
+        all.extend(batch);
+        assert!(all.len() <= ids.len(), "Batches come to an end");
     }
-    assert_eq!(paged, ids, "Pages add up to the list");
+    assert_eq!(all, ids, "Batches add up to the list");
     let mut between = ShareId([0; ShareId::LEN]);
     between.0[0] = ids[1].0[0];
     let expected: Vec<_> = ids.iter().copied().filter(|id| *id > between).collect();
@@ -300,7 +300,7 @@ async fn check_remove(store: &dyn PeerStore, fixture: &Fixture) {
             in_trash || got == Err(StoreError::NotFound),
             "A removed share is not found, or whole in the trash"
         );
-        let listed = store.list(None, 100).await.expect("A page is listed");
+        let listed = store.list(None, 100).await.expect("A batch is listed");
         assert!(!listed.contains(&id), "A removed share is not listed");
     }
     store

@@ -29,7 +29,7 @@ pub struct Faults {
     pub flip_every: Option<NonZeroU32>,
     /// `heads` answers with the first head of each device that came through here: a rolled-back peer.
     pub replay_old_heads: bool,
-    /// `list` has always one page more, of shares that nobody knows: a peer that lies without end.
+    /// `list` has always one batch more, of shares that nobody knows: a peer that lies without end.
     pub list_without_end: bool,
 }
 

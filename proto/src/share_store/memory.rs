@@ -150,7 +150,7 @@ impl ShareStore for MemoryStore {
     }
 
     fn list(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
-        Box::pin(async move { Ok(page(&self.kept().shares, after, limit)) })
+        Box::pin(async move { Ok(batch(&self.kept().shares, after, limit)) })
     }
 
     fn remove(&self, id: ShareId) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -183,7 +183,7 @@ impl ShareStore for MemoryStore {
     }
 
     fn list_trash(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
-        Box::pin(async move { Ok(page(&self.kept().trash, after, limit)) })
+        Box::pin(async move { Ok(batch(&self.kept().trash, after, limit)) })
     }
 
     fn recall(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
@@ -208,7 +208,7 @@ impl HeadStore for MemoryStore {
     }
 }
 
-fn page(shares: &BTreeMap<ShareId, Share>, after: Option<ShareId>, limit: u32) -> Vec<ShareId> {
+fn batch(shares: &BTreeMap<ShareId, Share>, after: Option<ShareId>, limit: u32) -> Vec<ShareId> {
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
     let ids = shares.range((from, Bound::Unbounded)).map(|(id, _)| *id);
     ids.take(limit as usize).collect()

@@ -28,7 +28,7 @@ fn snapshot() -> SnapshotRecord {
         id: SnapshotId([1; 16]),
         time_ns: 0,
         parent: Some(1),
-        roots: vec![PathBytes(b"/a".to_vec())],
+        source_roots: vec![PathBytes(b"/a".to_vec())],
         files: 0,
         bytes: 0,
     }
@@ -43,7 +43,10 @@ fn path(bytes: usize) -> PathBytes {
 
 /// Snapshots that no format takes.
 fn snapshots() -> Vec<(&'static str, SnapshotRecord)> {
-    let with = |roots| SnapshotRecord { roots, ..snapshot() };
+    let with = |source_roots| SnapshotRecord {
+        source_roots,
+        ..snapshot()
+    };
     let numbered = |count: usize| (0..count).map(|at| PathBytes(format!("/{at:06}").into_bytes()));
     vec![
         ("paths", with(numbered(SNAPSHOT_ROOTS_MAX + 1).collect())),
@@ -105,7 +108,7 @@ fn a_root_over_a_limit_is_refused() {
         root.snapshots = (2..80)
             .map(|seq| SnapshotRecord {
                 seq,
-                roots: vec![path(SNAPSHOT_ROOTS_BYTES_MAX / 2); 2],
+                source_roots: vec![path(SNAPSHOT_ROOTS_BYTES_MAX / 2); 2],
                 ..snapshot()
             })
             .collect();
@@ -352,17 +355,17 @@ fn discards_over_a_limit_are_refused() {
 #[test]
 fn paths_that_are_too_many_become_the_folder_that_holds_most_of_them() {
     let mut record = snapshot();
-    assert!(!record.fit_roots());
-    record.roots = (0..SNAPSHOT_ROOTS_MAX)
+    assert!(!record.fit_source_roots());
+    record.source_roots = (0..SNAPSHOT_ROOTS_MAX)
         .map(|at| PathBytes(format!("/home/ann/{at}").into_bytes()))
         .chain([b"/etc".as_slice(), b"/home/annex"].map(|path| PathBytes(path.to_vec())))
         .collect();
-    assert!(record.fit_roots());
-    let roots: Vec<&[u8]> = record.roots.iter().map(|root| root.0.as_slice()).collect();
+    assert!(record.fit_source_roots());
+    let roots: Vec<&[u8]> = record.source_roots.iter().map(|root| root.0.as_slice()).collect();
     assert_eq!(roots, [b"/etc".as_slice(), b"/home/ann", b"/home/annex"]);
     for (_, mut wrong) in snapshots() {
-        wrong.fit_roots();
-        assert!(wrong.roots.len() <= SNAPSHOT_ROOTS_MAX);
+        wrong.fit_source_roots();
+        assert!(wrong.source_roots.len() <= SNAPSHOT_ROOTS_MAX);
         (wrong.seq, wrong.parent) = (2, Some(1));
         assert_eq!(wrong.check(), Ok(()));
     }

@@ -18,6 +18,7 @@ pub const PROOFS_PER_FRAME: usize = PAYLOAD_BYTES_MAX / PROOF_BYTES_MAX;
 /// Most bytes of a proof: a leaf of the large share and its way up.
 pub const PROOF_BYTES_MAX: usize = LEAF_BYTES + 8 * HASH_BYTES;
 
+/// Bytes of a BLAKE3 hash.
 const HASH_BYTES: usize = 32;
 /// Bytes of an entry of the payload: share id, number of the leaf (u32, little endian).
 const ENTRY_BYTES: usize = ShareId::LEN + 4;
@@ -103,8 +104,8 @@ pub fn proof_bytes(size: ShareSize) -> usize {
 pub fn proved(share: ShareId, leaf: u32, proof: &[u8]) -> Option<&[u8]> {
     let (bytes, path) = proof.split_at_checked(LEAF_BYTES)?;
     let (path, rest) = path.as_chunks::<HASH_BYTES>();
-    let root = hash_tree::path_root(leaf, bytes, path)?;
-    (rest.is_empty() && root == share).then_some(bytes)
+    let tree_root = hash_tree::path_root(leaf, bytes, path)?;
+    (rest.is_empty() && tree_root == share).then_some(bytes)
 }
 
 #[cfg(test)]

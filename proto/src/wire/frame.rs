@@ -23,6 +23,7 @@ pub const IDS_MAX: u32 = (PAYLOAD_BYTES_MAX / ShareId::LEN) as u32;
 /// Bytes of the length field.
 pub const LENGTH_BYTES: usize = 4;
 
+/// Bytes of the header's length.
 const HEADER_LENGTH_BYTES: usize = 2;
 
 /// Bytes that are no frame. The stream cannot be read on after it.

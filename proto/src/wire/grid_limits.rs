@@ -1,7 +1,7 @@
 //! What the records of a grid (`roster`, `removal`, `word`) share: how many members there are at most, and what is wrong with bytes
 //! that are none.
 
-/// Most members of a grid.
+/// Most members of a grid, with those who left and may come back (docs/protocol/roster.md, invariant 5).
 pub const MEMBERS_MAX: usize = 32;
 
 /// Bytes or records that are no valid roster.

@@ -11,7 +11,7 @@ use crate::keys::CERT_BYTES_MAX;
 use crate::wire::by_device::{ByDevice, Speaker};
 use crate::wire::grid_limits::{MEMBERS_MAX, RosterError};
 
-/// Most accounts that the founder's removals are about, those taken back included.
+/// Most accounts that the founder's removals are about, those taken back included (docs/protocol/roster.md, invariant 5).
 pub const FOUNDER_REMOVALS_MAX: usize = 48;
 /// Most votes of a member who is not the founder: who has so many takes one back before the next.
 pub const VOTES_MAX: usize = 3;

@@ -17,16 +17,18 @@ use crate::wire::word::WORD_BYTES_MAX;
 
 /// Most member records: those of members, and of removed ones that admitted members who stay.
 pub const RECORDS_MAX: usize = 2 * MEMBERS_MAX;
-/// Most devices of one member.
+/// Most devices of one member. Chosen, as the limits below: the fullest roster fits one frame (asserted below).
 pub const DEVICES_MAX: usize = 6;
 /// Most addresses of one device.
 pub const ADDRESSES_MAX: usize = 6;
 /// Most bytes of one address, a multiaddr in binary form.
 pub const ADDRESS_BYTES_MAX: usize = 96;
-/// Most bytes of a name.
+/// Most bytes of a member's name (docs/protocol/roster.md).
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// Bytes of the longest device record: certificate, addresses, number and signature.
 const DEVICE_BYTES_MAX: usize = 256 + ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 2) + 96;
+/// Bytes of the longest member record: two accounts, two signed certificates, the name and the time.
 const MEMBER_BYTES_MAX: usize = 2 * 32 + 2 * (CERT_BYTES_MAX + 72) + NAME_BYTES_MAX + 32;
 // The fullest roster fits one frame.
 const _: () = assert!(

@@ -14,15 +14,16 @@ use crate::share_store::{HeadPlace, StoreError};
 pub const REASON_BYTES_MAX: usize = 512;
 
 /// A message about shares.
+///
+/// Every one has the number of the request that it makes or answers, which the asker chose.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[expect(missing_docs, reason = "`request` is the same in all variants, and said above")]
 pub enum ShareMessage {
     /// I have a share for you. Answers: `PutFrom`, `PutAck` or `Failed`.
     #[n(0)]
     Put {
-        /// Number of the request.
         #[n(0)]
         request: u32,
-        /// The share.
         #[n(1)]
         id: ShareId,
         /// Bytes of its stored form.
@@ -32,7 +33,6 @@ pub enum ShareMessage {
     /// Send it, from this offset on: what lies before is here already.
     #[n(1)]
     PutFrom {
-        /// Number of the request.
         #[n(0)]
         request: u32,
         /// First byte to send.
@@ -42,7 +42,6 @@ pub enum ShareMessage {
     /// The payload is the stored form from `offset` on. Offsets are without gaps.
     #[n(2)]
     PutBytes {
-        /// Number of the request.
         #[n(0)]
         request: u32,
         /// Where the payload belongs.
@@ -52,7 +51,6 @@ pub enum ShareMessage {
     /// The share is durable here.
     #[n(3)]
     PutAck {
-        /// Number of the request.
         #[n(0)]
         request: u32,
         /// Encoded [`super::receipt::Receipt`].
@@ -62,10 +60,8 @@ pub enum ShareMessage {
     /// Give me this range of a stored form. Answers: `GetBytes` until all is sent, or `Failed`.
     #[n(4)]
     Get {
-        /// Number of the request.
         #[n(0)]
         request: u32,
-        /// The share.
         #[n(1)]
         id: ShareId,
         /// First byte.
@@ -78,7 +74,6 @@ pub enum ShareMessage {
     /// The payload is the stored form from `offset` on. Offsets are without gaps; an empty range has one empty payload.
     #[n(5)]
     GetBytes {
-        /// Number of the request.
         #[n(0)]
         request: u32,
         /// Where the payload belongs.
@@ -88,7 +83,6 @@ pub enum ShareMessage {
     /// Which shares of mine do you hold? Answers: `Ids` or `Failed`.
     #[n(6)]
     List {
-        /// Number of the request.
         #[n(0)]
         request: u32,
         /// Only ids greater than this one.
@@ -101,38 +95,32 @@ pub enum ShareMessage {
     /// The payload is ids, ascending.
     #[n(7)]
     Ids {
-        /// Number of the request.
         #[n(0)]
         request: u32,
     },
     /// Forget a share. Answers: `Done` or `Failed`.
     #[n(8)]
     Remove {
-        /// Number of the request.
         #[n(0)]
         request: u32,
-        /// The share.
         #[n(1)]
         id: ShareId,
     },
     /// It is done, durably where that matters.
     #[n(9)]
     Done {
-        /// Number of the request.
         #[n(0)]
         request: u32,
     },
     /// How much of your space do I use? Answers: `SpaceIs` or `Failed`.
     #[n(10)]
     Space {
-        /// Number of the request.
         #[n(0)]
         request: u32,
     },
     /// This much.
     #[n(11)]
     SpaceIs {
-        /// Number of the request.
         #[n(0)]
         request: u32,
         /// Bytes of the caller's stored shares.
@@ -145,58 +133,48 @@ pub enum ShareMessage {
     /// The payload is a head of mine: keep it. Answers: `Done` or `Failed`.
     #[n(12)]
     PutHead {
-        /// Number of the request.
         #[n(0)]
         request: u32,
     },
     /// Which heads of this account do you hold? Answers: `HeadsAre` or `Failed`.
     #[n(13)]
     Heads {
-        /// Number of the request.
         #[n(0)]
         request: u32,
-        /// The account.
         #[n(1)]
         account: AccountId,
     },
     /// The payload is heads, `HEAD_BYTES` each.
     #[n(14)]
     HeadsAre {
-        /// Number of the request.
         #[n(0)]
         request: u32,
     },
     /// The request failed; nothing more comes for it.
     #[n(15)]
     Failed {
-        /// Number of the request.
         #[n(0)]
         request: u32,
-        /// Why.
         #[n(1)]
         failure: Failure,
     },
     /// I no longer want an answer. What was sent of a share is kept for a later put.
     #[n(16)]
     Cancel {
-        /// Number of the request.
         #[n(0)]
         request: u32,
     },
     /// Which discard of mine did you take last? Answers: `LastDiscardIs` or `Failed`.
     #[n(17)]
     LastDiscard {
-        /// Number of the request.
         #[n(0)]
         request: u32,
     },
     /// This one; number and hash are zero when there was none.
     #[n(18)]
     LastDiscardIs {
-        /// Number of the request.
         #[n(0)]
         request: u32,
-        /// Its number.
         #[n(1)]
         number: u64,
         /// BLAKE3 of its encoding.
@@ -206,7 +184,6 @@ pub enum ShareMessage {
     /// The payload is ids, ascending: move those shares to the trash. Answers: `Discarded` or `Failed`.
     #[n(19)]
     Discard {
-        /// Number of the request.
         #[n(0)]
         request: u32,
         /// Encoded [`crate::discard::Discard`].
@@ -216,7 +193,6 @@ pub enum ShareMessage {
     /// It is done, durably.
     #[n(20)]
     Discarded {
-        /// Number of the request.
         #[n(0)]
         request: u32,
         /// Shares that were there and are in the trash now.
@@ -226,7 +202,6 @@ pub enum ShareMessage {
     /// Which shares of mine are in your trash? Answers: `Ids` or `Failed`.
     #[n(21)]
     Trash {
-        /// Number of the request.
         #[n(0)]
         request: u32,
         /// Only ids greater than this one.
@@ -240,17 +215,14 @@ pub enum ShareMessage {
     /// `Failed`.
     #[n(22)]
     Recall {
-        /// Number of the request.
         #[n(0)]
         request: u32,
     },
     /// Which heads of this account were replaced lately? Answers: `OldHeadsAre` or `Failed`.
     #[n(23)]
     OldHeads {
-        /// Number of the request.
         #[n(0)]
         request: u32,
-        /// The account.
         #[n(1)]
         account: AccountId,
         /// Only those with places behind this one.
@@ -260,7 +232,6 @@ pub enum ShareMessage {
     /// The payload is a [`super::pass_on::PassOrder`]: bring a pack of mine to its holders. Answers: `Passing` or `Failed`.
     #[n(24)]
     PassOn {
-        /// Number of the request.
         #[n(0)]
         request: u32,
     },
@@ -268,7 +239,6 @@ pub enum ShareMessage {
     /// ([`super::pass_on::read_receipts`]).
     #[n(25)]
     Passing {
-        /// Number of the request.
         #[n(0)]
         request: u32,
         /// Numbers of the shares that are here.
@@ -281,10 +251,8 @@ pub enum ShareMessage {
     /// A share of a pack that is to be passed on, not kept. Answers: `PutFrom`, `Done` or `Failed`.
     #[n(26)]
     PutToPass {
-        /// Number of the request.
         #[n(0)]
         request: u32,
-        /// The share.
         #[n(1)]
         id: ShareId,
         /// Bytes of its stored form.
@@ -294,7 +262,6 @@ pub enum ShareMessage {
     /// The payload is heads that were replaced, `HEAD_BYTES` each, in the order of their places.
     #[n(27)]
     OldHeadsAre {
-        /// Number of the request.
         #[n(0)]
         request: u32,
         /// Of each, the whole days since the day that it began.
@@ -307,17 +274,14 @@ pub enum ShareMessage {
     /// By which discard was this share given up, which is in your trash? Answers: `EvidenceIs` or `Failed`.
     #[n(28)]
     Evidence {
-        /// Number of the request.
         #[n(0)]
         request: u32,
-        /// The share.
         #[n(1)]
         id: ShareId,
     },
     /// By this one; the payload is its ids.
     #[n(29)]
     EvidenceIs {
-        /// Number of the request.
         #[n(0)]
         request: u32,
         /// Encoded [`crate::discard::Discard`].
@@ -327,7 +291,6 @@ pub enum ShareMessage {
     /// Answer at once, without looking at anything. Answer: `Done`.
     #[n(32)]
     Ping {
-        /// Number of the request.
         #[n(0)]
         request: u32,
     },
@@ -335,7 +298,6 @@ pub enum ShareMessage {
     /// until all leaves that are not lacking are proved; or `Failed`.
     #[n(33)]
     Challenge {
-        /// Number of the request.
         #[n(0)]
         request: u32,
         /// Fresh randomness of the asker.
@@ -345,7 +307,6 @@ pub enum ShareMessage {
     /// What is here was read: this is its hash (`audit::Committing`), to be proved next.
     #[n(34)]
     Commitment {
-        /// Number of the request.
         #[n(0)]
         request: u32,
         /// Over nonce, speaker and leaves.
@@ -358,7 +319,6 @@ pub enum ShareMessage {
     /// The payload is proofs, in the order of the challenge, of the leaves that are not lacking.
     #[n(35)]
     Proofs {
-        /// Number of the request.
         #[n(0)]
         request: u32,
     },

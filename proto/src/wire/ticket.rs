@@ -10,6 +10,7 @@ use minicbor::{Decode, Encode};
 use crate::id::{DeviceId, GridId};
 
 const PREFIX: &str = "gbt1";
+/// Bytes of a BLAKE3 at the end: a ticket that was mistyped or cut off is told from one that nobody made.
 const CHECKSUM_BYTES: usize = 4;
 /// Most characters of a ticket: bounds what is decoded.
 const TEXT_BYTES_MAX: usize = 2048;

@@ -10,7 +10,8 @@ use crate::keys::DeviceCert;
 use crate::wire::grid_limits::{MEMBERS_MAX, RosterError};
 use crate::wire::signed;
 
-/// Most devices that a word revokes one by one. Beyond, all that were certified before a time are.
+/// Most devices that a word revokes one by one; beyond, all that were certified before a time are. The list only grows when
+/// a machine is lost (docs/decisions/0046-who-belongs.md).
 pub const REVOKED_MAX: usize = 24;
 /// Most bytes of a word.
 pub const WORD_BYTES_MAX: usize = 32 + 2 * 9 + REVOKED_MAX * 34 + LEFT_MAX * 17 + MEMBERS_MAX * 34 + 66 + 20;
@@ -59,7 +60,7 @@ struct Said<'a> {
     stands_by: Option<&'a [AccountId]>,
 }
 
-/// Most grids that an account has left and still says so.
+/// Most grids that an account has left and still says so, the newest (docs/protocol/roster.md).
 pub const LEFT_MAX: usize = 4;
 
 impl AccountWord {

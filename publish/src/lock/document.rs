@@ -19,7 +19,7 @@ const HOST_BYTES_MAX: usize = 255;
 pub(crate) struct Document {
     /// 1.
     pub gridbackup_lock: u32,
-    /// Random, one for each index.
+    /// Random, one for each inventory.
     pub holder: String,
     /// For people.
     pub host: String,
@@ -28,7 +28,8 @@ pub(crate) struct Document {
     /// One more at every renewal: no two documents are the same, and so no two ETags.
     pub beat: u64,
     /// Without a renewal for so long the lock is free.
-    pub lease_secs: u64,
+    #[serde(rename = "lease-secs")]
+    pub term_secs: u64,
     /// False: it was given back.
     pub held: bool,
     /// One more whenever a run that held it is over.
@@ -37,24 +38,24 @@ pub(crate) struct Document {
 
 impl Document {
     /// Held by `holder` for the first time. The first generation is random: who knew a lock that was deleted knows nothing of this.
-    pub fn first(holder: &str, lease: Duration, generation: u64) -> Self {
+    pub fn first(holder: &str, term: Duration, generation: u64) -> Self {
         Self {
             gridbackup_lock: VERSION,
             holder: holder.to_owned(),
             host: host(),
             fence: 1,
             beat: 0,
-            lease_secs: lease.as_secs(),
+            term_secs: term.as_secs(),
             held: true,
             generation,
         }
     }
 
     /// Held by `holder` after this one.
-    pub fn next(&self, holder: &str, lease: Duration) -> Self {
+    pub fn next(&self, holder: &str, term: Duration) -> Self {
         Self {
             fence: self.fence.saturating_add(1),
-            ..Self::first(holder, lease, self.generation)
+            ..Self::first(holder, term, self.generation)
         }
     }
 

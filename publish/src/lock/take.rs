@@ -9,14 +9,14 @@ use jiff::SignedDuration;
 use s3::{Condition, Error, Window, Windows};
 
 use super::document::{BYTES_MAX, host};
-use super::lease::now_ms;
+use super::term::now_ms;
 use super::{Document, Held, Inner, LockError};
-use crate::index::Memory;
+use crate::inventory::Memory;
 use crate::options::LockMode;
 
 /// Both times of an answer are whole seconds, and an endpoint's machines do not have quite the same. In seconds.
 const CLOCK_SECS: i64 = 2;
-/// A request that was signed without a window while a lease ran is refused by the endpoint when it arrives so much later: 15 minutes
+/// A request that was signed without a window while a term ran is refused by the endpoint when it arrives so much later: 15 minutes
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html>), and one for clocks. In seconds.
 const LATE_SECS: i64 = 16 * 60;
 /// One with a window has arrived by then, but for its body: so long may that take. Chosen: what a killed machine's kernel still sends is
@@ -41,10 +41,10 @@ pub(super) struct Look {
 impl Look {
     /// Until when writes of its holder may still come after it was taken from him, in seconds by the endpoint's clock.
     fn late_until(&self, is_timed: bool) -> Option<i64> {
-        let lease_secs = i64::try_from(self.document.lease_secs).unwrap_or(i64::MAX);
+        let term_secs = i64::try_from(self.document.term_secs).unwrap_or(i64::MAX);
         let late_secs = match is_timed {
-            // His lease may still run: if he is this index's own run that was killed.
-            true => lease_secs.saturating_add(CLOCK_SECS + BODY_SECS),
+            // His term may still run: if he is this inventory's own run that was killed.
+            true => term_secs.saturating_add(CLOCK_SECS + BODY_SECS),
             false => LATE_SECS,
         };
         self.now_secs.map(|now_secs| now_secs.saturating_add(late_secs))
@@ -52,9 +52,9 @@ impl Look {
 
     /// Its holder has not renewed it for longer than it said.
     fn is_expired(&self) -> bool {
-        let lease_secs = i64::try_from(self.document.lease_secs).unwrap_or(i64::MAX);
+        let term_secs = i64::try_from(self.document.term_secs).unwrap_or(i64::MAX);
         self.age_secs
-            .is_some_and(|age_secs| age_secs >= lease_secs.saturating_add(CLOCK_SECS))
+            .is_some_and(|age_secs| age_secs >= term_secs.saturating_add(CLOCK_SECS))
     }
 }
 
@@ -71,15 +71,15 @@ impl Windows for Past {
 impl Inner {
     /// Takes the lock, waiting for it if that was asked for.
     pub(super) async fn take(&self) -> Result<Held, LockError> {
-        let memory = self.index.lock_memory()?;
+        let memory = self.inventory.lock_memory()?;
         self.is_conditional
             .store(memory.is_conditional.unwrap_or(true), Ordering::Relaxed);
         self.is_timed.store(memory.is_timed.unwrap_or(false), Ordering::Relaxed);
         if memory.is_conditional == Some(false) && self.options.mode == LockMode::Require {
             return Err(LockError::Unconditional);
         }
-        // One for the life of the index: whoever is killed is recognised by his next run, which need not wait for the lease, because
-        // only one at a time has the index.
+        // One for the life of the inventory: whoever is killed is recognised by his next run, which need not wait for the term, because
+        // only one at a time has the inventory.
         let holder = match memory.holder.as_str() {
             "" => random()?,
             known => known.to_owned(),
@@ -89,16 +89,12 @@ impl Inner {
             etag: String::new(),
             ..memory.clone()
         };
-        self.index.remember_lock(&mine)?;
+        self.inventory.remember_lock(&mine)?;
         let known = (memory.is_conditional == Some(true) && !memory.etag.is_empty()).then(|| Look {
             document: Document {
                 fence: memory.fence,
                 held: false,
-                ..Document::first(
-                    &memory.holder,
-                    self.options.lease,
-                    memory.generation.unwrap_or_default(),
-                )
+                ..Document::first(&memory.holder, self.options.term, memory.generation.unwrap_or_default())
             },
             etag: memory.etag.clone(),
             age_secs: None,
@@ -140,7 +136,7 @@ impl Inner {
         Err(LockError::Held {
             host: look.document.host.clone(),
             age_secs: look.age_secs.unwrap_or_default(),
-            lease_secs: look.document.lease_secs,
+            term_secs: look.document.term_secs,
         })
     }
 
@@ -148,11 +144,11 @@ impl Inner {
     async fn try_take(&self, look: Option<&Look>, holder: &str, memory: &Memory) -> Result<Option<Held>, LockError> {
         let (document, condition) = match look {
             None => (
-                Document::first(holder, self.options.lease, random_number()?),
+                Document::first(holder, self.options.term, random_number()?),
                 Condition::Absent,
             ),
             Some(look) => (
-                look.document.next(holder, self.options.lease),
+                look.document.next(holder, self.options.term),
                 Condition::Is(look.etag.clone()),
             ),
         };
@@ -178,7 +174,7 @@ impl Inner {
                 return Err(LockError::Unconditional);
             }
         }
-        self.lease.extend(sent_ms, self.options.lease);
+        self.term.extend(sent_ms, self.options.term);
         let is_timed = match memory.is_timed {
             None => self.minds_windows(&document, &mut etag).await?,
             known => known,
@@ -219,7 +215,7 @@ impl Inner {
             is_timed: old.is_timed,
             doubt_until: doubt_until.or(old.doubt_until),
         };
-        self.index.remember_lock(&memory)?;
+        self.inventory.remember_lock(&memory)?;
         Ok(Held {
             is_doubtful,
             document,
@@ -245,7 +241,7 @@ impl Inner {
     /// Whether the endpoint refuses what comes after its window, and understands what comes in time; none: it is not known yet. Puts of
     /// what lies there anyway; `etag` is its, then as before.
     async fn minds_windows(&self, document: &Document, etag: &mut String) -> Result<Option<bool>, LockError> {
-        let Some(window) = self.lease.window() else {
+        let Some(window) = self.term.window() else {
             // No clock to go by.
             return Ok(None);
         };
@@ -253,7 +249,7 @@ impl Inner {
         let past = Arc::new(Past(Window { from, secs: 1 }));
         for (client, is_late) in [
             (self.client.within(past), true),
-            (self.client.within(self.lease.clone()), false),
+            (self.client.within(self.term.clone()), false),
         ] {
             let condition = self.condition(Condition::Is(etag.clone()));
             match self.write_by(&client, document, &condition).await {
@@ -285,7 +281,7 @@ impl Inner {
             Err(error) => return Err(error.into()),
         };
         let document = Document::parse(&object.bytes).ok_or_else(|| LockError::Foreign(s3::shown(&self.key)))?;
-        self.lease.hear(object.meta.answered);
+        self.term.hear(object.meta.answered);
         let modified = object.meta.modified.map(|time| time.as_second());
         let answered = object.meta.answered.map(|time| time.as_second());
         Ok(Some(Look {

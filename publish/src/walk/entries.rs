@@ -126,7 +126,6 @@ impl Entries {
         self.slots.shrink_to_fit();
     }
 
-    /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
         self.slots.iter().map(|&slot| entry(&self.names, slot))
     }

@@ -62,7 +62,7 @@ impl Workshop {
             Compress::Brotli => 24 << 10,
         };
         let _memory = self.memory(kib).await;
-        let (path, folder) = (path.to_owned(), self.index.folder().to_owned());
+        let (path, folder) = (path.to_owned(), self.inventory.folder().to_owned());
         Ok(blocking(move || source::squeeze(&path, &folder, how, WHOLE_BYTES_MAX)).await?)
     }
 
@@ -103,7 +103,7 @@ impl Workshop {
         let _memory = self.memory((PARTS_PARALLEL as u64 + 1) * length / 1024).await;
         let condition = self.begin(work).await?;
         let begun = self.lock.guard(self.client.begin_parts(&work.key, headers)).await?;
-        self.index.parts_begun(&begun)?;
+        self.inventory.parts_begun(&begun)?;
         let pieces = source::parts(opened, length, hash.clone());
         let sending = self.client.put_parts(&begun, pieces, PARTS_PARALLEL);
         let ended = match self.lock.guard(sending).await {
@@ -125,7 +125,7 @@ impl Workshop {
         };
         // If this fails too, the next run does it.
         if self.client.abort_parts(&begun).await.is_ok() {
-            self.index.parts_ended(&begun)?;
+            self.inventory.parts_ended(&begun)?;
         }
         match error {
             s3::Error::Source { source, .. } => Err(SourceError::Io(source).into()),

@@ -1,4 +1,4 @@
-//! Small grids over months: placing, watching and repairing together, against the tickets that friend grids died of.
+//! Small grids over months: placing, watching and repairing together, against what friend grids died of.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +10,7 @@ use crate::peers::PeerKey;
 use crate::placement::{Candidate, code_for, plan};
 
 const HOUR: u64 = 3600;
+/// Stored bytes of a small share.
 const SHARE_BYTES: u64 = 264_736;
 const TOLERATE: u8 = 2;
 

@@ -11,7 +11,7 @@ use crate::simulate::state::{By, DAY_SECS, Grid};
 /// Of audits, those that end because the line breaks, and those that end in some other way.
 const OFFLINE: f64 = 0.005;
 const UNKNOWN: f64 = 0.005;
-/// Leaves of a share.
+/// Leaves of a large share: 4 MiB in leaves of 16 KiB.
 const LEAVES: u32 = 256;
 /// The clock of every simulated machine is at least this: the epoch is not special.
 const CLOCK_SECS: u64 = 1_000_000_000;

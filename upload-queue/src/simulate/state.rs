@@ -12,9 +12,9 @@ use crate::simulate::scenario::Scenario;
 
 pub(super) const DAY_SECS: u64 = 24 * 3600;
 pub(super) const YEAR_SECS: f64 = 365.25 * 86_400.0;
-/// Time between two samples, and the time within which a restore is promised.
+/// Time between two samples, and the time within which a restore is promised: that of `planner`.
 pub(super) const WINDOW_SECS: u64 = 48 * 3600;
-/// Most shares of a pack.
+/// Most shares of a pack, as `placement` makes them.
 pub(super) const SHARES_MAX: usize = 20;
 
 pub(super) struct Grid<'a> {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::packs::PackRow;
 use crate::peers::PeerKey;
 use crate::steward::StewardPeer;
-use crate::uploader::ticket::Ticket;
+use crate::uploader::waiting::Waiting;
 
 /// A steward that fails for so long is given up. Chosen: one that was restarted is back by then, and nobody who waits for a
 /// backup with the lid half closed minds more.
@@ -20,16 +20,17 @@ const SILENT_MAX: Duration = Duration::from_secs(30);
 const IDLE_MAX: Duration = Duration::from_secs(600);
 /// How long a steward that was given up gets nothing new. Chosen: as long as it may take to notice that it is idle.
 const REST: Duration = IDLE_MAX;
-/// First wait between two questions about a pack; doubles while there is no news, up to the longest.
+/// First wait between two questions about a pack; doubles while there is no news, up to the longest
+/// (docs/protocol/steward.md §1).
 const ASK_FIRST: Duration = Duration::from_millis(200);
 const ASK_LONGEST: Duration = Duration::from_secs(20);
 
 /// A share that waits for the steward, and the peer it is for.
-pub(super) type HeldShare = (PeerKey, Ticket);
+pub(super) type HeldShare = (PeerKey, Waiting);
 
 #[derive(Clone)]
 struct HeldPack {
-    tickets: BTreeMap<Ticket, PeerKey>,
+    waiting: BTreeMap<Waiting, PeerKey>,
     due: Instant,
     wait: Duration,
     is_asking: bool,
@@ -74,17 +75,17 @@ impl Held {
         steward.is_some_and(|steward| steward.key != *peer && steward.steward.reaches(peer))
     }
 
-    pub(super) fn hold(&mut self, peer: PeerKey, ticket: Ticket, now: Instant) {
-        if self.packs.values().all(|pack| pack.tickets.is_empty()) {
+    pub(super) fn hold(&mut self, peer: PeerKey, share: Waiting, now: Instant) {
+        if self.packs.values().all(|pack| pack.waiting.is_empty()) {
             self.moved_last = Some(now);
         }
-        let pack = self.packs.entry(ticket.pack_order()).or_insert(HeldPack {
-            tickets: BTreeMap::new(),
+        let pack = self.packs.entry(share.pack_order()).or_insert(HeldPack {
+            waiting: BTreeMap::new(),
             due: now,
             wait: ASK_FIRST,
             is_asking: false,
         });
-        pack.tickets.insert(ticket, peer);
+        pack.waiting.insert(share, peer);
     }
 
     /// The next pack to ask about, which is then nobody else's until `asked`; else when to look again.
@@ -143,7 +144,7 @@ impl Held {
             .failing_since
             .is_some_and(|since| now.duration_since(since) >= SILENT_MAX);
         let is_idle = self.moved_last.is_some_and(|last| now.duration_since(last) >= IDLE_MAX);
-        let waits = self.packs.values().any(|pack| !pack.tickets.is_empty());
+        let waits = self.packs.values().any(|pack| !pack.waiting.is_empty());
         match waits && (is_silent || is_idle) {
             true => self.give_up(now),
             false => Vec::new(),
@@ -160,9 +161,9 @@ impl Held {
     /// These shares of a pack go to their peers directly; the steward is asked about the pack all the same.
     pub(super) fn release(&mut self, row: PackRow, indexes: &[u8]) -> Vec<HeldShare> {
         let Some(pack) = self.pack(row) else { return Vec::new() };
-        let released = |ticket: &Ticket, _: &mut PeerKey| indexes.contains(&ticket.index);
-        let released = pack.tickets.extract_if(.., released);
-        released.map(|(ticket, peer)| (peer, ticket)).collect()
+        let released = |share: &Waiting, _: &mut PeerKey| indexes.contains(&share.index);
+        let released = pack.waiting.extract_if(.., released);
+        released.map(|(share, peer)| (peer, share)).collect()
     }
 
     /// Nothing more is to be asked about a pack; returns what was still held of it.
@@ -179,9 +180,9 @@ impl Held {
     }
 
     /// A share is recorded as delivered.
-    pub(super) fn finished(&mut self, ticket: &Ticket) {
-        if let Some(pack) = self.packs.get_mut(&ticket.pack_order()) {
-            pack.tickets.remove(ticket);
+    pub(super) fn finished(&mut self, share: &Waiting) {
+        if let Some(pack) = self.packs.get_mut(&share.pack_order()) {
+            pack.waiting.remove(share);
         }
     }
 
@@ -198,8 +199,8 @@ impl Held {
     }
 
     /// All that is held.
-    pub(super) fn tickets(&self) -> impl Iterator<Item = &Ticket> {
-        self.packs.values().flat_map(|pack| pack.tickets.keys())
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Waiting> {
+        self.packs.values().flat_map(|pack| pack.waiting.keys())
     }
 
     fn pack(&mut self, row: PackRow) -> Option<&mut HeldPack> {
@@ -216,5 +217,5 @@ pub(super) enum Moved {
 }
 
 fn of_pack(pack: HeldPack) -> impl Iterator<Item = HeldShare> {
-    pack.tickets.into_iter().map(|(ticket, peer)| (peer, ticket))
+    pack.waiting.into_iter().map(|(share, peer)| (peer, share))
 }

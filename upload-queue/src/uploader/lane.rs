@@ -13,8 +13,8 @@ use crate::packs::shares;
 use crate::peers::{Peer, PeerKey};
 use crate::uploader::lines::Next;
 use crate::uploader::shared::{Shared, blocking};
-use crate::uploader::ticket::Ticket;
-use crate::uploader::ticket::{Delivery, Way};
+use crate::uploader::waiting::Waiting;
+use crate::uploader::waiting::{Delivery, Way};
 use crate::uploader::{UploadError, UploadEvent, replan};
 use database::DbError;
 
@@ -23,13 +23,13 @@ const PUT_LONGEST: Duration = Duration::from_secs(3600);
 
 /// Sends what is in line for a peer until it leaves the set. May be aborted: a put is then repeated after the next start.
 pub(super) async fn lane(shared: Arc<Shared>, key: PeerKey) {
-    while let Some((peer, ticket)) = next(&shared, &key).await {
-        send(&shared, &peer, ticket).await;
+    while let Some((peer, share)) = next(&shared, &key).await {
+        send(&shared, &peer, share).await;
     }
 }
 
 /// The next share to send; `None` when the peer is gone, or the uploader.
-async fn next(shared: &Shared, key: &PeerKey) -> Option<(Peer, Ticket)> {
+async fn next(shared: &Shared, key: &PeerKey) -> Option<(Peer, Waiting)> {
     loop {
         let changed = shared.changed.notified();
         tokio::pin!(changed);
@@ -38,7 +38,7 @@ async fn next(shared: &Shared, key: &PeerKey) -> Option<(Peer, Ticket)> {
         let peer = shared.peers.get(key).filter(|_| !shared.delivered.is_closed())?;
         let next = shared.lines().next(key, Instant::now());
         match next {
-            Next::Send(ticket) => return Some((peer, ticket)),
+            Next::Send(share) => return Some((peer, share)),
             Next::WaitUntil(until) => {
                 let _ = tokio::time::timeout_at(until, changed).await;
             }
@@ -47,11 +47,11 @@ async fn next(shared: &Shared, key: &PeerKey) -> Option<(Peer, Ticket)> {
     }
 }
 
-async fn send(shared: &Arc<Shared>, peer: &Peer, ticket: Ticket) {
-    let mut flight = Flight::new(shared, &peer.key, ticket);
+async fn send(shared: &Arc<Shared>, peer: &Peer, share: Waiting) {
+    let mut flight = Flight::new(shared, &peer.key, share);
     let permit = shared.in_memory.acquire().await;
-    let share = match load(shared, &flight.ticket).await {
-        Ok(Some(share)) => share,
+    let sealed = match load(shared, &flight.share).await {
+        Ok(Some(sealed)) => sealed,
         Ok(None) => return lost(shared, flight).await,
         Err(error) => {
             tracing::warn!(%error, "a share cannot be read from the spool now");
@@ -63,14 +63,14 @@ async fn send(shared: &Arc<Shared>, peer: &Peer, ticket: Ticket) {
         }
     };
     let begun = Instant::now();
-    let result = put(peer, flight.ticket.id, share).await;
+    let result = put(peer, flight.share.id, sealed).await;
     drop(permit);
     match result {
         Ok(ack) => {
             shared.bytes_sent.fetch_add(ack.bytes_sent, Ordering::Relaxed);
             let delivery = Delivery {
                 peer: peer.key.clone(),
-                ticket: flight.ticket.clone(),
+                share: flight.share.clone(),
                 bytes: ack.bytes_sent,
                 way: Way::Sent,
             };
@@ -85,17 +85,17 @@ async fn send(shared: &Arc<Shared>, peer: &Peer, ticket: Ticket) {
 struct Flight<'a> {
     shared: &'a Shared,
     peer: &'a PeerKey,
-    ticket: Ticket,
+    share: Waiting,
     /// Somebody else minds it now.
     has_landed: bool,
 }
 
 impl<'a> Flight<'a> {
-    fn new(shared: &'a Shared, peer: &'a PeerKey, ticket: Ticket) -> Self {
+    fn new(shared: &'a Shared, peer: &'a PeerKey, share: Waiting) -> Self {
         Self {
             shared,
             peer,
-            ticket,
+            share,
             has_landed: false,
         }
     }
@@ -104,7 +104,7 @@ impl<'a> Flight<'a> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         if !self.has_landed {
-            self.shared.lines().take_back(self.peer, &self.ticket, Instant::now());
+            self.shared.lines().take_back(self.peer, &self.share, Instant::now());
         }
         self.shared.announce();
     }
@@ -120,14 +120,14 @@ pub(super) async fn put(peer: &Peer, id: ShareId, share: Share) -> Result<PutAck
     })
 }
 
-pub(super) async fn load(shared: &Arc<Shared>, ticket: &Ticket) -> Result<Option<Share>, UploadError> {
-    let (spool, id) = (shared.spool.clone(), ticket.id);
+pub(super) async fn load(shared: &Arc<Shared>, share: &Waiting) -> Result<Option<Share>, UploadError> {
+    let (spool, id) = (shared.spool.clone(), share.id);
     Ok(blocking(move || spool.read(id)).await??)
 }
 
 async fn failed(shared: &Arc<Shared>, mut flight: Flight<'_>, error: StoreError, begun: Instant) {
     let (peer, now) = (flight.peer, Instant::now());
-    tracing::debug!(peer = peer.0, share = %flight.ticket.id, %error, "a share was not taken");
+    tracing::debug!(peer = peer.0, share = %flight.share.id, %error, "a share was not taken");
     shared.tell(UploadEvent::PeerFailed {
         peer: peer.clone(),
         error: error.clone(),
@@ -136,7 +136,7 @@ async fn failed(shared: &Arc<Shared>, mut flight: Flight<'_>, error: StoreError,
         shared.lines().failed(peer, &error, begun, now);
         return;
     }
-    shared.lines().refuse_share(peer, &flight.ticket, &error, now);
+    shared.lines().refuse_share(peer, &flight.share, &error, now);
     flight.has_landed = true;
     replan::homeless(shared).await;
 }
@@ -148,7 +148,7 @@ pub(super) fn may_pass(error: &StoreError) -> bool {
 
 /// The spool does not have the share any more, or damaged.
 async fn lost(shared: &Arc<Shared>, mut flight: Flight<'_>) {
-    let (pack, index, id) = (flight.ticket.pack, flight.ticket.index, flight.ticket.id);
+    let (pack, index, id) = (flight.share.pack, flight.share.index, flight.share.id);
     let of_db = shared.clone();
     let forgotten = blocking(move || {
         of_db.db.write::<_, DbError>(|tx| {
@@ -169,6 +169,6 @@ async fn lost(shared: &Arc<Shared>, mut flight: Flight<'_>) {
         Ok(Err(error)) => tracing::error!(%error, share = %id, "a lost share could not be recorded"),
         Err(_) => return,
     }
-    shared.lines().finished(Some(flight.peer), &flight.ticket);
+    shared.lines().finished(Some(flight.peer), &flight.share);
     flight.has_landed = true;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::share_store::StoreError;
 use tokio::time::Instant;
 
-use crate::uploader::ticket::Ticket;
+use crate::uploader::waiting::Waiting;
 
 /// First wait after a failure; doubles with each further one, up to the longest.
 pub(super) const BACK_OFF_FIRST: Duration = Duration::from_millis(250);
@@ -23,8 +23,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Default)]
 pub(super) struct Line {
-    pub(super) waiting: BTreeSet<Ticket>,
-    pub(super) in_flight: BTreeSet<Ticket>,
+    pub(super) waiting: BTreeSet<Waiting>,
+    pub(super) in_flight: BTreeSet<Waiting>,
     /// In a row.
     pub(super) failures: u64,
     /// Of those, the ones that lengthen the back-off: since somebody last asked to try at once.
@@ -82,7 +82,7 @@ impl Line {
     }
 
     /// It will take nothing more for now; returns what waited for it.
-    pub(super) fn refuse(&mut self, error: &StoreError, now: Instant) -> BTreeSet<Ticket> {
+    pub(super) fn refuse(&mut self, error: &StoreError, now: Instant) -> BTreeSet<Waiting> {
         // Refusals of what was under way together are one.
         if !self.rests(now) {
             let rest = REST_FIRST.saturating_mul(1 << self.refusals.min(16)).min(REST_LONGEST);

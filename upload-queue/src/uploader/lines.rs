@@ -1,6 +1,6 @@
 //! Which share waits for which peer, and what each peer is up to: the uploader's memory, without clock or IO.
 //!
-//! Bounded by the spool: a ticket here is a file there.
+//! Bounded by the spool: a share here is a file there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::placement::{Candidate, shuffled};
 use crate::planner::Uptime;
 use crate::uploader::held::Held;
 use crate::uploader::line::Line;
-use crate::uploader::ticket::Ticket;
+use crate::uploader::waiting::Waiting;
 
 /// A peer that fails for so long gets no new shares while the others can make packs safe without it.
 const AWAY_AFTER: Duration = Duration::from_secs(15 * 60);
@@ -27,7 +27,7 @@ const ABSENT_PART: u64 = 2;
 #[derive(Debug, PartialEq)]
 pub(super) enum Next {
     /// Send this; it counts as in flight until it is recorded, taken back or moved.
-    Send(Ticket),
+    Send(Waiting),
     /// Nothing before then, unless something changes.
     WaitUntil(Instant),
     /// Nothing, unless something changes.
@@ -45,11 +45,11 @@ pub(super) struct Mark {
 pub(super) struct Lines {
     lines: BTreeMap<PeerKey, Line>,
     /// To be planned (anew) at once.
-    homeless: BTreeSet<Ticket>,
+    homeless: BTreeSet<Waiting>,
     /// Planned in vain: no domain is left for these until something changes.
-    unplaced: BTreeSet<Ticket>,
+    unplaced: BTreeSet<Waiting>,
     /// Being planned anew.
-    moving: BTreeSet<Ticket>,
+    moving: BTreeSet<Waiting>,
     /// Measured; peers that were not watched for long enough are not in it.
     uptimes: HashMap<PeerKey, Uptime>,
     /// These are given nothing.
@@ -76,29 +76,29 @@ impl Lines {
     }
 
     /// Holds a share back for the steward to bring, or puts it in line for `peer`.
-    pub(super) fn add_new(&mut self, peer: Option<&PeerKey>, ticket: Ticket, now: Instant) {
+    pub(super) fn add_new(&mut self, peer: Option<&PeerKey>, share: Waiting, now: Instant) {
         match peer.filter(|peer| self.held.takes(peer, now)) {
-            Some(peer) => self.held.hold(peer.clone(), ticket, now),
-            None => self.add(peer, ticket, now),
+            Some(peer) => self.held.hold(peer.clone(), share, now),
+            None => self.add(peer, share, now),
         }
     }
 
     /// Puts a share in line for `peer`. One that was planned a moment before its peer refused is planned anew: nobody sends
     /// what is in line at a peer that rests.
-    pub(super) fn add(&mut self, peer: Option<&PeerKey>, ticket: Ticket, now: Instant) {
-        self.moving.remove(&ticket);
+    pub(super) fn add(&mut self, peer: Option<&PeerKey>, share: Waiting, now: Instant) {
+        self.moving.remove(&share);
         let Some(peer) = peer else {
-            self.unplaced.insert(ticket);
+            self.unplaced.insert(share);
             return;
         };
         let is_shunned = self.shunned.contains(peer);
         let line = self.line(peer);
         if is_shunned || line.rests(now) {
-            self.homeless.insert(ticket);
+            self.homeless.insert(share);
             return;
         }
-        line.free_bytes = line.free_bytes.map(|free| free.saturating_sub(ticket.stored_bytes));
-        line.waiting.insert(ticket);
+        line.free_bytes = line.free_bytes.map(|free| free.saturating_sub(share.stored_bytes));
+        line.waiting.insert(share);
     }
 
     /// The next step of a lane of `peer`. A peer that failed last is tried with one share at a time.
@@ -111,9 +111,9 @@ impl Lines {
             return Next::WaitUntil(until);
         }
         match line.waiting.pop_first() {
-            Some(ticket) => {
-                line.in_flight.insert(ticket.clone());
-                Next::Send(ticket)
+            Some(share) => {
+                line.in_flight.insert(share.clone());
+                Next::Send(share)
             }
             None => Next::Wait,
         }
@@ -125,27 +125,27 @@ impl Lines {
     }
 
     /// A share is recorded as delivered, or is not to be sent any more: forget it.
-    pub(super) fn finished(&mut self, peer: Option<&PeerKey>, ticket: &Ticket) {
+    pub(super) fn finished(&mut self, peer: Option<&PeerKey>, share: &Waiting) {
         if let Some(peer) = peer {
             let line = self.line(peer);
-            line.in_flight.remove(ticket);
+            line.in_flight.remove(share);
             // The steward may have brought what was in line here.
-            line.waiting.remove(ticket);
+            line.waiting.remove(share);
         }
         for rest in [&mut self.homeless, &mut self.unplaced, &mut self.moving] {
-            rest.remove(ticket);
+            rest.remove(share);
         }
-        self.held.finished(ticket);
+        self.held.finished(share);
     }
 
     /// Back into the line: it was not sent.
-    pub(super) fn take_back(&mut self, peer: &PeerKey, ticket: &Ticket, now: Instant) {
+    pub(super) fn take_back(&mut self, peer: &PeerKey, share: &Waiting, now: Instant) {
         let is_shunned = self.shunned.contains(peer);
         let line = self.line(peer);
-        line.in_flight.remove(ticket);
+        line.in_flight.remove(share);
         match is_shunned || line.rests(now) {
-            true => self.homeless.insert(ticket.clone()),
-            false => line.waiting.insert(ticket.clone()),
+            true => self.homeless.insert(share.clone()),
+            false => line.waiting.insert(share.clone()),
         };
     }
 
@@ -162,28 +162,28 @@ impl Lines {
     }
 
     /// As `refuse`, and so is the share that was just sent there.
-    pub(super) fn refuse_share(&mut self, peer: &PeerKey, ticket: &Ticket, error: &StoreError, now: Instant) {
-        self.line(peer).in_flight.remove(ticket);
-        self.homeless.insert(ticket.clone());
+    pub(super) fn refuse_share(&mut self, peer: &PeerKey, share: &Waiting, error: &StoreError, now: Instant) {
+        self.line(peer).in_flight.remove(share);
+        self.homeless.insert(share.clone());
         self.refuse(peer, error, now);
     }
 
     /// What has no peer, or one that is no longer there: to be planned anew, until each is added again or `put_down`.
-    pub(super) fn take_homeless(&mut self, peers: &[Peer]) -> Vec<Ticket> {
-        let mut tickets = std::mem::take(&mut self.unplaced);
-        tickets.append(&mut self.homeless);
+    pub(super) fn take_homeless(&mut self, peers: &[Peer]) -> Vec<Waiting> {
+        let mut waiting = std::mem::take(&mut self.unplaced);
+        waiting.append(&mut self.homeless);
         let known: HashSet<&PeerKey> = peers.iter().map(|peer| &peer.key).collect();
         for (_, line) in self.lines.iter_mut().filter(|(key, _)| !known.contains(key)) {
-            tickets.append(&mut line.waiting);
+            waiting.append(&mut line.waiting);
         }
-        self.moving.extend(tickets.iter().cloned());
-        tickets.into_iter().collect()
+        self.moving.extend(waiting.iter().cloned());
+        waiting.into_iter().collect()
     }
 
     /// Whoever was planning this does not any more: somebody else has to.
-    pub(super) fn put_down(&mut self, ticket: Ticket) {
-        if self.moving.remove(&ticket) {
-            self.homeless.insert(ticket);
+    pub(super) fn put_down(&mut self, share: Waiting) {
+        if self.moving.remove(&share) {
+            self.homeless.insert(share);
         }
     }
 
@@ -220,7 +220,7 @@ impl Lines {
     pub(super) fn set_free_bytes(&mut self, peer: &PeerKey, free_bytes: Option<u64>) {
         let line = self.line(peer);
         // What is in line already is not yet counted there.
-        let owed: u64 = line.waiting.iter().map(|ticket| ticket.stored_bytes).sum();
+        let owed: u64 = line.waiting.iter().map(|share| share.stored_bytes).sum();
         line.free_bytes = free_bytes.map(|free| free.saturating_sub(owed));
     }
 
@@ -258,28 +258,33 @@ impl Lines {
     /// Bytes in the spool that nobody takes now.
     fn absent_bytes(&self, now: Instant) -> u64 {
         let absent = self.lines.values().filter(|line| is_absent(line, now));
-        let tickets = absent.flat_map(|line| &line.waiting).chain(&self.unplaced);
-        tickets.map(|ticket| ticket.stored_bytes).sum()
+        let waiting = absent.flat_map(|line| &line.waiting).chain(&self.unplaced);
+        waiting.map(|share| share.stored_bytes).sum()
     }
 
     /// Content in the spool that nobody takes now, each with the peer that it waits for: the caller has it until each is
     /// added again, `finished` or `put_down`. Nothing if those who are there are not enough to make packs safe: then there
     /// is nobody to make room for.
-    pub(super) fn take_absent(&mut self, peers: &[Peer], tolerate: u8, now: Instant) -> Vec<(Option<PeerKey>, Ticket)> {
+    pub(super) fn take_absent(
+        &mut self,
+        peers: &[Peer],
+        tolerate: u8,
+        now: Instant,
+    ) -> Vec<(Option<PeerKey>, Waiting)> {
         let absent = self.lines.iter().filter(|(_, line)| is_absent(line, now));
         let absent: HashSet<PeerKey> = absent.map(|(key, _)| key.clone()).collect();
         if !self.are_enough_without(&absent, peers, tolerate, now) {
             return Vec::new();
         }
-        let is_content = |ticket: &Ticket| ticket.not_urgent;
+        let is_content = |share: &Waiting| share.not_urgent;
         let mut taken = Vec::new();
         for (key, line) in self.lines.iter_mut().filter(|(key, _)| absent.contains(key)) {
-            let waiting = line.waiting.extract_if(.., |ticket| is_content(ticket));
-            taken.extend(waiting.map(|ticket| (Some(key.clone()), ticket)));
+            let waiting = line.waiting.extract_if(.., |share| is_content(share));
+            taken.extend(waiting.map(|share| (Some(key.clone()), share)));
         }
-        let unplaced = self.unplaced.extract_if(.., |ticket| is_content(ticket));
-        taken.extend(unplaced.map(|ticket| (None, ticket)));
-        self.moving.extend(taken.iter().map(|(_, ticket)| ticket.clone()));
+        let unplaced = self.unplaced.extract_if(.., |share| is_content(share));
+        taken.extend(unplaced.map(|share| (None, share)));
+        self.moving.extend(taken.iter().map(|(_, share)| share.clone()));
         taken
     }
 
@@ -338,13 +343,13 @@ impl Lines {
             line.waiting
                 .iter()
                 .chain(&line.in_flight)
-                .map(|ticket| ticket.stored_bytes)
+                .map(|share| share.stored_bytes)
                 .sum()
         };
         let by_peer: Vec<(&PeerKey, u64)> = taking.map(|(key, line)| (key, bytes(line))).collect();
         let placed: u64 = by_peer.iter().map(|(_, bytes)| bytes).sum();
-        let others = self.homeless.iter().chain(&self.moving).chain(self.held.tickets());
-        let others: u64 = others.map(|ticket| ticket.stored_bytes).sum();
+        let others = self.homeless.iter().chain(&self.moving).chain(self.held.waiting());
+        let others: u64 = others.map(|share| share.stored_bytes).sum();
         let slowest = by_peer
             .into_iter()
             .filter(|(_, bytes)| *bytes > 0)
@@ -356,13 +361,13 @@ impl Lines {
     /// Bytes in the spool, and those that come.
     pub(super) fn spool_bytes(&self) -> u64 {
         let lines = self.lines.values();
-        let tickets = lines.flat_map(|line| line.waiting.iter().chain(&line.in_flight));
-        let bytes: u64 = tickets
+        let waiting = lines.flat_map(|line| line.waiting.iter().chain(&line.in_flight));
+        let bytes: u64 = waiting
             .chain(&self.homeless)
             .chain(&self.unplaced)
             .chain(&self.moving)
-            .chain(self.held.tickets())
-            .map(|ticket| ticket.stored_bytes)
+            .chain(self.held.waiting())
+            .map(|share| share.stored_bytes)
             .sum();
         bytes + self.incoming_bytes
     }
@@ -380,13 +385,13 @@ impl Lines {
 
     /// Whether nothing more can be done since `mark` for the shares that `which` selects. In every state in which it is
     /// false, something is under way or due by a known time (`tests::model`).
-    pub(super) fn is_quiet(&self, mark: &Mark, which: impl Fn(&Ticket) -> bool, now: Instant) -> bool {
+    pub(super) fn is_quiet(&self, mark: &Mark, which: impl Fn(&Waiting) -> bool, now: Instant) -> bool {
         let has_work = |line: &Line| line.waiting.iter().chain(&line.in_flight).any(&which);
         let mut busy = self.lines.iter().filter(|(_, line)| has_work(line));
         let before = |key| mark.failures.get(key).copied().unwrap_or(0);
         let planned = self.homeless.iter().chain(&self.moving);
         busy.all(|(key, line)| line.is_stuck(before(key), mark.at, now))
-            && !planned.chain(self.held.tickets()).any(&which)
+            && !planned.chain(self.held.waiting()).any(&which)
     }
 
     /// The last error of each peer that has not taken a share since.

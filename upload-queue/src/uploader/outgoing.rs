@@ -14,7 +14,7 @@ use crate::packs::{PackRow, Purpose, shares};
 use crate::peers::{Peer, PeerKey, Reach};
 use crate::uploader::room::Incoming;
 use crate::uploader::shared::{Shared, blocking};
-use crate::uploader::ticket::Ticket;
+use crate::uploader::waiting::Waiting;
 use crate::uploader::{OutgoingPack, UploadError, UploadEvent, lane, room};
 use crate::{packs, placement};
 use database::DbError;
@@ -39,11 +39,11 @@ where
     let (places, acks) = put_local(&shared, &pack).await;
     let stored_bytes = pack.manifest.shape.share.stored_bytes() as u64;
     let of_disk = shared.clone();
-    let (row, safe, tickets) = blocking(move || spool_and_record(&of_disk, &pack, &places, with_pack)).await??;
+    let (row, safe, waiting) = blocking(move || spool_and_record(&of_disk, &pack, &places, with_pack)).await??;
     {
         let (mut lines, now) = (shared.lines(), Instant::now());
-        for (peer, ticket) in tickets {
-            lines.add_new(peer.as_ref(), ticket, now);
+        for (peer, share) in waiting {
+            lines.add_new(peer.as_ref(), share, now);
         }
     }
     shared.announce();
@@ -137,7 +137,7 @@ async fn put_one(
 }
 
 /// Row, whether it is safe already, and what is now in the spool for whom.
-type Recorded = (PackRow, bool, Vec<(Option<PeerKey>, Ticket)>);
+type Recorded = (PackRow, bool, Vec<(Option<PeerKey>, Waiting)>);
 
 /// The spool files are durable before the transaction names them; without the transaction they go again.
 fn spool_and_record(
@@ -156,7 +156,7 @@ fn spool_and_record(
     }
     let recorded = shared.db.write::<_, DbError>(|tx| {
         let row = shares::insert_pack(tx, &pack.record, &pack.manifest, pack.purpose)?;
-        let mut tickets = Vec::with_capacity(files.len());
+        let mut waiting = Vec::with_capacity(files.len());
         for (index, ((id, share), place)) in pack.shares.iter().zip(places).enumerate() {
             let new = NewShare {
                 id: *id,
@@ -174,11 +174,11 @@ fn spool_and_record(
                     stored_bytes: share.stored_bytes() as u64,
                     planned: place.peer.clone(),
                 };
-                tickets.push((place.peer.clone(), Ticket::from(&spooled)));
+                waiting.push((place.peer.clone(), Waiting::from(&spooled)));
             }
         }
         with_pack(tx, row)?;
-        Ok((row, packs::is_safe(tx, row, shared.tolerate())?, tickets))
+        Ok((row, packs::is_safe(tx, row, shared.tolerate())?, waiting))
     });
     if recorded.is_err() {
         for (id, _) in &files {

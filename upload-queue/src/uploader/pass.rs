@@ -17,8 +17,8 @@ use crate::steward::{PassState, StewardPeer};
 use crate::uploader::held::{HeldShare, Moved};
 use crate::uploader::lane;
 use crate::uploader::shared::{Shared, blocking};
-use crate::uploader::ticket::Ticket;
-use crate::uploader::ticket::{Delivery, Way};
+use crate::uploader::waiting::Waiting;
+use crate::uploader::waiting::{Delivery, Way};
 use database::DbError;
 
 /// Packs that the steward is asked about at once. Chosen: two wait for its disk while others are on the line.
@@ -63,8 +63,8 @@ fn send_directly(shared: &Shared, released: Vec<HeldShare>) {
     }
     {
         let (mut lines, now) = (shared.lines(), Instant::now());
-        for (peer, ticket) in released {
-            lines.add(Some(&peer), ticket, now);
+        for (peer, share) in released {
+            lines.add(Some(&peer), share, now);
         }
     }
     shared.announce();
@@ -167,7 +167,7 @@ async fn record_placed(shared: &Shared, standing: &Standing, state: &PassState) 
         placed += 1;
         let delivery = Delivery {
             peer: peer.clone(),
-            ticket: ticket(standing, *index),
+            share: waiting(standing, *index),
             bytes: 0,
             way: Way::Passed,
         };
@@ -177,9 +177,9 @@ async fn record_placed(shared: &Shared, standing: &Standing, state: &PassState) 
     placed
 }
 
-fn ticket(standing: &Standing, index: u8) -> Ticket {
+fn waiting(standing: &Standing, index: u8) -> Waiting {
     let manifest = &standing.pack.manifest;
-    Ticket::from(&SpooledShare {
+    Waiting::from(&SpooledShare {
         pack: standing.pack.row,
         index,
         id: manifest.shares[usize::from(index)],
@@ -191,14 +191,14 @@ fn ticket(standing: &Standing, index: u8) -> Ticket {
 
 async fn put(shared: &Arc<Shared>, steward: &StewardPeer, standing: &Standing, index: u8) -> Result<(), StoreError> {
     let _permit = shared.in_memory.acquire().await;
-    let ticket = ticket(standing, index);
-    let Some(share) = lane::load(shared, &ticket).await.map_err(|error| local(&error))? else {
+    let waiting = waiting(standing, index);
+    let Some(share) = lane::load(shared, &waiting).await.map_err(|error| local(&error))? else {
         // Delivered meanwhile, or lost: whoever sends it directly finds out.
-        let released = shared.lines().held.release(ticket.pack, &[index]);
+        let released = shared.lines().held.release(waiting.pack, &[index]);
         send_directly(shared, released);
         return Ok(());
     };
-    let bytes = steward.steward.put_to_pass(ticket.id, share).await?;
+    let bytes = steward.steward.put_to_pass(waiting.id, share).await?;
     shared.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
     shared.lines().held.took(Instant::now());
     Ok(())

@@ -14,7 +14,7 @@ use crate::packs;
 use crate::packs::{PackRow, shares};
 use crate::uploader::UploadEvent;
 use crate::uploader::shared::{Shared, blocking};
-use crate::uploader::ticket::{Delivery, Way};
+use crate::uploader::waiting::{Delivery, Way};
 use database::DbError;
 
 /// Most deliveries in one transaction.
@@ -54,7 +54,7 @@ pub(super) async fn record(shared: Arc<Shared>, mut deliveries: mpsc::Receiver<D
                     let (mut lines, now) = (shared.lines(), Instant::now());
                     for delivery in batch {
                         lines.failed(&delivery.peer, &error, begun, now);
-                        lines.take_back(&delivery.peer, &delivery.ticket, now);
+                        lines.take_back(&delivery.peer, &delivery.share, now);
                     }
                 }
                 shared.announce();
@@ -69,14 +69,14 @@ fn store(tx: &Transaction<'_>, batch: &[Delivery], tolerate: u8) -> Result<Recor
         safe: BTreeSet::new(),
         unnamed: BTreeSet::new(),
     };
-    for Delivery { peer, ticket, .. } in batch {
-        let before = packs::is_safe(tx, ticket.pack, tolerate)?;
-        shares::record_delivered(tx, ticket.pack, ticket.index, peer)?;
-        if !before && packs::is_safe(tx, ticket.pack, tolerate)? {
-            recorded.safe.insert(ticket.pack);
+    for Delivery { peer, share, .. } in batch {
+        let before = packs::is_safe(tx, share.pack, tolerate)?;
+        shares::record_delivered(tx, share.pack, share.index, peer)?;
+        if !before && packs::is_safe(tx, share.pack, tolerate)? {
+            recorded.safe.insert(share.pack);
         }
-        if !shares::in_spool(tx, ticket.id)? {
-            recorded.unnamed.insert(ticket.id);
+        if !shares::in_spool(tx, share.id)? {
+            recorded.unnamed.insert(share.id);
         }
     }
     Ok(recorded)
@@ -86,18 +86,15 @@ fn finish(shared: &Shared, batch: Vec<Delivery>, recorded: Recorded) {
     {
         let (mut lines, now) = (shared.lines(), Instant::now());
         for delivery in &batch {
-            lines.finished(Some(&delivery.peer), &delivery.ticket);
+            lines.finished(Some(&delivery.peer), &delivery.share);
             if delivery.way == Way::Sent {
                 lines.succeeded(&delivery.peer, now);
             }
         }
     }
     shared.changed.notify_waiters();
-    for Delivery {
-        peer, bytes, ticket, ..
-    } in batch
-    {
-        shared.delivered_bytes.fetch_add(ticket.stored_bytes, Ordering::Relaxed);
+    for Delivery { peer, bytes, share, .. } in batch {
+        shared.delivered_bytes.fetch_add(share.stored_bytes, Ordering::Relaxed);
         shared.tell(UploadEvent::Delivered { peer, bytes });
     }
     for pack in recorded.safe {

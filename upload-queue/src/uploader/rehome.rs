@@ -8,19 +8,19 @@ use crate::packs;
 use crate::packs::{PackRow, shares};
 use crate::peers::PeerKey;
 use crate::uploader::shared::{Shared, blocking};
-use crate::uploader::ticket::Ticket;
+use crate::uploader::waiting::Waiting;
 use crate::uploader::{Rebuilt, UploadError};
 use database::DbError;
 
 /// See `Uploader::rehome`.
 pub(super) async fn rehome(shared: Arc<Shared>, pack: PackRow, rebuilt: Vec<Rebuilt>) -> Result<usize, UploadError> {
     let of_disk = shared.clone();
-    let tickets = blocking(move || spool_and_record(&of_disk, pack, &rebuilt)).await??;
-    let taken = tickets.len();
+    let waiting = blocking(move || spool_and_record(&of_disk, pack, &rebuilt)).await??;
+    let taken = waiting.len();
     {
         let (mut lines, now) = (shared.lines(), Instant::now());
-        for (peer, ticket) in tickets {
-            lines.add(Some(&peer), ticket, now);
+        for (peer, share) in waiting {
+            lines.add(Some(&peer), share, now);
         }
     }
     shared.announce();
@@ -32,14 +32,14 @@ fn spool_and_record(
     shared: &Shared,
     pack: PackRow,
     rebuilt: &[Rebuilt],
-) -> Result<Vec<(PeerKey, Ticket)>, UploadError> {
+) -> Result<Vec<(PeerKey, Waiting)>, UploadError> {
     let files: Vec<_> = rebuilt.iter().map(|share| (share.id, share.share.clone())).collect();
     shared.spool.write(&files)?;
     let recorded = shared.db.write::<_, DbError>(|tx| {
         let Some(known) = packs::get(tx, pack)? else {
             return Ok(Vec::new());
         };
-        let mut tickets = Vec::with_capacity(rebuilt.len());
+        let mut waiting = Vec::with_capacity(rebuilt.len());
         for share in rebuilt {
             if known.manifest.shares.get(usize::from(share.index)) != Some(&share.id) {
                 continue;
@@ -53,10 +53,10 @@ fn spool_and_record(
                     stored_bytes: share.share.stored_bytes() as u64,
                     planned: Some(share.to.clone()),
                 };
-                tickets.push((share.to.clone(), Ticket::from(&spooled)));
+                waiting.push((share.to.clone(), Waiting::from(&spooled)));
             }
         }
-        Ok(tickets)
+        Ok(waiting)
     });
     let unnamed = shared.db.read::<_, DbError>(|conn| {
         let named = |id| shares::in_spool(conn, id);

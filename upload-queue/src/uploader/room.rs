@@ -16,7 +16,7 @@ use crate::peers::{PeerKey, Reach};
 use crate::uploader::lines::Lines;
 use crate::uploader::replan::Moving;
 use crate::uploader::shared::{Shared, blocking};
-use crate::uploader::ticket::Ticket;
+use crate::uploader::waiting::Waiting;
 use crate::uploader::{LOOK_AGAIN, OutgoingPack, UploadError, UploadEvent};
 use database::DbError;
 
@@ -118,20 +118,20 @@ async fn give_way(shared: &Arc<Shared>, bytes: u64) -> Result<usize, UploadError
         let peers = shared.peers.all();
         shared.lines().take_absent(&peers, shared.tolerate(), Instant::now())
     };
-    let mut moving = Moving::new(shared, absent.iter().map(|(_, ticket)| ticket.clone()).collect());
-    let (of_db, of_tickets) = (shared.clone(), moving.tickets.clone());
-    let gone = blocking(move || let_go(&of_db, of_tickets, bytes)).await??;
+    let mut moving = Moving::new(shared, absent.iter().map(|(_, share)| share.clone()).collect());
+    let (of_db, of_waiting) = (shared.clone(), moving.waiting.clone());
+    let gone = blocking(move || let_go(&of_db, of_waiting, bytes)).await??;
     let mut counts: HashMap<Option<&PeerKey>, u64> = HashMap::new();
     {
         let (mut lines, now) = (shared.lines(), Instant::now());
         moving.take();
-        for (peer, ticket) in &absent {
-            match gone.contains(ticket) {
+        for (peer, share) in &absent {
+            match gone.contains(share) {
                 true => {
                     *counts.entry(peer.as_ref()).or_default() += 1;
-                    lines.finished(peer.as_ref(), ticket);
+                    lines.finished(peer.as_ref(), share);
                 }
-                false => lines.add(peer.as_ref(), ticket.clone(), now),
+                false => lines.add(peer.as_ref(), share.clone(), now),
             }
         }
     }
@@ -145,34 +145,34 @@ async fn give_way(shared: &Arc<Shared>, bytes: u64) -> Result<usize, UploadError
 }
 
 /// The rows say first that a share is not in the spool; a file that stays after that is swept at the next start.
-fn let_go(shared: &Shared, mut tickets: Vec<Ticket>, bytes: u64) -> Result<Vec<Ticket>, DbError> {
+fn let_go(shared: &Shared, mut waiting: Vec<Waiting>, bytes: u64) -> Result<Vec<Waiting>, DbError> {
     let gone = shared.db.write_durable::<_, DbError>(|tx| {
         let mut surplus: HashMap<PackRow, i64> = HashMap::new();
-        for ticket in &tickets {
-            if let Entry::Vacant(unknown) = surplus.entry(ticket.pack) {
-                unknown.insert(packs::surplus(tx, ticket.pack)?);
+        for share in &waiting {
+            if let Entry::Vacant(unknown) = surplus.entry(share.pack) {
+                unknown.insert(packs::surplus(tx, share.pack)?);
             }
         }
-        let of = |ticket: &Ticket| surplus.get(&ticket.pack).copied().unwrap_or(-1);
-        tickets.retain(|ticket| of(ticket) >= 0);
-        tickets.sort_by_key(|ticket| (of(ticket) < i64::from(shared.tolerate()), ticket.pack_order()));
+        let of = |share: &Waiting| surplus.get(&share.pack).copied().unwrap_or(-1);
+        waiting.retain(|share| of(share) >= 0);
+        waiting.sort_by_key(|share| (of(share) < i64::from(shared.tolerate()), share.pack_order()));
         let mut freed = 0;
-        let enough = |ticket: &&Ticket| {
+        let enough = |share: &&Waiting| {
             let is_needed = freed < bytes;
-            freed += ticket.stored_bytes;
+            freed += share.stored_bytes;
             is_needed
         };
-        let gone: Vec<Ticket> = tickets.iter().take_while(enough).cloned().collect();
-        for ticket in &gone {
-            shares::set_planned(tx, ticket.pack, ticket.index, None)?;
-            shares::leave_spool(tx, ticket.pack, ticket.index)?;
+        let gone: Vec<Waiting> = waiting.iter().take_while(enough).cloned().collect();
+        for share in &gone {
+            shares::set_planned(tx, share.pack, share.index, None)?;
+            shares::leave_spool(tx, share.pack, share.index)?;
         }
         Ok(gone)
     })?;
-    let named = |ticket: &Ticket| shared.db.read::<_, DbError>(|conn| shares::in_spool(conn, ticket.id));
-    for ticket in &gone {
-        if !named(ticket)? {
-            shared.spool.remove(ticket.id);
+    let named = |share: &Waiting| shared.db.read::<_, DbError>(|conn| shares::in_spool(conn, share.id));
+    for share in &gone {
+        if !named(share)? {
+            shared.spool.remove(share.id);
         }
     }
     Ok(gone)

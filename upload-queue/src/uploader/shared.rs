@@ -14,8 +14,8 @@ use crate::packs::shares::SpooledShare;
 use crate::peers::PeerSet;
 use crate::spool::Spool;
 use crate::uploader::lines::Lines;
-use crate::uploader::ticket::Delivery;
-use crate::uploader::ticket::Ticket;
+use crate::uploader::waiting::Delivery;
+use crate::uploader::waiting::Waiting;
 use crate::uploader::{UploadError, UploadEvent, UploaderConfig};
 use database::{Db, DbError};
 
@@ -87,7 +87,7 @@ impl Shared {
         lines.held.set_steward(config.steward.clone());
         let now = Instant::now();
         for share in &waiting {
-            lines.add_new(share.planned.as_ref(), Ticket::from(share), now);
+            lines.add_new(share.planned.as_ref(), Waiting::from(share), now);
         }
         let (delivered, deliveries) = mpsc::channel(UNRECORDED_MAX);
         let tolerate = AtomicU8::new(config.tolerate);

@@ -1,7 +1,7 @@
-//! Publishing everything once more: what to do when metadata packs are lost, and with them names and indexes.
+//! Posting everything once more: what to do when metadata packs are lost, and with them names and indexes.
 //!
 //! The catalog knows all that they said. So the next root begins a list of its own, and logs, packs and caps count as said
-//! nowhere; the usual publication does the rest, and the usual rules say when it counts. Only very small contents are not in
+//! nowhere; the usual posting does the rest, and the usual rules say when it counts. Only very small contents are not in
 //! the catalog: their sections are named again where their pack is not lost, and are lost files where it is.
 
 use std::collections::HashSet;
@@ -15,7 +15,7 @@ use rusqlite::{Connection, Transaction};
 use upload_queue::packs;
 use upload_queue::packs::{PackRow, Purpose};
 
-use super::{chunk_place, publish, published, write_published};
+use super::{chunk_place, post, posted, write_posted};
 
 /// `section.published` of a section that no root names because its pack is lost, and that contents are still in.
 const LOST: u8 = 3;
@@ -29,7 +29,7 @@ pub fn is_due(conn: &Connection) -> Result<bool, DbError> {
     Ok(query.query_row((Purpose::Metadata as i64, LOST), |row| row.get(0))?)
 }
 
-/// Has everything published once more, all in one transaction.
+/// Has everything posted once more, all in one transaction.
 pub fn begin(tx: &Transaction<'_>, now_ns: i64) -> Result<(), DbError> {
     keep_contents(tx)?;
     forget_publication(tx)?;
@@ -105,7 +105,7 @@ fn forget_publication(tx: &Transaction<'_>) -> Result<(), DbError> {
          DELETE FROM amendment;
          UPDATE snapshot SET published = 0;",
     )?;
-    let Some(mut head) = published(tx)? else {
+    let Some(mut head) = posted(tx)? else {
         return Ok(());
     };
     // The chain of heads goes on; the root begins anew (`writer::checkpoint`), and keeps what only it says.
@@ -117,8 +117,8 @@ fn forget_publication(tx: &Transaction<'_>) -> Result<(), DbError> {
         older: None,
         ..head.root
     };
-    let acknowledged = publish::is_acknowledged(tx)?;
-    write_published(tx, &head, acknowledged)
+    let acknowledged = post::is_acknowledged(tx)?;
+    write_posted(tx, &head, acknowledged)
 }
 
 /// No index section lists any data pack. Chunks on their way into a pack are listed as they will be there.
@@ -136,13 +136,13 @@ fn unlist_packs(tx: &Transaction<'_>) -> Result<(), DbError> {
             Some((pack, slots)) if *pack == place.pack => slots.push(place.slot),
             _ => {
                 if let Some((pack, slots)) = open.replace((place.pack, vec![place.slot])) {
-                    publish::add_unlisted(tx, pack, &slots)?;
+                    post::add_unlisted(tx, pack, &slots)?;
                 }
             }
         }
     }
     if let Some((pack, slots)) = open {
-        publish::add_unlisted(tx, pack, &slots)?;
+        post::add_unlisted(tx, pack, &slots)?;
     }
     tx.execute(
         "INSERT OR REPLACE INTO unlisted_pack SELECT pack, slots FROM moving_pack",

@@ -1,7 +1,7 @@
 //! Whose content is lost: in packs of which peers and the spool have too few shares (`upload_queue::packs::lost`).
 //!
 //! The catalog keeps the places of lost content, in case a peer comes back with it; but nothing new refers to them. Where the
-//! file is still here as it was recorded, it becomes work again (`crate::prepare::lost`). `publish::begin_anew` is for
+//! file is still here as it was recorded, it becomes work again (`crate::prepare::lost`). `post::begin_anew` is for
 //! names and indexes.
 
 use std::collections::{HashMap, HashSet};
@@ -14,7 +14,7 @@ use rusqlite::{Connection, Transaction};
 use upload_queue::packs;
 use upload_queue::packs::{PackRow, Purpose};
 
-use super::{Place, SectionRow, anew, decoded, moves, place, publish};
+use super::{Place, SectionRow, anew, decoded, moves, place, post};
 use crate::catalog::tree::rows::{COLUMNS, directory_path, join, read_row};
 use crate::catalog::{shown, tree};
 
@@ -195,6 +195,6 @@ pub fn bury(tx: &Transaction<'_>, now_ns: i64) -> Result<usize, DbError> {
     })?;
     let unneeded: Vec<PackRow> = packs.into_iter().filter(|row| !needed.contains(row)).collect();
     packs::set_dead(tx, &unneeded, now_ns)?;
-    unneeded.iter().try_for_each(|row| publish::list_pack(tx, *row))?;
+    unneeded.iter().try_for_each(|row| post::list_pack(tx, *row))?;
     Ok(unneeded.len())
 }

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction, params};
 use upload_queue::packs;
 use upload_queue::packs::PackRow;
 
-use super::{cbor, decoded, publish, put_chunks};
+use super::{cbor, decoded, post, put_chunks};
 
 /// Records a pack that such chunks were copied into.
 pub fn begin(tx: &Transaction<'_>, pack: PackRow, slots: &[ChunkSlot]) -> Result<(), DbError> {
@@ -27,10 +27,10 @@ pub fn under_way(conn: &Connection) -> Result<Vec<PackRow>, DbError> {
 /// were. A pack that was lost on its way is forgotten: its chunks are still where they were.
 pub fn finish(tx: &Transaction<'_>, tolerate: u8) -> Result<usize, DbError> {
     let mut finished = 0;
-    let unlisted = publish::unlisted_packs(tx)?;
+    let unlisted = post::unlisted_packs(tx)?;
     for pack in under_way(tx)? {
         if packs::is_lost(tx, pack)? {
-            publish::list_pack(tx, pack)?; // never, so that it is not waited for
+            post::list_pack(tx, pack)?; // never, so that it is not waited for
         } else if packs::is_safe(tx, pack, tolerate)? && !unlisted.contains(&pack) {
             put_chunks(tx, pack, &slots(tx, pack)?)?;
             finished += 1;
@@ -74,7 +74,7 @@ mod tests {
         let db = Db::in_memory(MIGRATIONS).unwrap();
         db.write(|tx| {
             add_chunks(tx, OLD, &[slot(0)])?;
-            publish::add_unlisted(tx, NEW, &[slot(500)])?;
+            post::add_unlisted(tx, NEW, &[slot(500)])?;
             begin(tx, NEW, &[slot(500)])
         })
         .unwrap();
@@ -98,7 +98,7 @@ mod tests {
     fn a_chunk_is_read_where_it_was_until_the_new_pack_is_safe_and_listed() {
         let db = catalog(5);
         assert_eq!(finished(&db), (0, OLD), "no index lists it");
-        db.write(|tx| publish::list_pack(tx, NEW)).unwrap();
+        db.write(|tx| post::list_pack(tx, NEW)).unwrap();
         hold(&db, 4);
         assert_eq!(finished(&db), (0, OLD), "the loss of two friends could be too much");
         assert_eq!(db.read(under_way).unwrap(), [NEW]);
@@ -118,6 +118,6 @@ mod tests {
             .unwrap();
         assert_eq!(finished(&db), (0, OLD));
         assert_eq!(db.read(under_way).unwrap(), []);
-        assert_eq!(db.read(publish::unlisted_packs).unwrap(), []);
+        assert_eq!(db.read(post::unlisted_packs).unwrap(), []);
     }
 }

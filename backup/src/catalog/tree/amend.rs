@@ -1,7 +1,7 @@
 //! Putting right what a scan recorded, once the file was really read.
 //!
 //! Every correction marks its directory, so that the next scan compares it entry by entry, and is noted as an amendment,
-//! so that the log of its snapshot is published again.
+//! so that the log of its snapshot is posted again.
 
 use database::DbError;
 use proto::id::VersionId;
@@ -12,7 +12,7 @@ use super::rows::{EntryRow, history, place};
 use super::{left_out, rows};
 
 /// The file was read in another state than the scan saw: records the state it was read in, in the snapshot that names
-/// `version`, and makes sure that the log of that snapshot is published (again).
+/// `version`, and makes sure that the log of that snapshot is posted (again).
 ///
 /// Extended attributes stay as they were if `meta` has none. How soon after its last change the file was read is not
 /// known here, so the next scan takes it for changed.

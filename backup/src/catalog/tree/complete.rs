@@ -30,7 +30,7 @@ pub fn snapshot_complete(conn: &Connection, snapshot_seq: u64) -> Result<bool, D
     let mut rows = query.query((snapshot_seq, base))?;
     while let Some(row) = rows.next()? {
         let path = directory_path(conn, row.get(0)?)?;
-        if shows(&snapshot.record.roots, &path) {
+        if shows(&snapshot.record.source_roots, &path) {
             return Ok(false);
         }
     }

@@ -15,7 +15,7 @@ use super::walk::{Scope, normal, scope};
 use super::{Snapshot, entry, snapshot};
 
 /// Rows fetched at a time; at most two have the same name.
-const PAGE_ROWS: usize = 512;
+const BATCH_ROWS: usize = 512;
 
 /// A value for the snapshot before, and one for the snapshot after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,8 +109,8 @@ struct Sides {
 impl Sides {
     fn scopes(&self, path: &[u8]) -> Pair<Scope> {
         Pair {
-            before: scope(&self.snapshots.before.record.roots, path),
-            after: scope(&self.snapshots.after.record.roots, path),
+            before: scope(&self.snapshots.before.record.source_roots, path),
+            after: scope(&self.snapshots.after.record.source_roots, path),
         }
     }
 }
@@ -190,9 +190,9 @@ struct Frame {
     shown: Pair<bool>,
     /// Rows that both sides see are read, too: the snapshots' roots, or a missing directory, may tell them apart.
     whole: bool,
-    page: VecDeque<EntryRow>,
+    batch: VecDeque<EntryRow>,
     last: Option<Vec<u8>>,
-    /// Changed directories in it, the next one last; those that `page` names come from there.
+    /// Changed directories in it, the next one last; those that `batch` names come from there.
     children: Vec<(Vec<u8>, i64)>,
 }
 
@@ -210,17 +210,17 @@ impl Frame {
             path,
             shown,
             whole,
-            page: VecDeque::new(),
+            batch: VecDeque::new(),
             last: Some(Vec::new()),
             children,
         }
     }
 
     fn next(&mut self, conn: &Connection, sides: &Sides) -> Result<Option<Found>, DbError> {
-        if self.page.is_empty() {
-            self.read_page(conn, sides)?;
+        if self.batch.is_empty() {
+            self.read_batch(conn, sides)?;
         }
-        let row_name = self.page.front().map(|row| row.entry.name.clone());
+        let row_name = self.batch.front().map(|row| row.entry.name.clone());
         let child_first = match (self.children.last(), &row_name) {
             (Some((child, _)), Some(row)) => child < row,
             (child, _) => child.is_some(),
@@ -242,7 +242,7 @@ impl Frame {
         let path = join(&self.path, &name);
         let mut entries = Pair::default();
         let scopes = sides.scopes(&path);
-        while let Some(row) = self.page.pop_front_if(|row| row.entry.name == name) {
+        while let Some(row) = self.batch.pop_front_if(|row| row.entry.name == name) {
             let sees = |shown: bool, scope: Scope, seq: u64| shown && scope != Scope::Outside && row.visible_at(seq);
             if sees(self.shown.before, scopes.before, sides.seqs.before) {
                 entries.before = Some(row.entry.clone());
@@ -259,7 +259,7 @@ impl Frame {
         }))
     }
 
-    fn read_page(&mut self, conn: &Connection, sides: &Sides) -> Result<(), DbError> {
+    fn read_batch(&mut self, conn: &Connection, sides: &Sides) -> Result<(), DbError> {
         let Some(after) = self.last.take() else {
             return Ok(());
         };
@@ -269,18 +269,18 @@ impl Frame {
              ((since <= ?3 AND coalesce(until > ?3, 1)) {which} (since <= ?4 AND coalesce(until > ?4, 1)))
              ORDER BY name, since LIMIT ?5"
         ))?;
-        let parameters = (self.directory, after, sides.seqs.before, sides.seqs.after, PAGE_ROWS);
+        let parameters = (self.directory, after, sides.seqs.before, sides.seqs.after, BATCH_ROWS);
         let rows = query.query_map(parameters, read_row)?;
-        self.page = rows.collect::<Result<_, _>>()?;
-        if self.page.len() == PAGE_ROWS {
-            // The last name may have one more row: it comes with the next page.
-            let cut = self.page.pop_back().map(|row| row.entry.name);
+        self.batch = rows.collect::<Result<_, _>>()?;
+        if self.batch.len() == BATCH_ROWS {
+            // The last name may have one more row: it comes with the next batch.
+            let cut = self.batch.pop_back().map(|row| row.entry.name);
             while self
-                .page
+                .batch
                 .pop_back_if(|row| Some(&row.entry.name) == cut.as_ref())
                 .is_some()
             {}
-            self.last = self.page.back().map(|row| row.entry.name.clone());
+            self.last = self.batch.back().map(|row| row.entry.name.clone());
         }
         Ok(())
     }
@@ -312,7 +312,7 @@ mod tests {
             id: SnapshotId([seq as u8; 16]),
             time_ns: seq as i64,
             parent: (seq > 1).then(|| seq - 1),
-            roots: roots.iter().map(|root| PathBytes(root.as_bytes().to_vec())).collect(),
+            source_roots: roots.iter().map(|root| PathBytes(root.as_bytes().to_vec())).collect(),
             files: 0,
             bytes: 0,
         }
@@ -411,9 +411,9 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_longer_than_a_page_is_compared_to_its_end() {
+    fn a_directory_longer_than_a_batch_is_compared_to_its_end() {
         let db = Db::in_memory(MIGRATIONS).unwrap();
-        let names: Vec<String> = (0..3 * PAGE_ROWS).map(|number| format!("{number:05}")).collect();
+        let names: Vec<String> = (0..3 * BATCH_ROWS).map(|number| format!("{number:05}")).collect();
         db.write(|tx| {
             let mut replay = tree::Replay::new(DeviceId([7; 32]));
             for seq in 1..=2u8 {

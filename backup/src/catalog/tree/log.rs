@@ -1,4 +1,4 @@
-//! The tree as backup-log records, to be published: full, incremental, or what was amended since it was published.
+//! The tree as backup-log records, to be posted: full, incremental, or what was amended since it was posted.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use super::walk::Listing;
 /// The log of `snapshot` as records: all that is in it (`full`) or what changed against its parent, sorted as
 /// `LogRecord` asks. Calls `visit` with each.
 ///
-/// A snapshot without a parent has a full log, and a full log names no parent. If the log was published already, only
+/// A snapshot without a parent has a full log, and a full log names no parent. If the log was posted already, only
 /// what was amended since is in it, whichever is asked for: that is all that the grid lacks.
 pub fn log<E: From<DbError>>(
     conn: &Connection,
@@ -29,7 +29,7 @@ pub fn log<E: From<DbError>>(
     };
     let mut record = snapshot.record.clone();
     let says = left_out(conn, snapshot_seq)?;
-    if was_published(conn, snapshot_seq)? {
+    if was_posted(conn, snapshot_seq)? {
         visit(LogRecord::Snapshot(record))?;
         if says != LeftOut::default() {
             visit(LogRecord::LeftOut(says))?;
@@ -55,7 +55,7 @@ pub fn log<E: From<DbError>>(
     incremental_log(conn, snapshot_seq, visit)
 }
 
-fn was_published(conn: &Connection, snapshot: u64) -> Result<bool, DbError> {
+fn was_posted(conn: &Connection, snapshot: u64) -> Result<bool, DbError> {
     let mut query = conn.prepare_cached("SELECT published FROM snapshot WHERE seq = ?")?;
     Ok(query.query_row([snapshot], |row| row.get(0))?)
 }
@@ -65,7 +65,7 @@ fn full_log<E: From<DbError>>(
     snapshot: &Snapshot,
     visit: &mut dyn FnMut(LogRecord) -> Result<(), E>,
 ) -> Result<(), E> {
-    let (seq, roots) = (snapshot.record.seq, &snapshot.record.roots);
+    let (seq, roots) = (snapshot.record.seq, &snapshot.record.source_roots);
     visit(LogRecord::Directory(b"/".to_vec()))?;
     if let Some(slash) = row_at(conn, seq, NOWHERE, b"")? {
         visit(LogRecord::Entry(slash.entry))?;
@@ -200,8 +200,8 @@ fn amended_record(conn: &Connection, snapshot: u64, directory: i64, name: &[u8])
     Ok(entry.map_or_else(|| LogRecord::Gone(name.to_vec()), LogRecord::Entry))
 }
 
-/// Snapshots whose log has something to publish, ascending.
-pub fn unpublished(conn: &Connection) -> Result<Vec<u64>, DbError> {
+/// Snapshots whose log has something to post, ascending.
+pub fn unposted(conn: &Connection) -> Result<Vec<u64>, DbError> {
     let mut query = conn.prepare_cached(
         "SELECT seq FROM snapshot WHERE published = 0
          UNION SELECT snapshot FROM amendment WHERE snapshot IN (SELECT seq FROM snapshot) ORDER BY 1",
@@ -210,8 +210,8 @@ pub fn unpublished(conn: &Connection) -> Result<Vec<u64>, DbError> {
     Ok(seqs.collect::<Result<_, _>>()?)
 }
 
-/// How far amendments have come: taken on the connection that reads logs, given to `published_until` once they are on
-/// the grid, so that an amendment made in between is not taken for published.
+/// How far amendments have come: taken on the connection that reads logs, given to `posted_until` once they are on
+/// the grid, so that an amendment made in between is not taken for posted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AmendmentMark(i64);
 
@@ -221,8 +221,8 @@ pub fn amendment_mark(conn: &Connection) -> Result<AmendmentMark, DbError> {
     Ok(AmendmentMark(mark))
 }
 
-/// The logs of all snapshots up to and including `snapshot` are published as they were at `mark`.
-pub fn published_until(tx: &Transaction<'_>, snapshot: u64, mark: AmendmentMark) -> Result<(), DbError> {
+/// The logs of all snapshots up to and including `snapshot` are posted as they were at `mark`.
+pub fn posted_until(tx: &Transaction<'_>, snapshot: u64, mark: AmendmentMark) -> Result<(), DbError> {
     tx.execute(
         "UPDATE snapshot SET published = 1 WHERE published = 0 AND seq <= ?",
         [snapshot],
@@ -234,8 +234,8 @@ pub fn published_until(tx: &Transaction<'_>, snapshot: u64, mark: AmendmentMark)
     mark_complete(tx)
 }
 
-/// The logs of all snapshots up to and including `snapshot` are published as they are now.
-pub fn published(tx: &Transaction<'_>, snapshot: u64) -> Result<(), DbError> {
+/// The logs of all snapshots up to and including `snapshot` are posted as they are now.
+pub fn posted(tx: &Transaction<'_>, snapshot: u64) -> Result<(), DbError> {
     let mark = amendment_mark(tx)?;
-    published_until(tx, snapshot, mark)
+    posted_until(tx, snapshot, mark)
 }

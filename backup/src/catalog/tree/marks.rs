@@ -136,7 +136,7 @@ mod tests {
                 id: SnapshotId([seq as u8; 16]),
                 time_ns: 0,
                 parent: None,
-                roots: Vec::new(),
+                source_roots: Vec::new(),
                 files: 0,
                 bytes: 0,
             },

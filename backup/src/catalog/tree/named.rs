@@ -132,7 +132,7 @@ mod tests {
                 id: SnapshotId([seq as u8; 16]),
                 time_ns: secs * NANOS,
                 parent: None,
-                roots: Vec::new(),
+                source_roots: Vec::new(),
                 files: 0,
                 bytes: 0,
             },

@@ -1,4 +1,4 @@
-//! From published log records back to rows: the inverse of `log`.
+//! From posted log records back to rows: the inverse of `log`.
 //!
 //! Records may come again, for a snapshot that is known already: then they replace what that snapshot says of a name
 //! and leave later snapshots alone, which is how amendments travel and why a replay that died can be run again.
@@ -15,7 +15,7 @@ use super::rows::{
 use super::walk::{Scope, scope};
 use super::{Snapshot, left_out, rows, snapshots};
 
-/// Applies log records, in the order in which they were published, to a catalog that is being rebuilt.
+/// Applies log records, in the order in which they were posted, to a catalog that is being rebuilt.
 pub struct Replay {
     device: DeviceId,
     snapshot: Option<u64>,
@@ -87,7 +87,7 @@ impl Replay {
         let newest = snapshots::latest(tx)?.map(|snapshot| snapshot.record.seq);
         let (seq, parent) = (record.seq, record.parent);
         if record.parent.is_none() && newest.is_some_and(|newest| newest < seq) {
-            close_scope(tx, seq, SLASH, &record.roots)?;
+            close_scope(tx, seq, SLASH, &record.source_roots)?;
         }
         snapshots::insert(
             tx,

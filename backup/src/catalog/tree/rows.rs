@@ -209,7 +209,7 @@ pub(crate) fn current(conn: &Connection, directory: i64) -> Result<Vec<EntryRow>
 }
 
 /// Up to `limit` entries of a directory in a snapshot, sorted, with names after `after`.
-pub(crate) fn page(
+pub(crate) fn batch(
     conn: &Connection,
     snapshot: u64,
     directory: i64,

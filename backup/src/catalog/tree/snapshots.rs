@@ -69,7 +69,7 @@ pub fn snapshot_id(device: DeviceId, seq: u64, time_ns: i64) -> SnapshotId {
 /// Records a snapshot.
 pub(crate) fn insert(tx: &Transaction<'_>, snapshot: &Snapshot) -> Result<(), DbError> {
     let record = &snapshot.record;
-    let roots = minicbor::to_vec(&record.roots).expect("encoding into a Vec cannot fail");
+    let roots = minicbor::to_vec(&record.source_roots).expect("encoding into a Vec cannot fail");
     let mut insert = tx.prepare_cached(&format!(
         "INSERT INTO snapshot ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
     ))?;
@@ -86,16 +86,16 @@ pub(crate) fn insert(tx: &Transaction<'_>, snapshot: &Snapshot) -> Result<(), Db
     Ok(())
 }
 
-/// Makes the paths of snapshots fit that were recorded before limits were checked, so that they can be published.
-pub fn fit_roots(db: &Db) -> Result<(), DbError> {
+/// Makes the paths of snapshots fit that were recorded before limits were checked, so that they can be posted.
+pub fn fit_source_roots(db: &Db) -> Result<(), DbError> {
     let mut all = db.read(snapshots)?;
-    all.retain_mut(|snapshot| snapshot.record.fit_roots());
+    all.retain_mut(|snapshot| snapshot.record.fit_source_roots());
     if all.is_empty() {
         return Ok(());
     }
     db.write(|tx| {
         for snapshot in &all {
-            let roots = minicbor::to_vec(&snapshot.record.roots).expect("encoding into a Vec cannot fail");
+            let roots = minicbor::to_vec(&snapshot.record.source_roots).expect("encoding into a Vec cannot fail");
             tx.execute(
                 "UPDATE snapshot SET roots = ? WHERE seq = ?",
                 (roots, snapshot.record.seq),
@@ -113,7 +113,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Snapshot> {
             id: SnapshotId(row.get(1)?),
             time_ns: row.get(3)?,
             parent: row.get(4)?,
-            roots,
+            source_roots: roots,
             files: row.get(6)?,
             bytes: row.get(7)?,
         },
@@ -133,7 +133,7 @@ mod tests {
                 id: SnapshotId([seq as u8; 16]),
                 time_ns,
                 parent,
-                roots: Vec::new(),
+                source_roots: Vec::new(),
                 files: 0,
                 bytes: 0,
             },

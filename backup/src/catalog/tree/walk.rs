@@ -7,11 +7,11 @@ use database::DbError;
 use proto::log_record::{Entry, EntryKind, PathBytes};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::rows::{COLUMNS, child_directory, join, page, place, read_row, row_at};
+use super::rows::{COLUMNS, batch, child_directory, join, place, read_row, row_at};
 use super::snapshots::snapshot;
 
-/// Entries fetched at a time. Chosen: one query's cost vanishes, and a page of long names stays far below a megabyte.
-const PAGE_ENTRIES: usize = 256;
+/// Entries fetched at a time. Chosen: one query's cost vanishes, and a batch of long names stays far below a megabyte.
+const BATCH_ENTRIES: usize = 256;
 
 /// Where a path lies, seen from a snapshot's roots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,7 +63,7 @@ pub fn entry(conn: &Connection, snapshot_seq: u64, path: &[u8]) -> Result<Option
     let Some(snapshot) = snapshot(conn, snapshot_seq)? else {
         return Ok(None);
     };
-    if scope(&snapshot.record.roots, &path) == Scope::Outside {
+    if scope(&snapshot.record.source_roots, &path) == Scope::Outside {
         return Ok(None);
     }
     let Some((directory, name)) = place(conn, &path)? else {
@@ -109,25 +109,25 @@ pub fn newest(conn: &Connection, path: &[u8]) -> Result<Option<Newest>, DbError>
 /// An entry with its absolute path.
 pub(crate) type Located = (Vec<u8>, Entry);
 
-/// A directory that is being listed, page by page.
+/// A directory that is being listed, batch by batch.
 pub(crate) struct Listing {
     pub directory: i64,
     pub path: Vec<u8>,
     scope: Scope,
-    page: std::vec::IntoIter<Entry>,
+    batch: std::vec::IntoIter<Entry>,
     last: Option<Vec<u8>>,
 }
 
 impl Listing {
     pub fn new(directory: i64, path: Vec<u8>, roots: &[PathBytes]) -> Self {
         let scope = scope(roots, &path);
-        let page = Vec::new().into_iter();
+        let batch = Vec::new().into_iter();
         let last = Some(Vec::new());
         Self {
             directory,
             path,
             scope,
-            page,
+            batch,
             last,
         }
     }
@@ -135,7 +135,7 @@ impl Listing {
     /// The next entry that the snapshot shows, with its path.
     pub fn next(&mut self, conn: &Connection, snapshot: u64, roots: &[PathBytes]) -> Result<Option<Located>, DbError> {
         loop {
-            if let Some(entry) = self.page.next() {
+            if let Some(entry) = self.batch.next() {
                 let path = join(&self.path, &entry.name);
                 if self.scope == Scope::Inside || scope(roots, &path) != Scope::Outside {
                     return Ok(Some((path, entry)));
@@ -145,11 +145,11 @@ impl Listing {
             let Some(last) = self.last.take() else {
                 return Ok(None);
             };
-            let page = page(conn, snapshot, self.directory, &last, PAGE_ENTRIES)?;
-            if page.len() == PAGE_ENTRIES {
-                self.last = page.last().map(|entry| entry.name.clone());
+            let batch = batch(conn, snapshot, self.directory, &last, BATCH_ENTRIES)?;
+            if batch.len() == BATCH_ENTRIES {
+                self.last = batch.last().map(|entry| entry.name.clone());
             }
-            self.page = page.into_iter();
+            self.batch = batch.into_iter();
         }
     }
 }
@@ -172,7 +172,7 @@ pub fn walk<E: From<DbError>>(
     let Some(snapshot) = snapshot(conn, snapshot_seq)? else {
         return Ok(());
     };
-    let roots = snapshot.record.roots;
+    let roots = snapshot.record.source_roots;
     if !visit(&path, &top)? {
         return Ok(());
     }
@@ -217,9 +217,9 @@ pub fn children(conn: &Connection, snapshot_seq: u64, path: &[u8]) -> Result<Vec
     let Some(directory) = directory_at(conn, &path, &top)? else {
         return Ok(Vec::new());
     };
-    let mut listing = Listing::new(directory, path, &snapshot.record.roots);
+    let mut listing = Listing::new(directory, path, &snapshot.record.source_roots);
     let mut entries = Vec::new();
-    while let Some((_, entry)) = listing.next(conn, snapshot_seq, &snapshot.record.roots)? {
+    while let Some((_, entry)) = listing.next(conn, snapshot_seq, &snapshot.record.source_roots)? {
         entries.push(entry);
     }
     Ok(entries)

@@ -103,7 +103,7 @@ impl Life {
         self.repack(&writer);
         let wanted = db.read(|conn| live::wanted(conn, &self.kept())).unwrap();
         db.write(|tx| live::record(tx, &wanted, 1)).unwrap();
-        writer.publish(&|_| {}).unwrap();
+        writer.post(&|_| {}).unwrap();
         let peers = self.bench.peers.all();
         let exchanges = prune::discard_dead(db, &peers);
         for exchange in self.bench.runtime.block_on(exchanges).unwrap() {
@@ -142,7 +142,7 @@ impl Life {
             live::record(tx, &wanted, 2)
         })
         .unwrap();
-        self.bench.writer().publish(&|_| {}).unwrap();
+        self.bench.writer().post(&|_| {}).unwrap();
     }
 
     /// What was forgotten cannot come back after that.
@@ -211,7 +211,7 @@ fn whatever_is_forgotten_pruned_and_brought_back_kept_snapshots_stay_whole() {
             }
             eprintln!("seed {seed}, step {step}: {rolled}; {} kept", life.kept().len());
             if rolled >= 5 {
-                life.bench.writer().publish(&|_| {}).unwrap();
+                life.bench.writer().post(&|_| {}).unwrap();
             }
             if rolled >= 6 && life.bench.seq() > 0 {
                 life.check_all();
@@ -242,7 +242,7 @@ fn a_snapshot_of_another_folder_keeps_nothing_and_what_was_given_up_is_sent_agai
     let wanted = bench.db.read(|conn| live::wanted(conn, &[of_b])).unwrap();
     assert_eq!(wanted.dying.len(), 1);
     bench.db.write(|tx| live::record(tx, &wanted, 1)).unwrap();
-    bench.writer().publish(&|_| {}).unwrap();
+    bench.writer().post(&|_| {}).unwrap();
     bench
         .runtime
         .block_on(prune::discard_dead(&bench.db, &bench.peers.all()))

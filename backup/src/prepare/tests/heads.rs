@@ -138,7 +138,7 @@ fn all_snapshots_of_machines_that_share_an_account_come_back_and_stay() {
         let mut third = Machine::new(first.bench.second(10, db));
         third.shown = shown;
         third.live(&mut dice);
-        let newest = third.bench.db.read(content::published).unwrap().unwrap();
+        let newest = third.bench.db.read(content::posted).unwrap().unwrap();
         assert!(newest.root.devices.is_some());
         let (db, recovered) = first.bench.recover(&Aim::default());
         assert_eq!(recovered.unread, [], "seed {seed}");
@@ -160,7 +160,7 @@ fn whoever_is_lost_after_a_badly_kept_backup_the_one_before_is_found() {
         away.iter().for_each(|peer| bench.away(*peer, true));
         bench.write("second", &noise(2, 50_000));
         bench.backup();
-        assert!(!bench.db.read(content::publish::is_acknowledged).unwrap());
+        assert!(!bench.db.read(content::post::is_acknowledged).unwrap());
         assert_eq!(bench.waiting_jobs(), 1, "a head that is badly kept settles nothing");
         away.iter().for_each(|peer| bench.away(*peer, false));
         bench.away(lost, true);
@@ -207,7 +207,7 @@ fn a_catalog_that_was_turned_back_is_noticed_and_no_number_is_signed_twice() {
     }
     let mut bench = Bench { db: old, ..bench };
     assert_eq!(bench.ahead(), PEERS);
-    let known = bench.db.read(content::published).unwrap().unwrap().head;
+    let known = bench.db.read(content::posted).unwrap().unwrap().head;
     let aim = Aim {
         own: Some(bench.device_id()),
         known: vec![known],
@@ -248,12 +248,12 @@ fn two_copies_of_one_home_at_work_lose_nothing() {
     copy.replace_by(&one.bench.db, &|_| true).unwrap();
     let mut other = Machine::new(one.bench.second(4, copy));
     other.shown = one.shown.clone();
-    // Each publishes a head of the same number, on other peers.
+    // Each posts a head of the same number, on other peers.
     one.bench.away(0, true);
     one.live(&mut dice);
     one.bench.away(0, false);
     assert!(other.bench.ahead() > 0, "the copy is told before it sends anything");
-    let known = other.bench.db.read(content::published).unwrap().unwrap().head;
+    let known = other.bench.db.read(content::posted).unwrap().unwrap().head;
     let aim = Aim {
         own: Some(other.bench.device_id()),
         known: vec![known],
@@ -280,14 +280,14 @@ fn a_copy_that_went_on_while_a_run_was_at_work_is_not_hidden_by_its_next_heads()
     for day in 3..6 {
         bench.write("first", &noise(day, 50_000));
         bench.backup();
-        assert!(!bench.db.read(content::publish::is_acknowledged).unwrap());
+        assert!(!bench.db.read(content::post::is_acknowledged).unwrap());
     }
     let (db, recovered) = bench.recover(&Aim::default());
     assert_eq!(recovered.snapshots, 2);
     assert_eq!(other.cat(&db, "only of the copy"), noise(2, 50_000));
     let aim = Aim {
         own: Some(bench.device_id()),
-        known: vec![bench.db.read(content::published).unwrap().unwrap().head],
+        known: vec![bench.db.read(content::posted).unwrap().unwrap().head],
         ..Aim::default()
     };
     let (caught_up, recovered) = bench.recover(&aim);

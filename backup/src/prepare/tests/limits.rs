@@ -1,4 +1,4 @@
-//! What is over the limits of a format, or not as long as it says: published all the same, named, and never a panic.
+//! What is over the limits of a format, or not as long as it says: posted all the same, named, and never a panic.
 
 use proto::log_record::PathBytes;
 
@@ -25,11 +25,11 @@ impl Bench {
 
 fn roots(db: &Db) -> Vec<Vec<PathBytes>> {
     let snapshots = db.read(tree::snapshots).unwrap().into_iter();
-    snapshots.map(|snapshot| snapshot.record.roots).collect()
+    snapshots.map(|snapshot| snapshot.record.source_roots).collect()
 }
 
 #[test]
-fn a_home_that_recorded_too_many_paths_can_publish_again() {
+fn a_home_that_recorded_too_many_paths_can_post_again() {
     let bench = Bench::new();
     bench.write("file", &noise(1, 100_000));
     let writer = bench.writer();
@@ -65,7 +65,7 @@ fn long_paths(seed: u64, beside: &std::path::Path) -> Vec<PathBytes> {
 }
 
 #[test]
-fn more_snapshots_of_many_paths_than_a_root_takes_are_published_root_by_root() {
+fn more_snapshots_of_many_paths_than_a_root_takes_are_posted_root_by_root() {
     let bench = Bench::new();
     let writer = bench.writer();
     for seq in 1..=24 {
@@ -84,8 +84,8 @@ fn more_snapshots_of_many_paths_than_a_root_takes_are_published_root_by_root() {
         bench.set_roots(seq, long_paths(1, &bench.path("")));
         bench.run(&writer);
     }
-    let published = bench.db.read(content::published).unwrap().unwrap();
-    assert!(published.root.encode().unwrap().len() < 3 * MIB);
+    let posted = bench.db.read(content::posted).unwrap().unwrap();
+    assert!(posted.root.encode().unwrap().len() < 3 * MIB);
     let fresh = bench.recovered();
     assert_eq!(roots(&fresh).last(), roots(&bench.db).last());
 }

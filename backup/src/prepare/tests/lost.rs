@@ -89,7 +89,7 @@ fn what_peers_lost_is_read_from_its_file_and_sent_again_and_new_copies_are_whole
 }
 
 #[test]
-fn names_and_indexes_that_are_lost_are_published_again_with_all_their_history() {
+fn names_and_indexes_that_are_lost_are_posted_again_with_all_their_history() {
     let bench = Bench::new();
     let content = |day: u64| [("changes", noise(day, 50_000)), ("inline", noise(100 + day, 2000))];
     for day in 0..4 {
@@ -128,7 +128,7 @@ fn names_and_indexes_that_are_lost_are_published_again_with_all_their_history() 
         "named, not forgotten"
     );
     let again = bench.backup();
-    assert_eq!(again.packs, 0, "and not published over and over");
+    assert_eq!(again.packs, 0, "and not posted over and over");
 }
 
 #[test]

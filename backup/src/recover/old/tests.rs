@@ -17,15 +17,15 @@ use super::*;
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    /// Five pages, four heads on each.
+    /// Five batches, four heads on each.
     Honest,
-    /// Always one page more.
+    /// Always one batch more.
     Endless,
-    /// The same page for ever.
+    /// The same batch for ever.
     Same,
     /// Heads of nobody, and more than an answer holds.
     Garbage,
-    /// A page, then silence.
+    /// A batch, then silence.
     Silent,
 }
 
@@ -40,7 +40,7 @@ fn place(day: u32) -> HeadPlace {
 }
 
 impl Friend {
-    async fn page(&self, after: Option<HeadPlace>) -> OldHeads {
+    async fn batch(&self, after: Option<HeadPlace>) -> OldHeads {
         let day = after.map_or(0, |after| after.day + 1);
         let some = |from: u32| -> Vec<Encoded> {
             let heads = self.heads.iter().cycle().skip(from as usize).take(4);
@@ -96,7 +96,7 @@ impl HeadStore for Friend {
         unreachable!("it is only asked for old heads")
     }
     fn old_heads(&self, _: AccountId, after: Option<HeadPlace>) -> BoxFuture<'_, Result<OldHeads, StoreError>> {
-        Box::pin(async move { Ok(self.page(after).await) })
+        Box::pin(async move { Ok(self.batch(after).await) })
     }
 }
 

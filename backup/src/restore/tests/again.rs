@@ -31,7 +31,7 @@ fn partial_of(name: &str) -> String {
 fn pieces_that_an_interrupted_restore_has_written_are_not_fetched_again() {
     let grid = Grid::new();
     let (backup, whole) = two_chunks(&grid);
-    grid.publish(&backup, 1);
+    grid.post(&backup, 1);
     let reader = grid.recovered();
     let fetched_with = |left: Option<&[u8]>| {
         let folder = tempfile::tempdir().unwrap();
@@ -57,7 +57,7 @@ fn pieces_that_an_interrupted_restore_has_written_are_not_fetched_again() {
 fn a_restore_that_is_told_to_stop_finishes_what_it_began_and_goes_on_later() {
     let grid = Grid::new();
     let (backup, whole) = two_chunks(&grid);
-    grid.publish(&backup, 1);
+    grid.post(&backup, 1);
     let reader = grid.recovered();
     let folder = tempfile::tempdir().unwrap();
     let stopped = reader.restore(&options(folder.path()), &|_| ControlFlow::Break(()));
@@ -110,7 +110,7 @@ impl HeadStore for Late {
 fn peers_that_answer_late_are_waited_for_once_and_then_done_without() {
     let grid = Grid::new();
     let (backup, whole) = two_chunks(&grid);
-    grid.publish(&backup, 1);
+    grid.post(&backup, 1);
     let reader = grid.recovered();
     let late: Vec<Arc<Late>> = (grid.stores[..2].iter())
         .map(|inner| {
@@ -158,7 +158,7 @@ fn peers_that_answer_late_are_waited_for_once_and_then_done_without() {
 fn a_restore_that_goes_on_gives_its_target_the_folders_own_metadata() {
     let grid = Grid::new();
     let (backup, _) = two_chunks(&grid);
-    grid.publish(&backup, 1);
+    grid.post(&backup, 1);
     let reader = grid.recovered();
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("made by the restore");

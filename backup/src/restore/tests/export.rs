@@ -15,7 +15,7 @@ fn what_waits_or_has_no_place_is_left_out_under_all_its_names() {
         let entry = backup.entry(name, EntryKind::Socket, 0, Content::None);
         (entry.meta.links, entry.meta.inode) = (2, 6);
     }
-    grid.publish(&backup, 1);
+    grid.post(&backup, 1);
     let mut archive = Vec::new();
     let exported = grid.recovered().export(1, None, &mut Tar::new(&mut archive)).unwrap();
     assert_eq!(exported.without_place, 3);

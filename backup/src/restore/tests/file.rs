@@ -10,7 +10,7 @@ fn read(grid: &Grid, file: &OpenFile, offset: u64, len: usize) -> Vec<u8> {
 }
 
 fn files(grid: &Grid) -> Files {
-    grid.publish(&one_of_everything(grid), 1);
+    grid.post(&one_of_everything(grid), 1);
     Files::new(grid.recovered(), CACHE)
 }
 
@@ -78,7 +78,7 @@ fn a_small_file_costs_one_range_of_one_peer_and_its_neighbours_nothing_more() {
         let name = format!("file{number:02}");
         backup.file(name.as_bytes(), 8_000, Cap::Extents(extents));
     }
-    grid.publish(&backup, 1);
+    grid.post(&backup, 1);
     let files = Files::new(grid.recovered(), CACHE);
     // Eight to a segment, so that none of the first seven lies across two.
     for number in 0..7 {
@@ -120,7 +120,7 @@ fn readers_of_one_file_at_once_fetch_it_once() {
 #[test]
 fn a_damaged_share_is_made_up_for_and_too_few_are_an_error_that_a_later_read_outlives() {
     let grid = Grid::new();
-    let shares = grid.publish(&one_of_everything(&grid), 1);
+    let shares = grid.post(&one_of_everything(&grid), 1);
     assert!(grid.stores[0].inner().damage(shares[0], 70_000));
     let files = Files::new(grid.recovered(), CACHE);
     let big = files.open(1, b"/src/big").unwrap();
@@ -141,7 +141,7 @@ fn what_cannot_be_opened_says_why() {
     let grid = Grid::new();
     let mut backup = one_of_everything(&grid);
     backup.entry(b"waiting", EntryKind::File, 9, Content::Version(VersionId(99)));
-    grid.publish(&backup, 1);
+    grid.post(&backup, 1);
     let files = Files::new(grid.recovered(), CACHE);
     let error = |path: &[u8]| files.open(1, path).err().unwrap();
     assert!(matches!(error(b"/src/gone"), RestoreError::NoSuchPath { .. }));

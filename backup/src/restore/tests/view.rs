@@ -40,7 +40,7 @@ fn view(grid: &Grid) -> View {
         9,
         Content::Inline(b"../../../../dates".to_vec()),
     );
-    grid.publish(&backup, 1);
+    grid.post(&backup, 1);
     view_of(grid.recovered())
 }
 
@@ -124,7 +124,7 @@ fn a_new_snapshot_appears_and_a_forgotten_one_goes() {
 }
 
 #[test]
-fn folders_are_listed_in_pages_of_any_length_with_names_of_any_bytes() {
+fn folders_are_listed_in_batches_of_any_length_with_names_of_any_bytes() {
     let grid = Grid::new();
     let mut backup = Backup::default();
     for number in 0..700u32 {
@@ -134,19 +134,19 @@ fn folders_are_listed_in_pages_of_any_length_with_names_of_any_bytes() {
     }
     let mut expected: Vec<Vec<u8>> = backup.entries.iter().map(|entry| entry.name.clone()).collect();
     expected.sort();
-    grid.publish(&backup, 1);
+    grid.post(&backup, 1);
     let view = view_of(grid.recovered());
     let folder = found(&view, "latest/src").place;
     for limit in [1, 255, 256, 257, 700, 1000] {
         let (mut listed, mut after) = (Vec::new(), Vec::new());
         loop {
-            let page = view.list(&folder, &after, limit).unwrap();
-            assert!(page.len() <= limit);
-            let Some(last) = page.last() else { break };
+            let batch = view.list(&folder, &after, limit).unwrap();
+            assert!(batch.len() <= limit);
+            let Some(last) = batch.last() else { break };
             after.clone_from(&last.entry.name);
-            listed.extend(page.into_iter().map(|node| node.entry.name));
+            listed.extend(batch.into_iter().map(|node| node.entry.name));
         }
-        assert!(listed == expected, "in pages of {limit}");
+        assert!(listed == expected, "in batches of {limit}");
     }
 }
 

@@ -31,7 +31,7 @@ fn what_was_never_there_fails_a_scan_only_when_it_is_all_there_is() {
     assert_eq!(kinds(&summary), [(gone, FailureKind::Missing)]);
     assert!(bench.entry(1, "there/file").is_some());
     let snapshot = bench.db.read(tree::snapshots).unwrap().remove(0);
-    assert_eq!(snapshot.record.roots.len(), 1, "nothing is known of the other");
+    assert_eq!(snapshot.record.source_roots.len(), 1, "nothing is known of the other");
 }
 
 #[test]

@@ -25,9 +25,7 @@ pub struct Named {
 /// A folder of the config that the last run could not back up, or that is not there now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failing {
-    /// Its path.
     pub path: String,
-    /// Why.
     pub reason: String,
     /// Since when.
     pub since: Option<Timestamp>,
@@ -45,7 +43,6 @@ pub enum LastRun {
     CutOff(Timestamp),
     /// It failed as a whole.
     Failed {
-        /// Why.
         error: String,
         /// The first that failed since the last good one.
         since: Timestamp,

@@ -37,7 +37,7 @@ const PREFIXES: usize = 3;
 /// Lengths of the prefixes, the longest first.
 const PREFIXES_V4: [u32; PREFIXES] = [32, 24, 16];
 const PREFIXES_V6: [u32; PREFIXES] = [64, 48, 32];
-/// IPv4 addresses, mapped into IPv6, begin so.
+/// IPv4 addresses, mapped into IPv6, begin with so many bits (RFC 4291 §2.5.5.2).
 const MAPPED_BITS: u32 = 96;
 
 impl Origin {

@@ -57,7 +57,6 @@ const START_TIME: Duration = Duration::from_secs(5);
 pub struct Dial {
     /// Whom.
     pub peer: PeerId,
-    /// Where.
     pub addresses: Vec<Multiaddr>,
     /// Gets the outcome.
     pub done: Done,

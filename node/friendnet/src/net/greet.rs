@@ -40,10 +40,7 @@ pub enum GreetError {
     },
     /// The other side broke the protocol.
     #[error("The other side does not speak this protocol: {reason}")]
-    Protocol {
-        /// What is wrong.
-        reason: String,
-    },
+    Protocol { reason: String },
 }
 
 impl From<ReadError> for GreetError {

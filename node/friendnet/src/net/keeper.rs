@@ -71,7 +71,7 @@ struct Outcome {
 
 impl Keeper {
     async fn attend(&mut self) {
-        if let Err(error) = join::publish(&self.core).await {
+        if let Err(error) = join::tell_addresses(&self.core).await {
             tracing::error!("{error}");
         }
         let upheavals = self.core.links.upheavals();

@@ -13,9 +13,9 @@ use super::reach::is_global;
 
 /// Places held at once: one relay may be switched off, and each place costs an entry in everybody's roster.
 const PLACES: usize = 2;
-/// How long a relay may take to answer.
+/// How long a relay may take to answer (docs/protocol/reach.md).
 const ANSWER_TIME: Duration = Duration::from_secs(20);
-/// Waits before a relay that refused, failed or vanished is asked again.
+/// Waits before a relay that refused, failed or vanished is asked again: libp2p does not (docs/protocol/reach.md).
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_LONGEST: Duration = Duration::from_secs(300);
 

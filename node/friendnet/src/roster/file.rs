@@ -11,9 +11,7 @@ use durable::state_file;
 #[derive(Debug, thiserror::Error)]
 #[error("The roster {path} cannot be written: {source}")]
 pub struct RosterFileError {
-    /// The file.
     path: String,
-    /// What the system said.
     source: std::io::Error,
 }
 

@@ -21,10 +21,11 @@ use crate::net::core::Core;
 use crate::net::frames;
 use crate::net::frames::{Frame, ReadError};
 
-/// A lane with open requests on which nothing moves for this long is broken.
+/// A lane with open requests on which nothing moves for this long is broken (docs/protocol/share.md).
 const STALL_TIME: Duration = Duration::from_secs(30);
 /// A request that is not answered for this long, while others are, is given up. Chosen: longer than any queue of a holder.
 const ANSWER_TIME: Duration = Duration::from_secs(600);
+/// How late a stall may be noticed: little beside [`STALL_TIME`].
 const STALL_CHECK: Duration = Duration::from_secs(5);
 /// Frames waiting to be written.
 const QUEUE_MAX: usize = 4;

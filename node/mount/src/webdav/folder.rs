@@ -15,8 +15,8 @@ use proto::log_record::EntryKind;
 use super::is_shown;
 use api::http::template;
 
-/// Entries of a piece of the answer. Chosen: some hundred kilobytes.
-const PAGE_ENTRIES: usize = 512;
+/// Entries of a batch. Chosen: some hundred kilobytes.
+const BATCH_ENTRIES: usize = 512;
 
 /// What a folder is written as.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ enum Step {
 }
 
 /// The answer for `node` at `path`, in pieces.
-pub(super) fn pages(view: View, path: Vec<Vec<u8>>, node: Node, form: Form) -> impl Stream<Item = io::Result<Bytes>> {
+pub(super) fn batches(view: View, path: Vec<Vec<u8>>, node: Node, form: Form) -> impl Stream<Item = io::Result<Bytes>> {
     stream::try_unfold((view, path, Step::Head(node)), move |(view, path, step)| async move {
         let (text, next) = match step {
             Step::Head(node) => {
@@ -49,14 +49,14 @@ pub(super) fn pages(view: View, path: Vec<Vec<u8>>, node: Node, form: Form) -> i
             }
             Step::Entries(node, after) => {
                 let (view, path) = (view.clone(), path.clone());
-                let page = tokio::task::spawn_blocking(move || {
+                let batch = tokio::task::spawn_blocking(move || {
                     let (text, last) = entries(&view, &path, &node, &after, form)?;
                     Ok::<_, DbError>(match last {
                         Some(last) => (text, Step::Entries(node, last)),
                         None => (text, Step::Tail),
                     })
                 });
-                page.await.map_err(io::Error::other)?.map_err(io::Error::other)?
+                batch.await.map_err(io::Error::other)?.map_err(io::Error::other)?
             }
             Step::Tail => (tail(form).to_owned(), Step::End),
             Step::End => return Ok(None),
@@ -92,7 +92,7 @@ fn tail(form: Form) -> &'static str {
     }
 }
 
-/// A page of entries after a name, and the last name of it unless it is the last page.
+/// A batch of entries after a name, and the last name of it unless it is the last batch.
 fn entries(
     view: &View,
     path: &[Vec<u8>],
@@ -100,9 +100,9 @@ fn entries(
     after: &[u8],
     form: Form,
 ) -> Result<(String, Option<Vec<u8>>), DbError> {
-    let nodes = view.list(&folder.place, after, PAGE_ENTRIES)?;
+    let nodes = view.list(&folder.place, after, BATCH_ENTRIES)?;
     let last = nodes.last().map(|node| node.entry.name.clone());
-    let last = last.filter(|_| nodes.len() == PAGE_ENTRIES);
+    let last = last.filter(|_| nodes.len() == BATCH_ENTRIES);
     let (mut text, base) = (String::new(), href(path, folder));
     for node in nodes {
         let name = node.entry.name.clone();

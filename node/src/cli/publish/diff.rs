@@ -12,14 +12,14 @@ use api::failure::{Exit, Failure};
 use api::message::{Change, ChangeKind, EntryKind, Message, PathName, Summary};
 use engine::home::HomePaths;
 
-/// Compares the folder with the listing of the bucket, or with `--trust` with the index alone. Sends nothing else.
+/// Compares the folder with the listing of the bucket, or with `--trust` with the inventory alone. Sends nothing else.
 pub async fn run(args: super::send::Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {
     let client = args.client()?;
     let usual = args.options(&client, &paths)?;
     let wanted = publish::Options {
         dry_run: true,
         trust: if args.is_trusting() {
-            Trust::Index
+            Trust::Inventory
         } else {
             Trust::Bucket
         },

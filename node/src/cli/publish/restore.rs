@@ -13,7 +13,6 @@ use api::message::{PublishRestoreSummary, Summary};
 use engine::config::ConfigFile;
 use engine::home::{HomePaths, OwnFolders, check_deletion};
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// s3://BUCKET[/PREFIX][?endpoint=URL&region=NAME&path-style=BOOL]

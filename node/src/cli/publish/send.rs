@@ -1,4 +1,4 @@
-//! `publish`: a folder as objects of an S3 bucket. Needs no account and no daemon; its index lies beside the home's state.
+//! `publish`: a folder as objects of an S3 bucket. Needs no account and no daemon; its inventory lies beside the home's state.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,6 @@ use api::message::{Changed, Deed, Message, Phase, Problem, Progress, PublishSumm
 use api::output::Sink;
 use engine::home::HomePaths;
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The folder
@@ -50,7 +49,7 @@ pub struct Args {
     /// List the bucket, and repair what others changed in it
     #[arg(long, conflicts_with = "trust")]
     verify: bool,
-    /// Believe the index (the default: where nothing changed, nothing is asked)
+    /// Believe the inventory (the default: where nothing changed, nothing is asked)
     #[arg(long)]
     trust: bool,
     /// Read all files, whatever their times say
@@ -87,11 +86,11 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = LockPolicy::Auto)]
     lock: LockPolicy,
     /// Others believe that this publisher is at work for so many seconds after its last word
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(3..=3600))]
-    lease: u16,
-    /// Where the index is kept [default: in the state folder, one for each folder and location]
-    #[arg(long, value_name = "FILE")]
-    index: Option<PathBuf>,
+    #[arg(long = "lease", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u16).range(3..=3600))]
+    term: u16,
+    /// Where the inventory is kept [default: in the state folder, one for each folder and location]
+    #[arg(long = "index", value_name = "FILE")]
+    inventory: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -151,7 +150,7 @@ impl Args {
         client(&self.location, &endpoint)
     }
 
-    /// Believe the index.
+    /// Believe the inventory.
     pub(super) fn is_trusting(&self) -> bool {
         self.trust
     }
@@ -159,15 +158,15 @@ impl Args {
     pub(super) fn options(&self, client: &Client, paths: &HomePaths) -> Result<Options, Failure> {
         let source = std::path::absolute(&self.source)
             .map_err(|error| Failure::context(format!("`{}` is no path", self.source.display()), &error))?;
-        let index = match &self.index {
-            Some(index) => index.clone(),
-            None => paths.publish_index(&index_name(&source, client)),
+        let inventory = match &self.inventory {
+            Some(inventory) => inventory.clone(),
+            None => paths.publish_inventory(&inventory_name(&source, client)),
         };
         let routes = self.routes.as_deref().map(Routes::read).transpose();
         let routes = routes.map_err(|error| Failure::from_error(&error).exit(Exit::Usage))?;
         Ok(Options {
             routes: routes.unwrap_or_default(),
-            trust: if self.verify { Trust::Bucket } else { Trust::Index },
+            trust: if self.verify { Trust::Bucket } else { Trust::Inventory },
             checksum: self.checksum,
             deletes: if self.no_delete {
                 Deletes::Never
@@ -193,9 +192,9 @@ impl Args {
                     LockPolicy::None => LockMode::None,
                 },
                 wait: self.wait,
-                lease: Duration::from_secs(self.lease.into()),
+                term: Duration::from_secs(self.term.into()),
             },
-            ..Options::new(source, index)
+            ..Options::new(source, inventory)
         })
     }
 }
@@ -226,7 +225,7 @@ impl Args {
 }
 
 /// The bucket's name, for people, and what tells folders and locations apart.
-fn index_name(source: &Path, client: &Client) -> String {
+fn inventory_name(source: &Path, client: &Client) -> String {
     let text = format!("{}\n{}\n{}", source.display(), client.url(), client.location().prefix);
     let hash = blake3::hash(text.as_bytes()).to_hex();
     format!("{}-{}.db", client.location().bucket, &hash[..16])

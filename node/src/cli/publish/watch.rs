@@ -19,7 +19,6 @@ const PAUSE_FIRST: Duration = Duration::from_secs(5);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 
-/// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -86,7 +85,7 @@ impl Watching {
                 () = tokio::time::sleep(pause.unwrap_or(every)), if pause.is_some() => {}
                 settled = watch.settled(), if pause.is_none() => {
                     settled.map_err(unreadable)?;
-                    trust = Trust::Index;
+                    trust = Trust::Inventory;
                 }
             }
         }

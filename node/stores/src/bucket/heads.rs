@@ -10,7 +10,7 @@ use s3::Condition;
 use super::{Bucket, Slot, keys};
 use api::clock;
 
-/// Most devices whose newest heads are kept.
+/// Most devices whose newest heads are kept: as many as a friend's node keeps (docs/protocol/share.md).
 const HEADS_MAX: usize = 64;
 /// Heads that are read at once.
 const READS_MAX: usize = 16;

@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use proto::share_store::StoreError;
 use s3::{Condition, Headers, Lock, LockMode, MarkersAfter};
-use upload_queue::peers::pages::{Pages, Shelf};
+use upload_queue::peers::batches::{Batches, Shelf};
 
 use super::Bucket;
 use super::marker::Nature;
@@ -80,8 +80,8 @@ impl Bucket {
         for number in 0..shares {
             let slot = self.slot(number);
             count += self.lock_below(self.0.keys.heads(number), lock).await?;
-            let mut pages = Pages::new(&slot, Shelf::Kept);
-            while let Some(ids) = pages.next().await? {
+            let mut batches = Batches::new(&slot, Shelf::Kept);
+            while let Some(ids) = batches.next().await? {
                 let keys = ids.iter().map(|id| slot.share_key(*id)).collect();
                 count += self.lock_all(keys, lock).await?;
             }

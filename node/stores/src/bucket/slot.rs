@@ -131,12 +131,12 @@ impl Slot {
         let (mut ids, mut start_after) = (Vec::new(), after.map(|id| self.share_key(id)).unwrap_or_default());
         let limit = limit as usize;
         while ids.len() < limit {
-            let page = self.bucket.list(prefix.clone(), start_after, limit).await?.0;
-            let Some(last) = page.last() else { break };
+            let batch = self.bucket.list(prefix.clone(), start_after, limit).await?.0;
+            let Some(last) = batch.last() else { break };
             start_after = last.key.clone();
-            let is_last = page.len() < limit;
+            let is_last = batch.len() < limit;
             let trash = self.trash.lock().await;
-            ids.extend(page.iter().filter_map(|object| {
+            ids.extend(batch.iter().filter_map(|object| {
                 let id = keys::id_of(&object.key)?;
                 (!trash.has(id, object.modified)).then_some(id)
             }));

@@ -24,7 +24,7 @@ use api::clock;
 
 /// Bytes in front of a discard in its note: its length; zero in a recall.
 const LENGTH_BYTES: usize = 2;
-/// Longest note, in bytes.
+/// Longest note, in bytes: its length, a discard, and as many ids as one may name.
 const NOTE_BYTES_MAX: u64 = (LENGTH_BYTES + DISCARD_BYTES_MAX + IDS_MAX as usize * ShareId::LEN) as u64;
 /// Notes that are read, and shares asked about, at once.
 const ASKS_MAX: usize = 16;

@@ -22,13 +22,13 @@ pub const TRASH_DAYS: u32 = 30;
 
 /// Bytes in front of a discard in its file: its length.
 const LENGTH_BYTES: usize = 2;
-/// Longest file of a discard.
+/// Longest file of a discard: its length, itself, and as many ids as one may name.
 const FILE_BYTES_MAX: u64 = (LENGTH_BYTES + DISCARD_BYTES_MAX + IDS_MAX as usize * ShareId::LEN) as u64;
 
 /// Bytes of discards that an account may leave in its trash whatever its quota: whoever has used it up must be able to give
 /// something up. Chosen: they name all of its shares, several times.
 const DISCARDS_BYTES_MIN: u64 = 16 << 20;
-/// As `DISCARDS_BYTES_MIN`, as a part of a larger quota.
+/// Of a larger quota, one part in so many instead.
 const DISCARDS_PART: u64 = 1024;
 
 /// The last discard that was taken.

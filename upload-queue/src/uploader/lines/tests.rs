@@ -43,24 +43,24 @@ async fn a_peer_that_fails_for_long_is_left_out_if_the_others_are_enough() {
     lines.failed(a, &unreachable(), now, now);
     lines.failed(a, &unreachable(), now, now);
     assert_eq!(lines.domains(&peers, 1, now).len(), 3);
-    let ticket = |pack| Ticket {
+    let share = |pack| Waiting {
         not_urgent: true,
         pack: PackRow(pack),
         index: 0,
         id: ShareId([1; 32]),
         stored_bytes: 30,
     };
-    lines.add(Some(a), ticket(1), now);
+    lines.add(Some(a), share(1), now);
     let later = now + AWAY_AFTER;
     assert_eq!(lines.domains(&peers, 1, later).len(), 2);
     // Without it, two losses could not be survived: it is counted on.
     assert_eq!(lines.domains(&peers, 2, later).len(), 3);
     // Nor is it for long, if what waits for it takes its part of the spool.
     assert_eq!(lines.domains(&peers, 1, now).len(), 3);
-    lines.add(Some(a), ticket(2), now);
+    lines.add(Some(a), share(2), now);
     assert_eq!(lines.domains(&peers, 1, now).len(), 2);
     assert_eq!(lines.take_absent(&peers, 2, now), []);
     let taken = lines.take_absent(&peers, 1, now);
-    assert_eq!(taken, [1, 2].map(|pack| (Some(a.clone()), ticket(pack))));
+    assert_eq!(taken, [1, 2].map(|pack| (Some(a.clone()), share(pack))));
     assert_eq!(lines.spool_bytes(), 60, "what is taken is not gone yet");
 }

@@ -128,12 +128,12 @@ async fn a_lane_that_dies_gives_its_share_back() {
     lane.abort();
     let _ = lane.await;
     let next = shared.lines().next(&key(0), Instant::now());
-    let lines::Next::Send(ticket) = next else {
+    let lines::Next::Send(share) = next else {
         panic!("{next:?}")
     };
 
     // With nobody to record what it delivers a lane ends, instead of sending the same for ever.
-    shared.lines().take_back(&key(0), &ticket, Instant::now());
+    shared.lines().take_back(&key(0), &share, Instant::now());
     drop(deliveries);
     lane::lane(shared.clone(), key(0)).await;
     assert!(matches!(

@@ -20,7 +20,7 @@ use crate::net::relays::{Offer, RelayUse, Step};
 const EXTERNAL_MAX: usize = 4;
 /// Most addresses remembered as once reached. Chosen: home, work, a mobile phone, in both protocols and IP versions.
 const PROVEN_MAX: usize = 16;
-/// How often straight ways are tried beside a relayed one.
+/// How often straight ways are tried beside a relayed one (docs/protocol/reach.md).
 const IMPROVE_INTERVAL: Duration = Duration::from_secs(600);
 
 impl Driver {

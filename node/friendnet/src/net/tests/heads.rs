@@ -13,15 +13,15 @@ use stores::folder::TRASH_DAYS;
 
 /// All heads that were replaced, with their ages, and how many answers it took.
 async fn old_heads(store: &dyn HeadStore, of: &Fixture) -> (BTreeMap<Bytes, u16>, usize) {
-    let (mut all, mut after, mut pages) = (BTreeMap::new(), None::<HeadPlace>, 0);
+    let (mut all, mut after, mut batches) = (BTreeMap::new(), None::<HeadPlace>, 0);
     loop {
-        let page = store.old_heads(of.account(), after).await.unwrap();
-        assert!(page.heads.len() <= OLD_HEADS_MAX && page.next.is_none_or(|next| Some(next) > after));
-        all.extend(page.heads.into_iter().map(|head| (head.encoded, head.age_days)));
-        pages += 1;
-        after = page.next;
+        let batch = store.old_heads(of.account(), after).await.unwrap();
+        assert!(batch.heads.len() <= OLD_HEADS_MAX && batch.next.is_none_or(|next| Some(next) > after));
+        all.extend(batch.heads.into_iter().map(|head| (head.encoded, head.age_days)));
+        batches += 1;
+        after = batch.next;
         if after.is_none() {
-            return (all, pages);
+            return (all, batches);
         }
     }
 }
@@ -93,8 +93,8 @@ async fn a_month_of_a_thief_s_heads_hides_no_head_of_before_and_takes_nobody_s_p
         .put_head(bob.fixture.head_of(3, 1))
         .await
         .expect("a new machine of the owner");
-    let (old, pages) = old_heads(&store, &bob.fixture).await;
-    assert!(pages <= 2, "{pages}");
+    let (old, batches) = old_heads(&store, &bob.fixture).await;
+    assert!(batches <= 2, "{batches}");
     for (head, whose) in [(&laptop, "the stolen machine"), (&desktop, "the other one")] {
         assert_eq!(old.get(head).copied(), Some(TRASH_DAYS as u16), "{whose}");
         let of_device = old.keys().filter(|old| device(old) == device(head));
@@ -129,8 +129,8 @@ async fn two_hundred_invented_devices_take_no_place_that_a_new_one_needs_and_hid
     store.put_head(bob.fixture.head(2)).await.expect("an old one");
     let newest = store.heads(account).await.unwrap();
     assert!(newest.len() <= 64 && newest.contains(&desktop) && newest.contains(&bob.fixture.head(2)));
-    let (old, pages) = old_heads(&store, &bob.fixture).await;
-    assert!(old.contains_key(&laptop) && pages > 1, "{} in {pages}", old.len());
+    let (old, batches) = old_heads(&store, &bob.fixture).await;
+    assert!(old.contains_key(&laptop) && batches > 1, "{} in {batches}", old.len());
     // All that the account ever signed is in one place or the other.
     let all = (0..200).map(|invented| bob.fixture.head_of(invented, 1));
     assert_eq!(

@@ -11,7 +11,7 @@ use proto::id::ShareId;
 use proto::share_store::PeerStore;
 use proto::wire::greeting::Greeting;
 use proto::wire::share::Failure;
-use upload_queue::peers::pages::{LISTED_MAX, Pages, Shelf};
+use upload_queue::peers::batches::{Batches, LISTED_MAX, Shelf};
 
 use super::*;
 use crate::given_up::{Owner, Trash, was_given_up};
@@ -64,8 +64,8 @@ fn answer(mut stream: Stream, welcome: Greeting, lie: Lie) -> BoxFuture<'static,
     })
 }
 
-/// A full page of ids from `first` on.
-fn page(first: u64) -> Bytes {
+/// A full batch of ids from `first` on.
+fn batch(first: u64) -> Bytes {
     let ids = (first..first + u64::from(proto::wire::frame::IDS_MAX)).flat_map(|number| {
         let mut id = [0; 32];
         id[..8].copy_from_slice(&number.to_be_bytes());
@@ -80,7 +80,7 @@ fn endless(message: ShareMessage) -> Option<(ShareMessage, Bytes)> {
     };
     let number = |id: ShareId| u64::from_be_bytes(*id.0.first_chunk().expect("32 bytes"));
     let first = after.map_or(0, |after| number(after) + 1);
-    Some((ShareMessage::Ids { request }, page(first)))
+    Some((ShareMessage::Ids { request }, batch(first)))
 }
 
 fn the_same(message: ShareMessage) -> Option<(ShareMessage, Bytes)> {
@@ -88,11 +88,11 @@ fn the_same(message: ShareMessage) -> Option<(ShareMessage, Bytes)> {
         ShareMessage::Ids {
             request: message.request(),
         },
-        page(0),
+        batch(0),
     ))
 }
 
-/// `recover` took 3.5 GiB from a friend that always had one page more, and `check` went round for ever with the same one.
+/// `recover` took 3.5 GiB from a friend that always had one batch more, and `check` went round for ever with the same one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_who_lists_without_end_is_not_believed() {
     for lie in [Arc::new(endless) as Lie, Arc::new(the_same)] {
@@ -111,10 +111,10 @@ async fn a_member_who_lists_without_end_is_not_believed() {
             .expect("the liar is found");
         for shelf in [Shelf::Kept, Shelf::Trash] {
             let mut ids = 0;
-            let mut pages = Pages::new(&store, shelf);
+            let mut batches = Batches::new(&store, shelf);
             let ended = loop {
-                match pages.next().await {
-                    Ok(Some(page)) => ids += page.len(),
+                match batches.next().await {
+                    Ok(Some(batch)) => ids += batch.len(),
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 }

@@ -114,11 +114,11 @@ struct World {
     delivered: BTreeSet<(PackRow, u8)>,
     gone: BTreeSet<(PackRow, u8)>,
     /// Planned, and not yet in line.
-    planned: Vec<(Option<PeerKey>, Ticket)>,
+    planned: Vec<(Option<PeerKey>, Waiting)>,
     /// A planner's, with its choice if it made one.
-    moving: Vec<Ticket>,
+    moving: Vec<Waiting>,
     chosen: Option<Vec<Option<PeerKey>>>,
-    begun: BTreeMap<Ticket, Instant>,
+    begun: BTreeMap<Waiting, Instant>,
     /// As the uploader was when the story happened: whoever refused is set aside for good, and what is planned for it stays in
     /// its line. None: as it is.
     set_aside: Option<BTreeSet<PeerKey>>,
@@ -184,9 +184,9 @@ impl World {
             Step::Land => {
                 let planned = std::mem::take(&mut self.planned);
                 let any = !planned.is_empty();
-                for (peer, ticket) in planned {
-                    self.lines.add_new(peer.as_ref(), ticket.clone(), self.now);
-                    self.strand(peer, ticket);
+                for (peer, share) in planned {
+                    self.lines.add_new(peer.as_ref(), share.clone(), self.now);
+                    self.strand(peer, share);
                 }
                 any
             }
@@ -194,11 +194,11 @@ impl World {
             Step::End(peer) => self.end(peer, self.conduct[peer]),
             Step::Unrecorded(peer) => self.conduct[peer] == Conduct::Takes && self.end(peer, Conduct::Fails),
             Step::Die(peer) => {
-                let Some(ticket) = self.in_flight(peer) else {
+                let Some(share) = self.in_flight(peer) else {
                     return false;
                 };
-                self.begun.remove(&ticket);
-                self.lines.take_back(&key(peer), &ticket, self.now);
+                self.begun.remove(&share);
+                self.lines.take_back(&key(peer), &share, self.now);
                 true
             }
             Step::Take | Step::Choose | Step::Put | Step::Drop => self.step_of_planner(step),
@@ -218,13 +218,13 @@ impl World {
         }
     }
 
-    fn strand(&mut self, peer: Option<PeerKey>, ticket: Ticket) {
+    fn strand(&mut self, peer: Option<PeerKey>, share: Waiting) {
         let (Some(peer), Some(aside)) = (peer, &self.set_aside) else {
             return;
         };
         if aside.contains(&peer) {
-            self.lines.homeless.remove(&ticket);
-            self.lines.line(&peer).waiting.insert(ticket);
+            self.lines.homeless.remove(&share);
+            self.lines.line(&peer).waiting.insert(share);
         }
     }
 
@@ -237,19 +237,19 @@ impl World {
         let peers = self.choose(&vec![None; usize::from(SHARES)], pack);
         for (index, peer) in (0..).zip(peers) {
             self.places.insert((pack, index), peer.clone());
-            let ticket = Ticket {
+            let share = Waiting {
                 not_urgent: true,
                 pack,
                 index,
                 id: ShareId([index; 32]),
                 stored_bytes: SHARE_BYTES,
             };
-            self.planned.push((peer, ticket));
+            self.planned.push((peer, share));
         }
         true
     }
 
-    fn in_flight(&self, peer: usize) -> Option<Ticket> {
+    fn in_flight(&self, peer: usize) -> Option<Waiting> {
         self.lines.lines.get(&key(peer))?.in_flight.first().cloned()
     }
 
@@ -258,34 +258,34 @@ impl World {
         if !self.is_there[peer] || is_aside {
             return false;
         }
-        let Next::Send(ticket) = self.lines.next(&key(peer), self.now) else {
+        let Next::Send(share) = self.lines.next(&key(peer), self.now) else {
             return false;
         };
-        self.begun.insert(ticket, self.now);
+        self.begun.insert(share, self.now);
         true
     }
 
     fn end(&mut self, peer: usize, conduct: Conduct) -> bool {
-        let Some(ticket) = self.in_flight(peer) else {
+        let Some(share) = self.in_flight(peer) else {
             return false;
         };
-        let begun = self.begun.remove(&ticket).unwrap_or(self.now);
+        let begun = self.begun.remove(&share).unwrap_or(self.now);
         match conduct {
             Conduct::Takes => {
-                self.places.insert((ticket.pack, ticket.index), Some(key(peer)));
-                self.delivered.insert((ticket.pack, ticket.index));
-                self.lines.finished(Some(&key(peer)), &ticket);
+                self.places.insert((share.pack, share.index), Some(key(peer)));
+                self.delivered.insert((share.pack, share.index));
+                self.lines.finished(Some(&key(peer)), &share);
                 self.lines.succeeded(&key(peer), self.now);
             }
             Conduct::Fails => {
                 self.lines.failed(&key(peer), &error(conduct), begun, self.now);
-                self.lines.take_back(&key(peer), &ticket, self.now);
+                self.lines.take_back(&key(peer), &share, self.now);
             }
             Conduct::Refuses => {
                 if let Some(aside) = &mut self.set_aside {
                     aside.insert(key(peer));
                 }
-                self.lines.refuse_share(&key(peer), &ticket, &error(conduct), self.now);
+                self.lines.refuse_share(&key(peer), &share, &error(conduct), self.now);
             }
         }
         true
@@ -301,13 +301,13 @@ impl World {
             }
             Step::Choose if !is_idle && self.chosen.is_none() => {
                 let mut chosen = Vec::new();
-                for ticket in &self.moving {
-                    let others = (0..SHARES).filter(|index| *index != ticket.index);
-                    let place = |index| self.places.get(&(ticket.pack, index)).cloned().flatten();
+                for share in &self.moving {
+                    let others = (0..SHARES).filter(|index| *index != share.index);
+                    let place = |index| self.places.get(&(share.pack, index)).cloned().flatten();
                     let mut shares: Vec<_> = others.filter_map(place).map(Some).collect();
                     shares.push(None);
-                    let peer = self.choose(&shares, ticket.pack).pop().flatten();
-                    self.places.insert((ticket.pack, ticket.index), peer.clone());
+                    let peer = self.choose(&shares, share.pack).pop().flatten();
+                    self.places.insert((share.pack, share.index), peer.clone());
                     chosen.push(peer);
                 }
                 self.chosen = Some(chosen);
@@ -315,15 +315,15 @@ impl World {
             }
             Step::Put => {
                 let Some(chosen) = self.chosen.take() else { return false };
-                for (ticket, peer) in std::mem::take(&mut self.moving).into_iter().zip(chosen) {
-                    self.lines.add(peer.as_ref(), ticket, self.now);
+                for (share, peer) in std::mem::take(&mut self.moving).into_iter().zip(chosen) {
+                    self.lines.add(peer.as_ref(), share, self.now);
                 }
                 true
             }
             Step::Drop if !is_idle => {
                 self.chosen = None;
-                for ticket in std::mem::take(&mut self.moving) {
-                    self.lines.put_down(ticket);
+                for share in std::mem::take(&mut self.moving) {
+                    self.lines.put_down(share);
                 }
                 true
             }
@@ -339,8 +339,8 @@ impl World {
         self.places.insert((first.pack, first.index), None);
         self.gone.insert((first.pack, first.index));
         self.lines.finished(peer.as_ref(), &first);
-        for (peer, ticket) in absent {
-            self.lines.add(peer.as_ref(), ticket, self.now);
+        for (peer, share) in absent {
+            self.lines.add(peer.as_ref(), share, self.now);
         }
         true
     }
@@ -449,7 +449,7 @@ impl World {
     fn describe(&self) -> String {
         let after = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(self.now).as_millis());
         let before = |at: Option<Instant>| at.map(|at| self.now.saturating_duration_since(at).as_millis());
-        let short = |set: &BTreeSet<Ticket>| set.iter().map(|t| (t.pack.0, t.index)).collect::<Vec<_>>();
+        let short = |set: &BTreeSet<Waiting>| set.iter().map(|t| (t.pack.0, t.index)).collect::<Vec<_>>();
         let mut text = String::new();
         for (key, line) in &self.lines.lines {
             text += &format!(
@@ -469,7 +469,7 @@ impl World {
         }
         let begun: Vec<_> = self.begun.values().map(|at| before(Some(*at))).collect();
         let loose = [&self.lines.homeless, &self.lines.unplaced, &self.lines.moving].map(short);
-        let planned: Vec<_> = self.planned.iter().map(|(peer, ticket)| (peer, ticket.index)).collect();
+        let planned: Vec<_> = self.planned.iter().map(|(peer, share)| (peer, share.index)).collect();
         text + &format!(
             "{loose:?} {planned:?} {:?} {:?} {:?} {:?} {:?} {begun:?}",
             self.chosen, self.conduct, self.is_there, self.places, self.delivered,

@@ -1,4 +1,4 @@
-//! The index against a plain map, and what it refuses.
+//! The inventory against a plain map, and what it refuses.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn open(dir: &Path) -> Index {
-    Index::open(&dir.join("site.db"), "http://s3/site").unwrap()
+fn open(dir: &Path) -> Inventory {
+    Inventory::open(&dir.join("site.db"), "http://s3/site").unwrap()
 }
 
 fn row(key: &[u8], number: u8) -> Row {
@@ -34,7 +34,7 @@ fn row(key: &[u8], number: u8) -> Row {
 
 /// It names all that a site has, and was readable by all where no home had been made before.
 #[test]
-fn only_its_owner_reads_an_index() {
+fn only_its_owner_reads_an_inventory() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("new");
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -72,30 +72,30 @@ proptest! {
     #[test]
     fn the_index_is_a_map_that_survives_being_closed(acts in acts()) {
         let dir = tempfile::tempdir().unwrap();
-        let mut index = open(dir.path());
+        let mut inventory = open(dir.path());
         let mut model: BTreeMap<Vec<u8>, Option<Row>> = BTreeMap::new();
         for act in acts {
             match act {
                 Act::Doubt(key) => {
-                    index.doubt(&key, model.contains_key(&key)).unwrap();
+                    inventory.doubt(&key, model.contains_key(&key)).unwrap();
                     model.insert(key, None);
                 }
                 Act::Store(key, number) => {
-                    index.store(&[row(&key, number)]).unwrap();
+                    inventory.store(&[row(&key, number)]).unwrap();
                     model.insert(key.clone(), Some(row(&key, number)));
                 }
                 Act::Forget(key) => {
-                    index.forget(std::slice::from_ref(&key)).unwrap();
+                    inventory.forget(std::slice::from_ref(&key)).unwrap();
                     model.remove(&key);
                 }
                 Act::Reopen => {
-                    drop(index);
-                    index = open(dir.path());
-                    prop_assert_eq!(index.is_empty, model.is_empty());
+                    drop(inventory);
+                    inventory = open(dir.path());
+                    prop_assert_eq!(inventory.is_empty, model.is_empty());
                 }
             }
         }
-        let rows: Vec<Row> = index.rows().map(Result::unwrap).collect();
+        let rows: Vec<Row> = inventory.rows().map(Result::unwrap).collect();
         prop_assert!(rows.iter().map(|row| &row.key).eq(model.keys()));
         for (found, expected) in rows.iter().zip(model.values()) {
             match expected {
@@ -107,16 +107,16 @@ proptest! {
 }
 
 #[test]
-fn rows_come_in_order_over_many_pages() {
+fn rows_come_in_order_over_many_batches() {
     let dir = tempfile::tempdir().unwrap();
-    let index = open(dir.path());
-    let rows: Vec<_> = (0..2 * PAGE_ROWS + 1)
+    let inventory = open(dir.path());
+    let rows: Vec<_> = (0..2 * BATCH_ROWS + 1)
         .rev()
         .map(|number| row(format!("{number:05}").as_bytes(), 1))
         .collect();
-    index.store(&rows).unwrap();
+    inventory.store(&rows).unwrap();
     assert!(
-        index
+        inventory
             .rows()
             .map(|row| row.unwrap().key)
             .eq(rows.iter().rev().map(|row| row.key.clone()))
@@ -126,16 +126,16 @@ fn rows_come_in_order_over_many_pages() {
 #[test]
 fn an_index_is_bound_to_its_bucket_and_to_one_run() {
     let dir = tempfile::tempdir().unwrap();
-    let index = open(dir.path());
+    let inventory = open(dir.path());
     let path = dir.path().join("site.db");
     assert!(matches!(
-        Index::open(&path, "http://s3/site").err(),
-        Some(IndexError::Busy(_))
+        Inventory::open(&path, "http://s3/site").err(),
+        Some(InventoryError::Busy(_))
     ));
-    drop(index);
-    let other = Index::open(&path, "http://s3/other").err().unwrap();
+    drop(inventory);
+    let other = Inventory::open(&path, "http://s3/other").err().unwrap();
     assert!(
-        matches!(&other, IndexError::Bound { bound, .. } if bound == "http://s3/site"),
+        matches!(&other, InventoryError::Bound { bound, .. } if bound == "http://s3/site"),
         "{other}"
     );
     std::fs::write(
@@ -143,39 +143,41 @@ fn an_index_is_bound_to_its_bucket_and_to_one_run() {
         "not a database, but longer than a header of one would be, by far; really",
     )
     .unwrap();
-    let error = Index::open(&dir.path().join("text"), "http://s3/site").err().unwrap();
-    assert!(matches!(error, IndexError::Foreign(_)), "{error}");
+    let error = Inventory::open(&dir.path().join("text"), "http://s3/site")
+        .err()
+        .unwrap();
+    assert!(matches!(error, InventoryError::Foreign(_)), "{error}");
 }
 
 #[test]
 fn what_was_listed_and_put_off_lives_for_one_run() {
     let dir = tempfile::tempdir().unwrap();
-    let index = open(dir.path());
+    let inventory = open(dir.path());
     let listed = |key: &[u8]| s3::Listed {
         key: key.to_vec(),
         bytes: 1,
         etag: "e".into(),
         modified: None,
     };
-    index.see(&[listed(b"b"), listed(b"a")]).unwrap();
+    inventory.see(&[listed(b"b"), listed(b"a")]).unwrap();
     assert!(
-        index
+        inventory
             .all_seen()
             .map(|seen| seen.unwrap().key)
             .eq([b"a".to_vec(), b"b".to_vec()])
     );
     assert_eq!(
-        (index.seen(b"a").unwrap().is_some(), index.seen(b"c").unwrap()),
+        (inventory.seen(b"a").unwrap().is_some(), inventory.seen(b"c").unwrap()),
         (true, None)
     );
-    index.put_off(b"p", b"/p").unwrap();
-    index.put_off_made(b"q", b"<p>").unwrap();
+    inventory.put_off(b"p", b"/p").unwrap();
+    inventory.put_off_made(b"q", b"<p>").unwrap();
     assert_eq!(
-        index.put_off_until_now().map(Result::unwrap).collect::<Vec<_>>(),
+        inventory.put_off_until_now().map(Result::unwrap).collect::<Vec<_>>(),
         [(b"p".to_vec(), Some(b"/p".to_vec())), (b"q".to_vec(), None)]
     );
     assert_eq!(
-        (index.made(b"q").unwrap(), index.made(b"p").unwrap()),
+        (inventory.made(b"q").unwrap(), inventory.made(b"p").unwrap()),
         (b"<p>".to_vec(), Vec::new())
     );
     let dead = |key: &[u8], is_strange| Dead {
@@ -183,23 +185,26 @@ fn what_was_listed_and_put_off_lives_for_one_run() {
         etag: "e".to_owned(),
         is_strange,
     };
-    index.mark_dead(&dead(b"d", false)).unwrap();
-    index.mark_dead(&dead(b"s", true)).unwrap();
-    assert_eq!(index.dead(false).unwrap(), (vec![dead(b"d", false)], 1));
-    assert_eq!(index.dead(true).unwrap(), (vec![dead(b"s", true)], 1));
-    index.bury(&[b"d".to_vec()]).unwrap();
-    assert_eq!((index.dead(false).unwrap().1, index.dead(true).unwrap().1), (0, 1));
-    index.clear().unwrap();
-    assert_eq!((index.dead(true).unwrap().1, index.all_seen().count()), (0, 0));
-    drop(index);
+    inventory.mark_dead(&dead(b"d", false)).unwrap();
+    inventory.mark_dead(&dead(b"s", true)).unwrap();
+    assert_eq!(inventory.dead(false).unwrap(), (vec![dead(b"d", false)], 1));
+    assert_eq!(inventory.dead(true).unwrap(), (vec![dead(b"s", true)], 1));
+    inventory.bury(&[b"d".to_vec()]).unwrap();
+    assert_eq!(
+        (inventory.dead(false).unwrap().1, inventory.dead(true).unwrap().1),
+        (0, 1)
+    );
+    inventory.clear().unwrap();
+    assert_eq!((inventory.dead(true).unwrap().1, inventory.all_seen().count()), (0, 0));
+    drop(inventory);
     assert_eq!(open(dir.path()).all_seen().count(), 0);
 }
 
 #[test]
-fn what_is_known_of_the_lock_survives_and_older_indexes_know_nothing_of_it() {
+fn what_is_known_of_the_lock_survives_and_older_inventories_know_nothing_of_it() {
     let dir = tempfile::tempdir().unwrap();
-    let index = open(dir.path());
-    assert_eq!(index.lock_memory().unwrap(), Memory::default());
+    let inventory = open(dir.path());
+    assert_eq!(inventory.lock_memory().unwrap(), Memory::default());
     let memory = Memory {
         holder: "cafe".into(),
         etag: "e".into(),
@@ -209,11 +214,11 @@ fn what_is_known_of_the_lock_survives_and_older_indexes_know_nothing_of_it() {
         is_conditional: Some(false),
         doubt_until: Some(-1),
     };
-    index.remember_lock(&memory).unwrap();
-    drop(index);
-    let index = open(dir.path());
-    assert_eq!(index.lock_memory().unwrap(), memory);
-    drop(index);
+    inventory.remember_lock(&memory).unwrap();
+    drop(inventory);
+    let inventory = open(dir.path());
+    assert_eq!(inventory.lock_memory().unwrap(), memory);
+    drop(inventory);
     // As the first version left it.
     let connection = Connection::open(dir.path().join("site.db")).unwrap();
     connection

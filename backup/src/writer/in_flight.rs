@@ -17,7 +17,6 @@ pub struct PackNumber(pub u64);
 pub struct ReadFile {
     /// Its version.
     pub version: VersionId,
-    /// Its path.
     pub path: Vec<u8>,
     /// Bytes by length.
     pub bytes: u64,
@@ -25,9 +24,9 @@ pub struct ReadFile {
     pub extents: Vec<Extent>,
 }
 
-/// The ledger of a run.
+/// What a run has in flight.
 #[derive(Default)]
-pub struct Ledger(Mutex<State>);
+pub struct InFlight(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -47,7 +46,7 @@ struct WaitingFile {
     file: ReadFile,
 }
 
-impl Ledger {
+impl InFlight {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -156,41 +155,41 @@ mod tests {
 
     #[test]
     fn a_file_is_complete_with_the_last_part_of_its_last_pack() {
-        let ledger = Ledger::default();
+        let in_flight = InFlight::default();
         let (first, second) = (PackNumber(1), PackNumber(2));
-        ledger.open(first);
-        ledger.open(second);
-        ledger.add_file(file(1), &BTreeSet::from([first, second]));
-        ledger.add_file(file(2), &BTreeSet::from([second]));
-        ledger.split(second, 2);
-        assert_eq!(ledger.recording(second), []);
-        assert_eq!(ledger.recording(second), [file(2)]);
-        assert_eq!(ledger.recording(first), [file(1)]);
-        assert_eq!(ledger.take_ready(1), []);
+        in_flight.open(first);
+        in_flight.open(second);
+        in_flight.add_file(file(1), &BTreeSet::from([first, second]));
+        in_flight.add_file(file(2), &BTreeSet::from([second]));
+        in_flight.split(second, 2);
+        assert_eq!(in_flight.recording(second), []);
+        assert_eq!(in_flight.recording(second), [file(2)]);
+        assert_eq!(in_flight.recording(first), [file(1)]);
+        assert_eq!(in_flight.take_ready(1), []);
     }
 
     #[test]
     fn a_file_whose_chunks_are_all_recorded_is_ready_at_once() {
-        let ledger = Ledger::default();
-        ledger.open(PackNumber(1));
-        ledger.recording(PackNumber(1));
-        ledger.add_file(file(1), &BTreeSet::from([PackNumber(1)]));
-        assert_eq!(ledger.take_ready(2), []);
-        assert_eq!(ledger.take_ready(1), [file(1)]);
+        let in_flight = InFlight::default();
+        in_flight.open(PackNumber(1));
+        in_flight.recording(PackNumber(1));
+        in_flight.add_file(file(1), &BTreeSet::from([PackNumber(1)]));
+        assert_eq!(in_flight.take_ready(2), []);
+        assert_eq!(in_flight.take_ready(1), [file(1)]);
     }
 
     #[test]
     fn a_chunk_on_its_way_is_known_until_the_catalog_knows_it() {
-        let ledger = Ledger::default();
+        let in_flight = InFlight::default();
         let id = ChunkId([1; 16]);
-        ledger.add_chunk(id, PackNumber(1));
-        assert_eq!(ledger.chunk(id), Some(PackNumber(1)));
-        ledger.recorded(&[ChunkSlot {
+        in_flight.add_chunk(id, PackNumber(1));
+        assert_eq!(in_flight.chunk(id), Some(PackNumber(1)));
+        in_flight.recorded(&[ChunkSlot {
             id,
             offset: 0,
             stored_len: 1,
             raw_len: 1,
         }]);
-        assert_eq!(ledger.chunk(id), None);
+        assert_eq!(in_flight.chunk(id), None);
     }
 }

@@ -13,13 +13,13 @@ use super::*;
 enum Kind {
     /// Lists 20,000 shares.
     Honest,
-    /// Always one page more.
+    /// Always one batch more.
     Endless,
-    /// The same page for ever.
+    /// The same batch for ever.
     Same,
-    /// A page that goes down.
+    /// A batch that goes down.
     Descending,
-    /// One id twice in a page.
+    /// One id twice in a batch.
     Doubled,
     /// One id each minute but a second.
     Slow,
@@ -40,7 +40,7 @@ fn number(id: ShareId) -> u64 {
 }
 
 impl Peer {
-    async fn page(&self, after: Option<ShareId>, limit: u32) -> Vec<ShareId> {
+    async fn batch(&self, after: Option<ShareId>, limit: u32) -> Vec<ShareId> {
         let first = after.map_or(0, |after| number(after) + 1);
         let limit = u64::from(limit);
         match self.0 {
@@ -50,7 +50,7 @@ impl Peer {
             Kind::Descending => (first..first + limit).rev().map(id).collect(),
             Kind::Doubled => vec![id(first), id(first)],
             Kind::Slow => {
-                tokio::time::sleep(PAGE_TIME - Duration::from_secs(1)).await;
+                tokio::time::sleep(BATCH_TIME - Duration::from_secs(1)).await;
                 vec![id(first)]
             }
             Kind::Silent => std::future::pending().await,
@@ -66,7 +66,7 @@ impl ShareStore for Peer {
         unreachable!("it is only listed")
     }
     fn list(&self, after: Option<ShareId>, limit: u32) -> BoxFuture<'_, Result<Vec<ShareId>, StoreError>> {
-        Box::pin(async move { Ok(self.page(after, limit).await) })
+        Box::pin(async move { Ok(self.batch(after, limit).await) })
     }
     fn remove(&self, _: ShareId) -> BoxFuture<'_, Result<(), StoreError>> {
         unreachable!("it is only listed")
@@ -94,7 +94,7 @@ async fn whatever_a_peer_lists_the_list_ends_and_a_liar_has_none() {
     for shelf in [Shelf::Kept, Shelf::Trash] {
         let all = async |kind| {
             let begun = Instant::now();
-            let found = Pages::new(&Peer(kind), shelf).all().await;
+            let found = Batches::new(&Peer(kind), shelf).all().await;
             assert!(begun.elapsed() <= LIST_TIME, "{kind:?}");
             found
         };

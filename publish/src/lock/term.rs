@@ -11,9 +11,9 @@ use s3::{Window, Windows};
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>).
 const WINDOW_SECS_MAX: i64 = 7 * 24 * 60 * 60;
 
-/// A lease that is extended by renewals.
+/// A term that is extended by renewals.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct Term {
     /// In milliseconds of [`now_ms`].
     until_ms: AtomicI64,
     heard: Mutex<Option<Heard>>,
@@ -43,7 +43,7 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-impl Lease {
+impl Term {
     /// Of nobody yet.
     pub fn new() -> Self {
         Self {
@@ -100,7 +100,7 @@ impl Lease {
     }
 }
 
-impl Windows for Lease {
+impl Windows for Term {
     fn window(&self) -> Option<Window> {
         self.window_at(now_ms())
     }
@@ -114,19 +114,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn windows_end_before_the_lease_by_the_endpoints_clock_and_not_much_before(
+        fn windows_end_before_the_term_by_the_endpoints_clock_and_not_much_before(
             theirs_ms in 1_700_000_000_000_i64..1_800_000_000_000,
             answered_ms in 0_i64..5_000,
             on_its_way_ms in 0_i64..3_000,
             later_ms in 0_i64..60_000,
         ) {
             // Own time begins when the lock is asked for; the endpoint's is then `theirs_ms`.
-            let lease = Lease::new();
-            lease.extend(0, Duration::from_secs(60));
+            let term = Term::new();
+            term.extend(0, Duration::from_secs(60));
             let at_ms = answered_ms + on_its_way_ms;
             let said_secs = (theirs_ms + answered_ms).div_euclid(1000);
-            *lease.heard.lock().unwrap() = Some(Heard { said_secs, at_ms });
-            let window = lease.window_at(at_ms + later_ms);
+            *term.heard.lock().unwrap() = Some(Heard { said_secs, at_ms });
+            let window = term.window_at(at_ms + later_ms);
             let end_ms = theirs_ms + 60_000;
             // What is lost: the rest of a second twice, and the way of the answer.
             let lost_ms = on_its_way_ms + 2_000;
@@ -144,12 +144,12 @@ mod tests {
 
     #[test]
     fn without_a_word_of_the_endpoints_clock_there_is_no_window() {
-        let lease = Lease::new();
-        lease.extend(now_ms(), Duration::from_secs(60));
-        assert_eq!(lease.window(), None);
-        lease.hear(Some(Timestamp::UNIX_EPOCH));
-        assert!(lease.window().is_some() && lease.left().is_some());
-        lease.end();
-        assert!(lease.window().is_none() && lease.left().is_none());
+        let term = Term::new();
+        term.extend(now_ms(), Duration::from_secs(60));
+        assert_eq!(term.window(), None);
+        term.hear(Some(Timestamp::UNIX_EPOCH));
+        assert!(term.window().is_some() && term.left().is_some());
+        term.end();
+        assert!(term.window().is_none() && term.left().is_none());
     }
 }

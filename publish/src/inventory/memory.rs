@@ -1,8 +1,8 @@
-//! What the index knows of the lock in the bucket.
+//! What the inventory knows of the lock in the bucket.
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Index, IndexError};
+use super::{Inventory, InventoryError};
 
 /// The table, since version 2 of the schema.
 pub(super) const TABLE: &str = "
@@ -12,7 +12,7 @@ CREATE TABLE lock (
     -- ETag of the lock object since we gave it back; empty: somebody has to look.
     etag TEXT NOT NULL,
     fence INTEGER NOT NULL,
-    -- At the end of the last run that left the index as the bucket was; NULL: it may not be so.
+    -- At the end of the last run that left the inventory as the bucket was; NULL: it may not be so.
     generation INTEGER,
     -- Whether the endpoint honours conditions; NULL: not known yet.
     is_conditional INTEGER,
@@ -43,9 +43,9 @@ impl Memory {
     }
 }
 
-impl Index {
+impl Inventory {
     /// What is known; at first nothing.
-    pub fn lock_memory(&self) -> Result<Memory, IndexError> {
+    pub fn lock_memory(&self) -> Result<Memory, InventoryError> {
         self.with(|connection| {
             let sql = "SELECT holder, etag, fence, generation, is_conditional, is_timed, doubt_until FROM lock";
             let read = |row: &rusqlite::Row<'_>| {
@@ -64,7 +64,7 @@ impl Index {
     }
 
     /// This is known now, and outlives the power: what follows relies on it.
-    pub fn remember_lock(&self, memory: &Memory) -> Result<(), IndexError> {
+    pub fn remember_lock(&self, memory: &Memory) -> Result<(), InventoryError> {
         self.with(|connection| {
             connection.pragma_update(None, "synchronous", "FULL")?;
             let tx = connection.transaction()?;

@@ -1,4 +1,4 @@
-//! A share in the spool, as the uploader's memory names it, and what is said when a peer has taken it.
+//! A share that waits in the spool, as the uploader's memory names it, and what is said when a peer has taken it.
 
 use proto::id::ShareId;
 
@@ -8,7 +8,7 @@ use crate::peers::PeerKey;
 
 /// A share in the spool, in sending order: metadata before content, older packs first.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Ticket {
+pub(super) struct Waiting {
     pub(super) not_urgent: bool,
     pub(super) pack: PackRow,
     pub(super) index: u8,
@@ -16,14 +16,14 @@ pub(super) struct Ticket {
     pub(super) stored_bytes: u64,
 }
 
-impl Ticket {
+impl Waiting {
     /// What packs are sorted by.
     pub(super) fn pack_order(&self) -> (bool, PackRow) {
         (self.not_urgent, self.pack)
     }
 }
 
-impl From<&SpooledShare> for Ticket {
+impl From<&SpooledShare> for Waiting {
     fn from(share: &SpooledShare) -> Self {
         Self {
             not_urgent: share.purpose != Purpose::Metadata,
@@ -39,7 +39,7 @@ impl From<&SpooledShare> for Ticket {
 #[derive(Clone)]
 pub(super) struct Delivery {
     pub(super) peer: PeerKey,
-    pub(super) ticket: Ticket,
+    pub(super) share: Waiting,
     pub(super) bytes: u64,
     pub(super) way: Way,
 }

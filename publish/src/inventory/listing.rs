@@ -6,7 +6,7 @@
 use rusqlite::{OptionalExtension, params};
 use s3::Listed;
 
-use super::{Index, IndexError, PAGE_ROWS, pages};
+use super::{BATCH_ROWS, Inventory, InventoryError, batches};
 use crate::merge::Keyed;
 
 /// The tables.
@@ -33,7 +33,7 @@ pub(crate) struct Dead {
     pub key: Vec<u8>,
     /// What it had when last heard of; empty: unknown.
     pub etag: String,
-    /// The index knows nothing of it: it has yet to be asked who put it there.
+    /// The inventory knows nothing of it: it has yet to be asked who put it there.
     pub is_strange: bool,
 }
 
@@ -43,9 +43,9 @@ impl Keyed for Seen {
     }
 }
 
-impl Index {
-    /// Adds a page of the listing.
-    pub fn see(&self, objects: &[Listed]) -> Result<(), IndexError> {
+impl Inventory {
+    /// Adds a batch of the listing.
+    pub fn see(&self, objects: &[Listed]) -> Result<(), InventoryError> {
         self.with(|connection| {
             let tx = connection.transaction()?;
             for object in objects {
@@ -57,7 +57,7 @@ impl Index {
     }
 
     /// The listing's object of a key.
-    pub fn seen(&self, key: &[u8]) -> Result<Option<Seen>, IndexError> {
+    pub fn seen(&self, key: &[u8]) -> Result<Option<Seen>, InventoryError> {
         self.with(|connection| {
             let mut query = connection.prepare_cached("SELECT etag FROM seen WHERE key = ?1")?;
             query
@@ -72,10 +72,10 @@ impl Index {
     }
 
     /// The listing by key.
-    pub fn all_seen(&self) -> impl Iterator<Item = Result<Seen, IndexError>> + Send + '_ {
-        pages(move |after: Option<&Seen>| {
+    pub fn all_seen(&self) -> impl Iterator<Item = Result<Seen, InventoryError>> + Send + '_ {
+        batches(move |after: Option<&Seen>| {
             let after = after.map(|seen| seen.key.as_slice());
-            self.page("SELECT key, etag FROM seen", after, |row| {
+            self.batch("SELECT key, etag FROM seen", after, |row| {
                 Ok(Seen {
                     key: row.get(0)?,
                     etag: row.get(1)?,
@@ -85,7 +85,7 @@ impl Index {
     }
 
     /// This page is published when all that is no page has been.
-    pub fn put_off(&self, key: &[u8], path: &[u8]) -> Result<(), IndexError> {
+    pub fn put_off(&self, key: &[u8], path: &[u8]) -> Result<(), InventoryError> {
         self.with(|connection| {
             connection
                 .prepare_cached("REPLACE INTO later VALUES (?1, ?2, NULL)")?
@@ -95,7 +95,7 @@ impl Index {
     }
 
     /// So is this, which has no file but these contents.
-    pub fn put_off_made(&self, key: &[u8], contents: &[u8]) -> Result<(), IndexError> {
+    pub fn put_off_made(&self, key: &[u8], contents: &[u8]) -> Result<(), InventoryError> {
         self.with(|connection| {
             connection
                 .prepare_cached("REPLACE INTO later VALUES (?1, NULL, ?2)")?
@@ -105,7 +105,7 @@ impl Index {
     }
 
     /// The contents of something without a file; empty if nothing is known of it.
-    pub fn made(&self, key: &[u8]) -> Result<Vec<u8>, IndexError> {
+    pub fn made(&self, key: &[u8]) -> Result<Vec<u8>, InventoryError> {
         self.with(|connection| {
             let mut query = connection.prepare_cached("SELECT made FROM later WHERE key = ?1")?;
             let found: Option<Option<Vec<u8>>> = query.query_row([key], |row| row.get(0)).optional()?;
@@ -114,17 +114,17 @@ impl Index {
     }
 
     /// Pages that were put off: keys and paths; those that have no file have none.
-    pub fn put_off_until_now(&self) -> impl Iterator<Item = Result<Later, IndexError>> + Send + '_ {
-        pages(move |after: Option<&Later>| {
+    pub fn put_off_until_now(&self) -> impl Iterator<Item = Result<Later, InventoryError>> + Send + '_ {
+        batches(move |after: Option<&Later>| {
             let after = after.map(|(key, _)| key.as_slice());
-            self.page("SELECT key, path FROM later", after, |row| {
+            self.batch("SELECT key, path FROM later", after, |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })
         })
     }
 
     /// This object has no file any more.
-    pub fn mark_dead(&self, dead: &Dead) -> Result<(), IndexError> {
+    pub fn mark_dead(&self, dead: &Dead) -> Result<(), InventoryError> {
         self.with(|connection| {
             connection
                 .prepare_cached("REPLACE INTO dead VALUES (?1, ?2, ?3)")?
@@ -134,13 +134,13 @@ impl Index {
     }
 
     /// Up to a thousand of these, strange ones or the others, and how many of them there are.
-    pub fn dead(&self, is_strange: bool) -> Result<(Vec<Dead>, u64), IndexError> {
+    pub fn dead(&self, is_strange: bool) -> Result<(Vec<Dead>, u64), InventoryError> {
         self.with(|connection| {
             let sql = "SELECT count(*) FROM dead WHERE is_strange = ?1";
             let count = connection.query_row(sql, [is_strange], |row| row.get(0))?;
             let sql = "SELECT key, etag FROM dead WHERE is_strange = ?1 ORDER BY key LIMIT ?2";
             let mut query = connection.prepare_cached(sql)?;
-            let dead = query.query_map(params![is_strange, PAGE_ROWS], |row| {
+            let dead = query.query_map(params![is_strange, BATCH_ROWS], |row| {
                 Ok(Dead {
                     key: row.get(0)?,
                     etag: row.get(1)?,
@@ -152,12 +152,12 @@ impl Index {
     }
 
     /// The run begins anew.
-    pub fn clear(&self) -> Result<(), IndexError> {
+    pub fn clear(&self) -> Result<(), InventoryError> {
         self.with(|connection| connection.execute_batch("DELETE FROM seen; DELETE FROM later; DELETE FROM dead;"))
     }
 
     /// These were seen to.
-    pub fn bury(&self, keys: &[Vec<u8>]) -> Result<(), IndexError> {
+    pub fn bury(&self, keys: &[Vec<u8>]) -> Result<(), InventoryError> {
         self.with(|connection| {
             let tx = connection.transaction()?;
             for key in keys {

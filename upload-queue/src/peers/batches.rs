@@ -1,4 +1,4 @@
-//! What a peer says that it holds, page by page: never more than a peer can hold, nor for longer than saying so takes.
+//! What a peer says that it holds, batch by batch: never more than a peer can hold, nor for longer than saying so takes.
 //!
 //! Whatever a peer answers, the list ends: ids ascend (docs/protocol/share.md), there is a most, and there is a time. One who
 //! says anything else has given no list at all: what it said before is no better.
@@ -13,9 +13,9 @@ use tokio::time::Instant;
 /// Most shares that one peer is believed to hold for an account. Chosen: a TiB of the smallest shares, 16 TiB of the largest;
 /// their ids take 128 MiB of memory.
 pub const LISTED_MAX: usize = 1 << 22;
-/// How long a peer may take for a page. Chosen: as long as a slow line needs for it, thrice.
-const PAGE_TIME: Duration = Duration::from_secs(60);
-/// How long a peer may take for all of its pages. Chosen: a million ids over a line of half a Mbit/s.
+/// How long a peer may take for a batch. Chosen: as long as a slow line needs for it, thrice.
+const BATCH_TIME: Duration = Duration::from_secs(60);
+/// How long a peer may take for all of its batches. Chosen: a million ids over a line of half a Mbit/s.
 const LIST_TIME: Duration = Duration::from_secs(600);
 
 /// Which of a peer's shares are listed.
@@ -28,16 +28,16 @@ pub enum Shelf {
 }
 
 /// A list that is being asked for.
-pub struct Pages<'a> {
+pub struct Batches<'a> {
     store: &'a dyn PeerStore,
     shelf: Shelf,
     after: Option<ShareId>,
     left: usize,
-    /// Of its time, not of ours: what is done between two pages does not count.
+    /// Of its time, not of ours: what is done between two batches does not count.
     time_left: Duration,
 }
 
-impl<'a> Pages<'a> {
+impl<'a> Batches<'a> {
     /// Nothing is asked for yet.
     pub fn new(store: &'a dyn PeerStore, shelf: Shelf) -> Self {
         Self {
@@ -49,7 +49,7 @@ impl<'a> Pages<'a> {
         }
     }
 
-    /// The next page, ascending; none behind the last. After an error there is no more to be had.
+    /// The next batch, ascending; none behind the last. After an error there is no more to be had.
     pub async fn next(&mut self) -> Result<Option<Vec<ShareId>>, StoreError> {
         let asked = async {
             match self.shelf {
@@ -58,29 +58,29 @@ impl<'a> Pages<'a> {
             }
         };
         let begun = Instant::now();
-        let page = tokio::time::timeout(self.time_left.min(PAGE_TIME), asked).await;
+        let batch = tokio::time::timeout(self.time_left.min(BATCH_TIME), asked).await;
         self.time_left = self.time_left.saturating_sub(begun.elapsed());
-        let page = page.unwrap_or_else(|_late| Err(unlisted("it took too long")))?;
-        let Some(last) = page.last().copied() else {
+        let batch = batch.unwrap_or_else(|_late| Err(unlisted("it took too long")))?;
+        let Some(last) = batch.last().copied() else {
             return Ok(None);
         };
-        let is_behind = page
+        let is_behind = batch
             .first()
             .is_some_and(|first| self.after.is_none_or(|after| after < *first));
-        if !is_behind || !page.is_sorted_by(|a, b| a < b) {
+        if !is_behind || !batch.is_sorted_by(|a, b| a < b) {
             return Err(lie("its ids do not ascend"));
         }
-        let left = self.left.checked_sub(page.len());
+        let left = self.left.checked_sub(batch.len());
         self.left = left.ok_or_else(|| lie("it lists more than anybody holds"))?;
         self.after = Some(last);
-        Ok(Some(page))
+        Ok(Some(batch))
     }
 
-    /// All pages in one, ascending.
+    /// All batches in one, ascending.
     pub async fn all(mut self) -> Result<Vec<ShareId>, StoreError> {
         let mut ids = Vec::new();
-        while let Some(page) = self.next().await? {
-            ids.extend(page);
+        while let Some(batch) = self.next().await? {
+            ids.extend(batch);
         }
         Ok(ids)
     }

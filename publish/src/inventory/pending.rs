@@ -2,9 +2,9 @@
 
 use rusqlite::{Transaction, params};
 
-use super::{Index, IndexError, pages};
+use super::{Inventory, InventoryError, batches};
 
-/// The tables; indexes of earlier versions do not have them.
+/// The tables; inventories of earlier versions do not have them.
 pub(super) const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS for_cdn (key BLOB PRIMARY KEY, change INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS for_hook (key BLOB PRIMARY KEY, change INTEGER NOT NULL) WITHOUT ROWID;
@@ -63,9 +63,9 @@ pub(super) fn note(tx: &Transaction<'_>, audience: Audience, key: &[u8], change:
     Ok(())
 }
 
-impl Index {
+impl Inventory {
     /// These are about to be deleted. Durable when this returns, if anybody is to hear of it.
-    pub fn doom(&self, keys: &[Vec<u8>]) -> Result<(), IndexError> {
+    pub fn doom(&self, keys: &[Vec<u8>]) -> Result<(), InventoryError> {
         if self.audience == Audience::default() {
             return Ok(());
         }
@@ -81,7 +81,7 @@ impl Index {
     }
 
     /// How many changes a listener has not heard of.
-    pub fn pending_count(&self, listener: Listener) -> Result<u64, IndexError> {
+    pub fn pending_count(&self, listener: Listener) -> Result<u64, InventoryError> {
         let sql = format!("SELECT count(*) FROM {}", listener.table());
         self.with(|connection| connection.query_row(&sql, [], |row| row.get(0)))
     }
@@ -90,10 +90,10 @@ impl Index {
     pub fn pending(
         &self,
         listener: Listener,
-    ) -> impl Iterator<Item = Result<(Vec<u8>, Change), IndexError>> + Send + '_ {
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Change), InventoryError>> + Send + '_ {
         let sql = format!("SELECT key, change FROM {}", listener.table());
-        pages(move |after: Option<&(Vec<u8>, Change)>| {
-            self.page(&sql, after.map(|(key, _)| key.as_slice()), |row| {
+        batches(move |after: Option<&(Vec<u8>, Change)>| {
+            self.batch(&sql, after.map(|(key, _)| key.as_slice()), |row| {
                 let change = match row.get(1)? {
                     0 => Change::Added,
                     1 => Change::Updated,
@@ -105,7 +105,7 @@ impl Index {
     }
 
     /// It has heard of all of them.
-    pub fn told(&self, listener: Listener) -> Result<(), IndexError> {
+    pub fn told(&self, listener: Listener) -> Result<(), InventoryError> {
         let sql = format!("DELETE FROM {}", listener.table());
         self.with(|connection| connection.execute(&sql, []).map(drop))
     }
@@ -119,21 +119,21 @@ mod tests {
     fn changes_outlive_the_run_until_they_are_told() {
         let dir = tempfile::tempdir().unwrap();
         let open = |audience| {
-            let mut index = Index::open(&dir.path().join("i.db"), "b").unwrap();
-            index.audience = audience;
-            index
+            let mut inventory = Inventory::open(&dir.path().join("i.db"), "b").unwrap();
+            inventory.audience = audience;
+            inventory
         };
-        let index = open(Audience { cdn: true, hook: true });
-        index.doubt(b"new", false).unwrap();
-        index.doubt(b"new", true).unwrap();
-        index.doubt(b"old", true).unwrap();
-        index.doom(&[b"back".to_vec(), b"gone".to_vec()]).unwrap();
-        index.doubt(b"back", false).unwrap();
-        drop(index);
-        let index = open(Audience { cdn: false, hook: true });
-        index.doubt(b"unheard", true).unwrap();
+        let inventory = open(Audience { cdn: true, hook: true });
+        inventory.doubt(b"new", false).unwrap();
+        inventory.doubt(b"new", true).unwrap();
+        inventory.doubt(b"old", true).unwrap();
+        inventory.doom(&[b"back".to_vec(), b"gone".to_vec()]).unwrap();
+        inventory.doubt(b"back", false).unwrap();
+        drop(inventory);
+        let inventory = open(Audience { cdn: false, hook: true });
+        inventory.doubt(b"unheard", true).unwrap();
         let pending = |listener| {
-            let changes = index.pending(listener).map(Result::unwrap);
+            let changes = inventory.pending(listener).map(Result::unwrap);
             changes
                 .map(|(key, change)| (String::from_utf8(key).unwrap(), change))
                 .collect::<Vec<_>>()
@@ -151,11 +151,11 @@ mod tests {
         );
         let keys: Vec<_> = pending(Listener::Cdn).into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["back", "gone", "new", "old"]);
-        index.told(Listener::Cdn).unwrap();
+        inventory.told(Listener::Cdn).unwrap();
         assert_eq!(
             (
-                index.pending_count(Listener::Cdn).unwrap(),
-                index.pending_count(Listener::Hook).unwrap()
+                inventory.pending_count(Listener::Cdn).unwrap(),
+                inventory.pending_count(Listener::Hook).unwrap()
             ),
             (0, 5)
         );
@@ -164,9 +164,9 @@ mod tests {
     #[test]
     fn nothing_is_noted_when_nobody_listens() {
         let dir = tempfile::tempdir().unwrap();
-        let index = Index::open(&dir.path().join("i.db"), "b").unwrap();
-        index.doubt(b"k", true).unwrap();
-        index.doom(&[b"k".to_vec()]).unwrap();
-        assert_eq!(index.pending_count(Listener::Hook).unwrap(), 0);
+        let inventory = Inventory::open(&dir.path().join("i.db"), "b").unwrap();
+        inventory.doubt(b"k", true).unwrap();
+        inventory.doom(&[b"k".to_vec()]).unwrap();
+        assert_eq!(inventory.pending_count(Listener::Hook).unwrap(), 0);
     }
 }

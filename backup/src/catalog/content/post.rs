@@ -1,5 +1,5 @@
 //! From "its chunks are in packs" to "its upload job is settled": which packs and caps still have to be listed in an index
-//! section, which sections and which head still have to be published.
+//! section, which sections and which head still have to be posted.
 //!
 //! A version is *unlisted* (its cap is in no section), then *listed*, then *settled*.
 
@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use upload_queue::packs::PackRow;
 use upload_queue::peers::PeerKey;
 
-use super::{Published, SectionPlace, SectionRow, cbor, decoded, section_place, write_published};
+use super::{Posted, SectionPlace, SectionRow, cbor, decoded, section_place, write_posted};
 
 /// Records that no index section lists a data pack yet.
 pub fn add_unlisted(tx: &Transaction<'_>, pack: PackRow, slots: &[ChunkSlot]) -> Result<(), DbError> {
@@ -66,7 +66,7 @@ pub fn list_cap(tx: &Transaction<'_>, version: VersionId, section: SectionRow) -
 }
 
 /// Sections that no root names yet, in the order in which they are to be replayed.
-pub fn unpublished_sections(conn: &Connection) -> Result<Vec<SectionPlace>, DbError> {
+pub fn unposted_sections(conn: &Connection) -> Result<Vec<SectionPlace>, DbError> {
     let mut query =
         conn.prepare_cached("SELECT pack, offset, len, kind FROM section WHERE published = 0 ORDER BY id")?;
     let sections = query.query_map([], section_place)?;
@@ -75,8 +75,8 @@ pub fn unpublished_sections(conn: &Connection) -> Result<Vec<SectionPlace>, DbEr
 
 /// Records a head that was signed and that no peer has. Its root names all sections recorded so far. Recorded before
 /// it is put anywhere, so that no second head is ever signed with its number.
-pub fn sign(tx: &Transaction<'_>, published: &Published) -> Result<(), DbError> {
-    write_published(tx, published, false)?;
+pub fn sign(tx: &Transaction<'_>, posted: &Posted) -> Result<(), DbError> {
+    write_posted(tx, posted, false)?;
     tx.execute("UPDATE section SET published = 1 WHERE published = 0", [])?;
     Ok(())
 }
@@ -102,7 +102,7 @@ pub fn add_holder(tx: &Transaction<'_>, peer: &PeerKey, head: &[u8; 32]) -> Resu
     Ok(())
 }
 
-/// Records that a peer does not have the newest head, whatever was thought. When too few have it, it counts as published again
+/// Records that a peer does not have the newest head, whatever was thought. When too few have it, it counts as posted again
 /// only once it was put again.
 pub fn remove_holder(tx: &Transaction<'_>, peer: &PeerKey) -> Result<(), DbError> {
     let removed = tx

@@ -1,7 +1,7 @@
 //! What is in the bucket, as far as we know: one row a key, journaled, so that a killed run is taken up where it was.
 //!
 //! A row is set to [`State::Doubt`] durably *before* its object is sent, and to what was stored after. Whatever a killed run
-//! may or may not have written is therefore found in doubt, and sent again; nothing else is. The index is bound to a bucket.
+//! may or may not have written is therefore found in doubt, and sent again; nothing else is. The inventory is bound to a bucket.
 //!
 //! Leaves out: what follows from a row (`plan`).
 
@@ -30,46 +30,39 @@ pub(crate) use pending::{Audience, Change, Listener};
 const APPLICATION_ID: i32 = 0x6762_7062;
 /// Version of the schema.
 const VERSION: i32 = 3;
-/// Rows read at once: few enough to be nothing, enough that a query a page costs nothing.
-const PAGE_ROWS: usize = 1000;
+/// Rows read at once: few enough to be nothing, enough that a query a batch costs nothing.
+const BATCH_ROWS: usize = 1000;
 /// Page cache, in KiB. Chosen: sequential reading needs none, and a run has 64 MiB for everything.
 const CACHE_KIB: i32 = 4096;
 
-/// The index cannot be used.
+/// The inventory cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum IndexError {
+pub enum InventoryError {
     /// SQLite said no.
-    #[error("The index `{path}` failed: {source}; moved away, it is built anew from a listing", path = .path.display())]
+    #[error("The inventory `{path}` failed: {source}; moved away, it is built anew from a listing", path = .path.display())]
     Sqlite {
-        /// The file.
         path: PathBuf,
         /// What SQLite said.
         source: rusqlite::Error,
     },
-    /// Not an index, or a newer one.
-    #[error("`{path}` is not an index of this gridbackup; name another file with --index", path = .0.display())]
+    /// Not an inventory, or a newer one.
+    #[error("`{path}` is not an inventory of this gridbackup; name another file with --index", path = .0.display())]
     Foreign(PathBuf),
     /// Of another bucket.
-    #[error("`{path}` is the index of {bound}, not of {asked}; name another file with --index", path = .path.display())]
+    #[error("`{path}` is the inventory of {bound}, not of {asked}; name another file with --index", path = .path.display())]
     Bound {
-        /// The file.
         path: PathBuf,
-        /// Whose it is.
+        /// The bucket that it is of.
         bound: String,
         /// Whose it should be.
         asked: String,
     },
     /// Another run works with it.
-    #[error("Another run publishes with the index `{path}` (--wait waits)", path = .0.display())]
+    #[error("Another run publishes with the inventory `{path}` (--wait waits)", path = .0.display())]
     Busy(PathBuf),
     /// Its folder or lock.
     #[error("`{path}` cannot be opened: {source}", path = .path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    Io { path: PathBuf, source: std::io::Error },
 }
 
 /// How far a row can be relied on.
@@ -111,8 +104,8 @@ fn private(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// The index file, locked against other runs while it is open.
-pub(crate) struct Index {
+/// The inventory file, locked against other runs while it is open.
+pub(crate) struct Inventory {
     path: PathBuf,
     connection: Mutex<Connection>,
     /// Nothing is known yet: it is new, or nothing was ever stored.
@@ -122,10 +115,10 @@ pub(crate) struct Index {
     _lock: File,
 }
 
-impl Index {
-    /// Opens or makes the index of `bucket`, a location with its endpoint.
-    pub fn open(path: &Path, bucket: &str) -> Result<Self, IndexError> {
-        let io = |source| IndexError::Io {
+impl Inventory {
+    /// Opens or makes the inventory of `bucket`, a location with its endpoint.
+    pub fn open(path: &Path, bucket: &str) -> Result<Self, InventoryError> {
+        let io = |source| InventoryError::Io {
             path: path.to_owned(),
             source,
         };
@@ -140,9 +133,9 @@ impl Index {
         name.push(".lock");
         let lock = private(name.as_ref()).map_err(io)?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(IndexError::Busy(path.to_owned()));
+            return Err(InventoryError::Busy(path.to_owned()));
         }
-        let failed = |source| IndexError::Sqlite {
+        let failed = |source| InventoryError::Sqlite {
             path: path.to_owned(),
             source,
         };
@@ -159,9 +152,9 @@ impl Index {
         })
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, IndexError> {
+    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, InventoryError> {
         let mut connection: MutexGuard<'_, _> = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&mut connection).map_err(|source| IndexError::Sqlite {
+        work(&mut connection).map_err(|source| InventoryError::Sqlite {
             path: self.path.clone(),
             source,
         })
@@ -174,41 +167,41 @@ impl Index {
     }
 
     /// A key's row.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Row>, IndexError> {
+    pub fn get(&self, key: &[u8]) -> Result<Option<Row>, InventoryError> {
         self.with(|connection| {
             let sql = "SELECT * FROM objects WHERE key = ?1";
             connection.prepare_cached(sql)?.query_row([key], read).optional()
         })
     }
 
-    /// All rows by key, read in pages: what is written meanwhile is seen if it is further on.
-    pub fn rows(&self) -> impl Iterator<Item = Result<Row, IndexError>> + Send + '_ {
-        pages(move |after: Option<&Row>| {
+    /// All rows by key, read in batches: what is written meanwhile is seen if it is further on.
+    pub fn rows(&self) -> impl Iterator<Item = Result<Row, InventoryError>> + Send + '_ {
+        batches(move |after: Option<&Row>| {
             let after = after.map(|row| row.key.as_slice());
-            self.page("SELECT * FROM objects", after, read)
+            self.batch("SELECT * FROM objects", after, read)
         })
     }
 
     /// Rows of a table by key, from after a key on.
-    fn page<T>(
+    fn batch<T>(
         &self,
         select: &str,
         after: Option<&[u8]>,
         read: impl Fn(&SqlRow<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Vec<T>, IndexError> {
+    ) -> Result<Vec<T>, InventoryError> {
         // A key can be empty, and one comparison alone is a search; `OR` would read the table from its beginning.
         let than = if after.is_some() { ">" } else { ">=" };
         let sql = format!("{select} WHERE key {than} ?1 ORDER BY key LIMIT ?2");
         self.with(|connection| {
             let mut query = connection.prepare_cached(&sql)?;
-            let rows = query.query_map(params![after.unwrap_or_default(), PAGE_ROWS], read)?;
+            let rows = query.query_map(params![after.unwrap_or_default(), BATCH_ROWS], read)?;
             rows.collect()
         })
     }
 
     /// This one is about to be sent. When an object is overwritten (`is_known`) it is durable when this returns and outlives the
     /// power, because the row would else tell of the old one; a key that was never heard of is sent again anyway.
-    pub fn doubt(&self, key: &[u8], is_known: bool) -> Result<(), IndexError> {
+    pub fn doubt(&self, key: &[u8], is_known: bool) -> Result<(), InventoryError> {
         self.with(|connection| {
             if is_known {
                 connection.pragma_update(None, "synchronous", "FULL")?;
@@ -227,7 +220,7 @@ impl Index {
     }
 
     /// These are stored: what was in doubt is not any more.
-    pub fn store(&self, rows: &[Row]) -> Result<(), IndexError> {
+    pub fn store(&self, rows: &[Row]) -> Result<(), InventoryError> {
         self.with(|connection| {
             let tx = connection.transaction()?;
             for row in rows {
@@ -253,7 +246,7 @@ impl Index {
     }
 
     /// These are deleted.
-    pub fn forget(&self, keys: &[Vec<u8>]) -> Result<(), IndexError> {
+    pub fn forget(&self, keys: &[Vec<u8>]) -> Result<(), InventoryError> {
         self.with(|connection| {
             let tx = connection.transaction()?;
             for key in keys {
@@ -265,7 +258,7 @@ impl Index {
     }
 
     /// An upload in parts was begun.
-    pub fn parts_begun(&self, parts: &Parts) -> Result<(), IndexError> {
+    pub fn parts_begun(&self, parts: &Parts) -> Result<(), InventoryError> {
         self.with(|connection| {
             let sql = "REPLACE INTO parts VALUES (?1, ?2)";
             connection.execute(sql, params![parts.key, parts.upload_id]).map(drop)
@@ -273,7 +266,7 @@ impl Index {
     }
 
     /// It was given up.
-    pub fn parts_ended(&self, parts: &Parts) -> Result<(), IndexError> {
+    pub fn parts_ended(&self, parts: &Parts) -> Result<(), InventoryError> {
         self.with(|connection| {
             let sql = "DELETE FROM parts WHERE key = ?1 AND upload_id = ?2";
             connection.execute(sql, params![parts.key, parts.upload_id]).map(drop)
@@ -281,7 +274,7 @@ impl Index {
     }
 
     /// Uploads in parts that earlier runs left behind.
-    pub fn parts_left(&self) -> Result<Vec<Parts>, IndexError> {
+    pub fn parts_left(&self) -> Result<Vec<Parts>, InventoryError> {
         self.with(|connection| {
             let mut query = connection.prepare("SELECT key, upload_id FROM parts")?;
             let rows = query.query_map([], |row| {
@@ -296,14 +289,14 @@ impl Index {
 }
 
 /// Makes the tables or checks whose they are; true if they are empty.
-fn prepare(connection: &mut Connection, path: &Path, bucket: &str) -> Result<bool, IndexError> {
-    let failed = |source| IndexError::Sqlite {
+fn prepare(connection: &mut Connection, path: &Path, bucket: &str) -> Result<bool, InventoryError> {
+    let failed = |source| InventoryError::Sqlite {
         path: path.to_owned(),
         source,
     };
     let foreign = |source: rusqlite::Error| match source.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => IndexError::Foreign(path.to_owned()),
-        _ => IndexError::Sqlite {
+        Some(rusqlite::ErrorCode::NotADatabase) => InventoryError::Foreign(path.to_owned()),
+        _ => InventoryError::Sqlite {
             path: path.to_owned(),
             source,
         },
@@ -315,7 +308,7 @@ fn prepare(connection: &mut Connection, path: &Path, bucket: &str) -> Result<boo
     let is_new = match (id, version) {
         (APPLICATION_ID, 1..=VERSION) => false,
         (0, 0) => true,
-        _ => return Err(IndexError::Foreign(path.to_owned())),
+        _ => return Err(InventoryError::Foreign(path.to_owned())),
     };
     let set_up = |connection: &mut Connection| {
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -343,7 +336,7 @@ fn prepare(connection: &mut Connection, path: &Path, bucket: &str) -> Result<boo
     };
     let bound = set_up(connection).map_err(failed)?;
     if bound != bucket {
-        return Err(IndexError::Bound {
+        return Err(InventoryError::Bound {
             path: path.to_owned(),
             bound,
             asked: bucket.to_owned(),
@@ -382,20 +375,20 @@ fn read(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     })
 }
 
-/// An iterator over pages: `next` gets the last item of the page before.
-fn pages<T: Clone + Send>(
-    mut next: impl FnMut(Option<&T>) -> Result<Vec<T>, IndexError> + Send,
-) -> impl Iterator<Item = Result<T, IndexError>> + Send {
-    let mut page = Vec::new().into_iter();
+/// An iterator over batches: `next` gets the last item of the batch before.
+fn batches<T: Clone + Send>(
+    mut next: impl FnMut(Option<&T>) -> Result<Vec<T>, InventoryError> + Send,
+) -> impl Iterator<Item = Result<T, InventoryError>> + Send {
+    let mut batch = Vec::new().into_iter();
     let mut last: Option<T> = None;
     let mut is_over = false;
     std::iter::from_fn(move || {
-        if page.len() == 0 && !is_over {
+        if batch.len() == 0 && !is_over {
             match next(last.as_ref()) {
                 Ok(rows) => {
-                    is_over = rows.len() < PAGE_ROWS;
+                    is_over = rows.len() < BATCH_ROWS;
                     last = rows.last().cloned();
-                    page = rows.into_iter();
+                    batch = rows.into_iter();
                 }
                 Err(error) => {
                     is_over = true;
@@ -403,7 +396,7 @@ fn pages<T: Clone + Send>(
                 }
             }
         }
-        page.next().map(Ok)
+        batch.next().map(Ok)
     })
 }
 
