@@ -313,7 +313,7 @@ fn tiny_files_just_written_are_settled_before_they_are_read() {
     bench.write("tiny", "one");
     bench.scan();
     let meta = bench.entry(1, "tiny").unwrap().meta;
-    assert!(details::clock_ns() >= details::settled_at_ns(&meta));
+    assert!(LocalFiles.now_ns() >= details::settled_at_ns(&meta));
 }
 
 #[test]
