@@ -145,3 +145,6 @@ impl ListBuffer {
         Self(vec![MaybeUninit::uninit(); LIST_BUFFER_BYTES])
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -13,6 +13,7 @@ use super::*;
 use crate::catalog::{MIGRATIONS, tree};
 use crate::source::details;
 
+mod memory;
 mod sources;
 
 struct Bench {
@@ -62,8 +63,15 @@ impl Bench {
     }
 
     fn scan_as(&self, change: impl FnOnce(&mut ScanOptions)) -> Result<ScanSummary, ScanError> {
+        let mut options = self.options();
+        change(&mut options);
+        scan(&self.db, &self.queue, &options, &|_, _| {})
+    }
+
+    /// Those of a scan a minute after the one before.
+    fn options(&self) -> ScanOptions {
         self.now_ns.set(self.now_ns.get() + 60_000_000_000);
-        let mut options = ScanOptions {
+        ScanOptions {
             roots: vec![self.root()],
             rules: Rules::default(),
             own_state: Vec::new(),
@@ -71,9 +79,7 @@ impl Bench {
             emptied: Emptied::Unmounted,
             device: DeviceId([7; 32]),
             now_ns: self.now_ns.get(),
-        };
-        change(&mut options);
-        scan(&self.db, &self.queue, &options, &|_, _| {})
+        }
     }
 
     fn entry(&self, snapshot: u64, name: impl AsRef<Path>) -> Option<Entry> {
