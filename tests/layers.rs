@@ -163,18 +163,44 @@ const ROOMS_APART: &[(&str, &[&str])] = &[
     ("writer", &["source", "scan", "prepare"]),
 ];
 
+/// The files of a room of `backup`, without those of its tests, and what is in them.
+fn room_of_backup(room: &str) -> Vec<(PathBuf, String)> {
+    let src = root().join("backup/src");
+    let inside = std::fs::read_dir(src.join(room)).into_iter().flatten().flatten();
+    let files = inside
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .chain([src.join(format!("{room}.rs"))]);
+    files
+        .map(|file| {
+            let text = std::fs::read_to_string(&file).expect("source files are UTF-8");
+            (file, text)
+        })
+        .collect()
+}
+
+/// The files of `backup` that choose this machine's files as the source.
+const WHO_CHOOSES_A_SOURCE: &[&str] = &["scan.rs", "scan/glance.rs", "prepare/conduct.rs", "prepare/lost.rs"];
+
+#[test]
+fn scan_and_prepare_meet_files_through_a_source_alone() {
+    for (file, text) in ["scan", "prepare"]
+        .into_iter()
+        .flat_map(room_of_backup)
+        .filter(|(file, _)| !file.ends_with("tests.rs"))
+    {
+        let past_it = ["std::fs", "rustix::fs", "std::os::fd", "long_path", "LocalFiles"];
+        let named: Vec<_> = past_it.iter().filter(|name| text.contains(**name)).collect();
+        let chooses = WHO_CHOOSES_A_SOURCE.iter().any(|who| file.ends_with(who));
+        let allowed: &[&&str] = if chooses { &[&"LocalFiles"] } else { &[] };
+        assert_eq!(named, allowed, "{}", file.display());
+    }
+}
+
 #[test]
 fn rooms_of_backup_keep_apart() {
-    let src = root().join("backup/src");
     for (room, others) in ROOMS_APART {
-        let inside = std::fs::read_dir(src.join(room)).into_iter().flatten().flatten();
-        let files: Vec<PathBuf> = inside
-            .map(|entry| entry.path())
-            .filter(|path| path.is_file())
-            .chain([src.join(format!("{room}.rs"))])
-            .collect();
-        for file in files {
-            let text = std::fs::read_to_string(&file).expect("source files are UTF-8");
+        for (file, text) in room_of_backup(room) {
             let named: Vec<_> = others
                 .iter()
                 .filter(|other| text.contains(&format!("crate::{other}")))

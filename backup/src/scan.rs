@@ -32,6 +32,8 @@ use self::task::Scan;
 use self::walk::Walk;
 use crate::catalog::tree::rows::{child_directory, current, join};
 use crate::exclude::Rules;
+use crate::source::Source;
+use crate::source::local::LocalFiles;
 
 /// What to scan.
 #[derive(Clone, Debug)]
@@ -155,11 +157,22 @@ pub fn scan(
     options: &ScanOptions,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<ScanSummary, ScanError> {
+    scan_of(&LocalFiles, db, queue, options, progress)
+}
+
+/// A scan of any source.
+pub(crate) fn scan_of(
+    source: &dyn Source,
+    db: &Db,
+    queue: &Queue,
+    options: &ScanOptions,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<ScanSummary, ScanError> {
     let known = db.read(Known::load)?;
-    let before = Scan::new(db, options, &known);
+    let before = Scan::new(source, db, options, &known);
     let walk = Walk::new(&before, progress);
     let mut outcome = Outcome::default();
-    let mut roots = roots::resolve(&options.roots);
+    let mut roots = roots::resolve(source, &options.roots);
     let tasks = roots::approach(&before, &mut roots, &mut outcome)?;
     outcome.merge(walk.run(tasks, &roots.nested)?);
     walk.report();
@@ -169,7 +182,7 @@ pub fn scan(
     outcome.withhold();
     follow_gone(db, &mut outcome)?;
     outcome.deltas.sort_unstable_by_key(|delta| delta.id);
-    let needs = contents::decide(&mut outcome);
+    let needs = contents::decide(source, &mut outcome);
     let changed = |delta: &outcome::Delta| !delta.set.is_empty() || !delta.ended.is_empty();
     let unchanged = !outcome.deltas.iter().any(changed);
     let snapshot = db.write(|tx| record::record(tx, queue, options, roots.paths, &mut outcome, &needs))?;

@@ -1,6 +1,6 @@
 //! Files that are not as they were scanned: read in another state, gone, or not to be read at all.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use upload_queue::job::Job;
 
 use crate::catalog::tree;
 use crate::said::path_buf;
+use crate::source::Source;
 use crate::writer::run::Run;
 use crate::writer::{WriteError, now_ns};
 
@@ -27,12 +28,12 @@ impl Run<'_> {
 
     /// The file is not where it was. If what it was on is not mounted any more, it waits. Else somebody deleted it: nothing is
     /// wrong, and it is in no snapshot.
-    pub fn missing(&self, job: &Job) -> Result<(), WriteError> {
+    pub fn missing(&self, source: &dyn Source, job: &Job) -> Result<(), WriteError> {
         let device = self
             .writer
             .db
             .read(|conn| tree::current_device(conn, job.version, &job.path))?;
-        if device.is_some() && device != device_above(&job.path) {
+        if device.is_some() && device != device_above(source, &job.path) {
             let later = now_ns().saturating_add(UNMOUNTED_RETRY.as_nanos() as i64);
             self.retry(job.version, later)?;
             self.failed(path_buf(&job.path), "What it is on is not mounted any more".to_owned());
@@ -68,8 +69,8 @@ impl Run<'_> {
 }
 
 /// The file system of the nearest folder above `path` that is there.
-fn device_above(path: &[u8]) -> Option<u64> {
+fn device_above(source: &dyn Source, path: &[u8]) -> Option<u64> {
     let path = path_buf(path);
     let mut above = path.ancestors().skip(1);
-    above.find_map(|folder| Some(std::fs::symlink_metadata(folder).ok()?.dev()))
+    above.find_map(|folder| Some(source.examine(folder.as_os_str().as_bytes()).ok()?.1.device))
 }

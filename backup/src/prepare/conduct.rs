@@ -26,6 +26,8 @@ use upload_queue::uploader::DrainReport;
 use crate::catalog::content::anew;
 use crate::catalog::{content, tree};
 use crate::chunk::Chunker;
+use crate::source::Source;
+use crate::source::local::LocalFiles;
 use crate::writer::packer::Parcel;
 use crate::writer::run::{Run, TICK, join_all};
 use crate::writer::{WriteError, WriteEvent, WriteSummary, Writer};
@@ -38,13 +40,13 @@ const LOG_FIRST_BYTES: u64 = 64 * MIB as u64;
 const ROUNDS_MAX: usize = 3;
 
 /// One round, step by step.
-fn back_up(run: &Run<'_>, full: Receiver<Parcel>) -> Result<DrainReport, WriteError> {
+fn back_up(run: &Run<'_>, source: &dyn Source, full: Receiver<Parcel>) -> Result<DrainReport, WriteError> {
     run.put_newest_head()?; // that of an earlier run, where it is not yet
     run.settle_safe()?;
     if is_log_first(run.writer)? {
         run.checkpoint()?;
     }
-    prepare_and_seal(run, full)?;
+    prepare_and_seal(run, source, full)?;
     let undelivered = run.drain()?;
     run.checkpoint()?;
     Ok(undelivered)
@@ -54,17 +56,27 @@ impl Writer {
     /// Works until the queue is empty or nothing more can be placed, posting on the way and at the end. Blocking: run
     /// it on its own thread. `stop` makes it finish what is in flight, post and return.
     pub fn run(&self, stop: &AtomicBool, events: &(dyn Fn(WriteEvent) + Sync)) -> Result<WriteSummary, WriteError> {
+        self.run_from(&LocalFiles, stop, events)
+    }
+
+    /// The same with files of any source.
+    pub(crate) fn run_from(
+        &self,
+        source: &dyn Source,
+        stop: &AtomicBool,
+        events: &(dyn Fn(WriteEvent) + Sync),
+    ) -> Result<WriteSummary, WriteError> {
         if self.peers.all().is_empty() {
             return Err(WriteError::NoPeers);
         }
-        self.reopen_lost()?;
-        let mut summary = round(self, stop, events)?;
+        self.reopen_lost(source)?;
+        let mut summary = round(self, source, stop, events)?;
         for _ in 1..ROUNDS_MAX {
-            let lost_on_the_way = self.reopen_lost()? > 0 || self.db.read(anew::is_due)?;
+            let lost_on_the_way = self.reopen_lost(source)? > 0 || self.db.read(anew::is_due)?;
             if !lost_on_the_way || stop.load(Ordering::Relaxed) {
                 break;
             }
-            summary = summary.and_then(round(self, stop, events)?);
+            summary = summary.and_then(round(self, source, stop, events)?);
         }
         let tolerate = self.uploader.tolerate();
         let health = self.db.read(|conn| packs::health(conn, tolerate))?;
@@ -73,10 +85,15 @@ impl Writer {
     }
 }
 
-fn round(writer: &Writer, stop: &AtomicBool, events: &(dyn Fn(WriteEvent) + Sync)) -> Result<WriteSummary, WriteError> {
+fn round(
+    writer: &Writer,
+    source: &dyn Source,
+    stop: &AtomicBool,
+    events: &(dyn Fn(WriteEvent) + Sync),
+) -> Result<WriteSummary, WriteError> {
     let (parcels, full) = bounded(1);
     let run = Run::new(writer, stop, events, parcels);
-    let worked = back_up(&run, full);
+    let worked = back_up(&run, source, full);
     run.give_back();
     let undelivered = worked?;
     Ok(run.summary(undelivered))
@@ -87,7 +104,7 @@ fn is_log_first(writer: &Writer) -> Result<bool, WriteError> {
 }
 
 /// Steps 1 to 4 by the threads, until the queue has nothing more for this run; and checkpoints meanwhile.
-fn prepare_and_seal(run: &Run<'_>, full: Receiver<Parcel>) -> Result<(), WriteError> {
+fn prepare_and_seal(run: &Run<'_>, source: &dyn Source, full: Receiver<Parcel>) -> Result<(), WriteError> {
     let threads = run.writer.limits.threads.max(1);
     let chunker = Chunker::new(run.writer.keys.put.gear_seed);
     let coordinator = std::thread::current();
@@ -103,7 +120,7 @@ fn prepare_and_seal(run: &Run<'_>, full: Receiver<Parcel>) -> Result<(), WriteEr
             .map(|_| {
                 let (coordinator, chunker) = (coordinator.clone(), &chunker);
                 scope.spawn(move || {
-                    let worked = run.watched(|| Preparer::new(run, chunker)?.work());
+                    let worked = run.watched(|| Preparer::new(run, source, chunker)?.work());
                     coordinator.unpark();
                     worked
                 })

@@ -11,6 +11,8 @@ use upload_queue::job::{Job, JobState, NewJob};
 use crate::catalog::content::lost;
 use crate::catalog::content::lost::{Lost, LostFile};
 use crate::catalog::{content, tree};
+use crate::source::Source;
+use crate::source::local::LocalFiles;
 use crate::source::read_file::SourceFile;
 use crate::writer::run::Run;
 use crate::writer::{WriteError, Writer, now_ns};
@@ -20,17 +22,21 @@ const BATCH: usize = 4096;
 
 /// Whether the file at a lost file's path is still what it was: then its content can be sent again. Opens it.
 pub fn is_here(file: &LostFile) -> bool {
-    file.is_current && SourceFile::open(&file.path).is_ok_and(|found| found.is_as(&file.meta))
+    is_in(&LocalFiles, file)
+}
+
+fn is_in(source: &dyn Source, file: &LostFile) -> bool {
+    file.is_current && SourceFile::open(source, &file.path).is_ok_and(|found| found.is_as(&file.meta))
 }
 
 impl Writer {
     /// Puts the lost files that are still here into the queue again; returns how many. Lost packs that no file leads into
     /// are given up.
-    pub(super) fn reopen_lost(&self) -> Result<usize, WriteError> {
+    pub(super) fn reopen_lost(&self, source: &dyn Source) -> Result<usize, WriteError> {
         let (mut batch, mut reopened) = (Vec::new(), 0);
         self.db.read(|conn| {
             Lost::load(conn)?.for_each_file::<WriteError>(conn, &mut |file| {
-                if is_here(&file) {
+                if is_in(source, &file) {
                     batch.push(file);
                 }
                 if batch.len() == BATCH {

@@ -16,6 +16,7 @@ use upload_queue::queue::BatchLimits;
 use crate::catalog::content;
 use crate::chunk::{Chunker, FileClass, class_of, profile};
 use crate::said::path_buf;
+use crate::source::Source;
 use crate::source::details::too_many_xattrs;
 use crate::source::read_file::{ReadError, Region, SourceFile};
 use crate::writer::budget::BUFFER_BYTES;
@@ -79,6 +80,7 @@ impl From<Closed> for Failure {
 /// A thread that prepares.
 pub struct Preparer<'r, 'a> {
     run: &'r Run<'a>,
+    source: &'r dyn Source,
     chunker: &'r Chunker,
     compressor: Compressor,
     buffer: Vec<u8>,
@@ -93,10 +95,11 @@ struct Made {
 
 impl<'r, 'a> Preparer<'r, 'a> {
     /// A preparer of a run.
-    pub fn new(run: &'r Run<'a>, chunker: &'r Chunker) -> Result<Self, WriteError> {
+    pub(super) fn new(run: &'r Run<'a>, source: &'r dyn Source, chunker: &'r Chunker) -> Result<Self, WriteError> {
         let compressor = Compressor::new(run.writer.limits.zstd_level).map_err(WriteError::Zstd)?;
         Ok(Self {
             run,
+            source,
             chunker,
             compressor,
             buffer: Vec::new(),
@@ -153,7 +156,7 @@ impl<'r, 'a> Preparer<'r, 'a> {
             ReadError::Changed => self
                 .run
                 .give_up(job, false, "It kept changing while it was read".to_owned()),
-            ReadError::Gone => self.run.missing(job),
+            ReadError::Gone => self.run.missing(self.source, job),
             ReadError::Replaced => self.run.give_up(job, true, "It is no longer a regular file".to_owned()),
             ReadError::WrongLength(reason) => self.run.give_up(job, false, reason.clone()),
             ReadError::Unreadable(error) => self.run.give_up(job, false, error.to_string()),
@@ -161,7 +164,7 @@ impl<'r, 'a> Preparer<'r, 'a> {
     }
 
     fn read(&mut self, job: &Job) -> Result<(), Failure> {
-        let file = SourceFile::open(&job.path)?;
+        let file = SourceFile::open(self.source, &job.path)?;
         if let Some(was) = self.run.lost_before(job)?
             && !was.is_some_and(|was| file.is_as(&was))
         {

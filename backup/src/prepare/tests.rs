@@ -38,6 +38,7 @@ mod forgetting;
 mod heads;
 mod limits;
 mod lost;
+mod memory;
 mod repacking;
 
 const PEERS: usize = 4;
@@ -128,7 +129,11 @@ impl Bench {
     }
 
     fn scan_roots(&self, writer: &Writer, roots: Vec<PathBuf>) -> ScanSummary {
-        let options = ScanOptions {
+        scan(&self.db, &writer.queue, &self.options(roots), &|_, _| {}).unwrap()
+    }
+
+    fn options(&self, roots: Vec<PathBuf>) -> ScanOptions {
+        ScanOptions {
             roots,
             rules: Rules::default(),
             own_state: Vec::new(),
@@ -136,8 +141,7 @@ impl Bench {
             emptied: crate::scan::Emptied::ForGood,
             device: self.device_id(),
             now_ns: now_ns(),
-        };
-        scan(&self.db, &writer.queue, &options, &|_, _| {}).unwrap()
+        }
     }
 
     fn run(&self, writer: &Writer) -> WriteSummary {

@@ -18,7 +18,7 @@ use super::{Emptied, FailureKind};
 use crate::catalog::tree::rows;
 use crate::catalog::tree::rows::EntryRow;
 use crate::said::said;
-use crate::source::listing::Listing;
+use crate::source::Listing;
 
 /// What is said of a mount point that has nothing of what it had.
 const NOT_MOUNTED: &str = "Nothing is mounted here any more; what was in it is kept as it was. Mount it again, or, if it was \

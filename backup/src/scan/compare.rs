@@ -9,7 +9,7 @@ use std::iter::Peekable;
 use proto::log_record::{Entry, EntryKind, Meta};
 
 use crate::catalog::tree::rows::EntryRow;
-use crate::source::listing::Listing;
+use crate::source::Listing;
 
 /// An entry to be recorded.
 #[derive(Debug)]

@@ -7,14 +7,14 @@ use proto::id::VersionId;
 use proto::log_record::{Content, EntryKind};
 
 use super::compare::Staged;
-use super::outcome::{Delta, FileKey, Outcome, Source};
-use crate::source::{details, long_path};
+use super::outcome::{Delta, FileKey, OldName, Outcome};
+use crate::source::{Source, details};
 
 /// A file whose content is known under a name that ended.
 #[derive(Debug)]
 pub(super) struct Move {
     pub version: VersionId,
-    pub source: Source,
+    pub old_name: OldName,
     pub delta: usize,
     pub staged: usize,
 }
@@ -36,8 +36,8 @@ pub(super) struct Needs {
 
 /// Waits until what was seen changed can be read safely, then decides for each file. After it no content is `None` that
 /// should not be.
-pub(super) fn decide(outcome: &mut Outcome) -> Needs {
-    settle(&mut outcome.deltas);
+pub(super) fn decide(source: &dyn Source, outcome: &mut Outcome) -> Needs {
+    settle(source, &mut outcome.deltas);
     let mut needs = Needs::default();
     let mut fresh_links: HashMap<(u64, u64), VersionId> = HashMap::new();
     for (delta_at, delta) in outcome.deltas.iter_mut().enumerate() {
@@ -48,13 +48,13 @@ pub(super) fn decide(outcome: &mut Outcome) -> Needs {
             let at = (delta_at, staged_at);
             let meta = &staged.entry.meta;
             let link = (meta.links > 1).then_some((meta.device, meta.inode));
-            if let Some(source) = outcome.sources.get(&FileKey::from(meta)).filter(|_| !staged.suspect) {
-                staged.entry.content = source.row.entry.content.clone();
+            if let Some(old_name) = outcome.old_names.get(&FileKey::from(meta)).filter(|_| !staged.suspect) {
+                staged.entry.content = old_name.row.entry.content.clone();
                 needs.files_moved += 1;
                 if let Content::Version(version) = staged.entry.content {
                     needs.moves.push(Move {
                         version,
-                        source: source.clone(),
+                        old_name: old_name.clone(),
                         delta: at.0,
                         staged: at.1,
                     });
@@ -83,15 +83,15 @@ pub(super) fn decide(outcome: &mut Outcome) -> Needs {
 
 /// Sees to it that no staged file can change again without showing it: waits for the clock tick of the last change to
 /// end, reads the tiny files that had to wait for that, and marks what lies too far in the future.
-fn settle(deltas: &mut [Delta]) {
+fn settle(source: &dyn Source, deltas: &mut [Delta]) {
     let regular = |staged: &&Staged| staged.entry.kind == EntryKind::File && staged.entry.meta.size > 0;
-    let now = details::clock_ns();
+    let now = source.now_ns();
     let soon = now.saturating_add(details::WAIT_NS_MAX);
     let staged = deltas.iter().flat_map(|delta| &delta.set).filter(regular);
     let ends = staged
         .map(|staged| details::settled_at_ns(&staged.entry.meta))
         .filter(|at| *at <= soon);
-    details::wait_until(ends.max().unwrap_or(now));
+    details::wait_until(source, ends.max().unwrap_or(now));
     for delta in deltas {
         let mut suspects = 0;
         for staged in delta.set.iter_mut().filter(|staged| regular(&&**staged)) {
@@ -100,9 +100,7 @@ fn settle(deltas: &mut [Delta]) {
             let wants = staged.entry.content == Content::None && details::is_tiny(&staged.entry.meta);
             if wants && !staged.suspect {
                 let path = crate::catalog::tree::rows::join(&delta.path, &staged.entry.name);
-                let reached = long_path::reach(&path).ok();
-                let bytes =
-                    reached.and_then(|reached| details::read_tiny(reached.above(), &reached.rest, &staged.entry.meta));
+                let bytes = details::read_tiny(source.open_file(&path), &staged.entry.meta);
                 staged.entry.content = bytes.map_or(Content::None, Content::Inline);
             }
         }

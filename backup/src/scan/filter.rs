@@ -1,13 +1,11 @@
 //! Leaving out of a listing what is to be left out, before it is fingerprinted or compared.
 
-use std::ffi::{CString, OsString};
-use std::os::fd::OwnedFd;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use proto::log_record::EntryKind;
-use rustix::io::Errno;
 
 use super::outcome::Outcome;
 use super::task::{Scan, Task};
@@ -16,8 +14,8 @@ use crate::exclude::{
     CACHE_TAG, CACHE_TAG_SIGNATURE, FolderRules, IGNORE_FILE, IGNORE_FILE_BYTES_MAX, STORE_MARKER,
     STORE_MARKER_SIGNATURE, is_store_part,
 };
-use crate::source::details;
-use crate::source::listing::Listing;
+use crate::source::details::read_start;
+use crate::source::{Folder, Listing};
 
 /// What the rules say of a directory.
 pub(super) struct Filtered {
@@ -31,14 +29,14 @@ pub(super) struct Filtered {
 pub(super) fn apply(
     scan: &Scan<'_>,
     task: &Task,
-    fd: &OwnedFd,
+    folder: &dyn Folder,
     listing: &mut Listing,
     outcome: &mut Outcome,
 ) -> Filtered {
     let rules = &scan.options.rules;
     let mut folder_rules = task.folder_rules.clone();
     if has_file(listing, IGNORE_FILE)
-        && let Ok(text) = read_start(fd, IGNORE_FILE, IGNORE_FILE_BYTES_MAX)
+        && let Ok(text) = read_start(folder, IGNORE_FILE, IGNORE_FILE_BYTES_MAX)
     {
         let text = String::from_utf8_lossy(&text);
         folder_rules = Some(Arc::new(FolderRules::new(&task.path, &text, folder_rules)));
@@ -56,10 +54,10 @@ pub(super) fn apply(
     };
     // Whoever names a folder means what is in it, tagged or not.
     let heeds_tag = rules.heeds_cache_tags() && !task.is_root;
-    if heeds_tag && is_marked(listing, fd, CACHE_TAG, CACHE_TAG_SIGNATURE) {
+    if heeds_tag && is_marked(listing, folder, CACHE_TAG, CACHE_TAG_SIGNATURE) {
         keep(listing, &|name, _| name == CACHE_TAG);
     }
-    if is_marked(listing, fd, STORE_MARKER, STORE_MARKER_SIGNATURE) {
+    if is_marked(listing, folder, STORE_MARKER, STORE_MARKER_SIGNATURE) {
         // Backed up, it would be put into itself, and grow with every run.
         let parts = listing.entries.iter().filter(|entry| is_store_part(&entry.name));
         outcome.left_out.extend(parts.map(|part| join(&task.path, &part.name)));
@@ -96,11 +94,6 @@ fn has_file(listing: &Listing, name: &[u8]) -> bool {
 }
 
 /// Whether there is a file of this name that begins so.
-fn is_marked(listing: &Listing, fd: &OwnedFd, name: &[u8], signature: &[u8]) -> bool {
-    has_file(listing, name) && read_start(fd, name, signature.len()).is_ok_and(|start| start == signature)
-}
-
-fn read_start(directory: &OwnedFd, name: &[u8], limit: usize) -> Result<Vec<u8>, Errno> {
-    let name = CString::new(name).map_err(|_| Errno::INVAL)?;
-    details::read_start(directory, &name, limit)
+fn is_marked(listing: &Listing, folder: &dyn Folder, name: &[u8], signature: &[u8]) -> bool {
+    has_file(listing, name) && read_start(folder, name, signature.len()).is_ok_and(|start| start == signature)
 }

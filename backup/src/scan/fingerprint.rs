@@ -9,7 +9,7 @@ use database::DbError;
 use proto::log_record::Entry;
 use rusqlite::Connection;
 
-use crate::source::listing::Listing;
+use crate::source::Listing;
 
 /// 128 bits of BLAKE3.
 pub(super) type Hash = [u8; 16];

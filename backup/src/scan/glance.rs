@@ -1,13 +1,11 @@
 //! One look at one entry on the disk: is it still what the catalog says it was.
 
-use std::ffi::CString;
-
 use proto::log_record::{Content, Entry};
-use rustix::fs::CWD;
 use rustix::io::Errno;
 
 use super::compare::same;
-use crate::source::listing::examine;
+use crate::source::Source;
+use crate::source::local::LocalFiles;
 
 /// What a look found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,10 +22,7 @@ pub enum Glance {
 
 /// Looks at `path`, an absolute one, and compares it with what is known of it.
 pub fn glance(path: &[u8], known: &Entry) -> Glance {
-    let found = CString::new(path)
-        .map_err(|_| Errno::INVAL)
-        .and_then(|path| examine(CWD, &path));
-    match found {
+    match LocalFiles.examine(path) {
         Ok((kind, meta)) => {
             let now = Entry {
                 name: known.name.clone(),

@@ -61,7 +61,7 @@ impl From<&Meta> for FileKey {
 
 /// A file that ended in this scan: where a moved one may have come from.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub(super) struct OldName {
     pub directory: i64,
     pub directory_path: Vec<u8>,
     pub row: EntryRow,
@@ -71,7 +71,7 @@ pub(super) struct Source {
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub deltas: Vec<Delta>,
-    pub sources: HashMap<FileKey, Source>,
+    pub old_names: HashMap<FileKey, OldName>,
     /// Content of files with several links that are as they were, by device and inode.
     pub links: HashMap<(u64, u64), Content>,
     /// Directories that have gone, by parent and name: all below them has too.
@@ -103,7 +103,7 @@ pub(super) struct Outcome {
 impl Outcome {
     pub fn merge(&mut self, other: Self) {
         self.deltas.extend(other.deltas);
-        self.sources.extend(other.sources);
+        self.old_names.extend(other.old_names);
         self.links.extend(other.links);
         self.gone_directories.extend(other.gone_directories);
         self.failed.extend(other.failed);
@@ -213,9 +213,9 @@ impl Outcome {
         if row.entry.kind == EntryKind::File && known && !row.suspect {
             let key = FileKey::from(&row.entry.meta);
             let directory_path = directory_path.to_vec();
-            self.sources.insert(
+            self.old_names.insert(
                 key,
-                Source {
+                OldName {
                     directory,
                     directory_path,
                     row,

@@ -129,12 +129,12 @@ fn take_over(
     for moved in &needs.moves {
         let Move {
             version,
-            source,
+            old_name,
             delta,
             staged,
         } = moved;
         if !renamed.contains_key(version) {
-            let old_path = join(&source.directory_path, &source.row.entry.name);
+            let old_path = join(&old_name.directory_path, &old_name.row.entry.name);
             let waits = queue
                 .get(tx, *version)?
                 .filter(|job| job.state != JobState::Sending && job.path == old_path);
@@ -149,10 +149,10 @@ fn take_over(
         }
         let fresh = renamed[version];
         outcome.deltas[*delta].set[*staged].entry.content = Content::Version(fresh);
-        let mut entry = source.row.entry.clone();
+        let mut entry = old_name.row.entry.clone();
         entry.content = Content::Version(fresh);
-        rows::update(tx, source.directory, source.row.since, &entry)?;
-        tree::note_amendment(tx, source.row.since, source.directory, &entry.name)?;
+        rows::update(tx, old_name.directory, old_name.row.since, &entry)?;
+        tree::note_amendment(tx, old_name.row.since, old_name.directory, &entry.name)?;
     }
     Ok(jobs)
 }

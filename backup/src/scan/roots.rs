@@ -4,13 +4,12 @@
 //! with things that are none of this backup's business, so they alone are no change.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::{CString, OsStr};
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use database::DbError;
 use proto::log_record::{Content, Entry, EntryKind, PathBytes, SNAPSHOT_ROOTS_BYTES_MAX, SNAPSHOT_ROOTS_MAX};
-use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 
 use super::compare::{Comparison, Staged, same};
@@ -21,8 +20,7 @@ use super::{FailureKind, ScanError};
 use crate::catalog::tree::rows::{EntryRow, NOWHERE, components};
 use crate::catalog::tree::{covers, rows};
 use crate::said::{said, said_io};
-use crate::source::listing::examine;
-use crate::source::{details, long_path};
+use crate::source::{Source, details};
 
 /// What is said of a root that is this program's own.
 const OWN_STATE: &str = "It is what gridbackup itself works with, which is never backed up: name another folder";
@@ -41,19 +39,19 @@ pub(super) struct Roots {
 
 /// The real paths of the roots. A folder named by a link is the folder it leads to; any other link is itself. What is not
 /// there has the path that it had when it was.
-pub(super) fn resolve(roots: &[PathBuf]) -> Roots {
+pub(super) fn resolve(source: &dyn Source, roots: &[PathBuf]) -> Roots {
     let mut missing = BTreeMap::new();
     let mut paths = Vec::new();
     for root in roots {
-        let real = real_path(root).unwrap_or_else(|error| {
-            let path = where_it_was(root);
+        let real = real_path(source, root).unwrap_or_else(|error| {
+            let path = where_it_was(source, root);
             missing.insert(path.as_os_str().as_bytes().to_vec(), said_io(&error));
             path
         });
         // A link that leads nowhere is saved as itself; what it led to may be a disk that is not mounted.
-        let leads_nowhere = real.is_symlink() && !real.exists();
+        let leads_nowhere = is_link(source, &real) && source.leads_to_folder(&real).is_err();
         if leads_nowhere {
-            let path = where_it_was(root).into_os_string().into_vec();
+            let path = where_it_was(source, root).into_os_string().into_vec();
             missing.insert(path.clone(), "a link leads here, and nothing is there".to_owned());
             paths.push(path);
         }
@@ -77,23 +75,28 @@ pub(super) fn resolve(roots: &[PathBuf]) -> Roots {
     }
 }
 
-fn real_path(root: &Path) -> std::io::Result<PathBuf> {
-    let is_directory = std::fs::metadata(root).is_ok_and(|meta| meta.is_dir());
+fn is_link(source: &dyn Source, path: &Path) -> bool {
+    let found = source.examine(path.as_os_str().as_bytes());
+    found.is_ok_and(|(kind, _)| kind == EntryKind::Symlink)
+}
+
+fn real_path(source: &dyn Source, root: &Path) -> std::io::Result<PathBuf> {
+    let is_directory = source.leads_to_folder(root).unwrap_or(false);
     let (false, Some(parent), Some(name)) = (is_directory, root.parent(), root.file_name()) else {
-        return std::fs::canonicalize(root);
+        return source.canonicalize(root);
     };
     let parent = if parent.as_os_str().is_empty() {
         Path::new(".")
     } else {
         parent
     };
-    let path = std::fs::canonicalize(parent)?.join(name);
-    std::fs::symlink_metadata(&path)?;
+    let path = source.canonicalize(parent)?.join(name);
+    source.examine(path.as_os_str().as_bytes())?;
     Ok(path)
 }
 
 /// Where a root that is not there would be: links are followed as far as they lead, also into what is missing.
-fn where_it_was(root: &Path) -> PathBuf {
+fn where_it_was(source: &dyn Source, root: &Path) -> PathBuf {
     let absolute = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
     let mut rest: Vec<_> = absolute.iter().rev().map(OsStr::to_owned).collect();
     let mut path = PathBuf::from("/");
@@ -104,11 +107,12 @@ fn where_it_was(root: &Path) -> PathBuf {
             Some(Component::RootDir) => path = PathBuf::from("/"),
             Some(Component::Normal(_)) => {
                 path.push(&name);
-                if let Ok(target) = std::fs::read_link(&path)
+                if let Ok(target) = source.read_link(path.as_os_str().as_bytes())
                     && links < LINKS_MAX
                 {
                     links += 1;
                     path.pop();
+                    let target = PathBuf::from(OsString::from_vec(target));
                     rest.extend(target.iter().rev().map(OsStr::to_owned));
                 }
             }
@@ -137,7 +141,7 @@ pub(super) fn approach(scan: &Scan<'_>, roots: &mut Roots, outcome: &mut Outcome
     for (path, is_root) in on_the_way(&roots.paths) {
         let found = match roots.missing.get(&path) {
             Some(reason) => Err(reason.clone()),
-            None => look(&path).map_err(said),
+            None => look(scan.source, &path).map_err(said),
         };
         let entry = match found {
             Ok(entry) => entry,
@@ -322,9 +326,8 @@ fn parent(path: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn look(path: &[u8]) -> Result<Entry, Errno> {
-    let c_path = CString::new(path).map_err(|_| Errno::INVAL)?;
-    let (kind, meta) = examine(CWD, &c_path)?;
+fn look(source: &dyn Source, path: &[u8]) -> Result<Entry, Errno> {
+    let (kind, meta) = source.examine(path)?;
     let name = components(path).next_back().unwrap_or_default().to_vec();
     Ok(Entry {
         name,
@@ -362,7 +365,7 @@ fn stage(
             }
             found.unmodified.push(row);
         }
-        current => match complete(path, &mut entry) {
+        current => match complete(scan.source, path, &mut entry) {
             Ok(lacks) => {
                 if let Some(reason) = lacks {
                     outcome.lack(directory, path.to_vec(), &entry.name, reason);
@@ -395,14 +398,9 @@ fn stage(
 }
 
 /// Fills in what is not known yet of a root or an ancestor; see `details::complete`.
-fn complete(path: &[u8], entry: &mut Entry) -> Result<Option<String>, Errno> {
-    match parent(path) {
-        None => Ok(details::complete_xattrs(path, &mut entry.meta)),
-        Some(above) => {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            details::complete(&long_path::open(above, flags)?, entry)
-        }
-    }
+fn complete(source: &dyn Source, path: &[u8], entry: &mut Entry) -> Result<Option<String>, Errno> {
+    let folder = source.reach_folder(parent(path).unwrap_or(b"/"))?;
+    details::complete(source, folder.as_ref(), entry)
 }
 
 fn unchanged(old: &Entry, new: &Entry, is_root: bool) -> bool {

@@ -2,8 +2,6 @@
 //!
 //! The walk, the roots, what is left out and what is absent are written on these, and know nothing of threads.
 
-use std::ffi::CString;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,17 +9,17 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use database::Db;
 use proto::log_record::Meta;
-use rustix::fs::CWD;
 
 use super::ScanOptions;
 use super::compare::Staged;
 use super::fingerprint::{Hash, Known, KnownDirectory};
 use super::outcome::Delta;
 use crate::exclude::FolderRules;
-use crate::source::listing::examine;
+use crate::source::{Folder, Source};
 
 /// What is to be scanned, and what is known of it from before.
 pub(super) struct Scan<'a> {
+    pub source: &'a dyn Source,
     pub db: &'a Db,
     pub options: &'a ScanOptions,
     pub known: &'a Known,
@@ -31,13 +29,14 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub fn new(db: &'a Db, options: &'a ScanOptions, known: &'a Known) -> Self {
+    pub fn new(source: &'a dyn Source, db: &'a Db, options: &'a ScanOptions, known: &'a Known) -> Self {
         Self {
+            source,
             db,
             options,
             known,
             next_id: AtomicI64::new(known.next_id),
-            own_state: identities(&options.own_state),
+            own_state: identities(source, &options.own_state),
         }
     }
 
@@ -89,7 +88,7 @@ pub(super) enum Reach {
 
 /// A directory kept open for its children.
 pub(super) struct OpenDirectory {
-    pub fd: OwnedFd,
+    pub folder: Box<dyn Folder>,
     /// How many are open.
     pub open: Arc<AtomicUsize>,
 }
@@ -115,11 +114,10 @@ pub(super) fn delta(task: &Task, fingerprint: Option<Hash>, set: Vec<Staged>, en
 }
 
 /// Device and inode of folders, where they are there.
-fn identities(folders: &[PathBuf]) -> Vec<(u64, u64)> {
+fn identities(source: &dyn Source, folders: &[PathBuf]) -> Vec<(u64, u64)> {
     let examined = folders.iter().filter_map(|folder| {
-        let folder = std::fs::canonicalize(folder).ok()?;
-        let path = CString::new(folder.as_os_str().as_bytes()).ok()?;
-        let (_, meta) = examine(CWD, &path).ok()?;
+        let folder = source.canonicalize(folder).ok()?;
+        let (_, meta) = source.examine(folder.as_os_str().as_bytes()).ok()?;
         Some((meta.device, meta.inode))
     });
     examined.collect()

@@ -13,6 +13,7 @@ use super::*;
 use crate::catalog::{MIGRATIONS, tree};
 use crate::source::details;
 
+mod memory;
 mod sources;
 
 struct Bench {
@@ -62,8 +63,15 @@ impl Bench {
     }
 
     fn scan_as(&self, change: impl FnOnce(&mut ScanOptions)) -> Result<ScanSummary, ScanError> {
+        let mut options = self.options();
+        change(&mut options);
+        scan(&self.db, &self.queue, &options, &|_, _| {})
+    }
+
+    /// Those of a scan a minute after the one before.
+    fn options(&self) -> ScanOptions {
         self.now_ns.set(self.now_ns.get() + 60_000_000_000);
-        let mut options = ScanOptions {
+        ScanOptions {
             roots: vec![self.root()],
             rules: Rules::default(),
             own_state: Vec::new(),
@@ -71,9 +79,7 @@ impl Bench {
             emptied: Emptied::Unmounted,
             device: DeviceId([7; 32]),
             now_ns: self.now_ns.get(),
-        };
-        change(&mut options);
-        scan(&self.db, &self.queue, &options, &|_, _| {})
+        }
     }
 
     fn entry(&self, snapshot: u64, name: impl AsRef<Path>) -> Option<Entry> {
@@ -313,7 +319,7 @@ fn tiny_files_just_written_are_settled_before_they_are_read() {
     bench.write("tiny", "one");
     bench.scan();
     let meta = bench.entry(1, "tiny").unwrap().meta;
-    assert!(details::clock_ns() >= details::settled_at_ns(&meta));
+    assert!(LocalFiles.now_ns() >= details::settled_at_ns(&meta));
 }
 
 #[test]

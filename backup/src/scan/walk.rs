@@ -1,8 +1,6 @@
 //! The walk: threads that share a stack of directories, list each, and compare what its fingerprint does not settle.
 
 use std::collections::HashSet;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -19,8 +17,7 @@ use super::outcome::Outcome;
 use super::task::{OpenDirectory, Reach, Scan, Task, delta};
 use super::{FailureKind, filter};
 use crate::catalog::tree::{covers, rows};
-use crate::source::listing::{DENTS_BUFFER_BYTES, Listing, examine_open, list, open_directory};
-use crate::source::{details, long_path};
+use crate::source::{Folder, ListBuffer, Listing, Source, details};
 
 /// Threads. Measured: getdents and statx on a warm cache scale to two, then wait for each other's directory locks.
 const THREADS: usize = 2;
@@ -50,7 +47,7 @@ struct Work {
 
 /// Working space of one thread.
 struct Buffers {
-    dents: Vec<MaybeUninit<u8>>,
+    listing: ListBuffer,
     fingerprint: Vec<u8>,
 }
 
@@ -95,7 +92,7 @@ impl<'a> Walk<'a> {
         let _stop = StopOnDrop(self);
         let mut outcome = Outcome::default();
         let mut buffers = Buffers {
-            dents: vec![MaybeUninit::uninit(); DENTS_BUFFER_BYTES],
+            listing: ListBuffer::new(),
             fingerprint: Vec::new(),
         };
         while let Some(task) = self.take() {
@@ -136,8 +133,8 @@ impl<'a> Walk<'a> {
             self.scan.close(&task, outcome)?;
             return Ok(Vec::new());
         }
-        let listed = open(&task).and_then(|fd| Ok((list(&fd, &mut buffers.dents)?, fd)));
-        let (mut listing, fd) = match listed {
+        let listed = open(self.scan.source, &task).and_then(|folder| Ok((folder.list(&mut buffers.listing)?, folder)));
+        let (mut listing, folder) = match listed {
             Ok(listed) => listed,
             // It vanished, or is another one now: the next scan sees what became of it.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if !task.is_root => {
@@ -161,18 +158,18 @@ impl<'a> Walk<'a> {
             self.scan.keep(&task, FailureKind::Emptied, reason, outcome)?;
             return Ok(Vec::new());
         }
-        let filtered = filter::apply(self.scan, &task, &fd, &mut listing, outcome);
+        let filtered = filter::apply(self.scan, &task, folder.as_ref(), &mut listing, outcome);
         if task.is_mount_point != self.scan.known.mount_points.contains(&task.id) {
             outcome.mount_points.push((task.id, task.is_mount_point));
         }
         let print = fingerprint(task.identity.1, task.identity.0, &listing, &mut buffers.fingerprint);
         let files = self.count(&task.path, &listing, outcome);
-        let children = self.children(&task, fd, &filtered, &listing, nested, outcome);
+        let children = self.children(&task, folder, &filtered, &listing, nested, outcome);
         if task.known.is_some_and(|known| known.fingerprint == Some(print)) {
             outcome.files_unmodified += files;
             self.scan.say_lacking(&task, |_| true, outcome);
         } else {
-            self.compare(&task, &children.fd, listing, print, &filtered, outcome)?;
+            self.compare(&task, &children.directory, listing, print, &filtered, outcome)?;
         }
         Ok(children.tasks)
     }
@@ -209,7 +206,7 @@ impl<'a> Walk<'a> {
     fn children(
         &self,
         task: &Task,
-        fd: OwnedFd,
+        folder: Box<dyn Folder>,
         filtered: &Filtered,
         listing: &Listing,
         nested: &HashSet<Vec<u8>>,
@@ -217,7 +214,7 @@ impl<'a> Walk<'a> {
     ) -> Children {
         self.open.fetch_add(1, Ordering::Relaxed);
         let above = Arc::new(OpenDirectory {
-            fd,
+            folder,
             open: self.open.clone(),
         });
         let keep_open = self.open.load(Ordering::Relaxed) <= OPEN_DIRECTORIES_MAX;
@@ -259,7 +256,10 @@ impl<'a> Walk<'a> {
                 folder_rules: filtered.folder_rules.clone(),
             });
         }
-        Children { tasks, fd: above }
+        Children {
+            tasks,
+            directory: above,
+        }
     }
 
     fn compare(
@@ -278,7 +278,7 @@ impl<'a> Walk<'a> {
         let mut is_settled = listing.failed.is_empty();
         let mut found = compare(listing, current);
         is_settled &= self.scan.keep_unmounted(task, filtered, &mut found, outcome)?;
-        is_settled &= complete(task, directory, &mut found, outcome);
+        is_settled &= complete(self.scan.source, task, directory, &mut found, outcome);
         found.set.shrink_to_fit();
         if !self.scan.lacking(task).is_empty() {
             let as_they_were: HashSet<&[u8]> = found.unmodified.iter().map(|row| row.entry.name.as_slice()).collect();
@@ -293,10 +293,16 @@ impl<'a> Walk<'a> {
 }
 
 /// Completes the staged entries. What is out of reach stays as it is known; returns whether there was nothing such.
-fn complete(task: &Task, directory: &OpenDirectory, found: &mut Comparison, outcome: &mut Outcome) -> bool {
+fn complete(
+    source: &dyn Source,
+    task: &Task,
+    directory: &OpenDirectory,
+    found: &mut Comparison,
+    outcome: &mut Outcome,
+) -> bool {
     let mut is_settled = true;
     for mut staged in std::mem::take(&mut found.set) {
-        match details::complete(&directory.fd, &mut staged.entry) {
+        match details::complete(source, directory.folder.as_ref(), &mut staged.entry) {
             Ok(lacks) => {
                 if let Some(reason) = lacks {
                     outcome.lack(
@@ -322,7 +328,7 @@ fn complete(task: &Task, directory: &OpenDirectory, found: &mut Comparison, outc
 
 struct Children {
     tasks: Vec<Task>,
-    fd: Arc<OpenDirectory>,
+    directory: Arc<OpenDirectory>,
 }
 
 struct StopOnDrop<'a, 'b>(&'a Walk<'b>);
@@ -336,18 +342,14 @@ impl Drop for StopOnDrop<'_, '_> {
 }
 
 /// Opens the directory of a task, and makes sure that it is the one that was listed.
-fn open(task: &Task) -> Result<OwnedFd, Errno> {
+fn open(source: &dyn Source, task: &Task) -> Result<Box<dyn Folder>, Errno> {
     let name = task.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let fd = match &task.above {
-        Some(above) => open_directory(&above.fd, name)?,
-        None => {
-            let reached = long_path::reach(&task.path)?;
-            open_directory(reached.above(), reached.rest.as_c_str())?
-        }
+    let folder = match &task.above {
+        Some(above) => above.folder.open_folder(name)?,
+        None => source.open_folder(&task.path)?,
     };
-    let (_, meta) = examine_open(&fd)?;
-    if (meta.inode, meta.device) == task.identity {
-        Ok(fd)
+    if folder.identity()? == task.identity {
+        Ok(folder)
     } else {
         Err(Errno::STALE)
     }

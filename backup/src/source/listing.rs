@@ -1,4 +1,4 @@
-//! One directory as the system shows it: getdents and statx by directory descriptor, no file is opened.
+//! One directory of this machine as the system shows it: getdents and statx by directory descriptor, no file is opened.
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
@@ -9,20 +9,14 @@ use proto::record::NAME_BYTES_MAX;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxFlags};
 use rustix::io::Errno;
 
-/// Room for getdents. Chosen: a directory of some hundred names takes one call.
-pub(crate) const DENTS_BUFFER_BYTES: usize = 32 * 1024;
-const NANOS: i64 = 1_000_000_000;
+use super::{FileStat, Listing};
 
-/// Entries of a directory, sorted by name, without extended attributes and contents.
-#[derive(Debug, Default)]
-pub(crate) struct Listing {
-    pub entries: Vec<Entry>,
-    /// Names that are there but could not be examined.
-    pub failed: Vec<(Vec<u8>, Errno)>,
-}
+const NANOS: i64 = 1_000_000_000;
+/// Bytes of one block of `stx_blocks`.
+const STAT_BLOCK_BYTES: u64 = 512;
 
 /// Opens a directory without following a link in its last component and, where allowed, without touching its atime.
-pub(crate) fn open_directory(parent: impl AsFd, name: impl rustix::path::Arg + Copy) -> Result<OwnedFd, Errno> {
+pub(super) fn open_directory(parent: impl AsFd, name: impl rustix::path::Arg + Copy) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let parent = parent.as_fd();
     match rustix::fs::openat(parent, name, flags | OFlags::NOATIME, Mode::empty()) {
@@ -32,7 +26,7 @@ pub(crate) fn open_directory(parent: impl AsFd, name: impl rustix::path::Arg + C
 }
 
 /// Lists an open directory.
-pub(crate) fn list(directory: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> Result<Listing, Errno> {
+pub(super) fn list(directory: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> Result<Listing, Errno> {
     let mut listing = Listing::default();
     let mut dents = RawDir::new(directory, buffer);
     while let Some(dent) = dents.next() {
@@ -61,16 +55,21 @@ pub(crate) fn list(directory: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> Resul
 }
 
 /// Kind and metadata of a name.
-pub(crate) fn examine(directory: impl AsFd, name: &CStr) -> Result<(EntryKind, Meta), Errno> {
+pub(super) fn examine(directory: impl AsFd, name: &CStr) -> Result<(EntryKind, Meta), Errno> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     let stat = rustix::fs::statx(directory, name, flags, StatxFlags::BASIC_STATS)?;
     Ok(from_statx(&stat))
 }
 
-/// Kind and metadata of an open file.
-pub(crate) fn examine_open(file: &OwnedFd) -> Result<(EntryKind, Meta), Errno> {
+/// What an open file or directory is.
+pub(super) fn examine_open(file: impl AsFd) -> Result<FileStat, Errno> {
     let stat = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
-    Ok(from_statx(&stat))
+    let (kind, meta) = from_statx(&stat);
+    Ok(FileStat {
+        kind,
+        meta,
+        bytes_stored: stat.stx_blocks.saturating_mul(STAT_BLOCK_BYTES),
+    })
 }
 
 fn from_statx(stat: &Statx) -> (EntryKind, Meta) {

@@ -4,21 +4,14 @@
 //! bytes changes its ctime or its size: then the read is void. What says that it is empty is read to its end to know its
 //! length: files of procfs, and of FUSE file systems that do not know it, are not empty.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::FileExt;
 
-use proto::log_record::{Meta, Xattr};
+use proto::log_record::{EntryKind, Meta};
 use proto::size::{KIB, MIB};
-use rustix::fs::{FileType, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
-use xattr::FileExt as _;
 
-use super::long_path;
+use super::{FileStat, Next, OpenFile, Source};
 
-/// Bytes of one block of `st_blocks`.
-const STAT_BLOCK_BYTES: u64 = 512;
 /// Longest file that is read although the system says that it is empty. Chosen: far more than such files have; some of
 /// procfs have hundreds of gigabytes that are none.
 const UNSIZED_BYTES_MAX: u64 = 64 * MIB as u64;
@@ -56,46 +49,42 @@ pub enum Region {
 
 /// An open file, and what it was when it was opened.
 pub struct SourceFile {
-    file: File,
-    stat: Stat,
+    file: Box<dyn OpenFile>,
+    stat: FileStat,
     /// Its length if the system does not say it.
     measured: Option<u64>,
 }
 
 impl SourceFile {
     /// Opens the regular file at `path`, never through a link at its end and never waiting for a pipe's writer.
-    pub fn open(path: &[u8]) -> Result<Self, ReadError> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let open = |flags| long_path::open(path, flags);
-        let opened = match open(flags | OFlags::NOATIME) {
-            Err(Errno::PERM) => open(flags), // only the owner may leave the access time alone
-            other => other,
-        };
-        let file = File::from(opened.map_err(open_error)?);
-        let stat = rustix::fs::fstat(&file).map_err(|errno| ReadError::Unreadable(errno.into()))?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => {}
-            _ => return Err(ReadError::Replaced),
+    pub(crate) fn open(source: &dyn Source, path: &[u8]) -> Result<Self, ReadError> {
+        let file = source.open_file(path).map_err(open_error)?;
+        let stat = file.stat().map_err(ReadError::Unreadable)?;
+        if stat.kind != EntryKind::File {
+            return Err(ReadError::Replaced);
         }
-        let measured = if stat.st_size == 0 { measure(&file)? } else { None };
+        let measured = if stat.meta.size == 0 {
+            measure(file.as_ref())?
+        } else {
+            None
+        };
         Ok(Self { file, stat, measured })
     }
 
     /// Bytes by length.
     pub fn bytes(&self) -> u64 {
-        self.measured.unwrap_or(self.stat.st_size as u64)
+        self.measured.unwrap_or(self.stat.meta.size)
     }
 
     /// Modification time, nanoseconds since 1970.
     pub fn mtime_ns(&self) -> i64 {
-        nanoseconds(self.stat.st_mtime, self.stat.st_mtime_nsec as i64)
+        self.stat.meta.mtime_ns
     }
 
     /// Whether it was, when it was opened, what `meta` says: the same file, not touched since.
     pub fn is_as(&self, meta: &Meta) -> bool {
-        let ctime_ns = nanoseconds(self.stat.st_ctime, self.stat.st_ctime_nsec as i64);
-        (self.stat.st_ino, self.stat.st_size as u64, self.mtime_ns(), ctime_ns)
-            == (meta.inode, meta.size, meta.mtime_ns, meta.ctime_ns)
+        let state = |meta: &Meta| (meta.inode, meta.size, meta.mtime_ns, meta.ctime_ns);
+        state(&self.stat.meta) == state(meta)
     }
 
     /// Fails if the file is not what it was when it was opened, or goes on behind its length.
@@ -114,17 +103,9 @@ impl SourceFile {
     }
 
     fn is_as_opened(&self) -> Result<bool, ReadError> {
-        let now = rustix::fs::fstat(&self.file).map_err(|errno| ReadError::Unreadable(errno.into()))?;
-        let state = |stat: &Stat| {
-            (
-                stat.st_size,
-                stat.st_mtime,
-                stat.st_mtime_nsec,
-                stat.st_ctime,
-                stat.st_ctime_nsec,
-            )
-        };
-        Ok(state(&now) == state(&self.stat))
+        let now = self.file.stat().map_err(ReadError::Unreadable)?;
+        let state = |meta: &Meta| (meta.size, meta.mtime_ns, meta.ctime_ns);
+        Ok(state(&now.meta) == state(&self.stat.meta))
     }
 
     fn wrong_length(&self, how: &str) -> ReadError {
@@ -134,32 +115,39 @@ impl SourceFile {
 
     /// Fills `buffer` from `offset` on.
     pub fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), ReadError> {
-        match self.file.read_exact_at(buffer, offset) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(ReadError::Unreadable(error)),
-            Err(_) if self.measured.is_none() && self.is_as_opened()? => Err(self.wrong_length("ends before")),
-            Err(_) => Err(ReadError::Changed),
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) if self.measured.is_none() && self.is_as_opened()? => {
+                    return Err(self.wrong_length("ends before"));
+                }
+                Ok(0) => return Err(ReadError::Changed),
+                Ok(more) => filled += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(ReadError::Unreadable(error)),
+            }
         }
+        Ok(())
     }
 
     /// The runs that the file is made of, in order. File systems that know no holes give one run of bytes.
     pub fn regions(&self) -> Result<Vec<Region>, ReadError> {
         let bytes = self.bytes();
         // A file system that does not know its length knows nothing of holes either.
-        if self.measured.is_some() || self.stat.st_blocks as u64 * STAT_BLOCK_BYTES >= bytes {
+        if self.measured.is_some() || self.stat.bytes_stored >= bytes {
             return Ok(vec![Region::Bytes { offset: 0, len: bytes }]);
         }
         let mut regions = Vec::new();
         let mut at = 0;
         while at < bytes {
-            let begin = self.seek(SeekFrom::Data(at), at)?.clamp(at, bytes);
+            let begin = self.place(self.file.next_data(at), at)?.clamp(at, bytes);
             if begin > at {
                 regions.push(Region::Hole(begin - at));
             }
             if begin == bytes {
                 break;
             }
-            let end = self.seek(SeekFrom::Hole(begin), bytes)?.clamp(begin, bytes);
+            let end = self.place(self.file.next_hole(begin), bytes)?.clamp(begin, bytes);
             if end == begin {
                 return Err(ReadError::Changed);
             }
@@ -173,52 +161,26 @@ impl SourceFile {
     }
 
     /// `unknown` is the answer of a file system without holes; behind the last bytes there is a hole up to the end.
-    fn seek(&self, to: SeekFrom, unknown: u64) -> Result<u64, ReadError> {
-        match rustix::fs::seek(&self.file, to) {
-            Ok(offset) => Ok(offset),
-            Err(Errno::NXIO) => Ok(self.bytes()),
-            Err(Errno::INVAL | Errno::NOTSUP) => Ok(unknown),
-            Err(errno) => Err(ReadError::Unreadable(errno.into())),
+    fn place(&self, next: io::Result<Next>, unknown: u64) -> Result<u64, ReadError> {
+        match next.map_err(ReadError::Unreadable)? {
+            Next::At(offset) => Ok(offset),
+            Next::End => Ok(self.bytes()),
+            Next::Unknown => Ok(unknown),
         }
     }
 
     /// The metadata it was opened with.
     pub fn meta(&self) -> Meta {
-        let stat = &self.stat;
         Meta {
-            mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            mtime_ns: self.mtime_ns(),
-            ctime_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec as i64),
             size: self.bytes(),
-            inode: stat.st_ino,
-            device: stat.st_dev,
-            links: stat.st_nlink as u32,
-            rdev: 0,
-            xattrs: self.xattrs(),
+            xattrs: self.file.xattrs(),
+            ..self.stat.meta.clone()
         }
-    }
-
-    /// Attributes that cannot be read are left out: many file systems have none at all.
-    fn xattrs(&self) -> Vec<Xattr> {
-        let names = self.file.list_xattr().into_iter().flatten();
-        let mut xattrs: Vec<Xattr> = names
-            .filter_map(|name| {
-                let value = self.file.get_xattr(&name).ok().flatten()?;
-                Some(Xattr {
-                    name: name.into_vec(),
-                    value,
-                })
-            })
-            .collect();
-        xattrs.sort_by(|a, b| a.name.cmp(&b.name));
-        xattrs
     }
 }
 
 /// Reads a file to its end; its length, if it is not empty after all.
-fn measure(file: &File) -> Result<Option<u64>, ReadError> {
+fn measure(file: &dyn OpenFile) -> Result<Option<u64>, ReadError> {
     let mut buffer = Vec::new();
     let mut bytes = 0;
     loop {
@@ -236,10 +198,6 @@ fn measure(file: &File) -> Result<Option<u64>, ReadError> {
     }
 }
 
-fn nanoseconds(secs: i64, nanos: i64) -> i64 {
-    secs.saturating_mul(1_000_000_000).saturating_add(nanos)
-}
-
 fn open_error(errno: Errno) -> ReadError {
     match errno {
         Errno::NOENT | Errno::NOTDIR => ReadError::Gone,
@@ -250,14 +208,16 @@ fn open_error(errno: Errno) -> ReadError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::{Seek, Write};
     use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
 
     use super::*;
+    use crate::source::local::LocalFiles;
 
     fn open(path: &Path) -> Result<SourceFile, ReadError> {
-        SourceFile::open(path.as_os_str().as_bytes())
+        SourceFile::open(&LocalFiles, path.as_os_str().as_bytes())
     }
 
     #[test]

@@ -5,6 +5,7 @@ use upload_queue::packs::{PackRow, Purpose};
 
 use super::*;
 use crate::catalog::content::lost;
+use crate::source::local::LocalFiles;
 
 impl Bench {
     /// Peers lose their shares of these packs for good, and somebody who looked has told the catalog.
@@ -184,7 +185,7 @@ fn a_file_that_changes_between_the_look_and_the_read_is_given_up_and_its_snapsho
     bench.settle();
     bench.lose(&[0, 1, 2], |purpose| purpose == Purpose::Data);
     let writer = bench.writer();
-    assert_eq!(writer.reopen_lost().unwrap(), 1);
+    assert_eq!(writer.reopen_lost(&LocalFiles).unwrap(), 1);
     assert_eq!(bench.lost_names(), [""; 0], "it waits to be sent");
     bench.write("file", &noise(2, 70_000));
     let summary = bench.run(&writer);

@@ -2,7 +2,6 @@
 //! program's own.
 
 use std::ffi::{CString, OsStr};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use proto::record::PATH_BYTES_MAX;
 use proto::section::SectionWriter;
@@ -70,67 +69,6 @@ fn a_missing_root_keeps_what_is_known_of_it_and_the_others_go_on() {
     assert_eq!(back.files, first.files + 1);
 }
 
-/// As if `name` had been the mount point of a disk when it was scanned.
-fn mounted(bench: &Bench, name: &str) {
-    let (parent, name) = bench
-        .db
-        .read(|conn| tree::rows::place(conn, &bench.bytes(name)))
-        .unwrap()
-        .unwrap();
-    bench
-        .db
-        .write::<_, DbError>(|tx| {
-            let id = child_directory(tx, parent, &name)?;
-            tx.execute("INSERT INTO mount_point VALUES (?)", [id])?;
-            Ok(())
-        })
-        .unwrap();
-}
-
-#[test]
-fn an_unmounted_disk_is_kept_until_it_is_said_to_be_emptied() {
-    for is_gone in [false, true] {
-        let bench = Bench::new();
-        fs::create_dir_all(bench.path("disk/sub")).unwrap();
-        bench.write("disk/sub/large", vec![1; 200]);
-        bench.write("other", "x");
-        bench.scan();
-        mounted(&bench, "disk");
-        fs::remove_dir_all(bench.path("disk")).unwrap();
-        if !is_gone {
-            fs::create_dir(bench.path("disk")).unwrap();
-            bench.write("disk/NOT_MOUNTED", "x");
-        }
-        for _ in 0..2 {
-            let summary = bench.scan();
-            assert_eq!(kinds(&summary), [(bench.path("disk"), FailureKind::Emptied)]);
-            assert_eq!((summary.files, summary.files_gone), (2, 0));
-            assert!(bench.entry(summary.snapshot, "disk/sub/large").is_some());
-            assert!(bench.entry(summary.snapshot, "disk/NOT_MOUNTED").is_none());
-        }
-        let accepted = bench.scan_as(|options| options.emptied = Emptied::ForGood).unwrap();
-        assert!(accepted.failed.is_empty());
-        assert!(bench.entry(accepted.snapshot, "disk/sub/large").is_none());
-        assert_eq!(bench.entry(accepted.snapshot, "disk/NOT_MOUNTED").is_some(), !is_gone);
-        let rebuilt = Db::in_memory(MIGRATIONS).unwrap();
-        (1..=4).for_each(|seq| replay(&rebuilt, records(&bench.db, seq, false)));
-        assert_eq!(shown(&rebuilt, 4), shown(&bench.db, 4));
-    }
-}
-
-#[test]
-fn an_unmounted_disk_that_a_rule_leaves_out_is_left_out() {
-    let bench = Bench::new();
-    fs::create_dir(bench.path("disk")).unwrap();
-    bench.write("disk/large", vec![1; 200]);
-    bench.scan();
-    mounted(&bench, "disk");
-    let rules = Rules::new(&["disk/"]).unwrap();
-    let summary = bench.scan_with(&[bench.root()], rules).unwrap();
-    assert!(summary.failed.is_empty());
-    assert!(bench.entry(2, "disk").is_none());
-}
-
 #[test]
 fn an_empty_root_is_kept_until_it_is_said_to_be_emptied() {
     let bench = Bench::new();
@@ -157,53 +95,6 @@ fn a_folder_that_is_emptied_and_was_no_mount_point_is_empty() {
     let summary = bench.scan();
     assert_eq!((summary.failed.len(), summary.files_gone), (0, 1));
     assert!(bench.entry(2, "downloads/large").is_none());
-}
-
-#[test]
-fn other_file_systems_go_when_they_are_no_longer_entered_unless_they_are_named() {
-    let Ok(shared) = tempfile::tempdir_in("/dev/shm") else {
-        return;
-    };
-    let device = |path: &str| fs::metadata(path).unwrap().dev();
-    if device("/dev") == device("/dev/shm") {
-        return; // no other file system to be had here
-    }
-    let bench = Bench::new();
-    fs::write(shared.path().join("file"), "content").unwrap();
-    let file = shared.path().join("file").as_os_str().as_bytes().to_vec();
-    let seen = |seq| bench.db.read(|conn| tree::entry(conn, seq, &file)).unwrap().is_some();
-    let there = |seq| {
-        bench
-            .db
-            .read(|conn| tree::entry(conn, seq, b"/dev/shm"))
-            .unwrap()
-            .is_some()
-    };
-    let scan = |named: Option<&Path>, one_file_system| {
-        let summary = bench.scan_as(|options| {
-            options.roots = [Path::new("/dev")]
-                .into_iter()
-                .chain(named)
-                .map(Path::to_owned)
-                .collect();
-            options.rules = Rules::new(&["/dev/pts/", "/dev/fd/"]).unwrap();
-            options.one_file_system = one_file_system;
-        });
-        summary.unwrap().snapshot
-    };
-    let all = scan(None, false);
-    assert!(seen(all) && there(all));
-    for _ in 0..2 {
-        let one = scan(None, true);
-        assert!(!seen(one) && there(one), "the mount point itself stays");
-    }
-    let named = scan(Some(shared.path()), true);
-    assert!(seen(named));
-    let back = scan(None, false);
-    assert!(seen(back));
-    let rebuilt = Db::in_memory(MIGRATIONS).unwrap();
-    (1..=5).for_each(|seq| replay(&rebuilt, records(&bench.db, seq, false)));
-    (1..=5).for_each(|seq| assert_eq!(shown(&rebuilt, seq), shown(&bench.db, seq)));
 }
 
 #[test]
@@ -414,25 +305,6 @@ fn a_file_that_says_it_is_empty_is_looked_into() {
     let jobs: Vec<_> = bench.jobs().into_iter().map(|(path, _)| path).collect();
     assert_eq!(jobs, [b"/proc/version"]);
     assert_eq!(bench.entry(1, "empty").unwrap().content, Content::Inline(Vec::new()));
-}
-
-#[test]
-fn an_unreadable_root_keeps_what_is_known_of_it() {
-    let bench = Bench::new();
-    for name in ["a", "b"] {
-        fs::create_dir(bench.path(name)).unwrap();
-        bench.write(format!("{name}/large"), vec![1; 200]);
-    }
-    let roots = ["a", "b"].map(|name| bench.path(name));
-    bench.scan_with(&roots, Rules::default()).unwrap();
-    fs::set_permissions(bench.path("a"), fs::Permissions::from_mode(0o000)).unwrap();
-    if fs::read_dir(bench.path("a")).is_ok() {
-        return; // root reads everything
-    }
-    let summary = bench.scan_with(&roots, Rules::default()).unwrap();
-    fs::set_permissions(bench.path("a"), fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(kinds(&summary), [(bench.path("a"), FailureKind::Unreadable)]);
-    assert!(bench.entry(2, "a/large").is_some());
 }
 
 #[test]
