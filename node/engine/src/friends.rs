@@ -188,7 +188,7 @@ impl Engine {
 
 /// Whether the account has revoked this machine, as far as is known here.
 pub(super) fn is_revoked(paths: &HomePaths, cert: &DeviceCert) -> bool {
-    Roster::load(&paths.roster()).is_some_and(|roster| !roster.stands_by(cert))
+    Roster::load(&paths.roster()).is_some_and(|roster| !roster.is_in_force(cert))
 }
 
 /// Whether the account has left the grid that this machine knows: another machine of it heard the words.

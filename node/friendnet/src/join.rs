@@ -230,7 +230,7 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
                 }
                 hear(core, word).await.map_err(|_| Refusal::CannotAdmit)?;
             }
-            if !core.members.roster().stands_by(&caller.cert) {
+            if !core.members.roster().is_in_force(&caller.cert) {
                 return Err(Refusal::Revoked);
             }
             let presented = Presented {
@@ -271,7 +271,7 @@ async fn answer_in_time(core: &Arc<Core>, stream: &mut Stream, peer: PeerId, cal
 /// Why somebody is not served.
 fn outside(core: &Core, caller: &Caller) -> Refusal {
     let roster = core.members.roster();
-    match roster.stands_by(&caller.cert) {
+    match roster.is_in_force(&caller.cert) {
         false => Refusal::Revoked,
         true if roster.has_left(caller.cert.account) => Refusal::HasLeft,
         true => Refusal::Stranger,

@@ -15,4 +15,6 @@ pub mod share;
 pub mod given_up;
 pub mod steward;
 
+mod blocking;
+
 pub use libp2p::{Multiaddr, PeerId, multiaddr};

@@ -14,6 +14,7 @@ use proto::share_store::{PeerStore, ShareStore, StoreError};
 use proto::wire::pass_on::{PassOrder, Target};
 use proto::wire::receipt::Receipt;
 
+use crate::blocking::blocking;
 use crate::net::NetHandle;
 use stores::passing::Order;
 use upload_queue::care::rebuild::{Source, build};
@@ -167,13 +168,4 @@ fn sources(net: &NetHandle, order: &PassOrder) -> Result<Vec<Source>, StoreError
         Some(Source { index, store })
     });
     Ok(here.collect())
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| StoreError::Unreachable {
-        reason: format!("The store's thread stopped: {error}"),
-    })?
 }

@@ -164,7 +164,7 @@ impl Entrance {
         match protocol {
             Protocol::Member => join::answer(&self.core, stream, self.peer, caller).await.map(|()| None),
             Protocol::Share => {
-                if !roster.stands_by(&caller.cert) {
+                if !roster.is_in_force(&caller.cert) {
                     return Err(Refusal::Revoked);
                 }
                 if roster.has_left(caller.cert.account) {

@@ -101,7 +101,7 @@ impl Core {
             key: &self.device_key,
             cert: &self.cert,
         };
-        let may = self.cert.powers & power::ADMIT != 0 && self.members.roster().stands_by(&self.cert);
+        let may = self.cert.powers & power::ADMIT != 0 && self.members.roster().is_in_force(&self.cert);
         may.then_some(speaker)
     }
 

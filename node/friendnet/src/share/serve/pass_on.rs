@@ -7,6 +7,7 @@ use proto::wire::pass_on::{PassOrder, write_receipts};
 use proto::wire::share::ShareMessage;
 
 use super::Handlers;
+use crate::blocking::blocking;
 use stores::passing::Order;
 use stores::shelf::Shelf;
 
@@ -26,14 +27,14 @@ impl Handlers {
         }
         let (core, owner, shares) = (self.core.clone(), self.caller.owner, order.manifest.shares.clone());
         let kept = self.shelf.clone();
-        let taken = tokio::task::spawn_blocking(move || {
+        let (taken, have) = blocking(move || {
             let taken = core.kept.passing.take(order, core.now_secs())?;
             let passing = core.kept.passing.shelf(owner)?;
             let is_here = |id: &ShareId| kept.store.has(*id) || passing.store.has(*id);
             let have = (0..).zip(&shares).filter(|(_, id)| is_here(id));
-            Ok::<_, StoreError>((taken, have.map(|(index, _)| index).collect::<Vec<u8>>()))
-        });
-        let (taken, have) = taken.await.map_err(stopped)??;
+            Ok((taken, have.map(|(index, _)| index).collect::<Vec<u8>>()))
+        })
+        .await?;
         let (failing, receipts) = progress(taken.as_ref());
         let (have, failing) = (have.into(), failing.into());
         self.say(&ShareMessage::Passing { request, have, failing }, receipts)
@@ -45,7 +46,7 @@ impl Handlers {
     pub(super) async fn passing_shelf(&self, id: ShareId, stored_bytes: u32) -> Result<Shelf, StoreError> {
         self.only_owner()?;
         let (core, owner, kept) = (self.core.clone(), self.caller.owner, self.shelf.clone());
-        let shelf = tokio::task::spawn_blocking(move || {
+        blocking(move || {
             let passing = &core.kept.passing;
             if !passing.expects(owner, id) {
                 return Err(StoreError::Refused {
@@ -55,8 +56,8 @@ impl Handlers {
             kept.store
                 .check_quota(passing.used_by(owner)? + u64::from(stored_bytes))?;
             passing.shelf(owner)
-        });
-        shelf.await.map_err(stopped)?
+        })
+        .await
     }
 }
 
@@ -65,10 +66,4 @@ fn progress(order: Option<&Order>) -> (Vec<u8>, Bytes) {
     let failing = order.into_iter().flat_map(|order| order.failing.iter().copied());
     let receipts = order.map_or(&[][..], |order| &order.record.receipts);
     (failing.collect(), write_receipts(receipts).into())
-}
-
-fn stopped(error: tokio::task::JoinError) -> StoreError {
-    StoreError::Unreachable {
-        reason: format!("The store's thread stopped: {error}"),
-    }
 }

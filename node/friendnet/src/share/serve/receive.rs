@@ -12,6 +12,7 @@ use proto::wire::share::ShareMessage;
 use tokio::sync::mpsc;
 
 use super::Handlers;
+use crate::blocking::blocking;
 use crate::roster::Roster;
 use stores::partial::{Partial, Turn};
 use stores::shelf::Shelf;
@@ -155,17 +156,4 @@ fn made_by_owner(share: &Share, owner: AccountId, roster: &Roster) -> Result<(),
         return Ok(());
     }
     Err(refused("The share was not made by a device of this account"))
-}
-
-async fn blocking<T, F>(work: F) -> Result<T, StoreError>
-where
-    T: Send + 'static,
-    F: FnOnce() -> Result<T, StoreError> + Send + 'static,
-{
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(stopped) => Err(StoreError::Unreachable {
-            reason: format!("The store's thread stopped: {stopped}"),
-        }),
-    }
 }
