@@ -13,12 +13,13 @@ use api::failure::{Exit, Failure};
 use api::output::Sink;
 use api::request::Word;
 use api::{clock, message};
+use friendnet::handle::{InviteError, NetHandle};
 use friendnet::join::JoinError;
 use friendnet::net::counters::Counted;
 use friendnet::net::relays::RelayUse;
 use friendnet::net::swarm::LocalDiscovery;
-use friendnet::net::{InviteError, Net, NetConfig, NetHandle};
 use friendnet::roster::Roster;
+use friendnet::start::{Net, NetConfig};
 
 /// What to do on a machine that its account has revoked.
 pub(super) const REVOKED_HINT: &str = "a machine that was found again takes the account over anew: `gridbackup recover` with the words, into another --home";

@@ -27,7 +27,7 @@ use crate::policy::patience;
 use api::clock;
 use api::failure::Failure;
 use api::output::Sink;
-use friendnet::net::NetHandle;
+use friendnet::handle::NetHandle;
 use friendnet::roster::Roster;
 use stores::folder::FolderStore;
 use upload_queue::care::rebuild::{Source, build};

@@ -22,7 +22,7 @@ use crate::home::Home;
 use api::failure::{Exit, Failure};
 use api::output::Sink;
 use api::request::Request;
-use friendnet::net::NetHandle;
+use friendnet::handle::NetHandle;
 use stores::silence::Silence;
 use upload_queue::bandwidth::Bandwidth;
 

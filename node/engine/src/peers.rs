@@ -19,7 +19,7 @@ use crate::{Engine, kind};
 use api::failure::{Exit, Failure};
 use api::output::Sink;
 use api::{clock, message};
-use friendnet::net::NetHandle;
+use friendnet::handle::NetHandle;
 use friendnet::roster::Roster;
 use stores::bucket::Signer;
 

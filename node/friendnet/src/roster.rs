@@ -344,7 +344,9 @@ impl Roster {
         let is_founder = self.founder() == Some(remover);
         // What a device said counts no more once it is revoked, whatever number it gave.
         let held = self.removals.get(&(account, remover));
-        let held = held.filter(|held| self.is_in_force(&held.cert)).map(|held| &held.removal);
+        let held = held
+            .filter(|held| self.is_in_force(&held.cert))
+            .map(|held| &held.removal);
         let may = is_founder || self.standing.voters.contains(&remover);
         let is_void = self.founder() == Some(account) || !self.is_in_force(&said.cert);
         if !may || is_void || !said.removal.is_newer_than(held) {

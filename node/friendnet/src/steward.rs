@@ -1,7 +1,7 @@
 //! The steward's work: for each order, build what is missing from the shares that are here, and bring it to its targets.
 //!
 //! May be cut off anywhere: a share that its target has already is signed for again without being sent. Leaves out taking orders
-//! (`peer::serve::pass_on`) and keeping them (`peer::passing`).
+//! (`share::serve::pass_on`) and keeping them (`stores::passing`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use proto::wire::pass_on::{PassOrder, Target};
 use proto::wire::receipt::Receipt;
 
 use crate::blocking::blocking;
-use crate::net::NetHandle;
+use crate::handle::NetHandle;
 use stores::passing::Order;
 use upload_queue::care::rebuild::{Source, build};
 
