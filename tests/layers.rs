@@ -163,23 +163,35 @@ const ROOMS_APART: &[(&str, &[&str])] = &[
     ("writer", &["source", "scan", "prepare"]),
 ];
 
+/// What `friendnet` has above its transport: who speaks which protocol, and who puts all together.
+const ABOVE_THE_TRANSPORT: &[&str] = &["members", "invite", "join", "keeper", "share", "handle", "start", "steward"];
+
 #[test]
 fn rooms_of_backup_keep_apart() {
-    let src = root().join("backup/src");
     for (room, others) in ROOMS_APART {
-        let inside = std::fs::read_dir(src.join(room)).into_iter().flatten().flatten();
-        let files: Vec<PathBuf> = inside
-            .map(|entry| entry.path())
-            .filter(|path| path.is_file())
-            .chain([src.join(format!("{room}.rs"))])
+        must_not_name("backup/src", room, others);
+    }
+}
+
+#[test]
+fn the_transport_knows_no_protocol_by_name() {
+    must_not_name("node/friendnet/src", "net", ABOVE_THE_TRANSPORT);
+}
+
+fn must_not_name(src: &str, room: &str, others: &[&str]) {
+    let src = root().join(src);
+    let inside = std::fs::read_dir(src.join(room)).into_iter().flatten().flatten();
+    let files: Vec<PathBuf> = inside
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file() && !path.ends_with("tests.rs"))
+        .chain([src.join(format!("{room}.rs"))])
+        .collect();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("source files are UTF-8");
+        let named: Vec<_> = others
+            .iter()
+            .filter(|other| text.contains(&format!("crate::{other}")))
             .collect();
-        for file in files {
-            let text = std::fs::read_to_string(&file).expect("source files are UTF-8");
-            let named: Vec<_> = others
-                .iter()
-                .filter(|other| text.contains(&format!("crate::{other}")))
-                .collect();
-            assert!(named.is_empty(), "{} must not name {named:?}", file.display());
-        }
+        assert!(named.is_empty(), "{} must not name {named:?}", file.display());
     }
 }
