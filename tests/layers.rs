@@ -164,7 +164,9 @@ const ROOMS_APART: &[(&str, &[&str])] = &[
 ];
 
 /// What `friendnet` has above its transport: who speaks which protocol, and who puts all together.
-const ABOVE_THE_TRANSPORT: &[&str] = &["members", "invite", "join", "keeper", "share", "handle", "start", "steward"];
+const ABOVE_THE_TRANSPORT: &[&str] = &[
+    "members", "invite", "join", "keeper", "share", "handle", "start", "steward",
+];
 
 #[test]
 fn rooms_of_backup_keep_apart() {

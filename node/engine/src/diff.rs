@@ -1,5 +1,9 @@
 //! What changed between two snapshots.
 
+use api::failure::{Exit, Failure};
+use api::message;
+use api::message::{DiffSummary, PathName, Summary};
+use api::output::Sink;
 use backup::catalog::changes::{Aspect, Change};
 use backup::catalog::tree::{Pair, Snapshot};
 use backup::catalog::{changes, tree};
@@ -7,10 +11,6 @@ use proto::log_record::{Entry, EntryKind};
 
 use crate::look::kind_name;
 use crate::{Engine, failures};
-use api::failure::{Exit, Failure};
-use api::message;
-use api::message::{DiffSummary, PathName, Summary};
-use api::output::Sink;
 
 impl Engine {
     pub(super) async fn diff(

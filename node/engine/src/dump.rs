@@ -2,15 +2,15 @@
 
 use std::io::BufWriter;
 
+use api::failure::{Exit, Failure};
+use api::message::PathName;
+use api::output::Sink;
+use api::request::DumpFormat;
 use backup::archive::{Archive, Tar, Zip};
 use backup::restore::Exported;
 
 use crate::look::SinkWriter;
 use crate::{Engine, failures};
-use api::failure::{Exit, Failure};
-use api::message::PathName;
-use api::output::Sink;
-use api::request::DumpFormat;
 
 /// Bytes that are gathered before they go to the reader of the sink.
 const PIECE_BYTES: usize = 128 << 10;

@@ -1,13 +1,12 @@
 //! Library errors as failures: exit code and remedy.
 
+use api::failure::{Exit, Failure};
+use api::request::Request;
 use backup::catalog::tree::FindError;
 use backup::recover::RecoverError;
 use backup::restore::RestoreError;
 use backup::scan::ScanError;
 use backup::writer::WriteError;
-
-use api::failure::{Exit, Failure};
-use api::request::Request;
 
 /// A request about the config that the config did not answer: a mistake of ours, whatever was typed.
 pub fn unanswered(request: &Request) -> Failure {

@@ -1,6 +1,17 @@
 //! The network, and who is in the grid: starting it, inviting, joining, what is kept for friends.
 
+use api::failure::{Exit, Failure};
+use api::output::Sink;
+use api::request::Word;
+use api::{clock, message};
 use friendnet::Multiaddr;
+use friendnet::handle::{InviteError, NetHandle};
+use friendnet::join::JoinError;
+use friendnet::net::counters::Counted;
+use friendnet::net::relays::RelayUse;
+use friendnet::net::swarm::LocalDiscovery;
+use friendnet::roster::Roster;
+use friendnet::start::{Net, NetConfig};
 use jiff::Timestamp;
 use proto::id::AccountId;
 use proto::keys::DeviceCert;
@@ -9,17 +20,6 @@ use proto::wire::ticket::Ticket;
 
 use crate::home::HomePaths;
 use crate::{Engine, Mode, listen};
-use api::failure::{Exit, Failure};
-use api::output::Sink;
-use api::request::Word;
-use api::{clock, message};
-use friendnet::handle::{InviteError, NetHandle};
-use friendnet::join::JoinError;
-use friendnet::net::counters::Counted;
-use friendnet::net::relays::RelayUse;
-use friendnet::net::swarm::LocalDiscovery;
-use friendnet::roster::Roster;
-use friendnet::start::{Net, NetConfig};
 
 /// What to do on a machine that its account has revoked.
 pub(super) const REVOKED_HINT: &str = "a machine that was found again takes the account over anew: `gridbackup recover` with the words, into another --home";

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use api::failure::{Exit, Failure};
+use api::message::{Changed, Problem};
+use api::output::Sink;
+use api::request::Tag;
 use backup::catalog::tree;
 use backup::catalog::tree::Snapshot;
 use database::DbError;
 use proto::root::{TAGS_MAX, check_tag};
 
 use crate::Engine;
-use api::failure::{Exit, Failure};
-use api::message::{Changed, Problem};
-use api::output::Sink;
-use api::request::Tag;
 
 impl Engine {
     pub(super) async fn tag(&self, request: &Tag, sink: &Sink) -> Result<Exit, Failure> {

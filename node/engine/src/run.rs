@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use api::clock;
+use api::failure::{Exit, Failure};
+use api::message::{PathName, Problem, Progress, RunSummary, Summary};
+use api::output::Sink;
 use backup::catalog::tree;
 use backup::exclude::{Rules, escaped};
 use backup::scan;
@@ -20,10 +24,6 @@ use crate::repack::stop_flag;
 use crate::upload_log::UploadLog;
 use crate::upload_progress::Meter;
 use crate::{Engine, Mode, failures, settings};
-use api::clock;
-use api::failure::{Exit, Failure};
-use api::message::{PathName, Problem, Progress, RunSummary, Summary};
-use api::output::Sink;
 
 /// Threads that read and compress (measured: the third only adds memory on two cores).
 const PREPARE_THREADS: usize = 2;

@@ -4,6 +4,8 @@
 //! Pure: facts in, verdict out. docs/verdict.md has a row for each state, and the tests read that table. A new fact is a
 //! field of `Facts`, a state, a line in `judge`, and a row there.
 
+use api::failure::Exit;
+use api::human::ByteSize;
 use jiff::Timestamp;
 
 mod facts;
@@ -11,9 +13,6 @@ mod state;
 
 pub use facts::{Amount, Facts, Failing, HeadBehind, LastRun, Named};
 pub use state::State;
-
-use api::failure::Exit;
-use api::human::ByteSize;
 
 /// Why it stands so.
 #[derive(Clone, Debug, PartialEq, Eq)]

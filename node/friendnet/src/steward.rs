@@ -13,11 +13,11 @@ use proto::share::Share;
 use proto::share_store::{PeerStore, ShareStore, StoreError};
 use proto::wire::pass_on::{PassOrder, Target};
 use proto::wire::receipt::Receipt;
+use stores::passing::Order;
+use upload_queue::care::rebuild::{Source, build};
 
 use crate::blocking::blocking;
 use crate::handle::NetHandle;
-use stores::passing::Order;
-use upload_queue::care::rebuild::{Source, build};
 
 /// How long a target that did not take its share is left alone, the first time; doubles up to the longest.
 const BACK_OFF_FIRST: Duration = Duration::from_secs(2);

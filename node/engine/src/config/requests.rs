@@ -3,14 +3,14 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use backup::exclude;
-
-use super::peer_url::PeerUrl;
-use super::{ConfigFile, last_good, notices};
 use api::failure::{Exit, Failure};
 use api::human::nearest;
 use api::message::{Changed, Folder, Message, PathName, Problem, Rule, Setting};
 use api::request::{PeerAdd, Request};
+use backup::exclude;
+
+use super::peer_url::PeerUrl;
+use super::{ConfigFile, last_good, notices};
 
 /// Answers a request if it is one of those; saves the file if it changed. `PeerSet` and `PeerRemove` are answered for
 /// every name that the config has; of other names (friends) `None` is returned, too. An emptied file is not written to: what is

@@ -5,11 +5,11 @@ use proto::id::ShareId;
 use proto::share_store::StoreError;
 use proto::wire::pass_on::{PassOrder, write_receipts};
 use proto::wire::share::ShareMessage;
+use stores::passing::Order;
+use stores::shelf::Shelf;
 
 use super::Handlers;
 use crate::blocking::blocking;
-use stores::passing::Order;
-use stores::shelf::Shelf;
 
 impl Handlers {
     /// Takes an order and answers how far it is.

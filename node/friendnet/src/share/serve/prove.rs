@@ -13,10 +13,10 @@ use proto::share_store::StoreError;
 use proto::wire::audit;
 use proto::wire::audit::{Challenge, Committing, PROOFS_PER_FRAME};
 use proto::wire::share::ShareMessage;
+use stores::folder::{FolderStore, store_error};
 
 use super::Handlers;
 use crate::blocking::blocking;
-use stores::folder::{FolderStore, store_error};
 
 impl Handlers {
     /// Answers a challenge.

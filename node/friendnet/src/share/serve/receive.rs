@@ -9,13 +9,13 @@ use proto::share::Share;
 use proto::share_store::StoreError;
 use proto::wire::receipt::{Receipt, ReceiptBody};
 use proto::wire::share::ShareMessage;
+use stores::partial::{Partial, Turn};
+use stores::shelf::Shelf;
 use tokio::sync::mpsc;
 
 use super::Handlers;
 use crate::blocking::blocking;
 use crate::roster::Roster;
-use stores::partial::{Partial, Turn};
-use stores::shelf::Shelf;
 
 /// A put that sends nothing for this long gives up its place; its bytes stay.
 const QUIET_TIME: Duration = Duration::from_secs(60);

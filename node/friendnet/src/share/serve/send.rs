@@ -10,10 +10,10 @@ use proto::id::ShareId;
 use proto::share_store::StoreError;
 use proto::wire::frame::PAYLOAD_BYTES_MAX;
 use proto::wire::share::ShareMessage;
+use stores::folder::store_error;
 
 use super::Handlers;
 use crate::blocking::blocking;
-use stores::folder::store_error;
 
 impl Handlers {
     /// Sends a range of a stored form.
