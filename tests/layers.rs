@@ -163,22 +163,6 @@ const ROOMS_APART: &[(&str, &[&str])] = &[
     ("writer", &["source", "scan", "prepare"]),
 ];
 
-/// The files of a room of `backup`, without those of its tests, and what is in them.
-fn room_of_backup(room: &str) -> Vec<(PathBuf, String)> {
-    let src = root().join("backup/src");
-    let inside = std::fs::read_dir(src.join(room)).into_iter().flatten().flatten();
-    let files = inside
-        .map(|entry| entry.path())
-        .filter(|path| path.is_file())
-        .chain([src.join(format!("{room}.rs"))]);
-    files
-        .map(|file| {
-            let text = std::fs::read_to_string(&file).expect("source files are UTF-8");
-            (file, text)
-        })
-        .collect()
-}
-
 /// The files of `backup` that choose this machine's files as the source.
 const WHO_CHOOSES_A_SOURCE: &[&str] = &["scan.rs", "scan/glance.rs", "prepare/conduct.rs", "prepare/lost.rs"];
 
@@ -186,8 +170,7 @@ const WHO_CHOOSES_A_SOURCE: &[&str] = &["scan.rs", "scan/glance.rs", "prepare/co
 fn scan_and_prepare_meet_files_through_a_source_alone() {
     for (file, text) in ["scan", "prepare"]
         .into_iter()
-        .flat_map(room_of_backup)
-        .filter(|(file, _)| !file.ends_with("tests.rs"))
+        .flat_map(|room| files_of("backup/src", room))
     {
         let past_it = ["std::fs", "rustix::fs", "std::os::fd", "long_path", "LocalFiles"];
         let named: Vec<_> = past_it.iter().filter(|name| text.contains(**name)).collect();
@@ -200,7 +183,7 @@ fn scan_and_prepare_meet_files_through_a_source_alone() {
 #[test]
 fn rooms_of_backup_keep_apart() {
     for (room, others) in ROOMS_APART {
-        for (file, text) in room_of_backup(room) {
+        for (file, text) in files_of("backup/src", room) {
             let named: Vec<_> = others
                 .iter()
                 .filter(|other| text.contains(&format!("crate::{other}")))
@@ -208,4 +191,37 @@ fn rooms_of_backup_keep_apart() {
             assert!(named.is_empty(), "{} must not name {named:?}", file.display());
         }
     }
+}
+
+/// Rooms of `friendnet` that `net` may name: its protocols are handed to it.
+const THE_TRANSPORT_NAMES: &[&str] = &["identity", "roster", "net"];
+
+#[test]
+fn the_transport_knows_no_protocol_by_name() {
+    for (file, text) in files_of("node/friendnet/src", "net") {
+        let named = text.split("crate::").skip(1);
+        let named = named.map(|rest| {
+            rest.split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next()
+                .unwrap_or_default()
+        });
+        let above: Vec<_> = named.filter(|room| !THE_TRANSPORT_NAMES.contains(room)).collect();
+        assert!(above.is_empty(), "{} must not name {above:?}", file.display());
+    }
+}
+
+/// The files of a room and their texts, without its tests.
+fn files_of(src: &str, room: &str) -> Vec<(PathBuf, String)> {
+    let src = root().join(src);
+    let inside = std::fs::read_dir(src.join(room)).into_iter().flatten().flatten();
+    let files = inside
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file() && !path.ends_with("tests.rs"))
+        .chain([src.join(format!("{room}.rs"))]);
+    files
+        .map(|file| {
+            let text = std::fs::read_to_string(&file).expect("source files are UTF-8");
+            (file, text)
+        })
+        .collect()
 }

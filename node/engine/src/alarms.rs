@@ -1,13 +1,13 @@
 //! Alarms: what the nodes of friends notice about a member, also when its own machine is dead and cannot say it.
 
-use proto::id::AccountId;
-
-use crate::{Engine, failures};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::human::Period;
 use api::message::{Alarm, AlarmKind, Changed, Deed, Thing};
 use api::output::Sink;
+use proto::id::AccountId;
+
+use crate::{Engine, failures};
 
 const DAY_SECS: u64 = 86_400;
 /// From when on a silent member's shares are everyone's business. Chosen: a season; a broken machine was replaced by then.

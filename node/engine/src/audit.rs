@@ -1,9 +1,15 @@
 //! Audits that are due: each peer proves some random leaves, and what it cannot prove is missing from then on.
 
+use std::collections::BTreeMap;
+
+use api::clock;
+use api::failure::Failure;
+use api::output::Sink;
 use database::DbError;
+use friendnet::share::challenge;
+use friendnet::share::challenge::Asked;
 use proto::hash_tree::LEAF_BYTES;
 use proto::shape::ShareSize;
-use std::collections::BTreeMap;
 use upload_queue::care::audit::{Challenge, Held, Outcome, Pace, Rota};
 use upload_queue::care::ledger;
 use upload_queue::packs;
@@ -11,11 +17,6 @@ use upload_queue::peers::Peer;
 
 use crate::Engine;
 use crate::home::fill_random;
-use api::clock;
-use api::failure::Failure;
-use api::output::Sink;
-use friendnet::share::challenge;
-use friendnet::share::challenge::Asked;
 
 /// A peer and what it is asked.
 struct Audit {

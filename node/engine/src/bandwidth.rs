@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use api::clock;
+use api::human::ByteSize;
 use upload_queue::bandwidth::schedule::{Hours, TimeOfDay};
 
 use crate::config::Config;
 use crate::{Engine, Mode};
-use api::clock;
-use api::human::ByteSize;
 
 /// How often the hour is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(20);

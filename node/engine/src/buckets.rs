@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use api::failure::{Exit, Failure};
+use api::request::PeerAdd;
 use database::DbError;
 use s3::{Client, Location};
+use stores::bucket::{Bucket, SHARES_MAX, Slot, Terms};
 use upload_queue::packs;
 use upload_queue::peers::place::Place;
 use upload_queue::peers::{Peer, PeerKey, Reach};
@@ -14,9 +17,6 @@ use crate::Engine;
 use crate::config::{Config, PeerConfig, check_storage_class};
 use crate::known::FoundPlace;
 use crate::known::KnownPeer;
-use api::failure::{Exit, Failure};
-use api::request::PeerAdd;
-use stores::bucket::{Bucket, SHARES_MAX, Slot, Terms};
 
 /// The buckets in use, and the part of the config that each was made from.
 pub(super) type Buckets = Mutex<BTreeMap<String, (PeerConfig, Bucket)>>;

@@ -4,10 +4,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use api::clock;
+use api::failure::Failure;
+use api::message::Event;
+use api::output::Sink;
 use database::DbError;
 use proto::id::AccountId;
 use proto::share_store::StoreError;
 use rusqlite::Connection;
+use stores::scrub;
+use stores::scrub::{Found, Progress, ProgressFile};
 use tokio::time::Instant;
 use upload_queue::care::helper::Short;
 use upload_queue::care::ledger;
@@ -18,12 +24,6 @@ use upload_queue::planner::Uptime;
 use crate::Engine;
 use crate::policy::patience;
 use crate::repair::Looks;
-use api::clock;
-use api::failure::Failure;
-use api::message::Event;
-use api::output::Sink;
-use stores::scrub;
-use stores::scrub::{Found, Progress, ProgressFile};
 
 /// Longest time between two looks at who answers. Chosen: a quarter of an hour's absence is noticed, and costs nothing.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(300);

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use api::human::{ByteSize, Period};
 use backup::exclude::Rules;
 use proto::id::AccountId;
 use serde::{Deserialize, Serialize};
+use stores::bucket::SHARES_MAX;
+use stores::room::{KeepFree, Offered};
 use upload_queue::bandwidth::schedule::{Hours, TimeOfDay};
 use upload_queue::priority::Weights;
 
@@ -21,9 +24,6 @@ pub use requests::{STEWARD, answer, edit, needs_roster};
 
 use crate::config::peer_url::PeerUrl;
 use crate::home::DEVICE_NAME_BYTES_MAX;
-use api::human::{ByteSize, Period};
-use stores::bucket::SHARES_MAX;
-use stores::room::{KeepFree, Offered};
 
 /// Everything in config.toml.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

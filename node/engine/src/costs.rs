@@ -1,11 +1,11 @@
 //! What buckets cost, estimated from what lies in them.
 
+use api::failure::Failure;
+use api::message::Cost;
 use upload_queue::packs;
 
 use crate::config::Config;
 use crate::{Engine, kind};
-use api::failure::Failure;
-use api::message::Cost;
 
 const GIGABYTE: f64 = 1e9;
 

@@ -20,8 +20,8 @@ use api::human::ByteSize;
 use api::message::{Finding, Level, Reach, State, Topic};
 use api::output::Sink;
 use durable::state_file;
+use friendnet::handle::NetHandle;
 use friendnet::identity;
-use friendnet::net::NetHandle;
 use friendnet::net::reach::{Reachability, Route, Upnp};
 
 /// What the QUIC transport asks the system for (docs/protocol/reach.md).

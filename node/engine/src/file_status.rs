@@ -2,6 +2,10 @@
 
 use std::path::Path;
 
+use api::clock;
+use api::failure::{Exit, Failure};
+use api::message::{FileState, FileStatus, PathName};
+use api::output::Sink;
 use backup::catalog::protection::{Gauge, Measure, Standing, visit_below};
 use backup::catalog::tree::{Newest, covers};
 use backup::catalog::trouble::{Kind, Trouble};
@@ -16,10 +20,6 @@ use crate::config::Config;
 use crate::facts::Scene;
 use crate::policy::{peers_within, tolerate};
 use crate::{Engine, facts, failures};
-use api::clock;
-use api::failure::{Exit, Failure};
-use api::message::{FileState, FileStatus, PathName};
-use api::output::Sink;
 
 /// What all paths of one question are looked at with.
 struct Looker<'a> {

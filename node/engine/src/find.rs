@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
+use api::failure::{Exit, Failure};
+use api::output::Sink;
+use api::request::Find;
 use backup::catalog::{find, tree};
 use proto::id::SnapshotId;
 use proto::log_record::Entry;
 
 use crate::look::entry_message;
 use crate::{Engine, failures};
-use api::failure::{Exit, Failure};
-use api::output::Sink;
-use api::request::Find;
 
 impl Engine {
     pub(super) async fn find(&self, request: Find, sink: &Sink) -> Result<Exit, Failure> {

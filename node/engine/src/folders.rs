@@ -7,6 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use api::failure::{Exit, Failure};
+use api::message::Problem;
+use api::output::Sink;
+use api::request::PeerAdd;
+use stores::folder::{FolderStore, is_marked};
+use stores::removable::DirPeer;
 use upload_queue::peers::place::Place;
 use upload_queue::peers::{Peer, PeerKey, Reach};
 
@@ -16,12 +22,6 @@ use crate::config::{Config, PeerConfig};
 use crate::home::fill_random;
 use crate::known::FoundPlace;
 use crate::known::KnownPeer;
-use api::failure::{Exit, Failure};
-use api::message::Problem;
-use api::output::Sink;
-use api::request::PeerAdd;
-use stores::folder::{FolderStore, is_marked};
-use stores::removable::DirPeer;
 
 impl Engine {
     /// The folders of the config that are peers, by name. Of several that are one, only the first is; it is said once.

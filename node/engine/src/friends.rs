@@ -1,6 +1,17 @@
 //! The network, and who is in the grid: starting it, inviting, joining, what is kept for friends.
 
+use api::failure::{Exit, Failure};
+use api::output::Sink;
+use api::request::Word;
+use api::{clock, message};
 use friendnet::Multiaddr;
+use friendnet::handle::{InviteError, NetHandle};
+use friendnet::join::JoinError;
+use friendnet::net::counters::Counted;
+use friendnet::net::relays::RelayUse;
+use friendnet::net::swarm::LocalDiscovery;
+use friendnet::roster::Roster;
+use friendnet::start::{Net, NetConfig};
 use jiff::Timestamp;
 use proto::id::AccountId;
 use proto::keys::DeviceCert;
@@ -9,16 +20,6 @@ use proto::wire::ticket::Ticket;
 
 use crate::home::HomePaths;
 use crate::{Engine, Mode, listen};
-use api::failure::{Exit, Failure};
-use api::output::Sink;
-use api::request::Word;
-use api::{clock, message};
-use friendnet::join::JoinError;
-use friendnet::net::counters::Counted;
-use friendnet::net::relays::RelayUse;
-use friendnet::net::swarm::LocalDiscovery;
-use friendnet::net::{InviteError, Net, NetConfig, NetHandle};
-use friendnet::roster::Roster;
 
 /// What to do on a machine that its account has revoked.
 pub(super) const REVOKED_HINT: &str = "a machine that was found again takes the account over anew: `gridbackup recover` with the words, into another --home";
@@ -188,7 +189,7 @@ impl Engine {
 
 /// Whether the account has revoked this machine, as far as is known here.
 pub(super) fn is_revoked(paths: &HomePaths, cert: &DeviceCert) -> bool {
-    Roster::load(&paths.roster()).is_some_and(|roster| !roster.stands_by(cert))
+    Roster::load(&paths.roster()).is_some_and(|roster| !roster.is_in_force(cert))
 }
 
 /// Whether the account has left the grid that this machine knows: another machine of it heard the words.

@@ -6,6 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
+use api::clock;
+use api::failure::{Exit, Failure};
+use api::message::Problem;
+use api::output::Sink;
 use backup::catalog;
 use backup::catalog::content::post;
 use backup::catalog::heads::{OtherDevice, SeenHead};
@@ -15,6 +19,7 @@ use backup::heads::{Looked, OpenHead, fault, look, note};
 use backup::recover::{Aim, RecoverError, Recovered, Unreadable, is_readable, wanted_by};
 use backup::restore::Reader;
 use database::DbError;
+use friendnet::roster::Roster;
 use proto::id::PackId;
 use proto::share_store::StoreError;
 use proto::wire::word::AccountWord;
@@ -24,11 +29,6 @@ use upload_queue::peers::{PeerKey, PeerSet};
 
 use crate::policy::tolerate;
 use crate::{Engine, failures, kind};
-use api::clock;
-use api::failure::{Exit, Failure};
-use api::message::Problem;
-use api::output::Sink;
-use friendnet::roster::Roster;
 
 /// How long a peer may take to say which heads it has, before a backup. Chosen: who is there answers in less than a second.
 const PATIENCE: Duration = Duration::from_secs(5);

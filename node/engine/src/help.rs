@@ -8,12 +8,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::clock;
+use api::failure::Failure;
+use api::output::Sink;
+use friendnet::given_up::{Owner, Trash, was_given_up};
+use friendnet::handle::NetHandle;
+use friendnet::roster::Roster;
 use futures::future::join_all;
 use proto::id::{AccountId, DeviceId, PackId, ShareId};
 use proto::manifest::Manifest;
 use proto::share_store::{PeerStore, ShareStore};
+use stores::folder::FolderStore;
 use upload_queue::care::helper::{Turns, rank, seed_of};
 use upload_queue::care::ledger;
+use upload_queue::care::rebuild::{Source, build};
 use upload_queue::care::repair::{Copy, PackState, Place, Planner};
 use upload_queue::care::standing::{Standing, Watch};
 use upload_queue::peers::batches::{Batches, Shelf};
@@ -24,15 +32,6 @@ use crate::Engine;
 use crate::known::ACCOUNT;
 use crate::listing::listed;
 use crate::policy::patience;
-use api::clock;
-use api::failure::Failure;
-use api::output::Sink;
-use friendnet::net::NetHandle;
-use friendnet::roster::Roster;
-use stores::folder::FolderStore;
-use upload_queue::care::rebuild::{Source, build};
-
-use friendnet::given_up::{Owner, Trash, was_given_up};
 
 /// Rounds of repair that each further holder waits for the one before.
 const ROUNDS_PER_RANK: u64 = 6;

@@ -14,6 +14,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use api::failure::{Exit, Failure};
+use api::http::ApiServer;
 use ed25519_dalek::SigningKey;
 use proto::keys::{AccountKeys, DeviceCert};
 
@@ -31,8 +33,6 @@ pub use own::{OwnFolders, check_deletion};
 use self::passphrase::PassphraseSource;
 use crate::config::last_good::InForce;
 use crate::config::{Config, last_good};
-use api::failure::{Exit, Failure};
-use api::http::ApiServer;
 
 /// Where a home's files are.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Peers as they are told before they are opened: by config, roster and catalog, or by what lies in a place.
 
+use friendnet::roster::Roster;
 use proto::id::AccountId;
 use proto::wire::roster::RosterRecords;
 use upload_queue::peers::place::Place;
@@ -7,7 +8,6 @@ use upload_queue::peers::{Peer, PeerKey};
 
 use crate::config::PeerConfig;
 use crate::home::HomePaths;
-use friendnet::roster::Roster;
 
 /// Where a failure domain begins with this, an account id follows: all devices of a person are lost together.
 pub(super) const ACCOUNT: &str = "account:";

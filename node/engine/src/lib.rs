@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::faults::CatalogFault;
 use crate::home::Home;
 use api::failure::Failure;
-use friendnet::net::NetHandle;
+use friendnet::handle::NetHandle;
 use stores::silence::Silence;
 use upload_queue::bandwidth::Bandwidth;
 

@@ -5,10 +5,9 @@ use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
+use api::failure::{Exit, Failure};
 use friendnet::Multiaddr;
 use friendnet::multiaddr::Protocol;
-
-use api::failure::{Exit, Failure};
 
 /// The file in a home's state folder that remembers the port, as decimal text.
 const PORT_FILE: &str = "port";

@@ -5,16 +5,16 @@
 
 use std::collections::{HashMap, HashSet};
 
+use api::failure::Failure;
 use database::DbError;
 use proto::id::ShareId;
 use proto::share_store::StoreError;
+use upload_queue::care::rebuild::whole_share;
 use upload_queue::packs;
 use upload_queue::peers::Peer;
 use upload_queue::peers::batches::{Batches, Shelf};
 
 use crate::Engine;
-use api::failure::Failure;
-use upload_queue::care::rebuild::whole_share;
 
 /// How many shares that a peer is not believed to have intact are read again.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,13 @@
 //! Content of which too few shares are left: said by the names of its files, and what becomes of it.
 
+use api::failure::Failure;
+use api::message::Problem;
+use api::output::Sink;
 use backup::catalog::content::{anew, lost};
 use backup::prepare::lost::is_here;
 use database::DbError;
 
 use crate::Engine;
-use api::failure::Failure;
-use api::message::Problem;
-use api::output::Sink;
 
 /// Lost files named; the others are counted.
 const NAMED_MAX: usize = 10;

@@ -12,8 +12,8 @@ use api::failure::{Exit, Failure};
 use api::message::{Changed, Deed, Device, Power, Problem, Thing};
 use api::output::Sink;
 use api::request::Word;
+use friendnet::handle::NetHandle;
 use friendnet::members::RemovalError;
-use friendnet::net::NetHandle;
 use friendnet::roster::deeds::{RemoveError, Removed, SaidAgain};
 use friendnet::roster::{Device as FriendDevice, Roster};
 
@@ -83,7 +83,9 @@ impl Engine {
         let roster = Roster::load(&self.0.home.paths.roster());
         let devices = roster.iter().flat_map(Roster::devices).map(|device| &device.cert);
         let mut certs: Vec<_> = devices.filter(|cert| cert.account == own).collect();
-        let is_trusted = roster.as_ref().is_none_or(|roster| roster.stands_by(&self.0.home.cert));
+        let is_trusted = roster
+            .as_ref()
+            .is_none_or(|roster| roster.is_in_force(&self.0.home.cert));
         // Before there is a grid no roster knows it.
         if is_trusted && certs.iter().all(|cert| cert.device != this) {
             certs.push(&self.0.home.cert);

@@ -4,20 +4,20 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use backup::restore::file::{CACHE_BYTES_MAX, Files};
-use backup::view::{View, ViewOptions};
-use jiff::tz::TimeZone;
-
-use crate::config::notices;
-use crate::home::secret;
-use crate::{Engine, failures};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::message::{MountSummary, Mounted, Summary};
 use api::output::Sink;
 use api::request::Mount;
+use backup::restore::file::{CACHE_BYTES_MAX, Files};
+use backup::view::{View, ViewOptions};
+use jiff::tz::TimeZone;
 use mount::webdav::{WebDav, WebDavError};
 use mount::{FuseMount, MountError, MountOptions};
+
+use crate::config::notices;
+use crate::home::secret;
+use crate::{Engine, failures};
 
 /// A new snapshot is seen so soon.
 const SNAPSHOTS_KEPT: Duration = Duration::from_secs(1);

@@ -1,9 +1,10 @@
 //! Names of peers that nobody has: said as such, with the one that was probably meant.
 
-use crate::Engine;
 use api::failure::{Exit, Failure};
 use api::human::nearest;
 use friendnet::roster::Roster;
+
+use crate::Engine;
 
 impl Engine {
     /// No peer is called so.

@@ -1,6 +1,9 @@
 //! `status` for whoever does not hold the home: another process works in it and answers nobody. What the catalog says can be
 //! read beside it; peers are not asked.
 
+use api::failure::{Exit, Failure};
+use api::message::PathName;
+use api::output::Sink;
 use database::DbError;
 
 use crate::config::last_good::InForce;
@@ -9,9 +12,6 @@ use crate::friends::{has_left, is_revoked};
 use crate::home::HomePaths;
 use crate::home::identity::Identity;
 use crate::{failures, faults, file_status, kind, status};
-use api::failure::{Exit, Failure};
-use api::message::PathName;
-use api::output::Sink;
 
 /// Answers `status` by the catalog alone.
 pub async fn onlook(home: HomePaths, paths: Vec<PathName>, sink: Sink) -> Result<Exit, Failure> {

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use api::failure::Failure;
+use api::message::{Advice, Status};
 use database::DbError;
 use upload_queue::care::ledger;
 use upload_queue::peers::PeerKey;
@@ -11,8 +13,6 @@ use upload_queue::{packs, planner};
 use crate::Engine;
 use crate::care::measured_uptimes;
 use crate::policy::tolerate;
-use api::failure::Failure;
-use api::message::{Advice, Status};
 
 impl Engine {
     /// Fills in the probabilities: those of the pack that is worst off, for all packs of a backup share its friends.

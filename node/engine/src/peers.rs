@@ -3,8 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::failure::{Exit, Failure};
+use api::output::Sink;
+use api::{clock, message};
+use friendnet::handle::NetHandle;
+use friendnet::roster::Roster;
 use futures::future::join_all;
 use proto::id::{AccountId, DeviceId};
+use stores::bucket::Signer;
 use upload_queue::care::standing::{Patience, PeerRecord, Standing, Tally};
 use upload_queue::packs;
 use upload_queue::peers::place::Place;
@@ -16,12 +22,6 @@ use crate::kind::kinds;
 use crate::known::ACCOUNT;
 use crate::policy::{patience, tolerate};
 use crate::{Engine, kind};
-use api::failure::{Exit, Failure};
-use api::output::Sink;
-use api::{clock, message};
-use friendnet::net::NetHandle;
-use friendnet::roster::Roster;
-use stores::bucket::Signer;
 
 /// How long a peer may take to say how much space it has.
 pub(super) const PROBE_WAIT: Duration = Duration::from_secs(4);

@@ -1,6 +1,9 @@
 //! Why a command ends with "not all is as safe as asked for": every peer that did not take its part, what the spool holds for
 //! whom, and, if nothing else explains it, what to do.
 
+use api::failure::Failure;
+use api::message::{Problem, Spool, SpoolPart};
+use api::output::Sink;
 use database::DbError;
 use proto::shape::ShareSize;
 use proto::share_store::{Space, StoreError};
@@ -12,9 +15,6 @@ use upload_queue::uploader::DrainReport;
 use crate::Engine;
 use crate::facts::Scene;
 use crate::peers::PROBE_WAIT;
-use api::failure::Failure;
-use api::message::{Problem, Spool, SpoolPart};
-use api::output::Sink;
 
 /// The larger of the two lengths of a stored share.
 const SHARE_BYTES_MAX: u64 = ShareSize::Large.stored_bytes() as u64;

@@ -5,6 +5,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use api::clock;
+use api::failure::{Exit, Failure};
+use api::message::Reason;
 use backup::catalog::trouble;
 use backup::catalog::trouble::{Kind, Met, RunEnd};
 use backup::scan::{FailureKind, ScanError, ScanFailure, ScanSummary};
@@ -13,9 +16,6 @@ use database::DbError;
 
 use crate::Engine;
 use crate::verdict::{Named, judge};
-use api::clock;
-use api::failure::{Exit, Failure};
-use api::message::Reason;
 
 impl Engine {
     /// Runs to its end, and records that it began and how it ended.

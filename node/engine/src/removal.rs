@@ -6,9 +6,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use api::failure::{Exit, Failure};
+use api::message::{PeerRemoval, Problem};
+use api::output::Sink;
+use api::request::RemoveHow;
 use backup::catalog::content::lost::{Lost, LostFiles};
 use backup::prepare::lost::is_here;
 use database::DbError;
+use friendnet::roster::Roster;
 use proto::id::AccountId;
 use upload_queue::packs;
 use upload_queue::peers::PeerKey;
@@ -17,11 +22,6 @@ use upload_queue::peers::place::Place;
 use crate::config::Config;
 use crate::policy::tolerate;
 use crate::{Engine, failures, kind};
-use api::failure::{Exit, Failure};
-use api::message::{PeerRemoval, Problem};
-use api::output::Sink;
-use api::request::RemoveHow;
-use friendnet::roster::Roster;
 
 /// Files that would be lost are named up to so many.
 const NAMED_MAX: usize = 10;

@@ -6,10 +6,15 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::clock;
+use api::failure::{Exit, Failure};
+use api::message::{Problem, RepairSummary, Summary};
+use api::output::Sink;
 use database::DbError;
 use proto::id::ShareId;
 use upload_queue::care::helper::seed_of;
 use upload_queue::care::ledger;
+use upload_queue::care::rebuild::{Source, build};
 use upload_queue::care::repair::{Copy, PackPlan, PackState, Place, Planner};
 use upload_queue::care::standing::{Standing, Watch};
 use upload_queue::packs;
@@ -20,11 +25,6 @@ use upload_queue::uploader::{DrainReport, Rebuilt, Uploader};
 use crate::listing::Rereads;
 use crate::policy::{patience, tolerate};
 use crate::{Engine, kind};
-use api::clock;
-use api::failure::{Exit, Failure};
-use api::message::{Problem, RepairSummary, Summary};
-use api::output::Sink;
-use upload_queue::care::rebuild::{Source, build};
 
 /// Rounds of one repair: the second makes up for sources that turned out bad, the third for targets.
 const ROUNDS_MAX: usize = 3;

@@ -3,15 +3,15 @@
 //! A recovered machine finds its friends by them, and members whose addresses have changed find each other. Between friends
 //! rosters are compared at every greeting; nobody but this looks after those in buckets.
 
-use futures::future::join_all;
-use proto::wire::roster::RosterRecords;
-
-use crate::Engine;
 use api::failure::Failure;
 use api::message::Problem;
 use api::output::Sink;
 use friendnet::roster::Roster;
+use futures::future::join_all;
+use proto::wire::roster::RosterRecords;
 use stores::bucket::{Bucket, RosterCopy};
+
+use crate::Engine;
 
 /// What a look at the copies came to.
 #[derive(Clone, Debug, Default)]

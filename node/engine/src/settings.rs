@@ -3,12 +3,12 @@
 //! Leaves out what belongs to a machine (names, addresses, sizes of its disk) and anything secret: credentials of buckets are
 //! nowhere in the config.
 
+use api::failure::Failure;
 use proto::root::SETTINGS_BYTES_MAX;
 use toml_edit::{DocumentMut, Item};
 
 use crate::buckets::is_same_place;
 use crate::config::{Config, ConfigFile, PeerConfig};
-use api::failure::Failure;
 
 /// Top-level keys of config.toml that travel.
 const KEYS: &[&str] = &[

@@ -2,6 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use api::failure::{Exit, Failure};
+use api::message::Group;
+use api::output::Sink;
+use api::request::{GroupBy, SnapshotFilter};
+use api::{clock, message};
 use backup::catalog::broken::Broken;
 use backup::catalog::tree::{Marks, Snapshot};
 use backup::catalog::{heads, tree};
@@ -10,11 +15,6 @@ use proto::id::SnapshotId;
 use upload_queue::packs::Counter;
 
 use crate::Engine;
-use api::failure::{Exit, Failure};
-use api::message::Group;
-use api::output::Sink;
-use api::request::{GroupBy, SnapshotFilter};
-use api::{clock, message};
 
 /// A snapshot with all that its line says.
 struct Listed {

@@ -1,11 +1,11 @@
 //! What snapshots take.
 
-use backup::catalog::stats;
-
-use crate::{Engine, failures};
 use api::failure::{Exit, Failure};
 use api::message::{StatsSummary, Summary};
 use api::output::Sink;
+use backup::catalog::stats;
+
+use crate::{Engine, failures};
 
 impl Engine {
     pub(super) async fn stats(&self, snapshot: Option<&str>, sink: &Sink) -> Result<Exit, Failure> {

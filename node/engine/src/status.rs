@@ -1,5 +1,9 @@
 //! Is my data safe: the facts, the verdict, and the numbers beside it.
 
+use api::failure::{Exit, Failure};
+use api::message::{LastRun, Reason, Status};
+use api::output::Sink;
+use api::{clock, message};
 use backup::catalog::{heads, trouble};
 use database::DbError;
 use rusqlite::Connection;
@@ -12,10 +16,6 @@ use crate::known::KnownPeer;
 use crate::reasons::spool;
 use crate::verdict::{Facts, Verdict, judge};
 use crate::{Engine, Mode, facts, faults, known, verdict, whole};
-use api::failure::{Exit, Failure};
-use api::message::{LastRun, Reason, Status};
-use api::output::Sink;
-use api::{clock, message};
 
 impl Engine {
     pub(super) async fn status(&self, sink: &Sink) -> Result<Exit, Failure> {

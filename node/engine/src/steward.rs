@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use api::failure::{Exit, Failure};
+use friendnet::roster::Roster;
+use friendnet::share::remote::RemoteStore;
+use friendnet::steward;
 use proto::id::{AccountId, DeviceId, ShareId};
 use proto::manifest::Manifest;
 use proto::share::Share;
@@ -12,10 +16,6 @@ use upload_queue::peers::place::Place;
 use upload_queue::steward::{PassState, Steward, StewardPeer};
 
 use crate::Engine;
-use api::failure::{Exit, Failure};
-use friendnet::roster::Roster;
-use friendnet::share::remote::RemoteStore;
-use friendnet::steward;
 
 impl Engine {
     /// The steward that the config names, if the grid has it and the network runs. Of a member with several devices the first.

@@ -64,7 +64,7 @@ impl Trash {
         let shown = asked.ok().and_then(Result::ok);
         let shown = shown.filter(|evidence| evidence.shows(id, owner.account, self.device));
         match shown {
-            Some(evidence) if owner.roster.stands_by(&evidence.discard.cert) => {
+            Some(evidence) if owner.roster.is_in_force(&evidence.discard.cert) => {
                 self.shown.extend(evidence.ids);
                 true
             }

@@ -5,13 +5,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use durable::state_file;
 use minicbor::{Decode, Encode};
 use proto::id::{AccountId, DeviceId};
 use proto::wire::greeting::Refusal;
 use proto::wire::member::join_proof;
 use proto::wire::ticket::{Ticket, TicketId};
-
-use durable::state_file;
 
 /// Most invitations kept: older ones make room.
 const INVITES_MAX: usize = 256;

@@ -5,12 +5,18 @@
 
 pub mod identity;
 pub mod invite;
-pub mod join;
 pub mod members;
 pub mod roster;
 
+mod blocking;
 pub mod net;
+
+pub mod join;
+mod keeper;
 pub mod share;
+
+pub mod handle;
+pub mod start;
 
 pub mod given_up;
 pub mod steward;

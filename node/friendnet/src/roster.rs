@@ -145,12 +145,7 @@ impl Roster {
 
     /// Whether a device may ask for anything: its account is a member and stands by its certificate.
     pub fn admits(&self, cert: &DeviceCert) -> bool {
-        self.standing.counted.contains(&cert.account) && self.trusts(cert)
-    }
-
-    /// Whether the account of a certificate, member or not, has revoked it as far as is known.
-    pub fn stands_by(&self, cert: &DeviceCert) -> bool {
-        self.trusts(cert)
+        self.standing.counted.contains(&cert.account) && self.is_in_force(cert)
     }
 
     /// Whether others have removed this account.
@@ -349,9 +344,11 @@ impl Roster {
         let is_founder = self.founder() == Some(remover);
         // What a device said counts no more once it is revoked, whatever number it gave.
         let held = self.removals.get(&(account, remover));
-        let held = held.filter(|held| self.trusts(&held.cert)).map(|held| &held.removal);
+        let held = held
+            .filter(|held| self.is_in_force(&held.cert))
+            .map(|held| &held.removal);
         let may = is_founder || self.standing.voters.contains(&remover);
-        let is_void = self.founder() == Some(account) || !self.trusts(&said.cert);
+        let is_void = self.founder() == Some(account) || !self.is_in_force(&said.cert);
         if !may || is_void || !said.removal.is_newer_than(held) {
             return false;
         }
@@ -387,7 +384,7 @@ impl Roster {
             let count = |roster: &Self| (roster.members.len(), roster.removals.len(), roster.words.len());
             let before = count(self);
             let mut removals = std::mem::take(&mut self.removals);
-            removals.retain(|(_, remover), said| self.is_heard(*remover) && self.trusts(&said.cert));
+            removals.retain(|(_, remover), said| self.is_heard(*remover) && self.is_in_force(&said.cert));
             self.removals = removals;
             let needed = self.needed();
             self.members.retain(|account, _| needed.contains(account));

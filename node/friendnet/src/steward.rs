@@ -1,7 +1,7 @@
 //! The steward's work: for each order, build what is missing from the shares that are here, and bring it to its targets.
 //!
 //! May be cut off anywhere: a share that its target has already is signed for again without being sent. Leaves out taking orders
-//! (`peer::serve::pass_on`) and keeping them (`peer::passing`).
+//! (`share::serve::pass_on`) and keeping them (`stores::passing`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use proto::share::Share;
 use proto::share_store::{PeerStore, ShareStore, StoreError};
 use proto::wire::pass_on::{PassOrder, Target};
 use proto::wire::receipt::Receipt;
-
-use crate::net::NetHandle;
 use stores::passing::Order;
 use upload_queue::care::rebuild::{Source, build};
+
+use crate::blocking::blocking;
+use crate::handle::NetHandle;
 
 /// How long a target that did not take its share is left alone, the first time; doubles up to the longest.
 const BACK_OFF_FIRST: Duration = Duration::from_secs(2);
@@ -167,13 +168,4 @@ fn sources(net: &NetHandle, order: &PassOrder) -> Result<Vec<Source>, StoreError
         Some(Source { index, store })
     });
     Ok(here.collect())
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| StoreError::Unreachable {
-        reason: format!("The store's thread stopped: {error}"),
-    })?
 }

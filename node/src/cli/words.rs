@@ -32,7 +32,7 @@ pub fn say(
 /// Whether words may be typed on this machine: one that was revoked may be a thief's, and one that may not speak for the account cannot
 /// say again what a revoked one had said.
 fn check_speaks(roster: &Roster, own: &DeviceCert) -> Result<(), Failure> {
-    if !roster.stands_by(own) {
+    if !roster.is_in_force(own) {
         return Err(Failure::new(
             Exit::Failed,
             "The account has revoked this machine: its words are not safe here",

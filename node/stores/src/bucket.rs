@@ -12,9 +12,8 @@ use proto::keys::AccountKeys;
 use proto::share_store::StoreError;
 use s3::{Client, ListOptions, Listed};
 use tokio::sync::Mutex;
-use upload_queue::peers::batches::LISTED_MAX;
-
 use upload_queue::bandwidth::Bandwidth;
+use upload_queue::peers::batches::LISTED_MAX;
 
 #[doc(hidden)]
 pub mod fuzzing;

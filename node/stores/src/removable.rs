@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use api::clock;
 use bytes::Bytes;
 use proto::discard::{Discard, Evidence, NO_HOLDER, Order};
 use proto::id::{AccountId, ShareId};
@@ -13,7 +14,6 @@ use upload_queue::space::MinFree;
 
 use crate::bucket::Signer;
 use crate::folder::FolderStore;
-use api::clock;
 
 /// The folder of one account's shares at `root`, if it is there now.
 pub struct DirPeer {

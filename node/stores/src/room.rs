@@ -1,9 +1,8 @@
 //! How settings about room on disks are written: what of a disk stays free, and what of it is lent to friends.
 
+use api::human::ByteSize;
 use serde::{Deserialize, Serialize};
 use upload_queue::space::MinFree;
-
-use api::human::ByteSize;
 
 /// What both call the built-in rule.
 const AUTOMATIC: &str = "auto";

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use api::failure::{Exit, Failure};
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::Config;
-use api::failure::{Exit, Failure};
 
 /// An open config.toml. Changes are typed and checked as they are made; `save` makes them durable.
 #[derive(Clone, Debug)]

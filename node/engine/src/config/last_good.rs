@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Config, ConfigFile};
 use api::failure::{Exit, Failure};
+
+use super::{Config, ConfigFile};
 
 /// The config that is in force.
 #[derive(Clone, Debug)]

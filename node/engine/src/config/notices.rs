@@ -5,10 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use api::message::{PathName, Problem};
 use backup::exclude;
 
 use super::Config;
-use api::message::{PathName, Problem};
 
 /// What is said of a folder that is backed up and has a store in it.
 pub const STORE_LEFT_OUT: &str = "Shares of backups are kept here: they are left out of the backup";

@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use api::failure::{Exit, Failure};
+use durable::state_file::set_aside;
 use ed25519_dalek::SigningKey;
+use friendnet::roster::Roster;
 use proto::id::DeviceId;
 use proto::keys::locked::KeyFile;
 use proto::keys::{AccountKeys, DeviceCert, power, words_key};
@@ -13,9 +16,6 @@ use zeroize::Zeroizing;
 use super::key_file::{damaged, fill_random, read_if_there, read_private, replace_private, write_private};
 use super::passphrase::Opener;
 use super::{HomePaths, passphrase};
-use api::failure::{Exit, Failure};
-use durable::state_file::set_aside;
-use friendnet::roster::Roster;
 
 /// Who a home is.
 pub struct Identity {

@@ -5,9 +5,8 @@ use std::io;
 use std::io::Read;
 use std::path::Path;
 
-use zeroize::Zeroizing;
-
 use api::failure::{Exit, Failure};
+use zeroize::Zeroizing;
 
 /// Far above the size of any of the three files.
 const KEY_FILE_BYTES_MAX: u64 = 4096;

@@ -5,10 +5,10 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use api::failure::{Exit, Failure};
 use rustix::fs::FlockOperation;
 
 use super::HomePaths;
-use api::failure::{Exit, Failure};
 
 /// The home is ours until this is dropped.
 #[derive(Debug)]

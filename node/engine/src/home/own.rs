@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use api::failure::{Exit, Failure};
+
 use super::HomePaths;
 use crate::config::Config;
-use api::failure::{Exit, Failure};
 
 /// The folders that gridbackup itself lives on: the one list for everything that must not take them for the user's files.
 #[derive(Clone, Debug, PartialEq, Eq)]

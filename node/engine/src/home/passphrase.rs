@@ -6,13 +6,13 @@ use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use api::failure::{Exit, Failure};
 use proto::keys::locked;
 use proto::keys::locked::{COST, KeyFile, LockError, LockKey};
 use zeroize::Zeroizing;
 
 use super::HomePaths;
 use super::key_file::{damaged, fill_random, read_if_there, replace_private};
-use api::failure::{Exit, Failure};
 
 /// Longest passphrase in bytes; far above any that is typed.
 const PASSPHRASE_BYTES_MAX: u64 = 4096;

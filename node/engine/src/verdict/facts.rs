@@ -1,8 +1,7 @@
 //! The facts of a verdict.
 
-use jiff::Timestamp;
-
 use api::human::Period;
+use jiff::Timestamp;
 
 /// Files and bytes, by how well they are protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::*;
 use api::human::Period;
+
+use super::*;
 
 const DOC: &str = include_str!("../../../../docs/verdict.md");
 /// Bytes of a file in the table.

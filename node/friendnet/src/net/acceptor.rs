@@ -1,25 +1,24 @@
-//! Accepts streams, finds out who opened them, and hands them to what serves them.
+//! Accepts streams, finds out who opened them, and hands them to their protocols: the one place for what holds whichever protocol
+//! it is, greetings, refusals, and how many streams may wait for a welcome.
 //!
 //! libp2p-stream drops a stream that nobody is waiting for, so the loops here never wait for anything else.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use futures::StreamExt;
-use libp2p::{PeerId, Stream};
-use libp2p_stream::IncomingStreams;
+use futures::stream::{BoxStream, SelectAll, select_all};
+use libp2p::{PeerId, Stream, StreamProtocol};
 use proto::id::DeviceId;
 use proto::wire::greeting::Refusal;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::core::Core;
+use super::greet;
 use super::greet::Caller;
-use super::{frames, greet};
-use crate::share::serve;
-use crate::{identity, join};
-use stores::guests::Seat;
+use super::protocol::{Audience, Conversation, Protocol};
+use crate::identity;
 
 /// Streams of one device that has not greeted on them yet, if it is a member's. Chosen: more than it opens at once.
 const UNGREETED_OF_MEMBER: usize = 32;
@@ -27,38 +26,68 @@ const UNGREETED_OF_MEMBER: usize = 32;
 /// let in this bounds their streams.
 const UNGREETED_OF_STRANGER: usize = 4;
 
-/// Serves both protocols until the node stops.
-pub async fn run(core: Arc<Core>, mut shares: IncomingStreams, mut members: IncomingStreams) {
-    let ungreeted = Ungreeted::default();
-    let tasks = TaskTracker::new();
-    loop {
-        let (stream, protocol) = tokio::select! {
-            () = core.stop.cancelled() => break,
-            Some(stream) = shares.next() => (stream, Protocol::Share),
-            Some(stream) = members.next() => (stream, Protocol::Member),
-            else => break,
-        };
-        let (peer, stream) = stream;
-        let Some(device) = identity::device_id(peer) else {
-            continue;
-        };
-        let most = match core.members.roster().device(device) {
-            Some(_) => UNGREETED_OF_MEMBER,
-            None => UNGREETED_OF_STRANGER,
-        };
-        let entrance = Entrance {
-            core: core.clone(),
-            peer,
-            device,
-            turn: ungreeted.enter(peer, most),
-        };
-        let stop = core.stop.clone();
-        tasks.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = entrance.receive(stream, protocol) => {}
-            }
+/// Lets streams in, by the protocols that it was given.
+pub struct Acceptor {
+    core: Arc<Core>,
+    arrivals: SelectAll<BoxStream<'static, Arrival>>,
+}
+
+/// A stream that somebody opened.
+struct Arrival {
+    peer: PeerId,
+    stream: Stream,
+    protocol: Arc<dyn Protocol>,
+}
+
+impl Acceptor {
+    /// From now on streams of these protocols are taken, and wait for `run`.
+    pub fn new(core: Arc<Core>, protocols: Vec<Arc<dyn Protocol>>) -> Self {
+        let arrivals = protocols.into_iter().map(|protocol| {
+            let mut control = core.control.clone();
+            let streams = control.accept(StreamProtocol::new(protocol.id()));
+            let streams = streams.expect("each protocol has an id of its own, and there is one acceptor");
+            let arrival = move |(peer, stream)| Arrival {
+                peer,
+                stream,
+                protocol: protocol.clone(),
+            };
+            streams.map(arrival).boxed()
         });
+        let arrivals = select_all(arrivals);
+        Self { core, arrivals }
+    }
+
+    /// Serves all protocols until the node stops.
+    pub async fn run(mut self) {
+        let ungreeted = Ungreeted::default();
+        let tasks = TaskTracker::new();
+        loop {
+            let Arrival { peer, stream, protocol } = tokio::select! {
+                () = self.core.stop.cancelled() => break,
+                Some(arrival) = self.arrivals.next() => arrival,
+                else => break,
+            };
+            let Some(device) = identity::device_id(peer) else {
+                continue;
+            };
+            let most = match self.core.roster().device(device) {
+                Some(_) => UNGREETED_OF_MEMBER,
+                None => UNGREETED_OF_STRANGER,
+            };
+            let entrance = Entrance {
+                core: self.core.clone(),
+                peer,
+                device,
+                turn: ungreeted.enter(peer, most),
+            };
+            let stop = self.core.stop.clone();
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = entrance.receive(stream, protocol) => {}
+                }
+            });
+        }
     }
 }
 
@@ -108,12 +137,6 @@ impl Drop for Turn {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Protocol {
-    Share,
-    Member,
-}
-
 struct Entrance {
     core: Arc<Core>,
     peer: PeerId,
@@ -122,22 +145,22 @@ struct Entrance {
 }
 
 impl Entrance {
-    async fn receive(self, mut stream: Stream, protocol: Protocol) {
+    async fn receive(self, mut stream: Stream, protocol: Arc<dyn Protocol>) {
         let stop = self.turn.stop.clone();
-        let admitted = tokio::select! {
-            admitted = self.greet(&mut stream, protocol) => admitted,
+        let conversation = tokio::select! {
+            conversation = self.greet(&mut stream, protocol) => conversation,
             // It has opened too many.
             () = stop.cancelled() => return,
         };
-        if let Some((caller, seat)) = admitted {
+        if let Some(conversation) = conversation {
             // A known friend no longer counts among the ungreeted.
             drop(self.turn);
-            serve::run(self.core, caller, stream, seat).await;
+            conversation(stream).await;
         }
     }
 
-    /// Who is to be served for long, and its place; none if all is said.
-    async fn greet(&self, stream: &mut Stream, protocol: Protocol) -> Option<(Caller, Seat)> {
+    /// What goes on with a caller who was let in; none if all is said.
+    async fn greet(&self, stream: &mut Stream, protocol: Arc<dyn Protocol>) -> Option<Conversation> {
         let (refusal, about) = match greet::read_hello(stream, self.device).await {
             Err(refusal) => (refusal, None),
             Ok(caller) => match self.admit(stream, &caller, protocol).await {
@@ -145,43 +168,30 @@ impl Entrance {
                 // To the caller this node may be a member still.
                 Err(Refusal::Stranger) => (Refusal::Stranger, Some(self.core.cert.account)),
                 Err(refusal) => (refusal, None),
-                Ok(seat) => return seat.map(|seat| (caller, seat)),
+                Ok(conversation) => return conversation,
             },
         };
         tracing::debug!(peer = %self.peer, ?refusal, "A stream was refused");
         self.core.counters.refused();
-        let roster = self.core.members.roster();
+        let roster = self.core.roster();
         greet::refuse(stream, refusal, about.and_then(|account| roster.word(account))).await;
         None
     }
 
-    async fn admit(&self, stream: &mut Stream, caller: &Caller, protocol: Protocol) -> Result<Option<Seat>, Refusal> {
-        let roster = self.core.members.roster();
+    async fn admit(
+        &self,
+        stream: &mut Stream,
+        caller: &Caller,
+        protocol: Arc<dyn Protocol>,
+    ) -> Result<Option<Conversation>, Refusal> {
+        let roster = self.core.roster();
         let is_member = roster.admits(&caller.cert);
         if is_member && roster.device(self.device).is_none() {
             self.core.links.vouch(self.peer, &caller.cert);
         }
-        match protocol {
-            Protocol::Member => join::answer(&self.core, stream, self.peer, caller).await.map(|()| None),
-            Protocol::Share => {
-                if !roster.stands_by(&caller.cert) {
-                    return Err(Refusal::Revoked);
-                }
-                if roster.has_left(caller.cert.account) {
-                    return Err(Refusal::HasLeft);
-                }
-                if !is_member || roster.member(caller.owner).is_none() {
-                    return Err(Refusal::Stranger);
-                }
-                let (core, account, now_secs) = (self.core.clone(), caller.cert.account, self.core.now_secs());
-                tokio::task::spawn_blocking(move || core.kept.heard.note(account, now_secs));
-                let seat = self.core.kept.guests.seat(account).map_err(|_| Refusal::Busy)?;
-                let welcome = self.core.welcome();
-                frames::say(stream, &welcome, Bytes::new())
-                    .await
-                    .map_err(|_| Refusal::Malformed)?;
-                Ok(Some(seat))
-            }
+        if !is_member && protocol.audience() == Audience::Members {
+            return Err(greet::outside(&roster, &caller.cert));
         }
+        protocol.accept(stream, caller).await
     }
 }

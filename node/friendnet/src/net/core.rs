@@ -1,4 +1,6 @@
-//! What all tasks of the network share: identity, roster, connections, stores.
+//! What all tasks of the network share: identity, connections, budget, clock, and a view of who belongs.
+//!
+//! Leaves out what only one protocol needs: changing the roster, invitations, kept shares.
 
 use std::io;
 use std::sync::Arc;
@@ -13,8 +15,9 @@ use proto::keys::{DeviceCert, power};
 use proto::wire::VERSION;
 use proto::wire::by_device::Speaker;
 use proto::wire::greeting::Greeting;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use upload_queue::bandwidth::Bandwidth;
 
 use super::counters::Counters;
 use super::driver::Dial;
@@ -24,10 +27,7 @@ use super::greet::GreetError;
 use super::links::{Links, announced};
 use super::resolve::resolve;
 use crate::identity;
-use crate::invite::Invites;
-use crate::members::Members;
-use stores::kept::Kept;
-use upload_queue::bandwidth::Bandwidth;
+use crate::roster::Roster;
 
 /// How long a connection may take to come up, and a stream to open on it.
 pub const CONNECT_TIME: Duration = Duration::from_secs(10);
@@ -47,14 +47,8 @@ pub struct Core {
     pub device: DeviceId,
     /// Its certificate.
     pub cert: DeviceCert,
-    /// The account's name for people.
-    pub account_name: String,
-    /// Who is in the grid.
-    pub members: Members,
-    /// Tickets given out.
-    pub invites: Invites,
-    /// Shares kept for friends.
-    pub kept: Kept,
+    /// Who is in the grid, always as it is now.
+    pub members: watch::Receiver<Arc<Roster>>,
     /// Bytes and shares counted.
     pub counters: Counters,
     /// Connections.
@@ -95,13 +89,18 @@ pub enum OpenError {
 }
 
 impl Core {
+    /// The roster now.
+    pub fn roster(&self) -> Arc<Roster> {
+        self.members.borrow().clone()
+    }
+
     /// This device as one that speaks for its account, if it may and its account has not revoked it.
     pub fn speaker(&self) -> Option<Speaker<'_>> {
         let speaker = Speaker {
             key: &self.device_key,
             cert: &self.cert,
         };
-        let may = self.cert.powers & power::ADMIT != 0 && self.members.roster().stands_by(&self.cert);
+        let may = self.cert.powers & power::ADMIT != 0 && self.roster().is_in_force(&self.cert);
         may.then_some(speaker)
     }
 
@@ -204,7 +203,7 @@ impl Core {
 
     fn addresses_of(&self, device: DeviceId, peer: PeerId) -> Vec<Multiaddr> {
         let mut addresses = self.links.addresses(peer);
-        let roster = self.members.roster();
+        let roster = self.roster();
         for address in roster.device(device).map(|known| known.addresses()).unwrap_or_default() {
             if !addresses.contains(&address) {
                 addresses.push(address);

@@ -12,6 +12,7 @@ use proto::wire::word::AccountWord;
 
 use super::frames;
 use super::frames::ReadError;
+use crate::roster::Roster;
 
 /// How long the other side may take for its first words.
 pub const GREETING_TIME: Duration = Duration::from_secs(10);
@@ -109,6 +110,15 @@ pub async fn read_hello<R: AsyncRead + Unpin>(stream: &mut R, device: DeviceId) 
     }
     let owner = owner.unwrap_or(cert.account);
     Ok(Caller { cert, owner })
+}
+
+/// Why whoever shows this certificate is not served, if it is no member's that counts.
+pub fn outside(roster: &Roster, cert: &DeviceCert) -> Refusal {
+    match roster.is_in_force(cert) {
+        false => Refusal::Revoked,
+        true if roster.has_left(cert.account) => Refusal::HasLeft,
+        true => Refusal::Stranger,
+    }
 }
 
 /// Says no, with the word that explains it. Whether it arrives is not our concern.

@@ -1,49 +1,97 @@
-//! The steps of starting: what all tasks share, where to listen.
+//! The steps of starting the transport: what all tasks share, where to listen, who answers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use ed25519_dalek::SigningKey;
 use libp2p::{Multiaddr, Swarm};
-use tokio::sync::mpsc;
+use proto::keys::DeviceCert;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use upload_queue::bandwidth::Bandwidth;
 
+use super::acceptor::Acceptor;
 use super::core::Core;
 use super::counters::Counters;
-use super::driver::Dial;
+use super::driver::{Dial, Driver, Reaching};
 use super::links::Links;
+use super::protocol::Protocol;
 use super::reach::Upnp;
-use super::swarm::Behaviour;
-use super::{NetConfig, NetError};
+use super::relays::RelayUse;
+use super::swarm;
+use super::swarm::{Behaviour, LocalDiscovery, SwarmConfig, SwarmError};
 use crate::identity;
-use crate::invite::Invites;
-use crate::members::Members;
-use stores::kept::Kept;
+use crate::roster::Roster;
 
 /// How long to wait for the first listen address.
 const LISTEN_TIME: Duration = Duration::from_secs(5);
+/// Dials waiting for the driver.
+const DIALS_MAX: usize = 64;
 
-/// What all tasks share. Founds a grid of one if this home is in none.
-pub(super) fn make_core(
-    config: NetConfig,
-    members: Members,
-    control: libp2p_stream::Control,
-    dials: mpsc::Sender<Dial>,
-) -> Result<Core, NetError> {
-    let upnp = config.asks_router();
+/// What the transport needs; `NetConfig` says what each is.
+pub struct TransportConfig {
+    pub device_key: SigningKey,
+    pub cert: DeviceCert,
+    pub listen: Vec<Multiaddr>,
+    pub announce: Vec<Multiaddr>,
+    pub discovery: LocalDiscovery,
+    pub upnp: bool,
+    pub relays: RelayUse,
+    pub forwards: bool,
+    pub bandwidth: Bandwidth,
+    /// Who is in the grid, always as it is now.
+    pub members: watch::Receiver<Arc<Roster>>,
+}
+
+/// The transport did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// It could not be made.
+    #[error(transparent)]
+    Swarm(#[from] SwarmError),
+    /// An address cannot be listened on.
+    #[error("Cannot listen on {address}: {reason}")]
+    Listen {
+        /// The address asked for.
+        address: Multiaddr,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// A transport that listens and does not answer yet.
+pub struct Transport {
+    /// What its tasks share.
+    pub core: Arc<Core>,
+    swarm: Swarm<Behaviour>,
+    reaching: Reaching,
+    dial_queue: mpsc::Receiver<Dial>,
+}
+
+/// Makes a transport. Must be called inside a tokio runtime.
+pub fn prepare(config: TransportConfig) -> Result<Transport, TransportError> {
+    // Whoever does not listen needs no port.
+    let upnp = config.upnp && !config.listen.is_empty();
+    let mut swarm = swarm::build(SwarmConfig {
+        identity: identity::keypair(&config.device_key),
+        discovery: config.discovery,
+        members: config.members.clone(),
+        forwards: config.forwards,
+        upnp,
+    })?;
+    listen(&mut swarm, &config.listen)?;
+    let (dials, dial_queue) = mpsc::channel(DIALS_MAX);
     let core = Core {
         device: identity::device_of(&config.device_key),
-        members,
-        invites: Invites::open(&config.home.join("invites")),
-        kept: Kept::new(&config.home.join("store"), config.offered, config.min_free),
+        members: config.members,
         counters: Counters::default(),
         links: Arc::new(Links::default()),
-        control,
+        control: swarm.behaviour().streams.new_control(),
         dials,
         stop: CancellationToken::new(),
         device_key: config.device_key,
         cert: config.cert,
-        account_name: config.account_name,
-        listen: config.listen,
+        listen: config.listen.clone(),
         announce: config.announce,
         bandwidth: config.bandwidth,
     };
@@ -53,14 +101,42 @@ pub(super) fn make_core(
             false
         });
     }
-    if let Some(speaker) = core.speaker() {
-        core.members.found(speaker, &core.account_name, core.now_secs())?;
+    let reaching = Reaching {
+        relays: config.relays,
+        listen: config.listen,
+    };
+    Ok(Transport {
+        core: Arc::new(core),
+        swarm,
+        reaching,
+        dial_queue,
+    })
+}
+
+impl Transport {
+    /// Dials for whoever asks, and answers by these protocols, until the node stops.
+    pub fn run(self, protocols: Vec<Arc<dyn Protocol>>) {
+        let Self {
+            core,
+            swarm,
+            reaching,
+            dial_queue,
+        } = self;
+        // Before the swarm moves: streams of a protocol that nobody has said he speaks are refused.
+        let acceptor = Acceptor::new(core.clone(), protocols);
+        let driver = Driver::new(swarm, core.links.clone(), core.members.clone(), reaching);
+        let (stop, driven) = (core.stop.clone(), core.stop.clone().drop_guard());
+        tokio::spawn(async move {
+            // A driver that ends, even by a panic, ends everything: nobody goes on deaf.
+            let _driven = driven;
+            driver.run(dial_queue, stop).await;
+        });
+        tokio::spawn(acceptor.run());
     }
-    Ok(core)
 }
 
 /// Listens wherever it can: a machine without IPv6 is no reason not to start.
-pub(super) fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> Result<(), NetError> {
+fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> Result<(), TransportError> {
     let mut failed = None;
     let mut listening = 0;
     for address in addresses {
@@ -68,7 +144,7 @@ pub(super) fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> R
             Ok(_) => listening += 1,
             Err(error) => {
                 tracing::warn!("Cannot listen on {address}: {error}");
-                failed = Some(NetError::Listen {
+                failed = Some(TransportError::Listen {
                     address: address.clone(),
                     reason: error.to_string(),
                 });
@@ -82,7 +158,7 @@ pub(super) fn listen(swarm: &mut Swarm<Behaviour>, addresses: &[Multiaddr]) -> R
 }
 
 /// The system's answer to `listen_on` comes later, as an event.
-pub(super) async fn await_addresses(core: &Core) -> Result<(), NetError> {
+pub async fn await_addresses(core: &Core) -> Result<(), TransportError> {
     let Some(address) = core.listen.first() else {
         return Ok(());
     };
@@ -90,7 +166,7 @@ pub(super) async fn await_addresses(core: &Core) -> Result<(), NetError> {
     let listening = async { while core.links.listening().is_empty() && changes.changed().await.is_ok() {} };
     tokio::time::timeout(LISTEN_TIME, listening)
         .await
-        .map_err(|_| NetError::Listen {
+        .map_err(|_| TransportError::Listen {
             address: address.clone(),
             reason: "the system gave no address in time".into(),
         })

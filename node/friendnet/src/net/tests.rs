@@ -2,22 +2,40 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
+use ed25519_dalek::SigningKey;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
-use libp2p::Stream;
-use proto::keys::power;
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, Stream, StreamProtocol};
+use proto::id::AccountId;
+use proto::keys::{DeviceCert, power};
 use proto::share_store::contract::Fixture;
 use proto::share_store::{HeadStore, ShareStore, StoreError, contract};
+use proto::wire::SHARE_PROTOCOL;
 use proto::wire::by_device::Speaker;
 use proto::wire::frame;
 use proto::wire::greeting::Refusal;
 use proto::wire::share::ShareMessage;
+use proto::wire::ticket::Ticket;
+use stores::room::Offered;
 use tempfile::TempDir;
+use upload_queue::bandwidth::Bandwidth;
+use upload_queue::space::MinFree;
 
 use super::frames::Frame;
-use super::*;
+use super::reach::Route;
+use super::relays::RelayUse;
+use super::swarm::{LocalDiscovery, SwarmConfig};
+use super::{frames, reach, swarm};
+use crate::handle::{InviteError, NetHandle};
+use crate::identity;
+use crate::join::JoinError;
+use crate::roster::Roster;
 use crate::roster::deeds;
 use crate::roster::deeds::Removed;
+use crate::start::{Net, NetConfig};
 
 mod care;
 mod certificate;
@@ -25,6 +43,7 @@ mod disk;
 mod heads;
 mod liar;
 mod outside;
+mod protocols;
 mod starving;
 mod strangers;
 
@@ -194,7 +213,7 @@ async fn a_put_goes_on_where_it_stopped_even_if_both_ends_restarted() {
     )
     .await
     .unwrap();
-    let kept = ada.net.shared.core.kept.shelf(bob.fixture.account()).unwrap();
+    let kept = ada.net.shared.kept.shelf(bob.fixture.account()).unwrap();
     let partial = kept.store.incoming().join(format!("{id}.part"));
     eventually("the bytes arrive", || {
         std::fs::metadata(&partial).is_ok_and(|found| found.len() == sent as u64)
@@ -566,7 +585,7 @@ async fn a_full_grid_says_so_to_who_invites_and_to_who_joins() {
     use proto::wire::roster::{MemberRecord, acceptance};
     let (ada, bob) = (node(1).await, node(2).await);
     let ticket = ada.net.invite("Bob", LATER).await.unwrap();
-    let members = &ada.net.shared.core.members;
+    let members = &ada.net.shared.membership.members;
     let founder = ada.net.shared.core.speaker().unwrap();
     let fill = |roster: &mut Roster| {
         let grid = roster.grid();
@@ -611,8 +630,11 @@ async fn a_node_that_lost_its_roster_is_told_of_its_grid_by_the_first_friend_who
         home,
     };
     let address = bob.net.addresses()[0].clone();
-    join::hint(&ada.net.shared.core, bob.net.device(), std::iter::once(address));
-    join::exchange(&ada.net.shared.core, bob.net.device()).await.unwrap();
+    ada.net
+        .shared
+        .membership
+        .hint(bob.net.device(), std::iter::once(address));
+    ada.net.shared.membership.exchange(bob.net.device()).await.unwrap();
     assert_eq!(bob.net.roster().grid(), ada.net.roster().grid());
     let (id, share) = bob.fixture.share(0);
     bob.net.peer(ada.net.device()).put(id, share).await.unwrap();

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use durable::state_file;
 use proto::wire::roster::RosterRecords;
 
 use super::Roster;
-use durable::state_file;
 
 /// A roster that cannot be kept.
 #[derive(Debug, thiserror::Error)]

@@ -1,12 +1,11 @@
 //! What members and devices are called: names are chosen by their bearers, and identify nobody.
 
+use api::human::is_unseen;
 use proto::id::{AccountId, DeviceId};
 use proto::keys::DeviceCert;
-
 use unicode_security::confusable_detection::skeleton;
 
 use super::Roster;
-use api::human::is_unseen;
 
 /// Digits of an id that name what it is of.
 pub const ID_DIGITS_MIN: usize = 8;

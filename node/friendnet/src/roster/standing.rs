@@ -82,15 +82,15 @@ impl Roster {
             .map(|member| member.record.account)
     }
 
-    /// Whether the account that a certificate is of still stands by it.
-    pub(super) fn trusts(&self, cert: &DeviceCert) -> bool {
+    /// Whether the account of a certificate, member or not, has not revoked it as far as is known.
+    pub fn is_in_force(&self, cert: &DeviceCert) -> bool {
         self.words.get(&cert.account).is_none_or(|word| word.trusts(cert))
     }
 
     /// Whether an admission counts: its account stands by the device that signed it, or by whom it admitted.
     pub(super) fn believes(&self, member: &Member) -> bool {
         let word = self.words.get(&member.record.admitted_by);
-        self.trusts(&member.admission) || word.is_some_and(|word| word.stands_by(member.record.account))
+        self.is_in_force(&member.admission) || word.is_some_and(|word| word.stands_by(member.record.account))
     }
 
     /// Whether an account has left the grid by its own word.
@@ -113,7 +113,7 @@ impl Roster {
     pub(super) fn valid_removals(&self) -> impl Iterator<Item = &Said> {
         self.removals
             .values()
-            .filter(|said| said.removal.is_removed && self.trusts(&said.cert))
+            .filter(|said| said.removal.is_removed && self.is_in_force(&said.cert))
     }
 
     /// Whom votes remove, with the greatest number of a word of theirs that was heard before.

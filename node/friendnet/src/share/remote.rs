@@ -26,7 +26,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::lane::{Lane, Request, wrong_answer};
 use super::serve::PUTS_MAX;
-use crate::join;
+use crate::join::Membership;
 use crate::net::core::{Core, OpenError};
 use crate::net::frames::Frame;
 use crate::net::greet::GreetError;
@@ -49,6 +49,8 @@ pub struct RemoteStore {
 
 struct Inner {
     core: Arc<Core>,
+    /// Introduces this node to a friend that has not heard of it.
+    membership: Arc<Membership>,
     device: DeviceId,
     /// Whose shares, if not our own.
     owner: Option<AccountId>,
@@ -66,11 +68,12 @@ struct Slot {
 
 impl RemoteStore {
     /// The store of our own shares on `device`. Nothing is sent before the first request.
-    pub(crate) fn new(core: Arc<Core>, device: DeviceId, owner: Option<AccountId>) -> Self {
+    pub(crate) fn new(membership: Arc<Membership>, device: DeviceId, owner: Option<AccountId>) -> Self {
         let (uploads, requests) = Default::default();
         Self {
             inner: Arc::new(Inner {
-                core,
+                core: membership.core.clone(),
+                membership,
                 device,
                 owner,
                 uploads,
@@ -307,7 +310,7 @@ impl Inner {
             refusal: Refusal::Stranger | Refusal::Revoked | Refusal::HasLeft,
             ..
         })) = &opened
-            && join::exchange(&self.core, self.device).await.is_ok()
+            && self.membership.exchange(self.device).await.is_ok()
         {
             opened = self.core.open(self.device, SHARE_PROTOCOL, &hello).await;
         }

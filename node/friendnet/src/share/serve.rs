@@ -7,32 +7,37 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use libp2p::Stream;
 use proto::head::HEAD_BYTES;
 use proto::id::ShareId;
 use proto::share_store::{HeadStore, ShareStore, StoreError};
+use proto::wire::SHARE_PROTOCOL;
 use proto::wire::frame::IDS_MAX;
+use proto::wire::greeting::Refusal;
 use proto::wire::share::{Failure, ShareMessage};
+use stores::guests::Seat;
+use stores::kept::Kept;
+use stores::partial::Turn;
+use stores::shelf::Shelf;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use upload_queue::bandwidth::Class;
 
+use self::receive::{Incoming, Purpose};
+use crate::blocking::blocking;
 use crate::net::core::Core;
 use crate::net::frames;
 use crate::net::frames::{Frame, ReadError};
 use crate::net::greet::Caller;
-use stores::guests::Seat;
-use stores::partial::Turn;
-use stores::shelf::Shelf;
+use crate::net::protocol::{Conversation, Protocol};
 
 mod give_up;
 mod pass_on;
 mod prove;
 mod receive;
 mod send;
-
-use receive::{Incoming, Purpose};
 
 /// Requests of one stream being answered at once, puts not counted.
 const REQUESTS_MAX: usize = 16;
@@ -43,19 +48,65 @@ const ANSWERS_MAX: usize = 4;
 /// Frames of one put waiting to be written to disk.
 const FRAMES_MAX: usize = 2;
 
+/// `/gridbackup/share/1`, from the side that keeps shares; see the module.
+pub struct ShareProtocol {
+    core: Arc<Core>,
+    kept: Arc<Kept>,
+}
+
+impl ShareProtocol {
+    /// Answers for what is `kept`.
+    pub fn new(core: Arc<Core>, kept: Arc<Kept>) -> Self {
+        Self { core, kept }
+    }
+
+    /// A place for a member that asks for a member's shares, and the welcome.
+    async fn welcome(&self, stream: &mut Stream, caller: &Caller) -> Result<Seat, Refusal> {
+        if self.core.roster().member(caller.owner).is_none() {
+            return Err(Refusal::Stranger);
+        }
+        let (kept, account, now_secs) = (self.kept.clone(), caller.cert.account, self.core.now_secs());
+        tokio::task::spawn_blocking(move || kept.heard.note(account, now_secs));
+        let seat = self.kept.guests.seat(account).map_err(|_| Refusal::Busy)?;
+        frames::say(stream, &self.core.welcome(), Bytes::new())
+            .await
+            .map_err(|_| Refusal::Malformed)?;
+        Ok(seat)
+    }
+}
+
+impl Protocol for ShareProtocol {
+    fn id(&self) -> &'static str {
+        SHARE_PROTOCOL
+    }
+
+    fn accept<'a>(
+        self: Arc<Self>,
+        stream: &'a mut Stream,
+        caller: &'a Caller,
+    ) -> BoxFuture<'a, Result<Option<Conversation>, Refusal>> {
+        Box::pin(async move {
+            let seat = self.welcome(stream, caller).await?;
+            let caller = caller.clone();
+            let serving: Conversation = Box::new(|stream| Box::pin(serve(self, caller, stream, seat)));
+            Ok(Some(serving))
+        })
+    }
+}
+
 /// Serves `caller` on `stream` until it ends, breaks the protocol or, idle, gives way to another lane of the account.
-pub async fn run(core: Arc<Core>, caller: Caller, stream: Stream, seat: Seat) {
+async fn serve(protocol: Arc<ShareProtocol>, caller: Caller, stream: Stream, seat: Seat) {
     let (reader, writer) = stream.split();
     let (answers, queue) = mpsc::channel(ANSWERS_MAX);
-    let opening = core.clone();
-    let owner = caller.owner;
-    let shelf = match tokio::task::spawn_blocking(move || opening.kept.shelf(owner)).await {
-        Ok(Ok(shelf)) => shelf,
-        Ok(Err(error)) => return tracing::error!("The store for {}: {error}", owner.short()),
-        Err(stopped) => return tracing::error!("The store for {}: {stopped}", owner.short()),
+    let (core, kept, owner) = (protocol.core.clone(), protocol.kept.clone(), caller.owner);
+    let opening = kept.clone();
+    let shelf = match blocking(move || opening.shelf(owner)).await {
+        Ok(shelf) => shelf,
+        Err(error) => return tracing::error!("The store for {}: {error}", owner.short()),
     };
     let handlers = Arc::new(Handlers {
         core: core.clone(),
+        kept,
         caller,
         shelf,
         seat,
@@ -81,6 +132,7 @@ pub async fn run(core: Arc<Core>, caller: Caller, stream: Stream, seat: Seat) {
 /// What handlers share.
 struct Handlers {
     core: Arc<Core>,
+    kept: Arc<Kept>,
     caller: Caller,
     shelf: Shelf,
     seat: Seat,
@@ -223,10 +275,9 @@ impl Handlers {
 
     async fn space(&self, request: u32) -> Result<(), StoreError> {
         let space = self.shelf.store.space().await?;
-        let core = self.core.clone();
-        let left = tokio::task::spawn_blocking(move || core.kept.left()).await;
+        let kept = self.kept.clone();
         // Not counted: the put will say whether there is room.
-        let left = left.ok().and_then(Result::ok);
+        let left = blocking(move || kept.left()).await.ok();
         let free_bytes = space.free_bytes.into_iter().chain(left).min();
         let used_bytes = space.used_bytes;
         self.say(
@@ -243,7 +294,7 @@ impl Handlers {
 
     async fn put_head(&self, request: u32, head: Bytes) -> Result<(), StoreError> {
         self.only_owner()?;
-        let word = self.core.members.roster().word(self.caller.owner).cloned();
+        let word = self.core.roster().word(self.caller.owner).cloned();
         self.shelf.store.keep_head(head, word).await?;
         self.say(&ShareMessage::Done { request }, Bytes::new()).await;
         Ok(())

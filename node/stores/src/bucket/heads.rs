@@ -1,5 +1,6 @@
 //! The heads of an account's devices, one object each, replaced by conditional puts and never by an older one.
 
+use api::clock;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use proto::head::{HEAD_BYTES, Head};
@@ -8,7 +9,6 @@ use proto::share_store::{HeadPlace, OLD_HEADS_MAX, OldHead, OldHeads, StoreError
 use s3::Condition;
 
 use super::{Bucket, Slot, keys};
-use api::clock;
 
 /// Most devices whose newest heads are kept: as many as a friend's node keeps (docs/protocol/share.md).
 const HEADS_MAX: usize = 64;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use api::clock;
 use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -20,7 +21,6 @@ use s3::{Condition, Headers, Listed, Meta};
 use super::notes::{Note, Trash};
 use super::{Slot, keys};
 use crate::folder::{Expired, TRASH_DAYS};
-use api::clock;
 
 /// Bytes in front of a discard in its note: its length; zero in a recall.
 const LENGTH_BYTES: usize = 2;

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use proto::head::Head;
 use proto::id::DeviceId;
 use proto::share_store::{HeadPlace, OLD_HEADS_MAX};
+use stores::folder::TRASH_DAYS;
 
 use super::*;
 use crate::share::remote::RemoteStore;
-use stores::folder::TRASH_DAYS;
 
 /// All heads that were replaced, with their ages, and how many answers it took.
 async fn old_heads(store: &dyn HeadStore, of: &Fixture) -> (BTreeMap<Bytes, u16>, usize) {

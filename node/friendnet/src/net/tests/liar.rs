@@ -25,7 +25,7 @@ async fn become_liar(honest: TestNode, lie: Lie) -> (Multiaddr, TempDir) {
     let mut swarm = swarm::build(SwarmConfig {
         identity: identity::keypair(&core.device_key),
         discovery: LocalDiscovery::Off,
-        members: core.members.subscribe(),
+        members: core.members.clone(),
         forwards: false,
         upnp: false,
     })

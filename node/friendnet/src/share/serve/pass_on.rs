@@ -5,10 +5,11 @@ use proto::id::ShareId;
 use proto::share_store::StoreError;
 use proto::wire::pass_on::{PassOrder, write_receipts};
 use proto::wire::share::ShareMessage;
-
-use super::Handlers;
 use stores::passing::Order;
 use stores::shelf::Shelf;
+
+use super::Handlers;
+use crate::blocking::blocking;
 
 impl Handlers {
     /// Takes an order and answers how far it is.
@@ -16,7 +17,7 @@ impl Handlers {
         self.only_owner()?;
         let refused = |reason: String| StoreError::Refused { reason };
         let order = PassOrder::decode(payload).map_err(|error| refused(error.to_string()))?;
-        let (manifest, roster) = (&order.manifest, self.core.members.roster());
+        let (manifest, roster) = (&order.manifest, self.core.roster());
         let maker = roster.device(manifest.device).map(|device| device.cert.account);
         if manifest.account != self.caller.owner || maker != Some(self.caller.owner) {
             return Err(refused("The pack was not made by a device of this account".to_owned()));
@@ -24,16 +25,16 @@ impl Handlers {
         if order.targets.iter().any(|target| target.device == self.core.device) {
             return Err(refused("A share to be kept here is put here, not passed on".to_owned()));
         }
-        let (core, owner, shares) = (self.core.clone(), self.caller.owner, order.manifest.shares.clone());
-        let kept = self.shelf.clone();
-        let taken = tokio::task::spawn_blocking(move || {
-            let taken = core.kept.passing.take(order, core.now_secs())?;
-            let passing = core.kept.passing.shelf(owner)?;
-            let is_here = |id: &ShareId| kept.store.has(*id) || passing.store.has(*id);
+        let (kept, shelf, now_secs) = (self.kept.clone(), self.shelf.clone(), self.core.now_secs());
+        let (owner, shares) = (self.caller.owner, order.manifest.shares.clone());
+        let (taken, have) = blocking(move || {
+            let taken = kept.passing.take(order, now_secs)?;
+            let passing = kept.passing.shelf(owner)?;
+            let is_here = |id: &ShareId| shelf.store.has(*id) || passing.store.has(*id);
             let have = (0..).zip(&shares).filter(|(_, id)| is_here(id));
-            Ok::<_, StoreError>((taken, have.map(|(index, _)| index).collect::<Vec<u8>>()))
-        });
-        let (taken, have) = taken.await.map_err(stopped)??;
+            Ok((taken, have.map(|(index, _)| index).collect::<Vec<u8>>()))
+        })
+        .await?;
         let (failing, receipts) = progress(taken.as_ref());
         let (have, failing) = (have.into(), failing.into());
         self.say(&ShareMessage::Passing { request, have, failing }, receipts)
@@ -44,19 +45,20 @@ impl Handlers {
     /// Where a share is put that is to be passed on; only shares of packs with an order, within the owner's quota.
     pub(super) async fn passing_shelf(&self, id: ShareId, stored_bytes: u32) -> Result<Shelf, StoreError> {
         self.only_owner()?;
-        let (core, owner, kept) = (self.core.clone(), self.caller.owner, self.shelf.clone());
-        let shelf = tokio::task::spawn_blocking(move || {
-            let passing = &core.kept.passing;
+        let (kept, owner, shelf) = (self.kept.clone(), self.caller.owner, self.shelf.clone());
+        blocking(move || {
+            let passing = &kept.passing;
             if !passing.expects(owner, id) {
                 return Err(StoreError::Refused {
                     reason: "There is no order to pass this share on".to_owned(),
                 });
             }
-            kept.store
+            shelf
+                .store
                 .check_quota(passing.used_by(owner)? + u64::from(stored_bytes))?;
             passing.shelf(owner)
-        });
-        shelf.await.map_err(stopped)?
+        })
+        .await
     }
 }
 
@@ -65,10 +67,4 @@ fn progress(order: Option<&Order>) -> (Vec<u8>, Bytes) {
     let failing = order.into_iter().flat_map(|order| order.failing.iter().copied());
     let receipts = order.map_or(&[][..], |order| &order.record.receipts);
     (failing.collect(), write_receipts(receipts).into())
-}
-
-fn stopped(error: tokio::task::JoinError) -> StoreError {
-    StoreError::Unreachable {
-        reason: format!("The store's thread stopped: {error}"),
-    }
 }

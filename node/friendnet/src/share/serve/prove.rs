@@ -13,9 +13,10 @@ use proto::share_store::StoreError;
 use proto::wire::audit;
 use proto::wire::audit::{Challenge, Committing, PROOFS_PER_FRAME};
 use proto::wire::share::ShareMessage;
+use stores::folder::{FolderStore, store_error};
 
 use super::Handlers;
-use stores::folder::{FolderStore, store_error};
+use crate::blocking::blocking;
 
 impl Handlers {
     /// Answers a challenge.
@@ -93,17 +94,4 @@ fn read_leaf(file: &File, leaf: u32) -> Result<Vec<u8>, StoreError> {
     file.read_exact_at(&mut bytes, u64::from(leaf) * LEAF_BYTES as u64)
         .map_err(|error| store_error("reading a share", &error))?;
     Ok(bytes)
-}
-
-async fn blocking<T, F>(work: F) -> Result<T, StoreError>
-where
-    T: Send + 'static,
-    F: FnOnce() -> Result<T, StoreError> + Send + 'static,
-{
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(stopped) => Err(StoreError::Unreachable {
-            reason: format!("The store's thread stopped: {stopped}"),
-        }),
-    }
 }

@@ -9,12 +9,13 @@ use proto::share::Share;
 use proto::share_store::StoreError;
 use proto::wire::receipt::{Receipt, ReceiptBody};
 use proto::wire::share::ShareMessage;
+use stores::partial::{Partial, Turn};
+use stores::shelf::Shelf;
 use tokio::sync::mpsc;
 
 use super::Handlers;
+use crate::blocking::blocking;
 use crate::roster::Roster;
-use stores::partial::{Partial, Turn};
-use stores::shelf::Shelf;
 
 /// A put that sends nothing for this long gives up its place; its bytes stay.
 const QUIET_TIME: Duration = Duration::from_secs(60);
@@ -47,11 +48,11 @@ impl Handlers {
         let purpose = incoming.purpose;
         match self.received(incoming).await {
             Ok(true) if purpose == Purpose::PassOn => {
-                self.core.kept.passing.changed.notify_one();
+                self.kept.passing.changed.notify_one();
                 self.say(&ShareMessage::Done { request }, Bytes::new()).await;
             }
             Ok(true) => {
-                self.core.kept.passing.changed.notify_one();
+                self.kept.passing.changed.notify_one();
                 let receipt = self.receipt(id, stored_bytes).encode().into();
                 self.say(&ShareMessage::PutAck { request, receipt }, Bytes::new()).await;
             }
@@ -76,8 +77,8 @@ impl Handlers {
         let Some(mut partial) = self.open(&incoming, shelf.clone()).await? else {
             return Ok(true);
         };
-        let core = self.core.clone();
-        let _room = blocking(move || core.kept.room(stored_bytes.into())).await?;
+        let kept = self.kept.clone();
+        let _room = blocking(move || kept.room(stored_bytes.into())).await?;
         let (request, offset) = (incoming.request, partial.received());
         self.say(&ShareMessage::PutFrom { request, offset }, Bytes::new()).await;
         while !partial.is_complete() {
@@ -94,7 +95,7 @@ impl Handlers {
 
     /// `None` when the share is here already.
     async fn open(&self, incoming: &Incoming, shelf: Shelf) -> Result<Option<Partial>, StoreError> {
-        let checking = self.core.kept.checking.acquire().await;
+        let checking = self.kept.checking.acquire().await;
         let _checking = checking.expect("the turns are never closed");
         let (id, stored_bytes, turn) = (incoming.id, incoming.stored_bytes, incoming.turn);
         let is_owner = self.only_owner().is_ok();
@@ -116,7 +117,6 @@ impl Handlers {
 
     async fn finish(&self, partial: Partial, shelf: Shelf) -> Result<(), StoreError> {
         let memory = self
-            .core
             .kept
             .checking
             .clone()
@@ -127,7 +127,7 @@ impl Handlers {
         if self.only_owner().is_ok() {
             return blocking(move || partial.finish(&store, memory)).await;
         }
-        let (owner, roster) = (self.caller.owner, self.core.members.roster());
+        let (owner, roster) = (self.caller.owner, self.core.roster());
         blocking(move || partial.finish_if(&store, memory, |share| made_by_owner(share, owner, &roster))).await
     }
 
@@ -155,17 +155,4 @@ fn made_by_owner(share: &Share, owner: AccountId, roster: &Roster) -> Result<(),
         return Ok(());
     }
     Err(refused("The share was not made by a device of this account"))
-}
-
-async fn blocking<T, F>(work: F) -> Result<T, StoreError>
-where
-    T: Send + 'static,
-    F: FnOnce() -> Result<T, StoreError> + Send + 'static,
-{
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(stopped) => Err(StoreError::Unreachable {
-            reason: format!("The store's thread stopped: {stopped}"),
-        }),
-    }
 }

@@ -10,16 +10,16 @@ use proto::id::ShareId;
 use proto::share_store::StoreError;
 use proto::wire::frame::PAYLOAD_BYTES_MAX;
 use proto::wire::share::ShareMessage;
+use stores::folder::store_error;
 
 use super::Handlers;
-use stores::folder::store_error;
+use crate::blocking::blocking;
 
 impl Handlers {
     /// Sends a range of a stored form.
     pub(super) async fn send(&self, request: u32, id: ShareId, range: Range<u32>) -> Result<(), StoreError> {
         let store = self.shelf.store.clone();
-        let opened = tokio::task::spawn_blocking(move || store.open_share(id)).await;
-        let (file, bytes) = opened.map_err(stopped)??;
+        let (file, bytes) = blocking(move || store.open_share(id)).await?;
         if range.start > range.end || u64::from(range.end) > bytes {
             return Err(StoreError::OutOfRange);
         }
@@ -38,18 +38,11 @@ impl Handlers {
 }
 
 async fn read(file: Arc<File>, offset: u32, length: u32) -> Result<Bytes, StoreError> {
-    let read = tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let mut buffer = vec![0; length as usize];
-        file.read_exact_at(&mut buffer, offset.into()).map(|()| buffer)
-    });
-    let buffer = read.await.map_err(stopped)?;
-    buffer
-        .map(Bytes::from)
-        .map_err(|error| store_error("reading a share", &error))
-}
-
-fn stopped(error: tokio::task::JoinError) -> StoreError {
-    StoreError::Unreachable {
-        reason: format!("The store's thread stopped: {error}"),
-    }
+        file.read_exact_at(&mut buffer, offset.into())
+            .map_err(|error| store_error("reading a share", &error))?;
+        Ok(Bytes::from(buffer))
+    })
+    .await
 }

@@ -9,7 +9,6 @@ use proto::wire::greeting::Refusal;
 use proto::wire::word::AccountWord;
 
 use super::NetHandle;
-use crate::join;
 use crate::join::JoinError;
 use crate::members::RemovalError;
 use crate::roster::deeds::{Removed, SaidAgain};
@@ -23,9 +22,8 @@ const TOLD_AT_ONCE: usize = 64;
 impl NetHandle {
     /// Removes an account from the grid, or votes for it; everybody is told so. Blocks.
     pub fn remove_member(&self, account: AccountId) -> Result<Removed, RemovalError> {
-        let core = &self.shared.core;
-        let speaker = core.speaker().ok_or(RemovalError::MayNotAdmit)?;
-        core.members.remove(speaker, account)
+        let speaker = self.shared.core.speaker().ok_or(RemovalError::MayNotAdmit)?;
+        self.shared.membership.members.remove(speaker, account)
     }
 
     /// Says what this account says of itself by its words; everybody is told so. Blocks. None: it is no news.
@@ -34,8 +32,8 @@ impl NetHandle {
         word: AccountWord,
         taken_back: &BTreeSet<AccountId>,
     ) -> Result<Option<SaidAgain>, RosterFileError> {
-        let core = &self.shared.core;
-        core.members.say(core.speaker(), word, taken_back)
+        let members = &self.shared.membership.members;
+        members.say(self.shared.core.speaker(), word, taken_back)
     }
 
     /// Tells all other devices of `roster` now what the roster of this node says, as far as they answer in time. Returns the
@@ -60,10 +58,10 @@ impl NetHandle {
     }
 
     async fn tell_one(&self, device: DeviceId) -> bool {
-        let core = &self.shared.core;
+        let membership = &self.shared.membership;
         // Who hears that this account has left ends the connection, before it has answered: asked again it says so.
         for _ in 0..2 {
-            match join::exchange(core, device).await {
+            match membership.exchange(device).await {
                 Ok(_)
                 | Err(JoinError::Refused {
                     refusal: Refusal::HasLeft,
@@ -78,8 +76,10 @@ impl NetHandle {
 
     /// Founds a grid of this account's own, if it is a member of none. Blocks.
     pub fn found_anew(&self) -> Result<bool, RemovalError> {
-        let core = &self.shared.core;
-        let speaker = core.speaker().ok_or(RemovalError::MayNotAdmit)?;
-        Ok(core.members.found_anew(speaker, &core.account_name, core.now_secs())?)
+        let membership = &self.shared.membership;
+        let speaker = self.shared.core.speaker().ok_or(RemovalError::MayNotAdmit)?;
+        Ok(membership
+            .members
+            .found_anew(speaker, &membership.account_name, self.now_secs())?)
     }
 }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use proto::id::DeviceId;
 use tokio::task::JoinSet;
 
-use super::back_off::BackOff;
-use super::core::Core;
-use crate::{identity, join};
+use crate::identity;
+use crate::join::Membership;
+use crate::net::back_off::BackOff;
+use crate::net::core::Core;
 
 /// How often members that are away are looked for, and the shortest wait after a failed attempt.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15);
@@ -29,16 +30,18 @@ struct Attention {
 }
 
 /// Runs until the node stops.
-pub async fn run(core: Arc<Core>) {
+pub async fn run(membership: Arc<Membership>) {
+    let core = membership.core.clone();
     let mut keeper = Keeper {
         core: core.clone(),
+        membership: membership.clone(),
         devices: HashMap::new(),
         busy: HashSet::new(),
         upheavals: 0,
         tasks: JoinSet::new(),
     };
     let mut links = core.links.subscribe();
-    let mut roster = core.members.subscribe();
+    let mut roster = membership.members.subscribe();
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     loop {
         tokio::select! {
@@ -56,6 +59,7 @@ pub async fn run(core: Arc<Core>) {
 
 struct Keeper {
     core: Arc<Core>,
+    membership: Arc<Membership>,
     devices: HashMap<DeviceId, Attention>,
     busy: HashSet<DeviceId>,
     /// As `Links` counted them when waits were last forgiven.
@@ -71,7 +75,7 @@ struct Outcome {
 
 impl Keeper {
     async fn attend(&mut self) {
-        if let Err(error) = join::tell_addresses(&self.core).await {
+        if let Err(error) = self.membership.tell_addresses().await {
             tracing::error!("{error}");
         }
         let upheavals = self.core.links.upheavals();
@@ -80,15 +84,14 @@ impl Keeper {
                 .values_mut()
                 .for_each(|attention| attention.back_off.reset());
         }
-        let roster = self.core.members.roster();
+        let roster = self.core.roster();
         let digest = roster.digest();
         for device in roster.devices().map(|device| device.cert.device) {
             if self.tasks.len() >= BUSY_MAX {
                 break;
             }
             if device != self.core.device && self.needs_attention(device, &digest) && self.busy.insert(device) {
-                let core = self.core.clone();
-                self.tasks.spawn(async move { talk(core, device).await });
+                self.tasks.spawn(talk(self.membership.clone(), device));
             }
         }
     }
@@ -116,8 +119,8 @@ impl Keeper {
     }
 }
 
-async fn talk(core: Arc<Core>, device: DeviceId) -> Outcome {
-    match join::exchange(&core, device).await {
+async fn talk(membership: Arc<Membership>, device: DeviceId) -> Outcome {
+    match membership.exchange(device).await {
         Ok(digest) => Outcome {
             device,
             told: Some(digest),
