@@ -97,6 +97,38 @@ fn is_test(path: &Path) -> bool {
             .is_some_and(|stem| TEST_FILES.iter().any(|name| stem == *name))
 }
 
+/// rustfmt sorts what stands together, and does not put what belongs together in one place.
+#[test]
+fn imports_stand_in_three_groups() {
+    let group_of = |line: &str| match line.trim_start_matches("use ").split([':', ';', ' ']).next() {
+        Some("std" | "core" | "alloc") => 0,
+        Some("crate" | "self" | "super") => 2,
+        _ => 1,
+    };
+    let is_sorted = |path: &PathBuf| {
+        let lines = code(path);
+        let begins = |line: &&String| line.starts_with("use ");
+        let head = lines.iter().skip_while(|line| !begins(line));
+        let head = head.take_while(|line| {
+            line.is_empty() || begins(line) || line.starts_with([' ', '}']) && !line.ends_with(['{', ')'])
+        });
+        let mut last = None;
+        let mut is_apart = true;
+        head.filter(|line| line.is_empty() || begins(line)).all(|line| {
+            if line.is_empty() {
+                is_apart = true;
+                return true;
+            }
+            let group = group_of(line);
+            let fits = last.is_none_or(|last| if is_apart { group > last } else { group == last });
+            (last, is_apart) = (Some(group), false);
+            fits
+        })
+    };
+    let mixed: Vec<_> = sources().into_iter().filter(|path| !is_sorted(path)).collect();
+    assert!(mixed.is_empty(), "not std, other crates, this crate, apart: {mixed:?}");
+}
+
 #[test]
 fn files_fit_in_the_head() {
     let long: Vec<_> = sources()

@@ -51,13 +51,14 @@ mod status;
 mod verify;
 mod words;
 
-use self::context::Context;
-use crate::render::RenderOptions;
-use crate::{render, stderr};
 use api::failure::{Exit, Failure};
 use api::request::Request;
 use engine::home::HomePaths;
 use engine::home::passphrase::PassphraseSource;
+
+use self::context::Context;
+use crate::render::RenderOptions;
+use crate::{render, stderr};
 
 /// Back up to your friends' machines, folders and buckets; nobody but you can read it.
 #[derive(Debug, Parser)]

@@ -21,10 +21,11 @@ mod words;
 use self::progress::Bar;
 use self::table::Table;
 pub use self::words::clean;
-use crate::stderr;
 use api::failure::Failure;
 use api::message::Message;
 use api::output::Output;
+
+use crate::stderr;
 
 /// How to show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! Of sections only the reading is frozen: the same records may compress to other bytes with another zstd.
 
 use crate::cap_index::{Cap, ChunkSlot, Extent, IndexRecord, PackRecord};
+use crate::fixtures::assert_golden as golden;
 use crate::head::RootRef;
 use crate::head::{Head, HeadBody};
 use crate::id::{ChunkId, DeviceId, SnapshotId, VersionId};
@@ -12,8 +13,6 @@ use crate::phrase::Seed;
 use crate::record::Record;
 use crate::root::{Root, SectionRef};
 use crate::{record, section};
-
-use crate::fixtures::assert_golden as golden;
 
 fn check_records<T: Record + PartialEq + std::fmt::Debug>(name: &str, expected: &[T]) {
     let written: Vec<u8> = expected.iter().flat_map(record::to_cbor).collect();

@@ -2,6 +2,7 @@
 //!
 //! That no two holders of a pack share a failure domain is the work of `placement`; here holders are only counted.
 
+use database::DbError;
 use proto::cap_index::PackRecord;
 use proto::id::{PackId, ShareId};
 use proto::keys::WRAPPED_KEY_BYTES;
@@ -11,7 +12,6 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 use crate::peers::PeerKey;
-use database::DbError;
 
 pub(crate) mod shares;
 

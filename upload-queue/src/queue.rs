@@ -5,13 +5,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use database::{Db, DbError};
 use proto::id::VersionId;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::job::{Job, JobState, NewJob};
 use crate::priority::{Score, Scorer, Weights};
 use crate::queue::window::{Rank, Window};
-use database::{Db, DbError};
 
 mod window;
 

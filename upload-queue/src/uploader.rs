@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use database::{Db, DbError};
 use proto::cap_index::PackRecord;
 use proto::id::ShareId;
 use proto::manifest::Manifest;
@@ -30,7 +31,6 @@ use crate::steward::StewardPeer;
 use crate::uploader::lines::Mark;
 use crate::uploader::shared::{Shared, blocking, vital};
 use crate::uploader::waiting::Waiting;
-use database::{Db, DbError};
 
 mod held;
 mod lane;

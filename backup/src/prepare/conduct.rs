@@ -23,6 +23,7 @@ use proto::size::MIB;
 use upload_queue::packs;
 use upload_queue::uploader::DrainReport;
 
+use super::preparer::Preparer;
 use crate::catalog::content::anew;
 use crate::catalog::{content, tree};
 use crate::chunk::Chunker;
@@ -31,8 +32,6 @@ use crate::source::local::LocalFiles;
 use crate::writer::packer::Parcel;
 use crate::writer::run::{Run, TICK, join_all};
 use crate::writer::{WriteError, WriteEvent, WriteSummary, Writer};
-
-use super::preparer::Preparer;
 
 /// With more than this waiting in the queue, the log is posted before anything is read: names and sizes first.
 const LOG_FIRST_BYTES: u64 = 64 * MIB as u64;

@@ -19,17 +19,16 @@ use rusqlite::Connection;
 use upload_queue::packs;
 use upload_queue::packs::PackRow;
 
-use crate::catalog::content::{Posted, anew, post};
-use crate::catalog::tree::Snapshot;
-use crate::catalog::tree::rows::join;
-use crate::catalog::{content, heads, tree};
-use crate::said::path_buf;
-
 use super::metadata::Gatherer;
 use super::outbox::Outbox;
 use super::run::Run;
 use super::seal::random;
 use super::{WriteError, WriteEvent, Writer, now_ns};
+use crate::catalog::content::{Posted, anew, post};
+use crate::catalog::tree::Snapshot;
+use crate::catalog::tree::rows::join;
+use crate::catalog::{content, heads, tree};
+use crate::said::path_buf;
 
 /// Snapshot records in a head longer than this go without their roots: a head has a fixed size.
 const HEAD_SNAPSHOT_BYTES_MAX: usize = 1024;

@@ -10,15 +10,14 @@ use upload_queue::packs::{PackRow, Purpose};
 use upload_queue::queue::Queue;
 use upload_queue::uploader::OutgoingPack;
 
-use crate::catalog::content;
-use crate::catalog::content::{Place, Posted, SectionPlace, post};
-use crate::said::path_buf;
-
 use super::in_flight::ReadFile;
 use super::metadata::Section;
 use super::packer::FullPack;
 use super::run::Run;
 use super::{WriteError, WriteEvent};
+use crate::catalog::content;
+use crate::catalog::content::{Place, Posted, SectionPlace, post};
+use crate::said::path_buf;
 
 /// Records the chunks of a pack in the transaction that records the pack.
 pub type RecordChunks = fn(&Transaction<'_>, PackRow, &[ChunkSlot]) -> Result<(), DbError>;

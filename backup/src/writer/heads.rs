@@ -9,13 +9,12 @@ use proto::head::Head;
 use proto::share_store::StoreError;
 use upload_queue::peers::{Peer, PeerKey};
 
-use crate::catalog::content::post;
-use crate::catalog::{content, heads};
-use crate::heads::{look, note};
-
 use super::checkpoint::known_pack;
 use super::run::Run;
 use super::{WriteError, WriteEvent};
+use crate::catalog::content::post;
+use crate::catalog::{content, heads};
+use crate::heads::{look, note};
 
 /// A peer that does not answer for so long gets the head another time.
 const PUT_TIMEOUT: Duration = Duration::from_secs(60);

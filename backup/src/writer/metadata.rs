@@ -14,10 +14,9 @@ use rusqlite::Transaction;
 use upload_queue::packs::PackRow;
 use upload_queue::queue::Queue;
 
+use super::in_flight::ReadFile;
 use crate::catalog::content::{Place, SectionRow, post};
 use crate::catalog::{content, tree};
-
-use super::in_flight::ReadFile;
 
 /// What a section makes findable: recorded when the section's pack is durable here.
 #[derive(Default)]

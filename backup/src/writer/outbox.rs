@@ -9,11 +9,10 @@ use proto::shape::PackShape;
 use proto::shape::ShareSize;
 use upload_queue::packs::Purpose;
 
-use crate::catalog::content::{Posted, SectionPlace};
-
 use super::WriteError;
 use super::metadata::{Carries, Section};
 use super::run::Run;
+use crate::catalog::content::{Posted, SectionPlace};
 
 /// Up to so many packs of small shares are made before one of large shares is.
 const SMALL_PACKS_MAX: usize = 4;

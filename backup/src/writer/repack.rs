@@ -15,14 +15,13 @@ use rusqlite::Connection;
 use upload_queue::packs;
 use upload_queue::packs::PackRow;
 
+use super::packer::{Closed, Parcel, shares_bytes};
+use super::run::{Run, join_all};
+use super::{WriteError, Writer};
 use crate::catalog::content;
 use crate::catalog::content::live::Wanted;
 use crate::catalog::content::moves;
 use crate::restore::{Reader, RestoreError};
-
-use super::packer::{Closed, Parcel, shares_bytes};
-use super::run::{Run, join_all};
-use super::{WriteError, Writer};
 
 /// Bytes fetched at a time.
 const BATCH_BYTES: u32 = 8 * MIB as u32;

@@ -10,11 +10,10 @@ use rusqlite::Connection;
 use upload_queue::packs;
 use upload_queue::packs::PackRow;
 
-use crate::catalog::content;
-use crate::catalog::content::post;
-
 use super::WriteError;
 use super::run::Run;
+use crate::catalog::content;
+use crate::catalog::content::post;
 
 /// Jobs settled in one transaction.
 const SETTLE_BATCH: usize = 4096;

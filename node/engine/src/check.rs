@@ -4,6 +4,9 @@
 
 use std::collections::BTreeSet;
 
+use api::failure::{Exit, Failure};
+use api::message::{CheckSummary, Phase, Problem, Progress, Summary};
+use api::output::Sink;
 use database::DbError;
 use proto::id::ShareId;
 use upload_queue::care::ledger;
@@ -13,9 +16,6 @@ use upload_queue::peers::{Peer, PeerKey};
 use crate::Engine;
 use crate::heads::other_text;
 use crate::listing::{Found, ReadBack, Rereads, read_back};
-use api::failure::{Exit, Failure};
-use api::message::{CheckSummary, Phase, Problem, Progress, Summary};
-use api::output::Sink;
 
 impl Engine {
     /// `read_percent`: of the shares found, this many percent are read back and verified.

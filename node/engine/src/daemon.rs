@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use crate::home::peer_id;
-use crate::{Engine, Mode};
 use api::failure::{Exit, Failure};
 use api::message::{Message, Ready};
 use api::output::{Output, Sink, channel};
 use api::request::RunOnce;
+
+use crate::home::peer_id;
+use crate::{Engine, Mode};
 
 /// Shortest time between two backups, whatever the config says.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);

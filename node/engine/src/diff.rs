@@ -1,16 +1,16 @@
 //! What changed between two snapshots.
 
+use api::failure::{Exit, Failure};
+use api::message;
+use api::message::{ChangeKind, DiffSummary, PathName, Summary};
+use api::output::Sink;
+use api::request::Diff;
 use backup::catalog::changes::{Aspect, Change};
 use backup::catalog::tree::{Pair, Snapshot};
 use backup::catalog::{changes, tree};
 use proto::log_record::{Entry, EntryKind};
 
 use crate::{Engine, failures};
-use api::failure::{Exit, Failure};
-use api::message;
-use api::message::{ChangeKind, DiffSummary, PathName, Summary};
-use api::output::Sink;
-use api::request::Diff;
 
 impl Engine {
     pub(super) async fn diff(&self, asked: Diff, sink: &Sink) -> Result<Exit, Failure> {

@@ -6,14 +6,6 @@
 use std::fs;
 use std::path::Path;
 
-use friendnet::multiaddr::Protocol;
-use futures::future::join_all;
-use upload_queue::peers::Peer;
-use upload_queue::space::Disk;
-
-use crate::peers::PROBE_WAIT;
-use crate::verdict::{Verdict, judge};
-use crate::{Engine, Mode, kind};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::human::ByteSize;
@@ -22,7 +14,15 @@ use api::output::Sink;
 use durable::state_file;
 use friendnet::handle::NetHandle;
 use friendnet::identity;
+use friendnet::multiaddr::Protocol;
 use friendnet::net::reach::{Reachability, Route, Upnp};
+use futures::future::join_all;
+use upload_queue::peers::Peer;
+use upload_queue::space::Disk;
+
+use crate::peers::PROBE_WAIT;
+use crate::verdict::{Verdict, judge};
+use crate::{Engine, Mode, kind};
 
 /// What the QUIC transport asks the system for (docs/protocol/reach.md).
 const UDP_BUFFER_BYTES: u64 = 4 << 20;

@@ -2,14 +2,14 @@
 
 use std::io::BufWriter;
 
+use api::failure::{Exit, Failure};
+use api::output::Sink;
+use api::request::{Dump, DumpFormat};
 use backup::archive::{Archive, Tar, Zip};
 use backup::restore::Exported;
 
 use crate::look::SinkWriter;
 use crate::{Engine, failures};
-use api::failure::{Exit, Failure};
-use api::output::Sink;
-use api::request::{Dump, DumpFormat};
 
 /// Bytes that are gathered before they go to the reader of the sink.
 const PIECE_BYTES: usize = 128 << 10;

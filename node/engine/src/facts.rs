@@ -7,6 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use api::clock;
+use api::failure::Exit;
+use api::human::Period;
 use backup::catalog::content::post;
 use backup::catalog::protection::{Gauge, Older, Range, Tally};
 use backup::catalog::tree::{Snapshot, covers};
@@ -25,9 +28,6 @@ use crate::known::KnownPeer;
 use crate::policy::{peers_within, tolerate};
 use crate::verdict;
 use crate::verdict::{Facts, Failing, HeadBehind, LastRun, Named};
-use api::clock;
-use api::failure::Exit;
-use api::human::Period;
 
 /// Names that a verdict gets of each list.
 const NAMES_MAX: usize = 10;

@@ -1,12 +1,11 @@
 //! Library errors as failures: exit code and remedy.
 
+use api::failure::{Exit, Failure};
 use backup::catalog::tree::FindError;
 use backup::recover::RecoverError;
 use backup::restore::RestoreError;
 use backup::scan::ScanError;
 use backup::writer::WriteError;
-
-use api::failure::{Exit, Failure};
 
 /// No snapshot is meant.
 pub fn find(error: FindError) -> Failure {

@@ -5,6 +5,10 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use api::failure::{Exit, Failure};
+use api::output::Sink;
+use api::request::Request;
+use api::request::verb::Needs;
 use database::{Db, DbError};
 use proto::keys::power;
 use upload_queue::queue::Queue;
@@ -13,10 +17,6 @@ use upload_queue::space::Disk;
 use crate::config::{Config, last_good};
 use crate::home::Home;
 use crate::{DaemonOptions, Engine, Mode};
-use api::failure::{Exit, Failure};
-use api::output::Sink;
-use api::request::Request;
-use api::request::verb::Needs;
 
 /// How often a daemon looks whether config.toml was corrected, or its disk has room again. Chosen: a person who corrects it sees
 /// it at once, and it costs a look at one small file.

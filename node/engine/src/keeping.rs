@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::Engine;
 use api::message::AlarmKind;
 use api::output::Sink;
 use stores::removable::DirPeer;
+
+use crate::Engine;
 
 /// Time between two rounds. Chosen: days are what counts, and a round over an empty trash costs next to nothing.
 const ROUND: Duration = Duration::from_secs(3_600);

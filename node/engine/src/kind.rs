@@ -7,6 +7,12 @@
 use std::collections::HashSet;
 use std::iter::successors;
 
+use api::failure::{Exit, Failure};
+use api::message;
+use api::message::PeerKind;
+use api::output::Sink;
+use api::request::PeerAdd;
+use friendnet::net::reach::Route;
 use proto::id::AccountId;
 use proto::share_store::StoreError;
 use upload_queue::peers::place::Place;
@@ -18,12 +24,6 @@ use crate::home::HomePaths;
 use crate::known::{FoundPlace, KnownPeer};
 use crate::prices::Price;
 use crate::{Engine, buckets, folders, known, prices};
-use api::failure::{Exit, Failure};
-use api::message;
-use api::message::PeerKind;
-use api::output::Sink;
-use api::request::PeerAdd;
-use friendnet::net::reach::Route;
 
 /// All kinds, in the order in which their peers are opened and listed.
 pub(super) fn kinds() -> impl Iterator<Item = PeerKind> {

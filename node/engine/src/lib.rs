@@ -6,9 +6,13 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
+use api::failure::Failure;
 use database::{Db, DbError};
+use friendnet::handle::NetHandle;
 use proto::id::DeviceId;
+use stores::silence::Silence;
 use tokio::sync::{Mutex, Notify, OnceCell};
+use upload_queue::bandwidth::Bandwidth;
 use upload_queue::peers::PeerSet;
 use upload_queue::queue::Queue;
 use upload_queue::uploader::Uploader;
@@ -17,10 +21,6 @@ use crate::bandwidth::Limits;
 use crate::config::Config;
 use crate::faults::CatalogFault;
 use crate::home::Home;
-use api::failure::Failure;
-use friendnet::handle::NetHandle;
-use stores::silence::Silence;
-use upload_queue::bandwidth::Bandwidth;
 
 mod alarms;
 mod audit;

@@ -2,6 +2,11 @@
 
 use std::io::{self, Write};
 
+use api::failure::{Exit, Failure};
+use api::message::PathName;
+use api::output::Sink;
+use api::request::List;
+use api::{clock, message};
 use backup::catalog::tree;
 use backup::catalog::tree::Snapshot;
 use backup::restore::Reader;
@@ -11,11 +16,6 @@ use proto::log_record::{Content, EntryKind};
 use upload_queue::job::JobState;
 
 use crate::{Engine, failures};
-use api::failure::{Exit, Failure};
-use api::message::PathName;
-use api::output::Sink;
-use api::request::List;
-use api::{clock, message};
 
 /// Bytes of packs that a restore or `cat` holds in memory (chosen: three packs of five peers fetched side by side).
 const READ_BYTES_IN_FLIGHT_MAX: usize = 96 << 20;

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use api::failure::{Exit, Failure};
+use api::message::{Changed, Deed, Keeper, Problem, Thing};
+use api::output::Sink;
+use api::request::{Forget, Tag};
 use backup::catalog::tree;
 use backup::catalog::tree::{Marks, Snapshot};
 use backup::retention::Reason;
@@ -9,10 +13,6 @@ use database::DbError;
 use proto::root::{TAGS_MAX, check_tag};
 
 use crate::Engine;
-use api::failure::{Exit, Failure};
-use api::message::{Changed, Deed, Keeper, Problem, Thing};
-use api::output::Sink;
-use api::request::{Forget, Tag};
 
 impl Engine {
     pub(super) async fn tag(&self, request: &Tag, sink: &Sink) -> Result<Exit, Failure> {

@@ -2,12 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use proto::id::{AccountId, DeviceId};
-use proto::keys::power;
-use proto::wire::word::AccountWord;
-
-use crate::Engine;
 use api::failure::{Exit, Failure};
 use api::message::{Changed, Deed, Device, Power, Problem, Thing};
 use api::output::Sink;
@@ -16,6 +10,12 @@ use friendnet::handle::NetHandle;
 use friendnet::members::RemovalError;
 use friendnet::roster::deeds::{RemoveError, Removed, SaidAgain};
 use friendnet::roster::{Device as FriendDevice, Roster};
+use jiff::Timestamp;
+use proto::id::{AccountId, DeviceId};
+use proto::keys::power;
+use proto::wire::word::AccountWord;
+
+use crate::Engine;
 
 impl Engine {
     /// The friend of this name, unless the config has a folder or bucket of that name. Two with the same name are told apart by more

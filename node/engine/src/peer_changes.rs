@@ -1,12 +1,13 @@
 //! Adding, changing and removing peers: what has to be known or done before config.toml may say it, and what it says then.
 
-use crate::Engine;
-use crate::config::peer_url::PeerUrl;
-use crate::config::{self, ConfigFile, notices};
 use api::failure::{Exit, Failure};
 use api::message::{Changed, Deed, Message, Thing};
 use api::output::Sink;
 use api::request::{PeerAdd, PeerRemove, PeerSet};
+
+use crate::Engine;
+use crate::config::peer_url::PeerUrl;
+use crate::config::{self, ConfigFile, notices};
 
 impl Engine {
     /// Makes a folder or bucket a peer.

@@ -4,6 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use api::clock;
+use api::failure::{Exit, Failure};
+use api::message::{Phase, Progress, RecoverSummary, RecoveredDeviceSummary, RevokedSummary, Summary, UnreadSummary};
+use api::output::Sink;
+use api::request::Recover;
 use backup::catalog::trouble::{Kind, Met};
 use backup::catalog::{heads, tree, trouble};
 use backup::recover::{Aim, RecoverError, Recovered, RecoveredDevice, RevokedDevice, UnreadHead};
@@ -15,11 +20,6 @@ use crate::buckets::is_same_place;
 use crate::config::{ConfigFile, PeerConfig};
 use crate::heads::Rebuilding;
 use crate::{Engine, failures, policy, settings};
-use api::clock;
-use api::failure::{Exit, Failure};
-use api::message::{Phase, Progress, RecoverSummary, RecoveredDeviceSummary, RevokedSummary, Summary, UnreadSummary};
-use api::output::Sink;
-use api::request::Recover;
 
 /// How long a peer may take to say which heads it has.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use api::failure::Failure;
+use api::message::{Phase, Problem, Progress};
+use api::output::Sink;
 use backup::catalog::content::live::Wanted;
 use backup::catalog::content::moves;
 use backup::writer::repack;
@@ -11,9 +14,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::policy::tolerate;
 use crate::{Engine, failures};
-use api::failure::Failure;
-use api::message::{Phase, Problem, Progress};
-use api::output::Sink;
 
 impl Engine {
     /// What is to be repacked.

@@ -3,15 +3,15 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use api::failure::{Exit, Failure};
+use api::message::{PathName, Phase, Problem, Progress, Removal, RemovalKind, RemovalState, RestoreSummary, Summary};
+use api::output::Sink;
+use api::request::{Overwrite, Restore};
 use backup::restore;
 use backup::restore::{Deleting, Extra, RestoreError, RestoreEvent, RestoreOptions, RestoreProgress};
 
 use crate::home::{OwnFolders, check_deletion};
 use crate::{Engine, failures};
-use api::failure::{Exit, Failure};
-use api::message::{PathName, Phase, Problem, Progress, Removal, RemovalKind, RemovalState, RestoreSummary, Summary};
-use api::output::Sink;
-use api::request::{Overwrite, Restore};
 
 /// How long an interrupted restore may write what it has fetched. Chosen: nobody waits longer for a ctrl-c.
 const FINISH_TIME: Duration = Duration::from_secs(2);

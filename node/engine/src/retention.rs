@@ -7,6 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use api::clock;
+use api::failure::{Exit, Failure};
+use api::human::nearest;
+use api::message::{Fate, ForgetSummary, Keeper, PathName, Problem, PruneSummary, Retention, Summary, UndeleteSummary};
+use api::output::Sink;
+use api::request::Forget;
 use backup::catalog::content::live::Wanted;
 use backup::catalog::content::{live, post};
 use backup::catalog::tree::{Marks, Snapshot};
@@ -24,12 +30,6 @@ use upload_queue::peers::PeerKey;
 
 use crate::marks::keepers;
 use crate::{Engine, failures};
-use api::clock;
-use api::failure::{Exit, Failure};
-use api::human::nearest;
-use api::message::{Fate, ForgetSummary, Keeper, PathName, Problem, PruneSummary, Retention, Summary, UndeleteSummary};
-use api::output::Sink;
-use api::request::Forget;
 
 impl Engine {
     pub(super) async fn forget(&self, request: Forget, sink: &Sink) -> Result<Exit, Failure> {

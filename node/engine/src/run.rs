@@ -5,6 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use api::clock;
+use api::failure::{Exit, Failure};
+use api::message::{PathName, Phase, Problem, Progress, RunSummary, Summary};
+use api::output::Sink;
+use api::request::RunOnce;
 use backup::catalog::tree;
 use backup::exclude::{Rules, escaped};
 use backup::scan;
@@ -20,11 +25,6 @@ use crate::repack::stop_flag;
 use crate::upload_log::UploadLog;
 use crate::upload_progress::Meter;
 use crate::{Engine, Mode, failures, settings};
-use api::clock;
-use api::failure::{Exit, Failure};
-use api::message::{PathName, Phase, Problem, Progress, RunSummary, Summary};
-use api::output::Sink;
-use api::request::RunOnce;
 
 /// Threads that read and compress (measured: the third only adds memory on two cores).
 const PREPARE_THREADS: usize = 2;

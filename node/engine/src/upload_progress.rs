@@ -4,12 +4,11 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use api::message::{Phase, Problem, Progress};
+use api::output::Sink;
 use backup::writer::WriteEvent;
 use upload_queue::peers::PeerSet;
 use upload_queue::uploader::{Sent, Uploader};
-
-use api::message::{Phase, Problem, Progress};
-use api::output::Sink;
 
 /// How often progress is said.
 const TICK: Duration = Duration::from_millis(250);

@@ -4,16 +4,16 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use api::clock;
+use api::failure::{Exit, Failure};
+use api::message::{Phase, Problem, Progress, Summary, VerifySummary};
+use api::output::Sink;
 use backup::catalog::tree::Snapshot;
 use backup::restore::{Compared, Reader, RestoreError};
 
 use crate::home::fill_random;
 use crate::whole::Newest;
 use crate::{Engine, failures, whole};
-use api::clock;
-use api::failure::{Exit, Failure};
-use api::message::{Phase, Problem, Progress, Summary, VerifySummary};
-use api::output::Sink;
 
 /// Longest file that is picked: a drill must not take a friend's evening. `check --read-data` reads everything.
 const FILE_BYTES_MAX: u64 = 64 << 20;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use api::failure::{Exit, Failure};
+use api::message::State;
+use api::output::Sink;
 use tokio::time::Instant;
 
 use crate::verdict::{LastRun, judge};
 use crate::{Engine, Mode, failures};
-use api::failure::{Exit, Failure};
-use api::message::State;
-use api::output::Sink;
 
 /// After a delivery, others that follow are waited for. Chosen: a person who looks sees it at once; a thousand deliveries are
 /// settled together.

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::http::template;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -25,8 +26,6 @@ use proto::log_record::EntryKind;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
-
-use api::http::template;
 
 mod folder;
 mod range;

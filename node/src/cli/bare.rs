@@ -2,11 +2,12 @@
 
 use std::io::Write;
 
-use super::context::{Context, block_on};
-use crate::render::RenderOptions;
 use api::failure::{Exit, Failure};
 use api::request::{Request, Status};
 use engine::home::{HomePaths, no_account};
+
+use super::context::{Context, block_on};
+use crate::render::RenderOptions;
 
 const FIRST_STEPS: &str = "\
 There is no account here yet. Four steps to a backup that nobody but you can read:

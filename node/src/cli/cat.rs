@@ -1,8 +1,9 @@
 //! `cat SNAPSHOT:PATH`: a file's content, byte for byte, to stdout.
 
-use super::snapshot_path::SnapshotPath;
 use api::failure::{Exit, Failure};
 use api::request::{Cat, Request};
+
+use super::snapshot_path::SnapshotPath;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-use super::execute::unwritable;
 use api::failure::{Exit, Failure};
+
+use super::execute::unwritable;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

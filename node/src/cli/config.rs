@@ -1,8 +1,9 @@
 //! `config get|set`: settings by dotted key.
 
-use super::context::Context;
 use api::failure::{Exit, Failure};
 use api::request::{ConfigGet, ConfigSet, Request};
+
+use super::context::Context;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {

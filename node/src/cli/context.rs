@@ -3,10 +3,11 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::render::RenderOptions;
 use api::failure::{Exit, Failure};
 use api::message::PathName;
 use engine::home::HomePaths;
+
+use crate::render::RenderOptions;
 
 /// What every command knows.
 #[derive(Clone, Debug)]

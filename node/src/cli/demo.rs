@@ -8,15 +8,16 @@ mod compare;
 mod folder;
 mod grid;
 
+use api::failure::{Exit, Failure};
+use api::human::ByteSize;
+use api::message::{DemoSummary, Message, Summary};
+use engine::config::TOLERATE_MAX;
+
 use self::compare::{Comparison, compare};
 use self::grid::{Grid, Node};
 use super::context::absolute;
 use super::signals::Signals;
 use crate::render::RenderOptions;
-use api::failure::{Exit, Failure};
-use api::human::ByteSize;
-use api::message::{DemoSummary, Message, Summary};
-use engine::config::TOLERATE_MAX;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use proto::id::{AccountId, DeviceId};
-use proto::keys::DeviceCert;
-use proto::wire::word::{AccountWord, REVOKED_MAX};
-
-use super::{device_add, words};
 use api::failure::{Exit, Failure};
 use api::request::{Request, Word};
 use engine::home::{HomePaths, Identity};
 use friendnet::roster::names::ID_DIGITS_MIN;
 use friendnet::roster::{Roster, deeds};
+use proto::id::{AccountId, DeviceId};
+use proto::keys::DeviceCert;
+use proto::wire::word::{AccountWord, REVOKED_MAX};
+
+use super::{device_add, words};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {

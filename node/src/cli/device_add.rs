@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-use proto::keys::power;
-
-use super::context::Context;
-use super::{execute, init, words};
-use crate::render::Renderer;
 use api::failure::{Exit, Failure};
 use api::message::{Changed, Deed, Thing};
 use api::output::Output;
 use engine::config::last_good::InForce;
 use engine::home::{HomeLock, HomePaths, Identity};
+use proto::keys::power;
+
+use super::context::Context;
+use super::{execute, init, words};
+use crate::render::Renderer;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

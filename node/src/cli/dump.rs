@@ -1,8 +1,9 @@
 //! `dump`: a snapshot or a part of it as an archive, to stdout.
 
+use api::request::{Dump, DumpFormat, Request};
+
 use super::choice::choice;
 use super::snapshot_path::SnapshotPath;
-use api::request::{Dump, DumpFormat, Request};
 
 /// Arguments of `dump`.
 #[derive(Debug, clap::Args)]

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use api::failure::{Exit, Failure};
+use api::request::{Request, Rules};
 use backup::exclude::escaped;
 
 use super::context::absolute;
-use api::failure::{Exit, Failure};
-use api::request::{Request, Rules};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {

@@ -4,12 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
-use super::context::Context;
-use super::serving::answer_meanwhile;
-use super::signals::Signals;
-use crate::render::Renderer;
 use api::failure::{Exit, Failure};
 use api::http::Ends;
 use api::http::client::{Client, ConnectError, Followed};
@@ -20,6 +14,12 @@ use api::request::{Needing, Request, Status};
 use engine::home::{Home, HomeLock, HomePaths, busy, no_account};
 use engine::onlook::onlook;
 use engine::{CommandOptions, Engine, Mode, config, no_daemon};
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::serving::answer_meanwhile;
+use super::signals::Signals;
+use crate::render::Renderer;
 
 /// Who executes.
 enum Executing {

@@ -1,12 +1,12 @@
 //! `find`: entries by name, in all snapshots or in one.
 
+use api::message::EntryKind;
+use api::request::{Find, Request};
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use super::snapshot_path::SnapshotPath;
-use api::message::EntryKind;
-use api::request::{Find, Request};
 
 /// Arguments of `find`.
 #[derive(Debug, clap::Args)]

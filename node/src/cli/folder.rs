@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::context::absolute;
 use api::failure::{Exit, Failure};
 use api::request::{Folders, Request};
+
+use super::context::absolute;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {

@@ -3,12 +3,6 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use proto::keys::{AccountKeys, power};
-use proto::phrase::Seed;
-
-use super::context::{Context, absolute};
-use super::phrase;
-use crate::render::Renderer;
 use api::failure::{Exit, Failure};
 use api::message::Initialized;
 use api::output::Output;
@@ -16,6 +10,12 @@ use engine::config::{ConfigFile, TOLERATE_MAX};
 use engine::home::{
     DEVICE_NAME_BYTES_MAX, HomeLock, HomePaths, Identity, fill_random, keep_private, left_cert, write_private,
 };
+use proto::keys::{AccountKeys, power};
+use proto::phrase::Seed;
+
+use super::context::{Context, absolute};
+use super::phrase;
+use crate::render::Renderer;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

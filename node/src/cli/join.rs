@@ -3,13 +3,13 @@
 use std::io::Read;
 use std::path::PathBuf;
 
-use proto::wire::ticket::Ticket;
-
-use super::words;
 use api::failure::{Exit, Failure};
 use api::request::{Join, Request};
 use engine::home::HomePaths;
 use friendnet::roster::deeds;
+use proto::wire::ticket::Ticket;
+
+use super::words;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

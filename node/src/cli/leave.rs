@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::words;
 use api::failure::{Exit, Failure};
 use api::request::Request;
 use engine::home::{HomePaths, Identity};
 use friendnet::roster::deeds;
+
+use super::words;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -1,7 +1,8 @@
 //! `ls`: look into a snapshot.
 
-use super::snapshot_path::SnapshotPath;
 use api::request::{List, Request};
+
+use super::snapshot_path::SnapshotPath;
 
 /// Arguments of `ls`.
 #[derive(Debug, clap::Args)]

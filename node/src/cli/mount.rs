@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::context::{Context, absolute};
 use api::failure::{Exit, Failure};
 use api::request::{Mount, Request};
+
+use super::context::{Context, absolute};
 
 /// A daemon unmounts after its client has gone; longer than this it is not waited for.
 const UNMOUNT_WAIT: Duration = Duration::from_secs(5);

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use super::context::Context;
-use super::execute;
-use crate::render::Renderer;
 use api::failure::{Exit, Failure};
 use api::message::{Changed, Deed, Thing};
 use api::output::Output;
 use engine::home::passphrase::PassphraseSource;
 use engine::home::{HomeLock, no_account, passphrase};
+
+use super::context::Context;
+use super::execute;
+use crate::render::Renderer;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use super::context::absolute;
-use super::endpoint::EndpointArgs;
 use api::failure::{Exit, Failure};
 use api::human::ByteSize;
 use api::request::{PeerAdd, PeerEvict, PeerRemove, PeerSet, RemoveHow, Request};
 use engine::config::peer_url::PeerUrl;
+
+use super::context::absolute;
+use super::endpoint::EndpointArgs;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {

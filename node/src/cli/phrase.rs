@@ -4,10 +4,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use api::failure::{Exit, Failure};
 use proto::phrase::{PhraseError, Seed};
 use zeroize::Zeroizing;
-
-use api::failure::{Exit, Failure};
 
 /// Far above 24 words with numbers and line breaks.
 const PHRASE_BYTES_MAX: u64 = 4096;

@@ -6,9 +6,10 @@ mod send;
 mod shown;
 mod watch;
 
-use crate::render::RenderOptions;
 use api::failure::{Exit, Failure};
 use engine::home::HomePaths;
+
+use crate::render::RenderOptions;
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]

@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use api::failure::{Exit, Failure};
+use api::request::{Recover, Request};
+use engine::config::{Config, TOLERATE_MAX};
+use engine::home::{HomeLock, HomePaths, Identity, left_cert};
 use jiff::Timestamp;
 use proto::keys::{AccountKeys, power};
 use proto::phrase::Seed;
@@ -11,10 +15,6 @@ use super::endpoint::EndpointArgs;
 use super::init;
 use super::peer::absolute_url;
 use super::phrase::read_phrase;
-use api::failure::{Exit, Failure};
-use api::request::{Recover, Request};
-use engine::config::{Config, TOLERATE_MAX};
-use engine::home::{HomeLock, HomePaths, Identity, left_cert};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use api::failure::Failure;
+use api::request::{Overwrite, Request, Restore};
+
 use super::choice::choice;
 use super::context::absolute;
 use super::snapshot_path::SnapshotPath;
-use api::failure::Failure;
-use api::request::{Overwrite, Request, Restore};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -7,14 +7,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-
-use super::context::{Context, absolute};
-use super::serving::Serving;
-use super::signals::Signals;
-use crate::render::Renderer;
 use api::failure::{Exit, Failure};
 use api::http::Ends;
 use api::http::client::{Client, Followed};
@@ -25,6 +17,14 @@ use api::request::{Request, RunOnce};
 use engine::bandwidth::Limits;
 use engine::home::{Home, HomeLock, HomePaths, busy, no_account};
 use engine::{CommandOptions, DaemonOptions, Engine};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::context::{Context, absolute};
+use super::serving::Serving;
+use super::signals::Signals;
+use crate::render::Renderer;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]

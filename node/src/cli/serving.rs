@@ -3,10 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-
 use api::failure::{Exit, Failure};
 use api::http::{Ends, Executor};
 use api::message::{Changed, Deed, Ready, Thing};
@@ -14,6 +10,9 @@ use api::output::Sink;
 use api::request::Request;
 use engine::Engine;
 use engine::home::HomePaths;
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// An engine that serves.
 pub struct Serving {

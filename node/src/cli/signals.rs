@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use api::failure::{Exit, Failure};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-
-use api::failure::{Exit, Failure};
 
 /// The word to stop, and which signal gave it.
 #[derive(Clone, Debug)]

@@ -4,6 +4,12 @@
 
 use std::time::Instant;
 
+use api::failure::{Exit, Failure};
+use api::message::{Message, SimulateSummary, Summary};
+use api::output::Output;
+use engine::config::{ConfigFile, TOLERATE_MAX};
+use engine::home::HomePaths;
+use friendnet::roster::Roster;
 use upload_queue::planner::{Losses, forecast, losses_per_year, plan_code};
 use upload_queue::simulate;
 use upload_queue::simulate::report::Report;
@@ -11,12 +17,6 @@ use upload_queue::simulate::scenario::Scenario;
 
 use super::execute::unwritable;
 use crate::render::{RenderOptions, Renderer};
-use api::failure::{Exit, Failure};
-use api::message::{Message, SimulateSummary, Summary};
-use api::output::Output;
-use engine::config::{ConfigFile, TOLERATE_MAX};
-use engine::home::HomePaths;
-use friendnet::roster::Roster;
 
 /// Most friends that are simulated: the grids this program is for.
 const FRIENDS_MAX: u16 = 30;

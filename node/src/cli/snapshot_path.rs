@@ -3,9 +3,8 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
-
 use api::message::PathName;
+use clap::builder::{OsStringValueParser, TypedValueParser, ValueParserFactory};
 
 /// A snapshot by `latest`, a date or an id prefix, and perhaps an absolute path in it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::choice::choice;
-use super::context::absolute;
 use api::failure::Failure;
 use api::request::{GroupBy, Pin, Request, SnapshotFilter, Tag};
+
+use super::choice::choice;
+use super::context::absolute;
 
 /// Arguments of `snapshots`.
 #[derive(Debug, clap::Args)]

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::context::absolute;
 use api::failure::Failure;
 use api::request::{Request, Status};
+
+use super::context::absolute;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use proto::keys::{AccountKeys, DeviceCert, power, words_key};
-use proto::phrase::Seed;
-use proto::wire::word::AccountWord;
-
-use super::phrase::read_phrase;
 use api::clock::now_secs;
 use api::failure::{Exit, Failure};
 use api::request::Word;
 use engine::home::{HomePaths, Identity};
 use friendnet::roster::Roster;
+use proto::keys::{AccountKeys, DeviceCert, power, words_key};
+use proto::phrase::Seed;
+use proto::wire::word::AccountWord;
+
+use super::phrase::read_phrase;
 
 /// The account's next word, after `change`, signed.
 pub fn say(

@@ -1,9 +1,10 @@
 //! Changes, groups and statistics of snapshots as text.
 
-use super::Style;
-use super::words::{GREEN, RED, YELLOW, clean, count, paint, seconds, short};
 use api::human::ByteSize;
 use api::message::{Change, ChangeKind, DiffSummary, EntryKind, Group, Snapshot, StatsSummary, VerifySummary};
+
+use super::Style;
+use super::words::{GREEN, RED, YELLOW, clean, count, paint, seconds, short};
 
 /// A path that differs: the mark is `+`, `-`, `M` for content, `U` for metadata and `T` for type, as restic has it.
 pub fn change_text(change: &Change, style: &Style) -> String {

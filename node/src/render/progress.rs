@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use api::human::ByteSize;
+use api::message::{Phase, Progress};
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use super::words::clean;
-use api::human::ByteSize;
-use api::message::{Phase, Progress};
 
 /// A bar that follows progress messages.
 pub struct Bar {

@@ -1,9 +1,10 @@
 //! The answer to "is my data safe", in lines: the verdict first, why and what to do, then the numbers.
 
-use super::Style;
-use super::words::{GREEN, RED, YELLOW, age, clean, paint, short, time};
 use api::human::ByteSize;
 use api::message::{Advice, FileState, FileStatus, Reason, State, Status};
+
+use super::Style;
+use super::words::{GREEN, RED, YELLOW, age, clean, paint, short, time};
 
 /// Everything, in one look.
 pub fn text(status: &Status, style: &Style) -> String {

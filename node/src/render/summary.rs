@@ -1,14 +1,15 @@
 //! The last word of each command, as one line.
 
-use super::status::{percent, reasons};
-use super::words::{clean, count, seconds, short};
-use super::{Style, history};
 use api::human::ByteSize;
 use api::message::{
     CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
     RecoverSummary, RepairSummary, RestoreSummary, RevokedSummary, RunSummary, SimulateSummary, Summary,
     UndeleteSummary,
 };
+
+use super::status::{percent, reasons};
+use super::words::{clean, count, seconds, short};
+use super::{Style, history};
 
 /// A summary in one line.
 pub fn text(summary: &Summary) -> String {

@@ -1,6 +1,7 @@
-use super::*;
 use api::failure::Exit;
 use api::message::*;
+
+use super::*;
 
 fn style() -> Style {
     Style {

@@ -1,13 +1,14 @@
 //! Messages as text. Everything that a file system or a friend named is cleaned of control characters first.
 
-use super::table::Row;
-use super::words::{GREEN, RED, YELLOW, age, capital, clean, count, paint, permissions, setting_value, short, time};
-use super::{Style, history, peer_removal, qr, status, summary};
 use api::human::ByteSize;
 use api::message::{
     Deed, Device, Entry, EntryKind, Finding, Initialized, Job, Level, Message, Mounted, Peer, Problem, Removal,
     RemovalKind, RemovalState, Snapshot, Summary,
 };
+
+use super::table::Row;
+use super::words::{GREEN, RED, YELLOW, age, capital, clean, count, paint, permissions, setting_value, short, time};
+use super::{Style, history, peer_removal, qr, status, summary};
 
 /// Not what was asked for, only that it was done.
 pub fn is_chatter(message: &Message) -> bool {

@@ -1,9 +1,9 @@
 //! The words that texts are made of: names cleaned of what moves a cursor, counts, times, colours.
 
+use api::human::{Period, is_unseen};
 use jiff::Timestamp;
 
 use super::Style;
-use api::human::{Period, is_unseen};
 
 /// Hexadecimal digits of an id that people see: enough to name one snapshot of a lifetime.
 const ID_DIGITS: usize = 12;

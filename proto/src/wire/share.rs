@@ -3,9 +3,10 @@
 //! The side that opened the stream asks, the other answers. Many requests may be open; `request` is chosen by the asker and
 //! comes back with every answer. Bytes of shares travel as payloads.
 
+use std::time::Duration;
+
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
-use std::time::Duration;
 
 use crate::id::{AccountId, ShareId};
 use crate::share_store::{HeadPlace, StoreError};

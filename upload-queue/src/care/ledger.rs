@@ -1,11 +1,11 @@
 //! Watch and rotas in the database, so that a restart forgets no silence and repeats no round.
 
+use database::DbError;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::care::audit::Rota;
 use crate::care::standing::{PeerRecord, Tally, Watch};
 use crate::peers::PeerKey;
-use database::DbError;
 
 /// Columns of `care_peer` behind its key, in the order in which `record` reads them.
 const COLUMNS: &str = "seen_secs, silent_secs, watched_secs, up_secs, success, failure, offline, left_open, unknown, \

@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 
+use database::DbError;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{PackRow, Purpose, purpose};
 use crate::peers::PeerKey;
-use database::DbError;
 
 /// A pack's shares, counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

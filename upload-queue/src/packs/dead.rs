@@ -1,10 +1,10 @@
 //! Packs that nothing wants any more. Which they are is not known here.
 
+use database::DbError;
 use proto::id::ShareId;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::{PackRow, Purpose, stored_bytes};
-use database::DbError;
 
 /// A share of a known pack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,12 +4,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use database::DbError;
 use proto::id::ShareId;
 use rusqlite::{Connection, Transaction};
 
 use super::{PackRow, Purpose, forget_holder};
 use crate::peers::PeerKey;
-use database::DbError;
 
 /// Lost packs that carry this, ascending.
 pub fn lost(conn: &Connection, purpose: Purpose) -> Result<Vec<PackRow>, DbError> {

@@ -1,5 +1,6 @@
 //! Rows of single shares: written when a pack is delivered, followed while its shares go from the spool to their peers.
 
+use database::DbError;
 use proto::cap_index::PackRecord;
 use proto::id::ShareId;
 use proto::manifest::Manifest;
@@ -7,7 +8,6 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::packs::{PackRow, Purpose, purpose, stored_bytes};
 use crate::peers::PeerKey;
-use database::DbError;
 
 /// A share of a pack that is about to be recorded.
 pub(crate) struct NewShare {

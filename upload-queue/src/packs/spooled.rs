@@ -1,10 +1,10 @@
 //! What the database says is in the spool, and for whom.
 
+use database::DbError;
 use rusqlite::Connection;
 
 use crate::packs::stored_bytes;
 use crate::peers::PeerKey;
-use database::DbError;
 
 /// Shares in the spool that wait for one peer.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,7 +1,8 @@
+use database::Db;
+
 use super::*;
 use crate::fixture;
 use crate::uploader::OutgoingPack;
-use database::Db;
 
 fn peer(number: u8) -> PeerKey {
     PeerKey(format!("friend:{number}"))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use database::DbError;
 use proto::id::ShareId;
 use proto::share::Share;
 use proto::share_store::{PutAck, StoreError};
@@ -16,7 +17,6 @@ use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::waiting::Waiting;
 use crate::uploader::waiting::{Delivery, Way};
 use crate::uploader::{UploadError, UploadEvent, replan};
-use database::DbError;
 
 /// Longest time for one put. Chosen: the largest share over 10 kbit/s; nobody waits for a store that hangs for ever.
 const PUT_LONGEST: Duration = Duration::from_secs(3600);

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use database::DbError;
 use futures::future::join_all;
 use proto::share_store::{PutAck, StoreError};
 use rusqlite::Transaction;
@@ -17,7 +18,6 @@ use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::waiting::Waiting;
 use crate::uploader::{OutgoingPack, UploadError, UploadEvent, lane, room};
 use crate::{packs, placement};
-use database::DbError;
 
 /// Where a share of the pack stands before it is recorded.
 #[derive(Clone, Default)]

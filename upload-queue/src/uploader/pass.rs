@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use database::DbError;
 use proto::share_store::StoreError;
 use tokio::time::Instant;
 
@@ -19,7 +20,6 @@ use crate::uploader::lane;
 use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::waiting::Waiting;
 use crate::uploader::waiting::{Delivery, Way};
-use database::DbError;
 
 /// Packs that the steward is asked about at once. Chosen: two wait for its disk while others are on the line.
 pub(super) const ASKING_MAX: usize = 4;

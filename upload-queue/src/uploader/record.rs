@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use database::DbError;
 use proto::id::ShareId;
 use proto::share_store::StoreError;
 use rusqlite::Transaction;
@@ -15,7 +16,6 @@ use crate::packs::{PackRow, shares};
 use crate::uploader::UploadEvent;
 use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::waiting::{Delivery, Way};
-use database::DbError;
 
 /// Most deliveries in one transaction.
 const BATCH_MAX: usize = 64;

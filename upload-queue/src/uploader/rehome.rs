@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use database::DbError;
 use tokio::time::Instant;
 
 use crate::packs;
@@ -10,7 +11,6 @@ use crate::peers::PeerKey;
 use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::waiting::Waiting;
 use crate::uploader::{Rebuilt, UploadError};
-use database::DbError;
 
 /// See `Uploader::rehome`.
 pub(super) async fn rehome(shared: Arc<Shared>, pack: PackRow, rebuilt: Vec<Rebuilt>) -> Result<usize, UploadError> {

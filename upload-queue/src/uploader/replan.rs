@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use database::DbError;
 use tokio::time::Instant;
 
 use crate::packs::{PackRow, shares};
@@ -9,7 +10,6 @@ use crate::peers::PeerKey;
 use crate::placement;
 use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::waiting::Waiting;
-use database::DbError;
 
 /// Plans shares anew that have no peer, or one that has left the set: to a domain that has no share of the pack, if any
 /// peer there takes it; else they wait for one. May be dropped: somebody else then plans them.

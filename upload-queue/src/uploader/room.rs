@@ -8,6 +8,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use database::DbError;
 use tokio::time::Instant;
 
 use crate::packs;
@@ -18,7 +19,6 @@ use crate::uploader::replan::Moving;
 use crate::uploader::shared::{Shared, blocking};
 use crate::uploader::waiting::Waiting;
 use crate::uploader::{LOOK_AGAIN, OutgoingPack, UploadError, UploadEvent};
-use database::DbError;
 
 /// What gives way leaves so much of the limit free (1 / so many). Chosen: packs go on for a while until it is done again.
 const FREED_PART: u64 = 4;

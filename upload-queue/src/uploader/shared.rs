@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use database::{Db, DbError};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinError;
 use tokio::time::Instant;
@@ -17,7 +18,6 @@ use crate::uploader::lines::Lines;
 use crate::uploader::waiting::Delivery;
 use crate::uploader::waiting::Waiting;
 use crate::uploader::{UploadError, UploadEvent, UploaderConfig};
-use database::{Db, DbError};
 
 /// Shares in memory at once on their way from the spool to all peers: at 4 MiB each, 96 MiB.
 const SHARES_IN_MEMORY_MAX: usize = 24;

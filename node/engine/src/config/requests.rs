@@ -3,13 +3,13 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use backup::exclude;
-
-use super::{ConfigFile, last_good, notices};
 use api::failure::{Exit, Failure};
 use api::human::nearest;
 use api::message::{Changed, Deed, Folder, Message, PathName, Problem, Rule, Setting, Thing};
 use api::request::SettingsRequest;
+use backup::exclude;
+
+use super::{ConfigFile, last_good, notices};
 
 /// Answers a request; saves the file if it changed. An emptied file is not written to: what is added to it would pass for all
 /// there is. `last` is what `last_good::keep` left.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::io;
 
+use api::http::template;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use backup::view::{Node, View};
@@ -13,7 +14,6 @@ use jiff::Timestamp;
 use proto::log_record::EntryKind;
 
 use super::is_shown;
-use api::http::template;
 
 /// Entries of a batch. Chosen: some hundred kilobytes.
 const BATCH_ENTRIES: usize = 512;

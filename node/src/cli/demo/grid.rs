@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use api::failure::{Exit, Failure};
+use api::message::{Message, Ready};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
-
-use api::failure::{Exit, Failure};
-use api::message::{Message, Ready};
 
 /// Loopback, any port.
 pub const ANY_PORT: &str = "/ip4/127.0.0.1/tcp/0";

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Mutex;
 
+use api::failure::{Exit, Failure};
+use api::message::{Change, ChangeKind, EntryKind, Message, PathName, Summary};
+use engine::home::HomePaths;
 use publish::{Deletes, Drift, Event, Trust, Why};
 
 use super::send::{summarized, tell};
 use super::shown::{Words, run_shown};
 use crate::render::RenderOptions;
-use api::failure::{Exit, Failure};
-use api::message::{Change, ChangeKind, EntryKind, Message, PathName, Summary};
-use engine::home::HomePaths;
 
 /// Compares the folder with the listing of the bucket, or with `--trust` with the inventory alone. Sends nothing else.
 pub async fn run(args: super::send::Args, paths: HomePaths, options: RenderOptions) -> Result<Exit, Failure> {

@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
+use api::failure::{Exit, Failure};
+use api::message::{PublishRestoreSummary, Summary};
+use engine::config::ConfigFile;
+use engine::home::{HomePaths, OwnFolders, check_deletion};
 use publish::{Event, RestoreOptions, Restored, Routes};
 
 use super::send::tell;
 use super::shown::{Words, client, run_shown};
 use crate::cli::endpoint::EndpointArgs;
 use crate::render::RenderOptions;
-use api::failure::{Exit, Failure};
-use api::message::{PublishRestoreSummary, Summary};
-use engine::config::ConfigFile;
-use engine::home::{HomePaths, OwnFolders, check_deletion};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

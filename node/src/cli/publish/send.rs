@@ -3,6 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use api::failure::{Exit, Failure};
+use api::message::{Changed, Deed, Message, Phase, Problem, Progress, PublishSummary, Summary, Thing};
+use api::output::Sink;
+use engine::home::HomePaths;
 use publish::{
     Cloudfront, Deletes, Drift, Event, Hook, KeyFormat, Links, LockMode, LockOptions, Options, Routes, Trust,
 };
@@ -11,10 +15,6 @@ use s3::Client;
 use super::shown::{Words, client, run_shown};
 use crate::cli::endpoint::EndpointArgs;
 use crate::render::RenderOptions;
-use api::failure::{Exit, Failure};
-use api::message::{Changed, Deed, Message, Phase, Problem, Progress, PublishSummary, Summary, Thing};
-use api::output::Sink;
-use engine::home::HomePaths;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -3,6 +3,9 @@
 use std::future::Future;
 use std::io;
 
+use api::failure::{Exit, Failure};
+use api::message::{Message, Summary};
+use api::output::{Outputs, Sink, channel};
 use publish::PublishError;
 use s3::Client;
 
@@ -10,9 +13,6 @@ use crate::cli::endpoint::EndpointArgs;
 use crate::cli::execute::unwritable;
 use crate::cli::signals::Signals;
 use crate::render::{RenderOptions, Renderer};
-use api::failure::{Exit, Failure};
-use api::message::{Message, Summary};
-use api::output::{Outputs, Sink, channel};
 
 /// A client for a location as typed.
 pub(super) fn client(location: &str, endpoint: &EndpointArgs) -> Result<Client, Failure> {

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use api::failure::{Exit, Failure};
+use api::message::{Message, Summary};
+use api::output::Sink;
+use engine::home::HomePaths;
 use publish::{PublishError, Trust, Watch};
 use s3::Client;
 use tokio_util::sync::CancellationToken;
@@ -9,10 +13,6 @@ use tokio_util::sync::CancellationToken;
 use super::send::{summarized, tell};
 use super::shown::{Words, run_shown};
 use crate::render::RenderOptions;
-use api::failure::{Exit, Failure};
-use api::message::{Message, Summary};
-use api::output::Sink;
-use engine::home::HomePaths;
 
 /// First pause after a run that failed; each next one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_secs(5);
