@@ -16,13 +16,12 @@ use upload_queue::priority::Weights;
 mod edit;
 pub mod last_good;
 pub mod notices;
-pub mod peer_url;
 mod requests;
 
 pub use edit::ConfigFile;
 pub use requests::{STEWARD, answer, edit, needs_roster};
+pub use stores::PeerUrl;
 
-use crate::config::peer_url::PeerUrl;
 use crate::home::DEVICE_NAME_BYTES_MAX;
 
 /// Everything in config.toml.

@@ -17,7 +17,7 @@ use upload_queue::peers::place::Place;
 use upload_queue::peers::{Peer, PeerKey, Reach};
 
 use crate::Engine;
-use crate::config::peer_url::PeerUrl;
+use crate::config::PeerUrl;
 use crate::config::{Config, PeerConfig};
 use crate::home::fill_random;
 use crate::known::FoundPlace;

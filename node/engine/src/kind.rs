@@ -1,7 +1,7 @@
 //! What differs between the kinds of peers, in one place. Each question is a `match` over all kinds: a new kind does not
 //! compile until it has an answer to every one of them.
 //!
-//! How names in the database are written is `upload_queue::peers::place`'s concern, how URLs are `config::peer_url`'s; what an
+//! How names in the database are written is `upload_queue::peers::place`'s concern, how URLs are `stores`'; what an
 //! answer takes to be carried out stands with the kind, in `folders`, `buckets` and `peers`.
 
 use std::collections::HashSet;
@@ -18,7 +18,7 @@ use proto::share_store::StoreError;
 use upload_queue::peers::place::Place;
 use upload_queue::peers::{Peer, PeerKey};
 
-use crate::config::peer_url::PeerUrl;
+use crate::config::PeerUrl;
 use crate::config::{Config, PeerConfig};
 use crate::home::HomePaths;
 use crate::known::{FoundPlace, KnownPeer};

@@ -6,7 +6,7 @@ use api::output::Sink;
 use api::request::{PeerAdd, PeerRemove, PeerSet};
 
 use crate::Engine;
-use crate::config::peer_url::PeerUrl;
+use crate::config::PeerUrl;
 use crate::config::{self, ConfigFile, notices};
 
 impl Engine {

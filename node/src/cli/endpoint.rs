@@ -1,7 +1,7 @@
 //! How an S3 endpoint is reached, as users of other tools type it: beside the `s3://` URL instead of in it.
 
 use api::failure::{Exit, Failure};
-use engine::config::peer_url::PeerUrl;
+use engine::config::PeerUrl;
 use s3::{Location, encode};
 
 /// Arguments of every command that takes an `s3://` URL. They win over what the URL says.

@@ -5,7 +5,7 @@ use std::path::Path;
 use api::failure::{Exit, Failure};
 use api::human::ByteSize;
 use api::request::{PeerAdd, PeerEvict, PeerRemove, PeerSet, RemoveHow, Request};
-use engine::config::peer_url::PeerUrl;
+use engine::config::PeerUrl;
 
 use super::context::absolute;
 use super::endpoint::EndpointArgs;
