@@ -57,6 +57,7 @@ fn sources() -> Vec<PathBuf> {
         "proto",
         "upload-queue",
         "backup",
+        "disk",
         "s3",
         "publish",
         "node",
