@@ -79,6 +79,11 @@ impl InPlaceFile {
         self.file.read_exact_at(into, offset)
     }
 
+    /// Whether a sync of it failed: it is good for reading alone.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
     /// Makes what was written durable. After a failure it fails for ever: a sync that is repeated says yes to bytes that are on
     /// no disk. What was written since the last success has to be written to another file.
     pub fn sync(&self) -> io::Result<()> {
