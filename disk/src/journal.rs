@@ -178,6 +178,11 @@ impl Journal {
         )
     }
 
+    /// Takes nothing any more.
+    pub fn give_up(&mut self) {
+        self.is_broken = true;
+    }
+
     /// How many blocks a record with so many ranges may carry.
     pub fn blocks_max(&self, ranges: usize) -> u64 {
         let head = record::FIXED_BYTES + ranges * record::RANGE_BYTES + record::MAC_BYTES;

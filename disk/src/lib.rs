@@ -5,5 +5,6 @@ pub mod backing;
 pub mod device;
 pub mod journal;
 pub mod map;
+pub mod volume;
 
 pub use device::{Change, Device, DeviceError, Extent, ExtentKind};
