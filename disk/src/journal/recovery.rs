@@ -1,6 +1,6 @@
 //! Opening: the longest chain of records that the files hold, from the last committed one on (docs/format/journal.md §4).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -72,7 +72,11 @@ impl Journal {
         let (last, unflushed) = (self.last, self.unflushed.clone());
         match self.try_rewrite() {
             Ok(entries) => chain.splice(durable.., entries).for_each(drop),
-            Err(JournalError::Full) => (self.last, self.unflushed) = (last, unflushed),
+            Err(JournalError::Full) => {
+                (self.last, self.unflushed) = (last, unflushed);
+                // What was written anew in part is followed by nothing.
+                self.offset = self.options.file_bytes;
+            }
             Err(other) => return Err(other),
         }
         let plan = self.plan_flush()?;
@@ -152,30 +156,49 @@ fn read_head(lap: &Lap, offset: u64) -> Result<Option<(Head, Mac)>, JournalError
 }
 
 /// The longest chain that begins at the last committed record or before it; of two that are as long, that of the newer file.
+/// Records that were written anew have two places, which may both lead on: codes tell what follows what.
 fn longest(files: &[Scanned], committed: u64, flushed: u64) -> Result<Vec<Entry>, JournalError> {
-    let mut chain: Vec<Entry> = Vec::new();
-    for file in files {
+    let mut runs: Vec<&[Entry]> = Vec::new();
+    // For each file, the record of another one that it follows, by file and place; only of those that lead back to a start.
+    let mut followed: Vec<Option<Option<(usize, usize)>>> = Vec::new();
+    let mut by_code: HashMap<(u64, Mac), (usize, usize)> = HashMap::new();
+    for (number, file) in files.iter().enumerate() {
+        let run = opening(&file.run, flushed)?;
         let header = &file.lap.header;
-        // Blocks of what was durable are checked when they are read.
-        let mut run = Vec::new();
-        for entry in &file.run {
-            if entry.head.seq > flushed && entry.payload()?.is_none() {
-                break;
-            }
-            run.push(entry.clone());
+        let before = by_code.get(&(header.first_seq.wrapping_sub(1), header.link)).copied();
+        let start = match (header.first_seq <= committed + 1, before) {
+            (true, _) => Some(None),
+            (false, Some(before)) => Some(Some(before)),
+            (false, None) => None,
+        };
+        if start.is_some() {
+            let codes = run.iter().enumerate();
+            by_code.extend(codes.map(|(at, entry)| ((entry.head.seq, entry.mac), (number, at))));
         }
-        let before = chain.partition_point(|entry| entry.head.seq < header.first_seq);
-        let is_linked = before
-            .checked_sub(1)
-            .and_then(|last| chain.get(last))
-            .is_some_and(|last| (last.head.seq + 1, last.mac) == (header.first_seq, header.link));
-        let end = |chain: &[Entry]| chain.last().map_or(0, |entry| entry.head.seq);
-        if is_linked && end(&run) >= end(&chain) {
-            chain.truncate(before);
-            chain.extend(run);
-        } else if !is_linked && header.first_seq <= committed + 1 && end(&run) >= end(&chain) {
-            chain = run;
+        runs.push(run);
+        followed.push(start);
+    }
+    let end = |file: &usize| runs[*file].last().map_or(0, |entry| entry.head.seq);
+    let newest = (0..files.len())
+        .filter(|file| followed[*file].is_some())
+        .max_by_key(end);
+    let mut pieces = Vec::new();
+    let mut next = newest.map(|file| (file, runs[file].len()));
+    while let Some((file, count)) = next {
+        pieces.push(&runs[file][..count]);
+        next = followed[file].flatten().map(|(file, at)| (file, at + 1));
+    }
+    pieces.reverse();
+    Ok(pieces.concat())
+}
+
+/// The records of a run up to the first one above the marks whose blocks are not whole. Those of what was durable are checked
+/// when they are read.
+fn opening(run: &[Entry], flushed: u64) -> Result<&[Entry], JournalError> {
+    for (at, entry) in run.iter().enumerate() {
+        if entry.head.seq > flushed && entry.payload()?.is_none() {
+            return Ok(&run[..at]);
         }
     }
-    Ok(chain)
+    Ok(run)
 }

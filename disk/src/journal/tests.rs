@@ -93,6 +93,68 @@ fn a_record_never_crosses_a_files_end_and_a_full_ring_says_so_until_something_is
     assert!(matches!(opened, Err(JournalError::WrongKey(_))));
 }
 
+/// What an opening wrote anew filled two files, the first of which ended before the old one did: it was taken for the shorter
+/// chain, and everything after it for lost.
+#[test]
+fn what_was_written_anew_over_several_files_is_found_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(root.path(), 0).unwrap();
+    [3, 1, 1].iter().for_each(|blocks| {
+        append(&mut journal, *blocks).unwrap();
+    });
+    append(&mut journal, 3).unwrap();
+    drop(journal);
+    for opening in 0..3 {
+        let (mut journal, entries) = open(root.path(), 0).unwrap();
+        assert_eq!(assert_prefix(&entries, 0), 4 + opening * 2);
+        append(&mut journal, 1).unwrap();
+        flush(&mut journal).unwrap();
+        append(&mut journal, 3).unwrap();
+    }
+}
+
+/// The bytes were made by the script beside them, of a volume key of 0 to 31 and a cache id of 0x11s.
+#[test]
+fn golden_files_are_read_and_their_heads_are_written_again() {
+    let golden = include_bytes!("../../golden/journal/v1-two-records.bin");
+    let root = tempfile::tempdir().unwrap();
+    let file_bytes = (golden.len() as u64).next_multiple_of(4096);
+    let mut bytes = golden.to_vec();
+    bytes.resize(file_bytes as usize, 0);
+    std::fs::write(root.path().join("000000.journal"), &bytes).unwrap();
+    let key = || JournalKey::new(&std::array::from_fn(|at| at as u8), [0x11; 16]);
+    let options = JournalOptions {
+        folder: root.path().to_owned(),
+        file_bytes,
+        file_count: 4,
+    };
+    let (journal, _) = Journal::open(options, key(), 40).unwrap();
+    assert_eq!((journal.last_seq(), journal.flushed_seq()), (42, 42));
+    let lap = &journal.laps[0];
+    assert_eq!(lap.header.encode(&key()), golden[..512]);
+    // As it lies in the file, not as the opening wrote it anew.
+    let mut at = HEADER_BYTES as usize;
+    for (seq, payload) in [
+        (41, [vec![0x44; 4096], (0..4096).map(|at| at as u8).collect()].concat()),
+        (42, vec![0x55; 4096]),
+    ] {
+        let fixed = golden[at..].first_chunk().unwrap();
+        let head = &golden[at..at + Head::head_bytes(fixed).unwrap() as usize];
+        let (head, mac) = Head::decode(head, lap.mac_key(), 3, at as u32).unwrap();
+        assert_eq!(head.seq, seq);
+        let (mut record, _) = head.encode(lap.mac_key());
+        for block in payload.chunks_exact(BLOCK_BYTES) {
+            lap.seal(block, (at + record.len()) as u64, &mut record);
+        }
+        record.resize(head.record_bytes() as usize, 0);
+        assert!(record == golden[at..at + record.len()]);
+        at += record.len();
+        let lap = lap.clone();
+        assert!(Entry { lap, head, mac }.payload().unwrap() == Some(payload));
+    }
+    assert_eq!(at, golden.len());
+}
+
 #[test]
 fn a_longer_record_than_a_file_is_refused() {
     let root = tempfile::tempdir().unwrap();
