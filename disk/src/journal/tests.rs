@@ -319,6 +319,26 @@ fn what_failed_to_sync_is_written_to_another_file_or_the_journal_is_broken() {
 }
 
 #[test]
+fn an_opening_relies_on_nothing_whose_sync_failed_before_the_process_died() {
+    let root = tempfile::tempdir().unwrap();
+    let machine = Machine::start(root.path());
+    let (mut journal, _) = open(root.path(), 0).unwrap();
+    append(&mut journal, 2).unwrap();
+    machine.fail_sync_of("000000.journal");
+    assert!(flush(&mut journal).is_err());
+    drop(journal);
+    let (mut journal, entries) = open(root.path(), 0).unwrap();
+    drop(entries);
+    append(&mut journal, 1).unwrap();
+    assert_eq!(flush(&mut journal), Ok(2));
+    for image in machine.outcomes() {
+        let folder = tempfile::tempdir().unwrap();
+        image.lay(folder.path());
+        assert_eq!(assert_prefix(&open(folder.path(), 0).unwrap().1, 0), 2, "{image:?}");
+    }
+}
+
+#[test]
 fn one_sync_answers_all_who_wait() {
     use std::sync::atomic::{AtomicUsize, Ordering};
     let syncs = Arc::new(AtomicUsize::new(0));

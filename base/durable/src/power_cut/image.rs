@@ -381,12 +381,7 @@ impl Model {
 
     /// What may become of unsynced bytes, this time.
     fn fates(&self) -> Vec<Unsynced> {
-        let mut fates = vec![
-            Unsynced::There,
-            Unsynced::Missing,
-            Unsynced::CutShort,
-            Unsynced::Zeros,
-        ];
+        let mut fates = vec![Unsynced::There, Unsynced::Missing, Unsynced::CutShort, Unsynced::Zeros];
         let written = |kind: &Kind| match kind {
             Kind::File { in_place, .. } => in_place.len() as u64,
             Kind::Folder { .. } => 0,
@@ -424,7 +419,9 @@ impl Model {
                     live,
                     in_place,
                 } => {
-                    image.0.insert(path, Some(left(durable.as_deref(), live, in_place, unsynced)));
+                    image
+                        .0
+                        .insert(path, Some(left(durable.as_deref(), live, in_place, unsynced)));
                 }
             }
         }
