@@ -14,6 +14,9 @@ pub struct BlockChanges {
     pub payload: Vec<u8>,
 }
 
+/// Gives a block as it is.
+pub type ReadBlock<'a> = &'a dyn Fn(u64, &mut [u8]) -> Result<(), DeviceError>;
+
 /// The blocks (first, end) that a range of bytes touches.
 pub fn touched(offset: u64, length: u64) -> (u64, u64) {
     (offset / BLOCK, (offset + length).div_ceil(BLOCK))
@@ -21,11 +24,7 @@ pub fn touched(offset: u64, length: u64) -> (u64, u64) {
 
 impl BlockChanges {
     /// Adds a change; `read` gives a block as it was before all these changes.
-    pub fn add(
-        &mut self,
-        change: &Change<'_>,
-        read: &dyn Fn(u64, &mut [u8]) -> Result<(), DeviceError>,
-    ) -> Result<(), DeviceError> {
+    pub fn add(&mut self, change: &Change<'_>, read: ReadBlock<'_>) -> Result<(), DeviceError> {
         let (offset, length) = change.range();
         let end = offset + length;
         let mut at = offset;
