@@ -101,7 +101,7 @@ impl Map {
     /// Whole pieces that have a part in these blocks, in order.
     fn overlapping(&self, start: u64, end: u64) -> Vec<Piece> {
         let before = self.pieces.range(..start).next_back().map(|(_, piece)| piece);
-        let before = before.filter(|piece| piece.end() > start);
+        let before = before.filter(|piece| piece.end() > start && start < end);
         let within = self.pieces.range(start..end).map(|(_, piece)| piece);
         before.into_iter().chain(within).cloned().collect()
     }
