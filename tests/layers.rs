@@ -11,6 +11,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("upload-queue", &["durable", "database", "proto"]),
     ("backup", &["database", "proto", "upload-queue"]),
+    ("disk", &["durable", "proto"]),
     ("s3", &[]),
     ("publish", &["s3", "watch"]),
     ("node/api", &["database", "proto"]),

@@ -57,6 +57,7 @@ pub fn sources() -> Vec<PathBuf> {
         "proto",
         "upload-queue",
         "backup",
+        "disk",
         "s3",
         "publish",
         "node",

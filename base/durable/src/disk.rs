@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, IoSlice, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -13,6 +13,10 @@ pub trait Disk: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<File>;
     /// Writes all of `parts` to the file, which was made at `path`.
     fn write(&self, file: &mut File, path: &Path, parts: &[&[u8]]) -> io::Result<()>;
+    /// Opens a file that is there, to be read and to be written in place.
+    fn open(&self, path: &Path) -> io::Result<File>;
+    /// Writes to a file, which was opened at `path`, at a place of it.
+    fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes the bytes of the file at `path` durable.
     fn sync(&self, file: &File, path: &Path) -> io::Result<()>;
     /// Gives a file or a folder another name. A file that had it is replaced.
@@ -46,6 +50,14 @@ impl Disk for Real {
             IoSlice::advance_slices(&mut rest, count);
         }
         Ok(())
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        File::options().read(true).write(true).open(path)
+    }
+
+    fn write_at(&self, file: &File, _path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
     }
 
     fn sync(&self, file: &File, _path: &Path) -> io::Result<()> {

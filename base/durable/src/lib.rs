@@ -5,10 +5,13 @@
 //! sync of the same file says yes to bytes that are on no disk. So what fails to sync once loses its name here, and whoever
 //! tries again writes other pages of another file.
 //!
+//! **Only a log is written in place** (`in_place`): its reader tells what was written from what was there before.
+//!
 //! **What is found is synced like what is made.** Whoever gave a name may have been killed before it was durable; the next
 //! one finds it, and must not rely on it, nor promise it, before `sync_directory_of`.
 
 mod disk;
+pub mod in_place;
 #[doc(hidden)] // for tests, of other crates too
 pub mod power_cut;
 pub mod state_file;

@@ -4,7 +4,8 @@
 //! here. A name counts as durable when its folder was synced; until then each change of a name may have reached the disk or
 //! not, in any order (a move between two folders is two changes, of which the new name comes first or with the old one's end;
 //! who syncs the old folder before the new one has lost what was moved). A file's bytes count when the file was synced; until then
-//! they may be there, missing, cut short or zeros. What others write behind our back is found when its folder is looked at.
+//! they may be there, missing, cut short or zeros; what was written in place, by sectors or pages, each as it was after any of the
+//! writes to it since. A sync can be made to fail: then what it was asked for never becomes durable by a later one. What others write behind our back is found when its folder is looked at.
 //!
 //! It leaves out disks that lie about a sync, and sectors that go bad later.
 
@@ -14,6 +15,7 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -171,6 +173,7 @@ impl Machine {
             model: Model::of(root),
             steps: Vec::new(),
             cut_after: None,
+            failing: None,
         })));
         let _mounted = disk::mount(root, disk.clone());
         Self { disk, _mounted }
@@ -179,6 +182,11 @@ impl Machine {
     /// No step is made any more after so many; `None`: the power is there again, and nothing was lost.
     pub fn cut_after(&self, steps: Option<usize>) {
         self.disk.lock().cut_after = steps;
+    }
+
+    /// From now on the next sync of bytes of a file whose name ends so fails, once.
+    pub fn fail_sync_of(&self, ending: &str) {
+        self.disk.lock().failing = Some(ending.to_owned());
     }
 
     /// The steps made so far.
@@ -198,6 +206,8 @@ struct State {
     model: Model,
     steps: Vec<String>,
     cut_after: Option<usize>,
+    /// The ending of a file's name whose next sync fails.
+    failing: Option<String>,
 }
 
 impl CutDisk {
@@ -243,8 +253,26 @@ impl Disk for CutDisk {
         state.model.written(path)
     }
 
+    fn open(&self, path: &Path) -> io::Result<File> {
+        self.lock().model.look_at(&[path]);
+        File::options().read(true).write(true).open(path)
+    }
+
+    fn write_at(&self, file: &File, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.step("write in place", &[path])?;
+        file.write_all_at(bytes, offset)?;
+        state.model.written_in_place(path, bytes, offset);
+        Ok(())
+    }
+
     fn sync(&self, _file: &File, path: &Path) -> io::Result<()> {
-        self.step("sync", &[path])?.model.synced(path)
+        let mut state = self.step("sync", &[path])?;
+        let name = path.to_string_lossy();
+        if state.failing.take_if(|ending| name.ends_with(&**ending)).is_some() {
+            state.model.sync_failed(path);
+            return Err(io::Error::other("The disk cannot write"));
+        }
+        state.model.synced(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -1,4 +1,5 @@
 mod cuts;
+mod in_place;
 
 use std::fs;
 use std::os::fd::OwnedFd;

@@ -10,6 +10,12 @@ use std::path::{Path, PathBuf};
 /// Changes of names that may be on their way at once: each doubles the number of images.
 const PENDING_MAX: usize = 12;
 
+/// Images that are drawn of writes in place, for each size of what arrives whole. Chosen: all are too many; these are different at
+/// each step.
+const DRAWN: u64 = 4;
+/// What a disk writes whole: a sector, or a page.
+const WHOLE_BYTES: [usize; 2] = [512, 4096];
+
 /// Bytes of a file that a failed test shows. Chosen: enough to tell old from new.
 const SHOWN_BYTES: usize = 32;
 
@@ -57,15 +63,24 @@ type Node = usize;
 type Names = BTreeMap<OsString, Node>;
 
 enum Kind {
-    /// What was synced, if anything was, and what is there.
+    /// What was synced, if anything was, what is there, and the writes in place in between.
     File {
         durable: Option<Vec<u8>>,
         live: Vec<u8>,
+        in_place: Vec<InPlace>,
     },
     Folder {
         durable: Names,
         live: Names,
     },
+}
+
+/// A write in place that is not known to be durable.
+struct InPlace {
+    offset: usize,
+    bytes: Vec<u8>,
+    /// A sync of it failed: no later one makes it durable, though it may be.
+    is_given_up: bool,
 }
 
 /// What a name in a folder came to stand for; `None`: nothing.
@@ -90,6 +105,11 @@ enum Unsynced {
     Missing,
     CutShort,
     Zeros,
+    /// Of what was written in place, pieces of this size, each as it was after some of the writes; else as `There`.
+    Pieces {
+        bytes: usize,
+        seed: u64,
+    },
 }
 
 /// Both images, and the changes of names that lie between them, in order.
@@ -115,7 +135,7 @@ impl Model {
         model.pending.clear();
         for kind in &mut model.kinds {
             match kind {
-                Kind::File { durable, live } => *durable = Some(live.clone()),
+                Kind::File { durable, live, .. } => *durable = Some(live.clone()),
                 Kind::Folder { durable, live } => *durable = live.clone(),
             }
         }
@@ -141,13 +161,56 @@ impl Model {
         Ok(())
     }
 
+    /// A part of a file was written to.
+    pub(super) fn written_in_place(&mut self, path: &Path, bytes: &[u8], offset: u64) {
+        self.look_at(&[path]);
+        if let Some(Kind::File { live, in_place, .. }) = self.at(path).map(|node| &mut self.kinds[node]) {
+            let write = InPlace {
+                offset: offset as usize,
+                bytes: bytes.to_vec(),
+                is_given_up: false,
+            };
+            write.apply(live, usize::MAX, |_| true);
+            in_place.push(write);
+        }
+    }
+
     /// A file's bytes are durable.
     pub(super) fn synced(&mut self, path: &Path) -> io::Result<()> {
-        self.written(path)?;
-        if let Some(Kind::File { durable, live }) = self.at(path).map(|node| &mut self.kinds[node]) {
-            *durable = Some(live.clone());
+        if !self.is_in_place(path) {
+            self.written(path)?;
+        }
+        let Some(Kind::File {
+            durable,
+            live,
+            in_place,
+        }) = self.at(path).map(|node| &mut self.kinds[node])
+        else {
+            return Ok(());
+        };
+        match durable {
+            Some(durable) if !in_place.is_empty() => {
+                let (given_up, kept): (Vec<_>, Vec<_>) = in_place.drain(..).partition(|write| write.is_given_up);
+                kept.iter().for_each(|write| write.apply(durable, usize::MAX, |_| true));
+                // Older than what is durable now, except where nothing was written again.
+                *in_place = given_up;
+                in_place.retain(|write| !kept.iter().any(|later| later.covers(write)));
+            }
+            _ => *durable = Some(live.clone()),
         }
         Ok(())
+    }
+
+    /// What a file's sync was asked for may have become durable or not, and no later one changes that.
+    pub(super) fn sync_failed(&mut self, path: &Path) {
+        if let Some(Kind::File { in_place, .. }) = self.at(path).map(|node| &mut self.kinds[node]) {
+            in_place.iter_mut().for_each(|write| write.is_given_up = true);
+        }
+    }
+
+    fn is_in_place(&self, path: &Path) -> bool {
+        let kind = self.at(path).map(|node| &self.kinds[node]);
+        matches!(kind, Some(Kind::File { in_place, .. }) if !in_place.is_empty())
     }
 
     /// A folder's names are durable.
@@ -231,8 +294,11 @@ impl Model {
                 }]);
             }
         } else {
-            let (durable, live) = (None, fs::read(path).unwrap_or_default());
-            self.kinds.push(Kind::File { durable, live });
+            self.kinds.push(Kind::File {
+                durable: None,
+                live: fs::read(path).unwrap_or_default(),
+                in_place: Vec::new(),
+            });
         }
         node
     }
@@ -304,13 +370,28 @@ impl Model {
             for entry in changes.into_iter().flat_map(|change| &change.entries) {
                 entry.apply(folders.entry(entry.folder).or_default());
             }
-            for unsynced in [Unsynced::There, Unsynced::Missing, Unsynced::CutShort, Unsynced::Zeros] {
+            for unsynced in self.fates() {
                 let mut image = Image::default();
                 self.draw(ROOT, Path::new(""), &folders, unsynced, &mut image);
                 images.insert(image);
             }
         }
         images
+    }
+
+    /// What may become of unsynced bytes, this time.
+    fn fates(&self) -> Vec<Unsynced> {
+        let mut fates = vec![Unsynced::There, Unsynced::Missing, Unsynced::CutShort, Unsynced::Zeros];
+        let written = |kind: &Kind| match kind {
+            Kind::File { in_place, .. } => in_place.len() as u64,
+            Kind::Folder { .. } => 0,
+        };
+        let writes: u64 = self.kinds.iter().map(written).sum();
+        if writes > 0 {
+            let seeds = (0..DRAWN).map(|draw| (writes << 8) + draw);
+            fates.extend(seeds.flat_map(|seed| WHOLE_BYTES.map(|bytes| Unsynced::Pieces { bytes, seed })));
+        }
+        fates
     }
 
     fn look_everywhere(&mut self, folder: Node, path: &Path) {
@@ -333,8 +414,14 @@ impl Model {
                     image.0.insert(path.clone(), None);
                     self.draw(*node, &path, folders, unsynced, image);
                 }
-                Kind::File { durable, live } => {
-                    image.0.insert(path, Some(left(durable.as_deref(), live, unsynced)));
+                Kind::File {
+                    durable,
+                    live,
+                    in_place,
+                } => {
+                    image
+                        .0
+                        .insert(path, Some(left(durable.as_deref(), live, in_place, unsynced)));
                 }
             }
         }
@@ -350,8 +437,42 @@ impl Entry {
     }
 }
 
-fn left(durable: Option<&[u8]>, live: &[u8], unsynced: Unsynced) -> Vec<u8> {
+impl InPlace {
+    /// Writes the pieces of this size (by their number) that arrive.
+    fn apply(&self, to: &mut [u8], piece_bytes: usize, arrives: impl Fn(usize) -> bool) {
+        let end = (self.offset + self.bytes.len()).min(to.len());
+        let mut at = self.offset;
+        while at < end {
+            let piece = at / piece_bytes;
+            let next = (piece + 1).saturating_mul(piece_bytes).min(end);
+            if arrives(piece) {
+                to[at..next].copy_from_slice(&self.bytes[at - self.offset..next - self.offset]);
+            }
+            at = next;
+        }
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        self.offset <= other.offset && other.offset + other.bytes.len() <= self.offset + self.bytes.len()
+    }
+}
+
+fn left(durable: Option<&[u8]>, live: &[u8], in_place: &[InPlace], unsynced: Unsynced) -> Vec<u8> {
     match (durable, unsynced) {
+        (Some(durable), Unsynced::Pieces { bytes, seed }) => {
+            let mut left = durable.to_vec();
+            for (number, write) in in_place.iter().enumerate() {
+                // How many of the writes since the last sync a piece had seen. It is drawn for each piece and never taken back,
+                // so that a piece is as it was at one moment.
+                write.apply(&mut left, bytes, |piece| {
+                    let piece = [seed, piece as u64].map(u64::to_le_bytes).concat();
+                    let drawn = *blake3::hash(&piece).as_bytes().first_chunk().expect("4 of 32 bytes");
+                    number < u32::from_le_bytes(drawn) as usize % (in_place.len() + 1)
+                });
+            }
+            left
+        }
+        (None, Unsynced::Pieces { .. }) => live.to_vec(),
         (_, Unsynced::There) => live.to_vec(),
         (Some(durable), _) => durable.to_vec(),
         (None, Unsynced::Missing) => Vec::new(),

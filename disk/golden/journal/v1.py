@@ -1,0 +1,123 @@
+"""The golden bytes of docs/format/journal.md, from the published descriptions of BLAKE3 and XChaCha20-Poly1305 alone: no code is
+shared with the crate. python3 v1.py > v1-two-records.bin"""
+
+import struct
+import sys
+
+M = 0xFFFFFFFF
+IV = [0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19]
+PERMUTATION = [2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8]
+CHUNK_START, CHUNK_END, ROOT, KEYED, CONTEXT, MATERIAL = 1, 2, 8, 16, 32, 64
+
+
+def rotr(x, n):
+    return ((x >> n) | (x << (32 - n))) & M
+
+
+def blake3_chunk(key, data, flags):
+    """BLAKE3 of at most one chunk of 1,024 bytes."""
+    assert len(data) <= 1024
+    blocks = [data[i:i + 64] for i in range(0, len(data), 64)] or [b""]
+    value = list(key)
+    for i, block in enumerate(blocks):
+        f = flags | (CHUNK_START if i == 0 else 0) | (CHUNK_END | ROOT if i == len(blocks) - 1 else 0)
+        m = list(struct.unpack("<16I", block.ljust(64, b"\0")))
+        v = value + IV[:4] + [0, 0, len(block), f]
+
+        def g(a, b, c, d, x, y):
+            v[a] = (v[a] + v[b] + x) & M
+            v[d] = rotr(v[d] ^ v[a], 16)
+            v[c] = (v[c] + v[d]) & M
+            v[b] = rotr(v[b] ^ v[c], 12)
+            v[a] = (v[a] + v[b] + y) & M
+            v[d] = rotr(v[d] ^ v[a], 8)
+            v[c] = (v[c] + v[d]) & M
+            v[b] = rotr(v[b] ^ v[c], 7)
+
+        for _ in range(7):
+            for n, (a, b, c, d) in enumerate([(0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15),
+                                              (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14)]):
+                g(a, b, c, d, m[2 * n], m[2 * n + 1])
+            m = [m[p] for p in PERMUTATION]
+        value = [v[j] ^ v[j + 8] for j in range(8)]
+    return struct.pack("<8I", *value)
+
+
+def words(key):
+    return struct.unpack("<8I", key)
+
+
+def derive(context, material):
+    return blake3_chunk(words(blake3_chunk(IV, context.encode(), CONTEXT)), material, MATERIAL)
+
+
+def mac(key, data):
+    return blake3_chunk(words(key), data, KEYED)[:16]
+
+
+def chacha_rounds(state):
+    s = list(state)
+
+    def q(a, b, c, d):
+        for x, y, z, n in [(a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)]:
+            s[x] = (s[x] + s[y]) & M
+            s[z] = rotr(s[z] ^ s[x], 32 - n)
+
+    for _ in range(10):
+        q(0, 4, 8, 12), q(1, 5, 9, 13), q(2, 6, 10, 14), q(3, 7, 11, 15)
+        q(0, 5, 10, 15), q(1, 6, 11, 12), q(2, 7, 8, 13), q(3, 4, 9, 14)
+    return s
+
+
+SIGMA = list(struct.unpack("<4I", b"expand 32-byte k"))
+
+
+def chacha_block(key, counter, nonce):
+    state = SIGMA + list(words(key)) + [counter] + list(struct.unpack("<3I", nonce))
+    return struct.pack("<16I", *[(a + b) & M for a, b in zip(chacha_rounds(state), state)])
+
+
+def poly1305(key, data):
+    r = int.from_bytes(key[:16], "little") & 0x0FFFFFFC0FFFFFFC0FFFFFFC0FFFFFFF
+    total = 0
+    for i in range(0, len(data), 16):
+        total = (total + int.from_bytes(data[i:i + 16] + b"\1", "little")) * r % (2**130 - 5)
+    return ((total + int.from_bytes(key[16:], "little")) % 2**128).to_bytes(16, "little")
+
+
+def xchacha_seal(key, nonce, plain):
+    s = chacha_rounds(SIGMA + list(words(key)) + list(struct.unpack("<4I", nonce[:16])))
+    key, nonce = struct.pack("<8I", *s[:4], *s[12:]), b"\0" * 4 + nonce[16:]
+    stream = b"".join(chacha_block(key, 1 + i, nonce) for i in range((len(plain) + 63) // 64))
+    sealed = bytes(a ^ b for a, b in zip(plain, stream))
+    padded = sealed + b"\0" * (-len(sealed) % 16) + struct.pack("<QQ", 0, len(sealed))
+    return sealed + poly1305(chacha_block(key, 0, nonce)[:32], padded)
+
+
+VOLUME_KEY, CACHE, SALT = bytes(range(32)), b"\x11" * 16, b"\x22" * 32
+secret = derive("gridbackup 2026 disk journal", VOLUME_KEY + CACHE)
+header_key = derive("gridbackup 2026 disk journal file header", secret)
+blocks_key = derive("gridbackup 2026 disk journal blocks", secret + SALT)
+records_key = derive("gridbackup 2026 disk journal records", secret + SALT)
+LAP = 3
+
+out = b"GBJRNL\0\0" + struct.pack("<QQQ", 1, LAP, 41) + b"\x33" * 16 + CACHE + SALT + struct.pack("<Q", 40)
+assert len(out) == 104
+out = (out + mac(header_key, out)).ljust(512, b"\0")
+
+
+def record(offset, seq, flushed, link, ranges, blocks):
+    length = -(-(64 + 16 * len(ranges) + 16 + 4112 * len(blocks)) // 512) * 512
+    head = b"GBJR" + bytes([1, 1, 0, 0]) + struct.pack("<QQQ", seq, flushed, LAP) + link
+    head += struct.pack("<IIII", len(ranges), length, offset, 0)
+    head += b"".join(struct.pack("<QII", *one) for one in ranges)
+    code = mac(records_key, head)
+    whole = head + code
+    for block in blocks:
+        whole += xchacha_seal(blocks_key, struct.pack("<QQQ", offset + len(whole), 0, 0), block)
+    return whole.ljust(length, b"\0"), code
+
+
+first, code = record(len(out), 41, 40, b"\x33" * 16, [(7, 2, 0), (1 << 28, 5, 1)], [b"\x44" * 4096, bytes(range(256)) * 16])
+second, _ = record(len(out) + len(first), 42, 41, code, [(8, 1, 1), (9, 1, 0)], [b"\x55" * 4096])
+sys.stdout.buffer.write(out + first + second)

@@ -1,0 +1,188 @@
+//! A file of the ring while it is used once: its header, its keys, sealing and opening of blocks (docs/format/journal.md §2).
+//! Its salt is drawn anew each time, so that no place of a file is ever sealed twice under one key.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
+use durable::in_place::InPlaceFile;
+use zeroize::Zeroizing;
+
+use super::record::{BLOCK_BYTES, Mac, SEALED_BYTES, SECTOR_BYTES, field, mac};
+
+/// Bytes of a file's header.
+pub const HEADER_BYTES: u64 = SECTOR_BYTES;
+const MAGIC: &[u8; 8] = b"GBJRNL\0\0";
+const VERSION: u64 = 1;
+/// Bytes of the header that are authenticated.
+const CHECKED_BYTES: usize = 104;
+
+/// The key that a journal's keys are derived from.
+pub struct JournalKey {
+    secret: Zeroizing<[u8; 32]>,
+    header_mac: Zeroizing<[u8; 32]>,
+    cache: [u8; 16],
+}
+
+impl JournalKey {
+    /// Of a volume's key and the id of the cache that the journal belongs to.
+    pub fn new(volume_key: &[u8; 32], cache: [u8; 16]) -> Self {
+        let secret = derive("gridbackup 2026 disk journal", &[volume_key, &cache]);
+        let header_mac = derive("gridbackup 2026 disk journal file header", &[&*secret]);
+        Self {
+            secret,
+            header_mac,
+            cache,
+        }
+    }
+}
+
+fn derive(context: &str, parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    parts.iter().for_each(|part| {
+        hasher.update(part);
+    });
+    Zeroizing::new(*hasher.finalize().as_bytes())
+}
+
+/// What a file's header says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LapHeader {
+    /// Its number: the files of a journal are in the order of their laps.
+    pub lap: u64,
+    /// The number of its first record.
+    pub first_seq: u64,
+    /// What authenticates the record before.
+    pub link: Mac,
+    /// The highest number that was durable when it was begun.
+    pub flushed: u64,
+    /// Fresh each time.
+    pub salt: [u8; 32],
+}
+
+/// What a file's header was found to be.
+pub enum FoundHeader {
+    /// Nothing was written to it yet.
+    None,
+    /// It is valid.
+    Valid(LapHeader),
+    /// It is of another key, or damaged.
+    Wrong,
+}
+
+impl LapHeader {
+    /// The bytes of a sector.
+    pub fn encode(&self, key: &JournalKey) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER_BYTES as usize);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&self.lap.to_le_bytes());
+        bytes.extend_from_slice(&self.first_seq.to_le_bytes());
+        bytes.extend_from_slice(&self.link);
+        bytes.extend_from_slice(&key.cache);
+        bytes.extend_from_slice(&self.salt);
+        bytes.extend_from_slice(&self.flushed.to_le_bytes());
+        let mac = mac(&key.header_mac, &bytes);
+        bytes.extend_from_slice(&mac);
+        bytes.resize(HEADER_BYTES as usize, 0);
+        bytes
+    }
+
+    /// Reads a sector.
+    pub fn decode(bytes: &[u8], key: &JournalKey) -> FoundHeader {
+        if bytes.iter().all(|byte| *byte == 0) {
+            return FoundHeader::None;
+        }
+        Self::fields(bytes, key).map_or(FoundHeader::Wrong, FoundHeader::Valid)
+    }
+
+    fn fields(bytes: &[u8], key: &JournalKey) -> Option<Self> {
+        let header = Self {
+            lap: u64::from_le_bytes(field(bytes, 16)?),
+            first_seq: u64::from_le_bytes(field(bytes, 24)?),
+            link: field(bytes, 32)?,
+            flushed: u64::from_le_bytes(field(bytes, CHECKED_BYTES - 8)?),
+            salt: field(bytes, 64)?,
+        };
+        // The whole sector follows from the fields.
+        (header.encode(key) == bytes).then_some(header)
+    }
+}
+
+/// A file in use.
+pub struct Lap {
+    /// What its header says.
+    pub header: LapHeader,
+    /// The file.
+    pub file: InPlaceFile,
+    /// The highest number of a record in it.
+    last_seq: AtomicU64,
+    cipher: XChaCha20Poly1305,
+    mac_key: Zeroizing<[u8; 32]>,
+}
+
+impl Lap {
+    /// Of a file that has this header, or is to get it.
+    pub fn new(file: InPlaceFile, header: LapHeader, key: &JournalKey) -> Self {
+        let sealing = derive("gridbackup 2026 disk journal blocks", &[&*key.secret, &header.salt]);
+        Self {
+            cipher: XChaCha20Poly1305::new((&*sealing).into()),
+            mac_key: derive("gridbackup 2026 disk journal records", &[&*key.secret, &header.salt]),
+            last_seq: AtomicU64::new(header.first_seq.saturating_sub(1)),
+            header,
+            file,
+        }
+    }
+
+    /// What authenticates heads of its records.
+    pub fn mac_key(&self) -> &[u8; 32] {
+        &self.mac_key
+    }
+
+    /// The highest number of a record in it.
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq.load(Ordering::Acquire)
+    }
+
+    /// A record was written to it.
+    pub fn has(&self, seq: u64) {
+        self.last_seq.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    /// Adds a block, sealed for this place of the file.
+    pub fn seal(&self, block: &[u8], offset: u64, into: &mut Vec<u8>) {
+        let start = into.len();
+        into.extend_from_slice(block);
+        let sealed = &mut into[start..];
+        let tag = self
+            .cipher
+            .encrypt_inout_detached(&nonce(offset), b"", sealed.into())
+            .expect("a block is not too long for the cipher");
+        into.extend_from_slice(&tag);
+    }
+
+    /// Reads the block that lies there into `into`, of the length of one; false if it is not what was sealed.
+    pub fn open(&self, offset: u64, into: &mut [u8]) -> io::Result<bool> {
+        let mut sealed = [0; SEALED_BYTES as usize];
+        match self.file.read_at(&mut sealed, offset) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            other => other?,
+        }
+        let (block, tag) = sealed.split_at_mut(BLOCK_BYTES);
+        let tag = Tag::try_from(&*tag).expect("16 bytes");
+        let opened = self
+            .cipher
+            .decrypt_inout_detached(&nonce(offset), b"", (&mut *block).into(), &tag);
+        if opened.is_ok() {
+            into.copy_from_slice(block);
+        }
+        Ok(opened.is_ok())
+    }
+}
+
+/// The place in the file: the key is this lap's alone, and no place of a lap is written twice.
+fn nonce(offset: u64) -> XNonce {
+    let mut nonce = [0; 24];
+    nonce[..8].copy_from_slice(&offset.to_le_bytes());
+    nonce.into()
+}

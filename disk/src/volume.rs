@@ -1,0 +1,368 @@
+//! A device over a journal, a map of what it has, and a backing for the rest. Every change is in the journal before anybody
+//! sees it, and in the map in the journal's order.
+
+mod blocks;
+mod range_lock;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::backing::Backing;
+use crate::device::{Change, Device, DeviceError, Extent, ExtentKind};
+use crate::journal::record::{BLOCK_BYTES, SEALED_BYTES};
+use crate::journal::{FlushError, Flusher, Journal, JournalError, JournalKey, JournalOptions};
+use crate::map::{Map, Piece};
+use blocks::{BlockChanges, touched};
+use range_lock::RangeLock;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// Of the journal, in hundredths, above which writers wait. Chosen: the rest is for what was let in already, and for records
+/// that are written anew after a sync that failed.
+const FULL_PERCENT: u64 = 90;
+
+/// How a volume is opened.
+pub struct VolumeOptions {
+    /// Its journal.
+    pub journal: JournalOptions,
+    /// Bytes of the device, a multiple of a block.
+    pub size: u64,
+    /// Whether nothing may be changed.
+    pub is_read_only: bool,
+    /// How long writers wait for a full journal from which nothing is released.
+    pub patience: Duration,
+}
+
+/// An open volume.
+pub struct Volume {
+    shared: Arc<Shared>,
+    flusher: Flusher,
+    ranges: RangeLock,
+    backing: Arc<dyn Backing>,
+    size: u64,
+    is_read_only: bool,
+    patience: Duration,
+    /// How often something was released.
+    released: watch::Sender<u64>,
+}
+
+struct Shared(Mutex<Core>);
+
+struct Core {
+    journal: Journal,
+    map: Map,
+}
+
+/// What is to be committed: all changes up to a record. As long as it is there, what it names can be read.
+pub struct Batch {
+    /// The number of the last record.
+    pub seq: u64,
+    /// The newest of each block, in order.
+    pub pieces: Vec<Piece>,
+}
+
+impl From<JournalError> for DeviceError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Full => Self::NoSpace,
+            JournalError::Broken => Self::ReadOnly,
+            JournalError::Io(error) => Self::Io(error),
+            JournalError::TooLong => Self::Io(std::io::ErrorKind::InvalidInput.into()),
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes all durable that was appended; what a file does not take goes to another one, once.
+    fn sync(&self) -> Result<(), FlushError> {
+        let told = |error: &dyn std::fmt::Display| FlushError(error.to_string());
+        let plan = self.lock().journal.plan_flush().map_err(|error| told(&error))?;
+        let Err(error) = plan.sync() else {
+            self.lock().journal.flushed(&plan);
+            return Ok(());
+        };
+        tracing::error!(%error, "the journal did not sync and is written to another file");
+        let mut core = self.lock();
+        let entries = core.journal.rewrite().map_err(|error| told(&error))?;
+        entries.iter().for_each(|entry| core.map.apply(entry));
+        let plan = core.journal.plan_flush().map_err(|error| told(&error))?;
+        // Nobody may append meanwhile: if this fails too, what was written since must not be promised.
+        match plan.sync() {
+            Ok(()) => core.journal.flushed(&plan),
+            Err(error) => {
+                core.journal.give_up();
+                return Err(told(&error));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Volume {
+    /// Opens a volume, with what its journal has that is not committed.
+    pub fn open(options: VolumeOptions, key: JournalKey, backing: Arc<dyn Backing>) -> Result<Self, DeviceError> {
+        let (journal, entries) = Journal::open(options.journal, key, backing.committed_seq())?;
+        let mut map = Map::default();
+        entries.iter().for_each(|entry| map.apply(entry));
+        let shared = Arc::new(Shared(Mutex::new(Core { journal, map })));
+        let flushed = shared.clone();
+        Ok(Self {
+            flusher: Flusher::start(move || flushed.sync())?,
+            shared,
+            ranges: RangeLock::default(),
+            backing,
+            size: options.size,
+            is_read_only: options.is_read_only,
+            patience: options.patience,
+            released: watch::Sender::new(0),
+        })
+    }
+
+    /// All that is not committed.
+    pub fn batch(&self) -> Batch {
+        let core = self.shared.lock();
+        let pieces = core.map.find(0, u64::MAX);
+        Batch {
+            seq: core.journal.last_seq(),
+            pieces,
+        }
+    }
+
+    /// The backing has everything up to this record: the journal needs it no more. Batches are dropped before.
+    pub fn release(&self, committed: u64) {
+        let mut core = self.shared.lock();
+        core.map.release(committed);
+        core.journal.release(committed);
+        drop(core);
+        self.released.send_modify(|count| *count += 1);
+    }
+
+    fn is_full(&self, bytes: u64) -> bool {
+        let (used, all) = self.shared.lock().journal.usage();
+        used.saturating_add(bytes) > all / 100 * FULL_PERCENT
+    }
+
+    /// A range of the device, or an error.
+    fn check(&self, offset: u64, length: u64) -> Result<(), DeviceError> {
+        let end = offset.checked_add(length).filter(|end| *end <= self.size);
+        end.map(|_| ()).ok_or(DeviceError::OutOfRange)
+    }
+
+    fn is_zero(&self, offset: u64, length: u64) -> Result<bool, DeviceError> {
+        let extents = self.extents(offset, length)?;
+        Ok(extents.iter().all(|extent| extent.kind == ExtentKind::Zero))
+    }
+
+    fn read_block(&self, block: u64, into: &mut [u8]) -> Result<(), DeviceError> {
+        let pieces = self.shared.lock().map.find(block, 1);
+        if let Some(piece) = pieces.first() {
+            return piece.read(into);
+        }
+        if !self.backing.read_now(block, into)? {
+            into.copy_from_slice(&futures::executor::block_on(self.backing.read(block, 1))?);
+        }
+        Ok(())
+    }
+
+    /// Appends what fits into records, and shows it.
+    fn append(&self, changes: BlockChanges) -> Result<(), DeviceError> {
+        let mut core = self.shared.lock();
+        let blocks = (changes.payload.len() / BLOCK_BYTES) as u64;
+        if blocks > core.journal.blocks_max(changes.ranges.len()) {
+            return Err(JournalError::TooLong.into());
+        }
+        let entry = core.journal.append(changes.ranges, &changes.payload)?;
+        core.map.apply(&entry);
+        Ok(())
+    }
+
+    /// Reads what the journal has of these blocks: files that pieces name stay, whatever is released meanwhile.
+    fn overlay(&self, start: u64, pieces: &[Piece], into: &mut [u8]) -> Result<(), DeviceError> {
+        for piece in pieces {
+            let at = (piece.start - start) as usize * BLOCK_BYTES;
+            piece.read(&mut into[at..at + piece.count as usize * BLOCK_BYTES])?;
+        }
+        Ok(())
+    }
+}
+
+/// The blocks (first, count) between pieces.
+fn gaps(start: u64, end: u64, pieces: &[Piece]) -> Vec<(u64, u64)> {
+    let mut gaps = Vec::new();
+    let mut at = start;
+    for (from, to) in pieces
+        .iter()
+        .map(|piece| (piece.start, piece.start + piece.count))
+        .chain([(end, end)])
+    {
+        if at < from {
+            gaps.push((at, from - at));
+        }
+        at = to;
+    }
+    gaps
+}
+
+impl Piece {
+    /// Reads all its blocks.
+    pub fn read(&self, into: &mut [u8]) -> Result<(), DeviceError> {
+        let Some(place) = &self.place else {
+            into.fill(0);
+            return Ok(());
+        };
+        for (block, number) in into.chunks_exact_mut(BLOCK_BYTES).zip(0..) {
+            if !place.lap.open(place.offset + number * SEALED_BYTES, block)? {
+                let (seq, path) = (self.seq, place.lap.file.path().to_owned());
+                return Err(JournalError::BlockDamaged { seq, path }.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Device for Volume {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.is_read_only || self.shared.lock().journal.is_broken()
+    }
+
+    fn apply(&self, changes: &[Change<'_>]) -> Result<(), DeviceError> {
+        if self.is_read_only {
+            return Err(DeviceError::ReadOnly);
+        }
+        let mut touches = Vec::new();
+        for (offset, length) in changes.iter().map(Change::range) {
+            self.check(offset, length)?;
+            touches.push(touched(offset, length));
+        }
+        let _held = self.ranges.lock(touches);
+        let mut blocks = BlockChanges::default();
+        // File systems trim all that is free, again and again: what reads as zeros needs no record.
+        let is_idle = changes.iter().all(|change| !matches!(change, Change::Write { .. }))
+            && changes
+                .iter()
+                .map(Change::range)
+                .map(|(offset, length)| self.is_zero(offset, length))
+                .all(|zero| matches!(zero, Ok(true)));
+        for change in changes.iter().filter(|_| !is_idle) {
+            blocks.add(change, &|block, into| self.read_block(block, into))?;
+        }
+        match blocks.ranges.is_empty() {
+            true => Ok(()),
+            false => self.append(blocks),
+        }
+    }
+
+    fn ready(&self, bytes: u64) -> BoxFuture<'_, Result<(), DeviceError>> {
+        Box::pin(async move {
+            let mut released = self.released.subscribe();
+            while self.is_full(bytes) {
+                let progress = tokio::time::timeout(self.patience, released.changed());
+                if progress.await.is_err() {
+                    return Err(DeviceError::NoSpace);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), DeviceError>> {
+        let flushed = self.flusher.flush();
+        Box::pin(async {
+            flushed
+                .await
+                .map_err(|error| DeviceError::Io(std::io::Error::other(error)))
+        })
+    }
+
+    fn read_now(&self, offset: u64, into: &mut [u8]) -> Result<bool, DeviceError> {
+        self.check(offset, into.len() as u64)?;
+        let (start, end) = touched(offset, into.len() as u64);
+        let mut blocks = vec![0; (end - start) as usize * BLOCK_BYTES];
+        let pieces = self.shared.lock().map.find(start, end - start);
+        for (gap, count) in gaps(start, end, &pieces) {
+            let at = (gap - start) as usize * BLOCK_BYTES;
+            if !self
+                .backing
+                .read_now(gap, &mut blocks[at..at + count as usize * BLOCK_BYTES])?
+            {
+                return Ok(false);
+            }
+        }
+        self.overlay(start, &pieces, &mut blocks)?;
+        let at = (offset - start * BLOCK) as usize;
+        into.copy_from_slice(&blocks[at..at + into.len()]);
+        Ok(true)
+    }
+
+    fn read(&self, offset: u64, length: usize) -> BoxFuture<'_, Result<Vec<u8>, DeviceError>> {
+        Box::pin(async move {
+            self.check(offset, length as u64)?;
+            let (start, end) = touched(offset, length as u64);
+            let mut blocks = vec![0; (end - start) as usize * BLOCK_BYTES];
+            let pieces = self.shared.lock().map.find(start, end - start);
+            for (gap, count) in gaps(start, end, &pieces) {
+                let at = (gap - start) as usize * BLOCK_BYTES;
+                let read = self.backing.read(gap, count).await?;
+                blocks[at..at + count as usize * BLOCK_BYTES].copy_from_slice(&read);
+            }
+            self.overlay(start, &pieces, &mut blocks)?;
+            let at = (offset - start * BLOCK) as usize;
+            blocks.drain(..at);
+            blocks.truncate(length);
+            Ok(blocks)
+        })
+    }
+
+    fn extents(&self, offset: u64, length: u64) -> Result<Vec<Extent>, DeviceError> {
+        self.check(offset, length)?;
+        let (start, end) = touched(offset, length);
+        let pieces = self.shared.lock().map.find(start, end - start);
+        let mut found: Vec<(u64, Extent)> = Vec::new();
+        for piece in &pieces {
+            let kind = piece.place.as_ref().map_or(ExtentKind::Zero, |_| ExtentKind::Data);
+            let length = piece.count * BLOCK;
+            found.push((piece.start, Extent { length, kind }));
+        }
+        for (gap, count) in gaps(start, end, &pieces) {
+            let mut at = gap;
+            for extent in self.backing.extents(gap, count)? {
+                found.push((at, extent));
+                at += extent.length / BLOCK;
+            }
+        }
+        found.sort_by_key(|(at, _)| *at);
+        let clipped = found.into_iter().map(|(at, extent)| {
+            let from = (at * BLOCK).max(offset);
+            let to = (at * BLOCK + extent.length).min(offset + length);
+            let length = to.saturating_sub(from);
+            Extent { length, ..extent }
+        });
+        Ok(clipped.filter(|extent| extent.length > 0).collect())
+    }
+
+    fn prefetch(&self, offset: u64, length: u64) {
+        if self.check(offset, length).is_err() {
+            return;
+        }
+        let (start, end) = touched(offset, length);
+        let pieces = self.shared.lock().map.find(start, end - start);
+        for (gap, count) in gaps(start, end, &pieces) {
+            self.backing.prefetch(gap, count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

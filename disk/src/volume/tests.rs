@@ -1,0 +1,369 @@
+use std::path::Path;
+
+use durable::power_cut::Machine;
+
+use super::*;
+
+/// Operations of the long test, unless this variable asks for more.
+const OPERATIONS: u64 = 20_000;
+const OPERATIONS_VARIABLE: &str = "DISK_OPERATIONS";
+
+/// Committed content in memory. Every third block has to be fetched.
+#[derive(Default)]
+struct MemoryBacking(Mutex<(u64, Vec<u8>)>);
+
+impl MemoryBacking {
+    fn new(size: u64) -> Arc<Self> {
+        Arc::new(Self(Mutex::new((0, vec![0; size as usize]))))
+    }
+
+    fn commit(&self, volume: &Volume) {
+        let batch = volume.batch();
+        let mut kept = self.0.lock().unwrap();
+        for piece in &batch.pieces {
+            let at = piece.start as usize * BLOCK_BYTES;
+            piece
+                .read(&mut kept.1[at..at + piece.count as usize * BLOCK_BYTES])
+                .unwrap();
+        }
+        kept.0 = batch.seq;
+        drop(kept);
+        let seq = batch.seq;
+        drop(batch);
+        volume.release(seq);
+    }
+}
+
+impl Backing for MemoryBacking {
+    fn committed_seq(&self) -> u64 {
+        self.0.lock().unwrap().0
+    }
+
+    fn read_now(&self, start: u64, into: &mut [u8]) -> Result<bool, DeviceError> {
+        if start.is_multiple_of(3) {
+            return Ok(false);
+        }
+        let at = start as usize * BLOCK_BYTES;
+        into.copy_from_slice(&self.0.lock().unwrap().1[at..at + into.len()]);
+        Ok(true)
+    }
+
+    fn read(&self, start: u64, count: u64) -> BoxFuture<'_, Result<Vec<u8>, DeviceError>> {
+        let at = start as usize * BLOCK_BYTES;
+        let read = self.0.lock().unwrap().1[at..at + count as usize * BLOCK_BYTES].to_vec();
+        Box::pin(async { Ok(read) })
+    }
+
+    fn extents(&self, start: u64, count: u64) -> Result<Vec<Extent>, DeviceError> {
+        let kept = self.0.lock().unwrap();
+        let blocks = kept
+            .1
+            .chunks_exact(BLOCK_BYTES)
+            .skip(start as usize)
+            .take(count as usize);
+        let extents = blocks.map(|block| Extent {
+            length: BLOCK,
+            kind: match block.iter().all(|byte| *byte == 0) {
+                true => ExtentKind::Zero,
+                false => ExtentKind::Data,
+            },
+        });
+        Ok(extents.collect())
+    }
+
+    fn prefetch(&self, _start: u64, _count: u64) {}
+}
+
+/// Numbers that follow from a seed (SplitMix64).
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    /// A range of bytes, half of them aligned.
+    fn range(&mut self, size: u64, length_max: u64) -> (u64, u64) {
+        let length = 1 + self.below(length_max.min(size));
+        let offset = self.below(size - length + 1);
+        match self.below(2) {
+            0 => (offset, length),
+            _ => (
+                offset / BLOCK * BLOCK,
+                length.next_multiple_of(BLOCK).min(size - offset / BLOCK * BLOCK),
+            ),
+        }
+    }
+
+    /// One to three changes, made to the model too. None is longer than `length_max` and a block.
+    fn apply(&mut self, volume: &Volume, model: &mut [u8], length_max: u64) -> Result<(), DeviceError> {
+        let size = model.len() as u64;
+        let drawn: Vec<_> = (0..1 + self.below(3))
+            .map(|_| {
+                let (offset, length) = self.range(size, length_max);
+                (
+                    offset,
+                    length,
+                    self.below(4),
+                    vec![self.below(256) as u8; length as usize],
+                )
+            })
+            .collect();
+        let changes: Vec<_> = drawn
+            .iter()
+            .map(|(offset, length, kind, data)| match kind {
+                0 => Change::Zero {
+                    offset: *offset,
+                    length: *length,
+                },
+                1 => Change::Trim {
+                    offset: *offset,
+                    length: *length,
+                },
+                _ => Change::Write { offset: *offset, data },
+            })
+            .collect();
+        volume.apply(&changes)?;
+        for change in &changes {
+            let (offset, length) = change.range();
+            let part = &mut model[offset as usize..(offset + length) as usize];
+            match change {
+                Change::Write { data, .. } => part.copy_from_slice(data),
+                _ => part.fill(0),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn open(folder: &Path, size: u64, files: (u64, usize), backing: Arc<dyn Backing>) -> Result<Volume, DeviceError> {
+    let options = VolumeOptions {
+        journal: JournalOptions {
+            folder: folder.to_owned(),
+            file_bytes: files.0,
+            file_count: files.1,
+        },
+        size,
+        is_read_only: false,
+        patience: Duration::from_millis(1),
+    };
+    Volume::open(options, JournalKey::new(&[1; 32], [2; 16]), backing)
+}
+
+fn read(volume: &Volume, offset: u64, length: usize) -> Vec<u8> {
+    let mut now = vec![0; length];
+    let read = futures::executor::block_on(volume.read(offset, length)).unwrap();
+    if volume.read_now(offset, &mut now).unwrap() {
+        assert_eq!(now, read);
+    }
+    read
+}
+
+/// Holes are zeros, and the extents are as long as the range.
+fn assert_extents(volume: &Volume, model: &[u8], (offset, length): (u64, u64)) {
+    let mut at = offset as usize;
+    for extent in volume.extents(offset, length).unwrap() {
+        let part = &model[at..at + extent.length as usize];
+        assert!(
+            extent.kind == ExtentKind::Data || part.iter().all(|byte| *byte == 0),
+            "at {at}"
+        );
+        at += extent.length as usize;
+    }
+    assert_eq!(at as u64, offset + length);
+}
+
+#[test]
+fn it_holds_what_a_model_in_memory_holds() {
+    let asked = std::env::var(OPERATIONS_VARIABLE)
+        .ok()
+        .and_then(|count| count.parse().ok());
+    let seed = asked.map_or(7, |_| std::process::id().into());
+    println!("seed {seed}");
+    let (mut draw, size, files) = (Draw(seed), 1 << 20, (256 << 10, 24));
+    let root = tempfile::tempdir().unwrap();
+    let backing = MemoryBacking::new(size);
+    let mut volume = open(root.path(), size, files, backing.clone()).unwrap();
+    let mut model = vec![0; size as usize];
+    for operation in 0..asked.unwrap_or(OPERATIONS) {
+        match draw.below(400) {
+            0..=199 => {
+                if volume.is_full(200 << 10) {
+                    futures::executor::block_on(volume.flush()).unwrap();
+                    backing.commit(&volume);
+                }
+                let length_max = 1 << (8 + draw.below(8));
+                draw.apply(&volume, &mut model, length_max)
+                    .unwrap_or_else(|error| panic!("{operation}: {error}"));
+            }
+            200..=379 => {
+                let (offset, length) = draw.range(size, 64 << 10);
+                let expected = &model[offset as usize..(offset + length) as usize];
+                assert!(
+                    read(&volume, offset, length as usize) == expected,
+                    "operation {operation}"
+                );
+            }
+            380..=389 => assert_extents(&volume, &model, draw.range(size, size)),
+            390..=396 => futures::executor::block_on(volume.flush()).unwrap(),
+            397 | 398 => {
+                futures::executor::block_on(volume.flush()).unwrap();
+                backing.commit(&volume);
+            }
+            _ => {
+                drop(volume);
+                volume = open(root.path(), size, files, backing.clone())
+                    .unwrap_or_else(|error| panic!("operation {operation}: {error}"));
+            }
+        }
+    }
+    assert!(read(&volume, 0, size as usize) == model);
+}
+
+/// Changes until the power goes: the content after each record, from `versions` on, and how many of them were flushed.
+fn work(seed: u64, folder: &Path, backing: &Arc<MemoryBacking>, versions: &mut Vec<Vec<u8>>, flushed: &mut usize) {
+    let size = versions[0].len() as u64;
+    let Ok(volume) = open(folder, size, (64 << 10, 12), backing.clone()) else {
+        return;
+    };
+    let mut draw = Draw(seed);
+    for _ in 0..10 {
+        let mut model = versions.last().unwrap().clone();
+        let mut expected = model.clone();
+        // A failed write may be there after all.
+        let is_done = draw.apply(&volume, &mut model, 9_000).is_ok();
+        expected.clone_from(&model);
+        versions.push(expected);
+        if !is_done {
+            return;
+        }
+        if draw.below(3) == 0 {
+            if futures::executor::block_on(volume.flush()).is_err() {
+                return;
+            }
+            *flushed = versions.len() - 1;
+            if draw.below(2) == 0 {
+                backing.commit(&volume);
+            }
+        }
+    }
+}
+
+#[test]
+fn after_a_power_cut_what_was_flushed_is_there_and_the_rest_is_a_prefix() {
+    let root = tempfile::tempdir().unwrap();
+    let (size, mut tried) = (16 * BLOCK, 0);
+    for seed in 0..12 {
+        for cut in 0.. {
+            durable::power_cut::Image::default().lay(root.path());
+            let backing = MemoryBacking::new(size);
+            let (mut versions, mut flushed) = (vec![vec![0; size as usize]], 0);
+            let machine = Machine::start(root.path());
+            if cut % 5 == 4 {
+                machine.fail_sync_of(".journal");
+            }
+            machine.cut_after(Some(cut));
+            work(seed, root.path(), &backing, &mut versions, &mut flushed);
+            let is_over = machine.steps().len() < cut;
+            let images = machine.outcomes();
+            drop(machine);
+            for image in images {
+                image.lay(root.path());
+                let volume = open(root.path(), size, (64 << 10, 12), backing.clone())
+                    .unwrap_or_else(|error| panic!("seed {seed} cut {cut}: {error}: {image:?}"));
+                let found = read(&volume, 0, size as usize);
+                assert!(versions[flushed..].contains(&found), "seed {seed} cut {cut}: {image:?}");
+                tried += 1;
+            }
+            if is_over {
+                break;
+            }
+        }
+    }
+    assert!(tried > 500, "{tried}");
+}
+
+#[test]
+fn a_full_journal_makes_writers_wait_and_fails_them_only_without_progress() {
+    let root = tempfile::tempdir().unwrap();
+    let backing = MemoryBacking::new(1 << 20);
+    let volume = open(root.path(), 1 << 20, (64 << 10, 4), backing.clone()).unwrap();
+    let clock = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    clock.block_on(volume.ready(8 << 10)).unwrap();
+    while !volume.is_full(8 << 10) {
+        volume
+            .apply(&[Change::Write {
+                offset: 0,
+                data: &[3; 8 << 10],
+            }])
+            .unwrap();
+    }
+    assert!(matches!(
+        clock.block_on(volume.ready(8 << 10)),
+        Err(DeviceError::NoSpace)
+    ));
+    clock.block_on(volume.flush()).unwrap();
+    backing.commit(&volume);
+    clock.block_on(volume.ready(8 << 10)).unwrap();
+    assert_eq!(read(&volume, 100, 10), [3; 10]);
+}
+
+#[test]
+fn zeros_cost_no_payload_and_trims_of_what_is_zero_cost_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let volume = open(root.path(), 1 << 40, (64 << 10, 4), Arc::new(crate::backing::NoBacking)).unwrap();
+    volume
+        .apply(&[Change::Trim {
+            offset: 0,
+            length: 1 << 40,
+        }])
+        .unwrap();
+    assert_eq!(volume.shared.lock().journal.last_seq(), 0);
+    volume.apply(&[Change::Write { offset: 5, data: &[1] }]).unwrap();
+    let (before, _) = volume.shared.lock().journal.usage();
+    volume
+        .apply(&[Change::Zero {
+            offset: 0,
+            length: 1 << 40,
+        }])
+        .unwrap();
+    let (after, _) = volume.shared.lock().journal.usage();
+    assert_eq!(after - before, 512);
+    assert_eq!(read(&volume, 0, 10), [0; 10]);
+    let outside = volume.apply(&[Change::Zero {
+        offset: 1,
+        length: 1 << 40,
+    }]);
+    assert!(matches!(outside, Err(DeviceError::OutOfRange)));
+}
+
+#[test]
+fn changes_of_one_block_from_many_threads_undo_none_of_each_other() {
+    let root = tempfile::tempdir().unwrap();
+    let volume = open(root.path(), 1 << 20, (1 << 20, 8), Arc::new(crate::backing::NoBacking)).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let volume = &volume;
+            scope.spawn(move || {
+                for at in 0..100 {
+                    let offset = at * 4 + thread;
+                    volume
+                        .apply(&[Change::Write {
+                            offset,
+                            data: &[thread as u8 + 1],
+                        }])
+                        .unwrap();
+                }
+            });
+        }
+    });
+    let read = read(&volume, 0, 400);
+    assert!(read.iter().zip(0..).all(|(byte, at)| u64::from(*byte) == at % 4 + 1));
+}
