@@ -7,7 +7,9 @@ mod range_lock;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use blocks::{BlockChanges, touched};
 use futures::future::BoxFuture;
+use range_lock::RangeLock;
 use tokio::sync::watch;
 
 use crate::backing::Backing;
@@ -15,8 +17,6 @@ use crate::device::{Change, Device, DeviceError, Extent, ExtentKind};
 use crate::journal::record::{BLOCK_BYTES, SEALED_BYTES};
 use crate::journal::{FlushError, Flusher, Journal, JournalError, JournalKey, JournalOptions};
 use crate::map::{Map, Piece};
-use blocks::{BlockChanges, touched};
-use range_lock::RangeLock;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
