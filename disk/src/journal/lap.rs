@@ -149,6 +149,11 @@ impl Lap {
         self.last_seq.fetch_max(seq, Ordering::AcqRel);
     }
 
+    /// What is behind this record counts for nothing.
+    pub fn ends_at(&self, seq: u64) {
+        self.last_seq.store(seq, Ordering::Release);
+    }
+
     /// Adds a block, sealed for this place of the file.
     pub fn seal(&self, block: &[u8], offset: u64, into: &mut Vec<u8>) {
         let start = into.len();

@@ -1,8 +1,8 @@
 //! Opening: the longest chain of records that the files hold, from the last committed one on (docs/format/journal.md §4).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -52,9 +52,11 @@ impl Journal {
             let seq = journal.last.0 + 1;
             return Err(JournalError::Damaged { seq, flushed });
         }
+        let (kept, blank) = forget_others(scanned, &chain)?;
+        journal.free.extend(blank);
         chain.retain(|entry| entry.head.seq > committed);
         journal.flushed = flushed;
-        journal.laps = scanned.into_iter().map(|file| file.lap).collect();
+        journal.laps = kept.into();
         // Nothing more goes to a file whose end may be torn.
         journal.offset = journal.options.file_bytes;
         journal.make_durable(&mut chain)?;
@@ -141,6 +143,41 @@ fn scan_file(lap: Lap) -> Result<Scanned, JournalError> {
         }
     }
     Ok(Scanned { lap, run, flushed })
+}
+
+/// What is in no chain loses what it would be found by, durably and before anything is appended: its numbers are used again, and
+/// later it may be longer than what was appended since, or begin where something is committed by then. The files of the chain, and
+/// those that hold none of it.
+fn forget_others(files: Vec<Scanned>, chain: &[Entry]) -> io::Result<(Vec<Arc<Lap>>, Vec<InPlaceFile>)> {
+    let in_chain: HashSet<Mac> = chain.iter().map(|entry| entry.mac).collect();
+    let (mut kept, mut blank) = (Vec::new(), Vec::new());
+    for Scanned { lap, mut run, .. } in files {
+        let count = run.iter().take_while(|entry| in_chain.contains(&entry.mac)).count();
+        let other = run.get(count).map(|entry| u64::from(entry.head.offset));
+        run.truncate(count);
+        let last = run.last().map(|entry| entry.head.seq);
+        drop(run);
+        let forgotten = match last {
+            Some(_) => other,
+            None => Some(0),
+        };
+        if let Some(offset) = forgotten {
+            lap.file.write_at(&[0; SECTOR_BYTES as usize], offset)?;
+            lap.file.sync()?;
+        }
+        match (last, Arc::try_unwrap(lap)) {
+            (None, Ok(lap)) => blank.push(lap.file),
+            (last, Err(lap)) => {
+                lap.ends_at(last.unwrap_or(0));
+                kept.push(lap);
+            }
+            (Some(last), Ok(lap)) => {
+                lap.ends_at(last);
+                kept.push(Arc::new(lap));
+            }
+        }
+    }
+    Ok((kept, blank))
 }
 
 fn read_head(lap: &Lap, offset: u64) -> Result<Option<(Head, Mac)>, JournalError> {

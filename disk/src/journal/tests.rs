@@ -361,3 +361,68 @@ fn one_sync_answers_all_who_wait() {
     assert!(done.iter().all(Result::is_err));
     assert!(syncs.load(Ordering::SeqCst) <= 11);
 }
+
+/// A power cut took one file of two that were not synced; the other one, which came later, is whole, and was never in any chain.
+#[test]
+fn what_a_power_cut_left_of_another_history_is_never_taken_for_a_start() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(root.path(), 0).unwrap();
+    let several = |journal: &mut Journal, count, blocks| {
+        for _ in 0..count {
+            append(journal, blocks).unwrap();
+        }
+    };
+    several(&mut journal, 2, 3);
+    flush(&mut journal).unwrap();
+    several(&mut journal, 4, 3);
+    drop(journal);
+    // Records 3 and 4 are in the second file, 5 and 6 in the third.
+    std::fs::write(root.path().join("000001.journal"), vec![0; FILE as usize]).unwrap();
+    let (mut journal, entries) = open(root.path(), 0).unwrap();
+    assert_eq!(assert_prefix(&entries, 0), 2);
+    several(&mut journal, 3, 1);
+    flush(&mut journal).unwrap();
+    journal.release(4);
+    drop(journal);
+    let (_, entries) = open(root.path(), 4).unwrap();
+    let found: Vec<_> = entries
+        .iter()
+        .map(|entry| (entry.head.seq, entry.head.blocks()))
+        .collect();
+    assert_eq!(found, [(5, 1)], "the flushed record 5 has one block");
+}
+
+/// A power cut took a block of the first record that was not synced; those behind it, in the same file, are whole. They were more than
+/// were appended afterwards, and were taken for the longer chain once a mark covered the torn one.
+#[test]
+fn a_torn_tail_is_never_taken_for_the_longer_chain() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(root.path(), 0).unwrap();
+    append(&mut journal, 1).unwrap();
+    flush(&mut journal).unwrap();
+    let torn = (1..5).map(|_| {
+        let seq = append(&mut journal, 1).unwrap();
+        let entry = journal.unflushed.iter().find(|entry| entry.head.seq == seq).unwrap();
+        u64::from(entry.head.offset) + entry.head.payload_offset()
+    });
+    let torn = torn.collect::<Vec<_>>()[0];
+    drop(journal);
+    let file = std::fs::File::options()
+        .write(true)
+        .open(root.path().join("000000.journal"))
+        .unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 512], torn + 1_024).unwrap();
+    let (mut journal, entries) = open(root.path(), 0).unwrap();
+    assert_eq!(assert_prefix(&entries, 0), 1);
+    for _ in 1..3 {
+        append(&mut journal, 2).unwrap();
+        flush(&mut journal).unwrap();
+    }
+    drop(journal);
+    let (_, entries) = open(root.path(), 0).unwrap();
+    let found: Vec<_> = entries
+        .iter()
+        .map(|entry| (entry.head.seq, entry.head.blocks()))
+        .collect();
+    assert_eq!(found, [(1, 1), (2, 2), (3, 2)], "flushed records have two blocks");
+}
