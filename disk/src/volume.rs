@@ -167,9 +167,21 @@ impl Volume {
             return piece.read(into);
         }
         if !self.backing.read_now(block, into)? {
-            into.copy_from_slice(&futures::executor::block_on(self.backing.read(block, 1))?);
+            into.copy_from_slice(&futures::executor::block_on(self.fetch(block, 1))?);
         }
         Ok(())
+    }
+
+    /// Waits for committed blocks: all of them, or an error.
+    async fn fetch(&self, start: u64, count: u64) -> Result<Vec<u8>, DeviceError> {
+        let read = self.backing.read(start, count).await?;
+        match read.len() as u64 == count * BLOCK {
+            true => Ok(read),
+            false => Err(DeviceError::Damaged(format!(
+                "of {count} blocks from block {start} on, {} bytes came",
+                read.len()
+            ))),
+        }
     }
 
     /// Appends what fits into records, and shows it.
@@ -314,7 +326,7 @@ impl Device for Volume {
             let pieces = self.shared.lock().map.find(start, end - start);
             for (gap, count) in gaps(start, end, &pieces) {
                 let at = (gap - start) as usize * BLOCK_BYTES;
-                let read = self.backing.read(gap, count).await?;
+                let read = self.fetch(gap, count).await?;
                 blocks[at..at + count as usize * BLOCK_BYTES].copy_from_slice(&read);
             }
             self.overlay(start, &pieces, &mut blocks)?;

@@ -74,6 +74,30 @@ impl Backing for MemoryBacking {
     fn prefetch(&self, _start: u64, _count: u64) {}
 }
 
+/// Always gives a byte less.
+struct ShortBacking;
+
+impl Backing for ShortBacking {
+    fn committed_seq(&self) -> u64 {
+        0
+    }
+
+    fn read_now(&self, _start: u64, _into: &mut [u8]) -> Result<bool, DeviceError> {
+        Ok(false)
+    }
+
+    fn read(&self, _start: u64, count: u64) -> BoxFuture<'_, Result<Vec<u8>, DeviceError>> {
+        Box::pin(async move { Ok(vec![7; count as usize * BLOCK_BYTES - 1]) })
+    }
+
+    fn extents(&self, _start: u64, count: u64) -> Result<Vec<Extent>, DeviceError> {
+        let (length, kind) = (count * BLOCK, ExtentKind::Data);
+        Ok(vec![Extent { length, kind }])
+    }
+
+    fn prefetch(&self, _start: u64, _count: u64) {}
+}
+
 /// Numbers that follow from a seed (SplitMix64).
 struct Draw(u64);
 
@@ -313,6 +337,25 @@ fn a_full_journal_makes_writers_wait_and_fails_them_only_without_progress() {
     backing.commit(&volume);
     clock.block_on(volume.ready(8 << 10)).unwrap();
     assert_eq!(read(&volume, 100, 10), [3; 10]);
+}
+
+/// A short answer of an object store became a truncated manifest elsewhere.
+#[test]
+fn a_short_answer_fails_what_asked_for_it_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let volume = open(folder.path(), 8 * BLOCK, (1 << 20, 4), Arc::new(ShortBacking)).unwrap();
+    let is_damaged = |error: DeviceError| matches!(error, DeviceError::Damaged(_));
+    assert!(is_damaged(futures::executor::block_on(volume.read(0, 5)).unwrap_err()));
+    let part = Change::Write { offset: 1, data: &[1] };
+    assert!(is_damaged(volume.apply(&[part]).unwrap_err()));
+    let whole = [2; BLOCK_BYTES];
+    volume
+        .apply(&[Change::Write {
+            offset: 0,
+            data: &whole,
+        }])
+        .unwrap();
+    assert_eq!(read(&volume, 0, BLOCK_BYTES), whole);
 }
 
 #[test]

@@ -176,6 +176,7 @@ fn no_room(failure: Failure, home: &Home) -> Failure {
     said.causes.extend(failure.causes);
     said
 }
+
 /// Whether so little room is left in a home that nothing can be recorded there.
 pub(super) fn is_full(home: &Path) -> bool {
     Disk::of(home).is_ok_and(|disk| disk.free_bytes < FREE_BYTES_MIN)

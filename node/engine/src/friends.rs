@@ -11,7 +11,7 @@ use friendnet::net::counters::Counted;
 use friendnet::net::relays::RelayUse;
 use friendnet::net::swarm::LocalDiscovery;
 use friendnet::roster::Roster;
-use friendnet::start::{Net, NetConfig};
+use friendnet::start::{Net, NetConfig, TransportConfig};
 use jiff::Timestamp;
 use proto::id::AccountId;
 use proto::keys::DeviceCert;
@@ -51,27 +51,29 @@ impl Engine {
         let config = self.config();
         let start = || async {
             let net = NetConfig {
-                device_key: home.device.clone(),
-                cert: home.cert.clone(),
+                transport: TransportConfig {
+                    device_key: home.device.clone(),
+                    cert: home.cert.clone(),
+                    listen: listen::addresses(listen, home.paths.state_dir())?,
+                    announce: config
+                        .announce
+                        .iter()
+                        .filter_map(|address| address.parse().ok())
+                        .collect(),
+                    bandwidth: self.0.bandwidth.clone(),
+                    discovery: if config.mdns {
+                        LocalDiscovery::On
+                    } else {
+                        LocalDiscovery::Off
+                    },
+                    upnp: config.upnp,
+                    relays: match self.0.mode {
+                        Mode::Daemon(_) => RelayUse::WhenUnreachable,
+                        Mode::Command(_) => RelayUse::Never,
+                    },
+                    forwards: config.relay && matches!(self.0.mode, Mode::Daemon(_)),
+                },
                 account_name: config.name.clone(),
-                listen: listen::addresses(listen, home.paths.state_dir())?,
-                announce: config
-                    .announce
-                    .iter()
-                    .filter_map(|address| address.parse().ok())
-                    .collect(),
-                bandwidth: self.0.bandwidth.clone(),
-                discovery: if config.mdns {
-                    LocalDiscovery::On
-                } else {
-                    LocalDiscovery::Off
-                },
-                upnp: config.upnp,
-                relays: match self.0.mode {
-                    Mode::Daemon(_) => RelayUse::WhenUnreachable,
-                    Mode::Command(_) => RelayUse::Never,
-                },
-                forwards: config.relay && matches!(self.0.mode, Mode::Daemon(_)),
                 home: home.paths.state_dir().to_owned(),
                 offered: config.store_max,
                 min_free: config.min_free.0,

@@ -14,7 +14,7 @@ use ed25519_dalek::SigningKey;
 use friendnet::handle::NetHandle;
 use friendnet::net::relays::RelayUse;
 use friendnet::net::swarm::LocalDiscovery;
-use friendnet::start::{Net, NetConfig};
+use friendnet::start::{Net, NetConfig, TransportConfig};
 use proto::cap_index::PackRecord;
 use proto::id::{AccountId, DeviceId, PackId, ShareId};
 use proto::keys::{DeviceCert, WRAPPED_KEY_BYTES, power, words_key};
@@ -159,17 +159,19 @@ async fn start(home: &Path, number: u8) -> Result<(NetHandle, AccountId)> {
     let device_key = SigningKey::from_bytes(&[number; 32]);
     let device = DeviceId(device_key.verifying_key().to_bytes());
     let net = Net::start(NetConfig {
-        cert: DeviceCert::sign(&words, device, power::ALL, "figures", 0),
-        device_key,
+        transport: TransportConfig {
+            cert: DeviceCert::sign(&words, device, power::ALL, "figures", 0),
+            device_key,
+            listen: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
+            announce: Vec::new(),
+            discovery: LocalDiscovery::Off,
+            upnp: false,
+            relays: RelayUse::Never,
+            forwards: false,
+            bandwidth: Bandwidth::default(),
+        },
         account_name: format!("account {number}"),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
-        announce: Vec::new(),
-        discovery: LocalDiscovery::Off,
-        upnp: false,
-        relays: RelayUse::Never,
-        forwards: false,
         home: home.to_owned(),
-        bandwidth: Bandwidth::default(),
         offered: Offered::Bytes(u64::MAX),
         min_free: MinFree::Bytes(0),
     })

@@ -1,9 +1,9 @@
 //! The transport: one swarm, the streams on it, and who is at their other ends.
 //!
 //! ```text
-//! start::prepare(TransportConfig) ─► Transport   listens; nobody is answered yet
-//!   .core                         ─► Core        what all share: open a stream to a device, the links, the budget
-//!   .run(protocols)                              accepts and dials until `Core::stop`
+//! start::prepare(TransportConfig, …) ─► Transport   listens; nobody is answered yet
+//!   .core                            ─► Core        what all share: open a stream to a device, the links, the budget
+//!   .run(protocols)                                 accepts and dials until `Core::stop`
 //! ```
 //!
 //! Below it: `driver` owns the swarm, `acceptor` lets streams in and hands each to its `protocol::Protocol`. Never here: what is

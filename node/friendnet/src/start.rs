@@ -3,12 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ed25519_dalek::SigningKey;
-use libp2p::Multiaddr;
-use proto::keys::DeviceCert;
 use stores::kept::Kept;
 use stores::room::Offered;
-use upload_queue::bandwidth::Bandwidth;
 use upload_queue::space::MinFree;
 
 use crate::handle::NetHandle;
@@ -16,38 +12,20 @@ use crate::invite::Invites;
 use crate::join::{JoinError, Membership};
 use crate::members::Members;
 use crate::net::protocol::Protocol;
-use crate::net::relays::RelayUse;
 use crate::net::start;
-use crate::net::start::{TransportConfig, TransportError};
-use crate::net::swarm::LocalDiscovery;
+pub use crate::net::start::{TransportConfig, TransportError};
 use crate::roster::RosterFileError;
 use crate::share::serve::ShareProtocol;
 use crate::{identity, keeper};
 
 /// What a node needs to go on the network.
 pub struct NetConfig {
-    /// This device's key.
-    pub device_key: SigningKey,
-    /// The account's word that this device is its own.
-    pub cert: DeviceCert,
+    /// How it goes there.
+    pub transport: TransportConfig,
     /// The account's name for people.
     pub account_name: String,
-    /// Where to listen, as multiaddrs such as `/ip4/0.0.0.0/tcp/0`. None: the node can only dial.
-    pub listen: Vec<Multiaddr>,
-    /// Addresses that others should be told besides those.
-    pub announce: Vec<Multiaddr>,
-    /// Whether to look for friends on the local network.
-    pub discovery: LocalDiscovery,
-    /// Whether to ask the router to forward ports.
-    pub upnp: bool,
-    /// When to ask friends to forward connections to this node.
-    pub relays: RelayUse,
-    /// Whether to forward connections for friends, once this node is reached from outside.
-    pub forwards: bool,
     /// Where roster, invitations and the shares of friends are kept: `roster`, `invites` and `store` in it.
     pub home: PathBuf,
-    /// Holds what is sent to friends and received from them to rates.
-    pub bandwidth: Bandwidth,
     /// What all friends together may use, and each of them unless `set_quota` says otherwise.
     pub offered: Offered,
     /// What stays free of the disk that their shares are on.
@@ -78,24 +56,13 @@ impl Net {
     /// Listens, serves friends, and keeps the roster equal with theirs. Founds a grid of one if this home is in none. Must be
     /// called inside a tokio runtime. When it returns, `addresses` are those that the system gave.
     pub async fn start(config: NetConfig) -> Result<NetHandle, NetError> {
-        if config.cert.device != identity::device_of(&config.device_key) {
+        if config.transport.cert.device != identity::device_of(&config.transport.device_key) {
             return Err(NetError::Certificate);
         }
         let members = Members::open(&config.home.join("roster"));
         let invites = Invites::open(&config.home.join("invites"));
         let kept = Kept::new(&config.home.join("store"), config.offered, config.min_free);
-        let transport = start::prepare(TransportConfig {
-            device_key: config.device_key,
-            cert: config.cert,
-            listen: config.listen,
-            announce: config.announce,
-            discovery: config.discovery,
-            upnp: config.upnp,
-            relays: config.relays,
-            forwards: config.forwards,
-            bandwidth: config.bandwidth,
-            members: members.subscribe(),
-        })?;
+        let transport = start::prepare(config.transport, members.subscribe())?;
         let (core, kept) = (transport.core.clone(), Arc::new(kept));
         let membership = Membership::new(core.clone(), members, invites, config.account_name);
         let membership = Arc::new(membership);

@@ -28,19 +28,26 @@ const LISTEN_TIME: Duration = Duration::from_secs(5);
 /// Dials waiting for the driver.
 const DIALS_MAX: usize = 64;
 
-/// What the transport needs; `NetConfig` says what each is.
+/// Who goes on the network, where, and how it is reached.
 pub struct TransportConfig {
+    /// This device's key.
     pub device_key: SigningKey,
+    /// The account's word that this device is its own.
     pub cert: DeviceCert,
+    /// Where to listen, as multiaddrs such as `/ip4/0.0.0.0/tcp/0`. None: the node can only dial.
     pub listen: Vec<Multiaddr>,
+    /// Addresses that others should be told besides those.
     pub announce: Vec<Multiaddr>,
+    /// Whether to look for friends on the local network.
     pub discovery: LocalDiscovery,
+    /// Whether to ask the router to forward ports.
     pub upnp: bool,
+    /// When to ask friends to forward connections to this node.
     pub relays: RelayUse,
+    /// Whether to forward connections for friends, once this node is reached from outside.
     pub forwards: bool,
+    /// Holds what is sent to friends and received from them to rates.
     pub bandwidth: Bandwidth,
-    /// Who is in the grid, always as it is now.
-    pub members: watch::Receiver<Arc<Roster>>,
 }
 
 /// The transport did not start.
@@ -68,14 +75,14 @@ pub struct Transport {
     dial_queue: mpsc::Receiver<Dial>,
 }
 
-/// Makes a transport. Must be called inside a tokio runtime.
-pub fn prepare(config: TransportConfig) -> Result<Transport, TransportError> {
+/// Makes a transport, for who is in the grid, always as it is now. Must be called inside a tokio runtime.
+pub fn prepare(config: TransportConfig, members: watch::Receiver<Arc<Roster>>) -> Result<Transport, TransportError> {
     // Whoever does not listen needs no port.
     let upnp = config.upnp && !config.listen.is_empty();
     let mut swarm = swarm::build(SwarmConfig {
         identity: identity::keypair(&config.device_key),
         discovery: config.discovery,
-        members: config.members.clone(),
+        members: members.clone(),
         forwards: config.forwards,
         upnp,
     })?;
@@ -83,7 +90,7 @@ pub fn prepare(config: TransportConfig) -> Result<Transport, TransportError> {
     let (dials, dial_queue) = mpsc::channel(DIALS_MAX);
     let core = Core {
         device: identity::device_of(&config.device_key),
-        members: config.members,
+        members,
         counters: Counters::default(),
         links: Arc::new(Links::default()),
         control: swarm.behaviour().streams.new_control(),

@@ -35,7 +35,7 @@ use crate::join::JoinError;
 use crate::roster::Roster;
 use crate::roster::deeds;
 use crate::roster::deeds::Removed;
-use crate::start::{Net, NetConfig};
+use crate::start::{Net, NetConfig, TransportConfig};
 
 mod care;
 mod certificate;
@@ -72,17 +72,19 @@ fn config(home: &Path, fixture: &Fixture, device: u8, listen: &str) -> NetConfig
         device.into(),
     );
     NetConfig {
-        device_key,
-        cert,
+        transport: TransportConfig {
+            device_key,
+            cert,
+            listen: vec![listen.parse().unwrap()],
+            announce: Vec::new(),
+            discovery: LocalDiscovery::Off,
+            upnp: false,
+            relays: RelayUse::WhenUnreachable,
+            forwards: true,
+            bandwidth: Bandwidth::default(),
+        },
         account_name: format!("account of {device}"),
-        listen: vec![listen.parse().unwrap()],
-        announce: Vec::new(),
-        discovery: LocalDiscovery::Off,
-        upnp: false,
-        relays: RelayUse::WhenUnreachable,
-        forwards: true,
         home: home.to_owned(),
-        bandwidth: Bandwidth::default(),
         offered: Offered::Bytes(u64::MAX),
         min_free: MinFree::Bytes(0),
     }

@@ -11,11 +11,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A node that only dials, and is reached through relays.
 async fn hidden(number: u8, ada: &TestNode) -> TestNode {
     let (home, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(number.into()));
-    let config = NetConfig {
-        listen: Vec::new(),
-        relays: RelayUse::Always,
-        ..config(home.path(), &fixture, number, "/ip4/127.0.0.1/tcp/0")
-    };
+    let mut config = config(home.path(), &fixture, number, "/ip4/127.0.0.1/tcp/0");
+    config.transport.listen = Vec::new();
+    config.transport.relays = RelayUse::Always;
     let net = Net::start(config).await.unwrap();
     net.join(&ada.net.invite("hidden", LATER).await.unwrap()).await.unwrap();
     TestNode { net, fixture, home }
@@ -83,7 +81,7 @@ async fn a_place_at_a_relay_is_taken_again_when_the_relay_comes_back() {
     eventually("the place is lost", || bob.net.reachability().relays.is_empty()).await;
     eventually("no longer announced", || bob.net.addresses().is_empty()).await;
     let mut again = config(home.path(), &fixture, 1, "/ip4/127.0.0.1/tcp/0");
-    again.listen = vec![at];
+    again.transport.listen = vec![at];
     let ada = TestNode {
         net: Net::start(again).await.unwrap(),
         fixture,
@@ -98,11 +96,9 @@ async fn a_stranger_gets_no_place_and_no_circuit() {
     let bob = hidden(2, &ada).await;
     has_place(&bob, &ada).await;
     let (home, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(6));
-    let config = NetConfig {
-        listen: Vec::new(),
-        relays: RelayUse::Always,
-        ..config(home.path(), &fixture, 6, "/ip4/127.0.0.1/tcp/0")
-    };
+    let mut config = config(home.path(), &fixture, 6, "/ip4/127.0.0.1/tcp/0");
+    config.transport.listen = Vec::new();
+    config.transport.relays = RelayUse::Always;
     let eve = Net::start(config).await.unwrap();
     let through = ada.net.addresses()[0]
         .clone()

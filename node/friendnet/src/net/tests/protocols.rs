@@ -11,7 +11,6 @@ use crate::net::core::{Core, OpenError};
 use crate::net::greet::{Caller, GreetError};
 use crate::net::protocol::{Conversation, Protocol};
 use crate::net::start;
-use crate::net::start::TransportConfig;
 
 const ECHO: &str = "/test/echo/1";
 
@@ -55,19 +54,7 @@ async fn echo_in_place_of(node: TestNode) -> (Arc<Echo>, TempDir) {
     drop(net);
     let members = Members::open(&home.path().join("roster"));
     let config = config(home.path(), &fixture, 1, "/ip4/127.0.0.1/tcp/0");
-    let transport = start::prepare(TransportConfig {
-        device_key: config.device_key,
-        cert: config.cert,
-        listen: config.listen,
-        announce: config.announce,
-        discovery: config.discovery,
-        upnp: config.upnp,
-        relays: config.relays,
-        forwards: config.forwards,
-        bandwidth: config.bandwidth,
-        members: members.subscribe(),
-    })
-    .unwrap();
+    let transport = start::prepare(config.transport, members.subscribe()).unwrap();
     let core = transport.core.clone();
     let echo = Arc::new(Echo {
         core: core.clone(),
