@@ -55,34 +55,42 @@ const RAW_TRIES: usize = 3;
 impl Server {
     /// Starts one; what it keeps on disk lies in `dir`.
     pub fn start(kind: Kind, dir: &Path) -> Result<Self> {
-        let at = free_address()?;
         let log = dir.join(format!("{kind:?}.log"));
-        let mut command = match kind {
+        // Moto and rclone choose their port themselves and print it: one that was free a moment ago may be another's by the time that they
+        // have started.
+        let (mut command, at) = match kind {
             Kind::Moto => {
                 let mut command = Command::new(program("moto_server")?);
-                let (host, port) = at.split_once(':').context("an address has a port")?;
-                command.args(["-H", host, "-p", port]);
-                command
+                command.args(["-H", "127.0.0.1", "-p", "0"]);
+                (command, None)
             }
             Kind::Rclone => {
                 std::fs::create_dir_all(dir.join("buckets/site"))?;
                 let mut command = Command::new(program("rclone")?);
-                command.args(["serve", "s3", "--addr", &at, "--vfs-cache-mode", "off"]);
+                command.args(["serve", "s3", "--addr", "127.0.0.1:0", "--vfs-cache-mode", "off"]);
                 command.arg(format!("--auth-key={},{}", KEYS.0, KEYS.1));
                 command.env("RCLONE_CONFIG", "/dev/null").arg(dir.join("buckets"));
-                command
+                (command, None)
             }
-            Kind::Garage => garage_command(dir, &at)?,
+            Kind::Garage => {
+                let at = free_address()?;
+                (garage_command(dir, &at)?, Some(at))
+            }
         };
         let out = std::fs::File::create(&log)?;
         let (stdout, stderr) = (out.try_clone()?, out);
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let child = command.spawn().with_context(|| format!("start {kind:?}"))?;
-        let server = Self { kind, at, log, child };
+        let mut server = Self {
+            kind,
+            at: at.unwrap_or_default(),
+            log,
+            child,
+        };
         let started = Instant::now();
-        while TcpStream::connect(&server.at).is_err() {
+        while !server.answers()? {
             ensure!(
-                started.elapsed() < START_MAX,
+                started.elapsed() < START_MAX && server.child.try_wait()?.is_none(),
                 "{kind:?} does not start: {}",
                 server.log()?
             );
@@ -92,6 +100,23 @@ impl Server {
             server.raw("PUT", "/site", "s3", "")?;
         }
         Ok(server)
+    }
+
+    /// Whether it has said where it listens, and does.
+    fn answers(&mut self) -> Result<bool> {
+        if self.at.is_empty() {
+            let log = self.log()?;
+            let line = log.split_once("http://").and_then(|(_, rest)| rest.split_once('\n'));
+            let Some((said, _)) = line else {
+                return Ok(false);
+            };
+            let is_address = |c: char| c.is_ascii_digit() || c == '.' || c == ':';
+            said.split(|c| !is_address(c))
+                .next()
+                .unwrap_or_default()
+                .clone_into(&mut self.at);
+        }
+        Ok(TcpStream::connect(&self.at).is_ok())
     }
 
     /// A client for its bucket.
