@@ -5,6 +5,9 @@ pub mod backing;
 pub mod device;
 pub mod journal;
 pub mod map;
+pub mod nbd;
+#[doc(hidden)]
+pub mod testing;
 pub mod volume;
 
 pub use device::{Change, Device, DeviceError, Extent, ExtentKind};
