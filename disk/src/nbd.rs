@@ -13,6 +13,7 @@ mod inbox;
 pub mod link;
 pub mod negotiation;
 pub mod option;
+mod outbox;
 mod reading;
 pub mod reply;
 pub mod request;

@@ -8,16 +8,14 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use crate::device::{Device, DeviceError, Extent, ExtentKind};
+use crate::nbd::outbox::{Cut, Outbox, UNCUT_BYTES_MAX};
 use crate::nbd::reply::{
     DATA_HEAD_BYTES, Failed, SIMPLE_HEAD_BYTES, data_head, put_block_status, put_done, put_end, put_failed, put_hole,
     simple_head,
 };
 use crate::nbd::request::{Errno, Request};
-use crate::nbd::transmission::{Cut, Shared};
 use crate::nbd::wire::STATE_HOLE_ZERO;
 
-/// Longest part of a reply that is made in one piece: above what the kernel asks for at once (1,280 KiB).
-pub const UNCUT_BYTES_MAX: usize = 2 << 20;
 /// From this length on holes are looked up instead of read: looking up costs about as much as reading 64 KiB of zeros.
 const LOOKED_UP_BYTES: u64 = 64 << 10;
 /// Most parts that a read is answered in, so that small holes do not cost more than their zeros.
@@ -47,12 +45,12 @@ struct Part {
 
 /// Puts the reply to a read into `out`, or returns what sends it later.
 pub fn read(
-    shared: &Arc<Shared>,
+    outbox: &Arc<Outbox>,
     request: &Request,
     is_whole: bool,
     out: &mut Vec<u8>,
 ) -> Option<BoxFuture<'static, Result<(), Cut>>> {
-    let form = match (shared.terms.is_structured, is_whole) {
+    let form = match (outbox.terms.is_structured, is_whole) {
         (false, _) => Form::Simple,
         (true, true) => Form::Whole,
         (true, false) => Form::Chunks,
@@ -69,7 +67,7 @@ pub fn read(
         put_failed(out, cookie, &Failed::from(Errno::Overflow), true);
         return None;
     }
-    let parts = match parts(&*shared.device, request, form) {
+    let parts = match parts(&*outbox.device, request, form) {
         Ok(parts) => parts,
         Err(error) => {
             put_failed(out, cookie, &Failed::from(&error), form != Form::Simple);
@@ -78,7 +76,7 @@ pub fn read(
     };
     let start = out.len();
     if length <= UNCUT_BYTES_MAX {
-        match put_now(&*shared.device, cookie, form, &parts, out) {
+        match put_now(&*outbox.device, cookie, form, &parts, out) {
             Ok(true) => return None,
             Ok(false) => out.truncate(start),
             Err(error) => {
@@ -88,7 +86,7 @@ pub fn read(
             }
         }
     }
-    Some(Box::pin(read_later(shared.clone(), *request, form, parts)))
+    Some(Box::pin(read_later(outbox.clone(), *request, form, parts)))
 }
 
 /// What a read is answered in: none longer than [`UNCUT_BYTES_MAX`].
@@ -169,7 +167,7 @@ fn put_now(
 }
 
 /// Sends part after part, waiting for what has to be fetched and for the client to take it.
-async fn read_later(shared: Arc<Shared>, request: Request, form: Form, parts: Vec<Part>) -> Result<(), Cut> {
+async fn read_later(outbox: Arc<Outbox>, request: Request, form: Form, parts: Vec<Part>) -> Result<(), Cut> {
     let (cookie, count) = (request.cookie, parts.len());
     for (at, part) in parts.into_iter().enumerate() {
         let (is_first, is_last) = (at == 0, at + 1 == count);
@@ -181,26 +179,26 @@ async fn read_later(shared: Arc<Shared>, request: Request, form: Form, parts: Ve
         let mut out = Vec::new();
         if is_hole {
             put_hole(&mut out, cookie, offset, length as u32, is_last);
-            shared.send(&[&out]).await?;
+            outbox.send(&[&out]).await?;
             continue;
         }
         // Held until the client has the bytes. Never closed, and a part is no longer than all the room.
-        let _room = shared.reply_room.acquire_many(length as u32).await;
-        let data = match shared.device.read(offset, length).await {
+        let _room = outbox.reply_room.acquire_many(length as u32).await;
+        let data = match outbox.device.read(offset, length).await {
             Ok(data) if data.len() == length => data,
             // A simple reply that has begun cannot say that it failed: "the server MUST immediately initiate a hard disconnect".
             Ok(_) | Err(_) if form == Form::Simple && !is_first => return Err(Cut),
             Ok(_) => return Err(Cut),
             Err(error) => {
                 put_failed(&mut out, cookie, &Failed::from(&error), form != Form::Simple);
-                return shared.send(&[&out]).await;
+                return outbox.send(&[&out]).await;
             }
         };
         match form {
-            Form::Simple if is_first => shared.send(&[&simple_head(cookie, 0), &data]).await?,
-            Form::Simple => shared.send(&[&data]).await?,
+            Form::Simple if is_first => outbox.send(&[&simple_head(cookie, 0), &data]).await?,
+            Form::Simple => outbox.send(&[&data]).await?,
             Form::Whole | Form::Chunks => {
-                shared
+                outbox
                     .send(&[&data_head(cookie, offset, length, is_last), &data])
                     .await?
             }

@@ -5,27 +5,24 @@
 //! they are ready. Everything under way is bounded: so many tasks, and so many bytes of replies that the client does not take.
 
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::device::{Change, Device, DeviceError};
 use crate::nbd::inbox::{Inbox, Item};
-use crate::nbd::reading::{self, UNCUT_BYTES_MAX};
+use crate::nbd::outbox::{Cut, Outbox};
+use crate::nbd::reading;
 use crate::nbd::reply::{Failed, put_done, put_failed};
 use crate::nbd::request::{Command, Cookie, Request, Terms};
 use crate::nbd::sessions::Session;
 
 /// Most tasks beside a connection.
 const TASKS_MAX: usize = 64;
-/// Most bytes of replies that tasks beside a connection hold; a multiple of the longest piece.
-const REPLY_BYTES_MAX: usize = 2 * UNCUT_BYTES_MAX;
 /// Replies are sent when there are so many bytes of them, else when the batch is done.
 const OUT_BYTES: usize = 256 << 10;
 /// What a change counts for beside its bytes when room is asked for: its place in the journal.
@@ -35,39 +32,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long requests under way may take after the client's farewell, or the server's.
 const FINISH_WAIT: Duration = Duration::from_secs(30);
 
-/// The connection ends now, and what is under way is dropped.
-#[derive(Debug)]
-pub(super) struct Cut;
-
-impl From<io::Error> for Cut {
-    fn from(_: io::Error) -> Self {
-        Self
-    }
-}
-
-/// What tasks beside a connection share with it.
-pub(super) struct Shared {
-    pub device: Arc<dyn Device>,
-    pub terms: Terms,
-    /// Room for replies of tasks.
-    pub reply_room: Semaphore,
-    writer: Mutex<Box<dyn AsyncWrite + Send + Unpin>>,
-}
-
-impl Shared {
-    /// Sends whole replies. Waits while the client does not take them. When dropped, the connection has to be closed.
-    pub async fn send(&self, parts: &[&[u8]]) -> Result<(), Cut> {
-        let mut writer = self.writer.lock().await;
-        for part in parts {
-            writer.write_all(part).await?;
-        }
-        Ok(())
-    }
-}
-
 /// A connection that was let in.
 pub struct Transmission<'a> {
-    shared: Arc<Shared>,
+    outbox: Arc<Outbox>,
     session: &'a Session,
     stop: &'a CancellationToken,
     /// Where the device's work is done: its tasks outlive this connection.
@@ -96,14 +63,8 @@ impl<'a> Transmission<'a> {
         stop: &'a CancellationToken,
         beside: Handle,
     ) -> Self {
-        let shared = Shared {
-            device,
-            terms,
-            reply_room: Semaphore::new(REPLY_BYTES_MAX),
-            writer: Mutex::new(writer),
-        };
         Self {
-            shared: Arc::new(shared),
+            outbox: Arc::new(Outbox::new(device, terms, writer)),
             session,
             stop,
             beside,
@@ -134,7 +95,7 @@ impl<'a> Transmission<'a> {
 
     async fn work(&mut self, reader: &mut (dyn AsyncRead + Send + Unpin)) -> Result<(), Cut> {
         loop {
-            let items = self.inbox.batch(&self.shared.terms).map_err(|_| Cut)?;
+            let items = self.inbox.batch(&self.outbox.terms).map_err(|_| Cut)?;
             if items.is_empty() {
                 tokio::select! {
                     filled = self.inbox.fill(reader) => if filled? == 0 { return Err(Cut) },
@@ -178,8 +139,8 @@ impl<'a> Transmission<'a> {
             }
         }
         if !lasting.is_empty() {
-            let shared = self.shared.clone();
-            self.spawn(flush(shared, lasting)).await?;
+            let outbox = self.outbox.clone();
+            self.spawn(flush(outbox, lasting)).await?;
         }
         self.send().await?;
         Ok(then)
@@ -202,7 +163,7 @@ impl<'a> Transmission<'a> {
         if self.session.cut().is_cancelled() {
             return Err(Cut);
         }
-        let device = &self.shared.device;
+        let device = &self.outbox.device;
         let alone = |change: &Change<'_>| device.apply(&[*change]).err().map(|error| Failed::from(&error));
         Ok(match device.apply(&changes) {
             Ok(()) => Vec::new(),
@@ -216,7 +177,7 @@ impl<'a> Transmission<'a> {
 
     /// Waits until there is room for changes, as long as there is somebody to answer to.
     async fn room(&self, bytes: u64) -> Result<Result<(), DeviceError>, Cut> {
-        let mut ready = self.shared.device.ready(bytes);
+        let mut ready = self.outbox.device.ready(bytes);
         loop {
             tokio::select! {
                 biased;
@@ -227,7 +188,7 @@ impl<'a> Transmission<'a> {
     }
 
     fn fail(&mut self, request: &Request, failed: &Failed) {
-        put_failed(&mut self.out, request.cookie, failed, self.shared.terms.is_structured);
+        put_failed(&mut self.out, request.cookie, failed, self.outbox.terms.is_structured);
     }
 
     /// Answers a change, now or when it lasts.
@@ -241,10 +202,10 @@ impl<'a> Transmission<'a> {
 
     /// Answers what changes nothing.
     async fn look(&mut self, request: &Request, command: Command) -> Result<(), Cut> {
-        let (device, is_structured) = (&self.shared.device, self.shared.terms.is_structured);
+        let (device, is_structured) = (&self.outbox.device, self.outbox.terms.is_structured);
         match command {
             Command::Read { is_whole } => {
-                if let Some(later) = reading::read(&self.shared, request, is_whole, &mut self.out) {
+                if let Some(later) = reading::read(&self.outbox, request, is_whole, &mut self.out) {
                     self.spawn(later).await?;
                 }
             }
@@ -269,7 +230,7 @@ impl<'a> Transmission<'a> {
     /// Sends the replies that are ready.
     async fn send(&mut self) -> Result<(), Cut> {
         if !self.out.is_empty() {
-            self.shared.send(&[&self.out]).await?;
+            self.outbox.send(&[&self.out]).await?;
             self.out.clear();
         }
         Ok(())
@@ -314,14 +275,14 @@ fn ended(task: Result<Result<(), Cut>, tokio::task::JoinError>) -> Result<(), Cu
 }
 
 /// Answers FLUSH, and changes with FUA, of one batch.
-async fn flush(shared: Arc<Shared>, cookies: Vec<Cookie>) -> Result<(), Cut> {
-    let flushed = shared.device.flush().await;
+async fn flush(outbox: Arc<Outbox>, cookies: Vec<Cookie>) -> Result<(), Cut> {
+    let flushed = outbox.device.flush().await;
     let mut out = Vec::new();
     for cookie in cookies {
         match &flushed {
             Ok(()) => put_done(&mut out, cookie),
-            Err(error) => put_failed(&mut out, cookie, &Failed::from(error), shared.terms.is_structured),
+            Err(error) => put_failed(&mut out, cookie, &Failed::from(error), outbox.terms.is_structured),
         }
     }
-    shared.send(&[&out]).await
+    outbox.send(&[&out]).await
 }
