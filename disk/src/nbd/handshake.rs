@@ -13,8 +13,8 @@ use crate::nbd::request::Terms;
 use crate::nbd::sessions::{Admission, Session};
 use crate::nbd::wire::{Fields, IHAVEOPT};
 
-/// Most options of a client. Chosen: twenty exports looked at with five options each, and far below what keeps a server busy.
-const OPTIONS_MAX: u32 = 100;
+/// Most options of a client. Chosen: two hundred exports looked at with five options each, and far below what keeps a server busy.
+const OPTIONS_MAX: u32 = 1000;
 /// Longest option that is passed over with an error; a longer one ends the connection.
 const PASSED_BYTES_MAX: u32 = 1 << 20;
 /// Bytes of an option without its payload: magic, option, length.

@@ -8,7 +8,7 @@ use crate::nbd::option::{About, Ask, Contexts, Unreadable};
 use crate::nbd::request::Terms;
 use crate::nbd::wire::{
     BASE_ALLOCATION, BASE_ALLOCATION_ID, BLOCK_BYTES_MIN, BLOCK_BYTES_PREFERRED, FLAG_C_FIXED_NEWSTYLE,
-    FLAG_C_NO_ZEROES, FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES, IHAVEOPT, INIT_PASSWD, PAYLOAD_BYTES_MAX, REPLY_MAGIC,
+    FLAG_C_NO_ZEROES, FLAG_FIXED_NEWSTYLE, FLAG_NO_ZEROES, IHAVEOPT, INIT_PASSWD, PAYLOAD_BYTES_TOLD, REPLY_MAGIC,
     STRING_BYTES_MAX, can, info, opt, rep,
 };
 
@@ -182,7 +182,7 @@ impl Negotiation {
             put(out, option, rep::INFO, &[&info::DESCRIPTION.to_be_bytes(), text]);
         }
         if infos.contains(&info::BLOCK_SIZE) {
-            let sizes = [BLOCK_BYTES_MIN, BLOCK_BYTES_PREFERRED, PAYLOAD_BYTES_MAX].map(u32::to_be_bytes);
+            let sizes = [BLOCK_BYTES_MIN, BLOCK_BYTES_PREFERRED, PAYLOAD_BYTES_TOLD].map(u32::to_be_bytes);
             put(
                 out,
                 option,

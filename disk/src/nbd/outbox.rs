@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
 
 use crate::device::Device;
 use crate::nbd::request::Terms;
@@ -46,11 +46,26 @@ impl Outbox {
         }
     }
 
-    /// Sends bytes. Waits while the client does not take them. When dropped, the connection has to be closed.
+    /// Sends what may follow and precede anything else: whole replies, or whole chunks. Waits while the client does not take them.
+    /// When dropped, the connection has to be closed.
     pub async fn send(&self, parts: &[&[u8]]) -> Result<(), Cut> {
-        let mut writer = self.writer.lock().await;
+        self.turn().await.send(parts).await
+    }
+
+    /// The way alone, for a reply that is sent bit by bit. Whoever has it must not wait for room: those that have room wait for it.
+    pub async fn turn(&self) -> Turn<'_> {
+        Turn(self.writer.lock().await)
+    }
+}
+
+/// The way, while no other reply goes out.
+pub struct Turn<'a>(MutexGuard<'a, Box<dyn AsyncWrite + Send + Unpin>>);
+
+impl Turn<'_> {
+    /// As [`Outbox::send`].
+    pub async fn send(&mut self, parts: &[&[u8]]) -> Result<(), Cut> {
         for part in parts {
-            writer.write_all(part).await?;
+            self.0.write_all(part).await?;
         }
         Ok(())
     }

@@ -86,7 +86,10 @@ pub fn read(
             }
         }
     }
-    Some(Box::pin(read_later(outbox.clone(), *request, form, parts)))
+    Some(match form {
+        Form::Simple => Box::pin(read_simple(outbox.clone(), *request, parts)),
+        Form::Whole | Form::Chunks => Box::pin(read_chunks(outbox.clone(), *request, parts)),
+    })
 }
 
 /// What a read is answered in: none longer than [`UNCUT_BYTES_MAX`].
@@ -166,11 +169,11 @@ fn put_now(
     Ok(true)
 }
 
-/// Sends part after part, waiting for what has to be fetched and for the client to take it.
-async fn read_later(outbox: Arc<Outbox>, request: Request, form: Form, parts: Vec<Part>) -> Result<(), Cut> {
+/// Sends chunk after chunk, waiting for what has to be fetched and for the client to take it. Other replies go out in between.
+async fn read_chunks(outbox: Arc<Outbox>, request: Request, parts: Vec<Part>) -> Result<(), Cut> {
     let (cookie, count) = (request.cookie, parts.len());
     for (at, part) in parts.into_iter().enumerate() {
-        let (is_first, is_last) = (at == 0, at + 1 == count);
+        let is_last = at + 1 == count;
         let Part {
             offset,
             length,
@@ -184,25 +187,46 @@ async fn read_later(outbox: Arc<Outbox>, request: Request, form: Form, parts: Ve
         }
         // Held until the client has the bytes. Never closed, and a part is no longer than all the room.
         let _room = outbox.reply_room.acquire_many(length as u32).await;
-        let data = match outbox.device.read(offset, length).await {
-            Ok(data) if data.len() == length => data,
-            // A simple reply that has begun cannot say that it failed: "the server MUST immediately initiate a hard disconnect".
-            Ok(_) | Err(_) if form == Form::Simple && !is_first => return Err(Cut),
+        match outbox.device.read(offset, length).await {
+            Ok(data) if data.len() == length => {
+                let head = data_head(cookie, offset, length, is_last);
+                outbox.send(&[&head, &data]).await?;
+            }
             Ok(_) => return Err(Cut),
             Err(error) => {
-                put_failed(&mut out, cookie, &Failed::from(&error), form != Form::Simple);
+                put_failed(&mut out, cookie, &Failed::from(&error), true);
                 return outbox.send(&[&out]).await;
             }
-        };
-        match form {
-            Form::Simple if is_first => outbox.send(&[&simple_head(cookie, 0), &data]).await?,
-            Form::Simple => outbox.send(&[&data]).await?,
-            Form::Whole | Form::Chunks => {
-                outbox
-                    .send(&[&data_head(cookie, offset, length, is_last), &data])
-                    .await?
-            }
         }
+    }
+    Ok(())
+}
+
+/// Sends a simple reply, whose bytes nothing may come between: the other replies wait.
+async fn read_simple(outbox: Arc<Outbox>, request: Request, parts: Vec<Part>) -> Result<(), Cut> {
+    // Never closed, and no longer than all the room.
+    let _room = outbox.reply_room.acquire_many(UNCUT_BYTES_MAX as u32).await;
+    let mut turn = None;
+    for part in parts {
+        let data = match outbox.device.read(part.offset, part.length).await {
+            Ok(data) if data.len() == part.length => data,
+            Err(error) if turn.is_none() => {
+                let mut out = Vec::new();
+                put_failed(&mut out, request.cookie, &Failed::from(&error), false);
+                return outbox.send(&[&out]).await;
+            }
+            // A simple reply that has begun cannot say that it failed: "the server MUST immediately initiate a hard disconnect".
+            Ok(_) | Err(_) => return Err(Cut),
+        };
+        let turn = match &mut turn {
+            Some(turn) => turn,
+            None => {
+                let turn = turn.insert(outbox.turn().await);
+                turn.send(&[&simple_head(request.cookie, 0)]).await?;
+                turn
+            }
+        };
+        turn.send(&[&data]).await?;
     }
     Ok(())
 }

@@ -267,9 +267,9 @@ mod tests {
     fn payloads_have_a_longest_and_effects_have_none() {
         let terms = Terms { size: 1 << 40, ..TERMS };
         let check = |command, length| request(command, 0, 0, length).check(&terms);
-        assert!(check(0, 32 << 20).is_ok() && check(1, 32 << 20).is_ok());
-        assert_eq!(check(0, (32 << 20) + 1), Err(Errno::Overflow));
-        assert_eq!(check(1, (32 << 20) + 1), Err(Errno::Invalid));
+        assert!(check(0, 64 << 20).is_ok() && check(1, 64 << 20).is_ok());
+        assert_eq!(check(0, (64 << 20) + 1), Err(Errno::Overflow));
+        assert_eq!(check(1, (64 << 20) + 1), Err(Errno::Invalid));
         let simple = Terms {
             is_structured: false,
             ..terms

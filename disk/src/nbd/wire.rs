@@ -168,8 +168,11 @@ pub const STRING_BYTES_MAX: usize = 4096;
 pub const BLOCK_BYTES_MIN: u32 = 1;
 /// What requests are best multiples of.
 pub const BLOCK_BYTES_PREFERRED: u32 = 4096;
-/// Longest payload of a request or of a reply.
-pub const PAYLOAD_BYTES_MAX: u32 = 32 << 20;
+/// The longest payload that is told.
+pub const PAYLOAD_BYTES_TOLD: u32 = 32 << 20;
+/// The longest payload that is taken, and sent: clients that do not ask for the size go further, nbd-tester-client to 48 MiB. It is never
+/// in memory whole.
+pub const PAYLOAD_BYTES_MAX: u32 = 64 << 20;
 
 /// Reads numbers, most significant byte first ("Conventions"), from the front of bytes.
 #[derive(Clone, Copy, Debug)]
