@@ -20,6 +20,8 @@ pub struct Asked {
     pub applies: usize,
     /// Changes in them.
     pub changes: usize,
+    /// Bytes that were read.
+    pub read_bytes: u64,
     /// Calls of `flush`.
     pub flushes: usize,
     /// Ranges of `prefetch`.
@@ -213,6 +215,7 @@ impl Device for MemoryDevice {
             return Ok(false);
         }
         self.copy(offset, into);
+        locked(&self.asked).read_bytes += into.len() as u64;
         Ok(true)
     }
 
