@@ -98,3 +98,75 @@ impl<R: AsyncRead + Unpin + ?Sized, W: AsyncWrite + Unpin + ?Sized> Handshake<'_
         Ok(is_whole.then_some((option, Err(Unreadable::TooBig))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::nbd::exports::FixedExports;
+    use crate::nbd::sessions::{Client, Sessions, Writers};
+    use crate::testing::MemoryDevice;
+
+    /// How many bytes are answered; whether an export is entered.
+    fn run(bytes: &[u8]) -> (usize, bool) {
+        let device = Arc::new(MemoryDevice::new(4096));
+        let (name, description) = ("disk".to_owned(), String::new());
+        let exports = FixedExports(vec![Export {
+            name,
+            description,
+            device,
+        }]);
+        let admission = Admission {
+            sessions: &Arc::new(Sessions::new(Writers::OneClient)),
+            client: Client::Process(1),
+            line: None,
+            stop: &CancellationToken::new(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime without drivers");
+        let (mut reader, mut writer) = (bytes, Vec::new());
+        let handshake = Handshake {
+            reader: &mut reader,
+            writer: &mut writer,
+        };
+        let entered = runtime.block_on(handshake.run(&exports, &admission));
+        let is_in = matches!(entered, Ok(Some(_)));
+        (writer.len(), is_in)
+    }
+
+    fn option(option: u32, length: u32, payload: &[u8]) -> Vec<u8> {
+        [b"IHAVEOPT", &option.to_be_bytes()[..], &length.to_be_bytes(), payload].concat()
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_talk_much(
+            flags in 0u32..5,
+            options in prop::collection::vec((0u32..13, any::<bool>(), prop::collection::vec(any::<u8>(), 0..60)), 0..20),
+            rest in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let mut bytes = flags.to_be_bytes().to_vec();
+            for (kind, lies, payload) in &options {
+                // A name of four bytes at most gets further than most random ones.
+                let named: Vec<u8> = [&[0, 0, 0, 4], b"disk", payload.as_slice()].concat();
+                let length = named.len() as u32 + u32::from(*lies);
+                bytes.extend(option(*kind, length, &named));
+            }
+            bytes.extend(rest);
+            let (answered, _) = run(&bytes);
+            prop_assert!(answered < 200 + bytes.len() * 20, "{} bytes for {}", answered, bytes.len());
+        }
+    }
+
+    #[test]
+    fn what_the_property_says_enters_when_it_is_right() {
+        let go = option(7, 10, b"\0\0\0\x04disk\0\0");
+        assert!(run(&[&[0, 0, 0, 3], &go[..]].concat()).1);
+        assert!(!run(&[&[0, 0, 0, 3], &go[..go.len() - 1]].concat()).1);
+    }
+}

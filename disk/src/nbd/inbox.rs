@@ -185,8 +185,11 @@ mod tests {
         (0..length).map(|at| (at * 7 / 3) as u8).collect()
     }
 
-    /// What comes out when the bytes come in portions of these sizes: for each request, whether it was allowed and the bytes written.
-    fn came_out(bytes: &[u8], portions: &[usize]) -> Result<Vec<(u64, Result<Vec<u8>, Errno>)>, NotARequest> {
+    /// A request's offset, and the bytes that it writes if it may.
+    type CameOut = (u64, Result<Vec<u8>, Errno>);
+
+    /// What comes out when the bytes come in portions of these sizes.
+    fn came_out(bytes: &[u8], portions: &[usize]) -> Result<Vec<CameOut>, NotARequest> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .expect("a runtime without drivers");
@@ -218,7 +221,7 @@ mod tests {
                                 is_last,
                             } => {
                                 assert_eq!(offset, request.offset + open.len() as u64);
-                                assert!(is_last || (offset + bytes.len() as u64) % PIECE_ALIGN == 0);
+                                assert!(is_last || (offset + bytes.len() as u64).is_multiple_of(PIECE_ALIGN));
                                 open.extend_from_slice(inbox.bytes(&bytes));
                                 if is_last {
                                     out.push((request.offset, Ok(std::mem::take(&mut open))));

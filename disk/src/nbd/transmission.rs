@@ -286,3 +286,74 @@ async fn flush(outbox: Arc<Outbox>, cookies: Vec<Cookie>) -> Result<(), Cut> {
     }
     outbox.send(&[&out]).await
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::nbd::exports::Export;
+    use crate::nbd::sessions::{Admission, Client, Sessions, Writers};
+    use crate::nbd::wire::REQUEST_MAGIC;
+    use crate::testing::{Asked, MemoryDevice};
+
+    const SIZE: u64 = 1 << 20;
+
+    /// Runs a connection on which these bytes come, and then the end; what the device was asked for.
+    fn run(bytes: &[u8], is_structured: bool) -> Asked {
+        let device = Arc::new(MemoryDevice::new(SIZE));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime with a clock");
+        let terms = Terms {
+            size: SIZE,
+            is_read_only: false,
+            is_structured,
+            has_allocation: is_structured,
+        };
+        let stop = CancellationToken::new();
+        runtime.block_on(async {
+            let admission = Admission {
+                sessions: &Arc::new(Sessions::new(Writers::OneClient)),
+                client: Client::Process(1),
+                line: None,
+                stop: &stop,
+            };
+            let export = Export {
+                name: String::new(),
+                description: String::new(),
+                device: device.clone(),
+            };
+            let session = admission.admit(&export).await.expect("nobody else is there");
+            let (writer, beside) = (Box::new(tokio::io::sink()), Handle::current());
+            let transmission = Transmission::new(device.clone(), terms, writer, &session, &stop, beside);
+            transmission.run(&mut &*bytes).await;
+        });
+        device.asked()
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            requests in prop::collection::vec((0u16..32, 0u16..9, -600i64..600, 0u32..2000, any::<bool>()), 0..30),
+            rest in prop::collection::vec(any::<u8>(), 0..60),
+            is_structured: bool,
+        ) {
+            let mut bytes = Vec::new();
+            for (flags, command, near, length, is_huge) in requests {
+                // Around the start, where it wraps, and around the end.
+                let offset = if is_huge { SIZE.wrapping_add_signed(near) } else { 0u64.wrapping_add_signed(near) };
+                bytes.extend(REQUEST_MAGIC.to_be_bytes());
+                bytes.extend([flags, command].map(u16::to_be_bytes).as_flattened());
+                bytes.extend([7, offset].map(u64::to_be_bytes).as_flattened());
+                let length = if is_huge && command != 1 { length << 21 } else { length };
+                bytes.extend(length.to_be_bytes());
+                bytes.resize(bytes.len() + if command == 1 { length as usize } else { 0 }, 0x25);
+            }
+            bytes.extend(rest);
+            let asked = run(&bytes, is_structured);
+            prop_assert!(asked.changes <= bytes.len() / 28);
+        }
+    }
+}
