@@ -101,7 +101,9 @@ impl Negotiation {
                 return Next::End;
             }
             Ok(Ask::List) => {
-                for name in exports.names().iter().filter(|name| name.len() <= STRING_BYTES_MAX) {
+                // Tools that look at each of them take one that is refused for a failure.
+                let is_told = |name: &&String| name.len() <= STRING_BYTES_MAX && find(exports, name).is_ok();
+                for name in exports.names().iter().filter(is_told) {
                     put(
                         out,
                         option,
