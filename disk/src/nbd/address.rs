@@ -171,7 +171,7 @@ impl Listener {
     }
 }
 
-/// Removes the socket of a server that is dead; nothing else. `Err(None)` never comes with a system error: see `bind`.
+/// Removes the socket of a server that is dead; nothing else.
 fn remove_stale(path: &Path) -> Result<(), SocketThere> {
     let met = match fs::symlink_metadata(path) {
         Ok(met) => met,
