@@ -3,6 +3,7 @@
 
 pub mod backing;
 pub mod device;
+pub mod extents;
 pub mod journal;
 pub mod map;
 pub mod nbd;
