@@ -159,10 +159,11 @@ impl Table {
         }
         (self.number, self.floor) = (file.number, file.floor);
         for (region, leaf) in &file.leaves {
-            match leaf {
-                Some(leaf) => drop(self.leaves.insert(*region, *leaf)),
-                None => drop(self.leaves.remove(region)),
-            }
+            // Those who were there before are of no use to anybody.
+            let _before = match leaf {
+                Some(leaf) => self.leaves.insert(*region, *leaf),
+                None => self.leaves.remove(region),
+            };
         }
         for (pack, blocks) in &file.counts {
             self.counts.set(*pack, *blocks);

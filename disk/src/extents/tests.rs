@@ -101,12 +101,8 @@ impl Model {
             match update {
                 Update::Map(run) => self.put(run, |_| true),
                 Update::Trim { start, count } => {
-                    let gone: Vec<u64> = self
-                        .blocks
-                        .range(*start..start + count)
-                        .map(|(block, _)| *block)
-                        .collect();
-                    gone.iter().for_each(|block| drop(self.blocks.remove(block)));
+                    let gone = *start..start + count;
+                    self.blocks.retain(|block, _| !gone.contains(block));
                 }
                 Update::Move { .. } => {}
             }

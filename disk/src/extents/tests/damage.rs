@@ -89,13 +89,12 @@ fn another_leaf_than_the_one_that_counts_is_refused() {
         Err(MapError::WrongLeaf { region: 77 })
     ));
     drop(map);
-    let path = files(root.path(), "leaf").pop().unwrap();
+    let path = files(root.path(), "leaf").remove(1);
     fs::write(&path, b"").unwrap();
+    // The source has the leaf that was there before.
     let mut map = CommittedMap::open(options(root.path()), source).unwrap();
-    assert!(matches!(
-        map.find(REGION, 1),
-        Err(MapError::LeafDamaged { region: 1, .. } | MapError::LeafDamaged { .. })
-    ));
+    let found = map.find(REGION, 1);
+    assert!(matches!(found, Err(MapError::LeafDamaged { region: 1, .. })));
 }
 
 #[test]
