@@ -357,6 +357,26 @@ fn the_oldest_changes_are_written_first_and_the_floor_follows() {
     assert_eq!(open(root.path()).floor(), 9);
 }
 
+/// What is applied again after an opening costs nothing where the leaf has it.
+#[test]
+fn a_region_leaves_out_the_commits_that_its_leaf_has() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut map, mut model) = (open(root.path()), Model::default());
+    for (commit, region) in [(1, 5), (2, 3), (3, 5)] {
+        let updates = vec![map_at(region * REGION + commit, 1, commit as u32)];
+        map.apply(commit, &updates).unwrap();
+        model.apply(updates);
+    }
+    assert_eq!(map.write_back(1).unwrap().regions, [5]);
+    drop(map);
+    let mut map = open(root.path());
+    assert_eq!(map.floor(), 1);
+    model.replay(&mut map);
+    model.assert_is_all(&mut map);
+    assert_eq!(map.write_back(usize::MAX).unwrap().regions, [3]);
+    model.assert_is_all(&mut map);
+}
+
 #[test]
 fn moves_apply_to_what_still_lies_there() {
     let root = tempfile::tempdir().unwrap();

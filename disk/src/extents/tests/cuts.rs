@@ -76,6 +76,31 @@ fn after_a_cut_at_every_step_leaves_and_a_replay_are_the_map() {
     assert!(images_tried > 1_000, "{images_tried}");
 }
 
+/// A process was killed before its table had a durable name; the next one opened the map, and commits up to the floor that it told
+/// may be forgotten elsewhere since.
+#[test]
+fn the_floor_that_an_opening_tells_survives_a_power_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let mut floors = BTreeSet::new();
+    for cut in 0..40 {
+        Image::default().lay(root);
+        let machine = Machine::start(root);
+        machine.cut_after(Some(cut));
+        work(root, 3, &mut Model::default());
+        machine.cut_after(None);
+        let floor = open(root).floor();
+        floors.insert(floor);
+        let images = machine.outcomes();
+        drop(machine);
+        for image in images {
+            image.lay(root);
+            assert!(open(root).floor() >= floor, "cut {cut}: {image:?}");
+        }
+    }
+    assert!(floors.len() > 2, "{floors:?}");
+}
+
 /// Beginning anew gives up what is there: never half of it.
 #[test]
 fn a_beginning_is_cut_into_the_old_map_or_the_new_one() {
