@@ -43,8 +43,4 @@ impl Counts {
         });
         all.filter(|(_, blocks)| *blocks > 0)
     }
-
-    pub fn clear(&mut self) {
-        self.rows.clear();
-    }
 }

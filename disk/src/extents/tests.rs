@@ -457,7 +457,7 @@ fn a_fragmented_region_is_dense_and_never_over_its_bound() {
         }
     }
     assert_eq!(lengths, [72 + 3 * 8_192 * 12, LEAF_BYTES_MAX, LEAF_BYTES_MAX]);
-    assert!(LEAF_BYTES_MAX <= 513 << 10);
+    assert_eq!(LEAF_BYTES_MAX, 524_360, "docs/format/disk-map.md §2");
 }
 
 #[test]
