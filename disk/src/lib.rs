@@ -1,5 +1,5 @@
 //! A virtual disk whose blocks live on the grid: a local journal that every write goes to first, a map of where each block lies,
-//! and the device that faces serve. It names no peers and no packs: what becomes of the journal's blocks is behind `Backing`.
+//! and the device that faces serve. It names no peers, and packs by number alone: what becomes of the journal's blocks is behind `Backing`.
 
 pub mod backing;
 pub mod device;

@@ -1,7 +1,7 @@
 //! The map of one region, as bytes (docs/format/disk-map.md §2): on the local disk, in packs and in memory it is the same. Lookups
 //! read the bytes as they are; nothing is unpacked.
 
-use super::place::{Piece, Place, REGION_BLOCKS, push};
+use super::place::{NO_PACK, Piece, Place, REGION_BLOCKS, push};
 
 /// Bytes before the records.
 const HEAD_BYTES: usize = 56;
@@ -15,8 +15,6 @@ const CELL_BYTES: usize = 8;
 const RUNS_MAX: usize = REGION_BLOCKS as usize * CELL_BYTES / RUN_BYTES;
 /// The longest leaf there is.
 pub const LEAF_BYTES_MAX: usize = HEAD_BYTES + REGION_BLOCKS as usize * CELL_BYTES + SUM_BYTES;
-/// The number that is no pack's: in a dense leaf it says that a block is zeros.
-pub const NO_PACK: u32 = u32::MAX;
 
 const MAGIC: &[u8; 8] = b"GBLEAF\0\0";
 const VERSION: u32 = 1;

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::leaf::NO_PACK;
-use super::place::{Piece, Place, REGION_BLOCKS};
+use super::place::{NO_PACK, Piece, Place, REGION_BLOCKS};
 
 /// Bytes that a piece takes at most on average: 14 in nodes of B-trees that are half full, and what leads to them. Measured by
 /// the example `map_figures`, which is well below.

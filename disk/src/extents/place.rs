@@ -1,13 +1,13 @@
 //! Where committed blocks lie: a pack, a slot of it, a block of that slot; and runs of blocks that lie one after the other.
 
-use super::leaf::NO_PACK;
-
 /// Blocks that a slot has room for: 64 KiB. Chosen: a slot is what is compressed at once, and what a read has to unpack.
 pub const SLOT_BLOCKS: u32 = 16;
 /// Slots that a pack may have: 28 bits of 32 are left for them.
 pub const SLOTS_MAX: u32 = 1 << 28;
 /// Blocks of a region: 256 MiB. Chosen: a leaf of the usual kind is tens of kilobytes, and 16 bits name a block of it.
 pub const REGION_BLOCKS: u32 = 1 << 16;
+/// The number that is no pack's: where it stands blocks are zeros.
+pub(super) const NO_PACK: u32 = u32::MAX;
 /// Blocks that a volume may have: 2^63 bytes.
 pub const VOLUME_BLOCKS_MAX: u64 = 1 << 51;
 
