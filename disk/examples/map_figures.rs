@@ -43,6 +43,32 @@ fn look_up(map: &mut CommittedMap, draw: &mut Draw, blocks: u64) -> Result<u64> 
     Ok(found)
 }
 
+/// Puts runs in, a commit after the other.
+fn put_in(map: &mut CommittedMap, draw: &mut Draw, runs: u64, blocks: u64) -> Result<()> {
+    for commit in 1..=runs / COMMIT_RUNS {
+        let updates = (0..COMMIT_RUNS as u32).map(|slot| {
+            let count = 1 + draw.below(4);
+            let place = Place::new(commit as u32, slot, 0).context("a thousand slots fit in a pack")?;
+            let start = draw.below(blocks - count);
+            Ok(Update::Map(Run { start, count, place }))
+        });
+        map.apply(commit, &updates.collect::<Result<Vec<_>>>()?)?;
+    }
+    Ok(())
+}
+
+/// Writes all that is in memory alone; its bytes.
+fn write_all(map: &mut CommittedMap) -> Result<usize> {
+    let mut written = 0;
+    loop {
+        let done = map.write_back(8 << 20)?;
+        written += done.bytes;
+        if done.regions.is_empty() {
+            return Ok(written);
+        }
+    }
+}
+
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let folder = PathBuf::from(arguments.next().context("which folder?")?);
@@ -51,70 +77,30 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&folder)?;
     let options = MapOptions::new(folder.clone(), [1; 16]);
     let mut map = CommittedMap::open(options.clone(), Arc::new(NoSource))?;
-    let (mut draw, mut written) = (Draw(1), 0);
+    let mut draw = Draw(1);
     let begun = Instant::now();
-    for commit in 1..=runs / COMMIT_RUNS {
-        let mut slot = 0;
-        let updates = (0..COMMIT_RUNS).map(|_| {
-            let count = 1 + draw.below(4);
-            slot += 1;
-            let place = Place::new(commit as u32, slot, 0).context("a thousand slots fit in a pack")?;
-            let start = draw.below(blocks - count);
-            Ok(Update::Map(Run { start, count, place }))
-        });
-        map.apply(commit, &updates.collect::<Result<Vec<_>>>()?)?;
-    }
-    let secs = begun.elapsed().as_secs_f64();
-    println!(
-        "{runs} runs put in {secs:.1} s, {:.0}/s; {:?}; peak {} MiB",
-        runs as f64 / secs,
-        map.usage(),
-        peak_mib()?
-    );
+    put_in(&mut map, &mut draw, runs, blocks)?;
+    let (secs, usage, peak) = (begun.elapsed().as_secs_f64(), map.usage(), peak_mib()?);
+    println!("{runs} runs put in {secs:.1} s; {usage:?}; peak {peak} MiB");
 
     let begun = Instant::now();
-    let found = look_up(&mut map, &mut draw, blocks)?;
+    let written = write_all(&mut map)? >> 20;
     let secs = begun.elapsed().as_secs_f64();
-    println!(
-        "{LOOKUPS} blocks looked up, {found} mapped, in {secs:.1} s, {:.0}/s",
-        LOOKUPS as f64 / secs
-    );
-
-    let begun = Instant::now();
-    loop {
-        let done = map.write_back(8 << 20)?;
-        written += done.bytes;
-        if done.regions.is_empty() {
-            break;
-        }
-    }
-    println!(
-        "the rest, {} MiB of leaves, written in {:.1} s",
-        written >> 20,
-        begun.elapsed().as_secs_f64()
-    );
+    println!("the rest, {written} MiB of leaves, written in {secs:.1} s");
     drop(map);
 
     let begun = Instant::now();
     let mut map = CommittedMap::open(options, Arc::new(NoSource))?;
-    println!(
-        "opened again in {:.3} s, {:?}",
-        begun.elapsed().as_secs_f64(),
-        map.usage()
-    );
-    for round in 1..=2 {
+    println!("opened again in {:.3} s", begun.elapsed().as_secs_f64());
+    for _ in 0..2 {
         let begun = Instant::now();
-        look_up(&mut map, &mut draw, blocks)?;
-        let secs = begun.elapsed().as_secs_f64();
-        println!("round {round}: {:.0} blocks looked up a second", LOOKUPS as f64 / secs);
+        let found = look_up(&mut map, &mut draw, blocks)?;
+        let rate = LOOKUPS as f64 / begun.elapsed().as_secs_f64();
+        println!("{rate:.0} blocks looked up a second, {found} of {LOOKUPS} mapped");
     }
     let begun = Instant::now();
     let is_right = map.recount()?;
-    println!(
-        "recounted in {:.1} s: {is_right}; {} packs are live",
-        begun.elapsed().as_secs_f64(),
-        map.live().len()
-    );
+    println!("recounted in {:.1} s: {is_right}", begun.elapsed().as_secs_f64());
     let mut bytes = 0;
     for entry in std::fs::read_dir(&folder)? {
         bytes += entry?.metadata()?.len();
