@@ -2,6 +2,8 @@
 //! and the device that faces serve. It names no peers, and packs by number alone: what becomes of the journal's blocks is behind `Backing`.
 
 pub mod backing;
+pub mod commit;
+pub mod committed;
 pub mod device;
 pub mod extents;
 pub mod journal;

@@ -226,12 +226,18 @@ fn gaps(start: u64, end: u64, pieces: &[Piece]) -> Vec<(u64, u64)> {
 impl Piece {
     /// Reads all its blocks.
     pub fn read(&self, into: &mut [u8]) -> Result<(), DeviceError> {
+        self.read_part(self.start, into)
+    }
+
+    /// Reads some of its blocks, from a block on that is one of them.
+    pub fn read_part(&self, from: u64, into: &mut [u8]) -> Result<(), DeviceError> {
         let Some(place) = &self.place else {
             into.fill(0);
             return Ok(());
         };
         for (block, number) in into.chunks_exact_mut(BLOCK_BYTES).zip(0..) {
-            if !place.lap.open(place.offset + number * SEALED_BYTES, block)? {
+            let offset = place.offset + (from - self.start + number) * SEALED_BYTES;
+            if !place.lap.open(offset, block)? {
                 let (seq, path) = (self.seq, place.lap.file.path().to_owned());
                 return Err(JournalError::BlockDamaged { seq, path }.into());
             }

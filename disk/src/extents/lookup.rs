@@ -53,6 +53,11 @@ impl CommittedMap {
         Ok(leaf.map(|leaf| leaf.bytes().to_vec()))
     }
 
+    /// The commit up to which the leaf of a region has everything; none if there is no leaf.
+    pub fn leaf_commit(&self, region: u64) -> Option<u64> {
+        self.table.leaves.get(&region).map(|record| record.commit)
+    }
+
     /// Takes a leaf that was fetched. It has to be the one that counts.
     pub fn load_leaf(&mut self, region: u64, bytes: Vec<u8>) -> Result<(), MapError> {
         match self.table.leaves.get(&region).copied() {

@@ -33,6 +33,21 @@ impl CommittedMap {
     /// cannot be had now stays as it is, and is an error only if there is nothing else. On failure all changes are still there.
     pub fn write_back(&mut self, bytes_max: usize) -> Result<WrittenBack, MapError> {
         let staged = self.stage(bytes_max)?;
+        self.write_staged(staged)
+    }
+
+    /// Writes the leaves of these regions, as far as they have changes in memory. On failure all changes are still there.
+    pub fn write_regions(&mut self, regions: &[u64]) -> Result<WrittenBack, MapError> {
+        let mut staged = Staged::default();
+        for region in regions {
+            if self.overlay.regions(*region, *region).next().is_some() {
+                self.stage_region(*region, usize::MAX, &mut staged)?;
+            }
+        }
+        self.write_staged(staged)
+    }
+
+    fn write_staged(&mut self, staged: Staged) -> Result<WrittenBack, MapError> {
         let oldest = self.overlay.oldest_but(&staged.regions);
         // All before the oldest change that stays is in leaves.
         let floor = oldest.map_or(self.last, |since| since - 1).max(self.table.floor);

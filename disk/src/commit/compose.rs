@@ -1,0 +1,382 @@
+//! From a batch of the journal to packs and a root (docs/format/disk.md §5). Nothing is visible by it: that is for whoever
+//! has the root taken by peers. What was delivered and is then not named is an orphan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::cap_index::PackRecord;
+use proto::head::RootRef;
+
+use super::contents::{Closed, Filling};
+use super::pack_table::PackTable;
+use super::root::{LeafPage, PAGE_REGIONS, PENDING_MAX, Root};
+use super::{PackNumber, Span};
+use crate::device::DeviceError;
+use crate::extents::{CommittedMap, REGION_BLOCKS, SLOT_BLOCKS, Update};
+use crate::journal::record::BLOCK_BYTES;
+use crate::map::Piece;
+use crate::volume::Batch;
+
+/// Of the bytes of a commit, in hundredths, what leaves may take unless more of them are due. Chosen: research on such maps found that
+/// two are enough when writes have some order.
+const LEAVES_PERCENT: usize = 2;
+/// Lists of changes above which leaves are due: half of what a root may name, so that a large commit has room for its own.
+const PENDING_DUE: usize = PENDING_MAX / 2;
+/// Bytes of a leaf page and of the root's lists, about, by which it is told whether there is room.
+const SECTION_ROOM: usize = 64 << 10;
+
+/// Where packs go. Waits.
+pub trait PackSink {
+    /// Bytes of plaintext that a pack of each shape holds, ascending; there is one at least.
+    fn rooms(&self) -> Vec<usize>;
+    /// Seals a pack with that room, and delivers it: durably, here or at peers.
+    fn deliver(&mut self, plain: Vec<u8>, room: usize) -> Result<PackRecord, DeviceError>;
+}
+
+/// A volume as of its last commit, but for its map.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// Its root.
+    pub root: Root,
+    /// Its packs.
+    pub packs: PackTable,
+    /// Leaves that lie in packs: the commit that each says, and where it is.
+    pub leaves: BTreeMap<u64, (u64, Span)>,
+    /// Regions with changes that no leaf in a pack has: the first commit of these.
+    dirty: BTreeMap<u64, u64>,
+}
+
+/// A commit that waits for being accepted.
+pub struct Prepared {
+    /// Where its root lies.
+    pub at: RootRef,
+    /// The volume once it is accepted.
+    pub committed: Committed,
+    /// What the map has to take in then.
+    pub updates: Vec<Update>,
+}
+
+impl Committed {
+    /// A volume as a root has it, with the leaves that its pages name.
+    pub fn new(root: Root, packs: PackTable, leaves: BTreeMap<u64, (u64, Span)>) -> Self {
+        Self {
+            root,
+            packs,
+            leaves,
+            dirty: BTreeMap::new(),
+        }
+    }
+
+    /// Notes what a commit changed that is only in a list.
+    pub fn note(&mut self, commit: u64, updates: &[Update]) {
+        let mut noted = BTreeSet::new();
+        for update in updates {
+            let regions = regions(update);
+            match update {
+                Update::Map(_) | Update::Move { .. } => noted.extend(regions),
+                // Trims of all that is free go over many regions that never held anything.
+                Update::Trim { .. } => {
+                    noted.extend(self.leaves.range(regions.clone()).map(|(region, _)| *region));
+                    noted.extend(self.dirty.range(regions).map(|(region, _)| *region));
+                }
+            }
+        }
+        for region in noted {
+            let is_in_leaf = self.leaves.get(&region).is_some_and(|(of, _)| *of >= commit);
+            if !is_in_leaf {
+                self.dirty.entry(region).or_insert(commit);
+            }
+        }
+    }
+
+    /// Up to here all is in leaves.
+    fn floor(&self) -> u64 {
+        let oldest = self.dirty.values().min();
+        oldest.map_or(self.root.commit, |first| first - 1)
+    }
+
+    /// Regions in the order in which their changes are due.
+    fn due(&self) -> Vec<u64> {
+        let mut due: Vec<(u64, u64)> = self.dirty.iter().map(|(region, first)| (*first, *region)).collect();
+        due.sort_unstable();
+        due.into_iter().map(|(_, region)| region).collect()
+    }
+}
+
+/// The regions that an update changes. Of a trim they may be many that hold nothing.
+fn regions(update: &Update) -> std::ops::RangeInclusive<u64> {
+    let (start, count) = match update {
+        Update::Map(run) | Update::Move { to: run, .. } => (run.start, run.count),
+        Update::Trim { start, count } => (*start, *count),
+    };
+    let blocks = u64::from(REGION_BLOCKS);
+    start / blocks..=start.saturating_add(count.saturating_sub(1)) / blocks
+}
+
+/// Does something with the map, as of the last commit, which stays so.
+pub type WithMap<'a> =
+    dyn Fn(&mut dyn FnMut(&mut CommittedMap) -> Result<(), DeviceError>) -> Result<(), DeviceError> + 'a;
+
+/// Makes the next commit out of all that a batch has.
+pub fn compose(
+    last: &Committed,
+    map: &WithMap<'_>,
+    batch: &Batch,
+    time_ns: i64,
+    sink: &mut dyn PackSink,
+) -> Result<Prepared, DeviceError> {
+    let mut packer = Packer::new(last, sink)?;
+    let mut window = Window::default();
+    for piece in &batch.pieces {
+        packer.take_piece(piece, &mut window)?;
+    }
+    window.flush(&mut packer)?;
+    packer.finish(map, batch.seq, time_ns)
+}
+
+/// Blocks one after the other that may share a slot: they lie in the same aligned sixteen, so that what is written over and over in one piece
+/// stays one slot.
+#[derive(Default)]
+struct Window {
+    start: u64,
+    blocks: Vec<u8>,
+}
+
+impl Window {
+    fn end(&self) -> u64 {
+        self.start + (self.blocks.len() / BLOCK_BYTES) as u64
+    }
+
+    fn push(&mut self, block: u64, bytes: &[u8], packer: &mut Packer<'_>) -> Result<(), DeviceError> {
+        let goes_on = block == self.end() && !block.is_multiple_of(u64::from(SLOT_BLOCKS));
+        if !goes_on {
+            self.flush(packer)?;
+            self.start = block;
+        }
+        self.blocks.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self, packer: &mut Packer<'_>) -> Result<(), DeviceError> {
+        if !self.blocks.is_empty() {
+            packer.slot(self.start, &self.blocks)?;
+            self.blocks.clear();
+        }
+        Ok(())
+    }
+}
+
+struct Packer<'a> {
+    last: &'a Committed,
+    sink: &'a mut dyn PackSink,
+    rooms: Vec<usize>,
+    /// The room of the largest.
+    room: usize,
+    commit: u64,
+    packs: PackTable,
+    filling: Filling,
+    updates: Vec<Update>,
+    lists: Vec<(u64, Span)>,
+    bytes: usize,
+}
+
+impl<'a> Packer<'a> {
+    fn new(last: &'a Committed, sink: &'a mut dyn PackSink) -> Result<Self, DeviceError> {
+        let rooms = sink.rooms();
+        let room = *rooms
+            .last()
+            .ok_or_else(|| DeviceError::Unavailable("there is no shape of packs".to_owned()))?;
+        let commit = last.root.commit + 1;
+        let packs = last.packs.clone();
+        Ok(Self {
+            last,
+            sink,
+            rooms,
+            room,
+            commit,
+            filling: Filling::new(packs.next(), commit, room),
+            packs,
+            updates: Vec::new(),
+            lists: Vec::new(),
+            bytes: 0,
+        })
+    }
+
+    fn take_piece(&mut self, piece: &Piece, window: &mut Window) -> Result<(), DeviceError> {
+        let Some(_) = &piece.place else {
+            window.flush(self)?;
+            return self.trim(piece.start, piece.count);
+        };
+        let mut at = piece.start;
+        let end = piece.start + piece.count;
+        let mut blocks = Vec::new();
+        while at < end {
+            // A bounded part at a time: a piece may be as long as a file of the journal.
+            let count = (end - at).min(u64::from(SLOT_BLOCKS) - at % u64::from(SLOT_BLOCKS));
+            blocks.resize(count as usize * BLOCK_BYTES, 0);
+            piece.read_part(at, &mut blocks)?;
+            for (number, block) in (at..).zip(blocks.chunks_exact(BLOCK_BYTES)) {
+                match block.iter().all(|byte| *byte == 0) {
+                    true => {
+                        window.flush(self)?;
+                        self.trim(number, 1)?;
+                    }
+                    false => window.push(number, block, self)?,
+                }
+            }
+            at += count;
+        }
+        Ok(())
+    }
+
+    fn slot(&mut self, start: u64, blocks: &[u8]) -> Result<(), DeviceError> {
+        if !self.filling.push(start, blocks) {
+            self.next_pack()?;
+            if !self.filling.push(start, blocks) {
+                return Err(DeviceError::Unavailable("packs are too small for a slot".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    fn trim(&mut self, start: u64, count: u64) -> Result<(), DeviceError> {
+        if !self.filling.trim(start, count) {
+            self.next_pack()?;
+            self.filling.trim(start, count);
+        }
+        Ok(())
+    }
+
+    /// The pack is full: it goes out, and another one is begun.
+    fn next_pack(&mut self) -> Result<(), DeviceError> {
+        let next = Filling::new(self.packs.next() + 1, self.commit, self.room);
+        let filling = std::mem::replace(&mut self.filling, next);
+        let closed = self.close(filling);
+        self.deliver(closed)
+    }
+
+    fn close(&mut self, filling: Filling) -> Closed {
+        self.updates.extend_from_slice(filling.updates());
+        let closed = filling.close();
+        self.lists.push((self.commit, closed.updates));
+        closed
+    }
+
+    fn deliver(&mut self, closed: Closed) -> Result<(), DeviceError> {
+        let record = self.send(closed)?;
+        self.number(Some(record)).map(drop)
+    }
+
+    fn send(&mut self, closed: Closed) -> Result<PackRecord, DeviceError> {
+        let fits = self.rooms.iter().copied().find(|room| *room >= closed.len());
+        let room =
+            fits.ok_or_else(|| DeviceError::Unavailable("a commit is too large for its last pack".to_owned()))?;
+        self.bytes += room;
+        self.sink.deliver(closed.finish(), room)
+    }
+
+    fn number(&mut self, record: Option<PackRecord>) -> Result<PackNumber, DeviceError> {
+        let number = self.packs.push(record);
+        number.ok_or_else(|| DeviceError::Unavailable("the disk has used up the numbers of its packs".to_owned()))
+    }
+
+    /// The last pack: behind its slots leaves that are due, pages, and the root.
+    fn finish(mut self, map: &WithMap<'_>, journal: u64, time_ns: i64) -> Result<Prepared, DeviceError> {
+        let filling = std::mem::replace(&mut self.filling, Filling::new(0, 0, 0));
+        let mut closed = self.close(filling);
+        let mut committed = Committed {
+            root: self.last.root.clone(),
+            packs: PackTable::default(),
+            leaves: self.last.leaves.clone(),
+            dirty: self.last.dirty.clone(),
+        };
+        let mut pages = BTreeSet::new();
+        let budget = (self.bytes + closed.len()) * LEAVES_PERCENT / 100;
+        let mut spent = 0;
+        for region in committed.due() {
+            let is_due =
+                committed.root.pending.len() + self.lists.len() > PENDING_DUE && committed.floor() < self.oldest_kept();
+            if spent >= budget && !is_due {
+                break;
+            }
+            let mut leaf = None;
+            map(&mut |map| {
+                map.write_regions(&[region])?;
+                leaf = map.leaf_commit(region).zip(map.leaf_bytes(region)?);
+                Ok(())
+            })?;
+            let bytes = leaf.as_ref().map_or(0, |(_, leaf)| leaf.len());
+            if !closed.has_room(bytes + SECTION_ROOM) {
+                let next = Filling::new(self.packs.next() + 1, self.commit, self.room).close();
+                let full = std::mem::replace(&mut closed, next);
+                self.deliver(full)?;
+            }
+            match leaf {
+                Some((commit, leaf)) => committed.leaves.insert(region, (commit, closed.put(&leaf))),
+                None => committed.leaves.remove(&region),
+            };
+            committed.dirty.remove(&region);
+            pages.insert(region / PAGE_REGIONS);
+            spent += bytes;
+        }
+        committed.note(self.commit, &self.updates);
+        if !closed.has_room(SECTION_ROOM * (4 + pages.len())) {
+            let next = Filling::new(self.packs.next() + 1, self.commit, self.room).close();
+            let full = std::mem::replace(&mut closed, next);
+            self.deliver(full)?;
+        }
+        self.put_root(committed, closed, &pages, journal, time_ns)
+    }
+
+    /// The commit from which on lists may be kept.
+    fn oldest_kept(&self) -> u64 {
+        let pending = &self.last.root.pending;
+        let over = (pending.len() + self.lists.len()).saturating_sub(PENDING_DUE);
+        pending
+            .get(over.min(pending.len()).saturating_sub(1))
+            .map_or(0, |(commit, _)| *commit)
+    }
+
+    fn put_root(
+        mut self,
+        mut committed: Committed,
+        mut closed: Closed,
+        pages: &BTreeSet<u64>,
+        journal: u64,
+        time_ns: i64,
+    ) -> Result<Prepared, DeviceError> {
+        let root = &mut committed.root;
+        for page in pages {
+            let first = page * PAGE_REGIONS;
+            let leaves = committed.leaves.range(first..first + PAGE_REGIONS);
+            let leaves = leaves.map(|(region, (commit, span))| ((region - first) as u16, *commit, *span));
+            let leaves = LeafPage {
+                leaves: leaves.collect(),
+            };
+            root.pages.retain(|(number, _)| u64::from(*number) != *page);
+            if !leaves.leaves.is_empty() {
+                root.pages.push((*page as u32, closed.put(&leaves.encode())));
+            }
+        }
+        root.pages.sort_unstable_by_key(|(number, _)| *number);
+        self.number(None)?;
+        self.packs.write(&mut |page| closed.put(&page));
+        root.set_packs(&self.packs);
+        (root.commit, root.time_ns, root.journal) = (self.commit, time_ns, journal);
+        committed.root.floor = committed.floor();
+        let floor = committed.root.floor;
+        let root = &mut committed.root;
+        root.pending.extend(std::mem::take(&mut self.lists));
+        root.pending.retain(|(commit, _)| *commit > floor);
+        let encoded = root.encode();
+        let span = closed.put(&encoded);
+        let pack = self.send(closed)?;
+        self.packs.name_own(&pack);
+        committed.packs = self.packs;
+        let (offset, len) = (span.offset, span.len);
+        Ok(Prepared {
+            at: RootRef { pack, offset, len },
+            committed,
+            updates: self.updates,
+        })
+    }
+}

@@ -1,0 +1,157 @@
+//! The root of a volume: all that a reader needs who has nothing but where it lies (docs/format/disk.md §4).
+
+use minicbor::{Decode, Encode};
+use proto::cap_index::PackRecord;
+
+use super::pack_table::{PackTable, TableRoot};
+use super::{CommitError, Span};
+use crate::extents::VOLUME_BLOCKS_MAX;
+use crate::journal::record::BLOCK_BYTES;
+
+/// The version written, and the only one read.
+const VERSION: u16 = 1;
+/// Longest name of a volume, in bytes. Chosen: as a device's.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Most lists of changes that no leaf has yet: what an opening reads one by one.
+pub const PENDING_MAX: usize = 256;
+/// Regions on a page of leaves.
+pub const PAGE_REGIONS: u64 = 512;
+/// Most pages of leaves: a root names them one by one. Bounds a volume to 64 TiB.
+const PAGES_MAX: usize = 512;
+/// Longest root that is read.
+pub const ROOT_BYTES_MAX: u32 = 1 << 20;
+
+const WHAT: &str = "The root";
+
+/// A volume as of a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Root {
+    #[n(0)]
+    version: u16,
+    /// Which volume.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub volume: [u8; 16],
+    /// Its name: 1 to `NAME_BYTES_MAX` bytes.
+    #[n(2)]
+    pub name: String,
+    /// Bytes of the device.
+    #[n(3)]
+    pub size: u64,
+    /// The commit; the first one is 1.
+    #[n(4)]
+    pub commit: u64,
+    /// Nanoseconds since 1970 when it was made, by the clock of who made it: for people.
+    #[n(5)]
+    pub time_ns: i64,
+    /// The number of the last record of the writer's journal that is in it.
+    #[n(6)]
+    pub journal: u64,
+    /// Which journal that is: one that does not have this id was written by somebody else.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub journal_id: [u8; 16],
+    /// Its packs.
+    #[n(8)]
+    packs: TableRoot,
+    /// Up to this commit all is in leaves.
+    #[n(9)]
+    pub floor: u64,
+    /// Pages of leaves, by their number, ascending: a `LeafPage` each.
+    #[n(10)]
+    pub pages: Vec<(u32, Span)>,
+    /// Lists of changes of the commits above `floor`, in their order; a commit may have several.
+    #[n(11)]
+    pub pending: Vec<(u64, Span)>,
+}
+
+/// Leaves of regions that follow each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct LeafPage {
+    /// By the region's number in the page, ascending: the commit that the leaf says, and where it lies.
+    #[n(0)]
+    pub leaves: Vec<(u16, u64, Span)>,
+}
+
+impl Root {
+    /// The root of a volume before its first commit.
+    pub fn first(volume: [u8; 16], name: String, size: u64, journal_id: [u8; 16]) -> Self {
+        Self {
+            version: VERSION,
+            volume,
+            name,
+            size,
+            commit: 0,
+            time_ns: 0,
+            journal: 0,
+            journal_id,
+            packs: PackTable::default().root(),
+            floor: 0,
+            pages: Vec::new(),
+            pending: Vec::new(),
+        }
+    }
+
+    /// Takes the table of packs as it is now.
+    pub fn set_packs(&mut self, packs: &PackTable) {
+        self.packs = packs.root();
+    }
+
+    /// The table of packs, for a root that was read out of the pack `own`.
+    pub fn packs(&self, own: &PackRecord) -> Result<PackTable, CommitError> {
+        PackTable::from_root(self.packs.clone(), own)
+    }
+
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        proto::record::to_cbor(self)
+    }
+
+    /// Reads one, and checks its limits.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CommitError> {
+        let malformed = |reason: &str| Err(CommitError::malformed(WHAT, reason));
+        let mut decoder = minicbor::Decoder::new(bytes);
+        let version = decoder.array().and_then(|_| decoder.u16());
+        match version {
+            Ok(VERSION) => {}
+            Ok(version) => return Err(CommitError::Version { what: WHAT, version }),
+            Err(error) => return malformed(&error.to_string()),
+        }
+        let root: Self = minicbor::decode(bytes).map_err(|error| CommitError::malformed(WHAT, error))?;
+        let blocks = root.size / BLOCK_BYTES as u64;
+        if !(1..=NAME_BYTES_MAX).contains(&root.name.len()) || root.name.chars().any(char::is_control) {
+            return malformed("its name is none that a disk can have");
+        }
+        if !root.size.is_multiple_of(BLOCK_BYTES as u64) || blocks == 0 || blocks > VOLUME_BLOCKS_MAX {
+            return malformed("its size is none that a disk can have");
+        }
+        if root.pages.len() > PAGES_MAX || !root.pages.is_sorted_by(|one, other| one.0 < other.0) {
+            return malformed("its pages of leaves are too many, or not in order");
+        }
+        let pending = root.pending.iter().map(|(commit, _)| *commit);
+        let is_within = pending
+            .clone()
+            .all(|commit| commit > root.floor && commit <= root.commit);
+        match root.pending.len() <= PENDING_MAX && pending.is_sorted() && is_within {
+            true => Ok(root),
+            false => malformed("its lists of changes are too many, or not in order"),
+        }
+    }
+}
+
+impl LeafPage {
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        proto::record::to_cbor(self)
+    }
+
+    /// Reads one.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CommitError> {
+        const WHAT: &str = "A page of leaves";
+        let page: Self = minicbor::decode(bytes).map_err(|error| CommitError::malformed(WHAT, error))?;
+        let is_valid = page.leaves.is_sorted_by(|one, other| one.0 < other.0)
+            && page.leaves.iter().all(|leaf| u64::from(leaf.0) < PAGE_REGIONS);
+        match is_valid {
+            true => Ok(page),
+            false => Err(CommitError::malformed(WHAT, "its regions are not in order")),
+        }
+    }
+}

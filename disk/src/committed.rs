@@ -1,0 +1,269 @@
+//! The committed content of a volume as what lies behind its journal: blocks out of slots of packs, which are kept in memory for a
+//! while, and come from wherever packs are.
+
+mod slots;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::future::BoxFuture;
+use slots::SlotCache;
+use tokio::runtime::Handle;
+
+use crate::backing::Backing;
+use crate::commit::compose::{Committed, PackSink, Prepared, compose};
+use crate::commit::opening::{Opened, Places};
+use crate::device::{DeviceError, Extent, ExtentKind};
+use crate::extents::{CommittedMap, Place, Run, SLOT_BLOCKS};
+use crate::journal::record::BLOCK_BYTES;
+use crate::volume::Batch;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// Bytes that are read out of a pack at once, about. Chosen: a read of a megabyte is one, and memory is bounded.
+const READ_BYTES: u32 = 1 << 20;
+
+/// The committed content of an open volume.
+pub struct CommittedBlocks {
+    inner: Arc<Inner>,
+    runtime: Handle,
+}
+
+struct Inner {
+    state: Mutex<State>,
+    places: Arc<Places>,
+    slots: SlotCache,
+}
+
+struct State {
+    committed: Committed,
+    map: CommittedMap,
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where these blocks lie. Leaves that are not here are fetched first, and nobody waits for that but who asked.
+    fn find(&self, start: u64, count: u64) -> Result<Vec<Run>, DeviceError> {
+        loop {
+            let missing = {
+                let mut state = self.lock();
+                let missing = state.map.missing(start, count);
+                if missing.is_empty() {
+                    return Ok(state.map.find(start, count)?);
+                }
+                missing
+            };
+            for region in missing {
+                let leaf = crate::extents::LeafSource::fetch(&*self.places, region)?;
+                let leaf =
+                    leaf.ok_or_else(|| DeviceError::Damaged(format!("the map of region {region} is nowhere")))?;
+                self.lock().map.load_leaf(region, leaf)?;
+            }
+        }
+    }
+
+    /// Fills in blocks from slots that are here; false if one is not.
+    fn copy(&self, start: u64, runs: &[Run], into: &mut [u8]) -> bool {
+        into.fill(0);
+        let mut parts = runs.iter().flat_map(parts);
+        parts.all(|part| {
+            let slot = self.slots.get(part.place.pack, part.place.slot());
+            slot.is_some_and(|slot| copy_part(&part, &slot, start, into))
+        })
+    }
+
+    /// Reads blocks, and what they need of packs.
+    fn read(&self, start: u64, into: &mut [u8]) -> Result<(), DeviceError> {
+        into.fill(0);
+        let count = into.len() as u64 / BLOCK;
+        for piece in self.find(start, count)?.iter().flat_map(pieces) {
+            let from = (piece.start - start) as usize * BLOCK_BYTES;
+            let within = &mut into[from..from + piece.count as usize * BLOCK_BYTES];
+            if self.copy(piece.start, &[piece], within) {
+                continue;
+            }
+            for (part, slot) in parts(&piece).iter().zip(self.fetch(&piece)?) {
+                if !copy_part(part, &slot, start, into) {
+                    let (slot, pack) = (part.place.slot(), part.place.pack);
+                    return Err(DeviceError::Damaged(format!("slot {slot} of pack {pack} is too short")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches the slots of a run, which lie one after the other.
+    fn fetch(&self, run: &Run) -> Result<Vec<Arc<Vec<u8>>>, DeviceError> {
+        let pack = run.place.pack;
+        let record = self.places.record(pack)?;
+        let list = match self.slots.list(pack) {
+            Some(list) => list,
+            None => self.slots.put_list(pack, self.places.slots(&record)?),
+        };
+        let last = run.place.after(run.count as u32 - 1).slot();
+        let range = |slot| {
+            let range = list.range(slot);
+            range.ok_or_else(|| DeviceError::Damaged(format!("pack {pack} of the disk has no slot {slot}")))
+        };
+        let (begin, end) = (range(run.place.slot())?.start, range(last)?.end);
+        let stored = self.places.read_of(&record, begin..end)?;
+        let mut slots = Vec::new();
+        for slot in run.place.slot()..=last {
+            let range = range(slot)?;
+            let stored = &stored[(range.start - begin) as usize..(range.end - begin) as usize];
+            slots.push(self.slots.put(pack, slot, list.unpack(slot, stored)?));
+        }
+        Ok(slots)
+    }
+}
+
+/// Copies the blocks of a part of a run, which are in one slot, to where they belong in what begins at a block; false if the slot does
+/// not have them.
+fn copy_part(part: &Run, slot: &[u8], start: u64, into: &mut [u8]) -> bool {
+    let bytes = part.count as usize * BLOCK_BYTES;
+    let (from, to) = (
+        usize::from(part.place.block()) * BLOCK_BYTES,
+        (part.start - start) as usize * BLOCK_BYTES,
+    );
+    let blocks = slot.get(from..from + bytes);
+    blocks.is_some_and(|blocks| {
+        into[to..to + bytes].copy_from_slice(blocks);
+        true
+    })
+}
+
+/// A run, slot by slot.
+fn parts(run: &Run) -> Vec<Run> {
+    cut(run, |place| u64::from(SLOT_BLOCKS - u32::from(place.block())))
+}
+
+/// A run in pieces that are read at once: whole slots.
+fn pieces(run: &Run) -> Vec<Run> {
+    let most = u64::from(READ_BYTES) / BLOCK;
+    cut(run, |place| most - u64::from(place.block()))
+}
+
+fn cut(run: &Run, room: impl Fn(Place) -> u64) -> Vec<Run> {
+    let mut parts = Vec::new();
+    let mut at = *run;
+    while at.count > 0 {
+        let count = room(at.place).min(at.count);
+        parts.push(Run { count, ..at });
+        at = Run {
+            start: at.start + count,
+            count: at.count - count,
+            place: at.place.after(count as u32),
+        };
+    }
+    parts
+}
+
+impl CommittedBlocks {
+    /// Of a volume that was opened; keeps so many bytes of blocks in memory.
+    pub fn new(opened: Opened, cache_bytes: usize, runtime: Handle) -> Self {
+        let Opened { committed, map, places } = opened;
+        Self {
+            inner: Arc::new(Inner {
+                state: Mutex::new(State { committed, map }),
+                places,
+                slots: SlotCache::new(cache_bytes),
+            }),
+            runtime,
+        }
+    }
+
+    /// The next commit: all that a batch has. Reads go on meanwhile, but for the map of regions whose leaf is being written.
+    pub fn prepare(&self, batch: &Batch, time_ns: i64, sink: &mut dyn PackSink) -> Result<Prepared, DeviceError> {
+        let last = self.inner.lock().committed.clone();
+        let map = |work: &mut dyn FnMut(&mut CommittedMap) -> Result<(), DeviceError>| work(&mut self.inner.lock().map);
+        compose(&last, &map, batch, time_ns, sink)
+    }
+
+    /// The commit was accepted: it is what is read from now on.
+    pub fn accept(&self, prepared: Prepared) -> Result<(), DeviceError> {
+        let Prepared { committed, updates, .. } = prepared;
+        let mut state = self.inner.lock();
+        state.map.apply(committed.root.commit, &updates)?;
+        self.inner.places.advance(&committed);
+        state.committed = committed;
+        Ok(())
+    }
+
+    /// As of the last commit that was accepted.
+    pub fn committed(&self) -> Committed {
+        self.inner.lock().committed.clone()
+    }
+}
+
+impl Backing for CommittedBlocks {
+    fn committed_seq(&self) -> u64 {
+        self.inner.lock().committed.root.journal
+    }
+
+    fn read_now(&self, start: u64, into: &mut [u8]) -> Result<bool, DeviceError> {
+        let count = into.len() as u64 / BLOCK;
+        let runs = {
+            let mut state = self.inner.lock();
+            if !state.map.missing(start, count).is_empty() {
+                return Ok(false);
+            }
+            state.map.find(start, count)?
+        };
+        Ok(self.inner.copy(start, &runs, into))
+    }
+
+    fn read(&self, start: u64, count: u64) -> BoxFuture<'_, Result<Vec<u8>, DeviceError>> {
+        let inner = self.inner.clone();
+        let reading = self.runtime.spawn_blocking(move || {
+            let mut blocks = vec![0; count as usize * BLOCK_BYTES];
+            inner.read(start, &mut blocks).map(|()| blocks)
+        });
+        Box::pin(async move {
+            let read = reading.await;
+            read.unwrap_or_else(|error| Err(DeviceError::Unavailable(format!("a reader failed: {error}"))))
+        })
+    }
+
+    fn extents(&self, start: u64, count: u64) -> Result<Vec<Extent>, DeviceError> {
+        let mut extents = Vec::new();
+        let mut at = start;
+        let hole = |blocks: u64| Extent {
+            length: blocks * BLOCK,
+            kind: ExtentKind::Zero,
+        };
+        for run in self.inner.find(start, count)? {
+            if at < run.start {
+                extents.push(hole(run.start - at));
+            }
+            extents.push(Extent {
+                length: run.count * BLOCK,
+                kind: ExtentKind::Data,
+            });
+            at = run.end();
+        }
+        if at < start + count {
+            extents.push(hole(start + count - at));
+        }
+        Ok(extents)
+    }
+
+    fn prefetch(&self, start: u64, count: u64) {
+        let inner = self.inner.clone();
+        let count = count.min(self.inner.slots.bytes_max() as u64 / 2 / BLOCK);
+        self.runtime.spawn_blocking(move || {
+            let runs = inner.find(start, count).unwrap_or_default();
+            let fetched = runs
+                .iter()
+                .flat_map(pieces)
+                .try_for_each(|part| inner.fetch(&part).map(drop));
+            if let Err(error) = fetched {
+                tracing::debug!(%error, "reading ahead");
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! Slots that were read, unpacked, and the lists of slots of packs: in memory, bounded in bytes. Who was asked for since the hand came by
+//! last stays (CLOCK).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::commit::PackNumber;
+use crate::commit::contents::Slots;
+
+/// Lists that are kept. Chosen: of packs of single blocks, which have the longest lists, 16 MiB.
+const LISTS_MAX: usize = 1024;
+
+struct Entry {
+    blocks: Arc<Vec<u8>>,
+    was_asked_for: bool,
+}
+
+#[derive(Default)]
+struct State {
+    slots: HashMap<(PackNumber, u32), Entry>,
+    order: VecDeque<(PackNumber, u32)>,
+    bytes: usize,
+    lists: HashMap<PackNumber, Arc<Slots>>,
+    lists_order: VecDeque<PackNumber>,
+}
+
+/// The cache.
+pub(super) struct SlotCache {
+    state: Mutex<State>,
+    bytes_max: usize,
+}
+
+impl SlotCache {
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            bytes_max,
+        }
+    }
+
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn get(&self, pack: PackNumber, slot: u32) -> Option<Arc<Vec<u8>>> {
+        let mut state = self.lock();
+        let entry = state.slots.get_mut(&(pack, slot))?;
+        entry.was_asked_for = true;
+        Some(entry.blocks.clone())
+    }
+
+    pub fn put(&self, pack: PackNumber, slot: u32, blocks: Vec<u8>) -> Arc<Vec<u8>> {
+        let mut state = self.lock();
+        let (bytes, blocks) = (blocks.len(), Arc::new(blocks));
+        let entry = Entry {
+            blocks: blocks.clone(),
+            was_asked_for: false,
+        };
+        match state.slots.insert((pack, slot), entry) {
+            Some(old) => state.bytes -= old.blocks.len(),
+            None => state.order.push_back((pack, slot)),
+        }
+        state.bytes += bytes;
+        while state.bytes > self.bytes_max {
+            let Some(key) = state.order.pop_front() else { break };
+            match state.slots.get_mut(&key) {
+                Some(entry) if entry.was_asked_for => {
+                    entry.was_asked_for = false;
+                    state.order.push_back(key);
+                }
+                Some(_) => {
+                    let bytes = state.slots.remove(&key).map_or(0, |entry| entry.blocks.len());
+                    state.bytes -= bytes;
+                }
+                None => {}
+            }
+        }
+        blocks
+    }
+
+    pub fn list(&self, pack: PackNumber) -> Option<Arc<Slots>> {
+        self.lock().lists.get(&pack).cloned()
+    }
+
+    pub fn put_list(&self, pack: PackNumber, slots: Slots) -> Arc<Slots> {
+        let (mut state, slots) = (self.lock(), Arc::new(slots));
+        if state.lists.insert(pack, slots.clone()).is_none() {
+            state.lists_order.push_back(pack);
+        }
+        while state.lists.len() > LISTS_MAX {
+            let Some(oldest) = state.lists_order.pop_front() else {
+                break;
+            };
+            state.lists.remove(&oldest);
+        }
+        slots
+    }
+}

@@ -1,0 +1,317 @@
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use proto::cap_index::PackRecord;
+use proto::head::RootRef;
+
+use super::*;
+use crate::commit::compose::Committed;
+use crate::commit::opening::{PackReader, open};
+use crate::commit::pack_table::PackTable;
+use crate::commit::root::Root;
+use crate::device::{Change, Device};
+use crate::extents::MapOptions;
+use crate::journal::{JournalKey, JournalOptions};
+use crate::volume::{Volume, VolumeOptions};
+
+const SIZE: u64 = 600 << 20;
+const ROOMS: [usize; 3] = [64 << 10, 256 << 10, 1 << 20];
+
+/// Packs in memory.
+#[derive(Default)]
+struct Packs {
+    kept: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
+    reads: AtomicUsize,
+    /// Packs from this number on are refused.
+    refused_from: AtomicUsize,
+}
+
+struct Reader(Arc<Packs>);
+
+impl PackReader for Reader {
+    fn read(&self, pack: &PackRecord, range: Range<u32>) -> Result<Vec<u8>, DeviceError> {
+        self.0.reads.fetch_add(1, Ordering::Relaxed);
+        let kept = self.0.kept.lock().unwrap();
+        let plain = kept.get(&pack.manifest);
+        let part = plain.and_then(|plain| plain.get(range.start as usize..range.end as usize));
+        part.map(<[u8]>::to_vec)
+            .ok_or_else(|| DeviceError::Damaged("there is no such pack".to_owned()))
+    }
+}
+
+impl PackSink for Arc<Packs> {
+    fn rooms(&self) -> Vec<usize> {
+        ROOMS.to_vec()
+    }
+
+    fn deliver(&mut self, plain: Vec<u8>, room: usize) -> Result<PackRecord, DeviceError> {
+        assert!(plain.len() <= room && ROOMS.contains(&room));
+        let mut kept = self.kept.lock().unwrap();
+        let number = kept.len();
+        if number >= self.refused_from.load(Ordering::Relaxed) {
+            return Err(DeviceError::Unavailable("no peer takes it".to_owned()));
+        }
+        let manifest = (number as u64).to_le_bytes().to_vec();
+        kept.insert(manifest.clone(), plain);
+        Ok(PackRecord {
+            manifest,
+            wrapped_key: [3; 80],
+        })
+    }
+}
+
+/// A disk with its packs, its local folder, what it should hold, and where its last root lies.
+struct Machine {
+    dir: tempfile::TempDir,
+    packs: Arc<Packs>,
+    at: RootRef,
+    /// Of the next folder: a lost one is not used again.
+    folders: u32,
+}
+
+fn journal(folder: &Path) -> VolumeOptions {
+    VolumeOptions {
+        journal: JournalOptions {
+            file_bytes: 1 << 20,
+            file_count: 64,
+            ..JournalOptions::new(folder.join("journal"))
+        },
+        size: SIZE,
+        is_read_only: false,
+        patience: Duration::from_secs(1),
+    }
+}
+
+impl Machine {
+    fn new() -> Self {
+        let packs = Arc::new(Packs::default());
+        packs.refused_from.store(usize::MAX, Ordering::Relaxed);
+        // The first root is a commit of nothing.
+        let root = Root::first([9; 16], "disk".to_owned(), SIZE, [8; 16]);
+        let none = Committed::new(root, PackTable::default(), Default::default());
+        let batch = Batch {
+            seq: 0,
+            pieces: Vec::new(),
+        };
+        let prepared = compose(&none, &|_| Ok(()), &batch, 0, &mut packs.clone()).unwrap();
+        let mut machine = Self {
+            dir: tempfile::tempdir().unwrap(),
+            packs,
+            at: prepared.at,
+            folders: 0,
+        };
+        machine.lose_folder();
+        machine
+    }
+
+    fn folder(&self) -> std::path::PathBuf {
+        self.dir.path().join(self.folders.to_string())
+    }
+
+    fn lose_folder(&mut self) {
+        self.folders += 1;
+        std::fs::create_dir_all(self.folder().join("journal")).unwrap();
+        std::fs::create_dir_all(self.folder().join("map")).unwrap();
+    }
+
+    fn open(&self, is_ours: bool) -> (Volume, Arc<CommittedBlocks>) {
+        let map = MapOptions::new(self.folder().join("map"), [9; 16]);
+        let opened = open(&self.at, Arc::new(Reader(self.packs.clone())), map, is_ours).unwrap();
+        let blocks = Arc::new(CommittedBlocks::new(opened, 1 << 20, Handle::current()));
+        let volume = Volume::open(
+            journal(&self.folder()),
+            JournalKey::new(&[5; 32], [6; 16]),
+            blocks.clone(),
+        )
+        .unwrap();
+        (volume, blocks)
+    }
+
+    fn commit(&mut self, volume: &Volume, blocks: &CommittedBlocks) -> Result<(), DeviceError> {
+        let batch = volume.batch();
+        let prepared = blocks.prepare(&batch, 77, &mut self.packs.clone())?;
+        self.at = prepared.at.clone();
+        blocks.accept(prepared)?;
+        drop(batch);
+        volume.release(blocks.committed_seq());
+        Ok(())
+    }
+}
+
+/// Numbers that follow from a seed (SplitMix64).
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        match self.below(4) {
+            0 => bytes.fill(self.below(256) as u8),
+            1 => {}
+            _ => blake3::Hasher::new()
+                .update(&self.below(u64::MAX).to_le_bytes())
+                .finalize_xof()
+                .fill(&mut bytes),
+        }
+        bytes
+    }
+}
+
+/// What was written, by block; zeros are not there.
+type Model = HashMap<u64, Vec<u8>>;
+
+fn check(volume: &Volume, model: &Model, blocks: impl Iterator<Item = u64>) {
+    for block in blocks {
+        let read = futures::executor::block_on(volume.read(block * BLOCK, BLOCK_BYTES)).unwrap();
+        let zeros = vec![0; BLOCK_BYTES];
+        assert!(&read == model.get(&block).unwrap_or(&zeros), "block {block}");
+    }
+}
+
+fn write(volume: &Volume, model: &mut Model, draw: &mut Draw) {
+    let count = match draw.below(4) {
+        0 => 1 + draw.below(40),
+        _ => 1,
+    };
+    // Most writes are near each other.
+    let start = match draw.below(3) {
+        0 => draw.below(SIZE / BLOCK - count),
+        _ => draw.below(300),
+    };
+    if draw.below(5) == 0 {
+        volume
+            .apply(&[Change::Trim {
+                offset: start * BLOCK,
+                length: count * BLOCK,
+            }])
+            .unwrap();
+        (start..start + count).for_each(|block| drop(model.remove(&block)));
+        return;
+    }
+    let data = draw.bytes(count as usize * BLOCK_BYTES);
+    volume
+        .apply(&[Change::Write {
+            offset: start * BLOCK,
+            data: &data,
+        }])
+        .unwrap();
+    for (block, bytes) in (start..).zip(data.chunks_exact(BLOCK_BYTES)) {
+        match bytes.iter().all(|byte| *byte == 0) {
+            true => drop(model.remove(&block)),
+            false => drop(model.insert(block, bytes.to_vec())),
+        }
+    }
+}
+
+/// Writes, commits, kills and losses of the local folder in any order: after a kill all is there, after a loss all that was committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_is_there_and_what_was_committed_survives_the_loss_of_the_folder() {
+    for seed in 0..4 {
+        let (mut draw, mut machine) = (Draw(seed), Machine::new());
+        let (mut model, mut committed) = (Model::new(), Model::new());
+        let (mut volume, mut blocks) = machine.open(true);
+        for step in 0..200 {
+            for _ in 0..draw.below(12) {
+                write(&volume, &mut model, &mut draw);
+            }
+            match draw.below(8) {
+                0..5 => {
+                    machine.commit(&volume, &blocks).unwrap();
+                    committed.clone_from(&model);
+                }
+                5 => {
+                    drop((volume, blocks));
+                    (volume, blocks) = machine.open(true);
+                }
+                6 if step % 4 == 0 => {
+                    drop((volume, blocks));
+                    machine.lose_folder();
+                    (volume, blocks) = machine.open(draw.below(2) == 0);
+                    model.clone_from(&committed);
+                }
+                _ => {}
+            }
+            check(
+                &volume,
+                &model,
+                (0..4).map(|_| draw.below(340)).chain(model.keys().copied().take(2)),
+            );
+        }
+        check(&volume, &model, (0..400).chain(model.keys().copied()));
+        let extents = volume.extents(0, SIZE).unwrap();
+        assert_eq!(extents.iter().map(|extent| extent.length).sum::<u64>(), SIZE);
+        let data: u64 = extents
+            .iter()
+            .filter(|extent| extent.kind == ExtentKind::Data)
+            .map(|extent| extent.length)
+            .sum();
+        assert!(data <= (model.len() as u64 + 64 * 40) * BLOCK);
+        machine.commit(&volume, &blocks).unwrap();
+        let root = blocks.committed().root;
+        assert!(
+            root.pending.len() <= crate::commit::root::PENDING_MAX,
+            "{}",
+            root.pending.len()
+        );
+    }
+}
+
+/// A commit that cannot be delivered leaves everything as it was, and the next one has it all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_failed_is_made_again_by_the_next_one() {
+    let (mut draw, mut machine) = (Draw(11), Machine::new());
+    let mut model = Model::new();
+    let (volume, blocks) = machine.open(true);
+    for round in 0..20 {
+        for _ in 0..60 {
+            write(&volume, &mut model, &mut draw);
+        }
+        let packs = machine.packs.kept.lock().unwrap().len();
+        machine.packs.refused_from.store(packs + round % 3, Ordering::Relaxed);
+        let is_done = machine.commit(&volume, &blocks).is_ok();
+        check(&volume, &model, model.keys().copied().take(50));
+        machine.packs.refused_from.store(usize::MAX, Ordering::Relaxed);
+        if !is_done {
+            machine.commit(&volume, &blocks).unwrap();
+        }
+    }
+    drop((volume, blocks));
+    machine.lose_folder();
+    let (volume, _blocks) = machine.open(true);
+    check(&volume, &model, (0..340).chain(model.keys().copied()));
+}
+
+/// A trickle of commits of one block: each is one pack of the smallest shape, and opening reads no more the longer it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trickle_costs_one_small_pack_a_commit_and_opening_stays_cheap() {
+    let mut machine = Machine::new();
+    let (volume, blocks) = machine.open(true);
+    let mut data = vec![1; BLOCK_BYTES];
+    for commit in 0..1500_u64 {
+        data.fill(commit as u8 | 1);
+        let offset = (commit % 50) * BLOCK * 17;
+        volume.apply(&[Change::Write { offset, data: &data }]).unwrap();
+        machine.commit(&volume, &blocks).unwrap();
+    }
+    let kept = machine.packs.kept.lock().unwrap().len();
+    assert_eq!(kept, 1501);
+    drop((volume, blocks));
+    machine.lose_folder();
+    machine.packs.reads.store(0, Ordering::Relaxed);
+    let (_volume, blocks) = machine.open(true);
+    let reads = machine.packs.reads.load(Ordering::Relaxed);
+    assert!(reads <= crate::commit::root::PENDING_MAX + 40, "{reads} reads");
+    assert_eq!(blocks.committed().root.commit, 1501);
+    let largest = machine.packs.kept.lock().unwrap().values().map(Vec::len).max().unwrap();
+    assert!(largest <= ROOMS[0], "{largest} bytes");
+}
