@@ -220,10 +220,12 @@ impl Backing for CommittedBlocks {
             let mut blocks = vec![0; count as usize * BLOCK_BYTES];
             inner.read(start, &mut blocks).map(|()| blocks)
         });
-        Box::pin(async move {
+        // Who waits for it may hold a thread of a runtime (`Volume::apply`), and may have used up its task's budget: then tokio says that
+        // nothing is ready, again and again.
+        Box::pin(tokio::task::unconstrained(async move {
             let read = reading.await;
             read.unwrap_or_else(|error| Err(DeviceError::Unavailable(format!("a reader failed: {error}"))))
-        })
+        }))
     }
 
     fn extents(&self, start: u64, count: u64) -> Result<Vec<Extent>, DeviceError> {
