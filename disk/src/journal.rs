@@ -14,7 +14,7 @@ use std::sync::Arc;
 use durable::in_place::InPlaceFile;
 
 pub use flusher::{FlushError, Flusher};
-use lap::{HEADER_BYTES, LapHeader};
+use lap::{Cipher, HEADER_BYTES, LapHeader};
 pub use lap::{JournalKey, Lap};
 use record::{BLOCK_BYTES, BlockRange, Head, Mac, RangeKind, SEALED_BYTES};
 
@@ -111,12 +111,7 @@ impl Entry {
     fn payload(&self) -> io::Result<Option<Vec<u8>>> {
         let first = u64::from(self.head.offset) + self.head.payload_offset();
         let mut payload = vec![0; self.head.blocks() as usize * BLOCK_BYTES];
-        for (block, place) in payload.chunks_exact_mut(BLOCK_BYTES).zip(0..) {
-            if !self.lap.open(first + place * SEALED_BYTES, block)? {
-                return Ok(None);
-            }
-        }
-        Ok(Some(payload))
+        Ok(self.lap.open(first, &mut payload)?.then_some(payload))
     }
 }
 
@@ -255,6 +250,7 @@ impl Journal {
             link: self.last.1,
             flushed: self.flushed,
             salt,
+            cipher: Cipher::of_this_machine(),
         };
         if let Err(error) = file.write_at(&header.encode(&self.key), 0) {
             self.free.push(file);

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::backing::Backing;
 use crate::device::{Change, Device, DeviceError, Extent, ExtentKind};
-use crate::journal::record::{BLOCK_BYTES, SEALED_BYTES};
+use crate::journal::record::BLOCK_BYTES;
 use crate::journal::{FlushError, Flusher, Journal, JournalError, JournalKey, JournalOptions};
 use crate::map::{Map, Piece};
 
@@ -230,11 +230,9 @@ impl Piece {
             into.fill(0);
             return Ok(());
         };
-        for (block, number) in into.chunks_exact_mut(BLOCK_BYTES).zip(0..) {
-            if !place.lap.open(place.offset + number * SEALED_BYTES, block)? {
-                let (seq, path) = (self.seq, place.lap.file.path().to_owned());
-                return Err(JournalError::BlockDamaged { seq, path }.into());
-            }
+        if !place.lap.open(place.offset, into)? {
+            let (seq, path) = (self.seq, place.lap.file.path().to_owned());
+            return Err(JournalError::BlockDamaged { seq, path }.into());
         }
         Ok(())
     }

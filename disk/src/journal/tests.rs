@@ -115,8 +115,15 @@ fn what_was_written_anew_over_several_files_is_found_again() {
 
 /// The bytes were made by the script beside them, of a volume key of 0 to 31 and a cache id of 0x11s.
 #[test]
-fn golden_files_are_read_and_their_heads_are_written_again() {
-    let golden = include_bytes!("../../golden/journal/v1-two-records.bin");
+fn golden_files_are_read_and_written_again() {
+    assert_golden(
+        include_bytes!("../../golden/journal/v1-chacha.bin"),
+        Cipher::ChaCha20Poly1305,
+    );
+    assert_golden(include_bytes!("../../golden/journal/v1-aes.bin"), Cipher::Aes256Gcm);
+}
+
+fn assert_golden(golden: &[u8], cipher: Cipher) {
     let root = tempfile::tempdir().unwrap();
     let file_bytes = (golden.len() as u64).next_multiple_of(4096);
     let mut bytes = golden.to_vec();
@@ -131,6 +138,7 @@ fn golden_files_are_read_and_their_heads_are_written_again() {
     let (journal, _) = Journal::open(options, key(), 40).unwrap();
     assert_eq!((journal.last_seq(), journal.flushed_seq()), (42, 42));
     let lap = &journal.laps[0];
+    assert_eq!(lap.header.cipher, cipher);
     assert_eq!(lap.header.encode(&key()), golden[..512]);
     // As it lies in the file, not as the opening wrote it anew.
     let mut at = HEADER_BYTES as usize;
