@@ -5,6 +5,7 @@ mod flusher;
 mod lap;
 pub mod record;
 mod recovery;
+mod reserved;
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,6 +18,7 @@ pub use flusher::{FlushError, Flusher};
 use lap::{Cipher, HEADER_BYTES, LapHeader};
 pub use lap::{JournalKey, Lap};
 use record::{BLOCK_BYTES, BlockRange, Head, Mac, RangeKind, SEALED_BYTES};
+pub use reserved::Reserved;
 
 /// Bytes of a file unless asked otherwise. Chosen: a file is released as a whole, and a ring has a few dozen.
 const FILE_BYTES: u64 = 64 << 20;
@@ -143,7 +145,12 @@ pub struct Journal {
     unflushed: VecDeque<Entry>,
     /// Where the next record goes.
     offset: u64,
+    /// The last record that is written.
     last: (u64, Mac),
+    /// The last one that was given a place.
+    reserved: (u64, Mac),
+    /// How often places were taken back.
+    round: u64,
     flushed: u64,
     is_broken: bool,
 }
@@ -176,6 +183,7 @@ impl Journal {
     /// Takes nothing any more.
     pub fn give_up(&mut self) {
         self.is_broken = true;
+        self.withdraw();
     }
 
     /// How many blocks a record with so many ranges may carry.
@@ -187,53 +195,81 @@ impl Journal {
     /// Appends one record: its ranges, and the blocks of those that are written, one after the other. On failure nothing of it
     /// counts.
     pub fn append(&mut self, ranges: Vec<BlockRange>, payload: &[u8]) -> Result<Entry, JournalError> {
+        let reserved = self.reserve(ranges)?;
+        let mut record = Vec::new();
+        reserved.seal(payload.chunks_exact(BLOCK_BYTES), &mut record);
+        if let Err(error) = reserved.write(&record) {
+            self.withdraw();
+            return Err(error.into());
+        }
+        Ok(self.publish(reserved))
+    }
+
+    /// Gives a record of these ranges the next number, and its place. It is sealed by whoever asked, written in its turn, and
+    /// published then; until it is, no later one is.
+    pub fn reserve(&mut self, ranges: Vec<BlockRange>) -> Result<Reserved, JournalError> {
         if self.is_broken {
             return Err(JournalError::Broken);
         }
-        let entry = self.put(self.last.0 + 1, ranges, payload)?;
-        self.unflushed.push_back(entry.clone());
-        Ok(entry)
-    }
-
-    fn put(&mut self, seq: u64, ranges: Vec<BlockRange>, payload: &[u8]) -> Result<Entry, JournalError> {
         let mut head = Head {
-            seq,
+            seq: self.reserved.0 + 1,
             flushed: self.flushed,
             lap: 0,
             offset: 0,
-            link: self.last.1,
+            link: self.reserved.1,
             ranges,
         };
-        assert_eq!(
-            head.blocks() * BLOCK_BYTES as u64,
-            payload.len() as u64,
-            "every block is given"
-        );
         let bytes = head.record_bytes();
         if bytes > self.options.file_bytes - HEADER_BYTES {
             return Err(JournalError::TooLong);
         }
         if self.laps.is_empty() || self.offset + bytes > self.options.file_bytes {
-            self.begin_lap(seq)?;
+            self.begin_lap(head.seq)?;
         }
         let lap = self.laps.back().expect("one was begun").clone();
         head.lap = lap.header.lap;
         head.offset = self.offset as u32;
-        let (mut record, mac) = head.encode(lap.mac_key());
-        record.reserve(bytes as usize - record.len());
-        for block in payload.chunks_exact(BLOCK_BYTES) {
-            lap.seal(block, self.offset + record.len() as u64, &mut record);
-        }
-        record.resize(bytes as usize, 0);
-        if let Err(error) = lap.file.write_at(&record, self.offset) {
-            // Part of it may be there: no place is sealed twice, so nothing more goes to this file.
-            self.offset = self.options.file_bytes;
-            return Err(error.into());
-        }
-        lap.has(seq);
+        let mac = head.encode(lap.mac_key(), &mut Vec::new());
         self.offset += bytes;
-        self.last = (seq, mac);
-        Ok(Entry { lap, head, mac })
+        self.reserved = (head.seq, mac);
+        let round = self.round;
+        Ok(Reserved { lap, head, mac, round })
+    }
+
+    /// Whether its place is still its own: the failure of a record takes back what was given to those that would have followed it.
+    pub fn is_held(&self, reserved: &Reserved) -> bool {
+        reserved.round == self.round
+    }
+
+    /// Whether all before it are written.
+    pub fn is_next(&self, reserved: &Reserved) -> bool {
+        reserved.head.seq == self.last.0 + 1
+    }
+
+    /// It was written, in its turn.
+    pub fn publish(&mut self, reserved: Reserved) -> Entry {
+        assert!(
+            self.is_held(&reserved) && self.is_next(&reserved),
+            "records are written in turn"
+        );
+        self.last = (reserved.head.seq, reserved.mac);
+        reserved.lap.has(reserved.head.seq);
+        let entry = reserved.into_entry();
+        self.unflushed.push_back(entry.clone());
+        entry
+    }
+
+    /// Takes back all places of what is not published. Part of it may have been written: no place is sealed twice, so nothing more
+    /// goes to this file, and what follows has the same numbers in another one.
+    pub fn withdraw(&mut self) {
+        self.continue_from(self.last);
+    }
+
+    /// What comes next follows this record, in another file.
+    fn continue_from(&mut self, last: (u64, Mac)) {
+        (self.last, self.reserved) = (last, last);
+        self.offset = self.options.file_bytes;
+        self.round += 1;
     }
 
     /// Goes on in another file, whose first record has this number.
@@ -247,7 +283,7 @@ impl Journal {
         let header = LapHeader {
             lap: self.laps.back().map_or(1, |lap| lap.header.lap + 1),
             first_seq,
-            link: self.last.1,
+            link: self.reserved.1,
             flushed: self.flushed,
             salt,
             cipher: Cipher::of_this_machine(),
@@ -301,7 +337,9 @@ impl Journal {
     /// they were before nothing may be read any more. On failure the journal takes nothing any more.
     pub fn rewrite(&mut self) -> Result<Vec<Entry>, JournalError> {
         let done = self.try_rewrite();
-        self.is_broken |= done.is_err();
+        if done.is_err() {
+            self.give_up();
+        }
         done
     }
 
@@ -310,16 +348,14 @@ impl Journal {
         let Some(first) = old.first() else {
             return Ok(Vec::new());
         };
-        self.last = (first.head.seq - 1, first.head.link);
-        self.begin_lap(first.head.seq)?;
+        self.continue_from((first.head.seq - 1, first.head.link));
         for entry in &old {
             let damaged = || JournalError::BlockDamaged {
                 seq: entry.head.seq,
                 path: entry.lap.file.path().to_owned(),
             };
             let payload = entry.payload()?.ok_or_else(damaged)?;
-            let entry = self.put(entry.head.seq, entry.head.ranges.clone(), &payload)?;
-            self.unflushed.push_back(entry);
+            self.append(entry.head.ranges.clone(), &payload)?;
         }
         Ok(self.unflushed.iter().cloned().collect())
     }

@@ -3,19 +3,21 @@
 
 mod blocks;
 mod range_lock;
+mod shared;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use blocks::{BlockChanges, touched};
 use futures::future::BoxFuture;
 use range_lock::RangeLock;
+use shared::Shared;
 use tokio::sync::watch;
 
 use crate::backing::Backing;
 use crate::device::{Change, Device, DeviceError, Extent, ExtentKind};
 use crate::journal::record::BLOCK_BYTES;
-use crate::journal::{FlushError, Flusher, Journal, JournalError, JournalKey, JournalOptions};
+use crate::journal::{Flusher, Journal, JournalError, JournalKey, JournalOptions};
 use crate::map::{Map, Piece};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -49,13 +51,6 @@ pub struct Volume {
     released: watch::Sender<u64>,
 }
 
-struct Shared(Mutex<Core>);
-
-struct Core {
-    journal: Journal,
-    map: Map,
-}
-
 /// What is to be committed: all changes up to a record. As long as it is there, what it names can be read.
 pub struct Batch {
     /// The number of the last record.
@@ -76,43 +71,13 @@ impl From<JournalError> for DeviceError {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Core> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes all durable that was appended; what a file does not take goes to another one, once.
-    fn sync(&self) -> Result<(), FlushError> {
-        let told = |error: &dyn std::fmt::Display| FlushError(error.to_string());
-        let plan = self.lock().journal.plan_flush().map_err(|error| told(&error))?;
-        let Err(error) = plan.sync() else {
-            self.lock().journal.flushed(&plan);
-            return Ok(());
-        };
-        tracing::error!(%error, "the journal did not sync and is written to another file");
-        let mut core = self.lock();
-        let entries = core.journal.rewrite().map_err(|error| told(&error))?;
-        entries.iter().for_each(|entry| core.map.apply(entry));
-        let plan = core.journal.plan_flush().map_err(|error| told(&error))?;
-        // Nobody may append meanwhile: if this fails too, what was written since must not be promised.
-        match plan.sync() {
-            Ok(()) => core.journal.flushed(&plan),
-            Err(error) => {
-                core.journal.give_up();
-                return Err(told(&error));
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Volume {
     /// Opens a volume, with what its journal has that is not committed.
     pub fn open(options: VolumeOptions, key: JournalKey, backing: Arc<dyn Backing>) -> Result<Self, DeviceError> {
         let (journal, entries) = Journal::open(options.journal, key, backing.committed_seq())?;
         let mut map = Map::default();
         entries.iter().for_each(|entry| map.apply(entry));
-        let shared = Arc::new(Shared(Mutex::new(Core { journal, map })));
+        let shared = Arc::new(Shared::new(journal, map));
         let flushed = shared.clone();
         Ok(Self {
             flusher: Flusher::start(move || flushed.sync())?,
@@ -182,18 +147,6 @@ impl Volume {
                 read.len()
             ))),
         }
-    }
-
-    /// Appends what fits into records, and shows it.
-    fn append(&self, changes: BlockChanges) -> Result<(), DeviceError> {
-        let mut core = self.shared.lock();
-        let blocks = (changes.payload.len() / BLOCK_BYTES) as u64;
-        if blocks > core.journal.blocks_max(changes.ranges.len()) {
-            return Err(JournalError::TooLong.into());
-        }
-        let entry = core.journal.append(changes.ranges, &changes.payload)?;
-        core.map.apply(&entry);
-        Ok(())
     }
 
     /// Reads what the journal has of these blocks: files that pieces name stay, whatever is released meanwhile.
@@ -270,7 +223,7 @@ impl Device for Volume {
         }
         match blocks.ranges.is_empty() {
             true => Ok(()),
-            false => self.append(blocks),
+            false => Ok(self.shared.append(&blocks.ranges, &blocks.blocks)?),
         }
     }
 

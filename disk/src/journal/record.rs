@@ -75,9 +75,9 @@ impl Head {
         (self.payload_offset() + self.blocks() * SEALED_BYTES).next_multiple_of(SECTOR_BYTES)
     }
 
-    /// The bytes, and what authenticates them.
-    pub fn encode(&self, mac_key: &[u8; 32]) -> (Vec<u8>, Mac) {
-        let mut bytes = Vec::with_capacity(self.payload_offset() as usize);
+    /// Adds its bytes to none, and answers what authenticates them.
+    pub fn encode(&self, mac_key: &[u8; 32], bytes: &mut Vec<u8>) -> Mac {
+        assert!(bytes.is_empty(), "a record begins with its head");
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&[VERSION, KIND_CHANGES, 0, 0]);
         bytes.extend_from_slice(&self.seq.to_le_bytes());
@@ -93,9 +93,9 @@ impl Head {
             bytes.extend_from_slice(&range.count.to_le_bytes());
             bytes.extend_from_slice(&(range.kind as u32).to_le_bytes());
         }
-        let mac = mac(mac_key, &bytes);
+        let mac = mac(mac_key, bytes);
         bytes.extend_from_slice(&mac);
-        (bytes, mac)
+        mac
     }
 
     /// How long the head is, by its first bytes; none if no head begins so.

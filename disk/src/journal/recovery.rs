@@ -32,6 +32,8 @@ impl Journal {
             unflushed: VecDeque::new(),
             offset: 0,
             last: (committed, Mac::default()),
+            reserved: (committed, Mac::default()),
+            round: 0,
             flushed: committed,
             is_broken: false,
         };
@@ -46,6 +48,7 @@ impl Journal {
         let mut chain = longest(&scanned, committed, flushed)?;
         if let Some(last) = chain.last().filter(|entry| entry.head.seq >= committed) {
             journal.last = (last.head.seq, last.mac);
+            journal.reserved = journal.last;
         }
         // Of what is committed parts may be gone: its files were used again.
         if journal.last.0 < flushed {
@@ -75,9 +78,9 @@ impl Journal {
         match self.try_rewrite() {
             Ok(entries) => chain.splice(durable.., entries).for_each(drop),
             Err(JournalError::Full) => {
-                (self.last, self.unflushed) = (last, unflushed);
                 // What was written anew in part is followed by nothing.
-                self.offset = self.options.file_bytes;
+                self.continue_from(last);
+                self.unflushed = unflushed;
             }
             Err(other) => return Err(other),
         }

@@ -150,7 +150,8 @@ fn assert_golden(golden: &[u8], cipher: Cipher) {
         let head = &golden[at..at + Head::head_bytes(fixed).unwrap() as usize];
         let (head, mac) = Head::decode(head, lap.mac_key(), 3, at as u32).unwrap();
         assert_eq!(head.seq, seq);
-        let (mut record, _) = head.encode(lap.mac_key());
+        let mut record = Vec::new();
+        head.encode(lap.mac_key(), &mut record);
         for block in payload.chunks_exact(BLOCK_BYTES) {
             lap.seal(block, (at + record.len()) as u64, &mut record);
         }
@@ -170,6 +171,33 @@ fn a_longer_record_than_a_file_is_refused() {
     let blocks = journal.blocks_max(2) as u32;
     append(&mut journal, blocks).unwrap();
     assert!(matches!(append(&mut journal, blocks + 1), Err(JournalError::TooLong)));
+}
+
+/// A record that failed to be written may lie there whole, and so would those that were given the places behind it.
+#[test]
+fn places_that_were_taken_back_leave_no_hole_and_no_other_history() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(root.path(), 0).unwrap();
+    append(&mut journal, 1).unwrap();
+    let reserve = |journal: &mut Journal, start| {
+        let (count, kind) = (2, RangeKind::Write);
+        journal.reserve(vec![BlockRange { start, count, kind }]).unwrap()
+    };
+    let (failed, behind) = (reserve(&mut journal, 7), reserve(&mut journal, 9));
+    assert!(journal.is_next(&failed) && !journal.is_next(&behind));
+    let mut record = Vec::new();
+    failed.seal([&[9; BLOCK_BYTES][..]; 2].into_iter(), &mut record);
+    failed.write(&record).unwrap();
+    journal.withdraw();
+    assert!(!journal.is_held(&failed) && !journal.is_held(&behind));
+    // Sealed for a place that is somebody else's by now, it is not written.
+    append(&mut journal, 1).unwrap();
+    append(&mut journal, 3).unwrap();
+    assert_eq!(flush(&mut journal), Ok(3));
+    append(&mut journal, 1).unwrap();
+    drop(journal);
+    let (_, entries) = open(root.path(), 0).unwrap();
+    assert_eq!(assert_prefix(&entries, 0), 4);
 }
 
 #[test]

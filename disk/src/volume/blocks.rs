@@ -1,17 +1,20 @@
 //! Changes in bytes as changes of whole blocks, with what they leave of the blocks they begin and end in.
 
+use std::borrow::Cow;
+
 use crate::device::{Change, DeviceError};
 use crate::journal::record::{BLOCK_BYTES, BlockRange, RangeKind};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
+const ZEROS: &[u8] = &[0; BLOCK_BYTES];
 
 /// Records' worth of changes: ranges, and the blocks of those that are written.
 #[derive(Default)]
-pub struct BlockChanges {
+pub struct BlockChanges<'a> {
     /// What becomes of which blocks, in order.
     pub ranges: Vec<BlockRange>,
-    /// One after the other.
-    pub payload: Vec<u8>,
+    /// Each of a block's length; whole ones are not copied.
+    pub blocks: Vec<Cow<'a, [u8]>>,
 }
 
 /// Gives a block as it is.
@@ -22,9 +25,9 @@ pub fn touched(offset: u64, length: u64) -> (u64, u64) {
     (offset / BLOCK, (offset + length).div_ceil(BLOCK))
 }
 
-impl BlockChanges {
+impl<'a> BlockChanges<'a> {
     /// Adds a change; `read` gives a block as it was before all these changes.
-    pub fn add(&mut self, change: &Change<'_>, read: ReadBlock<'_>) -> Result<(), DeviceError> {
+    pub fn add(&mut self, change: &Change<'a>, read: ReadBlock<'_>) -> Result<(), DeviceError> {
         let (offset, length) = change.range();
         let end = offset + length;
         let mut at = offset;
@@ -34,10 +37,13 @@ impl BlockChanges {
             if at.is_multiple_of(BLOCK) && whole > 0 {
                 let count = whole.min(u64::from(u32::MAX) / 2);
                 let bytes = count * BLOCK;
-                match change {
+                match *change {
                     Change::Write { data, .. } => {
                         let from = (at - offset) as usize;
-                        self.write(block, count as u32, &data[from..from + bytes as usize]);
+                        let blocks = data[from..from + bytes as usize].chunks_exact(BLOCK_BYTES);
+                        blocks
+                            .zip(block..)
+                            .for_each(|(bytes, block)| self.write(block, bytes.into()));
                     }
                     _ => self.push(block, count as u32, RangeKind::Zero),
                 }
@@ -45,48 +51,52 @@ impl BlockChanges {
                 continue;
             }
             let next = ((block + 1) * BLOCK).min(end);
-            let mut bytes = [0; BLOCK_BYTES];
+            let mut bytes = vec![0; BLOCK_BYTES];
             if !self.newest(block, &mut bytes) {
                 read(block, &mut bytes)?;
             }
             let part = &mut bytes[(at % BLOCK) as usize..][..(next - at) as usize];
-            match change {
+            match *change {
                 Change::Write { data, .. } => part.copy_from_slice(&data[(at - offset) as usize..][..part.len()]),
                 _ => part.fill(0),
             }
-            match bytes.iter().all(|byte| *byte == 0) {
+            match *bytes == *ZEROS {
                 true => self.push(block, 1, RangeKind::Zero),
-                false => self.write(block, 1, &bytes),
+                false => self.write(block, bytes.into()),
             }
             at = next;
         }
         Ok(())
     }
 
-    fn write(&mut self, start: u64, count: u32, bytes: &[u8]) {
-        self.push(start, count, RangeKind::Write);
-        self.payload.extend_from_slice(bytes);
+    fn write(&mut self, block: u64, bytes: Cow<'a, [u8]>) {
+        self.push(block, 1, RangeKind::Write);
+        self.blocks.push(bytes);
     }
 
     fn push(&mut self, start: u64, count: u32, kind: RangeKind) {
+        if let Some(last) = self.ranges.last_mut().filter(|last| last.kind == kind)
+            && last.start + u64::from(last.count) == start
+            && let Some(sum) = last.count.checked_add(count)
+        {
+            last.count = sum;
+            return;
+        }
         self.ranges.push(BlockRange { start, count, kind });
     }
 
     /// The block as it is after what was added so far; false if that changes nothing of it.
-    fn newest(&self, block: u64, into: &mut [u8; BLOCK_BYTES]) -> bool {
-        let mut end = self.payload.len();
+    fn newest(&self, block: u64, into: &mut [u8]) -> bool {
+        let mut end = self.blocks.len();
         for range in self.ranges.iter().rev() {
-            let bytes = match range.kind {
-                RangeKind::Write => range.count as usize * BLOCK_BYTES,
+            let written = match range.kind {
+                RangeKind::Write => range.count as usize,
                 RangeKind::Zero => 0,
             };
-            let first = end - bytes;
+            let first = end - written;
             if (range.start..range.start + u64::from(range.count)).contains(&block) {
                 match range.kind {
-                    RangeKind::Write => {
-                        let at = first + (block - range.start) as usize * BLOCK_BYTES;
-                        into.copy_from_slice(&self.payload[at..at + BLOCK_BYTES]);
-                    }
+                    RangeKind::Write => into.copy_from_slice(&self.blocks[first + (block - range.start) as usize]),
                     RangeKind::Zero => into.fill(0),
                 }
                 return true;
