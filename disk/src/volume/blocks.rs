@@ -60,18 +60,20 @@ impl<'a> BlockChanges<'a> {
                 Change::Write { data, .. } => part.copy_from_slice(&data[(at - offset) as usize..][..part.len()]),
                 _ => part.fill(0),
             }
-            match *bytes == *ZEROS {
-                true => self.push(block, 1, RangeKind::Zero),
-                false => self.write(block, bytes.into()),
-            }
+            self.write(block, bytes.into());
             at = next;
         }
         Ok(())
     }
 
+    /// A block of zeros carries nothing.
     fn write(&mut self, block: u64, bytes: Cow<'a, [u8]>) {
-        self.push(block, 1, RangeKind::Write);
-        self.blocks.push(bytes);
+        if *bytes == *ZEROS {
+            self.push(block, 1, RangeKind::Zero);
+        } else {
+            self.push(block, 1, RangeKind::Write);
+            self.blocks.push(bytes);
+        }
     }
 
     fn push(&mut self, start: u64, count: u32, kind: RangeKind) {

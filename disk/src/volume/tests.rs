@@ -386,6 +386,22 @@ fn zeros_cost_no_payload_and_trims_of_what_is_zero_cost_nothing() {
     assert!(matches!(outside, Err(DeviceError::OutOfRange)));
 }
 
+#[test]
+fn blocks_of_zeros_within_a_long_write_cost_no_payload() {
+    let root = tempfile::tempdir().unwrap();
+    let volume = open(root.path(), 1 << 20, (2 << 20, 4), Arc::new(crate::backing::NoBacking)).unwrap();
+    let mut data = vec![7; 1 << 20];
+    volume.apply(&[Change::Write { offset: 0, data: &data }]).unwrap();
+    let (before, _) = volume.shared.lock().journal.usage();
+    data.fill(0);
+    (data[20 << 10], data[(200 << 10) - 1]) = (1, 2);
+    volume.apply(&[Change::Write { offset: 0, data: &data }]).unwrap();
+    let (after, _) = volume.shared.lock().journal.usage();
+    // Two blocks, and five ranges.
+    assert_eq!(after - before, 8_704);
+    assert!(read(&volume, 0, 1 << 20) == data);
+}
+
 /// Records are sealed side by side: one that is taken back, as what came before it goes to another file, is written all the same.
 #[test]
 fn what_many_threads_wrote_while_a_sync_failed_is_there_in_order() {
