@@ -186,10 +186,9 @@ impl Journal {
         self.withdraw();
     }
 
-    /// How many blocks a record with so many ranges may carry.
-    pub fn blocks_max(&self, ranges: usize) -> u64 {
-        let head = record::FIXED_BYTES + ranges * record::RANGE_BYTES + record::MAC_BYTES;
-        (self.options.file_bytes - HEADER_BYTES).saturating_sub(head as u64) / SEALED_BYTES
+    /// How long a record may be.
+    pub fn record_bytes_max(&self) -> u64 {
+        self.options.file_bytes - HEADER_BYTES
     }
 
     /// Appends one record: its ranges, and the blocks of those that are written, one after the other. On failure nothing of it
@@ -220,7 +219,7 @@ impl Journal {
             ranges,
         };
         let bytes = head.record_bytes();
-        if bytes > self.options.file_bytes - HEADER_BYTES {
+        if bytes > self.record_bytes_max() {
             return Err(JournalError::TooLong);
         }
         if self.laps.is_empty() || self.offset + bytes > self.options.file_bytes {

@@ -221,10 +221,13 @@ impl Device for Volume {
         for change in changes.iter().filter(|_| !is_idle) {
             blocks.add(change, &|block, into| self.read_block(block, into))?;
         }
-        match blocks.ranges.is_empty() {
-            true => Ok(()),
-            false => Ok(self.shared.append(&blocks.ranges, &blocks.blocks)?),
+        if !blocks.ranges.is_empty() {
+            let bytes_max = self.shared.lock().journal.record_bytes_max();
+            for (ranges, blocks) in blocks.records(bytes_max) {
+                self.shared.append(&ranges, blocks)?;
+            }
         }
+        Ok(())
     }
 
     fn ready(&self, bytes: u64) -> BoxFuture<'_, Result<(), DeviceError>> {

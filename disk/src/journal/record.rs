@@ -58,21 +58,36 @@ pub struct Head {
     pub ranges: Vec<BlockRange>,
 }
 
+/// How many blocks ranges carry.
+fn blocks(ranges: &[BlockRange]) -> u64 {
+    let written = ranges.iter().filter(|range| range.kind == RangeKind::Write);
+    written.map(|range| u64::from(range.count)).sum()
+}
+
+/// How long the head of so many ranges is.
+pub fn head_bytes(ranges: usize) -> u64 {
+    (FIXED_BYTES + ranges * RANGE_BYTES + MAC_BYTES) as u64
+}
+
+/// How long the record of these ranges is, with what fills its last sector.
+pub fn record_bytes(ranges: &[BlockRange]) -> u64 {
+    (head_bytes(ranges.len()) + blocks(ranges) * SEALED_BYTES).next_multiple_of(SECTOR_BYTES)
+}
+
 impl Head {
     /// How many blocks it carries.
     pub fn blocks(&self) -> u64 {
-        let written = self.ranges.iter().filter(|range| range.kind == RangeKind::Write);
-        written.map(|range| u64::from(range.count)).sum()
+        blocks(&self.ranges)
     }
 
     /// Where its first block lies, from its beginning.
     pub fn payload_offset(&self) -> u64 {
-        (FIXED_BYTES + self.ranges.len() * RANGE_BYTES + MAC_BYTES) as u64
+        head_bytes(self.ranges.len())
     }
 
     /// How long the record is, with what fills its last sector.
     pub fn record_bytes(&self) -> u64 {
-        (self.payload_offset() + self.blocks() * SEALED_BYTES).next_multiple_of(SECTOR_BYTES)
+        record_bytes(&self.ranges)
     }
 
     /// Adds its bytes to none, and answers what authenticates them.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use durable::in_place::InPlaceFile;
 
 use super::lap::{FoundHeader, HEADER_BYTES, JournalKey, Lap, LapHeader};
-use super::record::{FIXED_BYTES, Head, Mac, SECTOR_BYTES};
+use super::record::{FIXED_BYTES, Head, Mac, SEALED_BYTES, SECTOR_BYTES, head_bytes};
 use super::{Entry, Journal, JournalError, JournalOptions};
 
 /// What a file holds: the records from its first on, and the highest mark of any valid record of it.
@@ -37,6 +37,10 @@ impl Journal {
             flushed: committed,
             is_broken: false,
         };
+        let smallest = head_bytes(1) + SEALED_BYTES;
+        if journal.options.file_bytes < HEADER_BYTES + smallest.next_multiple_of(SECTOR_BYTES) {
+            return Err(JournalError::TooLong);
+        }
         let mut scanned = journal.scan()?;
         scanned.sort_by_key(|file| file.lap.header.lap);
         let flushed = scanned

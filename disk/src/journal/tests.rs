@@ -168,7 +168,7 @@ fn assert_golden(golden: &[u8], cipher: Cipher) {
 fn a_longer_record_than_a_file_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let (mut journal, _) = open(root.path(), 0).unwrap();
-    let blocks = journal.blocks_max(2) as u32;
+    let blocks = ((journal.record_bytes_max() - record::head_bytes(2)) / SEALED_BYTES) as u32;
     append(&mut journal, blocks).unwrap();
     assert!(matches!(append(&mut journal, blocks + 1), Err(JournalError::TooLong)));
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::device::{Change, DeviceError};
-use crate::journal::record::{BLOCK_BYTES, BlockRange, RangeKind};
+use crate::journal::record::{BLOCK_BYTES, BlockRange, RANGE_BYTES, RangeKind, SEALED_BYTES, head_bytes};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 const ZEROS: &[u8] = &[0; BLOCK_BYTES];
@@ -16,6 +16,9 @@ pub struct BlockChanges<'a> {
     /// Each of a block's length; whole ones are not copied.
     pub blocks: Vec<Cow<'a, [u8]>>,
 }
+
+/// What one record takes of them: ranges, and the blocks of those that are written.
+pub type Part<'a, 'b> = (Vec<BlockRange>, &'b [Cow<'a, [u8]>]);
 
 /// Gives a block as it is.
 pub type ReadBlock<'a> = &'a dyn Fn(u64, &mut [u8]) -> Result<(), DeviceError>;
@@ -85,6 +88,37 @@ impl<'a> BlockChanges<'a> {
             return;
         }
         self.ranges.push(BlockRange { start, count, kind });
+    }
+
+    /// Cuts them into records of at most so many bytes, which have room for a head and some blocks; in order.
+    pub fn records(&self, bytes_max: u64) -> Vec<Part<'a, '_>> {
+        let (mut records, mut blocks) = (Vec::new(), &self.blocks[..]);
+        let (mut ranges, mut written, mut bytes) = (Vec::new(), 0, head_bytes(0));
+        for range in &self.ranges {
+            let mut rest = *range;
+            while rest.count > 0 {
+                let each = match rest.kind {
+                    RangeKind::Write => SEALED_BYTES,
+                    RangeKind::Zero => 0,
+                };
+                let room = bytes_max - bytes;
+                if room < RANGE_BYTES as u64 + each {
+                    let (now, later) = blocks.split_at(written);
+                    records.push((std::mem::take(&mut ranges), now));
+                    (blocks, written, bytes) = (later, 0, head_bytes(0));
+                    continue;
+                }
+                let fit = (room - RANGE_BYTES as u64).checked_div(each);
+                let count = fit.map_or(rest.count, |fit| fit.min(u64::from(rest.count)) as u32);
+                ranges.push(BlockRange { count, ..rest });
+                rest.start += u64::from(count);
+                rest.count -= count;
+                bytes += RANGE_BYTES as u64 + u64::from(count) * each;
+                written += if each > 0 { count as usize } else { 0 };
+            }
+        }
+        records.push((ranges, blocks));
+        records
     }
 
     /// The block as it is after what was added so far; false if that changes nothing of it.

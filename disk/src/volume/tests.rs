@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use durable::power_cut::Machine;
 
 use super::*;
+use crate::journal::record::{BlockRange, RangeKind, record_bytes};
 
 /// Operations of the long test, unless this variable asks for more.
 const OPERATIONS: u64 = 20_000;
@@ -384,6 +385,66 @@ fn zeros_cost_no_payload_and_trims_of_what_is_zero_cost_nothing() {
         length: 1 << 40,
     }]);
     assert!(matches!(outside, Err(DeviceError::OutOfRange)));
+}
+
+#[test]
+fn what_is_longer_than_a_file_goes_into_several_records() {
+    let root = tempfile::tempdir().unwrap();
+    let (size, files) = (1 << 20, (64 << 10, 64));
+    let volume = open(root.path(), size, files, Arc::new(crate::backing::NoBacking)).unwrap();
+    let mut draw = Draw(3);
+    let mut data: Vec<u8> = (0..size).map(|_| draw.below(256) as u8).collect();
+    data[300 << 10..400 << 10].fill(0);
+    volume.apply(&[Change::Write { offset: 0, data: &data }]).unwrap();
+    // Of 231 blocks, 15 fit in a file.
+    assert_eq!(volume.shared.lock().journal.last_seq(), 231_u64.div_ceil(15));
+    assert!(read(&volume, 0, size as usize) == data);
+    drop(volume);
+    let volume = open(root.path(), size, files, Arc::new(crate::backing::NoBacking)).unwrap();
+    assert!(read(&volume, 0, size as usize) == data);
+}
+
+#[test]
+fn records_that_are_cut_hold_the_same_changes_in_the_same_order() {
+    let mut draw = Draw(5);
+    for _ in 0..500 {
+        let mut changes = BlockChanges::default();
+        let data: Vec<_> = (0..1 + draw.below(6))
+            .map(|_| vec![draw.below(2) as u8; (draw.below(9) * BLOCK) as usize])
+            .collect();
+        for data in &data {
+            let offset = draw.below(20) * BLOCK;
+            changes
+                .add(&Change::Write { offset, data }, &|_, _| unreachable!())
+                .unwrap();
+            let length = draw.below(3) * BLOCK;
+            changes
+                .add(&Change::Zero { offset, length }, &|_, _| unreachable!())
+                .unwrap();
+        }
+        let bytes_max = (5_000 + draw.below(30_000)) / 512 * 512;
+        let mut records = changes.records(bytes_max).into_iter();
+        let alone = |ranges: &[BlockRange]| -> Vec<(u64, RangeKind)> {
+            let blocks = |range: &BlockRange| {
+                let kind = range.kind;
+                (range.start..range.start + u64::from(range.count)).map(move |block| (block, kind))
+            };
+            ranges.iter().flat_map(blocks).collect()
+        };
+        let (mut ranges, mut blocks) = (Vec::new(), Vec::new());
+        for (some, written) in &mut records {
+            assert!(record_bytes(&some) <= bytes_max && some.iter().all(|range| range.count > 0));
+            let counted = alone(&some)
+                .iter()
+                .filter(|(_, kind)| *kind == RangeKind::Write)
+                .count();
+            assert_eq!(counted, written.len());
+            ranges.extend(alone(&some));
+            blocks.extend_from_slice(written);
+        }
+        assert_eq!(ranges, alone(&changes.ranges));
+        assert_eq!(blocks, changes.blocks);
+    }
 }
 
 #[test]
