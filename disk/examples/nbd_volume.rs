@@ -13,7 +13,7 @@ use disk::nbd::address::{Listener, Reach};
 use disk::nbd::exports::{Export, FixedExports};
 use disk::nbd::server::{Options, Server};
 use disk::volume::{Volume, VolumeOptions};
-use disk::{DeviceError, Extent, ExtentKind};
+use disk::{Device, DeviceError, Extent, ExtentKind};
 use futures::future::BoxFuture;
 
 /// How often everything is committed.
@@ -24,7 +24,9 @@ struct Committed(Mutex<Vec<u8>>);
 
 impl Committed {
     fn commit(&self, volume: &Volume) -> Result<()> {
-        let batch = volume.batch();
+        // Files of what is not flushed are not released.
+        futures::executor::block_on(volume.flush())?;
+        let batch = volume.batch(u64::MAX)?;
         let mut bytes = self.0.lock().expect("no holder panics");
         for piece in &batch.pieces {
             let at = piece.start as usize * BLOCK_BYTES;

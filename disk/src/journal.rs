@@ -1,11 +1,13 @@
 //! What every write goes to first: numbered, chained records in a ring of files of one length. A record that was appended survives
 //! the death of this process, and a power cut once its file was synced. It knows blocks, not what is the newest of them (`map`).
 
+mod files;
 mod flusher;
 mod lap;
 pub mod record;
 mod recovery;
 mod reserved;
+mod walk;
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,11 +16,14 @@ use std::sync::Arc;
 
 use durable::in_place::InPlaceFile;
 
+pub use files::FilePlan;
 pub use flusher::{FlushError, Flusher};
-use lap::{Cipher, HEADER_BYTES, LapHeader};
+use lap::HEADER_BYTES;
 pub use lap::{JournalKey, Lap};
-use record::{BLOCK_BYTES, BlockRange, Head, Mac, RangeKind, SEALED_BYTES};
+use record::{BLOCK_BYTES, BlockRange, Head, HeadKind, Mac, RangeKind, SEALED_BYTES, SECTOR_BYTES};
 pub use reserved::Reserved;
+use walk::Stop;
+pub use walk::Walk;
 
 /// Bytes of a file unless asked otherwise. Chosen: a file is released as a whole, and a ring has a few dozen.
 const FILE_BYTES: u64 = 64 << 20;
@@ -67,6 +72,14 @@ pub enum JournalError {
     /// A file is not of this journal.
     #[error("{0} is damaged, or of a journal with another key")]
     WrongKey(PathBuf),
+    /// A record cannot be read any more.
+    #[error("Record {seq} in {path} is damaged")]
+    HeadDamaged {
+        /// Its number.
+        seq: u64,
+        /// Its file.
+        path: PathBuf,
+    },
     /// A block is not what was written.
     #[error("A block of record {seq} in {path} is damaged")]
     BlockDamaged {
@@ -141,6 +154,10 @@ pub struct Journal {
     free: Vec<InPlaceFile>,
     /// The number of a file that is not there yet.
     next_file: usize,
+    /// Whether somebody makes the next file.
+    is_making: bool,
+    /// Whether that failed since the last file was begun.
+    has_made_none: bool,
     /// Of records that may not be durable yet.
     unflushed: VecDeque<Entry>,
     /// Where the next record goes.
@@ -152,6 +169,10 @@ pub struct Journal {
     /// How often places were taken back.
     round: u64,
     flushed: u64,
+    /// Nobody needs the records up to this one.
+    committed: u64,
+    /// Where the last walk ended.
+    stop: Option<Stop>,
     is_broken: bool,
 }
 
@@ -164,6 +185,11 @@ impl Journal {
     /// The highest number that is durable.
     pub fn flushed_seq(&self) -> u64 {
         self.flushed
+    }
+
+    /// The highest number that nobody needs.
+    pub fn committed_seq(&self) -> u64 {
+        self.committed
     }
 
     /// Whether it takes nothing any more.
@@ -201,16 +227,17 @@ impl Journal {
             self.withdraw();
             return Err(error.into());
         }
-        Ok(self.publish(reserved))
+        Ok(self.written(reserved))
     }
 
-    /// Gives a record of these ranges the next number, and its place. It is sealed by whoever asked, written in its turn, and
-    /// published then; until it is, no later one is.
+    /// Gives a record of these ranges the next number, and its place. Whoever asked seals it, writes it in its turn, and says so
+    /// (`written`); until then, no later one counts.
     pub fn reserve(&mut self, ranges: Vec<BlockRange>) -> Result<Reserved, JournalError> {
         if self.is_broken {
             return Err(JournalError::Broken);
         }
         let mut head = Head {
+            kind: HeadKind::Changes,
             seq: self.reserved.0 + 1,
             flushed: self.flushed,
             lap: 0,
@@ -222,7 +249,7 @@ impl Journal {
         if bytes > self.record_bytes_max() {
             return Err(JournalError::TooLong);
         }
-        if self.laps.is_empty() || self.offset + bytes > self.options.file_bytes {
+        if !self.fits(bytes) {
             self.begin_lap(head.seq)?;
         }
         let lap = self.laps.back().expect("one was begun").clone();
@@ -246,7 +273,7 @@ impl Journal {
     }
 
     /// It was written, in its turn.
-    pub fn publish(&mut self, reserved: Reserved) -> Entry {
+    pub fn written(&mut self, reserved: Reserved) -> Entry {
         assert!(
             self.is_held(&reserved) && self.is_next(&reserved),
             "records are written in turn"
@@ -258,7 +285,7 @@ impl Journal {
         entry
     }
 
-    /// Takes back all places of what is not published. Part of it may have been written: no place is sealed twice, so nothing more
+    /// Takes back all places of what is not written. Part of it may have been written: no place is sealed twice, so nothing more
     /// goes to this file, and what follows has the same numbers in another one.
     pub fn withdraw(&mut self) {
         self.continue_from(self.last);
@@ -269,41 +296,6 @@ impl Journal {
         (self.last, self.reserved) = (last, last);
         self.offset = self.options.file_bytes;
         self.round += 1;
-    }
-
-    /// Goes on in another file, whose first record has this number.
-    fn begin_lap(&mut self, first_seq: u64) -> Result<(), JournalError> {
-        let file = match self.free.pop() {
-            Some(file) => file,
-            None => self.make_file()?,
-        };
-        let mut salt = [0; 32];
-        getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
-        let header = LapHeader {
-            lap: self.laps.back().map_or(1, |lap| lap.header.lap + 1),
-            first_seq,
-            link: self.reserved.1,
-            flushed: self.flushed,
-            salt,
-            cipher: Cipher::of_this_machine(),
-        };
-        if let Err(error) = file.write_at(&header.encode(&self.key), 0) {
-            self.free.push(file);
-            return Err(error.into());
-        }
-        self.laps.push_back(Arc::new(Lap::new(file, header, &self.key)));
-        self.offset = HEADER_BYTES;
-        Ok(())
-    }
-
-    fn make_file(&mut self) -> Result<InPlaceFile, JournalError> {
-        if self.laps.len() + self.free.len() >= self.options.file_count {
-            return Err(JournalError::Full);
-        }
-        let path = self.options.folder.join(format!("{:06}.journal", self.next_file));
-        let file = InPlaceFile::create(&path, self.options.file_bytes)?;
-        self.next_file += 1;
-        Ok(file)
     }
 
     /// What a sync has to make durable, of all that was appended.
@@ -332,6 +324,30 @@ impl Journal {
         }
     }
 
+    /// Says, durably, that all is durable: rot of the last records is no torn tail then. What is appended afterwards goes on in
+    /// another file. Without effect if something is not flushed, or the file has no room.
+    pub fn end(&mut self) -> Result<(), JournalError> {
+        let is_all = self.last.0 == self.flushed && self.reserved == self.last && !self.is_broken;
+        let Some(lap) = self.laps.back().filter(|_| is_all && self.fits(SECTOR_BYTES)).cloned() else {
+            return Ok(());
+        };
+        let head = Head {
+            kind: HeadKind::End,
+            seq: self.last.0 + 1,
+            flushed: self.flushed,
+            lap: lap.header.lap,
+            offset: self.offset as u32,
+            link: self.last.1,
+            ranges: Vec::new(),
+        };
+        let mut bytes = Vec::new();
+        head.encode(lap.mac_key(), &mut bytes);
+        bytes.resize(head.record_bytes() as usize, 0);
+        self.offset = self.options.file_bytes;
+        lap.file.write_at(&bytes, u64::from(head.offset))?;
+        Ok(lap.file.sync()?)
+    }
+
     /// A sync failed: what it was to make durable is written to another file, with the same numbers. The entries, anew; where
     /// they were before nothing may be read any more. On failure the journal takes nothing any more.
     pub fn rewrite(&mut self) -> Result<Vec<Entry>, JournalError> {
@@ -357,32 +373,6 @@ impl Journal {
             self.append(entry.head.ranges.clone(), &payload)?;
         }
         Ok(self.unflushed.iter().cloned().collect())
-    }
-
-    /// Nobody needs the records up to this number: files that hold no others, and that nobody reads from, may be used again.
-    /// Whether there were any.
-    pub fn release(&mut self, committed: u64) -> bool {
-        let before = self.laps.len();
-        while self.laps.len() > 1 && self.laps[0].last_seq() <= committed.min(self.flushed) {
-            let lap = self.laps.pop_front().expect("there are two");
-            match Arc::try_unwrap(lap) {
-                Ok(lap) => self.reuse(lap),
-                Err(lap) => {
-                    self.laps.push_front(lap);
-                    break;
-                }
-            }
-        }
-        self.laps.len() < before
-    }
-
-    /// In the place of a file whose sync failed another one is made.
-    fn reuse(&mut self, lap: Lap) {
-        if !lap.file.has_failed() {
-            self.free.push(lap.file);
-        } else if let Err(error) = durable::remove(lap.file.path()) {
-            tracing::warn!(path = %lap.file.path().display(), %error, "a file that failed to sync stays behind");
-        }
     }
 }
 

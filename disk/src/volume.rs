@@ -1,15 +1,19 @@
 //! A device over a journal, a map of what it has, and a backing for the rest. Every change is in the journal before anybody
 //! sees it, and in the map in the journal's order.
 
+mod batch;
 mod blocks;
+mod maker;
 mod range_lock;
 mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use batch::Batch;
 use blocks::{BlockChanges, touched};
 use futures::future::BoxFuture;
+use maker::FileMaker;
 use range_lock::RangeLock;
 use shared::Shared;
 use tokio::sync::watch;
@@ -42,6 +46,8 @@ pub struct VolumeOptions {
 pub struct Volume {
     shared: Arc<Shared>,
     flusher: Flusher,
+    /// None if nothing is ever appended.
+    _maker: Option<FileMaker>,
     ranges: RangeLock,
     backing: Arc<dyn Backing>,
     size: u64,
@@ -49,14 +55,6 @@ pub struct Volume {
     patience: Duration,
     /// How often something was released.
     released: watch::Sender<u64>,
-}
-
-/// What is to be committed: all changes up to a record. As long as it is there, what it names can be read.
-pub struct Batch {
-    /// The number of the last record.
-    pub seq: u64,
-    /// The newest of each block, in order.
-    pub pieces: Vec<Piece>,
 }
 
 impl From<JournalError> for DeviceError {
@@ -78,9 +76,14 @@ impl Volume {
         let mut map = Map::default();
         entries.iter().for_each(|entry| map.apply(entry));
         let shared = Arc::new(Shared::new(journal, map));
+        let maker = match options.is_read_only {
+            true => None,
+            false => Some(FileMaker::start(shared.clone())?),
+        };
         let flushed = shared.clone();
         Ok(Self {
             flusher: Flusher::start(move || flushed.sync())?,
+            _maker: maker,
             shared,
             ranges: RangeLock::default(),
             backing,
@@ -91,17 +94,15 @@ impl Volume {
         })
     }
 
-    /// All that is not committed.
-    pub fn batch(&self) -> Batch {
-        let core = self.shared.lock();
-        let pieces = core.map.find(0, u64::MAX);
-        Batch {
-            seq: core.journal.last_seq(),
-            pieces,
-        }
+    /// A clean end: flushes, and says in the journal that all is durable, so that rot of the last records is found when it is opened. More
+    /// may be appended afterwards.
+    pub async fn end(&self) -> Result<(), DeviceError> {
+        self.flush().await?;
+        Ok(self.shared.end()?)
     }
 
-    /// The backing has everything up to this record: the journal needs it no more. Batches are dropped before.
+    /// The backing has everything up to this record: the journal needs it no more. Batches are dropped before; files of what is not
+    /// flushed stay.
     pub fn release(&self, committed: u64) {
         let mut core = self.shared.lock();
         core.map.release(committed);
@@ -111,7 +112,10 @@ impl Volume {
     }
 
     fn is_full(&self, bytes: u64) -> bool {
-        let (used, all) = self.shared.lock().journal.usage();
+        let mut core = self.shared.lock();
+        // What somebody read from when it was released is free by now.
+        core.journal.reclaim();
+        let (used, all) = core.journal.usage();
         used.saturating_add(bytes) > all / 100 * FULL_PERCENT
     }
 

@@ -175,9 +175,9 @@ assert len(out) == 112
 out = (out + mac(header_key, out)).ljust(512, b"\0")
 
 
-def record(offset, seq, flushed, link, ranges, blocks):
+def record(offset, seq, flushed, link, ranges, blocks, kind=1):
     length = -(-(64 + 16 * len(ranges) + 16 + 4112 * len(blocks)) // 512) * 512
-    head = b"GBJR" + bytes([1, 1, 0, 0]) + struct.pack("<QQQ", seq, flushed, LAP) + link
+    head = b"GBJR" + bytes([1, kind, 0, 0]) + struct.pack("<QQQ", seq, flushed, LAP) + link
     head += struct.pack("<IIII", len(ranges), length, offset, 0)
     head += b"".join(struct.pack("<QII", *one) for one in ranges)
     code = mac(records_key, head)
@@ -188,5 +188,6 @@ def record(offset, seq, flushed, link, ranges, blocks):
 
 
 first, code = record(len(out), 41, 40, b"\x33" * 16, [(7, 2, 0), (1 << 28, 5, 1)], [b"\x44" * 4096, bytes(range(256)) * 16])
-second, _ = record(len(out) + len(first), 42, 41, code, [(8, 1, 1), (9, 1, 0)], [b"\x55" * 4096])
-sys.stdout.buffer.write(out + first + second)
+second, code = record(len(out) + len(first), 42, 41, code, [(8, 1, 1), (9, 1, 0)], [b"\x55" * 4096])
+end, _ = record(len(out) + len(first) + len(second), 43, 42, code, [], [], kind=2)
+sys.stdout.buffer.write(out + first + second + end)

@@ -13,13 +13,21 @@ pub const RANGE_BYTES: usize = 16;
 /// Bytes of the code that authenticates a head, and links the next one to it.
 pub const MAC_BYTES: usize = 16;
 
-const MAGIC: &[u8; 4] = b"GBJR";
+/// What a head begins with.
+pub const MAGIC: &[u8; 4] = b"GBJR";
 const VERSION: u8 = 1;
-/// A record of changes; there is no other kind yet.
-const KIND_CHANGES: u8 = 1;
 
 /// What a head is authenticated by.
 pub type Mac = [u8; MAC_BYTES];
+
+/// What a head is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadKind {
+    /// A record.
+    Changes = 1,
+    /// The place where the next record would have been when all was durable; it is none, and is there for its mark.
+    End = 2,
+}
 
 /// What becomes of a range of blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +52,8 @@ pub struct BlockRange {
 /// All of a record but its blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
+    /// What it is of.
+    pub kind: HeadKind,
     /// Its number; each is one more than the one before.
     pub seq: u64,
     /// The highest number that was durable when it was written.
@@ -56,6 +66,14 @@ pub struct Head {
     pub link: Mac,
     /// What it changes, in this order.
     pub ranges: Vec<BlockRange>,
+}
+
+impl HeadKind {
+    fn from_number(number: u8) -> Option<Self> {
+        [Self::Changes, Self::End]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
+    }
 }
 
 /// How many blocks ranges carry.
@@ -94,7 +112,7 @@ impl Head {
     pub fn encode(&self, mac_key: &[u8; 32], bytes: &mut Vec<u8>) -> Mac {
         assert!(bytes.is_empty(), "a record begins with its head");
         bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&[VERSION, KIND_CHANGES, 0, 0]);
+        bytes.extend_from_slice(&[VERSION, self.kind as u8, 0, 0]);
         bytes.extend_from_slice(&self.seq.to_le_bytes());
         bytes.extend_from_slice(&self.flushed.to_le_bytes());
         bytes.extend_from_slice(&self.lap.to_le_bytes());
@@ -116,9 +134,10 @@ impl Head {
     /// How long the head is, by its first bytes; none if no head begins so.
     pub fn head_bytes(fixed: &[u8; FIXED_BYTES]) -> Option<u64> {
         let is_ours =
-            fixed.starts_with(MAGIC) && fixed[4..8] == [VERSION, KIND_CHANGES, 0, 0] && fixed[60..64] == [0; 4];
+            fixed.starts_with(MAGIC) && fixed[4] == VERSION && fixed[6..8] == [0; 2] && fixed[60..64] == [0; 4];
         let ranges = u32::from_le_bytes(field(fixed, 48)?);
-        is_ours.then_some(FIXED_BYTES as u64 + u64::from(ranges) * RANGE_BYTES as u64 + MAC_BYTES as u64)
+        let is_known = HeadKind::from_number(fixed[5]).is_some_and(|kind| kind == HeadKind::Changes || ranges == 0);
+        (is_ours && is_known).then_some(FIXED_BYTES as u64 + u64::from(ranges) * RANGE_BYTES as u64 + MAC_BYTES as u64)
     }
 
     /// Reads a whole head, which is to begin at this place of this lap. None unless it is valid.
@@ -145,6 +164,7 @@ impl Head {
             })
         });
         let head = Self {
+            kind: HeadKind::from_number(fixed[5])?,
             seq: u64::from_le_bytes(field(fixed, 8)?),
             flushed: u64::from_le_bytes(field(fixed, 16)?),
             lap: u64::from_le_bytes(field(fixed, 24)?),

@@ -9,8 +9,11 @@ use std::sync::Arc;
 use durable::in_place::InPlaceFile;
 
 use super::lap::{FoundHeader, HEADER_BYTES, JournalKey, Lap, LapHeader};
-use super::record::{FIXED_BYTES, Head, Mac, SEALED_BYTES, SECTOR_BYTES, head_bytes};
+use super::record::{FIXED_BYTES, Head, HeadKind, MAGIC, Mac, SEALED_BYTES, SECTOR_BYTES, head_bytes};
 use super::{Entry, Journal, JournalError, JournalOptions};
+
+/// Bytes that are searched at a time, whole sectors. Chosen: what is behind the last record of a file is most of it at times.
+const SCAN_BYTES: usize = 1 << 18;
 
 /// What a file holds: the records from its first on, and the highest mark of any valid record of it.
 struct Scanned {
@@ -34,6 +37,10 @@ impl Journal {
             last: (committed, Mac::default()),
             reserved: (committed, Mac::default()),
             round: 0,
+            is_making: false,
+            has_made_none: false,
+            committed,
+            stop: None,
             flushed: committed,
             is_broken: false,
         };
@@ -136,13 +143,14 @@ fn scan_file(lap: Lap) -> Result<Scanned, JournalError> {
     let mut expected = (lap.header.first_seq, lap.header.link);
     while offset + SECTOR_BYTES <= lap.file.bytes() {
         let Some((head, mac)) = read_head(&lap, offset)? else {
-            (offset, is_whole) = (offset + SECTOR_BYTES, false);
+            (offset, is_whole) = (next_head(&lap, offset + SECTOR_BYTES)?, false);
             continue;
         };
         offset += head.record_bytes();
         flushed = flushed.max(head.flushed);
         lap.has(head.seq);
-        is_whole &= (head.seq, head.link) == expected && offset <= lap.file.bytes();
+        is_whole &= (head.kind, head.seq, head.link) == (HeadKind::Changes, expected.0, expected.1);
+        is_whole &= offset <= lap.file.bytes();
         if is_whole {
             expected = (head.seq + 1, mac);
             let lap = lap.clone();
@@ -187,7 +195,23 @@ fn forget_others(files: Vec<Scanned>, chain: &[Entry]) -> io::Result<(Vec<Arc<La
     Ok((kept, blank))
 }
 
-fn read_head(lap: &Lap, offset: u64) -> Result<Option<(Head, Mac)>, JournalError> {
+/// The first sector from there on that begins as a head does, or the end of the file.
+fn next_head(lap: &Lap, mut offset: u64) -> io::Result<u64> {
+    let mut sectors = vec![0; SCAN_BYTES];
+    while offset < lap.file.bytes() {
+        let now = sectors.len().min((lap.file.bytes() - offset) as usize);
+        lap.file.read_at(&mut sectors[..now], offset)?;
+        let mut begun = sectors[..now].chunks(SECTOR_BYTES as usize);
+        if let Some(number) = begun.position(|sector| sector.starts_with(MAGIC)) {
+            return Ok(offset + number as u64 * SECTOR_BYTES);
+        }
+        offset += now as u64;
+    }
+    Ok(offset)
+}
+
+/// The head that lies there; none if no valid one does.
+pub(super) fn read_head(lap: &Lap, offset: u64) -> Result<Option<(Head, Mac)>, JournalError> {
     let mut fixed = [0; FIXED_BYTES];
     lap.file.read_at(&mut fixed, offset)?;
     let bytes = Head::head_bytes(&fixed).filter(|bytes| offset + bytes <= lap.file.bytes());

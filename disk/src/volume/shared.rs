@@ -16,8 +16,10 @@ const BUFFER_BYTES_MAX: usize = 4 << 20;
 /// The journal and the map, and who waits for them.
 pub struct Shared {
     core: Mutex<Core>,
-    /// A record was written, or places were taken back.
+    /// A record was written, places were taken back, or a file was made.
     turned: Condvar,
+    /// A file is to be made, or none any more.
+    wanted: Condvar,
     /// Memory that was touched before costs no page faults: a large part of what a large record takes.
     buffers: Mutex<Vec<Vec<u8>>>,
 }
@@ -30,6 +32,8 @@ pub struct Core {
     pub map: Map,
     /// Whether the record whose turn it is is being written.
     is_writing: bool,
+    /// Whether nobody makes files any more.
+    is_ending: bool,
 }
 
 impl Shared {
@@ -40,8 +44,10 @@ impl Shared {
                 journal,
                 map,
                 is_writing: false,
+                is_ending: false,
             }),
             turned: Condvar::new(),
+            wanted: Condvar::new(),
             buffers: Mutex::default(),
         }
     }
@@ -52,7 +58,7 @@ impl Shared {
     }
 
     /// The same, as soon as this is no longer so.
-    fn lock_unless(&self, is_so: impl FnMut(&mut Core) -> bool) -> MutexGuard<'_, Core> {
+    pub fn lock_unless(&self, is_so: impl FnMut(&mut Core) -> bool) -> MutexGuard<'_, Core> {
         let waited = self.turned.wait_while(self.lock(), is_so);
         waited.unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,7 +68,7 @@ impl Shared {
         let mut record = self.buffers().pop().unwrap_or_default();
         let mut is_written = false;
         while !is_written {
-            let reserved = self.lock().journal.reserve(ranges.to_vec())?;
+            let reserved = self.reserve(ranges)?;
             reserved.seal(blocks.iter().map(|block| &**block), &mut record);
             is_written = self.write(reserved, &record)?;
         }
@@ -71,6 +77,15 @@ impl Shared {
             buffers.push(record);
         }
         Ok(())
+    }
+
+    fn reserve(&self, ranges: &[BlockRange]) -> Result<Reserved, JournalError> {
+        let mut core = self.lock_unless(|core| core.journal.waits_for_file(ranges));
+        let reserved = core.journal.reserve(ranges.to_vec());
+        if core.journal.wants_file() {
+            self.wanted.notify_one();
+        }
+        reserved
     }
 
     fn buffers(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
@@ -92,7 +107,7 @@ impl Shared {
         core.is_writing = false;
         let done = match written {
             Ok(()) => {
-                let entry = core.journal.publish(reserved);
+                let entry = core.journal.written(reserved);
                 core.map.apply(&entry);
                 Ok(true)
             }
@@ -122,9 +137,11 @@ impl Shared {
 
     /// Nobody may append meanwhile: if this fails too, what was written since must not be promised.
     fn rewrite(&self) -> Result<(), JournalError> {
-        let mut core = self.lock_unless(|core| core.is_writing);
+        let mut core = self.lock_unless(|core| core.is_writing || core.journal.is_making());
         let entries = core.journal.rewrite()?;
-        entries.iter().for_each(|entry| core.map.apply(entry));
+        let committed = core.journal.committed_seq();
+        let needed = entries.iter().filter(|entry| entry.head.seq > committed);
+        needed.for_each(|entry| core.map.apply(entry));
         let plan = core.journal.plan_flush()?;
         match plan.sync() {
             Ok(()) => core.journal.flushed(&plan),
@@ -134,5 +151,36 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Says that all is durable, if it is.
+    pub fn end(&self) -> Result<(), JournalError> {
+        self.lock_unless(|core| core.is_writing).journal.end()
+    }
+
+    /// Makes files before they are needed, until told to stop.
+    pub fn make_files(&self) {
+        let mut core = self.lock();
+        loop {
+            let wanted = self
+                .wanted
+                .wait_while(core, |core| !core.is_ending && !core.journal.wants_file());
+            core = wanted.unwrap_or_else(PoisonError::into_inner);
+            if core.is_ending {
+                return;
+            }
+            let plan = core.journal.plan_file();
+            drop(core);
+            let made = plan.make();
+            core = self.lock();
+            core.journal.made(made);
+            self.turned.notify_all();
+        }
+    }
+
+    /// Ends `make_files`, after the file that is being made.
+    pub fn make_no_files(&self) {
+        self.lock().is_ending = true;
+        self.wanted.notify_all();
     }
 }
