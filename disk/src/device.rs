@@ -91,7 +91,7 @@ pub trait Device: Send + Sync + 'static {
 
     /// Applies in this order. When it returns, later reads see them, and they survive the death of this process (not a power
     /// cut). A change that ends within a block needs the rest of that block: if only peers have that, this call waits for them
-    /// and holds its thread, unless the block was read just before.
+    /// and holds its thread, unless the block was read just before. After a failure some of them may have been applied.
     fn apply(&self, changes: &[Change<'_>]) -> Result<(), DeviceError>;
 
     /// Room for so many bytes of changes; waits while the journal is full (slow, never an error first).

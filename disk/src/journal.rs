@@ -1,10 +1,13 @@
 //! What every write goes to first: numbered, chained records in a ring of files of one length. A record that was appended survives
 //! the death of this process, and a power cut once its file was synced. It knows blocks, not what is the newest of them (`map`).
 
+mod files;
 mod flusher;
 mod lap;
 pub mod record;
 mod recovery;
+mod reserved;
+mod walk;
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,10 +16,14 @@ use std::sync::Arc;
 
 use durable::in_place::InPlaceFile;
 
+pub use files::FilePlan;
 pub use flusher::{FlushError, Flusher};
-use lap::{HEADER_BYTES, LapHeader};
+use lap::HEADER_BYTES;
 pub use lap::{JournalKey, Lap};
-use record::{BLOCK_BYTES, BlockRange, Head, Mac, RangeKind, SEALED_BYTES};
+use record::{BLOCK_BYTES, BlockRange, Head, HeadKind, Mac, RangeKind, SEALED_BYTES, SECTOR_BYTES};
+pub use reserved::Reserved;
+use walk::Stop;
+pub use walk::Walk;
 
 /// Bytes of a file unless asked otherwise. Chosen: a file is released as a whole, and a ring has a few dozen.
 const FILE_BYTES: u64 = 64 << 20;
@@ -65,6 +72,14 @@ pub enum JournalError {
     /// A file is not of this journal.
     #[error("{0} is damaged, or of a journal with another key")]
     WrongKey(PathBuf),
+    /// A record cannot be read any more.
+    #[error("Record {seq} in {path} is damaged")]
+    HeadDamaged {
+        /// Its number.
+        seq: u64,
+        /// Its file.
+        path: PathBuf,
+    },
     /// A block is not what was written.
     #[error("A block of record {seq} in {path} is damaged")]
     BlockDamaged {
@@ -111,12 +126,7 @@ impl Entry {
     fn payload(&self) -> io::Result<Option<Vec<u8>>> {
         let first = u64::from(self.head.offset) + self.head.payload_offset();
         let mut payload = vec![0; self.head.blocks() as usize * BLOCK_BYTES];
-        for (block, place) in payload.chunks_exact_mut(BLOCK_BYTES).zip(0..) {
-            if !self.lap.open(first + place * SEALED_BYTES, block)? {
-                return Ok(None);
-            }
-        }
-        Ok(Some(payload))
+        Ok(self.lap.open(first, &mut payload)?.then_some(payload))
     }
 }
 
@@ -144,12 +154,25 @@ pub struct Journal {
     free: Vec<InPlaceFile>,
     /// The number of a file that is not there yet.
     next_file: usize,
+    /// Whether somebody makes the next file.
+    is_making: bool,
+    /// Whether that failed since the last file was begun.
+    has_made_none: bool,
     /// Of records that may not be durable yet.
     unflushed: VecDeque<Entry>,
     /// Where the next record goes.
     offset: u64,
+    /// The last record that is written.
     last: (u64, Mac),
+    /// The last one that was given a place.
+    reserved: (u64, Mac),
+    /// How often places were taken back.
+    round: u64,
     flushed: u64,
+    /// Nobody needs the records up to this one.
+    committed: u64,
+    /// Where the last walk ended.
+    stop: Option<Stop>,
     is_broken: bool,
 }
 
@@ -162,6 +185,11 @@ impl Journal {
     /// The highest number that is durable.
     pub fn flushed_seq(&self) -> u64 {
         self.flushed
+    }
+
+    /// The highest number that nobody needs.
+    pub fn committed_seq(&self) -> u64 {
+        self.committed
     }
 
     /// Whether it takes nothing any more.
@@ -181,98 +209,93 @@ impl Journal {
     /// Takes nothing any more.
     pub fn give_up(&mut self) {
         self.is_broken = true;
+        self.withdraw();
     }
 
-    /// How many blocks a record with so many ranges may carry.
-    pub fn blocks_max(&self, ranges: usize) -> u64 {
-        let head = record::FIXED_BYTES + ranges * record::RANGE_BYTES + record::MAC_BYTES;
-        (self.options.file_bytes - HEADER_BYTES).saturating_sub(head as u64) / SEALED_BYTES
+    /// How long a record may be.
+    pub fn record_bytes_max(&self) -> u64 {
+        self.options.file_bytes - HEADER_BYTES
     }
 
     /// Appends one record: its ranges, and the blocks of those that are written, one after the other. On failure nothing of it
     /// counts.
     pub fn append(&mut self, ranges: Vec<BlockRange>, payload: &[u8]) -> Result<Entry, JournalError> {
+        let reserved = self.reserve(ranges)?;
+        let mut record = Vec::new();
+        reserved.seal(payload.chunks_exact(BLOCK_BYTES), &mut record);
+        if let Err(error) = reserved.write(&record) {
+            self.withdraw();
+            return Err(error.into());
+        }
+        Ok(self.written(reserved))
+    }
+
+    /// Gives a record of these ranges the next number, and its place. Whoever asked seals it, writes it in its turn, and says so
+    /// (`written`); until then, no later one counts.
+    pub fn reserve(&mut self, ranges: Vec<BlockRange>) -> Result<Reserved, JournalError> {
         if self.is_broken {
             return Err(JournalError::Broken);
         }
-        let entry = self.put(self.last.0 + 1, ranges, payload)?;
-        self.unflushed.push_back(entry.clone());
-        Ok(entry)
-    }
-
-    fn put(&mut self, seq: u64, ranges: Vec<BlockRange>, payload: &[u8]) -> Result<Entry, JournalError> {
         let mut head = Head {
-            seq,
+            kind: HeadKind::Changes,
+            seq: self.reserved.0 + 1,
             flushed: self.flushed,
             lap: 0,
             offset: 0,
-            link: self.last.1,
+            link: self.reserved.1,
             ranges,
         };
-        assert_eq!(
-            head.blocks() * BLOCK_BYTES as u64,
-            payload.len() as u64,
-            "every block is given"
-        );
         let bytes = head.record_bytes();
-        if bytes > self.options.file_bytes - HEADER_BYTES {
+        if bytes > self.record_bytes_max() {
             return Err(JournalError::TooLong);
         }
-        if self.laps.is_empty() || self.offset + bytes > self.options.file_bytes {
-            self.begin_lap(seq)?;
+        if !self.fits(bytes) {
+            self.begin_lap(head.seq)?;
         }
         let lap = self.laps.back().expect("one was begun").clone();
         head.lap = lap.header.lap;
         head.offset = self.offset as u32;
-        let (mut record, mac) = head.encode(lap.mac_key());
-        record.reserve(bytes as usize - record.len());
-        for block in payload.chunks_exact(BLOCK_BYTES) {
-            lap.seal(block, self.offset + record.len() as u64, &mut record);
-        }
-        record.resize(bytes as usize, 0);
-        if let Err(error) = lap.file.write_at(&record, self.offset) {
-            // Part of it may be there: no place is sealed twice, so nothing more goes to this file.
-            self.offset = self.options.file_bytes;
-            return Err(error.into());
-        }
-        lap.has(seq);
+        let mac = head.encode(lap.mac_key(), &mut Vec::new());
         self.offset += bytes;
-        self.last = (seq, mac);
-        Ok(Entry { lap, head, mac })
+        self.reserved = (head.seq, mac);
+        let round = self.round;
+        Ok(Reserved { lap, head, mac, round })
     }
 
-    /// Goes on in another file, whose first record has this number.
-    fn begin_lap(&mut self, first_seq: u64) -> Result<(), JournalError> {
-        let file = match self.free.pop() {
-            Some(file) => file,
-            None => self.make_file()?,
-        };
-        let mut salt = [0; 32];
-        getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
-        let header = LapHeader {
-            lap: self.laps.back().map_or(1, |lap| lap.header.lap + 1),
-            first_seq,
-            link: self.last.1,
-            flushed: self.flushed,
-            salt,
-        };
-        if let Err(error) = file.write_at(&header.encode(&self.key), 0) {
-            self.free.push(file);
-            return Err(error.into());
-        }
-        self.laps.push_back(Arc::new(Lap::new(file, header, &self.key)));
-        self.offset = HEADER_BYTES;
-        Ok(())
+    /// Whether its place is still its own: the failure of a record takes back what was given to those that would have followed it.
+    pub fn is_held(&self, reserved: &Reserved) -> bool {
+        reserved.round == self.round
     }
 
-    fn make_file(&mut self) -> Result<InPlaceFile, JournalError> {
-        if self.laps.len() + self.free.len() >= self.options.file_count {
-            return Err(JournalError::Full);
-        }
-        let path = self.options.folder.join(format!("{:06}.journal", self.next_file));
-        let file = InPlaceFile::create(&path, self.options.file_bytes)?;
-        self.next_file += 1;
-        Ok(file)
+    /// Whether all before it are written.
+    pub fn is_next(&self, reserved: &Reserved) -> bool {
+        reserved.head.seq == self.last.0 + 1
+    }
+
+    /// It was written, in its turn.
+    pub fn written(&mut self, reserved: Reserved) -> Entry {
+        assert!(
+            self.is_held(&reserved) && self.is_next(&reserved),
+            "records are written in turn"
+        );
+        self.last = (reserved.head.seq, reserved.mac);
+        reserved.lap.has(reserved.head.seq);
+        let entry = reserved.into_entry();
+        self.unflushed.push_back(entry.clone());
+        entry
+    }
+
+    /// Takes back all places of what is not written. Part of it may have been written: no place is sealed twice, so nothing more
+    /// goes to this file, and what follows has the same numbers in another one.
+    pub fn withdraw(&mut self) {
+        self.continue_from(self.last);
+    }
+
+    /// What comes next follows this record, in another file.
+    fn continue_from(&mut self, last: (u64, Mac)) {
+        (self.last, self.reserved) = (last, last);
+        self.offset = self.options.file_bytes;
+        self.round += 1;
     }
 
     /// What a sync has to make durable, of all that was appended.
@@ -301,11 +324,37 @@ impl Journal {
         }
     }
 
+    /// Says, durably, that all is durable: rot of the last records is no torn tail then. What is appended afterwards goes on in
+    /// another file. Without effect if something is not flushed, or the file has no room.
+    pub fn end(&mut self) -> Result<(), JournalError> {
+        let is_all = self.last.0 == self.flushed && self.reserved == self.last && !self.is_broken;
+        let Some(lap) = self.laps.back().filter(|_| is_all && self.fits(SECTOR_BYTES)).cloned() else {
+            return Ok(());
+        };
+        let head = Head {
+            kind: HeadKind::End,
+            seq: self.last.0 + 1,
+            flushed: self.flushed,
+            lap: lap.header.lap,
+            offset: self.offset as u32,
+            link: self.last.1,
+            ranges: Vec::new(),
+        };
+        let mut bytes = Vec::new();
+        head.encode(lap.mac_key(), &mut bytes);
+        bytes.resize(head.record_bytes() as usize, 0);
+        self.offset = self.options.file_bytes;
+        lap.file.write_at(&bytes, u64::from(head.offset))?;
+        Ok(lap.file.sync()?)
+    }
+
     /// A sync failed: what it was to make durable is written to another file, with the same numbers. The entries, anew; where
     /// they were before nothing may be read any more. On failure the journal takes nothing any more.
     pub fn rewrite(&mut self) -> Result<Vec<Entry>, JournalError> {
         let done = self.try_rewrite();
-        self.is_broken |= done.is_err();
+        if done.is_err() {
+            self.give_up();
+        }
         done
     }
 
@@ -314,44 +363,16 @@ impl Journal {
         let Some(first) = old.first() else {
             return Ok(Vec::new());
         };
-        self.last = (first.head.seq - 1, first.head.link);
-        self.begin_lap(first.head.seq)?;
+        self.continue_from((first.head.seq - 1, first.head.link));
         for entry in &old {
             let damaged = || JournalError::BlockDamaged {
                 seq: entry.head.seq,
                 path: entry.lap.file.path().to_owned(),
             };
             let payload = entry.payload()?.ok_or_else(damaged)?;
-            let entry = self.put(entry.head.seq, entry.head.ranges.clone(), &payload)?;
-            self.unflushed.push_back(entry);
+            self.append(entry.head.ranges.clone(), &payload)?;
         }
         Ok(self.unflushed.iter().cloned().collect())
-    }
-
-    /// Nobody needs the records up to this number: files that hold no others, and that nobody reads from, may be used again.
-    /// Whether there were any.
-    pub fn release(&mut self, committed: u64) -> bool {
-        let before = self.laps.len();
-        while self.laps.len() > 1 && self.laps[0].last_seq() <= committed.min(self.flushed) {
-            let lap = self.laps.pop_front().expect("there are two");
-            match Arc::try_unwrap(lap) {
-                Ok(lap) => self.reuse(lap),
-                Err(lap) => {
-                    self.laps.push_front(lap);
-                    break;
-                }
-            }
-        }
-        self.laps.len() < before
-    }
-
-    /// In the place of a file whose sync failed another one is made.
-    fn reuse(&mut self, lap: Lap) {
-        if !lap.file.has_failed() {
-            self.free.push(lap.file);
-        } else if let Err(error) = durable::remove(lap.file.path()) {
-            tracing::warn!(path = %lap.file.path().display(), %error, "a file that failed to sync stays behind");
-        }
     }
 }
 

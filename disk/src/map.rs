@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::journal::record::{BlockRange, RangeKind, SEALED_BYTES};
+use crate::journal::record::{BLOCK_BYTES, BlockRange, RANGE_BYTES, RangeKind, SEALED_BYTES};
 use crate::journal::{Entry, Lap};
 
 /// Blocks that were changed by one range of a record.
@@ -54,9 +54,22 @@ impl Piece {
 #[derive(Default)]
 pub struct Map {
     pieces: BTreeMap<u64, Piece>,
+    /// Blocks that are not zeros.
+    written: u64,
+}
+
+impl Piece {
+    fn written(&self) -> u64 {
+        self.place.as_ref().map_or(0, |_| self.count)
+    }
 }
 
 impl Map {
+    /// Bytes that it takes to write it elsewhere: of all blocks that are not zeros, and something for each piece.
+    pub fn bytes(&self) -> u64 {
+        self.written * BLOCK_BYTES as u64 + (self.pieces.len() * RANGE_BYTES) as u64
+    }
+
     /// Takes in a record: it is newer than all that were taken in, or one of them at another place.
     pub fn apply(&mut self, entry: &Entry) {
         for (range, offset) in entry.places() {
@@ -78,24 +91,27 @@ impl Map {
         }
         for old in self.overlapping(start, end) {
             self.pieces.remove(&old.start);
+            self.written -= old.written();
             if old.start < start {
-                self.pieces.insert(old.start, old.within(0, start));
+                self.put(old.within(0, start));
             }
             if old.end() > end {
-                self.pieces.insert(end, old.within(end, u64::MAX));
+                self.put(old.within(end, u64::MAX));
             }
         }
         let place = (range.kind == RangeKind::Write).then_some(place);
         let count = end - start;
-        self.pieces.insert(
+        self.put(Piece {
             start,
-            Piece {
-                start,
-                count,
-                seq,
-                place,
-            },
-        );
+            count,
+            seq,
+            place,
+        });
+    }
+
+    fn put(&mut self, piece: Piece) {
+        self.written += piece.written();
+        self.pieces.insert(piece.start, piece);
     }
 
     /// Whole pieces that have a part in these blocks, in order.
@@ -104,6 +120,16 @@ impl Map {
         let before = before.filter(|piece| piece.end() > start && start < end);
         let within = self.pieces.range(start..end).map(|(_, piece)| piece);
         before.into_iter().chain(within).cloned().collect()
+    }
+
+    /// Whether it has nothing.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// All it has, in order.
+    pub fn all(&self) -> Vec<Piece> {
+        self.pieces.values().cloned().collect()
     }
 
     /// What it has of these blocks, in order; what lies between was not changed.
@@ -116,6 +142,7 @@ impl Map {
     /// Forgets what records up to this number changed.
     pub fn release(&mut self, committed: u64) {
         self.pieces.retain(|_, piece| piece.seq > committed);
+        self.written = self.pieces.values().map(Piece::written).sum();
     }
 }
 

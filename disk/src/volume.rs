@@ -1,21 +1,27 @@
 //! A device over a journal, a map of what it has, and a backing for the rest. Every change is in the journal before anybody
 //! sees it, and in the map in the journal's order.
 
+mod batch;
 mod blocks;
+mod maker;
 mod range_lock;
+mod shared;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use batch::Batch;
 use blocks::{BlockChanges, touched};
 use futures::future::BoxFuture;
+use maker::FileMaker;
 use range_lock::RangeLock;
+use shared::Shared;
 use tokio::sync::watch;
 
 use crate::backing::Backing;
 use crate::device::{Change, Device, DeviceError, Extent, ExtentKind};
 use crate::journal::record::{BLOCK_BYTES, SEALED_BYTES};
-use crate::journal::{FlushError, Flusher, Journal, JournalError, JournalKey, JournalOptions};
+use crate::journal::{Flusher, Journal, JournalError, JournalKey, JournalOptions};
 use crate::map::{Map, Piece};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -40,6 +46,8 @@ pub struct VolumeOptions {
 pub struct Volume {
     shared: Arc<Shared>,
     flusher: Flusher,
+    /// None if nothing is ever appended.
+    _maker: Option<FileMaker>,
     ranges: RangeLock,
     backing: Arc<dyn Backing>,
     size: u64,
@@ -47,21 +55,6 @@ pub struct Volume {
     patience: Duration,
     /// How often something was released.
     released: watch::Sender<u64>,
-}
-
-struct Shared(Mutex<Core>);
-
-struct Core {
-    journal: Journal,
-    map: Map,
-}
-
-/// What is to be committed: all changes up to a record. As long as it is there, what it names can be read.
-pub struct Batch {
-    /// The number of the last record.
-    pub seq: u64,
-    /// The newest of each block, in order.
-    pub pieces: Vec<Piece>,
 }
 
 impl From<JournalError> for DeviceError {
@@ -76,46 +69,21 @@ impl From<JournalError> for DeviceError {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Core> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes all durable that was appended; what a file does not take goes to another one, once.
-    fn sync(&self) -> Result<(), FlushError> {
-        let told = |error: &dyn std::fmt::Display| FlushError(error.to_string());
-        let plan = self.lock().journal.plan_flush().map_err(|error| told(&error))?;
-        let Err(error) = plan.sync() else {
-            self.lock().journal.flushed(&plan);
-            return Ok(());
-        };
-        tracing::error!(%error, "the journal did not sync and is written to another file");
-        let mut core = self.lock();
-        let entries = core.journal.rewrite().map_err(|error| told(&error))?;
-        entries.iter().for_each(|entry| core.map.apply(entry));
-        let plan = core.journal.plan_flush().map_err(|error| told(&error))?;
-        // Nobody may append meanwhile: if this fails too, what was written since must not be promised.
-        match plan.sync() {
-            Ok(()) => core.journal.flushed(&plan),
-            Err(error) => {
-                core.journal.give_up();
-                return Err(told(&error));
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Volume {
     /// Opens a volume, with what its journal has that is not committed.
     pub fn open(options: VolumeOptions, key: JournalKey, backing: Arc<dyn Backing>) -> Result<Self, DeviceError> {
         let (journal, entries) = Journal::open(options.journal, key, backing.committed_seq())?;
         let mut map = Map::default();
         entries.iter().for_each(|entry| map.apply(entry));
-        let shared = Arc::new(Shared(Mutex::new(Core { journal, map })));
+        let shared = Arc::new(Shared::new(journal, map));
+        let maker = match options.is_read_only {
+            true => None,
+            false => Some(FileMaker::start(shared.clone())?),
+        };
         let flushed = shared.clone();
         Ok(Self {
             flusher: Flusher::start(move || flushed.sync())?,
+            _maker: maker,
             shared,
             ranges: RangeLock::default(),
             backing,
@@ -126,17 +94,15 @@ impl Volume {
         })
     }
 
-    /// All that is not committed.
-    pub fn batch(&self) -> Batch {
-        let core = self.shared.lock();
-        let pieces = core.map.find(0, u64::MAX);
-        Batch {
-            seq: core.journal.last_seq(),
-            pieces,
-        }
+    /// A clean end: flushes, and says in the journal that all is durable, so that rot of the last records is found when it is opened. More
+    /// may be appended afterwards.
+    pub async fn end(&self) -> Result<(), DeviceError> {
+        self.flush().await?;
+        Ok(self.shared.end()?)
     }
 
-    /// The backing has everything up to this record: the journal needs it no more. Batches are dropped before.
+    /// The backing has everything up to this record: the journal needs it no more. Batches are dropped before; files of what is not
+    /// flushed stay.
     pub fn release(&self, committed: u64) {
         let mut core = self.shared.lock();
         core.map.release(committed);
@@ -146,7 +112,10 @@ impl Volume {
     }
 
     fn is_full(&self, bytes: u64) -> bool {
-        let (used, all) = self.shared.lock().journal.usage();
+        let mut core = self.shared.lock();
+        // What somebody read from when it was released is free by now.
+        core.journal.reclaim();
+        let (used, all) = core.journal.usage();
         used.saturating_add(bytes) > all / 100 * FULL_PERCENT
     }
 
@@ -182,18 +151,6 @@ impl Volume {
                 read.len()
             ))),
         }
-    }
-
-    /// Appends what fits into records, and shows it.
-    fn append(&self, changes: BlockChanges) -> Result<(), DeviceError> {
-        let mut core = self.shared.lock();
-        let blocks = (changes.payload.len() / BLOCK_BYTES) as u64;
-        if blocks > core.journal.blocks_max(changes.ranges.len()) {
-            return Err(JournalError::TooLong.into());
-        }
-        let entry = core.journal.append(changes.ranges, &changes.payload)?;
-        core.map.apply(&entry);
-        Ok(())
     }
 
     /// Reads what the journal has of these blocks: files that pieces name stay, whatever is released meanwhile.
@@ -235,12 +192,12 @@ impl Piece {
             into.fill(0);
             return Ok(());
         };
-        for (block, number) in into.chunks_exact_mut(BLOCK_BYTES).zip(0..) {
-            let offset = place.offset + (from - self.start + number) * SEALED_BYTES;
-            if !place.lap.open(offset, block)? {
-                let (seq, path) = (self.seq, place.lap.file.path().to_owned());
-                return Err(JournalError::BlockDamaged { seq, path }.into());
-            }
+        if !place
+            .lap
+            .open(place.offset + (from - self.start) * SEALED_BYTES, into)?
+        {
+            let (seq, path) = (self.seq, place.lap.file.path().to_owned());
+            return Err(JournalError::BlockDamaged { seq, path }.into());
         }
         Ok(())
     }
@@ -276,10 +233,13 @@ impl Device for Volume {
         for change in changes.iter().filter(|_| !is_idle) {
             blocks.add(change, &|block, into| self.read_block(block, into))?;
         }
-        match blocks.ranges.is_empty() {
-            true => Ok(()),
-            false => self.append(blocks),
+        if !blocks.ranges.is_empty() {
+            let bytes_max = self.shared.lock().journal.record_bytes_max();
+            for (ranges, blocks) in blocks.records(bytes_max) {
+                self.shared.append(&ranges, blocks)?;
+            }
         }
+        Ok(())
     }
 
     fn ready(&self, bytes: u64) -> BoxFuture<'_, Result<(), DeviceError>> {

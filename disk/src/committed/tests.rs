@@ -18,6 +18,8 @@ use crate::journal::{JournalKey, JournalOptions};
 use crate::volume::{Volume, VolumeOptions};
 
 const SIZE: u64 = 600 << 20;
+/// Less than some rounds write.
+const BATCH_BYTES: u64 = 4 << 20;
 const ROOMS: [usize; 3] = [64 << 10, 256 << 10, 1 << 20];
 
 /// Packs in memory.
@@ -131,7 +133,9 @@ impl Machine {
     }
 
     fn commit(&mut self, volume: &Volume, blocks: &CommittedBlocks) -> Result<(), DeviceError> {
-        let batch = volume.batch();
+        // Files of the journal are released as far as they are durable.
+        futures::executor::block_on(volume.flush())?;
+        let batch = volume.batch(BATCH_BYTES)?;
         let prepared = blocks.prepare(&batch, 77, &mut self.packs.clone())?;
         self.at = prepared.at.clone();
         blocks.accept(prepared)?;

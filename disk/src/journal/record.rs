@@ -13,13 +13,21 @@ pub const RANGE_BYTES: usize = 16;
 /// Bytes of the code that authenticates a head, and links the next one to it.
 pub const MAC_BYTES: usize = 16;
 
-const MAGIC: &[u8; 4] = b"GBJR";
+/// What a head begins with.
+pub const MAGIC: &[u8; 4] = b"GBJR";
 const VERSION: u8 = 1;
-/// A record of changes; there is no other kind yet.
-const KIND_CHANGES: u8 = 1;
 
 /// What a head is authenticated by.
 pub type Mac = [u8; MAC_BYTES];
+
+/// What a head is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadKind {
+    /// A record.
+    Changes = 1,
+    /// The place where the next record would have been when all was durable; it is none, and is there for its mark.
+    End = 2,
+}
 
 /// What becomes of a range of blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +52,8 @@ pub struct BlockRange {
 /// All of a record but its blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
+    /// What it is of.
+    pub kind: HeadKind,
     /// Its number; each is one more than the one before.
     pub seq: u64,
     /// The highest number that was durable when it was written.
@@ -58,28 +68,51 @@ pub struct Head {
     pub ranges: Vec<BlockRange>,
 }
 
+impl HeadKind {
+    fn from_number(number: u8) -> Option<Self> {
+        [Self::Changes, Self::End]
+            .into_iter()
+            .find(|kind| *kind as u8 == number)
+    }
+}
+
+/// How many blocks ranges carry.
+fn blocks(ranges: &[BlockRange]) -> u64 {
+    let written = ranges.iter().filter(|range| range.kind == RangeKind::Write);
+    written.map(|range| u64::from(range.count)).sum()
+}
+
+/// How long the head of so many ranges is.
+pub fn head_bytes(ranges: usize) -> u64 {
+    (FIXED_BYTES + ranges * RANGE_BYTES + MAC_BYTES) as u64
+}
+
+/// How long the record of these ranges is, with what fills its last sector.
+pub fn record_bytes(ranges: &[BlockRange]) -> u64 {
+    (head_bytes(ranges.len()) + blocks(ranges) * SEALED_BYTES).next_multiple_of(SECTOR_BYTES)
+}
+
 impl Head {
     /// How many blocks it carries.
     pub fn blocks(&self) -> u64 {
-        let written = self.ranges.iter().filter(|range| range.kind == RangeKind::Write);
-        written.map(|range| u64::from(range.count)).sum()
+        blocks(&self.ranges)
     }
 
     /// Where its first block lies, from its beginning.
     pub fn payload_offset(&self) -> u64 {
-        (FIXED_BYTES + self.ranges.len() * RANGE_BYTES + MAC_BYTES) as u64
+        head_bytes(self.ranges.len())
     }
 
     /// How long the record is, with what fills its last sector.
     pub fn record_bytes(&self) -> u64 {
-        (self.payload_offset() + self.blocks() * SEALED_BYTES).next_multiple_of(SECTOR_BYTES)
+        record_bytes(&self.ranges)
     }
 
-    /// The bytes, and what authenticates them.
-    pub fn encode(&self, mac_key: &[u8; 32]) -> (Vec<u8>, Mac) {
-        let mut bytes = Vec::with_capacity(self.payload_offset() as usize);
+    /// Adds its bytes to none, and answers what authenticates them.
+    pub fn encode(&self, mac_key: &[u8; 32], bytes: &mut Vec<u8>) -> Mac {
+        assert!(bytes.is_empty(), "a record begins with its head");
         bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&[VERSION, KIND_CHANGES, 0, 0]);
+        bytes.extend_from_slice(&[VERSION, self.kind as u8, 0, 0]);
         bytes.extend_from_slice(&self.seq.to_le_bytes());
         bytes.extend_from_slice(&self.flushed.to_le_bytes());
         bytes.extend_from_slice(&self.lap.to_le_bytes());
@@ -93,17 +126,18 @@ impl Head {
             bytes.extend_from_slice(&range.count.to_le_bytes());
             bytes.extend_from_slice(&(range.kind as u32).to_le_bytes());
         }
-        let mac = mac(mac_key, &bytes);
+        let mac = mac(mac_key, bytes);
         bytes.extend_from_slice(&mac);
-        (bytes, mac)
+        mac
     }
 
     /// How long the head is, by its first bytes; none if no head begins so.
     pub fn head_bytes(fixed: &[u8; FIXED_BYTES]) -> Option<u64> {
         let is_ours =
-            fixed.starts_with(MAGIC) && fixed[4..8] == [VERSION, KIND_CHANGES, 0, 0] && fixed[60..64] == [0; 4];
+            fixed.starts_with(MAGIC) && fixed[4] == VERSION && fixed[6..8] == [0; 2] && fixed[60..64] == [0; 4];
         let ranges = u32::from_le_bytes(field(fixed, 48)?);
-        is_ours.then_some(FIXED_BYTES as u64 + u64::from(ranges) * RANGE_BYTES as u64 + MAC_BYTES as u64)
+        let is_known = HeadKind::from_number(fixed[5]).is_some_and(|kind| kind == HeadKind::Changes || ranges == 0);
+        (is_ours && is_known).then_some(FIXED_BYTES as u64 + u64::from(ranges) * RANGE_BYTES as u64 + MAC_BYTES as u64)
     }
 
     /// Reads a whole head, which is to begin at this place of this lap. None unless it is valid.
@@ -130,6 +164,7 @@ impl Head {
             })
         });
         let head = Self {
+            kind: HeadKind::from_number(fixed[5])?,
             seq: u64::from_le_bytes(field(fixed, 8)?),
             flushed: u64::from_le_bytes(field(fixed, 16)?),
             lap: u64::from_le_bytes(field(fixed, 24)?),

@@ -9,8 +9,11 @@ use std::sync::Arc;
 use durable::in_place::InPlaceFile;
 
 use super::lap::{FoundHeader, HEADER_BYTES, JournalKey, Lap, LapHeader};
-use super::record::{FIXED_BYTES, Head, Mac, SECTOR_BYTES};
+use super::record::{FIXED_BYTES, Head, HeadKind, MAGIC, Mac, SEALED_BYTES, SECTOR_BYTES, head_bytes};
 use super::{Entry, Journal, JournalError, JournalOptions};
+
+/// Bytes that are searched at a time, whole sectors. Chosen: what is behind the last record of a file is most of it at times.
+const SCAN_BYTES: usize = 1 << 18;
 
 /// What a file holds: the records from its first on, and the highest mark of any valid record of it.
 struct Scanned {
@@ -32,9 +35,19 @@ impl Journal {
             unflushed: VecDeque::new(),
             offset: 0,
             last: (committed, Mac::default()),
+            reserved: (committed, Mac::default()),
+            round: 0,
+            is_making: false,
+            has_made_none: false,
+            committed,
+            stop: None,
             flushed: committed,
             is_broken: false,
         };
+        let smallest = head_bytes(1) + SEALED_BYTES;
+        if journal.options.file_bytes < HEADER_BYTES + smallest.next_multiple_of(SECTOR_BYTES) {
+            return Err(JournalError::TooLong);
+        }
         let mut scanned = journal.scan()?;
         scanned.sort_by_key(|file| file.lap.header.lap);
         let flushed = scanned
@@ -46,6 +59,7 @@ impl Journal {
         let mut chain = longest(&scanned, committed, flushed)?;
         if let Some(last) = chain.last().filter(|entry| entry.head.seq >= committed) {
             journal.last = (last.head.seq, last.mac);
+            journal.reserved = journal.last;
         }
         // Of what is committed parts may be gone: its files were used again.
         if journal.last.0 < flushed {
@@ -75,9 +89,9 @@ impl Journal {
         match self.try_rewrite() {
             Ok(entries) => chain.splice(durable.., entries).for_each(drop),
             Err(JournalError::Full) => {
-                (self.last, self.unflushed) = (last, unflushed);
                 // What was written anew in part is followed by nothing.
-                self.offset = self.options.file_bytes;
+                self.continue_from(last);
+                self.unflushed = unflushed;
             }
             Err(other) => return Err(other),
         }
@@ -129,13 +143,14 @@ fn scan_file(lap: Lap) -> Result<Scanned, JournalError> {
     let mut expected = (lap.header.first_seq, lap.header.link);
     while offset + SECTOR_BYTES <= lap.file.bytes() {
         let Some((head, mac)) = read_head(&lap, offset)? else {
-            (offset, is_whole) = (offset + SECTOR_BYTES, false);
+            (offset, is_whole) = (next_head(&lap, offset + SECTOR_BYTES)?, false);
             continue;
         };
         offset += head.record_bytes();
         flushed = flushed.max(head.flushed);
         lap.has(head.seq);
-        is_whole &= (head.seq, head.link) == expected && offset <= lap.file.bytes();
+        is_whole &= (head.kind, head.seq, head.link) == (HeadKind::Changes, expected.0, expected.1);
+        is_whole &= offset <= lap.file.bytes();
         if is_whole {
             expected = (head.seq + 1, mac);
             let lap = lap.clone();
@@ -180,7 +195,23 @@ fn forget_others(files: Vec<Scanned>, chain: &[Entry]) -> io::Result<(Vec<Arc<La
     Ok((kept, blank))
 }
 
-fn read_head(lap: &Lap, offset: u64) -> Result<Option<(Head, Mac)>, JournalError> {
+/// The first sector from there on that begins as a head does, or the end of the file.
+fn next_head(lap: &Lap, mut offset: u64) -> io::Result<u64> {
+    let mut sectors = vec![0; SCAN_BYTES];
+    while offset < lap.file.bytes() {
+        let now = sectors.len().min((lap.file.bytes() - offset) as usize);
+        lap.file.read_at(&mut sectors[..now], offset)?;
+        let mut begun = sectors[..now].chunks(SECTOR_BYTES as usize);
+        if let Some(number) = begun.position(|sector| sector.starts_with(MAGIC)) {
+            return Ok(offset + number as u64 * SECTOR_BYTES);
+        }
+        offset += now as u64;
+    }
+    Ok(offset)
+}
+
+/// The head that lies there; none if no valid one does.
+pub(super) fn read_head(lap: &Lap, offset: u64) -> Result<Option<(Head, Mac)>, JournalError> {
     let mut fixed = [0; FIXED_BYTES];
     lap.file.read_at(&mut fixed, offset)?;
     let bytes = Head::head_bytes(&fixed).filter(|bytes| offset + bytes <= lap.file.bytes());

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use durable::power_cut::Machine;
 
+use super::lap::Cipher;
 use super::*;
 
 const FILE: u64 = 32 << 10;
@@ -76,9 +77,9 @@ fn a_record_never_crosses_a_files_end_and_a_full_ring_says_so_until_something_is
     assert!(matches!(full, Some(JournalError::Full)));
     // Two records of three blocks fit in a file.
     assert_eq!(journal.last_seq(), 16);
-    assert!(!journal.release(16), "nothing is released that is not durable");
+    assert!(!journal.release(5), "nothing is released that is not durable");
     flush(&mut journal).unwrap();
-    assert!(journal.release(5));
+    assert!(journal.reclaim());
     append(&mut journal, 3).unwrap();
     drop(journal);
     let (journal, entries) = open(root.path(), 5).unwrap();
@@ -115,8 +116,15 @@ fn what_was_written_anew_over_several_files_is_found_again() {
 
 /// The bytes were made by the script beside them, of a volume key of 0 to 31 and a cache id of 0x11s.
 #[test]
-fn golden_files_are_read_and_their_heads_are_written_again() {
-    let golden = include_bytes!("../../golden/journal/v1-two-records.bin");
+fn golden_files_are_read_and_written_again() {
+    assert_golden(
+        include_bytes!("../../golden/journal/v1-chacha.bin"),
+        Cipher::ChaCha20Poly1305,
+    );
+    assert_golden(include_bytes!("../../golden/journal/v1-aes.bin"), Cipher::Aes256Gcm);
+}
+
+fn assert_golden(golden: &[u8], cipher: Cipher) {
     let root = tempfile::tempdir().unwrap();
     let file_bytes = (golden.len() as u64).next_multiple_of(4096);
     let mut bytes = golden.to_vec();
@@ -131,6 +139,7 @@ fn golden_files_are_read_and_their_heads_are_written_again() {
     let (journal, _) = Journal::open(options, key(), 40).unwrap();
     assert_eq!((journal.last_seq(), journal.flushed_seq()), (42, 42));
     let lap = &journal.laps[0];
+    assert_eq!(lap.header.cipher, cipher);
     assert_eq!(lap.header.encode(&key()), golden[..512]);
     // As it lies in the file, not as the opening wrote it anew.
     let mut at = HEADER_BYTES as usize;
@@ -142,7 +151,8 @@ fn golden_files_are_read_and_their_heads_are_written_again() {
         let head = &golden[at..at + Head::head_bytes(fixed).unwrap() as usize];
         let (head, mac) = Head::decode(head, lap.mac_key(), 3, at as u32).unwrap();
         assert_eq!(head.seq, seq);
-        let (mut record, _) = head.encode(lap.mac_key());
+        let mut record = Vec::new();
+        head.encode(lap.mac_key(), &mut record);
         for block in payload.chunks_exact(BLOCK_BYTES) {
             lap.seal(block, (at + record.len()) as u64, &mut record);
         }
@@ -152,16 +162,53 @@ fn golden_files_are_read_and_their_heads_are_written_again() {
         let lap = lap.clone();
         assert!(Entry { lap, head, mac }.payload().unwrap() == Some(payload));
     }
-    assert_eq!(at, golden.len());
+    let (end, _) = Head::decode(&golden[at..at + 80], lap.mac_key(), 3, at as u32).unwrap();
+    assert_eq!((end.kind, end.seq, end.flushed), (HeadKind::End, 43, 42));
+    let mut bytes = Vec::new();
+    end.encode(lap.mac_key(), &mut bytes);
+    bytes.resize(512, 0);
+    assert!(bytes == golden[at..]);
 }
 
 #[test]
 fn a_longer_record_than_a_file_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let (mut journal, _) = open(root.path(), 0).unwrap();
-    let blocks = journal.blocks_max(2) as u32;
+    let blocks = ((journal.record_bytes_max() - record::head_bytes(2)) / SEALED_BYTES) as u32;
     append(&mut journal, blocks).unwrap();
     assert!(matches!(append(&mut journal, blocks + 1), Err(JournalError::TooLong)));
+}
+
+/// A record that failed to be written may lie there whole, and so would those that were given the places behind it.
+#[test]
+fn places_that_were_taken_back_leave_no_hole_and_no_other_history() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(root.path(), 0).unwrap();
+    append(&mut journal, 1).unwrap();
+    let reserve = |journal: &mut Journal, count| {
+        let (start, kind) = (7, RangeKind::Write);
+        journal.reserve(vec![BlockRange { start, count, kind }]).unwrap()
+    };
+    // The one behind begins another file.
+    let (failed, behind) = (reserve(&mut journal, 2), reserve(&mut journal, 5));
+    assert_eq!(journal.laps.len(), 2);
+    assert!(journal.is_next(&failed) && !journal.is_next(&behind));
+    let mut record = Vec::new();
+    failed.seal([&[9; BLOCK_BYTES][..]; 2].into_iter(), &mut record);
+    failed.write(&record).unwrap();
+    journal.withdraw();
+    assert!(!journal.is_held(&failed) && !journal.is_held(&behind));
+    // Sealed for a place that is somebody else's by now, it is not written.
+    append(&mut journal, 1).unwrap();
+    append(&mut journal, 3).unwrap();
+    assert_eq!(flush(&mut journal), Ok(3));
+    append(&mut journal, 1).unwrap();
+    let mut walk = journal.walk();
+    let walked: Vec<_> = std::iter::from_fn(|| walk.next_if(|_| true).unwrap()).collect();
+    assert_eq!(assert_prefix(&walked, 0), 4);
+    drop((walked, walk, journal));
+    let (_, entries) = open(root.path(), 0).unwrap();
+    assert_eq!(assert_prefix(&entries, 0), 4);
 }
 
 #[test]
@@ -224,6 +271,84 @@ fn damage_below_a_mark_is_refused_and_named() {
         matches!(opened, Err(JournalError::Damaged { seq: 1, flushed: 2 })),
         "{opened:?}"
     );
+}
+
+#[test]
+fn rot_of_the_last_records_is_found_after_a_clean_end_alone() {
+    for is_ended in [false, true] {
+        let root = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(root.path(), 0).unwrap();
+        append(&mut journal, 1).unwrap();
+        append(&mut journal, 1).unwrap();
+        journal.end().unwrap();
+        let place = journal.offset;
+        assert!(place < FILE, "nothing is said while something is not durable");
+        flush(&mut journal).unwrap();
+        if is_ended {
+            journal.end().unwrap();
+        }
+        drop(journal);
+        let path = root.path().join("000000.journal");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[place as usize / 2 + 300] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let opened = open(root.path(), 0).map(|(_, entries)| entries.len());
+        match (is_ended, opened) {
+            (false, Ok(1)) | (true, Err(JournalError::Damaged { seq: 2, flushed: 2 })) => {}
+            (_, opened) => panic!("{is_ended}: {opened:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_comes_after_a_clean_end_is_found_too() {
+    let root = tempfile::tempdir().unwrap();
+    for opening in 0..3 {
+        let (mut journal, entries) = open(root.path(), 0).unwrap();
+        assert_eq!(assert_prefix(&entries, 0), opening * 2);
+        append(&mut journal, 1).unwrap();
+        flush(&mut journal).unwrap();
+        journal.end().unwrap();
+        append(&mut journal, 2).unwrap();
+        flush(&mut journal).unwrap();
+        journal.end().unwrap();
+        journal.end().unwrap();
+    }
+    let (journal, entries) = open(root.path(), 0).unwrap();
+    assert_eq!(assert_prefix(&entries, 0), 6);
+    assert_eq!(
+        journal.laps.len(),
+        6,
+        "nothing is written anew that was said to be durable"
+    );
+}
+
+#[test]
+fn the_next_file_is_made_before_it_is_needed_or_when_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut journal, _) = open(root.path(), 0).unwrap();
+    append(&mut journal, 1).unwrap();
+    assert!(!journal.wants_file());
+    append(&mut journal, 3).unwrap();
+    assert!(journal.wants_file());
+    let plan = journal.plan_file();
+    let write = |count| {
+        let (start, kind) = (0, RangeKind::Write);
+        [BlockRange { start, count, kind }]
+    };
+    assert!(!journal.wants_file() && !journal.waits_for_file(&write(1)) && journal.waits_for_file(&write(5)));
+    journal.made(plan.make());
+    assert!(!journal.waits_for_file(&write(5)));
+    append(&mut journal, 5).unwrap();
+    assert_eq!((journal.laps.len(), journal.next_file), (2, 2));
+    // A disk that is full: nobody tries again before the file is needed.
+    let plan = journal.plan_file();
+    journal.made(Err(io::ErrorKind::StorageFull.into()));
+    assert!(!journal.wants_file() && !journal.waits_for_file(&write(5)));
+    append(&mut journal, 5).unwrap();
+    assert!(journal.wants_file());
+    drop((plan, journal));
+    assert_eq!(assert_prefix(&open(root.path(), 0).unwrap().1, 0), 4);
 }
 
 /// Appends and flushes with releases in between, until the power goes. The last number that was flushed, that was appended, and

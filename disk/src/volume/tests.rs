@@ -1,8 +1,10 @@
 use std::path::Path;
+use std::sync::Mutex;
 
 use durable::power_cut::Machine;
 
 use super::*;
+use crate::journal::record::{BlockRange, RangeKind, record_bytes};
 
 /// Operations of the long test, unless this variable asks for more.
 const OPERATIONS: u64 = 20_000;
@@ -17,8 +19,8 @@ impl MemoryBacking {
         Arc::new(Self(Mutex::new((0, vec![0; size as usize]))))
     }
 
-    fn commit(&self, volume: &Volume) {
-        let batch = volume.batch();
+    fn commit(&self, volume: &Volume, bytes_max: u64) {
+        let batch = volume.batch(bytes_max).unwrap();
         let mut kept = self.0.lock().unwrap();
         for piece in &batch.pieces {
             let at = piece.start as usize * BLOCK_BYTES;
@@ -129,12 +131,10 @@ impl Draw {
         let drawn: Vec<_> = (0..1 + self.below(3))
             .map(|_| {
                 let (offset, length) = self.range(size, length_max);
-                (
-                    offset,
-                    length,
-                    self.below(4),
-                    vec![self.below(256) as u8; length as usize],
-                )
+                let mut data = vec![self.below(256) as u8; length as usize];
+                let zeros = self.range(length, length);
+                data[zeros.0 as usize..(zeros.0 + zeros.1) as usize].fill(0);
+                (offset, length, self.below(4), data)
             })
             .collect();
         let changes: Vec<_> = drawn
@@ -218,7 +218,7 @@ fn it_holds_what_a_model_in_memory_holds() {
             0..=199 => {
                 if volume.is_full(200 << 10) {
                     futures::executor::block_on(volume.flush()).unwrap();
-                    backing.commit(&volume);
+                    backing.commit(&volume, u64::MAX);
                 }
                 let length_max = 1 << (8 + draw.below(8));
                 draw.apply(&volume, &mut model, length_max)
@@ -236,9 +236,12 @@ fn it_holds_what_a_model_in_memory_holds() {
             390..=396 => futures::executor::block_on(volume.flush()).unwrap(),
             397 | 398 => {
                 futures::executor::block_on(volume.flush()).unwrap();
-                backing.commit(&volume);
+                backing.commit(&volume, draw.below(300) << 10);
             }
             _ => {
+                if draw.below(2) == 0 {
+                    futures::executor::block_on(volume.end()).unwrap();
+                }
                 drop(volume);
                 volume = open(root.path(), size, files, backing.clone())
                     .unwrap_or_else(|error| panic!("operation {operation}: {error}"));
@@ -271,7 +274,7 @@ fn work(seed: u64, folder: &Path, backing: &Arc<MemoryBacking>, versions: &mut V
             }
             *flushed = versions.len() - 1;
             if draw.below(2) == 0 {
-                backing.commit(&volume);
+                backing.commit(&volume, draw.below(8) * BLOCK);
             }
         }
     }
@@ -334,7 +337,7 @@ fn a_full_journal_makes_writers_wait_and_fails_them_only_without_progress() {
         Err(DeviceError::NoSpace)
     ));
     clock.block_on(volume.flush()).unwrap();
-    backing.commit(&volume);
+    backing.commit(&volume, u64::MAX);
     clock.block_on(volume.ready(8 << 10)).unwrap();
     assert_eq!(read(&volume, 100, 10), [3; 10]);
 }
@@ -385,6 +388,198 @@ fn zeros_cost_no_payload_and_trims_of_what_is_zero_cost_nothing() {
         length: 1 << 40,
     }]);
     assert!(matches!(outside, Err(DeviceError::OutOfRange)));
+}
+
+/// Whoever commits a part of the journal commits what a power cut could have left: a block that was changed again later is as it was.
+#[test]
+fn every_batch_is_what_the_volume_held_after_a_record() {
+    let (size, mut cut) = (16 * BLOCK, 0);
+    for seed in 0..8 {
+        let root = tempfile::tempdir().unwrap();
+        let machine = Machine::start(root.path());
+        let (mut draw, backing) = (Draw(seed), MemoryBacking::new(size));
+        let mut volume = open(root.path(), size, (64 << 10, 64), backing.clone()).unwrap();
+        let mut model = vec![0; size as usize];
+        let mut versions = vec![model.clone()];
+        for _ in 0..300 {
+            match draw.below(20) {
+                0..=11 => {
+                    draw.apply(&volume, &mut model, 9_000).unwrap();
+                    versions.resize(volume.last_seq() as usize + 1, model.clone());
+                }
+                12 | 13 => {
+                    if draw.below(8) == 0 {
+                        machine.fail_sync_of(".journal");
+                    }
+                    futures::executor::block_on(volume.flush()).unwrap();
+                }
+                14 => {
+                    drop(volume);
+                    volume = open(root.path(), size, (64 << 10, 64), backing.clone()).unwrap();
+                }
+                _ => {
+                    let bytes_max = draw.below(20) * BLOCK;
+                    let committed = backing.committed_seq();
+                    let batch = volume.batch(bytes_max).unwrap();
+                    assert!(batch.seq > committed || batch.seq == volume.last_seq());
+                    let mut content = backing.0.lock().unwrap().1.clone();
+                    let mut bytes = 0;
+                    for piece in &batch.pieces {
+                        let at = piece.start as usize * BLOCK_BYTES;
+                        piece
+                            .read(&mut content[at..at + piece.count as usize * BLOCK_BYTES])
+                            .unwrap();
+                        bytes += piece.place.as_ref().map_or(0, |_| piece.count * BLOCK);
+                        assert!(piece.seq > committed && piece.seq <= batch.seq);
+                    }
+                    assert!(bytes <= bytes_max || batch.seq == committed + 1);
+                    assert!(content == versions[batch.seq as usize], "seed {seed}: {}", batch.seq);
+                    cut += u64::from(batch.seq < volume.last_seq());
+                    drop(batch);
+                    // Not everything that is begun is accepted.
+                    if draw.below(3) > 0 {
+                        backing.commit(&volume, bytes_max);
+                    }
+                }
+            }
+            if draw.below(10) == 0 {
+                assert!(read(&volume, 0, size as usize) == model);
+            }
+        }
+    }
+    assert!(cut > 100, "{cut}");
+}
+
+#[test]
+fn what_is_longer_than_a_file_goes_into_several_records() {
+    let root = tempfile::tempdir().unwrap();
+    let (size, files) = (1 << 20, (64 << 10, 64));
+    let volume = open(root.path(), size, files, Arc::new(crate::backing::NoBacking)).unwrap();
+    let mut draw = Draw(3);
+    let mut data: Vec<u8> = (0..size).map(|_| draw.below(256) as u8).collect();
+    data[300 << 10..400 << 10].fill(0);
+    volume.apply(&[Change::Write { offset: 0, data: &data }]).unwrap();
+    // Of 231 blocks, 15 fit in a file.
+    assert_eq!(volume.last_seq(), 231_u64.div_ceil(15));
+    assert!(read(&volume, 0, size as usize) == data);
+    drop(volume);
+    let volume = open(root.path(), size, files, Arc::new(crate::backing::NoBacking)).unwrap();
+    assert!(read(&volume, 0, size as usize) == data);
+}
+
+#[test]
+fn records_that_are_cut_hold_the_same_changes_in_the_same_order() {
+    let mut draw = Draw(5);
+    for _ in 0..500 {
+        let mut changes = BlockChanges::default();
+        let data: Vec<_> = (0..1 + draw.below(6))
+            .map(|_| vec![draw.below(2) as u8; (draw.below(9) * BLOCK) as usize])
+            .collect();
+        for data in &data {
+            let offset = draw.below(20) * BLOCK;
+            changes
+                .add(&Change::Write { offset, data }, &|_, _| unreachable!())
+                .unwrap();
+            let length = draw.below(3) * BLOCK;
+            changes
+                .add(&Change::Zero { offset, length }, &|_, _| unreachable!())
+                .unwrap();
+        }
+        let bytes_max = (5_000 + draw.below(30_000)) / 512 * 512;
+        let mut records = changes.records(bytes_max).into_iter();
+        let alone = |ranges: &[BlockRange]| -> Vec<(u64, RangeKind)> {
+            let blocks = |range: &BlockRange| {
+                let kind = range.kind;
+                (range.start..range.start + u64::from(range.count)).map(move |block| (block, kind))
+            };
+            ranges.iter().flat_map(blocks).collect()
+        };
+        let (mut ranges, mut blocks) = (Vec::new(), Vec::new());
+        for (some, written) in &mut records {
+            assert!(record_bytes(&some) <= bytes_max && some.iter().all(|range| range.count > 0));
+            let counted = alone(&some)
+                .iter()
+                .filter(|(_, kind)| *kind == RangeKind::Write)
+                .count();
+            assert_eq!(counted, written.len());
+            ranges.extend(alone(&some));
+            blocks.extend_from_slice(written);
+        }
+        assert_eq!(ranges, alone(&changes.ranges));
+        assert_eq!(blocks, changes.blocks);
+    }
+}
+
+#[test]
+fn writers_find_the_next_file_made() {
+    let root = tempfile::tempdir().unwrap();
+    let volume = open(root.path(), 1 << 20, (64 << 10, 8), Arc::new(crate::backing::NoBacking)).unwrap();
+    let files = || {
+        // As soon as nobody makes one, and nobody is about to.
+        let waits = |core: &mut shared::Core| core.journal.wants_file() || core.journal.is_making();
+        drop(volume.shared.lock_unless(waits));
+        std::fs::read_dir(root.path()).unwrap().count()
+    };
+    assert_eq!(files(), 1);
+    let data = vec![1; 40 << 10];
+    for made in [2, 3, 4] {
+        volume.apply(&[Change::Write { offset: 0, data: &data }]).unwrap();
+        assert_eq!(files(), made);
+    }
+}
+
+#[test]
+fn blocks_of_zeros_within_a_long_write_cost_no_payload() {
+    let root = tempfile::tempdir().unwrap();
+    let volume = open(root.path(), 1 << 20, (2 << 20, 4), Arc::new(crate::backing::NoBacking)).unwrap();
+    let mut data = vec![7; 1 << 20];
+    volume.apply(&[Change::Write { offset: 0, data: &data }]).unwrap();
+    let (before, _) = volume.shared.lock().journal.usage();
+    data.fill(0);
+    (data[20 << 10], data[(200 << 10) - 1]) = (1, 2);
+    volume.apply(&[Change::Write { offset: 0, data: &data }]).unwrap();
+    let (after, _) = volume.shared.lock().journal.usage();
+    // Two blocks, and five ranges.
+    assert_eq!(after - before, 8_704);
+    assert!(read(&volume, 0, 1 << 20) == data);
+}
+
+/// Records are sealed side by side: one that is taken back, as what came before it goes to another file, is written all the same.
+#[test]
+fn what_many_threads_wrote_while_a_sync_failed_is_there_in_order() {
+    let root = tempfile::tempdir().unwrap();
+    let machine = Machine::start(root.path());
+    let (size, files) = (64 * BLOCK, (256 << 10, 64));
+    let volume = open(root.path(), size, files, Arc::new(crate::backing::NoBacking)).unwrap();
+    let writing = |volume: &Volume, thread: u64| {
+        for round in 1..40 {
+            let data = vec![round; (1 + (thread % 4) as usize) * BLOCK_BYTES];
+            let offset = thread * 8 * BLOCK;
+            volume.apply(&[Change::Write { offset, data: &data }]).unwrap();
+            if round % 10 == 3 {
+                futures::executor::block_on(volume.flush()).unwrap();
+            }
+        }
+    };
+    machine.fail_sync_of("000000.journal");
+    std::thread::scope(|scope| {
+        (0..8).for_each(|thread| {
+            let volume = &volume;
+            scope.spawn(move || writing(volume, thread));
+        });
+    });
+    let whole = read(&volume, 0, size as usize);
+    for (block, bytes) in whole.chunks_exact(BLOCK_BYTES).enumerate() {
+        let is_written = block % 8 <= (block / 8) % 4;
+        assert!(
+            bytes.iter().all(|byte| *byte == if is_written { 39 } else { 0 }),
+            "block {block}"
+        );
+    }
+    assert_eq!(volume.shared.lock().journal.last_seq(), 8 * 39);
+    drop(volume);
+    let volume = open(root.path(), size, files, Arc::new(crate::backing::NoBacking)).unwrap();
+    assert!(read(&volume, 0, size as usize) == whole);
 }
 
 #[test]
