@@ -19,10 +19,10 @@ use fuser::{
 };
 use rustix::fs::{FallocateFlags, OFlags};
 
+use super::NAME_BYTES_MAX;
 use super::failure::errno;
 use super::holes::find;
 use super::serving::{Answered, Serving};
-use super::NAME_BYTES_MAX;
 
 const FOLDER: INodeNo = INodeNo::ROOT;
 const FILE: INodeNo = INodeNo(2);
@@ -138,7 +138,9 @@ impl Filesystem for DiskFs {
         // What an older kernel does not have costs speed, nothing else.
         let _not_known = config.add_capabilities(InitFlags::FUSE_ASYNC_DIO);
         let _not_known = config.set_max_background(BACKGROUND_MAX);
-        config.set_max_write(WRITE_BYTES_MAX).map_err(|_| io::ErrorKind::InvalidInput)?;
+        config
+            .set_max_write(WRITE_BYTES_MAX)
+            .map_err(|_| io::ErrorKind::InvalidInput)?;
         Ok(())
     }
 
@@ -148,7 +150,11 @@ impl Filesystem for DiskFs {
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let is_file = parent == FOLDER && name == self.name;
-        let found = if is_file { self.attributes(FILE) } else { Err(Errno::ENOENT) };
+        let found = if is_file {
+            self.attributes(FILE)
+        } else {
+            Err(Errno::ENOENT)
+        };
         match found {
             Ok(attributes) => reply.entry(&KEPT, &attributes, Generation(0)),
             Err(error) => reply.error(error),
@@ -253,7 +259,9 @@ impl Filesystem for DiskFs {
         reply: ReplyEmpty,
     ) {
         let keeps_size = mode as u32 & FallocateFlags::KEEP_SIZE.bits() != 0;
-        let ends_within = offset.checked_add(length).is_some_and(|end| end <= self.device().size());
+        let ends_within = offset
+            .checked_add(length)
+            .is_some_and(|end| end <= self.device().size());
         let within = match self.within(offset, length) {
             // "The file size will not be changed": what lies behind it is nothing.
             Err(Errno::ENOSPC) if keeps_size => Ok(0),
@@ -272,14 +280,7 @@ impl Filesystem for DiskFs {
 
     /// Each close waits until what was written is flushed, so that unmounting, which waits for all to be closed, has nothing left to
     /// do, and a failure is told to somebody.
-    fn flush(
-        &self,
-        _request: &Request,
-        _number: INodeNo,
-        _handle: FileHandle,
-        _owner: LockOwner,
-        reply: ReplyEmpty,
-    ) {
+    fn flush(&self, _request: &Request, _number: INodeNo, _handle: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
         if self.serving.is_flushed() {
             return reply.ok();
         }
@@ -306,7 +307,14 @@ impl Filesystem for DiskFs {
         }
     }
 
-    fn readdir(&self, _request: &Request, _number: INodeNo, _handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        _handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
         let entries = [
             (FOLDER, FileType::Directory, OsStr::new(".")),
             (FOLDER, FileType::Directory, OsStr::new("..")),

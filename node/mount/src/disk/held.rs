@@ -116,7 +116,13 @@ mod tests {
     #[test]
     fn long_effects_are_cut_and_writes_are_not() {
         let offset = 5;
-        for length in [1, EFFECT_BYTES - 1, EFFECT_BYTES, EFFECT_BYTES + 1, 3 * EFFECT_BYTES + 7] {
+        for length in [
+            1,
+            EFFECT_BYTES - 1,
+            EFFECT_BYTES,
+            EFFECT_BYTES + 1,
+            3 * EFFECT_BYTES + 7,
+        ] {
             let mut at = offset;
             for part in (Held::Trim { offset, length }).parts() {
                 assert!(matches!(part, Held::Trim { .. }));

@@ -19,7 +19,11 @@ const FILES: usize = 120;
 fn run(tool: &str, arguments: &[&str]) -> Result<String> {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let mut command = Command::new(tool);
-    let output = command.args(arguments).env("PATH", path).output().context(tool.to_owned())?;
+    let output = command
+        .args(arguments)
+        .env("PATH", path)
+        .output()
+        .context(tool.to_owned())?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{tool} {arguments:?}: {said}{errors}");
@@ -35,7 +39,12 @@ fn missing_for(tools: &[&str]) -> Option<String> {
     let not_root = !rustix::process::geteuid().is_root();
     let not_root = not_root.then(|| "only root has loop devices".to_owned());
     let no_loops = (!Path::new("/dev/loop-control").exists()).then(|| "there are no loop devices".to_owned());
-    let tools = || ["losetup", "mount", "umount", "fstrim"].iter().chain(tools).find_map(|tool| missing_tool(tool));
+    let tools = || {
+        ["losetup", "mount", "umount", "fstrim"]
+            .iter()
+            .chain(tools)
+            .find_map(|tool| missing_tool(tool))
+    };
     missing().or(not_root).or(no_loops).or_else(tools)
 }
 
@@ -127,10 +136,16 @@ fn lives_on_a_loop_device(device: Arc<dyn Device>, options: &[&str], make: &[&st
     let before = data_bytes(&*device)?;
     run("fstrim", &[text(&over.at)?])?;
     over.unmount()?;
-    let freed: usize = (0..FILES).filter(|number| number % 2 == 1).map(|number| content(number).len()).sum();
+    let freed: usize = (0..FILES)
+        .filter(|number| number % 2 == 1)
+        .map(|number| content(number).len())
+        .sum();
     let after = data_bytes(&*device)?;
     // File systems keep some of it: parts of blocks, and what they write for having removed it.
-    ensure!(after + freed as u64 / 2 < before, "{before} bytes of data, then {after}");
+    ensure!(
+        after + freed as u64 / 2 < before,
+        "{before} bytes of data, then {after}"
+    );
     tool(check)?;
     drop(over);
     mounted.end()?;

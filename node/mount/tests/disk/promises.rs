@@ -31,12 +31,18 @@ fn the_folder_has_one_file_of_the_devices_size_for_its_owner_alone() -> Result<(
     needs!(missing());
     let size = (1 << 44) + 4096;
     let (_, mounted) = memory(size)?;
-    let names: Vec<_> = std::fs::read_dir(&mounted.at)?.map(|entry| Ok(entry?.file_name())).collect::<Result<_>>()?;
+    let names: Vec<_> = std::fs::read_dir(&mounted.at)?
+        .map(|entry| Ok(entry?.file_name()))
+        .collect::<Result<_>>()?;
     ensure!(names == ["disk"], "{names:?}");
     let told = std::fs::metadata(mounted.path())?;
     ensure!(told.is_file() && told.len() == size);
     ensure!(told.mode() & 0o7777 == 0o600 && told.uid() == rustix::process::geteuid().as_raw());
-    ensure!(told.blocks() > 0 && told.blocks() * 512 < size, "{} blocks", told.blocks());
+    ensure!(
+        told.blocks() > 0 && told.blocks() * 512 < size,
+        "{} blocks",
+        told.blocks()
+    );
     let room = rustix::fs::statvfs(&mounted.at)?;
     ensure!(room.f_bsize == 4 * KIB && room.f_blocks * 4 * KIB == size && room.f_bfree == 0);
     mounted.end()
@@ -94,10 +100,24 @@ fn punching_makes_holes_and_zeroing_makes_zeros() -> Result<()> {
     // Up to the end and beyond: what is there is punched.
     fallocate(&file, punch, 2 * MIB, 1 << 50)?;
     ensure!(holes()? == 3 * MIB && file.metadata()?.len() == 4 * MIB);
+    drop(file);
     mounted.end()
 }
 
-fn clients(mounted: &Mounted, work: fn(&File, u64) -> std::io::Result<()>) -> Result<Vec<JoinHandle<std::io::Result<()>>>> {
+/// Lets those go who wait, however the test ends: while they are in the kernel, this process, which serves them, cannot end.
+struct LetsGo(Arc<MemoryDevice>);
+
+impl Drop for LetsGo {
+    fn drop(&mut self) {
+        self.0.set_far(false);
+        self.0.set_full(false);
+    }
+}
+
+fn clients(
+    mounted: &Mounted,
+    work: fn(&File, u64) -> std::io::Result<()>,
+) -> Result<Vec<JoinHandle<std::io::Result<()>>>> {
     let one = |number| {
         let file = mounted.open()?;
         Ok(std::thread::spawn(move || work(&file, number)))
@@ -119,19 +139,29 @@ fn what_has_to_be_fetched_holds_up_nobody_else() -> Result<()> {
     let file = mounted.open()?;
     file.write_all_at(&vec![0x25; MIB as usize], 0)?;
     device.set_far(true);
+    let _lets_go = LetsGo(device.clone());
     let readers = clients(&mounted, |file, number| {
         let mut read = [0; 4096];
         file.read_exact_at(&mut read, number * 8 * KIB)?;
-        if read == [0x25; 4096] { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
+        if read == [0x25; 4096] {
+            Ok(())
+        } else {
+            Err(std::io::ErrorKind::InvalidData.into())
+        }
     })?;
     // These need the rest of the blocks that they begin and end in.
-    let writers = clients(&mounted, |file, number| file.write_all_at(&[1; 6000], number * 16 * KIB + 100))?;
+    let writers = clients(&mounted, |file, number| {
+        file.write_all_at(&[1; 6000], number * 16 * KIB + 100)
+    })?;
+    // No sync among them: the kernel holds each of them until all writes to its file are answered.
     for number in 0..100 {
         file.write_all_at(&[2; 4096], 512 * KIB + number * 4 * KIB)?;
-        file.sync_all()?;
         ensure!(mounted.path().metadata()?.len() == MIB);
     }
-    ensure!(!readers.iter().chain(&writers).any(JoinHandle::is_finished), "nothing was here to be read");
+    ensure!(
+        !readers.iter().chain(&writers).any(JoinHandle::is_finished),
+        "nothing was here to be read"
+    );
     device.set_far(false);
     // The readers' blocks may have been overwritten by the writers before they were read: only whether they end counts for those.
     for reader in readers {
@@ -141,6 +171,7 @@ fn what_has_to_be_fetched_holds_up_nobody_else() -> Result<()> {
     let mut read = [0; 6002];
     file.read_exact_at(&mut read, 99)?;
     ensure!(read[0] == 0x25 && read[1..6001].iter().all(|byte| *byte == 1) && read[6001] == 0x25);
+    drop(file);
     mounted.end()
 }
 
@@ -149,6 +180,7 @@ fn a_full_journal_holds_up_writers_and_nobody_else() -> Result<()> {
     needs!(missing());
     let (device, mounted) = memory(MIB)?;
     device.set_full(true);
+    let _lets_go = LetsGo(device.clone());
     let writers = clients(&mounted, |file, number| file.write_all_at(&[1; 4096], number * 4 * KIB))?;
     let file = mounted.open()?;
     for number in 0..100 {
@@ -159,7 +191,12 @@ fn a_full_journal_holds_up_writers_and_nobody_else() -> Result<()> {
     ensure!(!writers.iter().any(JoinHandle::is_finished));
     device.set_full(false);
     ended(writers)?;
-    ensure!(std::fs::read(mounted.path())?[..(CLIENTS * 4 * KIB) as usize].iter().all(|byte| *byte == 1));
+    ensure!(
+        std::fs::read(mounted.path())?[..(CLIENTS * 4 * KIB) as usize]
+            .iter()
+            .all(|byte| *byte == 1)
+    );
+    drop(file);
     mounted.end()
 }
 
@@ -185,7 +222,11 @@ fn who_unmounts_it_is_noticed_when_all_is_flushed() -> Result<()> {
     let (device, mut mounted) = memory(MIB)?;
     std::fs::write(mounted.folder.path().join("from"), vec![1; 4096])?;
     mounted.open()?.write_all_at(b"abc", 0)?;
-    let helper = if rustix::process::geteuid().is_root() { "umount" } else { "fusermount3" };
+    let helper = if rustix::process::geteuid().is_root() {
+        "umount"
+    } else {
+        "fusermount3"
+    };
     let mut unmounting = Command::new(helper);
     if helper != "umount" {
         unmounting.arg("-u");
@@ -210,7 +251,10 @@ fn a_mount_whose_process_was_killed_is_taken_away_by_the_next() -> Result<()> {
     child.kill()?;
     child.wait()?;
     mounted?;
-    ensure!(std::fs::metadata(folder.path()).is_err(), "a dead mount answers nothing");
+    ensure!(
+        std::fs::metadata(folder.path()).is_err(),
+        "a dead mount answers nothing"
+    );
     let runtime = tokio::runtime::Runtime::new()?;
     let mut again = {
         let _inside = runtime.enter();

@@ -35,6 +35,7 @@ fn beyond_the_end_there_is_nothing_to_read_and_no_room_to_write() -> Result<()> 
     ensure!(beyond == Err(Errno::NOSPC), "the file would grow");
     fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, SIZE, 51)?;
     ensure!(file.metadata()?.len() == SIZE);
+    drop(file);
     mounted.end()
 }
 
@@ -60,12 +61,17 @@ fn the_file_is_neither_resized_nor_emptied_nor_removed() -> Result<()> {
     // Nobody is hurt by times that are not kept.
     file.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH))?;
     ensure!(file.metadata()?.mtime() > 0);
-    for mode in [FallocateFlags::empty(), FallocateFlags::KEEP_SIZE, FallocateFlags::COLLAPSE_RANGE] {
+    for mode in [
+        FallocateFlags::empty(),
+        FallocateFlags::KEEP_SIZE,
+        FallocateFlags::COLLAPSE_RANGE,
+    ] {
         ensure!(fallocate(&file, mode, 0, 4096) == Err(Errno::OPNOTSUPP), "{mode:?}");
     }
     let mut read = [0; 8];
     file.read_exact_at(&mut read, 0)?;
     ensure!(&read == b"precious" && path.metadata()?.len() == SIZE);
+    drop(file);
     mounted.end()
 }
 
@@ -78,7 +84,10 @@ fn a_read_only_disk_is_read_and_nothing_else() -> Result<()> {
     // An ordinary user is told of the mode first.
     let told = number(File::options().write(true).open(&path));
     ensure!(matches!(told, Some(Errno::ROFS | Errno::ACCESS)), "{told:?}");
-    ensure!(matches!(number(std::fs::remove_file(&path)), Some(Errno::ROFS | Errno::ACCESS)));
+    ensure!(matches!(
+        number(std::fs::remove_file(&path)),
+        Some(Errno::ROFS | Errno::ACCESS)
+    ));
     mounted.end()
 }
 
@@ -92,7 +101,10 @@ fn what_fails_below_fails_where_it_was_asked_for() -> Result<()> {
     let mut buffer = [0; 4096];
     ensure!(number(file.read_at(&mut buffer, 64 * KIB)) == Some(Errno::IO));
     ensure!(number(file.write_at(&buffer, 64 * KIB)) == Some(Errno::IO));
-    ensure!(number(file.write_at(&buffer, 62 * KIB)) == Some(Errno::IO), "half of it");
+    ensure!(
+        number(file.write_at(&buffer, 62 * KIB)) == Some(Errno::IO),
+        "half of it"
+    );
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     ensure!(fallocate(&file, punch, 0, 128 * KIB) == Err(Errno::IO));
     file.write_all_at(&[1; 4096], 60 * KIB)?;
@@ -123,7 +135,11 @@ fn a_journal_that_stays_full_is_no_space_left_and_what_was_written_is_there() ->
     };
     ensure!(number::<()>(Err(failed)) == Some(Errno::NOSPC) && written > MIB);
     file.sync_all()?;
-    ensure!(std::fs::read(mounted.path())?[..written as usize].iter().all(|byte| *byte == 7));
+    ensure!(
+        std::fs::read(mounted.path())?[..written as usize]
+            .iter()
+            .all(|byte| *byte == 7)
+    );
     drop(file);
     mounted.end()
 }
