@@ -17,7 +17,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("node/api", &["database", "proto"]),
     ("node/stores", &["durable", "proto", "upload-queue", "s3", "api"]),
     ("node/friendnet", &["durable", "proto", "upload-queue", "api", "stores"]),
-    ("node/mount", &["database", "proto", "backup", "api"]),
+    ("node/mount", &["database", "proto", "backup", "disk", "api"]),
     (
         "node/engine",
         &[

@@ -44,6 +44,11 @@ const DISK_CALLERS: &[(&str, &[&str], &str)] = &[
         "restored files are the user's: like any copy they are promised to be whole, not to be durable",
     ),
     (
+        "node/mount/src/disk/answers.rs",
+        &["fsync("],
+        "answers the kernel's: the name is the trait's, and nothing is called",
+    ),
+    (
         "node/src/cli/demo/folder.rs",
         &["fs::hard_link"],
         "the demo's folder has a hard link for the backup to keep",

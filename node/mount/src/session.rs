@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use backup::view::View;
-use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};
+use fuser::{Config, Filesystem, MountOption, Session, SessionACL, SessionUnmounter};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use tokio::sync::oneshot;
@@ -64,34 +64,38 @@ pub struct FuseMount {
 impl FuseMount {
     /// Mounts. Blocking; what is read is fetched in the runtime that this is called in.
     pub fn mount(view: View, options: &MountOptions) -> Result<Self, MountError> {
+        let files = SnapshotFs::new(view, tokio::runtime::Handle::current());
+        Self::serve(files, &options.at, &config(options))
+    }
+
+    /// Mounts a file system. Blocking.
+    pub(super) fn serve(files: impl Filesystem, at: &Path, config: &Config) -> Result<Self, MountError> {
         if !Path::new("/dev/fuse").exists() {
             return Err(MountError::NoFuse);
         }
-        let at = &options.at;
         if !take_dead_mount_away(at) {
-            return Err(MountError::Dead { path: at.clone() });
+            return Err(MountError::Dead { path: at.to_owned() });
         }
         let is_folder = std::fs::metadata(at).and_then(|found| match found.is_dir() {
             true => Ok(()),
             false => Err(io::ErrorKind::NotADirectory.into()),
         });
         is_folder.map_err(|source| MountError::NoFolder {
-            path: at.clone(),
+            path: at.to_owned(),
             source,
         })?;
         let refused = |source| MountError::Refused {
-            path: at.clone(),
+            path: at.to_owned(),
             source,
         };
-        let files = SnapshotFs::new(view, tokio::runtime::Handle::current());
-        let mut session = Session::new(files, at, &config(options)).map_err(refused)?;
+        let mut session = Session::new(files, at, config).map_err(refused)?;
         let unmounter = session.unmount_callable();
         let (say, ended) = oneshot::channel();
         let serving = std::thread::Builder::new().name("mount".to_owned()).spawn(move || {
             let _nobody_waits = say.send(session.run());
         });
         let mount = Self {
-            at: at.clone(),
+            at: at.to_owned(),
             unmounter: Some(unmounter),
             ended,
         };
@@ -107,6 +111,14 @@ impl FuseMount {
         // There is nothing left to take away, and something else may be mounted there by now.
         self.unmounter = None;
     }
+
+    /// Unmounts, unless something in it is in use (`EBUSY`): then it stays. Blocking.
+    pub(super) fn unmount(&self) -> io::Result<()> {
+        match self.unmounter {
+            Some(_) => unmount(&self.at, UnmountFlags::empty()),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Drop for FuseMount {
@@ -116,7 +128,7 @@ impl Drop for FuseMount {
         };
         // While a file is open in it, it is only taken out of sight; it ends when the last one is closed.
         if unmounter.unmount().is_err()
-            && let Err(error) = detach(&self.at)
+            && let Err(error) = unmount(&self.at, UnmountFlags::DETACH)
         {
             tracing::error!("`{}` cannot be unmounted: {error}", self.at.display());
         }
@@ -124,9 +136,19 @@ impl Drop for FuseMount {
 }
 
 fn config(options: &MountOptions) -> Config {
+    let mut config = shared_config(options, THREADS);
+    config.mount_options.push(MountOption::RO);
+    if options.allow_other {
+        // Whoever mounted may read all of the own backup; others what the modes say.
+        config.mount_options.push(MountOption::DefaultPermissions);
+    }
+    config
+}
+
+/// What all mounts of ours have in common.
+pub(super) fn shared_config(options: &MountOptions, threads: usize) -> Config {
     let mut config = Config::default();
     config.mount_options = vec![
-        MountOption::RO,
         // Somebody else's setuid programs and devices must show, and do nothing.
         MountOption::NoSuid,
         MountOption::NoDev,
@@ -135,11 +157,9 @@ fn config(options: &MountOptions) -> Config {
         MountOption::Subtype("gridbackup".to_owned()),
     ];
     if options.allow_other {
-        // Whoever mounted may read all of the own backup; others what the modes say.
-        config.mount_options.push(MountOption::DefaultPermissions);
         config.acl = SessionACL::All;
     }
-    config.n_threads = Some(THREADS);
+    config.n_threads = Some(threads);
     config.clone_fd = true;
     config
 }
@@ -148,27 +168,34 @@ fn config(options: &MountOptions) -> Config {
 fn take_dead_mount_away(at: &Path) -> bool {
     let is_dead = || rustix::fs::stat(at).is_err_and(|error| error == Errno::NOTCONN);
     if is_dead()
-        && let Err(error) = detach(at)
+        && let Err(error) = unmount(at, UnmountFlags::DETACH)
     {
         tracing::debug!("the dead mount at `{}` cannot be taken away: {error}", at.display());
     }
     !is_dead()
 }
 
-/// Unmounts at once, whatever is open.
-fn detach(at: &Path) -> io::Result<()> {
-    match rustix::mount::unmount(at, UnmountFlags::DETACH) {
+/// Unmounts: with `DETACH` at once, whatever is open, else only if nothing is (`EBUSY`).
+fn unmount(at: &Path, flags: UnmountFlags) -> io::Result<()> {
+    match rustix::mount::unmount(at, flags) {
         Err(Errno::PERM) => {}
         done => return Ok(done?),
     }
     // Only root may do it directly: this helper may for the one who mounted.
-    let unmounts = ["fusermount3", "fusermount"].into_iter().any(|helper| {
-        let status = Command::new(helper)
-            .args(["-u", "-z", "--"])
-            .arg(at)
-            .stderr(Stdio::null())
-            .status();
-        status.is_ok_and(|status| status.success())
+    let lazily: &[&str] = if flags.contains(UnmountFlags::DETACH) {
+        &["-z"]
+    } else {
+        &[]
+    };
+    let ended = ["fusermount3", "fusermount"].into_iter().find_map(|helper| {
+        let mut command = Command::new(helper);
+        command.arg("-u").args(lazily).arg("--").arg(at).stderr(Stdio::null());
+        command.status().ok()
     });
-    if unmounts { Ok(()) } else { Err(Errno::PERM.into()) }
+    match ended {
+        Some(status) if status.success() => Ok(()),
+        // It says which error only in words, and in use is what is left when the mount is ours.
+        Some(_) if lazily.is_empty() => Err(Errno::BUSY.into()),
+        _ => Err(Errno::PERM.into()),
+    }
 }
