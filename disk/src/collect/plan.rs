@@ -1,0 +1,160 @@
+//! Which packs are collected next, and which are given up: a pure function of the table.
+
+use super::policy::Policy;
+use super::table::{CLASSES, Pack, PackId, Table};
+
+/// What a plan may spend, and on what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Blocks that may be moved because the host wrote as many.
+    pub credit_blocks: u64,
+    /// Blocks that may be moved to settle down, by the rate that the caller has for it.
+    pub settle_blocks: u64,
+    /// Whether the host has not written for `IDLE_SECS`: then all packs settle, otherwise the write-cold ones.
+    pub is_idle: bool,
+}
+
+/// A pack that is collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Victim {
+    /// Which.
+    pub pack: PackId,
+    /// Between which two snapshots it was born. What is moved is packed together only within one.
+    pub generation: usize,
+    /// What was known of it.
+    pub was: Pack,
+}
+
+/// What to do next. It holds for the table that it was made from: the next one is made when the commit with these moves was
+/// accepted and is in the table, or is known to come to nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Packs of which nothing is needed in the newest accepted commit.
+    pub give_up: Vec<PackId>,
+    /// Packs to be moved, in the order in which their blocks are to be packed: by generation, then from cold to hot.
+    pub victims: Vec<Victim>,
+    /// Blocks of them that are moved for credit.
+    pub credit_spent: u64,
+    /// Blocks of them that are moved to settle down.
+    pub settle_spent: u64,
+}
+
+/// Where in each list the next candidate stands.
+struct Candidates<'a> {
+    table: &'a Table,
+    next: [Option<PackId>; CLASSES],
+    now_secs: u32,
+}
+
+impl<'a> Candidates<'a> {
+    fn new(table: &'a Table, now_secs: u32) -> Self {
+        Self {
+            table,
+            next: std::array::from_fn(|class| table.oldest(class)),
+            now_secs,
+        }
+    }
+
+    fn get(&self, class: usize) -> Option<(PackId, Pack)> {
+        let id = self.next[class]?;
+        Some((id, self.table.get(id)?))
+    }
+
+    fn take(&mut self, id: PackId, class: usize) {
+        self.next[class] = self.table.after(id);
+    }
+
+    fn age(&self, pack: &Pack) -> u32 {
+        self.now_secs.saturating_sub(pack.changed_secs)
+    }
+
+    /// The one that gains most. Within a class, packs differ by less than a hundredth, so the oldest of each stands for it.
+    fn most_gain(&self, classes: std::ops::RangeInclusive<usize>) -> Option<(PackId, Pack)> {
+        classes.filter_map(|class| self.get(class)).reduce(|best, other| {
+            let (left, right) = (gain(&best.1, self.age(&best.1)), gain(&other.1, self.age(&other.1)));
+            if right.0 * left.1 > left.0 * right.1 {
+                other
+            } else {
+                best
+            }
+        })
+    }
+
+    /// The emptiest one that is old enough.
+    fn emptiest(&self, classes: std::ops::RangeInclusive<usize>, age_secs_min: u32) -> Option<(PackId, Pack)> {
+        let mut oldest = classes.filter_map(|class| self.get(class));
+        oldest.find(|(_, pack)| self.age(pack) >= age_secs_min)
+    }
+}
+
+/// What moving a pack gains for what it costs, (1 − u) × age / (1 + u), as a fraction: u blocks are read and written to free 1 − u, and
+/// what has not changed for long will not free more by waiting (Rosenblum and Ousterhout, SOSP 1991, §3.5).
+fn gain(pack: &Pack, age_secs: u32) -> (u128, u128) {
+    let (blocks, needed) = (u128::from(pack.blocks), u128::from(pack.needed()));
+    ((blocks - needed) * (u128::from(age_secs) + 1), blocks + needed)
+}
+
+/// What would be stored and needed if the plan so far were carried out.
+struct Outlook {
+    stored: u64,
+    needed: u64,
+}
+
+impl Outlook {
+    fn is_settled(&self, policy: &Policy) -> bool {
+        self.stored * 100 <= self.needed * u64::from(policy.settled_percent)
+    }
+}
+
+/// What to do at a time, in seconds of the volume's age. The same table gives the same plan. It looks at each list once for
+/// each victim, however many packs there are.
+pub fn plan(table: &Table, policy: &Policy, now_secs: u32, allowance: Allowance) -> Plan {
+    let mut plan = Plan::default();
+    let mut candidates = Candidates::new(table, now_secs);
+    let movable = table.movable();
+    let mut outlook = Outlook {
+        stored: movable.blocks,
+        needed: movable.needed(),
+    };
+    while let Some((id, pack)) = candidates.get(0).filter(|_| plan.give_up.len() < policy.plan_packs_max) {
+        candidates.take(id, 0);
+        outlook.stored -= u64::from(pack.blocks);
+        plan.give_up.push(id);
+    }
+    let for_credit = 1..=policy.victim_percent as usize;
+    let to_settle = 1..=policy.settling_percent() as usize;
+    let age_secs_min = if allowance.is_idle { 0 } else { policy.cold_secs };
+    let (mut credit, mut settle) = (allowance.credit_blocks, allowance.settle_blocks);
+    let mut is_for_credit = true;
+    while plan.victims.len() < policy.plan_packs_max && !outlook.is_settled(policy) {
+        let (found, purse) = if is_for_credit {
+            (candidates.most_gain(for_credit.clone()), &mut credit)
+        } else {
+            (candidates.emptiest(to_settle.clone(), age_secs_min), &mut settle)
+        };
+        match found.filter(|(_, pack)| u64::from(pack.needed()) <= *purse) {
+            Some((id, pack)) => {
+                *purse -= u64::from(pack.needed());
+                outlook.stored -= u64::from(pack.blocks - pack.needed());
+                candidates.take(id, pack.class());
+                let generation = table.generation(pack.birth);
+                plan.victims.push(Victim {
+                    pack: id,
+                    generation,
+                    was: pack,
+                });
+            }
+            // Who comes first and is too dear is waited for: smaller ones would take its turn for ever.
+            None if is_for_credit => is_for_credit = false,
+            None => break,
+        }
+    }
+    plan.credit_spent = allowance.credit_blocks - credit;
+    plan.settle_spent = allowance.settle_blocks - settle;
+    plan.victims
+        .sort_by_key(|victim| (victim.generation, victim.was.changed_secs, victim.pack));
+    plan
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! A volume that is written to for hours of simulated time, collected as the policy says, block for block: for the tests and
+//! the table in docs/decisions/0065-collection-of-a-disk.md. Everything comes from a seed.
+
+mod dense;
+mod host;
+mod report;
+mod volume;
+
+pub use dense::DenseMap;
+pub use host::Pattern;
+pub use report::{Figures, Scenario, run};

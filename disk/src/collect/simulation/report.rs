@@ -1,0 +1,168 @@
+//! Hours of a volume's life, and what they cost.
+
+use super::host::{Host, Pattern};
+use super::volume::Volume;
+use crate::collect::policy::{IDLE_SECS, Policy};
+
+/// Seconds between two commits. Specified: `--lag`.
+const COMMIT_SECS: u32 = 10;
+/// Writes of the host in each of them: 480 KB/s.
+const COMMIT_WRITES: u32 = 1200;
+/// Blocks that may settle down in each of them: a twentieth of an uplink of 20 Mbit/s.
+const SETTLE_BLOCKS: u64 = 300;
+/// Packs full of credit that are kept. As many as `CREDIT_BLOCKS_MAX` is of large packs at k = 3, roughly.
+const KEPT_PACKS: u32 = 10;
+
+/// What is simulated.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// What the host overwrites.
+    pub pattern: Pattern,
+    /// Whether a snapshot is taken after the first busy phase, and deleted after the last.
+    pub has_snapshot: bool,
+    /// Blocks of the volume, all of which are written once before anything is counted.
+    pub blocks: u32,
+    /// Blocks of a full pack.
+    pub pack_blocks: u32,
+    /// Hours in which the host writes, after each of which it is idle for one.
+    pub busy_hours: &'static [u32],
+    /// Where the host's choices come from.
+    pub seed: u64,
+}
+
+impl Scenario {
+    /// The volume of the research's table, for half a day.
+    pub fn new(pattern: Pattern) -> Self {
+        Self {
+            pattern,
+            has_snapshot: false,
+            blocks: 60_000,
+            pack_blocks: 300,
+            busy_hours: &[3, 3, 3],
+            seed: 15,
+        }
+    }
+}
+
+/// What came of it. Stored is what lies in packs that were not given up, beside the blocks that the head or a snapshot needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Figures {
+    /// Blocks that the host wrote, of which some were overwritten before they were committed.
+    pub overwrites: u64,
+    /// Of what was sent while the host wrote, over what was the host's.
+    pub busy_amplification: f64,
+    /// The same with what was moved while it did not.
+    pub amplification: f64,
+    /// Stored over needed while the host wrote: the mean after commits.
+    pub busy_stored_mean: f64,
+    /// The same: the most.
+    pub busy_stored_peak: f64,
+    /// The most of stored over needed at the ends of idle hours.
+    pub settled_stored: f64,
+    /// Seconds of the longest time that it took to settle, the wait for being idle with it.
+    pub settle_secs: u32,
+    /// Most packs at a time.
+    pub packs: u64,
+    /// Most records of where a snapshot's blocks went.
+    pub relocations: usize,
+}
+
+struct Run {
+    scenario: Scenario,
+    policy: Policy,
+    volume: Volume,
+    host: Host,
+    now_secs: u32,
+    figures: Figures,
+    busy_moved: u64,
+    stored_sum: f64,
+    commits: u32,
+}
+
+impl Run {
+    fn stored(&self) -> f64 {
+        let totals = self.volume.table.totals();
+        totals.blocks as f64 / totals.needed() as f64
+    }
+
+    fn busy(&mut self, hours: u32) {
+        let moved_before = self.volume.moved_blocks;
+        for _ in 0..hours * 3600 / COMMIT_SECS {
+            self.now_secs += COMMIT_SECS;
+            let blocks = self.host.commit(COMMIT_WRITES);
+            self.figures.overwrites += u64::from(COMMIT_WRITES);
+            self.volume.commit(self.now_secs, &blocks, SETTLE_BLOCKS, false);
+            self.stored_sum += self.stored();
+            self.commits += 1;
+            self.figures.busy_stored_peak = self.figures.busy_stored_peak.max(self.stored());
+            self.note();
+        }
+        self.busy_moved += self.volume.moved_blocks - moved_before;
+    }
+
+    fn idle(&mut self) {
+        let mut settled = None;
+        for secs in (COMMIT_SECS..=3600).step_by(COMMIT_SECS as usize) {
+            let is_idle = secs >= IDLE_SECS;
+            self.volume.commit(self.now_secs + secs, &[], SETTLE_BLOCKS, is_idle);
+            let movable = self.volume.table.movable();
+            if movable.blocks * 100 > movable.needed() * u64::from(self.policy.settled_percent) {
+                settled = None;
+            } else {
+                settled = settled.or(Some(secs));
+            }
+            self.note();
+        }
+        self.now_secs += 3600;
+        self.figures.settle_secs = self.figures.settle_secs.max(settled.unwrap_or(u32::MAX));
+        self.figures.settled_stored = self.figures.settled_stored.max(self.stored());
+        self.volume.check();
+    }
+
+    fn note(&mut self) {
+        self.figures.packs = self.figures.packs.max(self.volume.table.totals().packs);
+        self.figures.relocations = self.figures.relocations.max(self.volume.relocations());
+    }
+
+    fn finish(mut self) -> Figures {
+        let host = self.volume.host_blocks - u64::from(self.scenario.blocks);
+        self.figures.busy_amplification = (host + self.busy_moved) as f64 / host as f64;
+        self.figures.amplification = (host + self.volume.moved_blocks) as f64 / host as f64;
+        self.figures.busy_stored_mean = self.stored_sum / f64::from(self.commits);
+        self.figures
+    }
+}
+
+/// Simulates. Every block of the head and of snapshots is read at the end of each phase, and the table counted anew.
+pub fn run(scenario: Scenario, policy: Policy) -> Figures {
+    let mut run = Run {
+        scenario,
+        policy,
+        volume: Volume::new(policy, scenario.blocks, scenario.pack_blocks, KEPT_PACKS),
+        host: Host::new(scenario.pattern, scenario.blocks, scenario.seed),
+        now_secs: 0,
+        figures: Figures::default(),
+        busy_moved: 0,
+        stored_sum: 0.0,
+        commits: 0,
+    };
+    let all: Vec<_> = (0..scenario.blocks).collect();
+    run.volume.commit(0, &all, 0, false);
+    let mut snapshot = None;
+    for hours in scenario.busy_hours {
+        run.busy(*hours);
+        run.volume.check();
+        if scenario.has_snapshot && snapshot.is_none() {
+            snapshot = Some(run.volume.snapshot());
+        }
+        run.idle();
+    }
+    if let Some(snapshot) = snapshot {
+        run.volume.delete(snapshot, run.now_secs);
+        run.idle();
+    }
+    run.finish()
+}
+
+#[cfg(test)]
+mod tests;
