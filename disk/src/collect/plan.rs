@@ -1,5 +1,7 @@
 //! Which packs are collected next, and which are given up: a pure function of the table.
 
+use std::ops::RangeInclusive;
+
 use super::policy::Policy;
 use super::table::{CLASSES, Pack, PackId, Table};
 
@@ -39,7 +41,7 @@ pub struct Plan {
     pub settle_spent: u64,
 }
 
-/// Where in each list the next candidate stands.
+/// Who is next in each class.
 struct Candidates<'a> {
     table: &'a Table,
     next: [Option<PackId>; CLASSES],
@@ -50,7 +52,7 @@ impl<'a> Candidates<'a> {
     fn new(table: &'a Table, now_secs: u32) -> Self {
         Self {
             table,
-            next: std::array::from_fn(|class| table.oldest(class)),
+            next: std::array::from_fn(|class| table.coldest(class)),
             now_secs,
         }
     }
@@ -64,14 +66,15 @@ impl<'a> Candidates<'a> {
         self.next[class] = self.table.after(id);
     }
 
-    fn age(&self, pack: &Pack) -> u32 {
-        self.now_secs.saturating_sub(pack.changed_secs)
+    /// As a fraction, of what it gains to move a pack.
+    fn gain(&self, pack: &Pack) -> (u128, u128) {
+        gain(pack, self.now_secs.saturating_sub(pack.mean_secs))
     }
 
-    /// The one that gains most. Within a class, packs differ by less than a hundredth, so the oldest of each stands for it.
-    fn most_gain(&self, classes: std::ops::RangeInclusive<usize>) -> Option<(PackId, Pack)> {
+    /// The one that gains most. Within a class, packs differ by less than a hundredth, so the coldest of each stands for it.
+    fn most_gain(&self, classes: RangeInclusive<usize>) -> Option<(PackId, Pack)> {
         classes.filter_map(|class| self.get(class)).reduce(|best, other| {
-            let (left, right) = (gain(&best.1, self.age(&best.1)), gain(&other.1, self.age(&other.1)));
+            let (left, right) = (self.gain(&best.1), self.gain(&other.1));
             if right.0 * left.1 > left.0 * right.1 {
                 other
             } else {
@@ -80,10 +83,10 @@ impl<'a> Candidates<'a> {
         })
     }
 
-    /// The emptiest one that is old enough.
-    fn emptiest(&self, classes: std::ops::RangeInclusive<usize>, age_secs_min: u32) -> Option<(PackId, Pack)> {
-        let mut oldest = classes.filter_map(|class| self.get(class));
-        oldest.find(|(_, pack)| self.age(pack) >= age_secs_min)
+    /// The emptiest one that has not changed for so long.
+    fn emptiest(&self, classes: RangeInclusive<usize>, unchanged_secs: u32) -> Option<(PackId, Pack)> {
+        let mut coldest = classes.filter_map(|class| self.get(class));
+        coldest.find(|(_, pack)| self.now_secs.saturating_sub(pack.changed_secs) >= unchanged_secs)
     }
 }
 
@@ -123,14 +126,14 @@ pub fn plan(table: &Table, policy: &Policy, now_secs: u32, allowance: Allowance)
     }
     let for_credit = 1..=policy.victim_percent as usize;
     let to_settle = 1..=policy.settling_percent() as usize;
-    let age_secs_min = if allowance.is_idle { 0 } else { policy.cold_secs };
+    let unchanged_secs = if allowance.is_idle { 0 } else { policy.cold_secs };
     let (mut credit, mut settle) = (allowance.credit_blocks, allowance.settle_blocks);
     let mut is_for_credit = true;
     while plan.victims.len() < policy.plan_packs_max && !outlook.is_settled(policy) {
         let (found, purse) = if is_for_credit {
             (candidates.most_gain(for_credit.clone()), &mut credit)
         } else {
-            (candidates.emptiest(to_settle.clone(), age_secs_min), &mut settle)
+            (candidates.emptiest(to_settle.clone(), unchanged_secs), &mut settle)
         };
         match found.filter(|(_, pack)| u64::from(pack.needed()) <= *purse) {
             Some((id, pack)) => {
@@ -152,7 +155,7 @@ pub fn plan(table: &Table, policy: &Policy, now_secs: u32, allowance: Allowance)
     plan.credit_spent = allowance.credit_blocks - credit;
     plan.settle_spent = allowance.settle_blocks - settle;
     plan.victims
-        .sort_by_key(|victim| (victim.generation, victim.was.changed_secs, victim.pack));
+        .sort_by_key(|victim| (victim.generation, victim.was.mean_secs, victim.pack));
     plan
 }
 

@@ -2,8 +2,11 @@
 //! when something last died in it. Counts are of committed state only: an overwrite that no accepted head has may still be lost,
 //! and then what it replaced is needed.
 //!
-//! Packs stand in lists by how full they are, a list for each hundredth, and in a list by when they last changed. Every change puts a
-//! pack at the end of its list, so the lists stay sorted for nothing, and the best victim is at the head of one of them.
+//! Packs stand in classes by how full they are, a class for each hundredth, and in a class by how cold they are: the best victim is the
+//! first of one of them.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use thiserror::Error;
 
@@ -12,11 +15,8 @@ use thiserror::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackId(pub u32);
 
-/// Lists: wholly dead packs, then one for each hundredth, of which the last has the full ones.
+/// Classes: wholly dead packs, then one for each hundredth, of which the last has the full ones.
 pub const CLASSES: usize = 101;
-
-/// No row.
-const NONE: u32 = u32::MAX;
 
 /// One pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,11 @@ pub struct Pack {
     /// The commit that its newest block was first written by. Moving changes nothing of it: what snapshots
     /// need is told by it, so no pack has blocks from before and from after a snapshot.
     pub birth: u64,
-    /// When blocks of it were last born, died or changed hands: seconds of the volume's age.
+    /// When a block of it was last born or died: seconds of the volume's age.
     pub changed_secs: u32,
+    /// The same as a mean, in which each death counts by its part of the blocks that were needed: how cold the pack is. The last time alone
+    /// is chance where deaths are rare.
+    pub mean_secs: u32,
 }
 
 impl Pack {
@@ -63,7 +66,8 @@ pub enum TableError {
     Needed(PackId),
 }
 
-/// 32 bytes a pack: 8 MiB for 1 TiB in packs of 4 MiB, 32 MB for 1,000,000 packs.
+/// 32 bytes a pack, and some 15 for its entry in a set (8, in nodes that are half full at least): 12 MB for 1 TiB in packs of 4 MiB,
+/// 47 MB for 1,000,000 packs.
 #[derive(Clone, Copy)]
 struct Row {
     birth: u64,
@@ -71,8 +75,7 @@ struct Row {
     live: u32,
     pinned: u32,
     changed_secs: u32,
-    previous: u32,
-    next: u32,
+    mean_secs: u32,
 }
 
 const _: () = assert!(size_of::<Row>() == 32);
@@ -83,8 +86,7 @@ const VACANT: Row = Row {
     live: 0,
     pinned: 0,
     changed_secs: 0,
-    previous: NONE,
-    next: NONE,
+    mean_secs: 0,
 };
 
 impl Row {
@@ -95,7 +97,21 @@ impl Row {
             pinned: self.pinned,
             birth: self.birth,
             changed_secs: self.changed_secs,
+            mean_secs: self.mean_secs,
         }
+    }
+
+    /// Blocks of the head die. The mean moves by their part of what was needed.
+    fn die(&mut self, count: u32, now_secs: u32) -> Option<()> {
+        let needed = u64::from(self.live + self.pinned);
+        self.live = self.live.checked_sub(count)?;
+        let age = u64::from(now_secs.saturating_sub(self.mean_secs));
+        let passed = (age * u64::from(count)).div_ceil(needed.max(1));
+        self.mean_secs += passed as u32;
+        if count > 0 {
+            self.changed_secs = self.changed_secs.max(now_secs);
+        }
+        Some(())
     }
 }
 
@@ -133,17 +149,16 @@ impl Totals {
     }
 }
 
-/// The packs of a volume. Every operation but those on snapshots and `restore` takes the same time whatever their number.
+/// The packs of a volume. An operation takes time by the logarithm of their number; `restore` and `set_snapshots` look at all.
 pub struct Table {
     rows: Vec<Row>,
-    heads: [u32; CLASSES],
-    tails: [u32; CLASSES],
+    /// Those that may be moved, by class.
+    classes: [BTreeSet<(u32, PackId)>; CLASSES],
     all: Totals,
     movable: Totals,
     /// Of snapshots, sorted.
     snapshot_commits: Vec<u64>,
     pinned_percent: u32,
-    now_secs: u32,
 }
 
 impl Table {
@@ -151,13 +166,11 @@ impl Table {
     pub fn new(pinned_percent: u32) -> Self {
         Self {
             rows: Vec::new(),
-            heads: [NONE; CLASSES],
-            tails: [NONE; CLASSES],
+            classes: std::array::from_fn(|_| BTreeSet::new()),
             all: Totals::default(),
             movable: Totals::default(),
             snapshot_commits: Vec::new(),
             pinned_percent,
-            now_secs: 0,
         }
     }
 
@@ -171,7 +184,6 @@ impl Table {
         for (id, pack) in packs {
             table.put_row(id, &pack)?;
             table.all.add(&pack);
-            table.now_secs = table.now_secs.max(pack.changed_secs);
         }
         table.set_snapshots(snapshot_commits);
         Ok(table)
@@ -208,56 +220,52 @@ impl Table {
         self.snapshot_commits.last().is_some_and(|newest| commit <= *newest)
     }
 
-    /// The snapshots that there are, by their commits. Makes all lists anew: some 200 ms for 1,000,000 packs, which is for people's doings.
+    /// The snapshots that there are, by their commits.
     pub fn set_snapshots(&mut self, mut commits: Vec<u64>) {
         commits.sort_unstable();
         self.snapshot_commits = commits;
-        (self.heads, self.tails) = ([NONE; CLASSES], [NONE; CLASSES]);
+        self.classes.iter_mut().for_each(BTreeSet::clear);
         self.movable = Totals::default();
-        let mut order: Vec<_> = self.packs().map(|(id, pack)| (pack.changed_secs, id)).collect();
-        order.sort_unstable();
-        for (_, id) in order {
-            self.link(id);
+        for place in 0..self.rows.len() {
+            if self.rows[place].blocks > 0 {
+                self.enlist(PackId(place as u32));
+            }
         }
     }
 
     /// A pack that a commit brought. Of its blocks so many are needed: a block may have been overwritten before it was moved.
-    pub fn add(&mut self, id: PackId, mut pack: Pack) -> Result<(), TableError> {
-        pack.changed_secs = self.pass(pack.changed_secs);
+    pub fn add(&mut self, id: PackId, pack: Pack) -> Result<(), TableError> {
         self.put_row(id, &pack)?;
         self.all.add(&pack);
-        self.link(id);
+        self.enlist(id);
         Ok(())
     }
 
     /// Blocks that nobody needs any more: the head did.
     pub fn free(&mut self, id: PackId, count: u32, now_secs: u32) -> Result<(), TableError> {
-        self.change(id, now_secs, |row| {
-            row.live = row.live.checked_sub(count)?;
-            Some(())
-        })
+        self.change(id, |row| row.die(count, now_secs))
     }
 
     /// Blocks that the head needs no more, but snapshots do.
     pub fn pin(&mut self, id: PackId, count: u32, now_secs: u32) -> Result<(), TableError> {
-        self.change(id, now_secs, |row| {
-            row.live = row.live.checked_sub(count)?;
+        self.change(id, |row| {
+            row.die(count, now_secs)?;
             row.pinned += count;
             Some(())
         })
     }
 
     /// Blocks that nobody needs any more: snapshots did.
-    pub fn unpin(&mut self, id: PackId, count: u32, now_secs: u32) -> Result<(), TableError> {
-        self.change(id, now_secs, |row| {
+    pub fn unpin(&mut self, id: PackId, count: u32) -> Result<(), TableError> {
+        self.change(id, |row| {
             row.pinned = row.pinned.checked_sub(count)?;
             Some(())
         })
     }
 
     /// Blocks that only snapshots needed, and that the head has again after a rollback.
-    pub fn revive(&mut self, id: PackId, count: u32, now_secs: u32) -> Result<(), TableError> {
-        self.change(id, now_secs, |row| {
+    pub fn revive(&mut self, id: PackId, count: u32) -> Result<(), TableError> {
+        self.change(id, |row| {
             row.pinned = row.pinned.checked_sub(count)?;
             row.live += count;
             Some(())
@@ -266,8 +274,8 @@ impl Table {
 
     /// Everything that was needed of a victim is elsewhere: the moves that still held in the head, and what was relocated. Who moves
     /// counts what died meanwhile by `free` or `pin` first.
-    pub fn moved_away(&mut self, id: PackId, now_secs: u32) -> Result<(), TableError> {
-        self.change(id, now_secs, |row| {
+    pub fn moved_away(&mut self, id: PackId) -> Result<(), TableError> {
+        self.change(id, |row| {
             (row.live, row.pinned) = (0, 0);
             Some(())
         })
@@ -279,21 +287,22 @@ impl Table {
         if pack.needed() > 0 {
             return Err(TableError::Needed(id));
         }
-        self.unlink(id);
+        self.strike(id);
         self.all.remove(&pack);
         self.rows[id.0 as usize] = VACANT;
         Ok(())
     }
 
-    /// The pack of a class that did not change for longest.
-    pub fn oldest(&self, class: usize) -> Option<PackId> {
-        Some(self.heads[class]).filter(|id| *id != NONE).map(PackId)
+    /// The coldest pack of a class that may be moved.
+    pub fn coldest(&self, class: usize) -> Option<PackId> {
+        self.classes[class].first().map(|(_, id)| *id)
     }
 
-    /// The one that stands behind it in its list.
+    /// The one after it in its class.
     pub fn after(&self, id: PackId) -> Option<PackId> {
-        let row = self.row(id).ok()?;
-        Some(row.next).filter(|next| *next != NONE).map(PackId)
+        let pack = self.row(id).ok()?.pack();
+        let warmer = (Bound::Excluded((pack.mean_secs, id)), Bound::Unbounded);
+        self.classes[self.class(&pack)?].range(warmer).next().map(|(_, id)| *id)
     }
 
     fn row(&self, id: PackId) -> Result<&Row, TableError> {
@@ -306,7 +315,7 @@ impl Table {
             return Err(TableError::Taken(id));
         }
         let needed = u64::from(pack.live) + u64::from(pack.pinned);
-        if pack.blocks == 0 || needed > u64::from(pack.blocks) || id.0 == NONE {
+        if pack.blocks == 0 || needed > u64::from(pack.blocks) {
             return Err(TableError::Count(id));
         }
         let place = id.0 as usize;
@@ -319,17 +328,12 @@ impl Table {
             live: pack.live,
             pinned: pack.pinned,
             changed_secs: pack.changed_secs,
-            ..VACANT
+            mean_secs: pack.mean_secs,
         };
         Ok(())
     }
 
-    fn change(
-        &mut self,
-        id: PackId,
-        now_secs: u32,
-        change: impl FnOnce(&mut Row) -> Option<()>,
-    ) -> Result<(), TableError> {
+    fn change(&mut self, id: PackId, change: impl FnOnce(&mut Row) -> Option<()>) -> Result<(), TableError> {
         let before = *self.row(id)?;
         let mut after = before;
         change(&mut after).ok_or(TableError::Count(id))?;
@@ -340,53 +344,33 @@ impl Table {
         {
             return Err(TableError::Count(id));
         }
-        self.unlink(id);
+        self.strike(id);
         self.all.remove(&before.pack());
-        after.changed_secs = self.pass(now_secs);
         self.rows[id.0 as usize] = after;
         self.all.add(&after.pack());
-        self.link(id);
+        self.enlist(id);
         Ok(())
     }
 
-    /// A clock that was turned back must not unsort the lists: for the table time stands still meanwhile.
-    fn pass(&mut self, now_secs: u32) -> u32 {
-        self.now_secs = self.now_secs.max(now_secs);
-        self.now_secs
-    }
-
-    /// Which list a pack belongs into; none if snapshots hold too much of it.
-    fn list(&self, pack: &Pack) -> Option<usize> {
+    /// Which class a pack stands in; none if snapshots hold too much of it.
+    fn class(&self, pack: &Pack) -> Option<usize> {
         let class = pack.class();
         let is_held = self.is_in_snapshot(pack.birth) && class > self.pinned_percent as usize;
         (!is_held).then_some(class)
     }
 
-    fn link(&mut self, id: PackId) {
+    fn enlist(&mut self, id: PackId) {
         let pack = self.rows[id.0 as usize].pack();
-        let Some(class) = self.list(&pack) else { return };
-        let last = std::mem::replace(&mut self.tails[class], id.0);
-        let row = &mut self.rows[id.0 as usize];
-        (row.previous, row.next) = (last, NONE);
-        match last {
-            NONE => self.heads[class] = id.0,
-            last => self.rows[last as usize].next = id.0,
-        }
+        let Some(class) = self.class(&pack) else { return };
+        self.classes[class].insert((pack.mean_secs, id));
         self.movable.add(&pack);
     }
 
-    fn unlink(&mut self, id: PackId) {
-        let row = self.rows[id.0 as usize];
-        let Some(class) = self.list(&row.pack()) else { return };
-        match row.previous {
-            NONE => self.heads[class] = row.next,
-            previous => self.rows[previous as usize].next = row.next,
-        }
-        match row.next {
-            NONE => self.tails[class] = row.previous,
-            next => self.rows[next as usize].previous = row.previous,
-        }
-        self.movable.remove(&row.pack());
+    fn strike(&mut self, id: PackId) {
+        let pack = self.rows[id.0 as usize].pack();
+        let Some(class) = self.class(&pack) else { return };
+        self.classes[class].remove(&(pack.mean_secs, id));
+        self.movable.remove(&pack);
     }
 }
 

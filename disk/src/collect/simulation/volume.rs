@@ -112,7 +112,7 @@ impl Volume {
         cycle.offering().expect(in_turn);
         cycle.answered(Answer::Accepted).expect(in_turn);
         self.accept_host(&written, now_secs);
-        self.accept_moves(&plan.victims, collected, now_secs);
+        self.accept_moves(&plan.victims, collected);
         for id in cycle.give_up().expect(in_turn) {
             self.table.give_up(*id).expect("nothing of it is needed");
             self.at_peers.remove(id);
@@ -136,13 +136,13 @@ impl Volume {
     }
 
     /// Deletes a snapshot.
-    pub fn delete(&mut self, id: SnapshotId, now_secs: u32) {
+    pub fn delete(&mut self, id: SnapshotId) {
         let freed = self
             .snapshots
             .delete(id, Vec::new)
             .expect("it was taken, and not cloned");
         for blocks in freed {
-            let freed = self.table.unpin(blocks.place.pack, blocks.count, now_secs);
+            let freed = self.table.unpin(blocks.place.pack, blocks.count);
             freed.expect("the snapshot pinned them");
         }
         self.pinned.remove(&id);
@@ -201,7 +201,7 @@ impl Volume {
     }
 
     /// A pack with these contents, of which nothing is needed yet.
-    fn put_pack(&mut self, contents: Vec<Content>, birth: u64, changed_secs: u32) -> (PackId, Pack) {
+    fn put_pack(&mut self, contents: Vec<Content>, birth: u64, now_secs: u32) -> (PackId, Pack) {
         let id = PackId(self.next_pack);
         self.next_pack += 1;
         let pack = Pack {
@@ -211,7 +211,8 @@ impl Volume {
             live: 0,
             pinned: 0,
             birth,
-            changed_secs,
+            changed_secs: now_secs,
+            mean_secs: now_secs,
         };
         self.at_peers.insert(id, contents);
         (id, pack)
@@ -288,11 +289,16 @@ impl Volume {
     }
 
     fn accept_host(&mut self, packs: &[(PackId, Pack)], now_secs: u32) {
+        let mut deaths: BTreeMap<PackId, (u32, u32)> = BTreeMap::new();
         for (pack, row) in packs {
             for slot in 0..self.at_peers[pack].len() as u32 {
                 let start = u64::from(self.at_peers[pack][slot as usize].block);
                 if let Some(old) = self.map.get(start) {
-                    self.die(old, now_secs);
+                    let of_pack = deaths.entry(old.pack).or_default();
+                    match self.die(old) {
+                        Fate::Freed => of_pack.0 += 1,
+                        Fate::Pinned => of_pack.1 += 1,
+                    }
                 }
                 let place = Place { pack: *pack, slot };
                 self.map.set(Run { start, count: 1, place });
@@ -301,23 +307,24 @@ impl Volume {
             let added = self.table.add(*pack, Pack { live, ..*row });
             added.expect("numbers are not used again");
         }
+        for (id, (freed, pinned)) in deaths {
+            let counted = self.table.free(id, freed, now_secs);
+            let counted = counted.and_then(|()| self.table.pin(id, pinned, now_secs));
+            counted.expect("the head named them");
+        }
     }
 
-    fn die(&mut self, place: Place, now_secs: u32) {
+    fn die(&mut self, place: Place) -> Fate {
         let birth = self
             .table
             .get(place.pack)
             .expect("the map names packs that are there")
             .birth;
         let blocks = Stretch { place, count: 1, birth };
-        let died = match self.snapshots.die(self.head, blocks).expect("the head is there") {
-            Fate::Freed => self.table.free(place.pack, 1, now_secs),
-            Fate::Pinned => self.table.pin(place.pack, 1, now_secs),
-        };
-        died.expect("the head named it");
+        self.snapshots.die(self.head, blocks).expect("the head is there")
     }
 
-    fn accept_moves(&mut self, victims: &[Victim], collected: Collected, now_secs: u32) {
+    fn accept_moves(&mut self, victims: &[Victim], collected: Collected) {
         let held = apply(&mut self.map, &collected.moves);
         let mut counts: BTreeMap<PackId, (u32, u32)> = BTreeMap::new();
         held.iter()
@@ -336,7 +343,7 @@ impl Volume {
             self.snapshots.relocate(&fresh);
         }
         for victim in victims {
-            let moved = self.table.moved_away(victim.pack, now_secs);
+            let moved = self.table.moved_away(victim.pack);
             moved.expect("victims are there until they are given up");
         }
         for (id, row) in collected.packs {

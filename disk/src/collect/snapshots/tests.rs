@@ -141,8 +141,12 @@ impl Model {
             }
             Err(error) => assert_eq!(error, SnapshotError::HasClones(id)),
         }
-        self.relocations
-            .prune(self.snapshots.values().map(|(_, commit)| *commit).min());
+        self.prune();
+    }
+
+    fn prune(&mut self) {
+        let commits = self.snapshots.values().map(|(_, commit)| *commit);
+        self.relocations.prune(commits.min());
     }
 
     /// Moves what is needed of a pack, as collection does.
@@ -173,6 +177,7 @@ impl Model {
             *place = new_of.get(place).copied().unwrap_or(*place);
         }
         self.tried.relocate(&moved);
+        self.prune();
     }
 
     fn take(&mut self, step: &Step) {

@@ -11,12 +11,13 @@ fn pack(blocks: u32, live: u32, pinned: u32, birth: u64, changed_secs: u32) -> P
         pinned,
         birth,
         changed_secs,
+        mean_secs: changed_secs,
     }
 }
 
-/// The packs of a class in the order of its list.
+/// The packs of a class in their order.
 fn listed(table: &Table, class: usize) -> Vec<PackId> {
-    let first = table.oldest(class);
+    let first = table.coldest(class);
     std::iter::successors(first, |id| table.after(*id)).collect()
 }
 
@@ -33,20 +34,13 @@ fn check(table: &Table, model: &BTreeMap<PackId, Pack>, newest: Option<u64>) {
     }
     assert_eq!((table.totals(), table.movable()), (all, movable));
     for class in 0..CLASSES {
-        let ids = listed(table, class);
-        let changed: Vec<_> = ids.iter().map(|id| model[id].changed_secs).collect();
-        assert!(changed.is_sorted(), "{changed:?}");
-        let mut sorted = ids.clone();
-        sorted.sort_unstable();
-        let expected = model.iter().filter(|(_, pack)| pack.class() == class && !is_held(pack));
-        assert!(sorted.iter().eq(expected.map(|(id, _)| id)), "class {class}");
-        // Backwards, the same.
-        let mut back = table.tails[class];
-        for id in ids.iter().rev() {
-            assert_eq!(back, id.0);
-            back = table.rows[back as usize].previous;
-        }
-        assert_eq!(back, NONE);
+        let of_class = model.iter().filter(|(_, pack)| pack.class() == class && !is_held(pack));
+        let mut expected: Vec<_> = of_class.map(|(id, pack)| (pack.mean_secs, *id)).collect();
+        expected.sort_unstable();
+        assert!(
+            listed(table, class).iter().eq(expected.iter().map(|(_, id)| id)),
+            "class {class}"
+        );
     }
 }
 
@@ -82,23 +76,34 @@ fn expected(old: Option<Pack>, step: &Step, now_secs: u32) -> Option<Option<Pack
         let is_right = old.is_none() && live <= blocks && blocks > 0;
         return is_right.then_some(Some(pack(blocks, live, 0, birth, now_secs)));
     }
-    let old = old?;
-    let (live, pinned) = match *step {
-        Step::Free(count) => (old.live.checked_sub(count)?, old.pinned),
-        Step::Pin(count) => (old.live.checked_sub(count)?, old.pinned + count),
-        Step::Unpin(count) => (old.live, old.pinned.checked_sub(count)?),
-        Step::Revive(count) => (old.live + count, old.pinned.checked_sub(count)?),
-        Step::MovedAway => (0, 0),
-        _ => return (old.needed() == 0).then_some(None),
-    };
-    Some(Some(pack(old.blocks, live, pinned, old.birth, now_secs)))
+    let mut after = old?;
+    match *step {
+        Step::Free(count) | Step::Pin(count) => {
+            let needed = u64::from(after.needed());
+            after.live = after.live.checked_sub(count)?;
+            after.pinned += if matches!(step, Step::Pin(_)) { count } else { 0 };
+            if count > 0 {
+                let age = u64::from(now_secs - after.mean_secs);
+                after.mean_secs += (age * u64::from(count)).div_ceil(needed) as u32;
+                after.changed_secs = now_secs;
+            }
+        }
+        Step::Unpin(count) => after.pinned = after.pinned.checked_sub(count)?,
+        Step::Revive(count) => {
+            after.pinned = after.pinned.checked_sub(count)?;
+            after.live += count;
+        }
+        Step::MovedAway => (after.live, after.pinned) = (0, 0),
+        _ => return (after.needed() == 0).then_some(None),
+    }
+    Some(Some(after))
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn its_counts_and_lists_are_those_of_all_packs(steps in prop::collection::vec((0..6_u32, 0..4_u32, step()), 1..60)) {
+    fn its_counts_and_classes_are_those_of_all_packs(steps in prop::collection::vec((0..6_u32, 0..4_u32, step()), 1..60)) {
         let mut table = Table::new(25);
         let mut model = BTreeMap::new();
         let (mut now_secs, mut newest) = (0, None);
@@ -115,9 +120,9 @@ proptest! {
                 Step::Add { blocks, live, birth } => table.add(id, pack(blocks, live, 0, birth, now_secs)),
                 Step::Free(count) => table.free(id, count, now_secs),
                 Step::Pin(count) => table.pin(id, count, now_secs),
-                Step::Unpin(count) => table.unpin(id, count, now_secs),
-                Step::Revive(count) => table.revive(id, count, now_secs),
-                Step::MovedAway => table.moved_away(id, now_secs),
+                Step::Unpin(count) => table.unpin(id, count),
+                Step::Revive(count) => table.revive(id, count),
+                Step::MovedAway => table.moved_away(id),
                 Step::GiveUp => table.give_up(id),
             };
             match expected(model.get(&id).copied(), &step, now_secs) {
@@ -146,17 +151,30 @@ fn a_pack_is_not_given_up_while_a_block_of_it_is_needed() {
     table.pin(id, 1, 1).unwrap();
     table.free(id, 1, 1).unwrap();
     assert_eq!(table.give_up(id), Err(TableError::Needed(id)));
-    table.unpin(id, 1, 2).unwrap();
+    table.unpin(id, 1).unwrap();
     assert_eq!(table.give_up(id), Ok(()));
     assert_eq!(table.free(id, 0, 3), Err(TableError::Unknown(id)));
 }
 
 #[test]
-fn a_clock_that_goes_back_does_not_unsort_the_lists() {
+fn few_deaths_warm_a_cold_pack_a_little_and_many_a_lot() {
     let mut table = Table::new(25);
-    for (id, changed_secs) in [(0, 100), (1, 50), (2, 120)] {
-        table.add(PackId(id), pack(10, 5, 0, 1, changed_secs)).unwrap();
-    }
-    assert_eq!(listed(&table, 50), [PackId(0), PackId(1), PackId(2)]);
-    assert_eq!(table.get(PackId(1)).map(|pack| pack.changed_secs), Some(100));
+    let id = PackId(0);
+    table.add(id, pack(100, 100, 0, 1, 0)).unwrap();
+    table.free(id, 10, 1000).unwrap();
+    assert_eq!(
+        table.get(id).map(|pack| (pack.changed_secs, pack.mean_secs)),
+        Some((1000, 100))
+    );
+    table.free(id, 90, 1000).unwrap();
+    assert_eq!(table.get(id).map(|pack| pack.mean_secs), Some(1000));
+}
+
+#[test]
+fn a_clock_that_goes_back_changes_no_age() {
+    let mut table = Table::new(25);
+    let id = PackId(0);
+    table.add(id, pack(10, 5, 0, 1, 100)).unwrap();
+    table.free(id, 1, 50).unwrap();
+    assert_eq!(table.get(id), Some(pack(10, 4, 0, 1, 100)));
 }
