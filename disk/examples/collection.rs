@@ -5,8 +5,10 @@ use disk::collect::policy::Policy;
 use disk::collect::simulation::{Pattern, Scenario, run};
 
 fn main() {
-    println!("| | writes | WA busy | WA in all | stored, mean | peak | settled | within | packs | relocations |");
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!(
+        "| | writes | WA busy | WA in all | stored, mean | peak | settled | with pinned | within | packs | relocations |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     let patterns = [
         Pattern::Uniform,
         Pattern::Skewed,
@@ -22,13 +24,14 @@ fn main() {
             let figures = run(scenario, Policy::default());
             let name = if has_snapshot { "with a snapshot" } else { "" };
             println!(
-                "| {pattern:?} {name} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {} s | {} | {} |",
+                "| {pattern:?} {name} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {} s | {} | {} |",
                 figures.overwrites,
                 figures.busy_amplification,
                 figures.amplification,
                 figures.busy_stored_mean,
                 figures.busy_stored_peak,
                 figures.settled_stored,
+                figures.settled_stored_with_pinned,
                 figures.settle_secs,
                 figures.packs,
                 figures.relocations,

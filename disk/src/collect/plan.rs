@@ -16,6 +16,15 @@ pub struct Allowance {
     pub is_idle: bool,
 }
 
+/// What pays for a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purse {
+    /// What the host wrote.
+    Credit,
+    /// The rate for settling down.
+    Settling,
+}
+
 /// A pack that is collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Victim {
@@ -25,6 +34,8 @@ pub struct Victim {
     pub generation: usize,
     /// What was known of it.
     pub was: Pack,
+    /// What it is moved for.
+    pub purse: Purse,
 }
 
 /// What to do next. It holds for the table that it was made from: the next one is made when the commit with these moves was
@@ -35,10 +46,14 @@ pub struct Plan {
     pub give_up: Vec<PackId>,
     /// Packs to be moved, in the order in which their blocks are to be packed: by generation, then from cold to hot.
     pub victims: Vec<Victim>,
-    /// Blocks of them that are moved for credit.
-    pub credit_spent: u64,
-    /// Blocks of them that are moved to settle down.
-    pub settle_spent: u64,
+}
+
+impl Plan {
+    /// Blocks that are moved for credit, or to settle down.
+    pub fn spent(&self, purse: Purse) -> u64 {
+        let of_purse = self.victims.iter().filter(|victim| victim.purse == purse);
+        of_purse.map(|victim| u64::from(victim.was.needed())).sum()
+    }
 }
 
 /// Who is next in each class.
@@ -128,35 +143,47 @@ pub fn plan(table: &Table, policy: &Policy, now_secs: u32, allowance: Allowance)
     let to_settle = 1..=policy.settling_percent() as usize;
     let unchanged_secs = if allowance.is_idle { 0 } else { policy.cold_secs };
     let (mut credit, mut settle) = (allowance.credit_blocks, allowance.settle_blocks);
-    let mut is_for_credit = true;
+    let padding_max = u64::from(policy.padded_blocks - 1);
+    let mut purse = Purse::Credit;
     while plan.victims.len() < policy.plan_packs_max && !outlook.is_settled(policy) {
-        let (found, purse) = if is_for_credit {
-            (candidates.most_gain(for_credit.clone()), &mut credit)
-        } else {
-            (candidates.emptiest(to_settle.clone(), unchanged_secs), &mut settle)
+        let (found, left) = match purse {
+            Purse::Credit => (candidates.most_gain(for_credit.clone()), &mut credit),
+            Purse::Settling => (candidates.emptiest(to_settle.clone(), unchanged_secs), &mut settle),
         };
-        match found.filter(|(_, pack)| u64::from(pack.needed()) <= *purse) {
+        match found.filter(|(_, pack)| u64::from(pack.needed()) <= *left) {
             Some((id, pack)) => {
-                *purse -= u64::from(pack.needed());
+                // The last pack of what is moved may be padded.
+                outlook.stored += if plan.victims.is_empty() { padding_max } else { 0 };
+                *left -= u64::from(pack.needed());
                 outlook.stored -= u64::from(pack.blocks - pack.needed());
                 candidates.take(id, pack.class());
-                let generation = table.generation(pack.birth);
                 plan.victims.push(Victim {
                     pack: id,
-                    generation,
+                    generation: table.generation(pack.birth),
                     was: pack,
+                    purse,
                 });
             }
             // Who comes first and is too dear is waited for: smaller ones would take its turn for ever.
-            None if is_for_credit => is_for_credit = false,
+            None if purse == Purse::Credit => purse = Purse::Settling,
             None => break,
         }
     }
-    plan.credit_spent = allowance.credit_blocks - credit;
-    plan.settle_spent = allowance.settle_blocks - settle;
     plan.victims
         .sort_by_key(|victim| (victim.generation, victim.was.mean_secs, victim.pack));
+    plan.victims = worth_moving(&plan.victims, policy);
     plan
+}
+
+/// Without generations that would take as much room as before, for their padding: they would be moved again and again.
+fn worth_moving(victims: &[Victim], policy: &Policy) -> Vec<Victim> {
+    let gains = |victims: &&[Victim]| {
+        let needed: u64 = victims.iter().map(|victim| u64::from(victim.was.needed())).sum();
+        let blocks: u64 = victims.iter().map(|victim| u64::from(victim.was.blocks)).sum();
+        needed.next_multiple_of(u64::from(policy.padded_blocks)) < blocks
+    };
+    let generations = victims.chunk_by(|left, right| left.generation == right.generation);
+    generations.filter(gains).flatten().copied().collect()
 }
 
 #[cfg(test)]

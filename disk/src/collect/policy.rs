@@ -22,6 +22,9 @@ pub const COLD_SECS: u32 = 60 * 60;
 /// be moved otherwise, and little enough to be gone within minutes.
 pub const CREDIT_BLOCKS_MAX: u64 = 32 * 1024;
 
+/// Blocks that packs are padded to. Specified: a share of 64 KiB, for k = 1.
+pub const PADDED_BLOCKS: u32 = 16;
+
 /// Most packs that one plan names of a kind. Chosen: a plan stays small; the next one goes on.
 pub const PLAN_PACKS_MAX: usize = 4096;
 
@@ -36,6 +39,8 @@ pub struct Policy {
     pub settled_percent: u32,
     /// [`COLD_SECS`].
     pub cold_secs: u32,
+    /// [`PADDED_BLOCKS`], times k.
+    pub padded_blocks: u32,
     /// [`PLAN_PACKS_MAX`].
     pub plan_packs_max: usize,
 }
@@ -47,15 +52,17 @@ impl Default for Policy {
             pinned_percent: PINNED_PERCENT,
             settled_percent: SETTLED_PERCENT,
             cold_secs: COLD_SECS,
+            padded_blocks: PADDED_BLOCKS,
             plan_packs_max: PLAN_PACKS_MAX,
         }
     }
 }
 
 impl Policy {
-    /// Of needed blocks in a pack's blocks, in hundredths, up to which moving it can help a volume to settle.
+    /// Of needed blocks in a pack's blocks, in hundredths, up to which it is moved to settle down: as long as a volume is not settled, it has such
+    /// packs.
     pub fn settling_percent(&self) -> u32 {
-        100 * 100 / self.settled_percent
+        (100_u32 * 100).div_ceil(self.settled_percent)
     }
 }
 

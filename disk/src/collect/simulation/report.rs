@@ -3,6 +3,7 @@
 use super::host::{Host, Pattern};
 use super::volume::Volume;
 use crate::collect::policy::{IDLE_SECS, Policy};
+use crate::collect::table::Totals;
 
 /// Seconds between two commits. Specified: `--lag`.
 const COMMIT_SECS: u32 = 10;
@@ -59,14 +60,23 @@ pub struct Figures {
     pub busy_stored_mean: f64,
     /// The same: the most.
     pub busy_stored_peak: f64,
-    /// The most of stored over needed at the ends of idle hours.
+    /// The most of stored over needed at the ends of idle hours, of packs that may be moved: all, if there is no snapshot.
     pub settled_stored: f64,
+    /// The same of all packs, which has what was dead in packs when a snapshot pinned the rest of them.
+    pub settled_stored_with_pinned: f64,
+    /// The same at the end, when there is no snapshot any more.
+    pub last_stored: f64,
     /// Seconds of the longest time that it took to settle, the wait for being idle with it.
     pub settle_secs: u32,
     /// Most packs at a time.
     pub packs: u64,
     /// Most records of where a snapshot's blocks went.
     pub relocations: usize,
+}
+
+/// Stored over needed.
+fn over(totals: Totals) -> f64 {
+    totals.blocks as f64 / totals.needed().max(1) as f64
 }
 
 struct Run {
@@ -83,8 +93,7 @@ struct Run {
 
 impl Run {
     fn stored(&self) -> f64 {
-        let totals = self.volume.table.totals();
-        totals.blocks as f64 / totals.needed() as f64
+        over(self.volume.table.totals())
     }
 
     fn busy(&mut self, hours: u32) {
@@ -117,7 +126,10 @@ impl Run {
         }
         self.now_secs += 3600;
         self.figures.settle_secs = self.figures.settle_secs.max(settled.unwrap_or(u32::MAX));
-        self.figures.settled_stored = self.figures.settled_stored.max(self.stored());
+        self.figures.last_stored = self.stored();
+        let with_pinned = self.figures.settled_stored_with_pinned.max(self.stored());
+        self.figures.settled_stored_with_pinned = with_pinned;
+        self.figures.settled_stored = self.figures.settled_stored.max(over(self.volume.table.movable()));
         self.volume.check();
     }
 

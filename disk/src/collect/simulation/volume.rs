@@ -5,14 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::dense::DenseMap;
 use crate::collect::cycle::{Answer, Cycle};
 use crate::collect::moves::{Move, Place, Places, Run, apply};
-use crate::collect::plan::{Allowance, Plan, Victim, plan};
+use crate::collect::plan::{Allowance, Plan, Purse, Victim, plan};
 use crate::collect::policy::{Credit, Policy};
 use crate::collect::relocations::Relocations;
 use crate::collect::snapshots::{Fate, LineId, SnapshotId, Snapshots, Stretch};
 use crate::collect::table::{Pack, PackId, Table};
-
-/// Blocks of a share of 64 KiB: packs are padded to it.
-const PADDED_BLOCKS: u32 = 16;
 
 /// What was written into a block: which block, and the how-manieth write it was. It stands for the block's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,8 +95,8 @@ impl Volume {
             is_idle,
         };
         let plan = plan(&self.table, &self.policy, now_secs, allowance);
-        self.credit.spend(plan.credit_spent);
-        self.settling.spend(plan.settle_spent);
+        self.credit.spend(plan.spent(Purse::Credit));
+        self.settling.spend(plan.spent(Purse::Settling));
         self.credit.earn(host.len() as u64);
         self.commit += 1;
         let collected = self.collect(&plan, now_secs);
@@ -206,7 +203,7 @@ impl Volume {
         self.next_pack += 1;
         let pack = Pack {
             blocks: (contents.len() as u32)
-                .next_multiple_of(PADDED_BLOCKS)
+                .next_multiple_of(self.policy.padded_blocks)
                 .min(self.pack_blocks),
             live: 0,
             pinned: 0,

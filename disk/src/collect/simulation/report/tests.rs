@@ -11,6 +11,7 @@ fn stays_within_bounds(scenario: Scenario) -> Figures {
     assert!(figures.busy_stored_mean <= 1.4, "{figures:?}");
     assert!(figures.busy_stored_peak <= 1.41, "{figures:?}");
     assert!(figures.settled_stored <= 1.1, "{figures:?}");
+    assert!(figures.last_stored <= 1.1, "{figures:?}");
     figures
 }
 
