@@ -96,6 +96,16 @@ impl Run {
         over(self.volume.table.totals())
     }
 
+    /// Without the padding of one pack, which may be all that may be moved beside a snapshot.
+    fn movable(&self) -> Totals {
+        let movable = self.volume.table.movable();
+        let padding_max = u64::from(self.policy.padded_blocks - 1);
+        Totals {
+            blocks: movable.blocks.saturating_sub(padding_max),
+            ..movable
+        }
+    }
+
     fn busy(&mut self, hours: u32) {
         let moved_before = self.volume.moved_blocks;
         for _ in 0..hours * 3600 / COMMIT_SECS {
@@ -116,7 +126,7 @@ impl Run {
         for secs in (COMMIT_SECS..=3600).step_by(COMMIT_SECS as usize) {
             let is_idle = secs >= IDLE_SECS;
             self.volume.commit(self.now_secs + secs, &[], SETTLE_BLOCKS, is_idle);
-            let movable = self.volume.table.movable();
+            let movable = self.movable();
             if movable.blocks * 100 > movable.needed() * u64::from(self.policy.settled_percent) {
                 settled = None;
             } else {
@@ -129,7 +139,7 @@ impl Run {
         self.figures.last_stored = self.stored();
         let with_pinned = self.figures.settled_stored_with_pinned.max(self.stored());
         self.figures.settled_stored_with_pinned = with_pinned;
-        self.figures.settled_stored = self.figures.settled_stored.max(over(self.volume.table.movable()));
+        self.figures.settled_stored = self.figures.settled_stored.max(over(self.movable()));
         self.volume.check();
     }
 
