@@ -2,7 +2,8 @@
 //! `cargo run -p disk --example collection`
 
 use disk::collect::policy::Policy;
-use disk::collect::simulation::{Pattern, Scenario, run};
+use disk::collect::simulation::host::Pattern;
+use disk::collect::simulation::report::{Scenario, run};
 
 fn main() {
     println!(

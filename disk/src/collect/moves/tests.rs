@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::collect::simulation::DenseMap;
+use crate::collect::simulation::dense::DenseMap;
 
 const BLOCKS: usize = 64;
 
