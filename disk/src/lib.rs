@@ -1,5 +1,6 @@
 //! A virtual disk whose blocks live on the grid: a local journal that every write goes to first, a map of where each block lies,
-//! and the device that faces serve. It names no peers and no packs: what becomes of the journal's blocks is behind `Backing`.
+//! and the device that faces serve. It names no peers: what becomes of the journal's blocks is behind `Backing`. Packs are numbers to it, in
+//! `collect`, which says what is moved and given up.
 
 pub mod backing;
 pub mod collect;

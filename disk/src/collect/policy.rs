@@ -18,8 +18,8 @@ pub const IDLE_SECS: u32 = 5 * 60;
 /// change for an hour will hardly free more by waiting.
 pub const COLD_SECS: u32 = 60 * 60;
 
-/// Most blocks that may be owed to collection: 128 MiB. Chosen: above 0.7 of the largest pack (32 × 4 MiB), which could never
-/// be moved otherwise, and little enough to be gone within minutes.
+/// Most blocks that may be owed to collection: 128 MiB. Chosen: the largest pack (32 × 4 MiB), which could not always be
+/// moved otherwise, and little enough to be gone within minutes.
 pub const CREDIT_BLOCKS_MAX: u64 = 32 * 1024;
 
 /// Blocks that packs are padded to. Specified: a share of 64 KiB, for k = 1.

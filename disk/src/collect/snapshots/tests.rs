@@ -181,7 +181,10 @@ impl Model {
     }
 
     fn take(&mut self, step: &Step) {
-        self.commit += 1;
+        // Snapshots are taken of the commit that was last, so that blocks born by it are just in them.
+        if matches!(step, Step::Write { .. } | Step::Trim { .. } | Step::Relocate { .. }) {
+            self.commit += 1;
+        }
         match *step {
             Step::Write { head, start, count } | Step::Trim { head, start, count } => {
                 let Some(head) = pick(&self.heads, head) else { return };
