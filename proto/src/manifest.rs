@@ -265,7 +265,7 @@ mod tests {
             |body| body.k = 0,
             |body| body.k = 4,
             |body| body.n = SHARES_MAX + 1,
-            |body| body.share_bytes = 65_536,
+            |body| body.share_bytes = 131_072,
             |body| body.shares.truncate(2),
             |body| body.shares.push(body.shares[0]),
             |body| body.n = 4,

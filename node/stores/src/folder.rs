@@ -291,7 +291,7 @@ impl Inner {
         let (file, bytes) = self.open_share(id)?;
         // A file longer than any share is damaged; the bound keeps it from deciding how much memory this takes.
         let end = u64::from(range.end);
-        if range.start > range.end || end > bytes || end > ShareSize::Large.stored_bytes() as u64 {
+        if range.start > range.end || end > bytes || end > ShareSize::LARGEST.stored_bytes() as u64 {
             return Err(StoreError::OutOfRange);
         }
         let mut buffer = vec![0; (range.end - range.start) as usize];

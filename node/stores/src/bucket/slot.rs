@@ -107,7 +107,7 @@ impl Slot {
     }
 
     async fn get_share(&self, id: ShareId, range: Range<u32>) -> Result<Bytes, StoreError> {
-        if range.start > range.end || range.end as usize > ShareSize::Large.stored_bytes() {
+        if range.start > range.end || range.end as usize > ShareSize::LARGEST.stored_bytes() {
             return Err(StoreError::OutOfRange);
         }
         let bucket = &self.bucket;
