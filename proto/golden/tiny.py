@@ -1,4 +1,5 @@
-"""The golden bytes of a tiny share's tail and of a pack of tiny shares (docs/format/share.md, pack.md), from the published descriptions of BLAKE3, XChaCha20-Poly1305, ed25519 and CBOR alone: no code is shared with the crate.
+"""The golden bytes of a tiny share's tail, of a pack of tiny shares and of a manifest with keep days (docs/format/share.md, pack.md,
+manifest.md), from the published descriptions of BLAKE3, XChaCha20-Poly1305, ed25519 and CBOR alone: no code is shared with the crate.
 That it describes the same formats is shown first: the golden files of small shares, which are older, come out of it as they are.
 
 python3 tiny.py: writes what is missing beside it, and fails if a file that is there differs."""
@@ -176,11 +177,11 @@ def cbor(value):
             return bytes([major << 5 | extra]) + number.to_bytes(size, "big") + rest
 
 
-def manifest(k, share_bytes, ids):
+def manifest(k, share_bytes, ids, keep_days=None):
     seed = pattern("device", 32)
     device = ed25519(seed, b"")[0]
     fields = [1, pattern("pack", 32), k, len(ids), share_bytes, ids, pattern("account", 32), device]
-    body = cbor(fields)
+    body = cbor(fields + ([] if keep_days is None else [keep_days]))
     return body + ed25519(seed, b"gridbackup 2026 manifest" + body)[1]
 
 
@@ -224,6 +225,7 @@ for name, made in [
     ("manifest/v1-2-of-3.bin", lambda: manifest(2, 262144, made_up)),
     ("share/v1-small-tail.bin", lambda: tail(262144)),
     ("pack/v1-small-2-of-3.bin", lambda: pack_2_of_3(262144, 300000)),
+    ("manifest/v1-2-of-3-keep-2.bin", lambda: manifest(2, 262144, made_up, 2)),
     ("share/v1-tiny-tail.bin", lambda: tail(65536)),
     ("pack/v1-tiny-2-of-3.bin", lambda: pack_2_of_3(65536, 100000)),
 ]:
