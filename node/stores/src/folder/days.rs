@@ -77,7 +77,8 @@ impl Days {
 
     #[cfg(test)]
     pub(super) fn pass(&self, days: u32) {
-        self.state.lock().unwrap().base_secs += u64::from(days) * DAY_SECS;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.base_secs += u64::from(days) * DAY_SECS;
     }
 
     fn today_at(&self, wall_secs: u64) -> u32 {
