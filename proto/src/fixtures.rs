@@ -3,6 +3,7 @@
 use ed25519_dalek::SigningKey;
 
 use crate::id::{AccountId, PackId, ShareId};
+use crate::keep_days::KeepDays;
 use crate::manifest::Manifest;
 use crate::shape::PackShape;
 
@@ -23,13 +24,19 @@ pub(crate) fn pattern_array<const N: usize>(name: &str) -> [u8; N] {
 
 /// A manifest for `shares`, or for made-up ones if there are none.
 pub(crate) fn manifest(shape: PackShape, shares: &[ShareId]) -> Manifest {
+    keeping(30, shape, shares)
+}
+
+/// As `manifest`, of shares that are kept for so many days after they were given up.
+pub(crate) fn keeping(days: u8, shape: PackShape, shares: &[ShareId]) -> Manifest {
     let made_up = |i| ShareId(pattern_array(&format!("share {i}")));
     let shares = match shares {
         [] => (0..shape.n).map(made_up).collect(),
         given => given.to_vec(),
     };
     let device = SigningKey::from_bytes(&pattern_array("device"));
-    Manifest::sign(
+    Manifest::sign_keeping(
+        KeepDays::new(days).unwrap(),
         PackId(pattern_array("pack")),
         shape,
         shares,

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_table_s_root_is_the_plain_blake3_hash() {
-        // Two leaves are the least a tree has; 16 and 256 are the two share sizes.
+        // Two leaves are the least a tree has; 4, 16 and 256 are the share sizes.
         for leaves in [2, 4, 16, 256] {
             let bytes = pattern("root", leaves * LEAF_BYTES);
             let table = leaf_table(&bytes);

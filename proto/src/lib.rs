@@ -12,6 +12,7 @@ mod signed;
 
 pub mod erasure;
 pub mod hash_tree;
+pub mod keep_days;
 pub mod manifest;
 pub mod pack;
 pub mod shape;

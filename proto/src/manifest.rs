@@ -4,6 +4,7 @@ use minicbor::{Decode, Encode};
 
 use crate::erasure::SHARES_MAX;
 use crate::id::{AccountId, DeviceId, PackId, ShareId};
+use crate::keep_days::KeepDays;
 use crate::shape::PackShape;
 use crate::shape::{MANIFEST_AREA_BYTES, ShareSize};
 use crate::signed;
@@ -26,6 +27,8 @@ pub struct Manifest {
     pub account: AccountId,
     /// Which device made and signed it.
     pub device: DeviceId,
+    /// How long holders keep its shares after they were given up.
+    pub keep_days: KeepDays,
     /// ed25519 over the encoding without this field.
     pub signature: [u8; 64],
 }
@@ -69,14 +72,32 @@ struct Body {
     account: AccountId,
     #[n(7)]
     device: DeviceId,
+    /// Left out, and the array one shorter, where it is none.
+    #[n(8)]
+    keep_days: Option<u8>,
 }
 
 impl Manifest {
-    /// Signs a manifest.
+    /// Signs a manifest of shares that are kept for [`KeepDays::MOST`] after they were given up, as those of backups are.
     ///
     /// # Panics
     /// If the shape is not valid or `shares` are not `shape.n`.
     pub fn sign(
+        pack: PackId,
+        shape: PackShape,
+        shares: Vec<ShareId>,
+        account: AccountId,
+        device: &ed25519_dalek::SigningKey,
+    ) -> Self {
+        Self::sign_keeping(KeepDays::MOST, pack, shape, shares, account, device)
+    }
+
+    /// As `sign`, of shares that are kept for other days.
+    ///
+    /// # Panics
+    /// As `sign` does.
+    pub fn sign_keeping(
+        keep_days: KeepDays,
         pack: PackId,
         shape: PackShape,
         shares: Vec<ShareId>,
@@ -94,6 +115,7 @@ impl Manifest {
             shares,
             account,
             device: device_id,
+            keep_days,
             signature: [0; 64],
         };
         manifest.signature = signed::sign(device, DOMAIN, &manifest.body());
@@ -134,6 +156,7 @@ impl Manifest {
             shares: self.shares.clone(),
             account: self.account,
             device: self.device,
+            keep_days: self.keep_days.field(),
         })
     }
 
@@ -160,12 +183,19 @@ impl Manifest {
                 shape.n
             )));
         }
+        let keep_days = KeepDays::from_field(body.keep_days).ok_or_else(|| {
+            malformed(format!(
+                "Its shares are kept for {} days",
+                body.keep_days.unwrap_or_default()
+            ))
+        })?;
         Ok(Self {
             pack: body.pack,
             shape,
             shares: body.shares,
             account: body.account,
             device: body.device,
+            keep_days,
             signature,
         })
     }
@@ -178,7 +208,7 @@ fn malformed(reason: impl Into<String>) -> ManifestError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{assert_golden, manifest};
+    use crate::fixtures::{assert_golden, keeping, manifest};
 
     fn shape(k: u8, n: u8) -> PackShape {
         PackShape {
@@ -223,6 +253,46 @@ mod tests {
     }
 
     #[test]
+    fn keep_days_are_a_field_behind_the_others() {
+        let mut written = manifest(shape(2, 3), &[]);
+        let without = written.body();
+        let key = ed25519_dalek::SigningKey::from_bytes(&crate::fixtures::pattern_array("device"));
+        for days in 0..30 {
+            written.keep_days = KeepDays::new(days).unwrap();
+            written.signature = signed::sign(&key, DOMAIN, &written.body());
+            assert_eq!(Manifest::decode(&written.encode()), Ok(written.clone()));
+            // One field more in the array's head, and the number behind the rest.
+            assert_eq!(
+                (without[0] + 1, &without[1..]),
+                (written.body()[0], &written.body()[1..without.len()])
+            );
+        }
+        written.keep_days = KeepDays::MOST;
+        assert_eq!(written.body(), without);
+        assert!([31, 32, u8::MAX].into_iter().all(|days| KeepDays::new(days).is_none()));
+    }
+
+    /// Made by `golden/tiny.py`, which shares nothing with this crate.
+    #[test]
+    fn a_manifest_with_keep_days_is_written_as_ever() {
+        let written = keeping(2, shape(2, 3), &[]);
+        let golden = assert_golden("manifest/v1-2-of-3-keep-2.bin", &written.encode());
+        let read = Manifest::decode(&golden);
+        assert_eq!(read.as_ref().map(|manifest| manifest.keep_days.days()), Ok(2));
+        assert_eq!(read, Ok(written));
+    }
+
+    /// Who changes the days has to sign anew: a longer or shorter time under the old signature is refused.
+    #[test]
+    fn keep_days_are_signed() {
+        for (signed, claimed) in [(2, 0), (2, 30), (30, 0), (0, 1)] {
+            let mut changed = keeping(signed, shape(2, 3), &[]);
+            changed.keep_days = KeepDays::new(claimed).unwrap();
+            assert_eq!(Manifest::decode(&changed.encode()), Err(ManifestError::Signature));
+        }
+    }
+
+    #[test]
     fn every_shape_comes_back() {
         for n in 1..=SHARES_MAX {
             for k in [1, n.div_ceil(2), n] {
@@ -261,11 +331,15 @@ mod tests {
     #[test]
     fn limits_hold_even_if_the_signature_does() {
         assert!(Manifest::decode(&signed_body(|_| {})).is_ok());
-        let refused: [fn(&mut Body); 7] = [
+        let refused: [fn(&mut Body); 10] = [
             |body| body.k = 0,
             |body| body.k = 4,
             |body| body.n = SHARES_MAX + 1,
-            |body| body.share_bytes = 65_536,
+            |body| body.share_bytes = 131_072,
+            |body| body.keep_days = Some(31),
+            |body| body.keep_days = Some(u8::MAX),
+            // Said at length, what is meant by saying nothing.
+            |body| body.keep_days = Some(30),
             |body| body.shares.truncate(2),
             |body| body.shares.push(body.shares[0]),
             |body| body.n = 4,

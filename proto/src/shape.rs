@@ -17,9 +17,11 @@ pub const MANIFEST_AREA_BYTES: usize = 2 * KIB;
 /// Bytes of the trailer that ends every stored share.
 pub const TRAILER_BYTES: usize = 32;
 
-/// The two sizes a share's data can have. Two only, so that sizes tell a friend nothing.
+/// The sizes a share's data can have. Few only, so that sizes tell a friend nothing of what is in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub enum ShareSize {
+    /// 64 KiB, a single segment: a disk's commits of a few blocks, of which there are thousands a day. No backup uses it.
+    Tiny,
     /// 256 KiB: metadata and small daily changes.
     Small,
     /// 4 MiB: everything else.
@@ -27,9 +29,15 @@ pub enum ShareSize {
 }
 
 impl ShareSize {
+    /// All of them, ascending.
+    pub const ALL: [Self; 3] = [Self::Tiny, Self::Small, Self::Large];
+    /// The largest: what bounds whatever others send as a share.
+    pub const LARGEST: Self = Self::Large;
+
     /// Bytes of data.
     pub const fn data_bytes(self) -> usize {
         match self {
+            Self::Tiny => SEGMENT_BYTES,
             Self::Small => 256 * KIB,
             Self::Large => 4 * MIB,
         }
@@ -44,15 +52,11 @@ impl ShareSize {
     }
     /// The size whose data has `bytes` bytes.
     pub fn from_data_bytes(bytes: usize) -> Option<Self> {
-        [Self::Small, Self::Large]
-            .into_iter()
-            .find(|size| size.data_bytes() == bytes)
+        Self::ALL.into_iter().find(|size| size.data_bytes() == bytes)
     }
     /// The size whose stored form has `bytes` bytes.
     pub fn from_stored_bytes(bytes: usize) -> Option<Self> {
-        [Self::Small, Self::Large]
-            .into_iter()
-            .find(|size| size.stored_bytes() == bytes)
+        Self::ALL.into_iter().find(|size| size.stored_bytes() == bytes)
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use proto::id::DeviceId;
+use proto::keep_days::KeepDays;
 use proto::keys::{DeviceCert, power};
 use proto::share_store::contract::Fixture;
 use proto::share_store::{HeadStore, ShareStore, StoreError, contract};
@@ -262,6 +263,83 @@ async fn what_is_locked_is_found_again_when_it_was_deleted() -> Result<()> {
             s3::shown(key)
         );
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_given_up_stays_as_long_as_its_manifest_says() -> Result<()> {
+    tests::needs!(tests::s3::missing());
+    let (dir, fixture) = (tempfile::tempdir()?, Fixture::new(1));
+    let server = Server::start(Kind::Moto, dir.path())?;
+    let proxy = S3Proxy::start(&server.at)?;
+    let bucket = bucket_at(&tests::s3::location("", &proxy.at), &fixture, None)?;
+    bucket.create(1).await?;
+    let passed = std::cell::Cell::new(0);
+    let pass_days = async |days: u32| {
+        passed.set(passed.get() + i64::from(days));
+        // And an hour: the days of a bucket begin with what is given up.
+        proxy.set(Faults {
+            later_secs: passed.get() * 86_400 + 3_600,
+            ..Faults::default()
+        });
+        let expired = bucket.slot(0).expire().await;
+        expired.expect("The trash is looked through");
+    };
+    contract::check_keep_days(&bucket.slot(0), &fixture, pass_days).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn shares_that_stay_for_fewer_days_are_found_by_everybody_and_never_locked() -> Result<()> {
+    tests::needs!(tests::s3::missing());
+    let (dir, fixture) = (tempfile::tempdir()?, Fixture::new(1));
+    let server = Server::start(Kind::Moto, dir.path())?;
+    let location = server.locked_location("")?;
+    let bucket = bucket_at(&location, &fixture, None)?;
+    bucket.create(1).await?;
+    let (full, full_share) = fixture.share(0);
+    let (short, short_share) = fixture.kept_for(1, KeepDays::new(2).context("two days")?);
+    bucket.slot(0).put(full, full_share.clone()).await?;
+    bucket.slot(0).put(short, short_share.clone()).await?;
+    let again = bucket.slot(0).put(short, short_share.clone()).await?;
+    assert_eq!(again.bytes_sent, 0);
+    let (_, shorter) = fixture.kept_for(1, KeepDays::new(0).context("no days")?);
+    assert_eq!(
+        bucket.slot(0).put(short, shorter).await?.bytes_sent,
+        0,
+        "what came first stays"
+    );
+    let mut both = vec![full, short];
+    both.sort();
+    assert_eq!(bucket.slot(0).list(None, 9).await, Ok(both.clone()));
+    assert_eq!(bucket.slot(0).list(None, 1).await, Ok(both[..1].to_vec()));
+    assert_eq!(bucket.slot(0).list(Some(both[0]), 9).await, Ok(both[1..].to_vec()));
+    let end = short_share.stored_bytes() as u32;
+    let tail = end - short_share.tail.len() as u32;
+    assert_eq!(
+        bucket.slot(0).get(short, tail..end).await.as_deref(),
+        Ok(&short_share.tail[..])
+    );
+    assert_eq!(
+        bucket.slot(0).get(short, tail..end + 1).await,
+        Err(StoreError::OutOfRange)
+    );
+    assert_eq!(bucket.slot(0).discard(both.clone()).await, Ok(2));
+    assert_eq!(bucket.slot(0).recall(both.clone()).await, Ok(both.clone()));
+    assert_eq!(bucket.slot(0).list(None, 9).await, Ok(both));
+
+    let client = client_at(&location)?;
+    let key = keys_with(&client, "/0/k/").await?.pop().context("it lies there")?;
+    assert!(key.ends_with(short.to_string().as_bytes()));
+    assert_eq!(client.head(&key).await?.headers.lock, None);
+    let proxy = S3Proxy::start(&server.at)?;
+    let later = bucket_at(&location.replace(&server.at, &proxy.at), &fixture, None)?;
+    proxy.set(Faults {
+        later_secs: 31 * 86_400,
+        ..Faults::default()
+    });
+    assert_eq!(later.renew_locks(1).await, Ok(2), "marker and one share");
+    assert_eq!(client.head(&key).await?.headers.lock, None);
     Ok(())
 }
 

@@ -91,7 +91,7 @@ impl Spool {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(failed(&path, source)),
         };
-        if len > ShareSize::Large.stored_bytes() as u64 {
+        if len > ShareSize::LARGEST.stored_bytes() as u64 {
             return Ok(None);
         }
         let stored = match std::fs::read(&path) {

@@ -16,8 +16,8 @@ use crate::Engine;
 use crate::facts::Scene;
 use crate::peers::PROBE_WAIT;
 
-/// The larger of the two lengths of a stored share.
-const SHARE_BYTES_MAX: u64 = ShareSize::Large.stored_bytes() as u64;
+/// The largest length of a stored share.
+const SHARE_BYTES_MAX: u64 = ShareSize::LARGEST.stored_bytes() as u64;
 /// A spool fuller than this (in percent of its limit) is a reason of its own.
 const SPOOL_FULL_PERCENT: u64 = 50;
 

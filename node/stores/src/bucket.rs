@@ -23,6 +23,8 @@ mod lock;
 mod marker;
 mod meeting;
 mod notes;
+mod parts;
+mod short;
 mod slot;
 mod trash;
 

@@ -208,7 +208,8 @@ impl FolderStore {
             .await
     }
 
-    /// Removes for good what has been in the trash for longer than [`TRASH_DAYS`]. Blocks.
+    /// Removes for good what has been in the trash for longer than [`TRASH_DAYS`], or than the fewer days that it was written with.
+    /// Blocks.
     pub fn expire(&self) -> Result<Expired, StoreError> {
         self.inner.expire(self.inner.days.today())
     }
@@ -222,7 +223,17 @@ impl FolderStore {
     /// its bytes. Blocks.
     pub fn adopt(&self, id: ShareId, path: &Path, bytes: u64, promise: Option<Promise>) -> Result<(), StoreError> {
         let _claim = self.inner.claims.claim(id);
+        // Another put was faster. What came first stays: a later manifest must not shorten its days in the trash.
+        if self.has(id) && self.inner.holds_sound(id)? {
+            return fs::remove_file(path).map_err(|error| writes::store_error("removing a second copy", &error));
+        }
         self.inner.install(id, path, bytes, promise)
+    }
+
+    /// Counts so many days: a test's time.
+    #[cfg(test)]
+    pub(crate) fn pass_days(&self, days: u32) {
+        self.inner.days.pass(days);
     }
 
     async fn blocking<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -291,7 +302,7 @@ impl Inner {
         let (file, bytes) = self.open_share(id)?;
         // A file longer than any share is damaged; the bound keeps it from deciding how much memory this takes.
         let end = u64::from(range.end);
-        if range.start > range.end || end > bytes || end > ShareSize::Large.stored_bytes() as u64 {
+        if range.start > range.end || end > bytes || end > ShareSize::LARGEST.stored_bytes() as u64 {
             return Err(StoreError::OutOfRange);
         }
         let mut buffer = vec![0; (range.end - range.start) as usize];

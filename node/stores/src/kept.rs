@@ -192,3 +192,54 @@ impl State {
         self.quotas.get(&owner).copied().or(self.default_quota)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use proto::discard::{Discard, Order};
+    use proto::id::DeviceId;
+    use proto::keep_days::KeepDays;
+    use proto::keys::{DeviceCert, power};
+    use proto::share_store::ShareStore;
+    use proto::share_store::contract::Fixture;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_friend_gives_up_stays_as_long_as_its_manifest_says() {
+        let (root, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(1));
+        let kept = Kept::new(root.path(), Offered::Automatic, MinFree::Bytes(0));
+        let store = kept.shelf(fixture.account()).unwrap().store;
+        let mut ids = Vec::new();
+        for days in [2, 30] {
+            let (id, share) = fixture.kept_for(days, KeepDays::new(days as u8).unwrap());
+            store.put(id, share).await.unwrap();
+            ids.push(id);
+        }
+        let (two, month) = (ids[0], ids[1]);
+        ids.sort_unstable();
+        let (device, holder) = (SigningKey::from_bytes(&[8; 32]), DeviceId([3; 32]));
+        let id = DeviceId(device.verifying_key().to_bytes());
+        let cert = DeviceCert::sign(fixture.words(), id, power::ALL, "laptop", 0);
+        let order = Order {
+            holder,
+            number: 1,
+            previous: [0; 32],
+            issued_secs: 0,
+        };
+        let discard = Discard::sign(&device, &cert, order, &ids).unwrap();
+        assert_eq!(store.take_discard(discard, ids, holder).await, Ok(2));
+        let is_there = |id| store.open_share(id).is_ok();
+        for (days, two_is_there, month_is_there) in
+            [(1, true, true), (2, false, true), (27, false, true), (1, false, false)]
+        {
+            store.pass_days(days);
+            kept.expire(&[fixture.account()]);
+            assert_eq!(
+                (is_there(two), is_there(month)),
+                (two_is_there, month_is_there),
+                "{days} more days"
+            );
+        }
+    }
+}

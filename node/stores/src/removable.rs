@@ -116,3 +116,30 @@ impl HeadStore for DirPeer {
         Box::pin(async move { self.store()?.old_heads(account, after).await })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use proto::id::DeviceId;
+    use proto::keys::{DeviceCert, power};
+    use proto::share_store::contract;
+    use proto::share_store::contract::Fixture;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_peer_keeps_what_it_gives_up_as_long_as_its_manifest_says() {
+        let (root, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(1));
+        FolderStore::open(root.path(), fixture.account(), None).unwrap();
+        let device = SigningKey::from_bytes(&[8; 32]);
+        let id = DeviceId(device.verifying_key().to_bytes());
+        let cert = DeviceCert::sign(fixture.words(), id, power::ALL, "laptop", 0);
+        let peer = DirPeer::new(root.path().to_owned(), Signer { device, cert }, None);
+        let pass_days = async |days| {
+            let store = peer.store().unwrap();
+            store.pass_days(days);
+            store.expire().unwrap();
+        };
+        contract::check_keep_days(&peer, &fixture, pass_days).await;
+    }
+}

@@ -10,6 +10,7 @@ use ed25519_dalek::SigningKey;
 use super::{PeerStore, StoreError};
 use crate::head::{Head, HeadBody};
 use crate::id::{AccountId, DeviceId, ShareId};
+use crate::keep_days::KeepDays;
 use crate::keys::{AccountKeys, DeviceCert, power, words_key};
 use crate::manifest::Manifest;
 use crate::pack;
@@ -80,6 +81,22 @@ impl Fixture {
         self.shares[number].clone()
     }
 
+    /// The share of another, tiny pack, kept for so many days after it was given up. The same number gives the same share, whatever
+    /// its manifest says of days: what a thief with the device's key can make.
+    pub fn kept_for(&self, number: u64, keep_days: KeepDays) -> (ShareId, Share) {
+        let shape = PackShape {
+            k: 1,
+            n: 1,
+            share: ShareSize::Tiny,
+        };
+        let key = PackKey(derive(self.number, &format!("key of tiny pack {number}")));
+        let sealed = pack::seal(&key, shape, b"tiny");
+        let device = device(self.number, "device");
+        let account = self.account();
+        let manifest = Manifest::sign_keeping(keep_days, key.pack_id(), shape, sealed.ids.clone(), account, &device);
+        sealed.shares(&manifest).remove(0)
+    }
+
     /// A head of the account's first device.
     pub fn head(&self, seq: u64) -> Bytes {
         self.sign_head("device", seq, [0; 32])
@@ -139,6 +156,62 @@ pub async fn check_share_store(store: &dyn PeerStore, fixture: &Fixture) {
     check_remove(store, fixture).await;
     check_heads(store, fixture).await;
     check_wrong_heads(store, fixture).await;
+}
+
+/// Checks how long what was given up stays: as long as the manifest said with which a share came first, whatever comes later.
+/// `store` must be empty and keep a trash; `pass_days` counts so many days for it, and has it look through its trash.
+///
+/// # Panics
+/// With the claim that does not hold.
+pub async fn check_keep_days(store: &dyn PeerStore, fixture: &Fixture, pass_days: impl AsyncFn(u32)) {
+    let keep = |days: u8| KeepDays::new(days).expect("a store keeps nothing for longer");
+    let of = |days: u8| fixture.kept_for(days.into(), keep(days)).0;
+    for days in [0, 2, 30] {
+        let (id, share) = fixture.kept_for(days.into(), keep(days));
+        store.put(id, share).await.expect("A share with keep days is put");
+    }
+    // A store that took the later manifest would let whoever has the device's key make all of its trash go at once.
+    for days in [2, 30] {
+        let (id, shorter) = fixture.kept_for(days, keep(0));
+        store.put(id, shorter).await.expect("What is held is put again");
+    }
+    let mut all = [0, 2, 30].map(of);
+    all.sort();
+    assert_eq!(store.discard(all.to_vec()).await, Ok(3), "All three are given up");
+    let (again, shorter) = fixture.kept_for(30, keep(0));
+    store.put(again, shorter).await.expect("A share comes out of the trash");
+    assert_eq!(store.discard(vec![again]).await, Ok(1), "and is given up once more");
+    for (passed, day, there) in [
+        (0, 0, &[0, 2, 30][..]),
+        (1, 1, &[2, 30]),
+        (2, 3, &[30]),
+        (27, 30, &[30]),
+        (1, 31, &[]),
+    ] {
+        pass_days(passed).await;
+        let mut ids: Vec<ShareId> = there.iter().copied().map(of).collect();
+        ids.sort();
+        let trash = store.list_trash(None, 100).await;
+        assert_eq!(
+            trash.as_ref(),
+            Ok(&ids),
+            "On day {day} those are in the trash that have days left"
+        );
+        for days in [0, 2, 30] {
+            let got = store.get(of(days), 0..1).await;
+            assert_eq!(got.is_ok(), there.contains(&days), "{days} days, on day {day}: {got:?}");
+        }
+    }
+    assert_eq!(
+        store.list(None, 100).await,
+        Ok(Vec::new()),
+        "Nothing came back by itself"
+    );
+    assert_eq!(
+        store.recall(all.to_vec()).await,
+        Ok(Vec::new()),
+        "What is gone is not recalled"
+    );
 }
 
 async fn check_empty(store: &dyn PeerStore, fixture: &Fixture) {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
 use crate::head::Head;
 use crate::id::{AccountId, DeviceId, ShareId};
+use crate::keep_days::KeepDays;
 use crate::share::Share;
 
 /// Shares and heads in memory.
@@ -23,7 +24,9 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Kept {
     shares: BTreeMap<ShareId, Share>,
-    trash: BTreeMap<ShareId, Share>,
+    /// With the day on which it was given up.
+    trash: BTreeMap<ShareId, (u32, Share)>,
+    today: u32,
     heads: BTreeMap<(AccountId, DeviceId), (u64, Bytes)>,
 }
 
@@ -49,6 +52,17 @@ impl MemoryStore {
     /// Ends everything in the trash, as time does.
     pub fn expire_trash(&self) {
         self.kept().trash.clear();
+    }
+
+    /// Counts so many days, and ends what has been in the trash for longer than its manifest says.
+    pub fn pass_days(&self, days: u32) {
+        let mut kept = self.kept();
+        kept.today += days;
+        let today = kept.today;
+        kept.trash.retain(|_, (day, share)| {
+            let keep_days = share.manifest().map_or(KeepDays::MOST, |manifest| manifest.keep_days);
+            *day + keep_days.days() >= today
+        });
     }
 
     /// Flips the lowest bit of byte `offset` of a share's stored form, as a failing disk would. Returns whether there is
@@ -122,13 +136,13 @@ impl MemoryStore {
 
 impl Kept {
     fn used_bytes(&self) -> u64 {
-        let all = self.shares.values().chain(self.trash.values());
+        let all = self.shares.values().chain(self.trash.values().map(|(_, share)| share));
         all.map(|share| share.stored_bytes() as u64).sum()
     }
 
     /// Takes a share out of the trash, if it is there; whether it is kept now.
     fn recall(&mut self, id: ShareId) -> bool {
-        if let Some(share) = self.trash.remove(&id) {
+        if let Some((_, share)) = self.trash.remove(&id) {
             self.shares.insert(id, share);
         }
         self.shares.contains_key(&id)
@@ -143,7 +157,10 @@ impl ShareStore for MemoryStore {
     fn get(&self, id: ShareId, range: Range<u32>) -> BoxFuture<'_, Result<Bytes, StoreError>> {
         Box::pin(async move {
             let kept = self.kept();
-            let share = kept.shares.get(&id).or_else(|| kept.trash.get(&id));
+            let share = kept
+                .shares
+                .get(&id)
+                .or_else(|| kept.trash.get(&id).map(|(_, share)| share));
             let share = share.ok_or(StoreError::NotFound)?;
             slice(share, range.start as usize..range.end as usize)
         })
@@ -171,10 +188,10 @@ impl ShareStore for MemoryStore {
     fn discard(&self, ids: Vec<ShareId>) -> BoxFuture<'_, Result<u32, StoreError>> {
         Box::pin(async move {
             let mut kept = self.kept();
-            let mut count = 0;
+            let (today, mut count) = (kept.today, 0);
             for id in ids {
                 if let Some(share) = kept.shares.remove(&id) {
-                    kept.trash.insert(id, share);
+                    kept.trash.insert(id, (today, share));
                     count += 1;
                 }
             }
@@ -208,7 +225,7 @@ impl HeadStore for MemoryStore {
     }
 }
 
-fn batch(shares: &BTreeMap<ShareId, Share>, after: Option<ShareId>, limit: u32) -> Vec<ShareId> {
+fn batch<T>(shares: &BTreeMap<ShareId, T>, after: Option<ShareId>, limit: u32) -> Vec<ShareId> {
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
     let ids = shares.range((from, Bound::Unbounded)).map(|(id, _)| *id);
     ids.take(limit as usize).collect()
@@ -242,6 +259,13 @@ mod tests {
     #[test]
     fn it_passes_the_contract() {
         block_on(contract::check_share_store(&MemoryStore::new(), &Fixture::new(7)));
+    }
+
+    #[test]
+    fn it_keeps_what_was_given_up_as_long_as_its_manifest_says() {
+        let store = MemoryStore::new();
+        let pass_days = async |days| store.pass_days(days);
+        block_on(contract::check_keep_days(&store, &Fixture::new(7), pass_days));
     }
 
     #[test]

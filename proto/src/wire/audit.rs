@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_proof_holds_for_its_leaf_only() {
-        for size in [ShareSize::Small, ShareSize::Large] {
+        for size in ShareSize::ALL {
             let bytes = pattern("audit", size.data_bytes());
             let table = hash_tree::leaf_table(&bytes);
             let share = hash_tree::table_root(&table);

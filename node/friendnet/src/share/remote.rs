@@ -139,7 +139,7 @@ impl RemoteStore {
     }
 
     async fn get_range(&self, id: ShareId, range: Range<u32>) -> Result<Bytes, StoreError> {
-        if range.start > range.end || range.end as usize > ShareSize::Large.stored_bytes() {
+        if range.start > range.end || range.end as usize > ShareSize::LARGEST.stored_bytes() {
             return Err(StoreError::OutOfRange);
         }
         let mut request = self.inner.request(range.len()).await?;

@@ -6,6 +6,8 @@ use proto::keys::AccountKeys;
 use proto::share_store::HeadPlace;
 use s3::Location;
 
+use super::parts::Part;
+
 /// Bytes of a hash that stand in a key.
 const FOLDER_BYTES: usize = 16;
 
@@ -43,13 +45,19 @@ impl Keys {
         self.own("")
     }
 
-    /// What all keys of a slot's shares begin with.
-    pub(super) fn shares(&self, slot: u8) -> Vec<u8> {
-        self.own(&format!("{slot}/s/"))
+    /// What all keys of one part of a slot's shares begin with.
+    pub(super) fn shares(&self, slot: u8, part: Part) -> Vec<u8> {
+        let name = match part {
+            Part::Full => "s",
+            Part::Short => "k",
+        };
+        self.own(&format!("{slot}/{name}/"))
     }
 
-    pub(super) fn share(&self, slot: u8, id: ShareId) -> Vec<u8> {
-        self.own(&format!("{slot}/s/{id}"))
+    pub(super) fn share(&self, slot: u8, part: Part, id: ShareId) -> Vec<u8> {
+        let mut key = self.shares(slot, part);
+        key.extend_from_slice(id.to_string().as_bytes());
+        key
     }
 
     /// What all keys of a slot's notes about its trash begin with.

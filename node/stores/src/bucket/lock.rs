@@ -6,11 +6,12 @@
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use proto::share_store::StoreError;
+use proto::wire::frame::IDS_MAX;
 use s3::{Condition, Headers, Lock, LockMode, MarkersAfter};
-use upload_queue::peers::batches::{Batches, Shelf};
 
 use super::Bucket;
 use super::marker::Nature;
+use super::parts::Part;
 use crate::folder::TRASH_DAYS;
 
 /// Days until the next renewal. Chosen: each costs a request for each object.
@@ -45,10 +46,15 @@ impl Bucket {
         }
     }
 
-    pub(super) fn share_headers(&self, nature: &Nature) -> Headers {
+    /// A lock outlives every number of days below a month: what is to go sooner has none.
+    pub(super) fn share_headers(&self, nature: &Nature, part: Part) -> Headers {
+        let headers = match part {
+            Part::Full => Self::headers(nature),
+            Part::Short => Headers::default(),
+        };
         Headers {
             storage_class: self.0.terms.storage_class.clone(),
-            ..Self::headers(nature)
+            ..headers
         }
     }
 
@@ -80,9 +86,13 @@ impl Bucket {
         for number in 0..shares {
             let slot = self.slot(number);
             count += self.lock_below(self.0.keys.heads(number), lock).await?;
-            let mut batches = Batches::new(&slot, Shelf::Kept);
-            while let Some(ids) = batches.next().await? {
-                let keys = ids.iter().map(|id| slot.share_key(*id)).collect();
+            slot.refresh_trash().await?;
+            let mut after = None;
+            loop {
+                let ids = slot.list_part(Part::Full, after, IDS_MAX).await?;
+                let Some(last) = ids.last() else { break };
+                after = Some(*last);
+                let keys = ids.iter().map(|id| slot.share_key(Part::Full, *id)).collect();
                 count += self.lock_all(keys, lock).await?;
             }
         }

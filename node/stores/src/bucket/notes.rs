@@ -48,6 +48,11 @@ impl Trash {
         }
     }
 
+    /// When a share was given up that is in the trash.
+    pub(super) fn given_up(&self, id: ShareId) -> Option<Timestamp> {
+        self.notes.get(self.trashed.get(&id)?)?.modified
+    }
+
     pub(super) fn next(&self) -> u64 {
         self.notes
             .keys()

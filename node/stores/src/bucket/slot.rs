@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use upload_queue::bandwidth::Class;
 
 use super::notes::Trash;
+use super::parts::{Known, Part};
 use super::{Bucket, keys};
 
 /// The shares of one number.
@@ -19,12 +20,14 @@ pub struct Slot {
     pub(super) bucket: Bucket,
     pub(super) number: u8,
     pub(super) trash: Mutex<Trash>,
+    /// What is known of where shares lie.
+    pub(super) known: Known,
 }
 
 /// What lies where a share belongs.
 enum There {
     Nothing,
-    /// Those very bytes.
+    /// Those very bytes, or the same share with another manifest of this account: what came first stays.
     Same,
     /// So many other bytes.
     Damaged(u64),
@@ -36,24 +39,26 @@ impl Slot {
             bucket,
             number,
             trash: Mutex::default(),
+            known: Known::default(),
         }
     }
 
-    pub(super) fn share_key(&self, id: ShareId) -> Vec<u8> {
-        self.bucket.0.keys.share(self.number, id)
+    pub(super) fn share_key(&self, part: Part, id: ShareId) -> Vec<u8> {
+        self.bucket.0.keys.share(self.number, part, id)
     }
 
     async fn put_share(&self, id: ShareId, share: Share) -> Result<PutAck, StoreError> {
         share.verify(id).map_err(|error| StoreError::Refused {
             reason: error.to_string(),
         })?;
-        let (bucket, key) = (&self.bucket, self.share_key(id));
+        let part = self.part_of(&share);
+        let (bucket, key) = (&self.bucket, self.share_key(part, id));
         let bytes = share.stored_bytes() as u64;
         bucket.check_room(bytes)?;
         bucket.0.terms.bandwidth.upload.acquire(Class::Backup, bytes).await;
         let body = Bytes::from([&share.data[..], &share.tail].concat());
         let (client, nature) = (&bucket.0.client, bucket.ready().await?);
-        let headers = bucket.share_headers(&nature);
+        let headers = bucket.share_headers(&nature, part);
         let is_put = nature.honours_conditions
             && match client.put(&key, body.clone(), &headers, &Condition::Absent).await {
                 Err(s3::Error::Changed(_)) => false,
@@ -62,10 +67,13 @@ impl Slot {
         // An earlier attempt of this put counts, whose answer was lost.
         let there = match is_put {
             true => There::Nothing,
-            false => self.compare(&key, &body).await?,
+            false => self.compare(id, &key, &body).await?,
         };
         if !is_put && !matches!(there, There::Same) {
             bucket.heard(client.put(&key, body, &headers, &Condition::Always).await)?;
+        }
+        if part == Part::Short {
+            self.known.add([id]);
         }
         let bytes_sent = match there {
             There::Nothing => {
@@ -88,7 +96,7 @@ impl Slot {
     }
 
     /// What is there, beside what should be. The ETag tells, unless the endpoint encrypts with keys of its own.
-    async fn compare(&self, key: &[u8], body: &Bytes) -> Result<There, StoreError> {
+    async fn compare(&self, id: ShareId, key: &[u8], body: &Bytes) -> Result<There, StoreError> {
         let bucket = &self.bucket;
         let meta = match bucket.heard(bucket.0.client.head(key).await) {
             Err(StoreError::NotFound) => return Ok(There::Nothing),
@@ -99,7 +107,7 @@ impl Slot {
                 || bucket
                     .read(key, meta.bytes)
                     .await?
-                    .is_some_and(|there| there.bytes == *body));
+                    .is_some_and(|there| there.bytes == *body || self.is_ours(id, there.bytes)));
         Ok(match is_same {
             true => There::Same,
             false => There::Damaged(meta.bytes),
@@ -107,15 +115,25 @@ impl Slot {
     }
 
     async fn get_share(&self, id: ShareId, range: Range<u32>) -> Result<Bytes, StoreError> {
-        if range.start > range.end || range.end as usize > ShareSize::Large.stored_bytes() {
+        if range.start > range.end || range.end as usize > ShareSize::LARGEST.stored_bytes() {
             return Err(StoreError::OutOfRange);
         }
         let bucket = &self.bucket;
         let length = u64::from(range.end - range.start);
         bucket.0.terms.bandwidth.download.acquire(Class::Restore, length).await;
         let asked = u64::from(range.start)..u64::from(range.end);
-        let got = bucket.0.client.get(&self.share_key(id), Some(asked), length).await;
-        match bucket.heard(got) {
+        let mut got = Err(StoreError::NotFound);
+        for part in self.known.order(id) {
+            let key = self.share_key(part, id);
+            got = bucket.heard(bucket.0.client.get(&key, Some(asked.clone()), length).await);
+            match &got {
+                Err(StoreError::NotFound) => continue,
+                Ok(_) => self.known.found(part, id),
+                Err(_) => {}
+            }
+            break;
+        }
+        match got {
             Ok(object) if object.bytes.len() as u64 == length => Ok(object.bytes),
             Ok(_) => Err(StoreError::OutOfRange),
             Err(StoreError::NotFound) => Err(bucket.check_here().await.err().unwrap_or(StoreError::NotFound)),
@@ -127,9 +145,29 @@ impl Slot {
         if after.is_none() {
             self.refresh_trash().await?;
         }
-        let prefix = self.bucket.0.keys.shares(self.number);
-        let (mut ids, mut start_after) = (Vec::new(), after.map(|id| self.share_key(id)).unwrap_or_default());
-        let limit = limit as usize;
+        let mut ids = self.list_part(Part::Full, after, limit).await?;
+        let short = self.list_part(Part::Short, after, limit).await?;
+        self.known.add(short.iter().copied());
+        ids.extend(short);
+        ids.sort_unstable();
+        ids.dedup();
+        ids.truncate(limit as usize);
+        if ids.is_empty() && after.is_none() {
+            self.bucket.check_here().await?;
+        }
+        Ok(ids)
+    }
+
+    /// As `list_shares`, of one part, and without asking anew what is in the trash.
+    pub(super) async fn list_part(
+        &self,
+        part: Part,
+        after: Option<ShareId>,
+        limit: u32,
+    ) -> Result<Vec<ShareId>, StoreError> {
+        let prefix = self.bucket.0.keys.shares(self.number, part);
+        let mut start_after = after.map(|id| self.share_key(part, id)).unwrap_or_default();
+        let (mut ids, limit) = (Vec::new(), limit as usize);
         while ids.len() < limit {
             let batch = self.bucket.list(prefix.clone(), start_after, limit).await?.0;
             let Some(last) = batch.last() else { break };
@@ -147,9 +185,6 @@ impl Slot {
         // Amazon lists in the order of the bytes; not everybody does.
         ids.sort_unstable();
         ids.truncate(limit);
-        if ids.is_empty() && after.is_none() {
-            self.bucket.check_here().await?;
-        }
         Ok(ids)
     }
 

@@ -1,10 +1,11 @@
-//! Giving shares up: numbered notes say which, the objects stay until [`TRASH_DAYS`] have passed by the endpoint's clock.
+//! Giving shares up: numbered notes say which, the objects stay until [`TRASH_DAYS`] have passed by the endpoint's clock, or the fewer
+//! days that a share was written with (`short`).
 //!
 //! The last note that names a share decides: a discard puts it into the trash, a recall takes it out. An object that was put after
 //! its discard is not in the trash. Notes are only ever added, each by a conditional put under the next number, and removed from
 //! the oldest on, with what they gave up: so every step may be cut off and repeated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::clock;
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use proto::wire::frame::IDS_MAX;
 use s3::{Condition, Headers, Listed, Meta};
 
 use super::notes::{Note, Trash};
+use super::parts::Part;
 use super::{Slot, keys};
 use crate::folder::{Expired, TRASH_DAYS};
 
@@ -30,8 +32,6 @@ const NOTE_BYTES_MAX: u64 = (LENGTH_BYTES + DISCARD_BYTES_MAX + IDS_MAX as usize
 const ASKS_MAX: usize = 16;
 /// Attempts against other devices that write notes at the same time.
 const ATTEMPTS_MAX: u32 = 5;
-/// Whole days, and one more: a day's beginning is nobody's loss.
-const TRASH_TIME: SignedDuration = SignedDuration::from_hours(24 * (TRASH_DAYS as i64 + 1));
 
 /// Who gives shares up in a place that has no node of its own: the owner's device.
 #[derive(Clone)]
@@ -126,16 +126,20 @@ impl Slot {
 
     /// As `take_out`, of shares that may be gone; those that are kept now.
     pub(super) async fn recall_shares(&self, ids: &[ShareId]) -> Result<Vec<ShareId>, StoreError> {
-        let held: Vec<ShareId> = self.look_at(ids).await?.into_iter().map(|(id, _)| id).collect();
+        let found = |found: Vec<(ShareId, Meta)>| found.into_iter().map(|(id, _)| id);
+        let mut held: BTreeSet<ShareId> = found(self.look_at(Part::Full, ids).await?).collect();
+        let other: Vec<ShareId> = ids.iter().copied().filter(|id| !held.contains(id)).collect();
+        held.extend(found(self.look_at(Part::Short, &other).await?));
+        let held: Vec<ShareId> = held.into_iter().collect();
         self.take_out(&held).await?;
         Ok(held)
     }
 
     /// Those of the shares that are there, whether in the trash or not.
-    async fn look_at(&self, ids: &[ShareId]) -> Result<Vec<(ShareId, Meta)>, StoreError> {
+    pub(super) async fn look_at(&self, part: Part, ids: &[ShareId]) -> Result<Vec<(ShareId, Meta)>, StoreError> {
         let bucket = &self.bucket;
         let ask = |id: ShareId| async move {
-            match bucket.heard(bucket.0.client.head(&self.share_key(id)).await) {
+            match bucket.heard(bucket.0.client.head(&self.share_key(part, id)).await) {
                 Ok(meta) => Ok(Some((id, meta))),
                 Err(StoreError::NotFound) => Ok(None),
                 Err(error) => Err(error),
@@ -171,7 +175,9 @@ impl Slot {
         let Some(now) = self.load_trash(&mut trash).await? else {
             return Ok(expired);
         };
-        while let Some((number, note)) = trash.oldest().filter(|(_, note)| is_over(note.modified, now)) {
+        self.expire_short(&mut trash, now, &mut expired).await?;
+        let is_old = |put| is_over(put, TRASH_DAYS, now);
+        while let Some((number, note)) = trash.oldest().filter(|(_, note)| is_old(note.modified)) {
             let gone = note.ids.iter().copied();
             let gone: Vec<ShareId> = gone.filter(|id| trash.trashed.get(id) == Some(&number)).collect();
             self.remove_for_good(&gone, note.modified, &mut expired).await?;
@@ -181,7 +187,7 @@ impl Slot {
         }
         drop(trash);
         let old = self.bucket.list_few(self.bucket.0.keys.old_heads(self.number));
-        let old = old.await?.0.into_iter().filter(|head| is_over(head.modified, now));
+        let old = old.await?.0.into_iter().filter(|head| is_old(head.modified));
         self.delete(&old.map(|head| head.key).collect::<Vec<_>>()).await?;
         Ok(expired)
     }
@@ -193,9 +199,21 @@ impl Slot {
         given_up: Option<Timestamp>,
         expired: &mut Expired,
     ) -> Result<(), StoreError> {
-        let doomed = self.look_at(ids).await?.into_iter();
+        let doomed = self.look_at(Part::Full, ids).await?.into_iter();
         let doomed = doomed.filter(|(_, meta)| meta.modified.is_some_and(|put| Some(put) <= given_up));
-        let (keys, bytes): (Vec<_>, Vec<_>) = doomed.map(|(id, meta)| (self.share_key(id), meta.bytes)).unzip();
+        let doomed: Vec<_> = doomed
+            .map(|(id, meta)| (self.share_key(Part::Full, id), meta.bytes))
+            .collect();
+        self.delete_shares(doomed, expired).await
+    }
+
+    /// Deletes objects of shares, by their keys and bytes.
+    pub(super) async fn delete_shares(
+        &self,
+        doomed: Vec<(Vec<u8>, u64)>,
+        expired: &mut Expired,
+    ) -> Result<(), StoreError> {
+        let (keys, bytes): (Vec<_>, Vec<_>) = doomed.into_iter().unzip();
         self.delete(&keys).await?;
         let bytes: u64 = bytes.iter().sum();
         expired.shares += keys.len() as u64;
@@ -213,7 +231,7 @@ impl Slot {
     }
 
     /// Adds a note; another device may take the number first.
-    async fn write(
+    pub(super) async fn write(
         &self,
         trash: &mut Trash,
         ids: &[ShareId],
@@ -248,9 +266,9 @@ impl Slot {
     }
 }
 
-/// Whether what was put then has waited long enough.
-fn is_over(put: Option<Timestamp>, now: Timestamp) -> bool {
-    put.is_some_and(|put| now.duration_since(put) > TRASH_TIME)
+/// Whether so many whole days have passed since something was put, and one more: a day's beginning is nobody's loss.
+pub(super) fn is_over(put: Option<Timestamp>, days: u32, now: Timestamp) -> bool {
+    put.is_some_and(|put| now.duration_since(put) > SignedDuration::from_hours(24 * (i64::from(days) + 1)))
 }
 
 /// A note, unless it is damaged, or a discard in it is not the account's own one with this number: whoever has nothing but the

@@ -10,19 +10,12 @@ use proto::shape::ShareSize;
 use proto::share::manifest_in_tail;
 use proto::share_store::StoreError;
 
-use super::{FolderStore, writes};
+use super::{FolderStore, Inner, writes};
 
 impl FolderStore {
     /// The manifest in a share's tail: its data is not read. Blocks.
     pub fn manifest(&self, id: ShareId) -> Result<Manifest, StoreError> {
-        let (file, bytes) = self.inner.open_share(id)?;
-        let corrupt = |reason: String| StoreError::Corrupt { reason };
-        let size = usize::try_from(bytes).ok().and_then(ShareSize::from_stored_bytes);
-        let size = size.ok_or_else(|| corrupt(format!("{bytes} bytes are not the length of a stored share")))?;
-        let mut tail = vec![0; size.tail_bytes()];
-        file.read_exact_at(&mut tail, size.data_bytes() as u64)
-            .map_err(|error| writes::store_error("reading a share", &error))?;
-        manifest_in_tail(size, &tail).map_err(|error| corrupt(error.to_string()))
+        self.inner.manifest(id)
     }
 
     /// How long a share has been here, by this machine's clock; nothing for one from the future. Blocks.
@@ -54,6 +47,19 @@ impl FolderStore {
         writes::relocate(&path, &self.inner.layout.damaged(id))?;
         self.inner.usage.release(bytes, 0);
         Ok(())
+    }
+}
+
+impl Inner {
+    pub(super) fn manifest(&self, id: ShareId) -> Result<Manifest, StoreError> {
+        let (file, bytes) = self.open_share(id)?;
+        let corrupt = |reason: String| StoreError::Corrupt { reason };
+        let size = usize::try_from(bytes).ok().and_then(ShareSize::from_stored_bytes);
+        let size = size.ok_or_else(|| corrupt(format!("{bytes} bytes are not the length of a stored share")))?;
+        let mut tail = vec![0; size.tail_bytes()];
+        file.read_exact_at(&mut tail, size.data_bytes() as u64)
+            .map_err(|error| writes::store_error("reading a share", &error))?;
+        manifest_in_tail(size, &tail).map_err(|error| corrupt(error.to_string()))
     }
 }
 

@@ -75,6 +75,12 @@ impl Days {
         self.today_at(wall_secs())
     }
 
+    #[cfg(test)]
+    pub(super) fn pass(&self, days: u32) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.base_secs += u64::from(days) * DAY_SECS;
+    }
+
     fn today_at(&self, wall_secs: u64) -> u32 {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let counted_secs = state.base_secs.saturating_add(state.opened.elapsed().as_secs());

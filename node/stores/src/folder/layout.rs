@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proto::id::{AccountId, DeviceId, ShareId};
+use proto::keep_days::KeepDays;
 use proto::share_store::StoreError;
 
 use super::{OpenError, writes};
@@ -35,6 +36,42 @@ const TEMP_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 pub struct Layout {
     root: PathBuf,
     account: PathBuf,
+}
+
+/// A folder of the trash: what was given up on one day and stays equally long.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct TrashDay {
+    /// When it was given up, as the store counts.
+    pub day: u32,
+    /// Days that it stays.
+    pub keep_days: KeepDays,
+}
+
+impl TrashDay {
+    /// Whether all of its days were counted.
+    pub fn is_over(self, today: u32) -> bool {
+        self.day.saturating_add(self.keep_days.days()) < today
+    }
+
+    fn name(self) -> String {
+        let Self { day, keep_days } = self;
+        match keep_days {
+            KeepDays::MOST => format!("{day:08}"),
+            fewer => format!("{day:08}.{:02}", fewer.days()),
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let (day, keep_days) = match name.split_once('.') {
+            None => (name, KeepDays::MOST),
+            Some((day, days)) => (
+                day,
+                KeepDays::new(days.parse().ok()?).filter(|days| *days < KeepDays::MOST)?,
+            ),
+        };
+        let day = day.parse().ok()?;
+        Some(Self { day, keep_days })
+    }
 }
 
 /// Makes `root` a store if it is none yet. Files of others in it are left alone.
@@ -169,19 +206,20 @@ impl Layout {
     }
 
     /// Where a share is that was given up on that day.
-    pub fn trashed(&self, day: u32, id: ShareId) -> PathBuf {
+    pub fn trashed(&self, day: TrashDay, id: ShareId) -> PathBuf {
         let name = id.to_string();
         self.trash_day(day).join(&name[..2]).join(name)
     }
 
     /// What was given up on that day.
-    pub fn trash_day(&self, day: u32) -> PathBuf {
-        self.account.join("trash").join(format!("{day:08}"))
+    pub fn trash_day(&self, day: TrashDay) -> PathBuf {
+        self.account.join("trash").join(day.name())
     }
 
-    /// Heads replaced on that day.
+    /// Heads replaced on that day; they stay as long as anything does.
     pub fn old_heads(&self, day: u32) -> PathBuf {
-        self.trash_day(day).join("heads")
+        let keep_days = KeepDays::MOST;
+        self.trash_day(TrashDay { day, keep_days }).join("heads")
     }
 
     /// The last discard taken.
@@ -190,12 +228,12 @@ impl Layout {
     }
 
     /// Days that have something in the trash, newest first.
-    pub fn trash_days(&self) -> io::Result<Vec<u32>> {
+    pub fn trash_days(&self) -> io::Result<Vec<TrashDay>> {
         days_in(&self.account.join("trash"))
     }
 
     /// Ids of the shares given up on that day that begin with the byte `first`, in no order.
-    pub fn trashed_in(&self, day: u32, first: u8) -> io::Result<Vec<ShareId>> {
+    pub fn trashed_in(&self, day: TrashDay, first: u8) -> io::Result<Vec<ShareId>> {
         let names = names_in(&self.trash_day(day).join(format!("{first:02x}")))?;
         Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
     }
@@ -246,7 +284,8 @@ impl Layout {
         let trash = account_folder(&self.root, account).join("trash");
         let days = days_in(&trash)?.into_iter().rev();
         Ok(days
-            .map(|day| (day, trash.join(format!("{day:08}")).join("heads")))
+            .filter(|day| day.keep_days == KeepDays::MOST)
+            .map(|day| (day.day, trash.join(day.name()).join("heads")))
             .collect())
     }
 
@@ -272,7 +311,7 @@ impl Layout {
     }
 
     /// Bytes of what lies beside the shares of a day in the trash.
-    pub fn beside_trashed(&self, day: u32) -> io::Result<u64> {
+    pub fn beside_trashed(&self, day: TrashDay) -> io::Result<u64> {
         beside_shares(&self.trash_day(day))
     }
 
@@ -303,7 +342,7 @@ pub fn used_below(root: &Path) -> Result<HashMap<PathBuf, u64>, StoreError> {
 fn measure(account: &Path) -> io::Result<u64> {
     let trash = account.join("trash");
     let mut folders = vec![account.join("shares")];
-    folders.extend(days_in(&trash)?.into_iter().map(|day| trash.join(format!("{day:08}"))));
+    folders.extend(days_in(&trash)?.into_iter().map(|day| trash.join(day.name())));
     let mut bytes = files_in(&account.join("heads"))? + length(&account.join("discard"))?;
     for folder in folders {
         bytes += beside_shares(&folder)?;
@@ -349,7 +388,7 @@ fn length(path: &Path) -> io::Result<u64> {
 pub fn newest_trash_day(root: &Path) -> Option<u32> {
     let accounts = fs::read_dir(root).ok()?.flatten();
     accounts
-        .filter_map(|account| days_in(&account.path().join("trash")).ok()?.first().copied())
+        .filter_map(|account| Some(days_in(&account.path().join("trash")).ok()?.first()?.day))
         .max()
 }
 
@@ -361,9 +400,9 @@ pub fn devices_in(heads: &Path) -> io::Result<Vec<DeviceId>> {
     Ok(devices)
 }
 
-fn days_in(trash: &Path) -> io::Result<Vec<u32>> {
+fn days_in(trash: &Path) -> io::Result<Vec<TrashDay>> {
     let names = names_in(trash)?;
-    let mut days: Vec<u32> = names.into_iter().filter_map(|name| name.parse().ok()).collect();
+    let mut days: Vec<TrashDay> = names.iter().filter_map(|name| TrashDay::parse(name)).collect();
     days.sort_unstable_by(|a, b| b.cmp(a));
     Ok(days)
 }

@@ -1,8 +1,10 @@
-//! The trash of one account: what it gave up stays readable for [`TRASH_DAYS`], whoever signed for giving it up.
+//! The trash of one account: what it gave up stays readable for [`TRASH_DAYS`], whoever signed for giving it up, or for the fewer
+//! days that the share's own manifest has said since it came.
 //!
 //! Every step is a rename and may be cut off and repeated: a share is always in one place, kept or in the trash. Nothing is
 //! removed but by `expire`, and that only removes what a valid discard in the same day's folder names.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -10,15 +12,16 @@ use std::sync::PoisonError;
 
 use proto::discard::{DISCARD_BYTES_MAX, Discard, Evidence, write_ids};
 use proto::id::{DeviceId, ShareId};
+use proto::keep_days::KeepDays;
 use proto::share_store::StoreError;
 use proto::wire::frame::IDS_MAX;
 
 use super::heads::DEVICES_MAX;
-use super::layout::devices_in;
+use super::layout::{TrashDay, devices_in};
 use super::{Inner, writes};
 
-/// Whole days that something stays in the trash. Chosen: longer than a holiday, and than it takes to notice a theft.
-pub const TRASH_DAYS: u32 = 30;
+/// Whole days that something stays in the trash, unless it was written to stay for fewer.
+pub const TRASH_DAYS: u32 = KeepDays::MOST.days();
 
 /// Bytes in front of a discard in its file: its length.
 const LENGTH_BYTES: usize = 2;
@@ -83,28 +86,72 @@ impl Inner {
         // Or the trash would be made below the mount point of a disk that is away.
         self.layout.check_here()?;
         let is_again = self.check_order(discard, holder)?;
+        let to_move = self.sort_by_days(ids, today, is_again)?;
         // A discard of nothing moves nothing, and needs no proof: the next one takes its number.
-        if !is_again && !ids.iter().any(|id| self.layout.share(*id).exists()) {
+        if !is_again && to_move.is_empty() {
             return Ok(0);
         }
-        let folder = self.layout.trash_day(today);
-        writes::create_folders(&folder).map_err(trash_error)?;
         let encoded = discard.encode();
         let length = (encoded.len() as u16).to_le_bytes();
-        let evidence = folder.join(format!("{}.discard", discard.order.number));
+        let payload = write_ids(ids);
         if !is_again {
-            self.check_evidence(length.len() + encoded.len() + ids.len() * ShareId::LEN)?;
+            self.check_evidence(to_move.len() * (length.len() + encoded.len() + payload.len()))?;
         }
-        self.replace(&evidence, &[&length, &encoded, &write_ids(ids)])?;
+        let name = format!("{}.discard", discard.order.number);
+        for day in to_move.keys() {
+            let folder = self.layout.trash_day(*day);
+            writes::create_folders(&folder).map_err(trash_error)?;
+            self.replace(&folder.join(&name), &[&length, &encoded, &payload])?;
+        }
         self.replace(&self.layout.last_discard(), &[&encoded])?;
         let mut moved = 0;
-        for run in ids.chunk_by(|a, b| a.0[0] == b.0[0]) {
-            moved += self.move_to_trash(run, today)?;
+        for (day, ids) in &to_move {
+            for run in ids.chunk_by(|a, b| a.0[0] == b.0[0]) {
+                moved += self.move_to_trash(run, *day)?;
+            }
+            let folder = self.layout.trash_day(*day);
+            writes::sync_directory_of(&folder.join(&name))
+                .and_then(|()| writes::sync_directory_of(&folder))
+                .map_err(trash_error)?;
         }
-        writes::sync_directory_of(&evidence)
-            .and_then(|()| writes::sync_directory_of(&folder))
-            .map_err(trash_error)?;
         Ok(moved)
+    }
+
+    /// Where in the trash those of `ids` go that are kept here, ascending. A discard that comes again has those with it, too, that
+    /// it moved before: that may have been cut off before it was durable.
+    fn sort_by_days(
+        &self,
+        ids: &[ShareId],
+        today: u32,
+        is_again: bool,
+    ) -> Result<BTreeMap<TrashDay, Vec<ShareId>>, StoreError> {
+        let days = match is_again {
+            true => self.layout.trash_days().map_err(trash_error)?,
+            false => Vec::new(),
+        };
+        let mut sorted: BTreeMap<TrashDay, Vec<ShareId>> = BTreeMap::new();
+        for id in ids {
+            let to = match self.layout.share(*id).exists() {
+                true => Some(TrashDay {
+                    day: today,
+                    keep_days: self.keep_days(*id),
+                }),
+                false => days.iter().copied().find(|day| self.layout.trashed(*day, *id).exists()),
+            };
+            if let Some(to) = to {
+                sorted.entry(to).or_default().push(*id);
+            }
+        }
+        Ok(sorted)
+    }
+
+    /// How long a kept share stays after it was given up: as the manifest says with which it came. That of another account says
+    /// nothing, and a damaged one neither: then it stays longest.
+    fn keep_days(&self, id: ShareId) -> KeepDays {
+        let manifest = self.manifest(id).ok();
+        manifest
+            .filter(|manifest| manifest.account == self.owner && manifest.shares.contains(&id))
+            .map_or(KeepDays::MOST, |manifest| manifest.keep_days)
     }
 
     /// `Full` if so many bytes more of discards fit neither the quota nor what may be beyond it.
@@ -142,20 +189,20 @@ impl Inner {
     }
 
     /// Moves shares whose ids begin with the same byte.
-    fn move_to_trash(&self, ids: &[ShareId], today: u32) -> Result<u32, StoreError> {
+    fn move_to_trash(&self, ids: &[ShareId], day: TrashDay) -> Result<u32, StoreError> {
         let mut moved = 0;
         for id in ids {
             let _claim = self.claims.claim(*id);
-            let (from, to) = (self.layout.share(*id), self.layout.trashed(today, *id));
+            let (from, to) = (self.layout.share(*id), self.layout.trashed(day, *id));
             moved += u32::from(rename(&from, &to)?);
         }
         // Also when they had been moved before: that may have been cut off before it was durable.
         if let Some(id) = ids
             .first()
-            .filter(|id| folder_of(&self.layout.trashed(today, **id)).is_dir())
+            .filter(|id| folder_of(&self.layout.trashed(day, **id)).is_dir())
         {
             // What is in neither place after a power cut would be lost: the new name is made durable first.
-            writes::sync_directory_of(&self.layout.trashed(today, *id))
+            writes::sync_directory_of(&self.layout.trashed(day, *id))
                 .and_then(|()| writes::sync_directory_of(&self.layout.share(*id)))
                 .map_err(trash_error)?;
         }
@@ -252,7 +299,7 @@ impl Inner {
         }
         self.replace(&path, &[encoded])?;
         writes::sync_directory_of(&folder)
-            .and_then(|()| writes::sync_directory_of(&self.layout.trash_day(today)))
+            .and_then(|()| writes::sync_directory_of(folder_of(&folder)))
             .map_err(trash_error)
     }
 
@@ -285,7 +332,7 @@ impl Inner {
     }
 
     /// The files of the discards that were taken on a day.
-    fn discards_of(&self, day: u32) -> Result<Vec<PathBuf>, StoreError> {
+    fn discards_of(&self, day: TrashDay) -> Result<Vec<PathBuf>, StoreError> {
         let entries = fs::read_dir(self.layout.trash_day(day)).map_err(trash_error)?;
         let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(trash_error));
         let is_discard = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "discard");
@@ -296,14 +343,14 @@ impl Inner {
     pub(super) fn expire(&self, today: u32) -> Result<Expired, StoreError> {
         let mut expired = Expired::default();
         for day in self.layout.trash_days().map_err(trash_error)? {
-            if day.saturating_add(TRASH_DAYS) < today {
+            if day.is_over(today) {
                 self.expire_day(day, &mut expired)?;
             }
         }
         Ok(expired)
     }
 
-    fn expire_day(&self, day: u32, expired: &mut Expired) -> Result<(), StoreError> {
+    fn expire_day(&self, day: TrashDay, expired: &mut Expired) -> Result<(), StoreError> {
         let folder = self.layout.trash_day(day);
         let evidence = self.discards_of(day)?;
         for path in &evidence {
@@ -334,7 +381,7 @@ impl Inner {
         Ok(evidence.map(|evidence| evidence.ids).unwrap_or_default())
     }
 
-    fn remove_trashed(&self, day: u32, id: ShareId, expired: &mut Expired) -> Result<(), StoreError> {
+    fn remove_trashed(&self, day: TrashDay, id: ShareId, expired: &mut Expired) -> Result<(), StoreError> {
         let _claim = self.claims.claim(id);
         let path = self.layout.trashed(day, id);
         let removed = fs::metadata(&path).and_then(|found| fs::remove_file(&path).map(|()| found.len()));
@@ -351,7 +398,7 @@ impl Inner {
     }
 
     /// Shares of a day that no discard names go back: no deletion without an order.
-    fn return_unnamed(&self, day: u32, expired: &mut Expired) -> Result<(), StoreError> {
+    fn return_unnamed(&self, day: TrashDay, expired: &mut Expired) -> Result<(), StoreError> {
         for first in 0..=u8::MAX {
             for id in self.layout.trashed_in(day, first).map_err(trash_error)? {
                 let _claim = self.claims.claim(id);

@@ -11,6 +11,10 @@ use crate::folder::{FolderStore, account_folder};
 
 const HOLDER: DeviceId = DeviceId([3; 32]);
 const TODAY: u32 = 100;
+const DAY: TrashDay = TrashDay {
+    day: TODAY,
+    keep_days: KeepDays::MOST,
+};
 
 /// A store with all shares of a fixture, and the owner who signs discards for it.
 struct Scene {
@@ -59,6 +63,17 @@ impl Scene {
 
     fn take(&self, discard: &Discard, ids: &[ShareId], today: u32) -> Result<u32, StoreError> {
         self.store.inner.take_discard(discard, ids, HOLDER, today)
+    }
+
+    /// Puts a share that is kept for so many days.
+    async fn put_kept_for(&self, days: u8) -> ShareId {
+        let (id, share) = self.fixture.kept_for(days.into(), KeepDays::new(days).unwrap());
+        self.store.put(id, share).await.unwrap();
+        id
+    }
+
+    fn is_there(&self, id: ShareId) -> bool {
+        self.store.verify(id).is_ok()
     }
 
     fn discard(&self, ids: &[ShareId], today: u32) -> u32 {
@@ -114,7 +129,7 @@ async fn what_was_given_up_is_not_listed_but_can_be_read_for_thirty_days() {
         assert_eq!(inner.expire(today), Ok(Expired::default()), "day {today}");
     }
     assert_eq!(scene.store.verify(gone[0]), Ok(()), "It can be read all the time");
-    let evidence = inner.layout.beside_trashed(TODAY).unwrap();
+    let evidence = inner.layout.beside_trashed(DAY).unwrap();
     let last = fs::metadata(inner.layout.last_discard()).unwrap().len();
     assert!(evidence > 2 * ShareId::LEN as u64);
     let with_trash = used + evidence + last;
@@ -207,7 +222,7 @@ async fn a_discard_cut_off_anywhere_is_finished_by_the_next() {
 async fn without_a_valid_discard_nothing_is_removed() {
     let scene = Scene::new().await;
     scene.discard(&scene.ids, TODAY);
-    let evidence = scene.store.inner.layout.trash_day(TODAY).join("1.discard");
+    let evidence = scene.store.inner.layout.trash_day(DAY).join("1.discard");
     let mut bytes = fs::read(&evidence).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -296,4 +311,130 @@ async fn discards_are_taken_beyond_the_quota_but_not_without_bound() {
     assert!(scene.store.used_bytes().unwrap() >= used + taken * each);
     scene.store.set_quota(None);
     assert_eq!(scene.discard(&ids, TODAY), 1);
+}
+
+#[tokio::test]
+async fn each_share_of_one_discard_stays_for_its_own_days() {
+    let scene = Scene::new().await;
+    let used = scene.store.used_bytes().unwrap();
+    let (none, two) = (scene.put_kept_for(0).await, scene.put_kept_for(2).await);
+    let month = scene.ids[0];
+    let mut ids = vec![none, two, month];
+    ids.sort_unstable();
+    assert_eq!(scene.discard(&ids, TODAY), 3);
+    let counted = scene.store.used_bytes().unwrap();
+    assert_eq!(scene.store.inner.layout.measure().unwrap(), counted);
+    for (today, there) in [
+        (TODAY, [true, true, true]),
+        (TODAY + 1, [false, true, true]),
+        (TODAY + 2, [false, true, true]),
+        (TODAY + 3, [false, false, true]),
+        (TODAY + 30, [false, false, true]),
+        (TODAY + 31, [false, false, false]),
+    ] {
+        assert_eq!(scene.store.inner.expire(today).unwrap().returned, 0);
+        assert_eq!([none, two, month].map(|id| scene.is_there(id)), there, "day {today}");
+    }
+    let last = fs::metadata(scene.store.inner.layout.last_discard()).unwrap().len();
+    let share = scene.fixture.share(0).1.stored_bytes() as u64;
+    assert_eq!(
+        scene.store.used_bytes(),
+        Ok(used - share + last),
+        "all copies of the discard are gone and counted out"
+    );
+    assert!(scene.store.inner.layout.trash_days().unwrap().is_empty());
+}
+
+/// With all keys of the account, its words too: what is in the trash stays there, and what is kept stays as long as ever.
+#[tokio::test]
+async fn no_discard_and_no_later_manifest_shortens_the_days() {
+    let scene = Scene::new().await;
+    let none = KeepDays::new(0).unwrap();
+    let (month, two) = (scene.put_kept_for(30).await, scene.put_kept_for(2).await);
+    let mut both = [month, two];
+    both.sort_unstable();
+    assert_eq!(scene.discard(&both, TODAY), 2);
+    for (number, id) in [(30, month), (2, two)] {
+        let (again, forged) = scene.fixture.kept_for(number, none);
+        assert_eq!(again, id);
+        scene.store.put(id, forged).await.unwrap();
+        assert_eq!(
+            scene.discard(&[id], TODAY),
+            1,
+            "it came out of the trash, and goes there again"
+        );
+        assert_eq!(scene.discard(&[id], TODAY + 1), 0);
+    }
+    scene.store.inner.expire(TODAY + 1).unwrap();
+    assert!(scene.is_there(month) && scene.is_there(two));
+    scene.store.inner.expire(TODAY + 3).unwrap();
+    assert!(scene.is_there(month) && !scene.is_there(two));
+    scene.store.inner.expire(TODAY + 30).unwrap();
+    assert!(scene.is_there(month));
+}
+
+/// A put that a thief began before the owner's, and ended after it.
+#[tokio::test]
+async fn a_slower_put_with_another_manifest_does_not_replace_what_came_first() {
+    let scene = Scene::new().await;
+    let (id, share) = scene.fixture.kept_for(1, KeepDays::MOST);
+    let (_, forged) = scene.fixture.kept_for(1, KeepDays::new(0).unwrap());
+    let slower = scene.store.incoming().join("slower");
+    fs::write(&slower, [&forged.data[..], &forged.tail].concat()).unwrap();
+    scene.store.put(id, share.clone()).await.unwrap();
+    let used = scene.store.used_bytes();
+    let bytes = forged.stored_bytes() as u64;
+    scene.store.adopt(id, &slower, bytes, None).unwrap();
+    assert_eq!(scene.store.manifest(id).unwrap(), share.manifest().unwrap());
+    assert_eq!((scene.store.used_bytes(), slower.exists()), (used, false));
+}
+
+#[tokio::test]
+async fn a_share_whose_manifest_cannot_be_read_or_is_another_account_s_stays_longest() {
+    let scene = Scene::new().await;
+    let damaged = scene.put_kept_for(0).await;
+    let path = scene.store.inner.layout.share(damaged);
+    let mut bytes = fs::read(&path).unwrap();
+    let end = bytes.len();
+    bytes[end - 1] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let (foreign, share) = Fixture::new(2).kept_for(0, KeepDays::new(0).unwrap());
+    scene.store.put(foreign, share).await.unwrap();
+    let mut both = [damaged, foreign];
+    both.sort_unstable();
+    scene.discard(&both, TODAY);
+    assert_eq!(scene.store.inner.expire(TODAY + 30), Ok(Expired::default()));
+    assert_eq!(scene.store.inner.expire(TODAY + 31).unwrap().shares, 2);
+}
+
+#[tokio::test]
+async fn a_discard_that_comes_again_finds_what_it_moved_by_its_days() {
+    let scene = Scene::new().await;
+    let (two, month) = (scene.put_kept_for(2).await, scene.ids[0]);
+    let mut ids = vec![two, month];
+    ids.sort_unstable();
+    let discard = scene.sign(&ids, HOLDER, scene.store.inner.last_discard().unwrap());
+    assert_eq!(scene.take(&discard, &ids, TODAY), Ok(2));
+    let used = scene.store.used_bytes();
+    // Its answer was lost, and the day after it comes again.
+    assert_eq!(scene.take(&discard, &ids, TODAY + 1), Ok(0));
+    assert_eq!(scene.store.used_bytes(), used);
+    assert_eq!(scene.store.inner.expire(TODAY + 3).unwrap().shares, 1);
+    assert_eq!(scene.store.inner.expire(TODAY + 31).unwrap().shares, 1);
+}
+
+#[test]
+fn folders_of_the_trash_are_named_by_day_and_by_fewer_days() {
+    for (name, day, days) in [("00000031", 31, 30), ("00000031.00", 31, 0), ("00000031.29", 31, 29)] {
+        let keep_days = KeepDays::new(days).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let store = FolderStore::open(root.path(), Fixture::new(1).account(), None).unwrap();
+        let layout = &store.inner.layout;
+        let day = TrashDay { day, keep_days };
+        assert!(layout.trash_day(day).ends_with(name));
+        for other in [name, "00000031.30", "00000031.x", "x.02"] {
+            fs::create_dir_all(layout.trash_day(day).with_file_name(other)).unwrap();
+        }
+        assert_eq!(layout.trash_days().unwrap(), [day]);
+    }
 }
