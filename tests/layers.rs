@@ -130,6 +130,7 @@ const KEPT_IN: &[(&str, &[&str])] = &[
     ("axum", &["node/api", "node/mount"]),
     ("hyper", &["node/api", "s3"]),
     ("clap", &["node"]),
+    ("lz4_flex", &["disk"]),
     ("ring", &["disk"]),
 ];
 
