@@ -191,6 +191,11 @@ impl CommittedBlocks {
         Ok(())
     }
 
+    /// Commits say from now on that they are of this journal, whose numbers go on from where the last one's ended.
+    pub fn write_with(&self, journal: [u8; 16]) {
+        self.inner.lock().committed.root.journal_id = journal;
+    }
+
     /// As of the last commit that was accepted.
     pub fn committed(&self) -> Committed {
         self.inner.lock().committed.clone()

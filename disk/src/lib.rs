@@ -11,6 +11,7 @@ pub mod extents;
 pub mod journal;
 pub mod map;
 pub mod nbd;
+pub mod running;
 #[doc(hidden)]
 pub mod testing;
 pub mod volume;

@@ -1,5 +1,7 @@
 //! A device in memory, for tests and for benchmarks of a face alone. It can be slow, full or broken when told so.
 
+pub mod packs;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,74 +1,29 @@
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use proto::cap_index::PackRecord;
 use proto::head::RootRef;
 
 use super::*;
 use crate::commit::compose::Committed;
-use crate::commit::opening::{PackReader, open};
+use crate::commit::opening::open;
 use crate::commit::pack_table::PackTable;
 use crate::commit::root::Root;
 use crate::device::{Change, Device};
 use crate::extents::MapOptions;
 use crate::journal::{JournalKey, JournalOptions};
+use crate::testing::packs::{MemoryPacks, ROOMS};
 use crate::volume::{Volume, VolumeOptions};
 
 const SIZE: u64 = 600 << 20;
 /// Less than some rounds write.
 const BATCH_BYTES: u64 = 4 << 20;
-const ROOMS: [usize; 3] = [64 << 10, 256 << 10, 1 << 20];
-
-/// Packs in memory.
-#[derive(Default)]
-struct Packs {
-    kept: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
-    reads: AtomicUsize,
-    /// Packs from this number on are refused.
-    refused_from: AtomicUsize,
-}
-
-struct Reader(Arc<Packs>);
-
-impl PackReader for Reader {
-    fn read(&self, pack: &PackRecord, range: Range<u32>) -> Result<Vec<u8>, DeviceError> {
-        self.0.reads.fetch_add(1, Ordering::Relaxed);
-        let kept = self.0.kept.lock().unwrap();
-        let plain = kept.get(&pack.manifest);
-        let part = plain.and_then(|plain| plain.get(range.start as usize..range.end as usize));
-        part.map(<[u8]>::to_vec)
-            .ok_or_else(|| DeviceError::Damaged("there is no such pack".to_owned()))
-    }
-}
-
-impl PackSink for Arc<Packs> {
-    fn rooms(&self) -> Vec<usize> {
-        ROOMS.to_vec()
-    }
-
-    fn deliver(&mut self, plain: Vec<u8>, room: usize) -> Result<PackRecord, DeviceError> {
-        assert!(plain.len() <= room && ROOMS.contains(&room));
-        let mut kept = self.kept.lock().unwrap();
-        let number = kept.len();
-        if number >= self.refused_from.load(Ordering::Relaxed) {
-            return Err(DeviceError::Unavailable("no peer takes it".to_owned()));
-        }
-        let manifest = (number as u64).to_le_bytes().to_vec();
-        kept.insert(manifest.clone(), plain);
-        Ok(PackRecord {
-            manifest,
-            wrapped_key: [3; 80],
-        })
-    }
-}
 
 /// A disk with its packs, its local folder, what it should hold, and where its last root lies.
 struct Machine {
     dir: tempfile::TempDir,
-    packs: Arc<Packs>,
+    packs: Arc<MemoryPacks>,
     at: RootRef,
     /// Of the next folder: a lost one is not used again.
     folders: u32,
@@ -89,8 +44,7 @@ fn journal(folder: &Path) -> VolumeOptions {
 
 impl Machine {
     fn new() -> Self {
-        let packs = Arc::new(Packs::default());
-        packs.refused_from.store(usize::MAX, Ordering::Relaxed);
+        let packs = MemoryPacks::new();
         // The first root is a commit of nothing.
         let root = Root::first([9; 16], "disk".to_owned(), SIZE, [8; 16]);
         let none = Committed::new(root, PackTable::default(), Default::default());
@@ -121,7 +75,7 @@ impl Machine {
 
     fn open(&self, is_ours: bool) -> (Volume, Arc<CommittedBlocks>) {
         let map = MapOptions::new(self.folder().join("map"), [9; 16]);
-        let opened = open(&self.at, Arc::new(Reader(self.packs.clone())), map, is_ours).unwrap();
+        let opened = open(&self.at, self.packs.clone(), map, is_ours).unwrap();
         let blocks = Arc::new(CommittedBlocks::new(opened, 1 << 20, Handle::current()));
         let volume = Volume::open(
             journal(&self.folder()),
@@ -280,7 +234,7 @@ async fn a_commit_that_failed_is_made_again_by_the_next_one() {
         for _ in 0..60 {
             write(&volume, &mut model, &mut draw);
         }
-        let packs = machine.packs.kept.lock().unwrap().len();
+        let packs = machine.packs.kept().len();
         machine.packs.refused_from.store(packs + round % 3, Ordering::Relaxed);
         let is_done = machine.commit(&volume, &blocks).is_ok();
         check(&volume, &model, model.keys().copied().take(50));
@@ -307,7 +261,7 @@ async fn a_trickle_costs_one_small_pack_a_commit_and_opening_stays_cheap() {
         volume.apply(&[Change::Write { offset, data: &data }]).unwrap();
         machine.commit(&volume, &blocks).unwrap();
     }
-    let kept = machine.packs.kept.lock().unwrap().len();
+    let kept = machine.packs.kept().len();
     assert_eq!(kept, 1501);
     drop((volume, blocks));
     machine.lose_folder();
@@ -316,6 +270,6 @@ async fn a_trickle_costs_one_small_pack_a_commit_and_opening_stays_cheap() {
     let reads = machine.packs.reads.load(Ordering::Relaxed);
     assert!(reads <= crate::commit::root::PENDING_MAX + 40, "{reads} reads");
     assert_eq!(blocks.committed().root.commit, 1501);
-    let largest = machine.packs.kept.lock().unwrap().values().map(Vec::len).max().unwrap();
+    let largest = machine.packs.kept().values().map(Vec::len).max().unwrap();
     assert!(largest <= ROOMS[0], "{largest} bytes");
 }

@@ -1,0 +1,163 @@
+use super::*;
+use crate::device::Change;
+use crate::testing::packs::MemoryPacks;
+
+const VOLUME: [u8; 16] = [4; 16];
+const SIZE: u64 = 64 << 20;
+
+/// Peers, and what their newest head says of the volume.
+struct Grid {
+    packs: Arc<MemoryPacks>,
+    head: Mutex<(u64, RootRef)>,
+}
+
+impl Grid {
+    fn new() -> Self {
+        let packs = MemoryPacks::new();
+        let first = first_commit(VOLUME, "disk".to_owned(), SIZE, 5, &mut packs.clone()).unwrap();
+        Self {
+            packs,
+            head: Mutex::new((first.committed.root.commit, first.at)),
+        }
+    }
+
+    fn open(&self, folder: &Path) -> Result<Running, OpenError> {
+        let (commit, at) = self.head.lock().unwrap().clone();
+        Running::open(folder, VOLUME, commit, &at, self.packs.clone(), Handle::current())
+    }
+
+    fn commit(&self, running: &Running) -> Result<bool, DeviceError> {
+        running.commit(6, &mut self.packs.clone(), &mut |prepared| {
+            *self.head.lock().unwrap() = (prepared.committed.root.commit, prepared.at.clone());
+            Ok(())
+        })
+    }
+}
+
+fn write(running: &Running, block: u64, byte: u8) {
+    let change = Change::Write {
+        offset: block * 4096,
+        data: &[byte; 4096],
+    };
+    running.device().apply(&[change]).unwrap();
+}
+
+fn read(running: &Running, block: u64) -> u8 {
+    let read = futures::executor::block_on(running.device().read(block * 4096, 4096)).unwrap();
+    assert!(read.iter().all(|byte| *byte == read[0]));
+    read[0]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_disk_is_there_after_a_stop_a_kill_and_the_loss_of_its_folder() {
+    let (dir, grid) = (tempfile::tempdir().unwrap(), Grid::new());
+    let folder = dir.path().join("disk");
+    let running = grid.open(&folder).unwrap();
+    assert!(!running.is_dirty() && !grid.commit(&running).unwrap());
+    write(&running, 3, 7);
+    assert!(running.is_dirty());
+    assert!(grid.commit(&running).unwrap() && !running.is_dirty());
+    write(&running, 3, 8);
+    running.end().await.unwrap();
+    drop(running);
+    let running = grid.open(&folder).unwrap();
+    assert_eq!(read(&running, 3), 8);
+    write(&running, 4, 9);
+    drop(running);
+    let running = grid.open(&folder).unwrap();
+    assert_eq!((read(&running, 3), read(&running, 4)), (8, 9));
+    drop(running);
+    std::fs::remove_dir_all(&folder).unwrap();
+    let running = grid.open(&folder).unwrap();
+    assert_eq!((read(&running, 3), read(&running, 4)), (7, 0));
+    write(&running, 5, 1);
+    grid.commit(&running).unwrap();
+    assert_eq!(running.root().commit, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_commit_that_was_not_accepted_is_offered_again_as_it_is() {
+    let (dir, grid) = (tempfile::tempdir().unwrap(), Grid::new());
+    let running = grid.open(dir.path()).unwrap();
+    write(&running, 1, 1);
+    let mut offered = Vec::new();
+    for _ in 0..2 {
+        let refused = running.commit(6, &mut grid.packs.clone(), &mut |prepared| {
+            offered.push(prepared.at.clone());
+            Err(DeviceError::Unavailable("nobody is there".to_owned()))
+        });
+        assert!(refused.is_err());
+        write(&running, 1, 2);
+    }
+    assert_eq!(offered[0], offered[1]);
+    assert!(grid.commit(&running).unwrap());
+    assert_eq!(grid.head.lock().unwrap().1, offered[0]);
+    assert_eq!(read(&running, 1), 2);
+    assert!(grid.commit(&running).unwrap());
+    drop(running);
+    let other = dir.path().join("other");
+    assert_eq!(read(&grid.open(&other).unwrap(), 1), 2);
+}
+
+/// A head was taken, and this process died before it knew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_commit_whose_acceptance_was_not_heard_of_is_ones_own() {
+    let (dir, grid) = (tempfile::tempdir().unwrap(), Grid::new());
+    let running = grid.open(dir.path()).unwrap();
+    write(&running, 1, 1);
+    let heard = running.commit(6, &mut grid.packs.clone(), &mut |prepared| {
+        *grid.head.lock().unwrap() = (prepared.committed.root.commit, prepared.at.clone());
+        Err(DeviceError::Unavailable("the answer was lost".to_owned()))
+    });
+    assert!(heard.is_err());
+    write(&running, 2, 2);
+    drop(running);
+    let running = grid.open(dir.path()).unwrap();
+    assert_eq!((read(&running, 1), read(&running, 2)), (1, 2));
+    assert!(grid.commit(&running).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_folder_that_another_machine_has_overtaken_is_kept_and_refused() {
+    let (dir, grid) = (tempfile::tempdir().unwrap(), Grid::new());
+    let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
+    let running = grid.open(&ours).unwrap();
+    write(&running, 1, 1);
+    grid.commit(&running).unwrap();
+    write(&running, 1, 2);
+    drop(running);
+    let running = grid.open(&theirs).unwrap();
+    write(&running, 1, 3);
+    grid.commit(&running).unwrap();
+    drop(running);
+    let refused = grid.open(&ours).err().unwrap();
+    assert!(
+        matches!(refused, OpenError::Overtaken { ours: 2, theirs: 3, .. }),
+        "{refused}"
+    );
+    assert!(ours.join("journal").read_dir().unwrap().next().is_some());
+    assert_eq!(read(&grid.open(&theirs).unwrap(), 1), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_journal_without_its_keys_is_not_taken_for_an_empty_one() {
+    let (dir, grid) = (tempfile::tempdir().unwrap(), Grid::new());
+    let running = grid.open(dir.path()).unwrap();
+    write(&running, 1, 1);
+    drop(running);
+    for name in [WRITER, "writer.before"] {
+        let _either = std::fs::remove_file(dir.path().join(name));
+    }
+    assert!(std::fs::read_dir(dir.path()).unwrap().count() <= 3);
+    let refused = grid.open(dir.path()).err().unwrap();
+    assert!(matches!(refused, OpenError::Damaged { .. }), "{refused}");
+    let other = Running::open(
+        dir.path(),
+        [5; 16],
+        1,
+        &grid.head.lock().unwrap().1,
+        grid.packs.clone(),
+        Handle::current(),
+    );
+    assert!(other.is_err());
+}
