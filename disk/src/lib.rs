@@ -2,6 +2,7 @@
 //! and the device that faces serve. It names no peers and no packs: what becomes of the journal's blocks is behind `Backing`.
 
 pub mod backing;
+pub mod claim;
 pub mod device;
 pub mod journal;
 pub mod map;
