@@ -1,13 +1,13 @@
 //! One writer, in every order of steps. Three voters and two writers are tried in all orders, five and three in long runs by a seed; and
 //! each rule that is broken on purpose must be found out. docs/decisions/0064-one-writer.md has the argument and the figures.
 
+use self::explorer::{Explored, Random, counterexample, explore, walk};
+use self::variant::Variant;
+use self::world::Scenario;
 use crate::claim::writer::Handover;
 
-use explorer::{Explored, Random, counterexample, explore, walk};
-use variant::Variant;
-use world::Scenario;
-
 mod explorer;
+mod print;
 mod service;
 mod variant;
 mod world;
@@ -112,6 +112,11 @@ fn who_comes_back_finds_what_was_served_meanwhile() {
 fn nobody_acknowledges_while_another_does_whoever_sleeps() {
     // One voter has all orders of clocks and sleep; three take minutes.
     holds("timed, one voter", &timed(Variant::Right, 1, 6, 1));
+    let commits = Scenario {
+        commits: vec![1, 1],
+        ..timed(Variant::Right, 1, 5, 0)
+    };
+    holds("timed, one voter, commits", &commits);
     if is_thorough() {
         holds("timed, three voters", &timed(Variant::Right, 3, 4, 0));
     }
@@ -172,6 +177,11 @@ fn clocks_that_are_worse_than_assumed_or_not_waited_for_are_found() {
         &timed(Variant::Right, 1, 6, 2),
         "two writers",
     );
+    let late = Scenario {
+        commits: vec![1, 1],
+        ..timed(Variant::LateAnswersCount, 1, 5, 0)
+    };
+    is_found("LateAnswersCount", &late, "has gone on");
     is_found(
         "TermFromAnswer",
         &timed(Variant::TermFromAnswer, 1, 6, 0),

@@ -134,6 +134,21 @@ fn one_commit_after_the_other_each_with_the_next_number() {
 }
 
 #[test]
+fn a_commit_that_is_confirmed_after_the_term_is_asked_about_anew() {
+    let mut writer = open(rules());
+    assert!(writer.commit("eight"));
+    let put = writer.asks(0, at(100)).remove(0);
+    writer.answered(0, put.tag, Answer::Took, at(100));
+    let confirm = writer.asks(0, at(100)).remove(0);
+    let promise = || Answer::Promise(writer.epoch());
+    assert_eq!(writer.clone().answered(0, confirm.tag, promise(), at(160)), None);
+    let in_time = writer.clone().answered(0, confirm.tag, promise(), at(159));
+    assert!(matches!(in_time, Some(Event::Accepted(_))));
+    let events = answered(&mut writer, at(160));
+    assert!(matches!(&events[..], [Event::Accepted(commit)] if commit.number == 8));
+}
+
+#[test]
 fn a_fenced_writer_is_fenced_for_ever() {
     let mut writer = open(rules());
     assert!(writer.commit("lost"));

@@ -36,6 +36,8 @@ pub enum Variant {
     Untagged,
     /// The term is counted from the answers.
     TermFromAnswer,
+    /// Confirmations count however late they come.
+    LateAnswersCount,
 }
 
 /// What a writer was made to believe when it had asked.
@@ -80,7 +82,7 @@ impl Variant {
         now: Duration,
     ) -> Vec<Event<History>> {
         let quorum = writer.rules.quorum;
-        let mut tag = tag;
+        let (mut tag, mut now) = (tag, now);
         match (self, &mut writer.phase) {
             (Self::HeadAtOne, _) if answer == Answer::Took => {
                 for other in quorum.voters() {
@@ -96,6 +98,9 @@ impl Variant {
             }
             (Self::TermFromAnswer, Phase::Holding(held)) => {
                 held.round.iter_mut().for_each(|round| round.since = now);
+            }
+            (Self::LateAnswersCount, Phase::Holding(held)) => {
+                now = held.round.as_ref().map_or(now, |round| round.since);
             }
             _ => {}
         }
