@@ -3,6 +3,7 @@
 //! `commit::compose::PackSink`, where they are read from behind `commit::opening::PackReader`.
 
 pub mod backing;
+pub mod claim;
 pub mod collect;
 pub mod commit;
 pub mod committed;

@@ -94,6 +94,10 @@ byte_id!(
     HeadHash, 32
 );
 byte_id!(
+    /// A volume, the content of a virtual disk: 128 random bits.
+    VolumeId, 16
+);
+byte_id!(
     /// A snapshot: 128 bits, derived from device, sequence number and time.
     SnapshotId, 16
 );

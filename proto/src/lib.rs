@@ -20,8 +20,10 @@ pub mod share;
 
 pub mod cap_index;
 pub mod discard;
+pub mod epoch;
 pub mod head;
 pub mod log_record;
+pub mod promise;
 pub mod record;
 pub mod root;
 pub mod section;
