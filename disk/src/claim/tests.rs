@@ -117,6 +117,11 @@ fn nobody_acknowledges_while_another_does_whoever_sleeps() {
         ..timed(Variant::Right, 1, 5, 0)
     };
     holds("timed, one voter, commits", &commits);
+    let duel = Scenario {
+        first_serves: false,
+        ..timed(Variant::Right, 1, 5, 0)
+    };
+    holds("timed duel, one voter", &duel);
     if is_thorough() {
         holds("timed, three voters", &timed(Variant::Right, 3, 4, 0));
     }
