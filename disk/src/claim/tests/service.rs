@@ -177,6 +177,17 @@ fn a_restart_goes_on_without_waiting_if_nobody_came_between() {
 }
 
 #[test]
+fn a_claim_that_comes_too_late_ends_the_takeover() {
+    let mut writer: Writer<&str> = Writer::take_over(rules(), None);
+    let read = writer.asks(0, at(0)).remove(0);
+    writer.answered(0, read.tag, Answer::Promise(None), at(0));
+    let claim = writer.asks(0, at(0)).remove(0);
+    let by = Epoch::above(None, OTHER).unwrap();
+    let event = writer.answered(0, claim.tag, Answer::Promise(Some(by)), at(0));
+    assert_eq!(event, Some(Event::Fenced { by }));
+}
+
+#[test]
 fn where_counting_ends_a_takeover_does() {
     let last = Epoch {
         counter: EPOCH_COUNTER_MAX,
