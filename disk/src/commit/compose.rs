@@ -11,7 +11,7 @@ use super::pack_table::PackTable;
 use super::root::{LeafPage, PAGE_REGIONS, PENDING_MAX, Root};
 use super::{PackNumber, Span};
 use crate::device::DeviceError;
-use crate::extents::{CommittedMap, REGION_BLOCKS, SLOT_BLOCKS, Update};
+use crate::extents::{REGION_BLOCKS, SLOT_BLOCKS, Update};
 use crate::journal::record::BLOCK_BYTES;
 use crate::map::Piece;
 use crate::volume::Batch;
@@ -112,14 +112,13 @@ fn regions(update: &Update) -> std::ops::RangeInclusive<u64> {
     start / blocks..=start.saturating_add(count.saturating_sub(1)) / blocks
 }
 
-/// Does something with the map, as of the last commit, which stays so.
-pub type WithMap<'a> =
-    dyn Fn(&mut dyn FnMut(&mut CommittedMap) -> Result<(), DeviceError>) -> Result<(), DeviceError> + 'a;
+/// The leaf of a region with all changes up to the last commit, and the commit that it says; none if the region is zeros. Waits.
+pub type WriteLeaf<'a> = dyn Fn(u64) -> Result<Option<(u64, Vec<u8>)>, DeviceError> + 'a;
 
 /// Makes the next commit out of all that a batch has.
 pub fn compose(
     last: &Committed,
-    map: &WithMap<'_>,
+    write_leaf: &WriteLeaf<'_>,
     batch: &Batch,
     time_ns: i64,
     sink: &mut dyn PackSink,
@@ -130,7 +129,7 @@ pub fn compose(
         packer.take_piece(piece, &mut window)?;
     }
     window.flush(&mut packer)?;
-    packer.finish(map, batch.seq, time_ns)
+    packer.finish(write_leaf, batch.seq, time_ns)
 }
 
 /// Blocks one after the other that may share a slot: they lie in the same aligned sixteen, so that what is written over and over in one piece
@@ -280,7 +279,7 @@ impl<'a> Packer<'a> {
     }
 
     /// The last pack: behind its slots leaves that are due, pages, and the root.
-    fn finish(mut self, map: &WithMap<'_>, journal: u64, time_ns: i64) -> Result<Prepared, DeviceError> {
+    fn finish(mut self, write_leaf: &WriteLeaf<'_>, journal: u64, time_ns: i64) -> Result<Prepared, DeviceError> {
         let filling = std::mem::replace(&mut self.filling, Filling::new(0, 0, 0));
         let mut closed = self.close(filling);
         let mut committed = Committed {
@@ -298,12 +297,7 @@ impl<'a> Packer<'a> {
             if spent >= budget && !is_due {
                 break;
             }
-            let mut leaf = None;
-            map(&mut |map| {
-                map.write_regions(&[region])?;
-                leaf = map.leaf_commit(region).zip(map.leaf_bytes(region)?);
-                Ok(())
-            })?;
+            let leaf = write_leaf(region)?;
             let bytes = leaf.as_ref().map_or(0, |(_, leaf)| leaf.len());
             if !closed.has_room(bytes + SECTION_ROOM) {
                 let next = Filling::new(self.packs.next() + 1, self.commit, self.room).close();

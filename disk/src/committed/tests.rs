@@ -29,6 +29,8 @@ struct Packs {
     reads: AtomicUsize,
     /// Packs from this number on are refused.
     refused_from: AtomicUsize,
+    /// What happens before the next reading.
+    before_read: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 struct Reader(Arc<Packs>);
@@ -36,6 +38,8 @@ struct Reader(Arc<Packs>);
 impl PackReader for Reader {
     fn read(&self, pack: &PackRecord, range: Range<u32>) -> Result<Vec<u8>, DeviceError> {
         self.0.reads.fetch_add(1, Ordering::Relaxed);
+        let happens = self.0.before_read.lock().unwrap().take();
+        happens.into_iter().for_each(|happens| happens());
         let kept = self.0.kept.lock().unwrap();
         let plain = kept.get(&pack.manifest);
         let part = plain.and_then(|plain| plain.get(range.start as usize..range.end as usize));
@@ -98,7 +102,7 @@ impl Machine {
             seq: 0,
             pieces: Vec::new(),
         };
-        let prepared = compose(&none, &|_| Ok(()), &batch, 0, &mut packs.clone()).unwrap();
+        let prepared = compose(&none, &|_| Ok(None), &batch, 0, &mut packs.clone()).unwrap();
         let mut machine = Self {
             dir: tempfile::tempdir().unwrap(),
             packs,
@@ -133,16 +137,33 @@ impl Machine {
     }
 
     fn commit(&mut self, volume: &Volume, blocks: &CommittedBlocks) -> Result<(), DeviceError> {
-        // Files of the journal are released as far as they are durable.
-        futures::executor::block_on(volume.flush())?;
-        let batch = volume.batch(BATCH_BYTES)?;
-        let prepared = blocks.prepare(&batch, 77, &mut self.packs.clone())?;
-        self.at = prepared.at.clone();
-        blocks.accept(prepared)?;
-        drop(batch);
-        volume.release(blocks.committed_seq());
+        self.at = commit(volume, blocks, &self.packs)?;
         Ok(())
     }
+}
+
+/// Makes a commit, which is accepted: where its root lies.
+fn commit(volume: &Volume, blocks: &CommittedBlocks, packs: &Arc<Packs>) -> Result<RootRef, DeviceError> {
+    // Files of the journal are released as far as they are durable.
+    futures::executor::block_on(volume.flush())?;
+    let batch = volume.batch(BATCH_BYTES)?;
+    let prepared = blocks.prepare(&batch, 77, &mut packs.clone())?;
+    let at = prepared.at.clone();
+    blocks.accept(prepared)?;
+    drop(batch);
+    volume.release(blocks.committed_seq());
+    Ok(at)
+}
+
+fn put(volume: &Volume, block: u64, fill: u8) {
+    let (offset, data) = (block * BLOCK, [fill; BLOCK_BYTES]);
+    volume.apply(&[Change::Write { offset, data: &data }]).unwrap();
+}
+
+fn get(volume: &Volume, block: u64) -> u8 {
+    let read = futures::executor::block_on(volume.read(block * BLOCK, BLOCK_BYTES)).unwrap();
+    assert!(read.iter().all(|byte| *byte == read[0]));
+    read[0]
 }
 
 /// Numbers that follow from a seed (SplitMix64).
@@ -318,4 +339,61 @@ async fn a_trickle_costs_one_small_pack_a_commit_and_opening_stays_cheap() {
     assert_eq!(blocks.committed().root.commit, 1501);
     let largest = machine.packs.kept.lock().unwrap().values().map(Vec::len).max().unwrap();
     assert!(largest <= ROOMS[0], "{largest} bytes");
+}
+
+/// A disk with two blocks in the first region, whose leaf is in a pack and not here.
+fn with_a_leaf_elsewhere() -> (Machine, Arc<Volume>, Arc<CommittedBlocks>) {
+    let mut machine = Machine::new();
+    let (volume, blocks) = machine.open(true);
+    put(&volume, 3, 33);
+    put(&volume, 4, 44);
+    machine.commit(&volume, &blocks).unwrap();
+    // The leaf is as of the commit before.
+    put(&volume, 100_000, 1);
+    machine.commit(&volume, &blocks).unwrap();
+    drop((volume, blocks));
+    machine.lose_folder();
+    let (volume, blocks) = machine.open(true);
+    (machine, Arc::new(volume), blocks)
+}
+
+/// A reader fetched a leaf while a commit wrote it anew. What came was not the leaf that counts any more, and the disk said that it was
+/// damaged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leaf_that_a_commit_writes_anew_while_it_is_fetched_is_no_error() {
+    let (machine, volume, blocks) = with_a_leaf_elsewhere();
+    let (writer, packs) = (volume.clone(), machine.packs.clone());
+    *machine.packs.before_read.lock().unwrap() = Some(Box::new(move || {
+        for fill in 50..53 {
+            put(&writer, 3, fill);
+            commit(&writer, &blocks, &packs).unwrap();
+        }
+    }));
+    assert_eq!((get(&volume, 4), get(&volume, 3)), (44, 52));
+}
+
+/// A commit waited for a leaf from peers with the map locked, and whoever read anything waited with it, on a thread of the runtime.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_leaf_that_a_commit_fetches() {
+    let (mut machine, volume, blocks) = with_a_leaf_elsewhere();
+    // The next commit needs the leaf of what this one changed.
+    put(&volume, 3, 50);
+    machine.commit(&volume, &blocks).unwrap();
+    put(&volume, 3, 51);
+    let (has_read, may_go_on) = std::sync::mpsc::channel();
+    let (is_fetching, fetches) = std::sync::mpsc::channel();
+    *machine.packs.before_read.lock().unwrap() = Some(Box::new(move || {
+        is_fetching.send(()).unwrap();
+        let _either = may_go_on.recv_timeout(Duration::from_secs(5));
+    }));
+    let (writer, packs, committed) = (volume.clone(), machine.packs.clone(), blocks.clone());
+    let commits = std::thread::spawn(move || commit(&writer, &committed, &packs).unwrap());
+    fetches.recv().unwrap();
+    let mut block = [0; BLOCK_BYTES];
+    assert!(volume.read_now(140_000 * BLOCK, &mut block).unwrap());
+    assert!(
+        has_read.send(()).is_ok(),
+        "a reading waited for a leaf that it does not need"
+    );
+    commits.join().unwrap();
 }

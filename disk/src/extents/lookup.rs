@@ -39,12 +39,16 @@ impl CommittedMap {
     /// and gives them to `load_leaf`.
     pub fn missing(&self, start: u64, count: u64) -> Vec<u64> {
         let is_missing = |(region, part): &(u64, Piece)| {
-            let leaf = self.table.leaves.get(region);
-            let is_elsewhere = leaf.is_some_and(|leaf| leaf.file.is_none()) && !self.cache.has(*region);
-            is_elsewhere && !gaps(&self.overlay.find(*region, part.start, part.end), part).is_empty()
+            self.is_elsewhere(*region) && !gaps(&self.overlay.find(*region, part.start, part.end), part).is_empty()
         };
         let parts = self.known(start, count).into_iter();
         parts.filter(is_missing).map(|(region, _)| region).collect()
+    }
+
+    /// Whether a region has a leaf that would have to be fetched from the source.
+    pub fn is_elsewhere(&self, region: u64) -> bool {
+        let leaf = self.table.leaves.get(&region);
+        leaf.is_some_and(|leaf| leaf.file.is_none()) && !self.cache.has(region)
     }
 
     /// The leaf of a region as it is kept, without what is in memory alone; none if there is none.
