@@ -11,7 +11,7 @@ use super::pack_table::PackTable;
 use super::root::{LeafPage, PAGE_REGIONS, PENDING_MAX, Root};
 use super::{PackNumber, Span};
 use crate::device::DeviceError;
-use crate::extents::{REGION_BLOCKS, SLOT_BLOCKS, Update};
+use crate::extents::{LEAF_BYTES_MAX, REGION_BLOCKS, SLOT_BLOCKS, Update};
 use crate::journal::record::BLOCK_BYTES;
 use crate::map::Piece;
 use crate::volume::Batch;
@@ -23,10 +23,15 @@ const LEAVES_PERCENT: usize = 2;
 const PENDING_DUE: usize = PENDING_MAX / 2;
 /// Bytes of a leaf page and of the root's lists, about, by which it is told whether there is room.
 const SECTION_ROOM: usize = 64 << 10;
+/// Room that the largest shape has at least: for the longest leaf, and a root. The smallest large pack has five times as much (docs/format/pack.md §2).
+pub const ROOM_BYTES_MIN: usize = LEAF_BYTES_MAX + 4 * SECTION_ROOM;
+/// Packs of the largest shape that a batch comes to at most. Chosen: a piece may take twice the bytes in a pack that it counts in a batch, and
+/// a pack is left by a slot that has no room; so this is well below what a root can name.
+const BATCH_PACKS: u64 = PENDING_MAX as u64 / 4;
 
 /// Where packs go. Waits.
 pub trait PackSink {
-    /// Bytes of plaintext that a pack of each shape holds, ascending; there is one at least.
+    /// Bytes of plaintext that a pack of each shape holds, ascending; the largest has `ROOM_BYTES_MIN` at least.
     fn rooms(&self) -> Vec<usize>;
     /// Seals a pack with that room, and delivers it: durably, here or at peers.
     fn deliver(&mut self, plain: Vec<u8>, room: usize) -> Result<PackRecord, DeviceError>;
@@ -115,6 +120,11 @@ fn regions(update: &Update) -> std::ops::RangeInclusive<u64> {
 /// The leaf of a region with all changes up to the last commit, and the commit that it says; none if the region is zeros. Waits.
 pub type WriteLeaf<'a> = dyn Fn(u64) -> Result<Option<(u64, Vec<u8>)>, DeviceError> + 'a;
 
+/// The most that a batch may have (`Volume::batch`) so that a root can name all packs of its commit.
+pub fn batch_bytes_max(rooms: &[usize]) -> u64 {
+    rooms.last().map_or(0, |room| BATCH_PACKS * *room as u64)
+}
+
 /// Makes the next commit out of all that a batch has.
 pub fn compose(
     last: &Committed,
@@ -181,9 +191,8 @@ struct Packer<'a> {
 impl<'a> Packer<'a> {
     fn new(last: &'a Committed, sink: &'a mut dyn PackSink) -> Result<Self, DeviceError> {
         let rooms = sink.rooms();
-        let room = *rooms
-            .last()
-            .ok_or_else(|| DeviceError::Unavailable("there is no shape of packs".to_owned()))?;
+        let room = rooms.last().copied().filter(|room| *room >= ROOM_BYTES_MIN);
+        let room = room.ok_or_else(|| DeviceError::Unavailable("packs are too small for a disk".to_owned()))?;
         let commit = last.root.commit + 1;
         let packs = last.packs.clone();
         Ok(Self {
@@ -247,6 +256,12 @@ impl<'a> Packer<'a> {
 
     /// The pack is full: it goes out, and another one is begun.
     fn next_pack(&mut self) -> Result<(), DeviceError> {
+        // This one, and the one with the root.
+        if self.lists.len() + 2 > PENDING_MAX {
+            return Err(DeviceError::Unavailable(
+                "a commit has more packs than a root can name".to_owned(),
+            ));
+        }
         let next = Filling::new(self.packs.next() + 1, self.commit, self.room);
         let filling = std::mem::replace(&mut self.filling, next);
         let closed = self.close(filling);
@@ -362,6 +377,8 @@ impl<'a> Packer<'a> {
         root.pending.extend(std::mem::take(&mut self.lists));
         root.pending.retain(|(commit, _)| *commit > floor);
         let encoded = root.encode();
+        // What nobody reads must not be accepted by anybody.
+        Root::decode(&encoded)?;
         let span = closed.put(&encoded);
         let pack = self.send(closed)?;
         self.packs.name_own(&pack);

@@ -15,6 +15,7 @@ use crate::commit::root::Root;
 use crate::device::{Change, Device};
 use crate::extents::MapOptions;
 use crate::journal::{JournalKey, JournalOptions};
+use crate::map::Piece;
 use crate::volume::{Volume, VolumeOptions};
 
 const SIZE: u64 = 600 << 20;
@@ -183,11 +184,15 @@ impl Draw {
         match self.below(4) {
             0 => bytes.fill(self.below(256) as u8),
             1 => {}
-            _ => blake3::Hasher::new()
-                .update(&self.below(u64::MAX).to_le_bytes())
-                .finalize_xof()
-                .fill(&mut bytes),
+            _ => bytes = self.random(len),
         }
+        bytes
+    }
+
+    fn random(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        let seed = self.below(u64::MAX).to_le_bytes();
+        blake3::Hasher::new().update(&seed).finalize_xof().fill(&mut bytes);
         bytes
     }
 }
@@ -396,4 +401,57 @@ async fn nobody_waits_for_a_leaf_that_a_commit_fetches() {
         "a reading waited for a leaf that it does not need"
     );
     commits.join().unwrap();
+}
+
+/// Takes packs, and forgets them.
+struct Counted {
+    rooms: Vec<usize>,
+    packs: usize,
+}
+
+impl PackSink for Counted {
+    fn rooms(&self) -> Vec<usize> {
+        self.rooms.clone()
+    }
+
+    fn deliver(&mut self, _plain: Vec<u8>, _room: usize) -> Result<PackRecord, DeviceError> {
+        self.packs += 1;
+        Ok(PackRecord {
+            manifest: self.packs.to_le_bytes().to_vec(),
+            wrapped_key: [3; 80],
+        })
+    }
+}
+
+/// A batch of more packs than a root can name made a root that nobody reads: all of the disk was gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_makes_no_root_that_is_not_read() {
+    let machine = Machine::new();
+    let (volume, blocks) = machine.open(true);
+    let data: Vec<u8> = (0..240).flat_map(|seed| Draw(seed).random(BLOCK_BYTES)).collect();
+    volume.apply(&[Change::Write { offset: 0, data: &data }]).unwrap();
+    let mut batch = volume.batch(u64::MAX).unwrap();
+    let piece = batch.pieces[0].clone();
+    let mut sink = Counted {
+        rooms: vec![64 << 10, 900 << 10],
+        packs: 0,
+    };
+    let bytes_max = crate::commit::compose::batch_bytes_max(&sink.rooms);
+    let times = |bytes: u64| 0..bytes / (240 * BLOCK);
+    let at = |number| Piece {
+        start: number * 256,
+        ..piece.clone()
+    };
+    batch.pieces = times(bytes_max).map(at).collect();
+    let prepared = blocks.prepare(&batch, 77, &mut sink).unwrap();
+    assert!((50..150).contains(&prepared.committed.root.pending.len()));
+    Root::decode(&prepared.committed.root.encode()).unwrap();
+    batch.pieces = times(bytes_max * 4).map(at).collect();
+    assert!(blocks.prepare(&batch, 77, &mut sink).is_err());
+    // A leaf may come that has no room in these.
+    sink.rooms.pop();
+    batch.pieces.truncate(1);
+    sink.packs = 0;
+    assert!(blocks.prepare(&batch, 77, &mut sink).is_err());
+    assert_eq!(sink.packs, 0);
 }
