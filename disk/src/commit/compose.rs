@@ -19,6 +19,8 @@ use crate::volume::Batch;
 /// Of the bytes of a commit, in hundredths, what leaves may take unless more of them are due. Chosen: research on such maps found that
 /// two are enough when writes have some order.
 const LEAVES_PERCENT: usize = 2;
+/// Part of the smallest room that leaves may take however small a commit is. Chosen: most of that pack would be padding.
+const LEAVES_SHARE: usize = 4;
 /// Lists of changes above which leaves are due: half of what a root may name, so that a large commit has room for its own.
 const PENDING_DUE: usize = PENDING_MAX / 2;
 /// Bytes of a leaf page and of the root's lists, about, by which it is told whether there is room.
@@ -99,11 +101,11 @@ impl Committed {
         oldest.map_or(self.root.commit, |first| first - 1)
     }
 
-    /// Regions in the order in which their changes are due.
-    fn due(&self) -> Vec<u64> {
+    /// Regions in the order in which their changes are due, each with the first commit of these.
+    fn due(&self) -> Vec<(u64, u64)> {
         let mut due: Vec<(u64, u64)> = self.dirty.iter().map(|(region, first)| (*first, *region)).collect();
         due.sort_unstable();
-        due.into_iter().map(|(_, region)| region).collect()
+        due
     }
 }
 
@@ -305,12 +307,14 @@ impl<'a> Packer<'a> {
         };
         let mut pages = BTreeSet::new();
         let budget = (self.bytes + closed.len()) * LEAVES_PERCENT / 100;
+        let budget = budget.max(self.rooms[0] / LEAVES_SHARE);
+        let due_up_to = self.due_up_to();
         let mut spent = 0;
-        for region in committed.due() {
-            let is_due =
-                committed.root.pending.len() + self.lists.len() > PENDING_DUE && committed.floor() < self.oldest_kept();
-            if spent >= budget && !is_due {
-                break;
+        for (first, region) in committed.due() {
+            // As long as it was: one that has grown, or that is new, may take more once.
+            let expected = committed.leaves.get(&region).map_or(0, |(_, span)| span.len as usize);
+            if spent + expected > budget && first > due_up_to {
+                continue;
             }
             let leaf = write_leaf(region)?;
             let bytes = leaf.as_ref().map_or(0, |(_, leaf)| leaf.len());
@@ -336,13 +340,15 @@ impl<'a> Packer<'a> {
         self.put_root(committed, closed, &pages, journal, time_ns)
     }
 
-    /// The commit from which on lists may be kept.
-    fn oldest_kept(&self) -> u64 {
+    /// The last commit whose list may not be kept, so that its changes have to be in leaves; 0 if all may.
+    fn due_up_to(&self) -> u64 {
         let pending = &self.last.root.pending;
         let over = (pending.len() + self.lists.len()).saturating_sub(PENDING_DUE);
-        pending
-            .get(over.min(pending.len()).saturating_sub(1))
-            .map_or(0, |(commit, _)| *commit)
+        let last = over
+            .min(pending.len())
+            .checked_sub(1)
+            .and_then(|last| pending.get(last));
+        last.map_or(0, |(commit, _)| *commit)
     }
 
     fn put_root(

@@ -403,6 +403,24 @@ async fn nobody_waits_for_a_leaf_that_a_commit_fetches() {
     commits.join().unwrap();
 }
 
+/// A disk whose leaves are long: commits of one block each carried one of them, whatever it took.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trickle_into_a_region_with_a_long_leaf_costs_small_packs_too() {
+    let mut machine = Machine::new();
+    let (volume, blocks) = machine.open(true);
+    (0..6000).for_each(|number| put(&volume, number * 2, 7));
+    let mut delivered = Vec::new();
+    for commit in 0..300 {
+        machine.commit(&volume, &blocks).unwrap();
+        let kept = machine.packs.kept.lock().unwrap();
+        delivered.push(kept[&(kept.len() as u64 - 1).to_le_bytes().to_vec()].len());
+        put(&volume, 4, commit as u8);
+    }
+    assert!(blocks.committed().leaves[&0].1.len > 50_000);
+    let large = delivered[50..].iter().filter(|bytes| **bytes > ROOMS[0]).count();
+    assert!(large <= 5, "{large} of 250 packs");
+}
+
 /// Takes packs, and forgets them.
 struct Counted {
     rooms: Vec<usize>,
