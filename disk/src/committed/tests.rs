@@ -124,8 +124,15 @@ impl Machine {
         std::fs::create_dir_all(self.folder().join("map")).unwrap();
     }
 
+    fn map(&self) -> MapOptions {
+        MapOptions::new(self.folder().join("map"), [9; 16])
+    }
+
     fn open(&self, is_ours: bool) -> (Volume, Arc<CommittedBlocks>) {
-        let map = MapOptions::new(self.folder().join("map"), [9; 16]);
+        self.open_with(self.map(), is_ours)
+    }
+
+    fn open_with(&self, map: MapOptions, is_ours: bool) -> (Volume, Arc<CommittedBlocks>) {
         let opened = open(&self.at, Arc::new(Reader(self.packs.clone())), map, is_ours).unwrap();
         let blocks = Arc::new(CommittedBlocks::new(opened, 1 << 20, Handle::current()));
         let volume = Volume::open(
@@ -401,6 +408,39 @@ async fn nobody_waits_for_a_leaf_that_a_commit_fetches() {
         "a reading waited for a leaf that it does not need"
     );
     commits.join().unwrap();
+}
+
+/// The map of this disk may be ahead of a root in single leaves, while its floor is not: these told of what that root does not have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_root_is_not_read_with_newer_leaves() {
+    let mut machine = Machine::new();
+    let (volume, blocks) = machine.open(true);
+    for fill in 33..35 {
+        put(&volume, 3, fill);
+        put(&volume, 100_000, fill);
+        let older = machine.at.clone();
+        machine.commit(&volume, &blocks).unwrap();
+        if fill == 34 {
+            machine.at = older;
+        }
+    }
+    blocks.inner.lock().map.write_regions(&[0]).unwrap();
+    drop((volume, blocks));
+    std::fs::remove_dir_all(machine.folder().join("journal")).unwrap();
+    std::fs::create_dir(machine.folder().join("journal")).unwrap();
+    let (volume, _blocks) = machine.open(true);
+    assert_eq!((get(&volume, 3), get(&volume, 100_000)), (33, 33));
+}
+
+/// The root of another disk emptied the folder of the map, and blocks of that disk were read as those of this one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_root_of_another_disk_is_refused() {
+    let machine = Machine::new();
+    let map = MapOptions {
+        volume: [1; 16],
+        ..machine.map()
+    };
+    assert!(open(&machine.at, Arc::new(Reader(machine.packs.clone())), map, true).is_err());
 }
 
 /// A disk whose leaves are long: commits of one block each carried one of them, whatever it took.

@@ -62,6 +62,12 @@ impl CommittedMap {
         self.table.leaves.get(&region).map(|record| record.commit)
     }
 
+    /// The highest commit that any leaf says; 0 if there is none.
+    pub fn newest_leaf(&self) -> u64 {
+        let commits = self.table.leaves.values().map(|record| record.commit);
+        commits.max().unwrap_or(0)
+    }
+
     /// Takes a leaf that was fetched. It has to be the one that counts.
     pub fn load_leaf(&mut self, region: u64, bytes: Vec<u8>) -> Result<(), MapError> {
         match self.table.leaves.get(&region).copied() {
