@@ -313,7 +313,7 @@ impl Slots {
         let (commit, count) = decode_head(bytes)?;
         let mut cursor = Cursor::new(WHAT, bytes.get(HEAD_BYTES..).unwrap_or_default());
         let mut offset = HEAD_BYTES as u64 + u64::from(count) * SLOT_HEAD_BYTES as u64;
-        let mut slots = Vec::new();
+        let mut slots = Vec::with_capacity(cursor.rest().len().min(count as usize * SLOT_HEAD_BYTES) / SLOT_HEAD_BYTES);
         for _ in 0..count {
             let head = cursor.take_u32()?;
             let is_valid = head >> (BLOCKS_SHIFT + 4) == 0 && stored_bytes(head) <= SLOT_BYTES_MAX as u32;
@@ -325,6 +325,11 @@ impl Slots {
             offset += u64::from(stored_bytes(head));
         }
         Ok(Self { commit, slots })
+    }
+
+    /// Bytes that it takes in memory.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.slots.capacity() * size_of::<(u32, u32)>()
     }
 
     /// Which bytes of the plaintext a slot takes; none if there is no such slot.
