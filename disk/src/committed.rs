@@ -206,13 +206,25 @@ impl CommittedBlocks {
         compose(&last, &|region| self.inner.write_leaf(region), batch, time_ns, sink)
     }
 
-    /// The commit was accepted: it is what is read from now on.
-    pub fn accept(&self, prepared: Prepared) -> Result<(), DeviceError> {
+    /// The commit was accepted: it is what is read from now on. On failure nothing of it was taken in, and it is to be tried again, or the
+    /// volume opened anew: another one in its place would not be accepted.
+    pub fn accept(&self, prepared: &Prepared) -> Result<(), DeviceError> {
         let Prepared { committed, updates, .. } = prepared;
+        let needed = self.inner.lock().map.needed_by_apply();
+        // What cannot be had now is no failure yet: `apply` tells.
+        let _either = needed
+            .into_iter()
+            .try_for_each(|region| self.inner.lock_with_leaf(region).map(drop));
         let mut state = self.inner.lock();
-        state.map.apply(committed.root.commit, &updates)?;
-        self.inner.places.advance(&committed);
-        state.committed = committed;
+        state.map.apply(committed.root.commit, updates)?;
+        // A commit that changes nothing moves the root's floor alone. A map whose floor is below that of the root is not opened again.
+        if state.map.floor() < committed.root.floor
+            && let Err(error) = state.map.write_regions(&[])
+        {
+            tracing::warn!(%error, "the floor of the map of a disk could not be written");
+        }
+        self.inner.places.advance(committed);
+        state.committed = committed.clone();
         Ok(())
     }
 

@@ -156,11 +156,10 @@ fn commit(volume: &Volume, blocks: &CommittedBlocks, packs: &Arc<Packs>) -> Resu
     futures::executor::block_on(volume.flush())?;
     let batch = volume.batch(BATCH_BYTES)?;
     let prepared = blocks.prepare(&batch, 77, &mut packs.clone())?;
-    let at = prepared.at.clone();
-    blocks.accept(prepared)?;
+    blocks.accept(&prepared)?;
     drop(batch);
     volume.release(blocks.committed_seq());
-    Ok(at)
+    Ok(prepared.at)
 }
 
 fn put(volume: &Volume, block: u64, fill: u8) {
@@ -430,6 +429,49 @@ async fn an_older_root_is_not_read_with_newer_leaves() {
     std::fs::create_dir(machine.folder().join("journal")).unwrap();
     let (volume, _blocks) = machine.open(true);
     assert_eq!((get(&volume, 3), get(&volume, 100_000)), (33, 33));
+}
+
+/// A commit of nothing moved the root's floor ahead of that of the map of this disk, which was then begun anew: all leaves were fetched
+/// again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_changes_no_leaf_does_not_cost_the_map_of_this_disk() {
+    let mut machine = Machine::new();
+    let (volume, blocks) = machine.open(true);
+    (0..20).for_each(|number| put(&volume, number * 7000, 7));
+    (0..8).for_each(|_| machine.commit(&volume, &blocks).unwrap());
+    let root = blocks.committed().root;
+    assert_eq!(root.floor, root.commit);
+    drop((volume, blocks));
+    let (_volume, blocks) = machine.open(true);
+    let state = blocks.inner.lock();
+    assert!((0..3).all(|region| !state.map.is_elsewhere(region)));
+}
+
+/// The disk of the map failed when a commit was accepted. Peers have accepted it all the same, so it has to be taken in once the disk is well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_accepted_commit_that_could_not_be_taken_in_is_tried_again() {
+    let machine = Machine::new();
+    let mut map = machine.map();
+    map.overlay_bytes = 0;
+    let (volume, blocks) = machine.open_with(map, true);
+    let prepare = || {
+        let batch = volume.batch(u64::MAX).unwrap();
+        blocks.prepare(&batch, 77, &mut machine.packs.clone()).unwrap()
+    };
+    // The leaf of the first region is longer than all that is due, so that changes of the other one stay in memory.
+    (0..1500).for_each(|number| put(&volume, number * 2, 7));
+    put(&volume, 100_000, 8);
+    blocks.accept(&prepare()).unwrap();
+    put(&volume, 3, 34);
+    let prepared = prepare();
+    let (here, away) = (machine.folder().join("map"), machine.folder().join("away"));
+    std::fs::rename(&here, &away).unwrap();
+    blocks.accept(&prepared).unwrap_err();
+    assert_eq!(blocks.committed().root.commit, 2);
+    std::fs::rename(&away, &here).unwrap();
+    blocks.accept(&prepared).unwrap();
+    volume.release(blocks.committed_seq());
+    assert_eq!((get(&volume, 3), get(&volume, 100_000)), (34, 8));
 }
 
 /// The root of another disk emptied the folder of the map, and blocks of that disk were read as those of this one.

@@ -51,6 +51,15 @@ impl CommittedMap {
         leaf.is_some_and(|leaf| leaf.file.is_none()) && !self.cache.has(region)
     }
 
+    /// Regions whose leaf the next `apply` may have to fetch, as too many changes are in memory. Who cannot wait does so before.
+    pub fn needed_by_apply(&self) -> Vec<u64> {
+        if self.overlay.bytes() <= self.options.overlay_bytes {
+            return Vec::new();
+        }
+        let changed = self.overlay.regions(0, u64::MAX);
+        changed.filter(|region| self.is_elsewhere(*region)).collect()
+    }
+
     /// The leaf of a region as it is kept, without what is in memory alone; none if there is none.
     pub fn leaf_bytes(&mut self, region: u64) -> Result<Option<Vec<u8>>, MapError> {
         let leaf = self.leaf(region)?;
