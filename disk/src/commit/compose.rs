@@ -23,10 +23,10 @@ const LEAVES_PERCENT: usize = 2;
 const LEAVES_SHARE: usize = 4;
 /// Lists of changes above which leaves are due: half of what a root may name, so that a large commit has room for its own.
 const PENDING_DUE: usize = PENDING_MAX / 2;
-/// Bytes of a leaf page and of the root's lists, about, by which it is told whether there is room.
-const SECTION_ROOM: usize = 64 << 10;
+/// Room that is kept for pages of the table and the root. Chosen: some dozens of pages, and a root that has all it may.
+const ROOT_ROOM: usize = 256 << 10;
 /// Room that the largest shape has at least: for the longest leaf, and a root. The smallest large pack has five times as much (docs/format/pack.md §2).
-pub const ROOM_BYTES_MIN: usize = LEAF_BYTES_MAX + 4 * SECTION_ROOM;
+pub const ROOM_BYTES_MIN: usize = LEAF_BYTES_MAX + ROOT_ROOM;
 /// Packs of the largest shape that a batch comes to at most. Chosen: a piece may take twice the bytes in a pack that it counts in a batch, and
 /// a pack is left by a slot that has no room; so this is well below what a root can name.
 const BATCH_PACKS: u64 = PENDING_MAX as u64 / 4;
@@ -318,11 +318,7 @@ impl<'a> Packer<'a> {
             }
             let leaf = write_leaf(region)?;
             let bytes = leaf.as_ref().map_or(0, |(_, leaf)| leaf.len());
-            if !closed.has_room(bytes + SECTION_ROOM) {
-                let next = Filling::new(self.packs.next() + 1, self.commit, self.room).close();
-                let full = std::mem::replace(&mut closed, next);
-                self.deliver(full)?;
-            }
+            self.make_room(&mut closed, bytes)?;
             match leaf {
                 Some((commit, leaf)) => committed.leaves.insert(region, (commit, closed.put(&leaf))),
                 None => committed.leaves.remove(&region),
@@ -332,12 +328,17 @@ impl<'a> Packer<'a> {
             spent += bytes;
         }
         committed.note(self.commit, &self.updates);
-        if !closed.has_room(SECTION_ROOM * (4 + pages.len())) {
-            let next = Filling::new(self.packs.next() + 1, self.commit, self.room).close();
-            let full = std::mem::replace(&mut closed, next);
-            self.deliver(full)?;
-        }
         self.put_root(committed, closed, &pages, journal, time_ns)
+    }
+
+    /// Begins another pack unless a section of so many bytes has room.
+    fn make_room(&mut self, closed: &mut Closed, bytes: usize) -> Result<(), DeviceError> {
+        if closed.has_room(bytes) {
+            return Ok(());
+        }
+        let next = Filling::new(self.packs.next() + 1, self.commit, self.room).close();
+        let full = std::mem::replace(closed, next);
+        self.deliver(full)
     }
 
     /// The last commit whose list may not be kept, so that its changes have to be in leaves; 0 if all may.
@@ -369,9 +370,12 @@ impl<'a> Packer<'a> {
             };
             root.pages.retain(|(number, _)| u64::from(*number) != *page);
             if !leaves.leaves.is_empty() {
-                root.pages.push((*page as u32, closed.put(&leaves.encode())));
+                let encoded = leaves.encode();
+                self.make_room(&mut closed, encoded.len())?;
+                root.pages.push((*page as u32, closed.put(&encoded)));
             }
         }
+        self.make_room(&mut closed, ROOT_ROOM)?;
         root.pages.sort_unstable_by_key(|(number, _)| *number);
         self.number(None)?;
         self.packs.write(&mut |page| closed.put(&page));

@@ -8,12 +8,13 @@ use proto::cap_index::PackRecord;
 use proto::head::RootRef;
 
 use super::*;
+use crate::commit::Span;
 use crate::commit::compose::Committed;
 use crate::commit::opening::{PackReader, open};
 use crate::commit::pack_table::PackTable;
 use crate::commit::root::Root;
 use crate::device::{Change, Device};
-use crate::extents::MapOptions;
+use crate::extents::{MapOptions, Update};
 use crate::journal::{JournalKey, JournalOptions};
 use crate::map::Piece;
 use crate::volume::{Volume, VolumeOptions};
@@ -554,4 +555,39 @@ async fn a_commit_makes_no_root_that_is_not_read() {
     sink.packs = 0;
     assert!(blocks.prepare(&batch, 77, &mut sink).is_err());
     assert_eq!(sink.packs, 0);
+}
+
+/// A disk of 64 TiB of which all leaves are due, packed in the smallest packs: its pages of leaves had no room in one of them.
+#[tokio::test]
+async fn pages_of_leaves_that_one_pack_has_no_room_for_lie_in_several() {
+    let mut root = Root::first([9; 16], "disk".to_owned(), 1 << 46, [8; 16]);
+    let (pack, offset, len) = (0, 0, 1);
+    root.commit = 1;
+    root.pending = vec![(1, Span { pack, offset, len }); 256];
+    let mut last = Committed::new(root, PackTable::default(), Default::default());
+    let place = Place::new(0, 0, 0).unwrap();
+    let run = |start| Run {
+        start,
+        count: 1 << 32,
+        place,
+    };
+    last.note(
+        1,
+        &(0..4)
+            .map(|run_number| Update::Map(run(run_number << 32)))
+            .collect::<Vec<_>>(),
+    );
+    let batch = Batch {
+        seq: 1,
+        pieces: Vec::new(),
+    };
+    let mut sink = Counted {
+        rooms: vec![64 << 10, 900 << 10],
+        packs: 0,
+    };
+    let prepared = compose(&last, &|_| Ok(Some((1, vec![7; 84]))), &batch, 0, &mut sink).unwrap();
+    let root = prepared.committed.root;
+    assert_eq!((root.pages.len(), root.floor, root.pending.len()), (512, 2, 0));
+    let packs: std::collections::BTreeSet<_> = root.pages.iter().map(|(_, span)| span.pack).collect();
+    assert!(packs.len() > 3);
 }
