@@ -133,9 +133,20 @@ impl Machine {
         self.open_with(self.map(), is_ours)
     }
 
-    fn open_with(&self, map: MapOptions, is_ours: bool) -> (Volume, Arc<CommittedBlocks>) {
+    fn blocks(&self, map: MapOptions, is_ours: bool) -> Arc<CommittedBlocks> {
         let opened = open(&self.at, Arc::new(Reader(self.packs.clone())), map, is_ours).unwrap();
-        let blocks = Arc::new(CommittedBlocks::new(opened, 1 << 20, Handle::current()));
+        Arc::new(CommittedBlocks::new(opened, 1 << 20, Handle::current()))
+    }
+
+    /// A commit of all that was written.
+    fn prepare(&self, volume: &Volume, blocks: &CommittedBlocks) -> Prepared {
+        futures::executor::block_on(volume.flush()).unwrap();
+        let batch = volume.batch(u64::MAX).unwrap();
+        blocks.prepare(&batch, 5, &mut self.packs.clone()).unwrap()
+    }
+
+    fn open_with(&self, map: MapOptions, is_ours: bool) -> (Volume, Arc<CommittedBlocks>) {
+        let blocks = self.blocks(map, is_ours);
         let volume = Volume::open(
             journal(&self.folder()),
             JournalKey::new(&[5; 32], [6; 16]),
@@ -455,10 +466,7 @@ async fn an_accepted_commit_that_could_not_be_taken_in_is_tried_again() {
     let mut map = machine.map();
     map.overlay_bytes = 0;
     let (volume, blocks) = machine.open_with(map, true);
-    let prepare = || {
-        let batch = volume.batch(u64::MAX).unwrap();
-        blocks.prepare(&batch, 77, &mut machine.packs.clone()).unwrap()
-    };
+    let prepare = || machine.prepare(&volume, &blocks);
     // The leaf of the first region is longer than all that is due, so that changes of the other one stay in memory.
     (0..1500).for_each(|number| put(&volume, number * 2, 7));
     put(&volume, 100_000, 8);
@@ -590,4 +598,78 @@ async fn pages_of_leaves_that_one_pack_has_no_room_for_lie_in_several() {
     assert_eq!((root.pages.len(), root.floor, root.pending.len()), (512, 2, 0));
     let packs: std::collections::BTreeSet<_> = root.pages.iter().map(|(_, span)| span.pack).collect();
     assert!(packs.len() > 3);
+}
+
+/// The map of this disk, whatever it had to write and read meanwhile and whatever failed, says what leaves and lists out of packs say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_opening_with_the_map_of_this_disk_is_as_one_without() {
+    for seed in 100..104 {
+        let (mut draw, mut machine) = (Draw(seed), Machine::new());
+        let (mut model, mut committed) = (Model::new(), Model::new());
+        let small = |machine: &Machine, draw: &mut Draw| MapOptions {
+            overlay_bytes: draw.below(3) as usize * 3000,
+            cache_bytes: draw.below(2) as usize * 2000,
+            ..machine.map()
+        };
+        let (mut volume, mut blocks) = machine.open_with(small(&machine, &mut draw), true);
+        for step in 0..60 {
+            (0..draw.below(12)).for_each(|_| write(&volume, &mut model, &mut draw));
+            match draw.below(8) {
+                0 => {
+                    let packs = machine.packs.kept.lock().unwrap().len();
+                    machine.packs.refused_from.store(packs, Ordering::Relaxed);
+                    machine.commit(&volume, &blocks).unwrap_err();
+                    machine.packs.refused_from.store(usize::MAX, Ordering::Relaxed);
+                }
+                // Made, but not accepted: leaves of this disk may have been written for it.
+                1 => drop(machine.prepare(&volume, &blocks)),
+                2 => {
+                    drop((volume, blocks));
+                    (volume, blocks) = machine.open_with(small(&machine, &mut draw), true);
+                }
+                3 if step % 4 == 0 => {
+                    drop((volume, blocks));
+                    machine.lose_folder();
+                    (volume, blocks) = machine.open_with(small(&machine, &mut draw), draw.below(2) == 0);
+                    model.clone_from(&committed);
+                }
+                4 => {
+                    // Accepted, but the process dies before it takes it in.
+                    machine.at = machine.prepare(&volume, &blocks).at;
+                    committed.clone_from(&model);
+                    drop((volume, blocks));
+                    (volume, blocks) = machine.open_with(small(&machine, &mut draw), true);
+                }
+                _ => {
+                    machine.commit(&volume, &blocks).unwrap();
+                    while blocks.committed_seq() < volume.last_seq() {
+                        machine.commit(&volume, &blocks).unwrap();
+                    }
+                    committed.clone_from(&model);
+                }
+            }
+            let some = (0..4).map(|_| draw.below(340)).collect::<Vec<_>>();
+            check(&volume, &model, some.into_iter().chain(model.keys().copied().take(3)));
+            if step % 10 == 0 {
+                let folder = tempfile::tempdir().unwrap();
+                let fresh = machine.blocks(MapOptions::new(folder.path().to_owned(), [9; 16]), false);
+                assert!(places(&fresh) == places(&blocks), "seed {seed}, step {step}");
+                for block in (0..340).chain(committed.keys().copied()) {
+                    let (mut read, zeros) = (vec![1; BLOCK_BYTES], vec![0; BLOCK_BYTES]);
+                    fresh.inner.read(block, &mut read).unwrap();
+                    assert!(
+                        &read == committed.get(&block).unwrap_or(&zeros),
+                        "seed {seed}, step {step}, block {block}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Where each block lies, however it is cut into runs.
+fn places(blocks: &CommittedBlocks) -> Vec<(u64, Place)> {
+    let runs = blocks.inner.find(0, SIZE / BLOCK).unwrap();
+    let places = |run: Run| (0..run.count).map(move |block| (run.start + block, run.place.after(block as u32)));
+    runs.into_iter().flat_map(places).collect()
 }
