@@ -13,7 +13,7 @@ use crate::backing::Backing;
 use crate::commit::compose::{Committed, PackSink, Prepared, compose};
 use crate::commit::opening::{Opened, Places};
 use crate::device::{DeviceError, Extent, ExtentKind};
-use crate::extents::{CommittedMap, Place, Run, SLOT_BLOCKS};
+use crate::extents::{CommittedMap, LeafSource, Place, REGION_BLOCKS, Run, SLOT_BLOCKS};
 use crate::journal::record::BLOCK_BYTES;
 use crate::volume::Batch;
 
@@ -46,22 +46,47 @@ impl Inner {
 
     /// Where these blocks lie. Leaves that are not here are fetched first, and nobody waits for that but who asked.
     fn find(&self, start: u64, count: u64) -> Result<Vec<Run>, DeviceError> {
-        loop {
-            let missing = {
-                let mut state = self.lock();
-                let missing = state.map.missing(start, count);
-                if missing.is_empty() {
-                    return Ok(state.map.find(start, count)?);
-                }
-                missing
-            };
-            for region in missing {
-                let leaf = crate::extents::LeafSource::fetch(&*self.places, region)?;
-                let leaf =
-                    leaf.ok_or_else(|| DeviceError::Damaged(format!("the map of region {region} is nowhere")))?;
-                self.lock().map.load_leaf(region, leaf)?;
+        let missing = {
+            let mut state = self.lock();
+            let missing = state.map.missing(start, count);
+            if missing.is_empty() {
+                return Ok(state.map.find(start, count)?);
             }
+            missing
+        };
+        if let [region] = missing[..] {
+            return Ok(self.lock_with_leaf(region)?.map.find(start, count)?);
         }
+        // By halves, so that a cache that cannot keep all these leaves has each when it is needed.
+        let middle = missing[missing.len() / 2] * u64::from(REGION_BLOCKS);
+        let mut runs = self.find(start, middle - start)?;
+        runs.extend(self.find(middle, start + count - middle)?);
+        Ok(runs)
+    }
+
+    /// The map, with the leaf of a region, which is fetched while nothing is locked.
+    fn lock_with_leaf(&self, region: u64) -> Result<MutexGuard<'_, State>, DeviceError> {
+        let state = self.lock();
+        if !state.map.is_elsewhere(region) {
+            return Ok(state);
+        }
+        drop(state);
+        let fetched = self.places.fetch(region);
+        let mut state = self.lock();
+        // Somebody else may have fetched it meanwhile, or a commit have written it anew: then what came, or did not, counts for nothing.
+        if state.map.is_elsewhere(region) {
+            let leaf = fetched?;
+            let leaf = leaf.ok_or_else(|| DeviceError::Damaged(format!("the map of region {region} is nowhere")))?;
+            state.map.load_leaf(region, leaf)?;
+        }
+        Ok(state)
+    }
+
+    /// The leaf of a region with all that is committed, and the commit that it says; none if the region is zeros.
+    fn write_leaf(&self, region: u64) -> Result<Option<(u64, Vec<u8>)>, DeviceError> {
+        let map = &mut self.lock_with_leaf(region)?.map;
+        map.write_regions(&[region])?;
+        Ok(map.leaf_commit(region).zip(map.leaf_bytes(region)?))
     }
 
     /// Fills in blocks from slots that are here; false if one is not.
@@ -174,20 +199,32 @@ impl CommittedBlocks {
         }
     }
 
-    /// The next commit: all that a batch has. Reads go on meanwhile, but for the map of regions whose leaf is being written.
+    /// The next commit: all that a batch has. Reads go on meanwhile: they wait while a leaf is written, not while one is
+    /// fetched.
     pub fn prepare(&self, batch: &Batch, time_ns: i64, sink: &mut dyn PackSink) -> Result<Prepared, DeviceError> {
         let last = self.inner.lock().committed.clone();
-        let map = |work: &mut dyn FnMut(&mut CommittedMap) -> Result<(), DeviceError>| work(&mut self.inner.lock().map);
-        compose(&last, &map, batch, time_ns, sink)
+        compose(&last, &|region| self.inner.write_leaf(region), batch, time_ns, sink)
     }
 
-    /// The commit was accepted: it is what is read from now on.
-    pub fn accept(&self, prepared: Prepared) -> Result<(), DeviceError> {
+    /// The commit was accepted: it is what is read from now on. On failure nothing of it was taken in, and it is to be tried again, or the
+    /// volume opened anew: another one in its place would not be accepted.
+    pub fn accept(&self, prepared: &Prepared) -> Result<(), DeviceError> {
         let Prepared { committed, updates, .. } = prepared;
+        let needed = self.inner.lock().map.needed_by_apply();
+        // What cannot be had now is no failure yet: `apply` tells.
+        let _either = needed
+            .into_iter()
+            .try_for_each(|region| self.inner.lock_with_leaf(region).map(drop));
         let mut state = self.inner.lock();
-        state.map.apply(committed.root.commit, &updates)?;
-        self.inner.places.advance(&committed);
-        state.committed = committed;
+        state.map.apply(committed.root.commit, updates)?;
+        // A commit that changes nothing moves the root's floor alone. A map whose floor is below that of the root is not opened again.
+        if state.map.floor() < committed.root.floor
+            && let Err(error) = state.map.write_regions(&[])
+        {
+            tracing::warn!(%error, "the floor of the map of a disk could not be written");
+        }
+        self.inner.places.advance(committed);
+        state.committed = committed.clone();
         Ok(())
     }
 

@@ -138,7 +138,7 @@ pub fn first_commit(
         seq: 0,
         pieces: Vec::new(),
     };
-    compose(&none, &|_| Ok(()), &nothing, time_ns, sink)
+    compose(&none, &|_| Ok(None), &nothing, time_ns, sink)
 }
 
 impl Running {
@@ -239,14 +239,17 @@ impl Running {
                 (batch, prepared)
             }
         };
-        if let Err(error) = accept(&prepared) {
+        let taken_in = accept(&prepared).and_then(|()| {
+            state.writer.commit = prepared.committed.root.commit;
+            state.writer.at = prepared.at.clone();
+            write_writer(&self.folder, &state.writer)?;
+            self.blocks.accept(&prepared)
+        });
+        if let Err(error) = taken_in {
             state.waiting = Some((batch, prepared));
             return Err(error);
         }
-        state.writer.commit = prepared.committed.root.commit;
-        state.writer.at = prepared.at.clone();
-        write_writer(&self.folder, &state.writer)?;
-        self.blocks.accept(prepared)?;
+        drop(prepared);
         drop(batch);
         self.volume.release(self.root().journal);
         Ok(true)

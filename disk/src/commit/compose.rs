@@ -11,7 +11,7 @@ use super::pack_table::PackTable;
 use super::root::{LeafPage, PAGE_REGIONS, PENDING_MAX, Root};
 use super::{PackNumber, Span};
 use crate::device::DeviceError;
-use crate::extents::{CommittedMap, REGION_BLOCKS, SLOT_BLOCKS, Update};
+use crate::extents::{LEAF_BYTES_MAX, REGION_BLOCKS, SLOT_BLOCKS, Update};
 use crate::journal::record::BLOCK_BYTES;
 use crate::map::Piece;
 use crate::volume::Batch;
@@ -19,14 +19,21 @@ use crate::volume::Batch;
 /// Of the bytes of a commit, in hundredths, what leaves may take unless more of them are due. Chosen: research on such maps found that
 /// two are enough when writes have some order.
 const LEAVES_PERCENT: usize = 2;
+/// Part of the smallest room that leaves may take however small a commit is. Chosen: most of that pack would be padding.
+const LEAVES_SHARE: usize = 4;
 /// Lists of changes above which leaves are due: half of what a root may name, so that a large commit has room for its own.
 const PENDING_DUE: usize = PENDING_MAX / 2;
-/// Bytes of a leaf page and of the root's lists, about, by which it is told whether there is room.
-const SECTION_ROOM: usize = 64 << 10;
+/// Room that is kept for pages of the table and the root. Chosen: some dozens of pages, and a root that has all it may.
+const ROOT_ROOM: usize = 256 << 10;
+/// Room that the largest shape has at least: for the longest leaf, and a root. The smallest large pack has five times as much (docs/format/pack.md §2).
+pub const ROOM_BYTES_MIN: usize = LEAF_BYTES_MAX + ROOT_ROOM;
+/// Packs of the largest shape that a batch comes to at most. Chosen: a piece may take twice the bytes in a pack that it counts in a batch, and
+/// a pack is left by a slot that has no room; so this is well below what a root can name.
+const BATCH_PACKS: u64 = PENDING_MAX as u64 / 4;
 
 /// Where packs go. Waits.
 pub trait PackSink {
-    /// Bytes of plaintext that a pack of each shape holds, ascending; there is one at least.
+    /// Bytes of plaintext that a pack of each shape holds, ascending; the largest has `ROOM_BYTES_MIN` at least.
     fn rooms(&self) -> Vec<usize>;
     /// Seals a pack with that room, and delivers it: durably, here or at peers.
     fn deliver(&mut self, plain: Vec<u8>, room: usize) -> Result<PackRecord, DeviceError>;
@@ -94,11 +101,11 @@ impl Committed {
         oldest.map_or(self.root.commit, |first| first - 1)
     }
 
-    /// Regions in the order in which their changes are due.
-    fn due(&self) -> Vec<u64> {
+    /// Regions in the order in which their changes are due, each with the first commit of these.
+    fn due(&self) -> Vec<(u64, u64)> {
         let mut due: Vec<(u64, u64)> = self.dirty.iter().map(|(region, first)| (*first, *region)).collect();
         due.sort_unstable();
-        due.into_iter().map(|(_, region)| region).collect()
+        due
     }
 }
 
@@ -112,14 +119,18 @@ fn regions(update: &Update) -> std::ops::RangeInclusive<u64> {
     start / blocks..=start.saturating_add(count.saturating_sub(1)) / blocks
 }
 
-/// Does something with the map, as of the last commit, which stays so.
-pub type WithMap<'a> =
-    dyn Fn(&mut dyn FnMut(&mut CommittedMap) -> Result<(), DeviceError>) -> Result<(), DeviceError> + 'a;
+/// The leaf of a region with all changes up to the last commit, and the commit that it says; none if the region is zeros. Waits.
+pub type WriteLeaf<'a> = dyn Fn(u64) -> Result<Option<(u64, Vec<u8>)>, DeviceError> + 'a;
+
+/// The most that a batch may have (`Volume::batch`) so that a root can name all packs of its commit.
+pub fn batch_bytes_max(rooms: &[usize]) -> u64 {
+    rooms.last().map_or(0, |room| BATCH_PACKS * *room as u64)
+}
 
 /// Makes the next commit out of all that a batch has.
 pub fn compose(
     last: &Committed,
-    map: &WithMap<'_>,
+    write_leaf: &WriteLeaf<'_>,
     batch: &Batch,
     time_ns: i64,
     sink: &mut dyn PackSink,
@@ -130,7 +141,7 @@ pub fn compose(
         packer.take_piece(piece, &mut window)?;
     }
     window.flush(&mut packer)?;
-    packer.finish(map, batch.seq, time_ns)
+    packer.finish(write_leaf, batch.seq, time_ns)
 }
 
 /// Blocks one after the other that may share a slot: they lie in the same aligned sixteen, so that what is written over and over in one piece
@@ -182,9 +193,8 @@ struct Packer<'a> {
 impl<'a> Packer<'a> {
     fn new(last: &'a Committed, sink: &'a mut dyn PackSink) -> Result<Self, DeviceError> {
         let rooms = sink.rooms();
-        let room = *rooms
-            .last()
-            .ok_or_else(|| DeviceError::Unavailable("there is no shape of packs".to_owned()))?;
+        let room = rooms.last().copied().filter(|room| *room >= ROOM_BYTES_MIN);
+        let room = room.ok_or_else(|| DeviceError::Unavailable("packs are too small for a disk".to_owned()))?;
         let commit = last.root.commit + 1;
         let packs = last.packs.clone();
         Ok(Self {
@@ -248,6 +258,12 @@ impl<'a> Packer<'a> {
 
     /// The pack is full: it goes out, and another one is begun.
     fn next_pack(&mut self) -> Result<(), DeviceError> {
+        // This one, and the one with the root.
+        if self.lists.len() + 2 > PENDING_MAX {
+            return Err(DeviceError::Unavailable(
+                "a commit has more packs than a root can name".to_owned(),
+            ));
+        }
         let next = Filling::new(self.packs.next() + 1, self.commit, self.room);
         let filling = std::mem::replace(&mut self.filling, next);
         let closed = self.close(filling);
@@ -280,7 +296,7 @@ impl<'a> Packer<'a> {
     }
 
     /// The last pack: behind its slots leaves that are due, pages, and the root.
-    fn finish(mut self, map: &WithMap<'_>, journal: u64, time_ns: i64) -> Result<Prepared, DeviceError> {
+    fn finish(mut self, write_leaf: &WriteLeaf<'_>, journal: u64, time_ns: i64) -> Result<Prepared, DeviceError> {
         let filling = std::mem::replace(&mut self.filling, Filling::new(0, 0, 0));
         let mut closed = self.close(filling);
         let mut committed = Committed {
@@ -291,25 +307,18 @@ impl<'a> Packer<'a> {
         };
         let mut pages = BTreeSet::new();
         let budget = (self.bytes + closed.len()) * LEAVES_PERCENT / 100;
+        let budget = budget.max(self.rooms[0] / LEAVES_SHARE);
+        let due_up_to = self.due_up_to();
         let mut spent = 0;
-        for region in committed.due() {
-            let is_due =
-                committed.root.pending.len() + self.lists.len() > PENDING_DUE && committed.floor() < self.oldest_kept();
-            if spent >= budget && !is_due {
-                break;
+        for (first, region) in committed.due() {
+            // As long as it was: one that has grown, or that is new, may take more once.
+            let expected = committed.leaves.get(&region).map_or(0, |(_, span)| span.len as usize);
+            if spent + expected > budget && first > due_up_to {
+                continue;
             }
-            let mut leaf = None;
-            map(&mut |map| {
-                map.write_regions(&[region])?;
-                leaf = map.leaf_commit(region).zip(map.leaf_bytes(region)?);
-                Ok(())
-            })?;
+            let leaf = write_leaf(region)?;
             let bytes = leaf.as_ref().map_or(0, |(_, leaf)| leaf.len());
-            if !closed.has_room(bytes + SECTION_ROOM) {
-                let next = Filling::new(self.packs.next() + 1, self.commit, self.room).close();
-                let full = std::mem::replace(&mut closed, next);
-                self.deliver(full)?;
-            }
+            self.make_room(&mut closed, bytes)?;
             match leaf {
                 Some((commit, leaf)) => committed.leaves.insert(region, (commit, closed.put(&leaf))),
                 None => committed.leaves.remove(&region),
@@ -319,21 +328,28 @@ impl<'a> Packer<'a> {
             spent += bytes;
         }
         committed.note(self.commit, &self.updates);
-        if !closed.has_room(SECTION_ROOM * (4 + pages.len())) {
-            let next = Filling::new(self.packs.next() + 1, self.commit, self.room).close();
-            let full = std::mem::replace(&mut closed, next);
-            self.deliver(full)?;
-        }
         self.put_root(committed, closed, &pages, journal, time_ns)
     }
 
-    /// The commit from which on lists may be kept.
-    fn oldest_kept(&self) -> u64 {
+    /// Begins another pack unless a section of so many bytes has room.
+    fn make_room(&mut self, closed: &mut Closed, bytes: usize) -> Result<(), DeviceError> {
+        if closed.has_room(bytes) {
+            return Ok(());
+        }
+        let next = Filling::new(self.packs.next() + 1, self.commit, self.room).close();
+        let full = std::mem::replace(closed, next);
+        self.deliver(full)
+    }
+
+    /// The last commit whose list may not be kept, so that its changes have to be in leaves; 0 if all may.
+    fn due_up_to(&self) -> u64 {
         let pending = &self.last.root.pending;
         let over = (pending.len() + self.lists.len()).saturating_sub(PENDING_DUE);
-        pending
-            .get(over.min(pending.len()).saturating_sub(1))
-            .map_or(0, |(commit, _)| *commit)
+        let last = over
+            .min(pending.len())
+            .checked_sub(1)
+            .and_then(|last| pending.get(last));
+        last.map_or(0, |(commit, _)| *commit)
     }
 
     fn put_root(
@@ -354,9 +370,12 @@ impl<'a> Packer<'a> {
             };
             root.pages.retain(|(number, _)| u64::from(*number) != *page);
             if !leaves.leaves.is_empty() {
-                root.pages.push((*page as u32, closed.put(&leaves.encode())));
+                let encoded = leaves.encode();
+                self.make_room(&mut closed, encoded.len())?;
+                root.pages.push((*page as u32, closed.put(&encoded)));
             }
         }
+        self.make_room(&mut closed, ROOT_ROOM)?;
         root.pages.sort_unstable_by_key(|(number, _)| *number);
         self.number(None)?;
         self.packs.write(&mut |page| closed.put(&page));
@@ -368,6 +387,8 @@ impl<'a> Packer<'a> {
         root.pending.extend(std::mem::take(&mut self.lists));
         root.pending.retain(|(commit, _)| *commit > floor);
         let encoded = root.encode();
+        // What nobody reads must not be accepted by anybody.
+        Root::decode(&encoded)?;
         let span = closed.put(&encoded);
         let pack = self.send(closed)?;
         self.packs.name_own(&pack);

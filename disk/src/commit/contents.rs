@@ -4,8 +4,9 @@
 use std::ops::Range;
 
 use super::cursor::Cursor;
+use super::root::BLOCKS_MAX;
 use super::{CommitError, PackNumber, Span};
-use crate::extents::{Place, Run, SLOT_BLOCKS, SLOTS_MAX, Update, VOLUME_BLOCKS_MAX};
+use crate::extents::{Place, Run, SLOT_BLOCKS, SLOTS_MAX, Update};
 use crate::journal::record::BLOCK_BYTES;
 
 const MAGIC: &[u8; 8] = b"GBDISK\0\0";
@@ -234,10 +235,12 @@ fn encode_updates(commit: u64, updates: &[Update]) -> Vec<u8> {
 pub fn decode_updates(bytes: &[u8]) -> Result<(u64, Vec<Update>), CommitError> {
     let mut cursor = Cursor::new(WHAT_UPDATES, bytes);
     let (commit, count, _reserved) = (cursor.take_u64()?, cursor.take_u32()?, cursor.take_u32()?);
-    if cursor.rest().len() != count as usize * UPDATE_BYTES {
+    if cursor.rest().len() as u64 != u64::from(count) * UPDATE_BYTES as u64 {
         return Err(CommitError::malformed(WHAT_UPDATES, "it is not as long as it says"));
     }
     let mut updates = Vec::with_capacity(count as usize);
+    // Of a block that is changed twice in a list one change is a move: what a list costs is bounded by the disk.
+    let mut left = Some(2 * BLOCKS_MAX);
     for _ in 0..count {
         let (start, count_and_kind) = (cursor.take_u64()?, cursor.take_u64()?);
         let (count, kind) = (count_and_kind >> 8, count_and_kind & 0xff);
@@ -247,9 +250,15 @@ pub fn decode_updates(bytes: &[u8]) -> Result<(u64, Vec<Update>), CommitError> {
             count,
             place: to,
         };
-        let is_valid = count > 0 && start.checked_add(count).is_some_and(|end| end <= VOLUME_BLOCKS_MAX);
+        let is_within = start.checked_add(count).is_some_and(|end| end <= BLOCKS_MAX);
+        let has_room = match kind {
+            KIND_TRIM => true,
+            KIND_MOVE => to.has_room(count) && from.has_room(count),
+            _ => to.has_room(count),
+        };
+        left = left.and_then(|left| left.checked_sub(count));
         updates.push(match kind {
-            _ if !is_valid => {
+            _ if count == 0 || !is_within || !has_room || left.is_none() => {
                 return Err(CommitError::malformed(
                     WHAT_UPDATES,
                     "it changes blocks that no disk has",
@@ -304,7 +313,7 @@ impl Slots {
         let (commit, count) = decode_head(bytes)?;
         let mut cursor = Cursor::new(WHAT, bytes.get(HEAD_BYTES..).unwrap_or_default());
         let mut offset = HEAD_BYTES as u64 + u64::from(count) * SLOT_HEAD_BYTES as u64;
-        let mut slots = Vec::new();
+        let mut slots = Vec::with_capacity(cursor.rest().len().min(count as usize * SLOT_HEAD_BYTES) / SLOT_HEAD_BYTES);
         for _ in 0..count {
             let head = cursor.take_u32()?;
             let is_valid = head >> (BLOCKS_SHIFT + 4) == 0 && stored_bytes(head) <= SLOT_BYTES_MAX as u32;
@@ -316,6 +325,11 @@ impl Slots {
             offset += u64::from(stored_bytes(head));
         }
         Ok(Self { commit, slots })
+    }
+
+    /// Bytes that it takes in memory.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.slots.capacity() * size_of::<(u32, u32)>()
     }
 
     /// Which bytes of the plaintext a slot takes; none if there is no such slot.

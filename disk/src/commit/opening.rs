@@ -130,13 +130,18 @@ pub fn open(at: &RootRef, reader: Arc<dyn PackReader>, map: MapOptions, is_ours:
         return Err(CommitError::malformed("The root", "it is longer than any").into());
     }
     let root = Root::decode(&reader.read(&at.pack, at.offset..at.offset.saturating_add(at.len))?)?;
+    if root.volume != map.volume {
+        return Err(CommitError::malformed("The root", "it is of another disk").into());
+    }
     let packs = root.packs(&at.pack)?;
     let mut committed = Committed::new(root, packs, BTreeMap::new());
     let places = Arc::new(Places::new(&committed, reader));
     committed.leaves = leaves(&places, &committed.root)?;
     places.advance(&committed);
     let mut map = local_map(&committed, &places, map, is_ours)?;
-    for (commit, updates) in pending(&places, &committed.root)? {
+    let lists = committed.root.pending.clone();
+    for of_commit in lists.chunk_by(|one, other| one.0 == other.0) {
+        let (commit, updates) = changes(&places, of_commit)?;
         committed.note(commit, &updates);
         if commit > map.last() {
             map.apply(commit, &updates)?;
@@ -166,7 +171,9 @@ fn local_map(
     let root = &committed.root;
     if is_ours {
         match CommittedMap::open(options.clone(), places.clone()) {
-            Ok(map) if (root.floor..=root.commit).contains(&map.floor()) => return Ok(map),
+            Ok(map) if (root.floor..=root.commit).contains(&map.floor()) && map.newest_leaf() <= root.commit => {
+                return Ok(map);
+            }
             // A map of an older state than the lists reach back to, or of a commit that was not accepted.
             Ok(_) => {}
             Err(error @ MapError::Io(_)) => return Err(error.into()),
@@ -185,15 +192,16 @@ fn local_map(
     Ok(CommittedMap::begin(options, places.clone(), &stored)?)
 }
 
-/// The changes of each commit above the floor.
-fn pending(places: &Places, root: &Root) -> Result<BTreeMap<u64, Vec<Update>>, DeviceError> {
-    let mut pending: BTreeMap<u64, Vec<Update>> = BTreeMap::new();
-    for (commit, span) in &root.pending {
+/// The changes of a commit, out of all its lists.
+fn changes(places: &Places, lists: &[(u64, Span)]) -> Result<(u64, Vec<Update>), DeviceError> {
+    let (mut last, mut changes) = (0, Vec::new());
+    for (commit, span) in lists {
         let (of, updates) = decode_updates(&places.read(*span)?)?;
         if of != *commit {
             return Err(CommitError::malformed("A list of changes", "it is of another commit").into());
         }
-        pending.entry(*commit).or_default().extend(updates);
+        last = of;
+        changes.extend(updates);
     }
-    Ok(pending)
+    Ok((last, changes))
 }

@@ -5,7 +5,7 @@ use proto::cap_index::PackRecord;
 
 use super::pack_table::{PackTable, TableRoot};
 use super::{CommitError, Span};
-use crate::extents::VOLUME_BLOCKS_MAX;
+use crate::extents::REGION_BLOCKS;
 use crate::journal::record::BLOCK_BYTES;
 
 /// The version written, and the only one read.
@@ -16,8 +16,10 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const PENDING_MAX: usize = 256;
 /// Regions on a page of leaves.
 pub const PAGE_REGIONS: u64 = 512;
-/// Most pages of leaves: a root names them one by one. Bounds a volume to 64 TiB.
-const PAGES_MAX: usize = 512;
+/// Most pages of leaves: a root names them one by one.
+const PAGES_MAX: u64 = 512;
+/// Blocks that these reach: 64 TiB.
+pub const BLOCKS_MAX: u64 = PAGES_MAX * PAGE_REGIONS * REGION_BLOCKS as u64;
 /// Longest root that is read.
 pub const ROOT_BYTES_MAX: u32 = 1 << 20;
 
@@ -120,10 +122,14 @@ impl Root {
         if !(1..=NAME_BYTES_MAX).contains(&root.name.len()) || root.name.chars().any(char::is_control) {
             return malformed("its name is none that a disk can have");
         }
-        if !root.size.is_multiple_of(BLOCK_BYTES as u64) || blocks == 0 || blocks > VOLUME_BLOCKS_MAX {
+        if !root.size.is_multiple_of(BLOCK_BYTES as u64) || blocks == 0 || blocks > BLOCKS_MAX {
             return malformed("its size is none that a disk can have");
         }
-        if root.pages.len() > PAGES_MAX || !root.pages.is_sorted_by(|one, other| one.0 < other.0) {
+        if root.commit == u64::MAX || root.journal == u64::MAX || root.floor > root.commit {
+            return malformed("nothing can come behind it");
+        }
+        let are_within = root.pages.iter().all(|(number, _)| u64::from(*number) < PAGES_MAX);
+        if !are_within || !root.pages.is_sorted_by(|one, other| one.0 < other.0) {
             return malformed("its pages of leaves are too many, or not in order");
         }
         let pending = root.pending.iter().map(|(commit, _)| *commit);

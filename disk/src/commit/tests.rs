@@ -218,22 +218,34 @@ fn a_root_that_no_disk_has_is_refused() {
         offset: 0,
         len: 1,
     };
-    let wrong: [&dyn Fn(&mut Root); 8] = [
+    let wrong: [&dyn Fn(&mut Root); 14] = [
         &|root| root.name.clear(),
         &|root| root.name = "a\nb".to_owned(),
         &|root| root.name = "a".repeat(65),
         &|root| root.size = 0,
         &|root| root.size = 4097,
+        // More than its pages of leaves reach.
+        &|root| root.size = (1 << 46) + 4096,
         &|root| root.size = 1 << 63,
         &|root| root.pages = vec![(3, span), (2, span)],
+        &|root| root.pages = vec![(512, span)],
         &|root| root.pending = vec![(5, span)],
+        &|root| root.pending = vec![(1, span); 257],
+        // Nothing could come behind these.
+        &|root| root.floor = 1,
+        &|root| root.commit = u64::MAX,
+        &|root| root.journal = u64::MAX,
     ];
     for (number, change) in wrong.iter().enumerate() {
         let mut root = right.clone();
         change(&mut root);
-        // One of 2^63 bytes is possible; all others are not.
-        assert_eq!(Root::decode(&root.encode()).is_ok(), number == 5, "change {number}");
+        assert!(Root::decode(&root.encode()).is_err(), "change {number}");
     }
+    let mut largest = right.clone();
+    (largest.size, largest.commit) = (1 << 46, 1);
+    largest.pages = (0..512).map(|number| (number, span)).collect();
+    largest.pending = vec![(1, span); 256];
+    assert_eq!(Root::decode(&largest.encode()).unwrap(), largest);
     let page = LeafPage {
         leaves: vec![(512, 1, span)],
     };
@@ -321,4 +333,30 @@ fn golden_bytes_are_read_and_written_again() {
     );
     let part = |span: Span| &plain[span.offset as usize..(span.offset + span.len) as usize];
     assert_eq!(part(changes), part(again));
+}
+
+/// A few bytes mapped or trimmed more regions than there is memory for, before anybody looked whether that can be.
+#[test]
+fn a_list_that_changes_more_than_a_disk_has_is_refused() {
+    let place = Place::new(4, 0, 0).unwrap();
+    let map = |start, count| Update::Map(Run { start, count, place });
+    let trim = |start, count| Update::Trim { start, count };
+    let lists = [
+        (vec![map(0, 1 << 31), map(1 << 31, 1 << 31)], true),
+        (vec![trim(0, 1 << 34)], true),
+        (vec![trim(1, 1 << 34)], false),
+        (vec![map(0, (1 << 32) + 1)], false),
+        (vec![map(0, 1 << 40)], false),
+        (vec![trim(0, 1 << 34), trim(0, 1 << 33), trim(0, 1 << 33)], true),
+        (vec![trim(0, 1 << 34), trim(0, 1 << 34), trim(0, 1)], false),
+    ];
+    for (number, (updates, is_possible)) in lists.into_iter().enumerate() {
+        let mut filling = Filling::new(4, 11, 1 << 20);
+        updates.iter().for_each(|update| assert!(filling.update(*update)));
+        let closed = filling.close();
+        let span = closed.updates;
+        let plain = closed.finish();
+        let read = decode_updates(&plain[span.offset as usize..(span.offset + span.len) as usize]);
+        assert_eq!(read.is_ok(), is_possible, "list {number}");
+    }
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::commit::PackNumber;
 use crate::commit::contents::Slots;
 
-/// Lists that are kept. Chosen: of packs of single blocks, which have the longest lists, 16 MiB.
-const LISTS_MAX: usize = 1024;
+/// Bytes of lists that are kept. Chosen: a thousand lists of packs of 12 MiB whose slots are whole.
+const LISTS_BYTES_MAX: usize = 16 << 20;
 
 struct Entry {
     blocks: Arc<Vec<u8>>,
@@ -22,6 +22,7 @@ struct State {
     bytes: usize,
     lists: HashMap<PackNumber, Arc<Slots>>,
     lists_order: VecDeque<PackNumber>,
+    lists_bytes: usize,
 }
 
 /// The cache.
@@ -88,15 +89,20 @@ impl SlotCache {
 
     pub fn put_list(&self, pack: PackNumber, slots: Slots) -> Arc<Slots> {
         let (mut state, slots) = (self.lock(), Arc::new(slots));
-        if state.lists.insert(pack, slots.clone()).is_none() {
-            state.lists_order.push_back(pack);
+        match state.lists.insert(pack, slots.clone()) {
+            Some(old) => state.lists_bytes -= old.bytes(),
+            None => state.lists_order.push_back(pack),
         }
-        while state.lists.len() > LISTS_MAX {
+        state.lists_bytes += slots.bytes();
+        while state.lists_bytes > LISTS_BYTES_MAX && state.lists.len() > 1 {
             let Some(oldest) = state.lists_order.pop_front() else {
                 break;
             };
-            state.lists.remove(&oldest);
+            state.lists_bytes -= state.lists.remove(&oldest).map_or(0, |list| list.bytes());
         }
         slots
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,16 +3,19 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use proto::cap_index::PackRecord;
 use proto::head::RootRef;
 
 use super::*;
+use crate::commit::Span;
 use crate::commit::compose::Committed;
 use crate::commit::opening::open;
 use crate::commit::pack_table::PackTable;
 use crate::commit::root::Root;
 use crate::device::{Change, Device};
-use crate::extents::MapOptions;
+use crate::extents::{MapOptions, Update};
 use crate::journal::{JournalKey, JournalOptions};
+use crate::map::Piece;
 use crate::testing::packs::{MemoryPacks, ROOMS};
 use crate::volume::{Volume, VolumeOptions};
 
@@ -52,7 +55,7 @@ impl Machine {
             seq: 0,
             pieces: Vec::new(),
         };
-        let prepared = compose(&none, &|_| Ok(()), &batch, 0, &mut packs.clone()).unwrap();
+        let prepared = compose(&none, &|_| Ok(None), &batch, 0, &mut packs.clone()).unwrap();
         let mut machine = Self {
             dir: tempfile::tempdir().unwrap(),
             packs,
@@ -73,10 +76,28 @@ impl Machine {
         std::fs::create_dir_all(self.folder().join("map")).unwrap();
     }
 
+    fn map(&self) -> MapOptions {
+        MapOptions::new(self.folder().join("map"), [9; 16])
+    }
+
     fn open(&self, is_ours: bool) -> (Volume, Arc<CommittedBlocks>) {
-        let map = MapOptions::new(self.folder().join("map"), [9; 16]);
+        self.open_with(self.map(), is_ours)
+    }
+
+    fn blocks(&self, map: MapOptions, is_ours: bool) -> Arc<CommittedBlocks> {
         let opened = open(&self.at, self.packs.clone(), map, is_ours).unwrap();
-        let blocks = Arc::new(CommittedBlocks::new(opened, 1 << 20, Handle::current()));
+        Arc::new(CommittedBlocks::new(opened, 1 << 20, Handle::current()))
+    }
+
+    /// A commit of all that was written.
+    fn prepare(&self, volume: &Volume, blocks: &CommittedBlocks) -> Prepared {
+        futures::executor::block_on(volume.flush()).unwrap();
+        let batch = volume.batch(u64::MAX).unwrap();
+        blocks.prepare(&batch, 5, &mut self.packs.clone()).unwrap()
+    }
+
+    fn open_with(&self, map: MapOptions, is_ours: bool) -> (Volume, Arc<CommittedBlocks>) {
+        let blocks = self.blocks(map, is_ours);
         let volume = Volume::open(
             journal(&self.folder()),
             JournalKey::new(&[5; 32], [6; 16]),
@@ -87,16 +108,32 @@ impl Machine {
     }
 
     fn commit(&mut self, volume: &Volume, blocks: &CommittedBlocks) -> Result<(), DeviceError> {
-        // Files of the journal are released as far as they are durable.
-        futures::executor::block_on(volume.flush())?;
-        let batch = volume.batch(BATCH_BYTES)?;
-        let prepared = blocks.prepare(&batch, 77, &mut self.packs.clone())?;
-        self.at = prepared.at.clone();
-        blocks.accept(prepared)?;
-        drop(batch);
-        volume.release(blocks.committed_seq());
+        self.at = commit(volume, blocks, &self.packs)?;
         Ok(())
     }
+}
+
+/// Makes a commit, which is accepted: where its root lies.
+fn commit(volume: &Volume, blocks: &CommittedBlocks, packs: &Arc<MemoryPacks>) -> Result<RootRef, DeviceError> {
+    // Files of the journal are released as far as they are durable.
+    futures::executor::block_on(volume.flush())?;
+    let batch = volume.batch(BATCH_BYTES)?;
+    let prepared = blocks.prepare(&batch, 77, &mut packs.clone())?;
+    blocks.accept(&prepared)?;
+    drop(batch);
+    volume.release(blocks.committed_seq());
+    Ok(prepared.at)
+}
+
+fn put(volume: &Volume, block: u64, fill: u8) {
+    let (offset, data) = (block * BLOCK, [fill; BLOCK_BYTES]);
+    volume.apply(&[Change::Write { offset, data: &data }]).unwrap();
+}
+
+fn get(volume: &Volume, block: u64) -> u8 {
+    let read = futures::executor::block_on(volume.read(block * BLOCK, BLOCK_BYTES)).unwrap();
+    assert!(read.iter().all(|byte| *byte == read[0]));
+    read[0]
 }
 
 /// Numbers that follow from a seed (SplitMix64).
@@ -116,11 +153,15 @@ impl Draw {
         match self.below(4) {
             0 => bytes.fill(self.below(256) as u8),
             1 => {}
-            _ => blake3::Hasher::new()
-                .update(&self.below(u64::MAX).to_le_bytes())
-                .finalize_xof()
-                .fill(&mut bytes),
+            _ => bytes = self.random(len),
         }
+        bytes
+    }
+
+    fn random(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        let seed = self.below(u64::MAX).to_le_bytes();
+        blake3::Hasher::new().update(&seed).finalize_xof().fill(&mut bytes);
         bytes
     }
 }
@@ -272,4 +313,314 @@ async fn a_trickle_costs_one_small_pack_a_commit_and_opening_stays_cheap() {
     assert_eq!(blocks.committed().root.commit, 1501);
     let largest = machine.packs.kept().values().map(Vec::len).max().unwrap();
     assert!(largest <= ROOMS[0], "{largest} bytes");
+}
+
+/// A disk with two blocks in the first region, whose leaf is in a pack and not here.
+fn with_a_leaf_elsewhere() -> (Machine, Arc<Volume>, Arc<CommittedBlocks>) {
+    let mut machine = Machine::new();
+    let (volume, blocks) = machine.open(true);
+    put(&volume, 3, 33);
+    put(&volume, 4, 44);
+    machine.commit(&volume, &blocks).unwrap();
+    // The leaf is as of the commit before.
+    put(&volume, 100_000, 1);
+    machine.commit(&volume, &blocks).unwrap();
+    drop((volume, blocks));
+    machine.lose_folder();
+    let (volume, blocks) = machine.open(true);
+    (machine, Arc::new(volume), blocks)
+}
+
+/// A reader fetched a leaf while a commit wrote it anew. What came was not the leaf that counts any more, and the disk said that it was
+/// damaged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leaf_that_a_commit_writes_anew_while_it_is_fetched_is_no_error() {
+    let (machine, volume, blocks) = with_a_leaf_elsewhere();
+    let (writer, packs) = (volume.clone(), machine.packs.clone());
+    *machine.packs.before_read.lock().unwrap() = Some(Box::new(move || {
+        for fill in 50..53 {
+            put(&writer, 3, fill);
+            commit(&writer, &blocks, &packs).unwrap();
+        }
+    }));
+    assert_eq!((get(&volume, 4), get(&volume, 3)), (44, 52));
+}
+
+/// A commit waited for a leaf from peers with the map locked, and whoever read anything waited with it, on a thread of the runtime.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_leaf_that_a_commit_fetches() {
+    let (mut machine, volume, blocks) = with_a_leaf_elsewhere();
+    // The next commit needs the leaf of what this one changed.
+    put(&volume, 3, 50);
+    machine.commit(&volume, &blocks).unwrap();
+    put(&volume, 3, 51);
+    let (has_read, may_go_on) = std::sync::mpsc::channel();
+    let (is_fetching, fetches) = std::sync::mpsc::channel();
+    *machine.packs.before_read.lock().unwrap() = Some(Box::new(move || {
+        is_fetching.send(()).unwrap();
+        let _either = may_go_on.recv_timeout(Duration::from_secs(5));
+    }));
+    let (writer, packs, committed) = (volume.clone(), machine.packs.clone(), blocks.clone());
+    let commits = std::thread::spawn(move || commit(&writer, &committed, &packs).unwrap());
+    fetches.recv().unwrap();
+    let mut block = [0; BLOCK_BYTES];
+    assert!(volume.read_now(140_000 * BLOCK, &mut block).unwrap());
+    assert!(
+        has_read.send(()).is_ok(),
+        "a reading waited for a leaf that it does not need"
+    );
+    commits.join().unwrap();
+}
+
+/// The map of this disk may be ahead of a root in single leaves, while its floor is not: these told of what that root does not have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_root_is_not_read_with_newer_leaves() {
+    let mut machine = Machine::new();
+    let (volume, blocks) = machine.open(true);
+    for fill in 33..35 {
+        put(&volume, 3, fill);
+        put(&volume, 100_000, fill);
+        let older = machine.at.clone();
+        machine.commit(&volume, &blocks).unwrap();
+        if fill == 34 {
+            machine.at = older;
+        }
+    }
+    blocks.inner.lock().map.write_regions(&[0]).unwrap();
+    drop((volume, blocks));
+    std::fs::remove_dir_all(machine.folder().join("journal")).unwrap();
+    std::fs::create_dir(machine.folder().join("journal")).unwrap();
+    let (volume, _blocks) = machine.open(true);
+    assert_eq!((get(&volume, 3), get(&volume, 100_000)), (33, 33));
+}
+
+/// A commit of nothing moved the root's floor ahead of that of the map of this disk, which was then begun anew: all leaves were fetched
+/// again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_changes_no_leaf_does_not_cost_the_map_of_this_disk() {
+    let mut machine = Machine::new();
+    let (volume, blocks) = machine.open(true);
+    (0..20).for_each(|number| put(&volume, number * 7000, 7));
+    (0..8).for_each(|_| machine.commit(&volume, &blocks).unwrap());
+    let root = blocks.committed().root;
+    assert_eq!(root.floor, root.commit);
+    drop((volume, blocks));
+    let (_volume, blocks) = machine.open(true);
+    let state = blocks.inner.lock();
+    assert!((0..3).all(|region| !state.map.is_elsewhere(region)));
+}
+
+/// The disk of the map failed when a commit was accepted. Peers have accepted it all the same, so it has to be taken in once the disk is well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_accepted_commit_that_could_not_be_taken_in_is_tried_again() {
+    let machine = Machine::new();
+    let mut map = machine.map();
+    map.overlay_bytes = 0;
+    let (volume, blocks) = machine.open_with(map, true);
+    let prepare = || machine.prepare(&volume, &blocks);
+    // The leaf of the first region is longer than all that is due, so that changes of the other one stay in memory.
+    (0..1500).for_each(|number| put(&volume, number * 2, 7));
+    put(&volume, 100_000, 8);
+    blocks.accept(&prepare()).unwrap();
+    put(&volume, 3, 34);
+    let prepared = prepare();
+    let (here, away) = (machine.folder().join("map"), machine.folder().join("away"));
+    std::fs::rename(&here, &away).unwrap();
+    blocks.accept(&prepared).unwrap_err();
+    assert_eq!(blocks.committed().root.commit, 2);
+    std::fs::rename(&away, &here).unwrap();
+    blocks.accept(&prepared).unwrap();
+    volume.release(blocks.committed_seq());
+    assert_eq!((get(&volume, 3), get(&volume, 100_000)), (34, 8));
+}
+
+/// The root of another disk emptied the folder of the map, and blocks of that disk were read as those of this one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_root_of_another_disk_is_refused() {
+    let machine = Machine::new();
+    let map = MapOptions {
+        volume: [1; 16],
+        ..machine.map()
+    };
+    assert!(open(&machine.at, machine.packs.clone(), map, true).is_err());
+}
+
+/// A disk whose leaves are long: commits of one block each carried one of them, whatever it took.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trickle_into_a_region_with_a_long_leaf_costs_small_packs_too() {
+    let mut machine = Machine::new();
+    let (volume, blocks) = machine.open(true);
+    (0..6000).for_each(|number| put(&volume, number * 2, 7));
+    let mut delivered = Vec::new();
+    for commit in 0..300 {
+        machine.commit(&volume, &blocks).unwrap();
+        let kept = machine.packs.kept();
+        delivered.push(kept[&(kept.len() as u64 - 1).to_le_bytes().to_vec()].len());
+        put(&volume, 4, commit as u8);
+    }
+    assert!(blocks.committed().leaves[&0].1.len > 50_000);
+    let large = delivered[50..].iter().filter(|bytes| **bytes > ROOMS[0]).count();
+    assert!(large <= 5, "{large} of 250 packs");
+}
+
+/// Takes packs, and forgets them.
+struct Counted {
+    rooms: Vec<usize>,
+    packs: usize,
+}
+
+impl PackSink for Counted {
+    fn rooms(&self) -> Vec<usize> {
+        self.rooms.clone()
+    }
+
+    fn deliver(&mut self, _plain: Vec<u8>, _room: usize) -> Result<PackRecord, DeviceError> {
+        self.packs += 1;
+        Ok(PackRecord {
+            manifest: self.packs.to_le_bytes().to_vec(),
+            wrapped_key: [3; 80],
+        })
+    }
+}
+
+/// A batch of more packs than a root can name made a root that nobody reads: all of the disk was gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_makes_no_root_that_is_not_read() {
+    let machine = Machine::new();
+    let (volume, blocks) = machine.open(true);
+    let data: Vec<u8> = (0..240).flat_map(|seed| Draw(seed).random(BLOCK_BYTES)).collect();
+    volume.apply(&[Change::Write { offset: 0, data: &data }]).unwrap();
+    let mut batch = volume.batch(u64::MAX).unwrap();
+    let piece = batch.pieces[0].clone();
+    let mut sink = Counted {
+        rooms: vec![64 << 10, 900 << 10],
+        packs: 0,
+    };
+    let bytes_max = crate::commit::compose::batch_bytes_max(&sink.rooms);
+    let times = |bytes: u64| 0..bytes / (240 * BLOCK);
+    let at = |number| Piece {
+        start: number * 256,
+        ..piece.clone()
+    };
+    batch.pieces = times(bytes_max).map(at).collect();
+    let prepared = blocks.prepare(&batch, 77, &mut sink).unwrap();
+    assert!((50..150).contains(&prepared.committed.root.pending.len()));
+    Root::decode(&prepared.committed.root.encode()).unwrap();
+    batch.pieces = times(bytes_max * 4).map(at).collect();
+    assert!(blocks.prepare(&batch, 77, &mut sink).is_err());
+    // A leaf may come that has no room in these.
+    sink.rooms.pop();
+    batch.pieces.truncate(1);
+    sink.packs = 0;
+    assert!(blocks.prepare(&batch, 77, &mut sink).is_err());
+    assert_eq!(sink.packs, 0);
+}
+
+/// A disk of 64 TiB of which all leaves are due, packed in the smallest packs: its pages of leaves had no room in one of them.
+#[tokio::test]
+async fn pages_of_leaves_that_one_pack_has_no_room_for_lie_in_several() {
+    let mut root = Root::first([9; 16], "disk".to_owned(), 1 << 46, [8; 16]);
+    let (pack, offset, len) = (0, 0, 1);
+    root.commit = 1;
+    root.pending = vec![(1, Span { pack, offset, len }); 256];
+    let mut last = Committed::new(root, PackTable::default(), Default::default());
+    let place = Place::new(0, 0, 0).unwrap();
+    let run = |start| Run {
+        start,
+        count: 1 << 32,
+        place,
+    };
+    last.note(
+        1,
+        &(0..4)
+            .map(|run_number| Update::Map(run(run_number << 32)))
+            .collect::<Vec<_>>(),
+    );
+    let batch = Batch {
+        seq: 1,
+        pieces: Vec::new(),
+    };
+    let mut sink = Counted {
+        rooms: vec![64 << 10, 900 << 10],
+        packs: 0,
+    };
+    let prepared = compose(&last, &|_| Ok(Some((1, vec![7; 84]))), &batch, 0, &mut sink).unwrap();
+    let root = prepared.committed.root;
+    assert_eq!((root.pages.len(), root.floor, root.pending.len()), (512, 2, 0));
+    let packs: std::collections::BTreeSet<_> = root.pages.iter().map(|(_, span)| span.pack).collect();
+    assert!(packs.len() > 3);
+}
+
+/// The map of this disk, whatever it had to write and read meanwhile and whatever failed, says what leaves and lists out of packs say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_opening_with_the_map_of_this_disk_is_as_one_without() {
+    for seed in 100..104 {
+        let (mut draw, mut machine) = (Draw(seed), Machine::new());
+        let (mut model, mut committed) = (Model::new(), Model::new());
+        let small = |machine: &Machine, draw: &mut Draw| MapOptions {
+            overlay_bytes: draw.below(3) as usize * 3000,
+            cache_bytes: draw.below(2) as usize * 2000,
+            ..machine.map()
+        };
+        let (mut volume, mut blocks) = machine.open_with(small(&machine, &mut draw), true);
+        for step in 0..60 {
+            (0..draw.below(12)).for_each(|_| write(&volume, &mut model, &mut draw));
+            match draw.below(8) {
+                0 => {
+                    let packs = machine.packs.kept().len();
+                    machine.packs.refused_from.store(packs, Ordering::Relaxed);
+                    machine.commit(&volume, &blocks).unwrap_err();
+                    machine.packs.refused_from.store(usize::MAX, Ordering::Relaxed);
+                }
+                // Made, but not accepted: leaves of this disk may have been written for it.
+                1 => drop(machine.prepare(&volume, &blocks)),
+                2 => {
+                    drop((volume, blocks));
+                    (volume, blocks) = machine.open_with(small(&machine, &mut draw), true);
+                }
+                3 if step % 4 == 0 => {
+                    drop((volume, blocks));
+                    machine.lose_folder();
+                    (volume, blocks) = machine.open_with(small(&machine, &mut draw), draw.below(2) == 0);
+                    model.clone_from(&committed);
+                }
+                4 => {
+                    // Accepted, but the process dies before it takes it in.
+                    machine.at = machine.prepare(&volume, &blocks).at;
+                    committed.clone_from(&model);
+                    drop((volume, blocks));
+                    (volume, blocks) = machine.open_with(small(&machine, &mut draw), true);
+                }
+                _ => {
+                    machine.commit(&volume, &blocks).unwrap();
+                    while blocks.committed_seq() < volume.last_seq() {
+                        machine.commit(&volume, &blocks).unwrap();
+                    }
+                    committed.clone_from(&model);
+                }
+            }
+            let some = (0..4).map(|_| draw.below(340)).collect::<Vec<_>>();
+            check(&volume, &model, some.into_iter().chain(model.keys().copied().take(3)));
+            if step % 10 == 0 {
+                let folder = tempfile::tempdir().unwrap();
+                let fresh = machine.blocks(MapOptions::new(folder.path().to_owned(), [9; 16]), false);
+                assert!(places(&fresh) == places(&blocks), "seed {seed}, step {step}");
+                for block in (0..340).chain(committed.keys().copied()) {
+                    let (mut read, zeros) = (vec![1; BLOCK_BYTES], vec![0; BLOCK_BYTES]);
+                    fresh.inner.read(block, &mut read).unwrap();
+                    assert!(
+                        &read == committed.get(&block).unwrap_or(&zeros),
+                        "seed {seed}, step {step}, block {block}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Where each block lies, however it is cut into runs.
+fn places(blocks: &CommittedBlocks) -> Vec<(u64, Place)> {
+    let runs = blocks.inner.find(0, SIZE / BLOCK).unwrap();
+    let places = |run: Run| (0..run.count).map(move |block| (run.start + block, run.place.after(block as u32)));
+    runs.into_iter().flat_map(places).collect()
 }

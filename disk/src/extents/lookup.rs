@@ -39,12 +39,25 @@ impl CommittedMap {
     /// and gives them to `load_leaf`.
     pub fn missing(&self, start: u64, count: u64) -> Vec<u64> {
         let is_missing = |(region, part): &(u64, Piece)| {
-            let leaf = self.table.leaves.get(region);
-            let is_elsewhere = leaf.is_some_and(|leaf| leaf.file.is_none()) && !self.cache.has(*region);
-            is_elsewhere && !gaps(&self.overlay.find(*region, part.start, part.end), part).is_empty()
+            self.is_elsewhere(*region) && !gaps(&self.overlay.find(*region, part.start, part.end), part).is_empty()
         };
         let parts = self.known(start, count).into_iter();
         parts.filter(is_missing).map(|(region, _)| region).collect()
+    }
+
+    /// Whether a region has a leaf that would have to be fetched from the source.
+    pub fn is_elsewhere(&self, region: u64) -> bool {
+        let leaf = self.table.leaves.get(&region);
+        leaf.is_some_and(|leaf| leaf.file.is_none()) && !self.cache.has(region)
+    }
+
+    /// Regions whose leaf the next `apply` may have to fetch, as too many changes are in memory. Who cannot wait does so before.
+    pub fn needed_by_apply(&self) -> Vec<u64> {
+        if self.overlay.bytes() <= self.options.overlay_bytes {
+            return Vec::new();
+        }
+        let changed = self.overlay.regions(0, u64::MAX);
+        changed.filter(|region| self.is_elsewhere(*region)).collect()
     }
 
     /// The leaf of a region as it is kept, without what is in memory alone; none if there is none.
@@ -56,6 +69,12 @@ impl CommittedMap {
     /// The commit up to which the leaf of a region has everything; none if there is no leaf.
     pub fn leaf_commit(&self, region: u64) -> Option<u64> {
         self.table.leaves.get(&region).map(|record| record.commit)
+    }
+
+    /// The highest commit that any leaf says; 0 if there is none.
+    pub fn newest_leaf(&self) -> u64 {
+        let commits = self.table.leaves.values().map(|record| record.commit);
+        commits.max().unwrap_or(0)
     }
 
     /// Takes a leaf that was fetched. It has to be the one that counts.

@@ -48,7 +48,7 @@ impl Place {
     }
 
     /// Whether a run of so many blocks can begin here.
-    pub(super) fn has_room(self, blocks: u64) -> bool {
+    pub fn has_room(self, blocks: u64) -> bool {
         self.pack != NO_PACK && blocks > 0 && u64::from(self.index) + blocks - 1 <= u64::from(u32::MAX)
     }
 

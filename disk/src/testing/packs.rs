@@ -14,6 +14,9 @@ use crate::device::DeviceError;
 /// Bytes of plaintext that packs of each shape hold.
 pub const ROOMS: [usize; 3] = [64 << 10, 256 << 10, 1 << 20];
 
+/// Something that is done once.
+pub type Deed = Box<dyn FnOnce() + Send>;
+
 /// The packs, by a manifest that is their number.
 pub struct MemoryPacks {
     kept: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
@@ -21,6 +24,8 @@ pub struct MemoryPacks {
     pub reads: AtomicUsize,
     /// Packs from this number on are refused.
     pub refused_from: AtomicUsize,
+    /// What happens before the next reading.
+    pub before_read: Mutex<Option<Deed>>,
 }
 
 impl MemoryPacks {
@@ -30,6 +35,7 @@ impl MemoryPacks {
             kept: Mutex::default(),
             reads: AtomicUsize::new(0),
             refused_from: AtomicUsize::new(usize::MAX),
+            before_read: Mutex::default(),
         })
     }
 
@@ -42,6 +48,8 @@ impl MemoryPacks {
 impl PackReader for MemoryPacks {
     fn read(&self, pack: &PackRecord, range: Range<u32>) -> Result<Vec<u8>, DeviceError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        let happens = self.before_read.lock().unwrap_or_else(PoisonError::into_inner).take();
+        happens.into_iter().for_each(|happens| happens());
         let kept = self.kept();
         let plain = kept.get(&pack.manifest);
         let part = plain.and_then(|plain| plain.get(range.start as usize..range.end as usize));
