@@ -14,7 +14,7 @@ use proto::head::RootRef;
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
-use crate::commit::compose::{Committed, PackSink, Prepared, compose};
+use crate::commit::compose::{Committed, PackSink, Prepared, batch_bytes_max, compose};
 use crate::commit::opening::{PackReader, open};
 use crate::commit::pack_table::PackTable;
 use crate::commit::root::Root;
@@ -231,7 +231,7 @@ impl Running {
             None => {
                 // Files of the journal are released as far as they are durable.
                 futures::executor::block_on(self.volume.flush())?;
-                let batch = self.volume.batch(BATCH_BYTES)?;
+                let batch = self.volume.batch(BATCH_BYTES.min(batch_bytes_max(&sink.rooms())))?;
                 if batch.seq <= self.root().journal {
                     return Ok(false);
                 }
