@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use proto::cap_index::PackRecord;
 
 use super::contents::{Filling, HEAD_BYTES, Slots, decode_updates, slots_bytes};
 use super::pack_table::{Found, PackTable};
@@ -6,7 +7,6 @@ use super::root::{LeafPage, Root};
 use super::*;
 use crate::extents::{Place, Run, Update};
 use crate::journal::record::BLOCK_BYTES;
-use proto::cap_index::PackRecord;
 
 fn record(number: u32) -> PackRecord {
     PackRecord {
