@@ -88,6 +88,17 @@ pub enum OpenError {
         /// The folder.
         folder: PathBuf,
     },
+    /// What peers have is older than what they had accepted before.
+    #[error(
+        "The newest commit of this disk that peers have is {theirs}, but {ours} was accepted: reach more peers. Opened as it is, what was \
+         written between would be gone"
+    )]
+    TurnedBack {
+        /// The last commit that this machine knows to have been accepted.
+        ours: u64,
+        /// The newest that was found.
+        theirs: u64,
+    },
     /// The folder is of another volume.
     #[error("{} belongs to another disk", folder.display())]
     OtherVolume {
@@ -155,6 +166,10 @@ impl Running {
             durable::create_folders(&folder.join(part))?;
         }
         let known = read_writer(folder, volume)?;
+        // The journal has given up what is in accepted commits: an older one must not be gone on from.
+        if let Some(ours) = known.as_ref().map(|writer| writer.commit).filter(|ours| commit < *ours) {
+            return Err(OpenError::TurnedBack { ours, theirs: commit });
+        }
         let opened = open(
             at,
             reader.clone(),

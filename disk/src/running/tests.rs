@@ -139,6 +139,27 @@ async fn a_folder_that_another_machine_has_overtaken_is_kept_and_refused() {
     assert_eq!(read(&grid.open(&theirs).unwrap(), 1), 3);
 }
 
+/// Peers that were turned back, or of which only the oldest are reached, show an honest head of before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_older_head_than_the_one_that_was_accepted_is_refused() {
+    let (dir, grid) = (tempfile::tempdir().unwrap(), Grid::new());
+    let running = grid.open(dir.path()).unwrap();
+    write(&running, 1, 1);
+    grid.commit(&running).unwrap();
+    let older = grid.head.lock().unwrap().clone();
+    write(&running, 1, 2);
+    grid.commit(&running).unwrap();
+    drop(running);
+    let newest = std::mem::replace(&mut *grid.head.lock().unwrap(), older);
+    let refused = grid.open(dir.path()).err().unwrap();
+    assert!(
+        matches!(refused, OpenError::TurnedBack { ours: 3, theirs: 2 }),
+        "{refused}"
+    );
+    *grid.head.lock().unwrap() = newest;
+    assert_eq!(read(&grid.open(dir.path()).unwrap(), 1), 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_journal_without_its_keys_is_not_taken_for_an_empty_one() {
     let (dir, grid) = (tempfile::tempdir().unwrap(), Grid::new());
