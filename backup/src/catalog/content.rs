@@ -545,6 +545,7 @@ mod tests {
             body: HeadBody {
                 root: None,
                 snapshot: None,
+                disks: None,
             },
             root: Root::default(),
         };

@@ -226,6 +226,7 @@ mod tests {
             body: HeadBody {
                 root: None,
                 snapshot: None,
+                disks: None,
             },
             root: Root {
                 devices: Some(vec![other]),

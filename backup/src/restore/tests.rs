@@ -126,6 +126,7 @@ impl Grid {
         let body = HeadBody {
             root,
             snapshot: Some(snapshot),
+            disks: None,
         };
         Head::sign(&self.device, &cert, seq, [0; 32], &body, &self.keys.put, [3; 32])
             .unwrap()

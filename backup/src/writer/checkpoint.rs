@@ -364,6 +364,8 @@ impl Writer {
         let body = HeadBody {
             root: root_ref,
             snapshot,
+            // Whatever a head says anew: nothing else at peers leads to the disks.
+            disks: previous.and_then(|previous| previous.body.disks.clone()),
         };
         let head = Head::sign(&self.device, &self.cert, seq, hash, &body, &self.keys.put, random()?)?;
         Ok(Posted {
