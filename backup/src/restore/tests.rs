@@ -144,6 +144,7 @@ impl Grid {
             store: store.clone(),
         });
         Reader {
+            spool: None,
             db: Db::in_memory(MIGRATIONS).unwrap(),
             peers: PeerSet::new(peers.collect()),
             keys: self.keys.clone(),
