@@ -37,6 +37,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
             "stores",
             "friendnet",
             "mount",
+            "disk-packs",
         ],
     ),
     (
