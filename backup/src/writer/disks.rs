@@ -7,19 +7,26 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 use database::DbError;
 use proto::cap_index::PackRecord;
-use proto::head::{DiskHead, HeadBody};
+use proto::head::{DiskHead, HeadBody, RootRef};
+use proto::id::{PackId, ShareId};
+use proto::keys::WRAPPED_KEY_BYTES;
+use proto::manifest::Manifest;
 use proto::root::Root;
 use proto::shape::{PackShape, ShareSize};
 use upload_queue::packs;
 use upload_queue::packs::{PackRow, Purpose};
 
 use super::run::{Run, TICK};
+use super::seal::DISK_KEEP_DAYS;
 use super::{WriteError, WriteEvent, Writer};
 use crate::catalog::content;
 use crate::catalog::content::{Posted, post};
 
 /// Between two looks at a pack for which nothing more could be done. Chosen: peers that come back are dialled within seconds.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Bytes that the root of a disk is taken to have while there is none: their number is as long as any's.
+const ROOT_BYTES: u32 = 1 << 20;
 
 /// The newest commit of a disk, on its way into a head.
 pub struct DiskPost<'a> {
@@ -113,6 +120,33 @@ impl Writer {
         Ok(disks.into_iter().find(|disk| disk.volume == volume))
     }
 
+    /// Whether a head has room for a commit of this disk, as it would be made now; to be asked before anything of a new disk is written.
+    pub fn room_for_disk(&self, volume: [u8; 16]) -> Result<(), WriteError> {
+        let shape = self.shapes()[0];
+        let shares = vec![ShareId([0; 32]); usize::from(shape.n)];
+        let (pack, account) = (PackId([0; 32]), self.keys.account_id());
+        let manifest = Manifest::sign_keeping(DISK_KEEP_DAYS, pack, shape, shares, account, &self.device);
+        let pack = PackRecord {
+            manifest: manifest.encode(),
+            wrapped_key: [0; WRAPPED_KEY_BYTES],
+        };
+        // The longest of all.
+        let root = RootRef {
+            pack,
+            offset: u32::MAX - ROOT_BYTES,
+            len: ROOT_BYTES,
+        };
+        let newest = DiskHead {
+            volume,
+            epoch: u64::MAX,
+            commit: u64::MAX,
+            root,
+        };
+        let posted = self.db.read(content::posted)?;
+        let mut body = posted.map_or_else(nothing, |posted| posted.body);
+        Ok(body.set_disk(volume, Some(newest))?)
+    }
+
     /// Signs a head that differs from the newest by this disk's commit alone, records it, and puts it where the newest head of a backup
     /// would be put. Blocking. Nothing is written if it has no room, is older than what the newest head says, or if this home was
     /// turned back.
@@ -175,14 +209,7 @@ impl Run<'_> {
                 what: "where names and indexes of the backup lie".to_owned(),
             });
         }
-        let mut body = previous.as_ref().map_or(
-            HeadBody {
-                root: None,
-                snapshot: None,
-                disks: None,
-            },
-            |previous| previous.body.clone(),
-        );
+        let mut body = previous.as_ref().map_or_else(nothing, |previous| previous.body.clone());
         body.set_disk(commit.volume, commit.newest.clone())?;
         let root = previous
             .as_ref()
@@ -190,6 +217,15 @@ impl Run<'_> {
         let posted = writer.sign(previous.as_ref(), root, body)?;
         writer.db.write(|tx| post::sign_disk(tx, &posted, commit.packs))?;
         Ok(())
+    }
+}
+
+/// What a head says before there is anything.
+fn nothing() -> HeadBody {
+    HeadBody {
+        root: None,
+        snapshot: None,
+        disks: None,
     }
 }
 

@@ -12,7 +12,7 @@ use super::{WriteError, Writer};
 
 /// Days that holders keep packs of disks which were given up. Chosen: a disk writes the same blocks over and over
 /// (docs/decisions/0067-keep-days.md).
-const DISK_KEEP_DAYS: KeepDays = KeepDays::new(2).expect("within the limits");
+pub(super) const DISK_KEEP_DAYS: KeepDays = KeepDays::new(2).expect("within the limits");
 
 /// 32 bytes that nobody can guess.
 pub fn random() -> Result<[u8; 32], WriteError> {

@@ -118,6 +118,38 @@ fn an_older_commit_is_refused_and_nothing_is_written() {
     assert_eq!((bench.seq(), commit_of(&bench.posted().body)), (seq, Some(2)));
 }
 
+#[test]
+fn a_disk_that_has_no_room_in_a_head_is_refused_before_anything_is_written() {
+    let bench = Bench::new();
+    bench.write("file", b"first");
+    bench.backup();
+    let writer = bench.writer();
+    let mut fitting = 0;
+    let error = loop {
+        if let Err(error) = writer.room_for_disk([fitting; 16]) {
+            break error;
+        }
+        let (head, row) = commit(&writer, 1);
+        let volume = [fitting; 16];
+        let post = DiskPost {
+            volume,
+            newest: Some(DiskHead { volume, ..head }),
+            packs: &[row],
+        };
+        writer.post_disk(&post, &|_| {}).unwrap();
+        fitting += 1;
+    };
+    assert!(error.to_string().contains("remove a disk"), "{error}");
+    // Four shares: a little less than over five.
+    assert_eq!(fitting, 5);
+    // The disks that are there go on, and so do backups.
+    writer.room_for_disk([0; 16]).unwrap();
+    bench.write("file", b"second");
+    bench.backup();
+    assert!(bench.db.read(post::is_acknowledged).unwrap());
+    assert_eq!(bench.posted().body.disks.unwrap().len(), 5);
+}
+
 /// Both read the newest head, sign the next one and record it: without one lock for it two heads had one number.
 #[test]
 fn a_backup_and_a_disk_at_once_sign_no_two_heads_with_one_number() {
