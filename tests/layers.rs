@@ -19,6 +19,10 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("node/friendnet", &["durable", "proto", "upload-queue", "api", "stores"]),
     ("node/mount", &["database", "proto", "backup", "disk", "api"]),
     (
+        "node/disk-packs",
+        &["database", "proto", "upload-queue", "backup", "disk"],
+    ),
+    (
         "node/engine",
         &[
             "durable",
@@ -33,6 +37,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
             "stores",
             "friendnet",
             "mount",
+            "disk-packs",
         ],
     ),
     (

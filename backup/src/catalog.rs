@@ -76,6 +76,11 @@ const OWN: &[Migration] = &[
         version: 1,
         sql: include_str!("../migrations/trouble-0001.sql"),
     },
+    Migration {
+        component: "disks",
+        version: 1,
+        sql: include_str!("../migrations/disks-0001.sql"),
+    },
 ];
 
 /// Opens `catalog.db`, creating it if it is not there: for a home that is being made.

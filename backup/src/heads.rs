@@ -42,6 +42,7 @@ impl OpenHead {
             None => HeadBody {
                 root: None,
                 snapshot: None,
+                disks: None,
             },
             Some(read) => head
                 .open(read)

@@ -10,6 +10,7 @@ use database::{Db, DbError};
 use proto::keys::AccountKeys;
 use tokio::runtime::Handle;
 use upload_queue::peers::PeerSet;
+use upload_queue::spool::Spool;
 
 use crate::exclude::Rules;
 
@@ -30,6 +31,7 @@ mod run;
 pub(crate) mod sections;
 mod segments;
 mod select;
+mod spooled;
 mod target;
 mod verify;
 mod window;
@@ -45,6 +47,8 @@ pub struct Reader {
     pub db: Db,
     /// Where shares are.
     pub peers: PeerSet,
+    /// Shares that were not sent yet, if those are to be read, too.
+    pub spool: Option<Spool>,
     /// The account's keys.
     pub keys: Arc<AccountKeys>,
     /// The runtime to fetch in.

@@ -29,8 +29,9 @@ mod seal;
 pub(crate) mod sealing;
 
 mod checkpoint;
+pub mod disks;
 mod drain;
-mod heads;
+pub mod heads;
 mod metadata;
 mod outbox;
 mod settle;
@@ -54,6 +55,8 @@ pub struct Writer {
     pub cert: DeviceCert,
     /// Peers, for heads.
     pub peers: upload_queue::peers::PeerSet,
+    /// Held by whoever signs or puts a head: one of all writers of a catalog.
+    pub heads: heads::HeadLock,
     /// The runtime that the uploader lives in; stages are plain threads and block on it.
     pub runtime: Handle,
     /// What the owner set, as TOML, to be posted with the next root; `None`: what the last one says stays.
@@ -138,6 +141,9 @@ pub enum WriteError {
     /// The head cannot be written.
     #[error("The backup cannot be posted: {0}")]
     Head(#[from] HeadError),
+    /// Peers hold heads of this device that this catalog knows nothing of.
+    #[error("This home is older than what peers hold of this machine: `gridbackup run --once` catches up")]
+    Overtaken,
     /// A version of the catalog that does not fit together.
     #[error("The catalog does not know {what}; move catalog.db away and run `gridbackup recover`")]
     Missing {

@@ -221,16 +221,17 @@ def pack_2_of_3(share_bytes, plain_bytes):
 
 
 made_up = [pattern(f"share {i}", 32) for i in range(3)]
-for name, made in [
-    ("manifest/v1-2-of-3.bin", lambda: manifest(2, 262144, made_up)),
-    ("share/v1-small-tail.bin", lambda: tail(262144)),
-    ("pack/v1-small-2-of-3.bin", lambda: pack_2_of_3(262144, 300000)),
-    ("manifest/v1-2-of-3-keep-2.bin", lambda: manifest(2, 262144, made_up, 2)),
-    ("share/v1-tiny-tail.bin", lambda: tail(65536)),
-    ("pack/v1-tiny-2-of-3.bin", lambda: pack_2_of_3(65536, 100000)),
-]:
-    made = made()
-    if not (HERE / name).exists():
-        (HERE / name).write_bytes(made)
-    assert (HERE / name).read_bytes() == made, name
-    print(name, len(made))
+if __name__ == "__main__":
+    for name, made in [
+        ("manifest/v1-2-of-3.bin", lambda: manifest(2, 262144, made_up)),
+        ("share/v1-small-tail.bin", lambda: tail(262144)),
+        ("pack/v1-small-2-of-3.bin", lambda: pack_2_of_3(262144, 300000)),
+        ("manifest/v1-2-of-3-keep-2.bin", lambda: manifest(2, 262144, made_up, 2)),
+        ("share/v1-tiny-tail.bin", lambda: tail(65536)),
+        ("pack/v1-tiny-2-of-3.bin", lambda: pack_2_of_3(65536, 100000)),
+    ]:
+        made = made()
+        if not (HERE / name).exists():
+            (HERE / name).write_bytes(made)
+        assert (HERE / name).read_bytes() == made, name
+        print(name, len(made))

@@ -44,6 +44,26 @@ pub struct HeadBody {
     /// they would not fit; then they are those of its parent.
     #[n(1)]
     pub snapshot: Option<SnapshotRecord>,
+    /// The device's virtual disks, ascending by volume; `None` rather than an empty list.
+    #[n(2)]
+    pub disks: Option<Vec<DiskHead>>,
+}
+
+/// The newest commit of a virtual disk: nothing else makes it visible.
+#[derive(Clone, PartialEq, Eq, Debug, minicbor::Encode, minicbor::Decode)]
+pub struct DiskHead {
+    /// Which disk.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub volume: [u8; 16],
+    /// Which of its writers, one after the other: a higher one goes before.
+    #[n(1)]
+    pub epoch: u64,
+    /// Of that writer the commit: the first of a disk is 1.
+    #[n(2)]
+    pub commit: u64,
+    /// Where the root of the disk lies (docs/format/disk.md §4).
+    #[n(3)]
+    pub root: RootRef,
 }
 
 /// Where a root lies: its pack in full, since nothing else names it.
@@ -115,6 +135,11 @@ const SEALING_BYTES: usize = 48;
 const BODY_BYTES: usize = SEALED.end - SEALED.start - SEALING_BYTES;
 /// Bytes for the length in front of the body.
 const BODY_LEN_BYTES: usize = 2;
+
+/// Bytes of the list of disks in a body, at most. Chosen: the root of a backup over `SHARES_MAX` shares and a snapshot without its paths
+/// fit beside it, so that no disk ever keeps a backup from being posted. A disk takes 481 bytes at most over 5 shares, 651 over 10,
+/// 991 over 20 (a test holds it): so four disks, three, two.
+pub const DISKS_BYTES_MAX: usize = 2240;
 
 // The longest manifest with its wrapped key fits, and 256 bytes are enough for the fields around it.
 const _: () = assert!(MANIFEST_AREA_BYTES + WRAPPED_KEY_BYTES + 256 <= BODY_BYTES - BODY_LEN_BYTES);
@@ -261,7 +286,81 @@ impl HeadBody {
 
     fn check(&self) -> Result<(), String> {
         self.root.iter().try_for_each(RootRef::check)?;
-        self.snapshot.iter().try_for_each(SnapshotRecord::check)
+        self.snapshot.iter().try_for_each(SnapshotRecord::check)?;
+        self.disks.as_deref().map_or(Ok(()), check_disks)
+    }
+
+    /// Bytes that the record of a snapshot can have and always be told with its paths, however its disks' commits grow.
+    pub fn snapshot_room(&self) -> usize {
+        let disks = self.disks.as_ref().map_or(0, |_| DISKS_BYTES_MAX);
+        let root = record::to_cbor(&self.root).len();
+        // The head of the array is a byte.
+        (BODY_BYTES - BODY_LEN_BYTES).saturating_sub(1 + root + disks)
+    }
+
+    /// Takes the newest commit of a disk in, or the disk out. `HeadError::Limit` if that is older than what is there, or if there is no
+    /// room for it.
+    pub fn set_disk(&mut self, volume: [u8; 16], newest: Option<DiskHead>) -> Result<(), HeadError> {
+        let limit = |reason: String| Err(HeadError::Limit { reason });
+        let mut disks = self.disks.clone().unwrap_or_default();
+        let at = disks.binary_search_by_key(&volume, |disk| disk.volume);
+        match (at, newest) {
+            (Ok(at), None) => drop(disks.remove(at)),
+            (Err(_), None) => {}
+            (_, Some(newest)) if newest.volume != volume => return limit("the commit is another disk's".to_owned()),
+            (Ok(at), Some(newest)) if newest.number() < disks[at].number() => {
+                let ((epoch, commit), (newer_epoch, newer)) = (newest.number(), disks[at].number());
+                return limit(format!(
+                    "commit {commit} of writer {epoch} of the disk is older than commit {newer} of writer {newer_epoch}"
+                ));
+            }
+            (Ok(at), Some(newest)) => disks[at] = newest,
+            (Err(at), Some(newest)) => disks.insert(at, newest),
+        }
+        let disks = Some(disks).filter(|disks| !disks.is_empty());
+        let is_growing = disks.as_ref().map_or(0, Vec::len) > self.disks.as_ref().map_or(0, Vec::len);
+        if let Err(reason) = disks.as_deref().map_or(Ok(()), check_disks) {
+            return limit(reason);
+        }
+        let changed = Self { disks, ..self.clone() };
+        // Whoever has disks already tells of snapshots so that there is room.
+        if is_growing && record::to_cbor(&changed).len() > BODY_BYTES - BODY_LEN_BYTES {
+            return limit(
+                "there is no room for another disk beside the paths of the newest snapshot; back up once more"
+                    .to_owned(),
+            );
+        }
+        *self = changed;
+        Ok(())
+    }
+}
+
+fn check_disks(disks: &[DiskHead]) -> Result<(), String> {
+    if disks.is_empty() || !disks.is_sorted_by(|one, other| one.volume < other.volume) {
+        return Err("its disks are not in order, or none".to_owned());
+    }
+    disks.iter().try_for_each(DiskHead::check)?;
+    let bytes = record::to_cbor(&disks).len();
+    match bytes <= DISKS_BYTES_MAX {
+        true => Ok(()),
+        false => Err(format!(
+            "{} disks over so many shares take {bytes} bytes, and there is room for {DISKS_BYTES_MAX}; remove a disk",
+            disks.len()
+        )),
+    }
+}
+
+impl DiskHead {
+    /// What says which of two commits of a disk is the newer.
+    pub fn number(&self) -> (u64, u64) {
+        (self.epoch, self.commit)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self.commit {
+            0 => Err("a disk's commit has the number 0".to_owned()),
+            _ => self.root.check(),
+        }
     }
 }
 
@@ -309,10 +408,14 @@ mod tests {
 
     use super::*;
     use crate::cap_index::PackRecord;
-    use crate::id::SnapshotId;
+    use crate::erasure::SHARES_MAX;
+    use crate::id::{PackId, ShareId, SnapshotId};
+    use crate::keep_days::KeepDays;
     use crate::keys::{AccountKeys, words_key};
     use crate::log_record::PathBytes;
+    use crate::manifest::Manifest;
     use crate::phrase::Seed;
+    use crate::shape::{PackShape, ShareSize};
 
     fn keys() -> AccountKeys {
         AccountKeys::from_seed(&Seed([1; 32]))
@@ -347,6 +450,7 @@ mod tests {
                 len: 1 << 20,
             }),
             snapshot: Some(snapshot),
+            disks: None,
         }
     }
 
@@ -357,6 +461,7 @@ mod tests {
             HeadBody {
                 root: None,
                 snapshot: None,
+                disks: None,
             },
             body(Vec::new()),
             body(vec![PathBytes(b"/home".to_vec())]),
@@ -387,6 +492,7 @@ mod tests {
             HeadBody {
                 root: None,
                 snapshot: None,
+                disks: None,
             },
         );
         let mut head = sign(&keys, power::ALL, &empty);
@@ -398,6 +504,94 @@ mod tests {
             let signed = Head::sign(&device, &head.cert, seq, [0; 32], &empty, &keys.put, [4; 32]);
             assert_eq!(signed.is_ok(), is_valid, "{seq}");
         }
+    }
+
+    /// A commit of a disk over n shares, whose numbers are the longest.
+    fn disk(volume: u8, n: u8) -> DiskHead {
+        let device = SigningKey::from_bytes(&[2; 32]);
+        let shape = PackShape {
+            k: 1,
+            n,
+            share: ShareSize::Large,
+        };
+        let shares = vec![ShareId([9; 32]); usize::from(n)];
+        let days = KeepDays::new(29).unwrap();
+        let manifest = Manifest::sign_keeping(days, PackId([8; 32]), shape, shares, AccountId([7; 32]), &device);
+        let pack = PackRecord {
+            manifest: manifest.encode(),
+            wrapped_key: [6; WRAPPED_KEY_BYTES],
+        };
+        DiskHead {
+            volume: [volume; 16],
+            epoch: u64::MAX,
+            commit: u64::MAX,
+            root: RootRef {
+                pack,
+                offset: 1 << 26,
+                len: 1 << 20,
+            },
+        }
+    }
+
+    #[test]
+    fn so_many_disks_fit_beside_any_backup_and_one_more_is_refused_by_a_line() {
+        for (n, bytes, most) in [(5, 481, 4), (10, 651, 3), (20, 991, 2), (SHARES_MAX, 1401, 1)] {
+            assert_eq!(record::to_cbor(&disk(1, n)).len(), bytes, "{n}");
+            let mut body = body(Vec::new());
+            body.root = Some(disk(1, SHARES_MAX).root);
+            for volume in 1..=most {
+                body.set_disk([volume; 16], Some(disk(volume, n))).unwrap();
+            }
+            let keys = keys();
+            assert_eq!(
+                sign(&keys, power::ALL, &body).open(keys.reader().unwrap()),
+                Ok(body.clone())
+            );
+            let before = body.clone();
+            let error = body.set_disk([most + 1; 16], Some(disk(most + 1, n))).unwrap_err();
+            assert!(error.to_string().contains("remove a disk"), "{error}");
+            assert_eq!(body, before);
+            body.set_disk([1; 16], None).unwrap();
+            assert_eq!(body.disks.as_ref().map_or(0, Vec::len), usize::from(most) - 1);
+        }
+    }
+
+    #[test]
+    fn the_commit_of_a_disk_never_goes_back() {
+        let at = |epoch, commit| DiskHead {
+            epoch,
+            commit,
+            ..disk(1, 5)
+        };
+        let mut body = body(Vec::new());
+        for (epoch, commit, is_taken) in [(1, 5, true), (1, 4, false), (1, 5, true), (2, 1, true), (1, 9, false)] {
+            let taken = body.set_disk([1; 16], Some(at(epoch, commit)));
+            assert_eq!(taken.is_ok(), is_taken, "{epoch} {commit}");
+        }
+        assert_eq!(body.disks, Some(vec![at(2, 1)]));
+        assert!(body.set_disk([2; 16], Some(at(3, 1))).is_err());
+        assert!(body.set_disk([1; 16], Some(at(3, 0))).is_err());
+        body.set_disk([1; 16], None).unwrap();
+        assert_eq!(body.disks, None);
+    }
+
+    #[test]
+    fn a_snapshot_with_room_beside_one_disk_is_told_with_its_paths_beside_all_that_fit() {
+        let mut body = body(Vec::new());
+        body.root = Some(disk(1, 5).root);
+        body.set_disk([1; 16], Some(disk(1, 5))).unwrap();
+        let room = body.snapshot_room();
+        let snapshot = body.snapshot.as_mut().unwrap();
+        let bare = record::to_cbor(snapshot).len();
+        // A path has a head of three bytes, and no name in it is too long.
+        let path = (0..room - bare - 3).map(|at| if at % 200 == 0 { b'/' } else { b'x' });
+        snapshot.source_roots = vec![PathBytes(path.collect())];
+        assert_eq!(record::to_cbor(snapshot).len(), room);
+        for volume in 2..=4 {
+            body.set_disk([volume; 16], Some(disk(volume, 5))).unwrap();
+        }
+        let keys = keys();
+        assert_eq!(sign(&keys, power::ALL, &body).open(keys.reader().unwrap()), Ok(body));
     }
 
     #[test]

@@ -4,8 +4,7 @@
 
 use crate::cap_index::{Cap, ChunkSlot, Extent, IndexRecord, PackRecord};
 use crate::fixtures::assert_golden as golden;
-use crate::head::RootRef;
-use crate::head::{Head, HeadBody};
+use crate::head::{DiskHead, Head, HeadBody, RootRef};
 use crate::id::{ChunkId, DeviceId, SnapshotId, VersionId};
 use crate::keys::{AccountKeys, DeviceCert, WRAPPED_KEY_BYTES, power, words_key};
 use crate::log_record::{Content, Entry, EntryKind, LogRecord, Meta, PathBytes, SnapshotRecord, Xattr};
@@ -145,8 +144,7 @@ fn the_root_is_frozen() {
     );
 }
 
-#[test]
-fn the_head_is_frozen() {
+fn check_head(name: &str, disks: Option<Vec<DiskHead>>) {
     let keys = AccountKeys::from_seed(&Seed([0x66; 32]));
     let device = ed25519_dalek::SigningKey::from_bytes(&[0x77; 32]);
     let device_id = DeviceId(device.verifying_key().to_bytes());
@@ -165,9 +163,31 @@ fn the_head_is_frozen() {
     let body = HeadBody {
         root: Some(root),
         snapshot: Some(snapshot(2)),
+        disks,
     };
     let head = Head::sign(&device, &cert, 2, [0x88; 32], &body, &keys.put, [0x99; 32]).unwrap();
-    let frozen = Head::decode(&golden("head/v1-full.bin", &head.encode())).unwrap();
+    let frozen = Head::decode(&golden(name, &head.encode())).unwrap();
     assert_eq!(frozen, head);
     assert_eq!(frozen.open(keys.reader().unwrap()), Ok(body));
+}
+
+#[test]
+fn the_head_is_frozen() {
+    check_head("head/v1-full.bin", None);
+}
+
+/// Written by `golden/head/disks.py`, which knows nothing of this crate.
+#[test]
+fn a_head_with_disks_is_frozen() {
+    let disk = |number: u8, commit| DiskHead {
+        volume: [number; 16],
+        epoch: u64::from(number),
+        commit,
+        root: RootRef {
+            pack: pack(),
+            offset: 70_000,
+            len: 600,
+        },
+    };
+    check_head("head/v1-disks.bin", Some(vec![disk(1, 2_000_000_000), disk(2, 1)]));
 }

@@ -38,6 +38,8 @@ pub enum Purpose {
     Data = 0,
     /// Log, index and root sections: sent first.
     Metadata = 1,
+    /// Commits of virtual disks: sent first, too, since somebody's writes wait for them. What gives them up is the disk, and nothing else.
+    Disk = 2,
 }
 
 /// A pack as the database knows it.
@@ -313,11 +315,10 @@ fn known(row: &Row<'_>) -> rusqlite::Result<KnownPack> {
 }
 
 fn purpose(stored: i64) -> Purpose {
-    if stored == Purpose::Metadata as i64 {
-        Purpose::Metadata
-    } else {
-        Purpose::Data
-    }
+    [Purpose::Metadata, Purpose::Disk]
+        .into_iter()
+        .find(|purpose| *purpose as i64 == stored)
+        .unwrap_or(Purpose::Data)
 }
 
 fn with_holders(conn: &Connection, mut pack: KnownPack) -> Result<KnownPack, DbError> {

@@ -388,6 +388,7 @@ mod tests {
             include_str!("../../../upload-queue/migrations/lost-0001.sql"),
             include_str!("../../migrations/content-0001.sql"),
             include_str!("../../migrations/forgotten-0001.sql"),
+            include_str!("../../migrations/disks-0001.sql"),
         ] {
             conn.execute_batch(sql).unwrap();
         }
@@ -545,6 +546,7 @@ mod tests {
             body: HeadBody {
                 root: None,
                 snapshot: None,
+                disks: None,
             },
             root: Root::default(),
         };

@@ -162,7 +162,7 @@ impl<'a> Gauge<'a> {
             jobs_met: HashSet::new(),
             metadata: Measure::WAITING,
             unposted: tree::unposted(conn)?.into_iter().collect(),
-            is_acknowledged: post::is_acknowledged(conn)?,
+            is_acknowledged: post::is_backup_acknowledged(conn)?,
             newest: tree::latest(conn)?.map(|snapshot| snapshot.record.seq),
         };
         // No settled file has anything in a pack that no index lists yet; what is lost is not listed anew.
@@ -331,7 +331,9 @@ impl<'a> Gauge<'a> {
             }
             match (counted.is_lost(), counted.purpose) {
                 (true, _) => older.lost += 1,
-                (false, Purpose::Data) => older.at_risk += 1,
+                // What is on its way to peers is no more than new.
+                (false, Purpose::Disk) if counted.spooled > 0 => {}
+                (false, Purpose::Data | Purpose::Disk) => older.at_risk += 1,
                 // The head that leads to it says how well it is kept.
                 (false, Purpose::Metadata) => {}
             }

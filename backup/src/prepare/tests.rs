@@ -34,6 +34,7 @@ use crate::restore::Reader;
 use crate::scan::{ScanOptions, ScanSummary, scan};
 use crate::writer::{PrepareLimits, WriteError, WriteEvent, WriteSummary, Writer, now_ns, repack};
 
+mod disks;
 mod forgetting;
 mod heads;
 mod limits;
@@ -109,6 +110,7 @@ impl Bench {
             device: self.device.clone(),
             cert: DeviceCert::sign(&words_key(&Seed([3; 32])), self.device_id(), power::ALL, "laptop", 1),
             peers: self.peers.clone(),
+            heads: Default::default(),
             runtime: self.runtime.handle().clone(),
             settings: None,
             limits: PrepareLimits {
@@ -179,6 +181,7 @@ impl Bench {
 
     fn reader(&self, db: &Db) -> Reader {
         Reader {
+            spool: None,
             db: db.clone(),
             peers: self.peers.clone(),
             keys: self.keys.clone(),

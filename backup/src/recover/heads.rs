@@ -227,7 +227,11 @@ mod tests {
             files: 0,
             bytes: 0,
         });
-        let body = HeadBody { root: None, snapshot };
+        let body = HeadBody {
+            root: None,
+            snapshot,
+            disks: None,
+        };
         let head = Head::sign(&key, &cert, seq, [0; 32], &body, &keys.put, [9; 32]).unwrap();
         OpenHead::open(&head.encode(), keys).unwrap()
     }

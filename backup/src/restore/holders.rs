@@ -15,9 +15,9 @@ use upload_queue::packs;
 use upload_queue::packs::KnownPack;
 use upload_queue::peers::{Peer, PeerKey};
 
-use crate::restore::Reader;
 use crate::restore::fetch_stats::FetchStats;
 use crate::restore::segments::byte_range;
+use crate::restore::{Reader, spooled};
 
 /// How often a wait is looked at again: the others may have answered meanwhile, and show how long it should take.
 const DOUBT_STEP: Duration = Duration::from_millis(100);
@@ -123,6 +123,13 @@ impl Holders<'_> {
             let stats = self.stats();
             peers.retain(|peer| !stats.answers.is_down(&peer.key));
         }
+        let stored_bytes = self.pack.manifest.shape.share.stored_bytes() as u64;
+        let spool = self.reader.spool.as_ref();
+        peers.extend(
+            spool
+                .filter(|spool| spool.has(self.id(index), stored_bytes))
+                .map(spooled::as_peer),
+        );
         peers
     }
 
@@ -182,7 +189,7 @@ impl Holders<'_> {
     }
 
     async fn note_holder(&self, peer: &Peer, index: u8) {
-        if self.holder(index) == Some(&peer.key) {
+        if self.holder(index) == Some(&peer.key) || spooled::is_spool(peer) {
             return;
         }
         let (key, id) = (peer.key.clone(), self.id(index));
@@ -192,6 +199,7 @@ impl Holders<'_> {
 
     async fn note_failure(&self, peer: &Peer, index: u8, error: &StoreError) {
         match error {
+            _ if spooled::is_spool(peer) => {}
             StoreError::Unreachable { .. } => {
                 self.stats().answers.was_down(&peer.key);
             }
@@ -211,6 +219,9 @@ impl Holders<'_> {
     }
 
     async fn note_lost(&self, peer: &Peer, index: u8) {
+        if spooled::is_spool(peer) {
+            return;
+        }
         let (key, id) = (peer.key.clone(), self.id(index));
         self.write(move |tx| packs::record_lost(tx, &key, id)).await;
     }

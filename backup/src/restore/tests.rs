@@ -126,6 +126,7 @@ impl Grid {
         let body = HeadBody {
             root,
             snapshot: Some(snapshot),
+            disks: None,
         };
         Head::sign(&self.device, &cert, seq, [0; 32], &body, &self.keys.put, [3; 32])
             .unwrap()
@@ -143,6 +144,7 @@ impl Grid {
             store: store.clone(),
         });
         Reader {
+            spool: None,
             db: Db::in_memory(MIGRATIONS).unwrap(),
             peers: PeerSet::new(peers.collect()),
             keys: self.keys.clone(),

@@ -68,6 +68,7 @@ impl Run<'_> {
     pub fn checkpoint(&self) -> Result<(), WriteError> {
         self.record_ready(1)?;
         {
+            let _signing = self.writer.heads.lock();
             let _no_metadata_meanwhile = self.gate.write().unwrap_or_else(PoisonError::into_inner);
             tree::fit_source_roots(&self.writer.db)?;
             self.begin_anew_if_lost()?;
@@ -128,12 +129,8 @@ impl Run<'_> {
         match previous {
             _ if changes == 0 && logs.new.is_empty() => Ok(false),
             Some(previous) if changes == 0 && !is_cut && is_told_by_head(&previous, newest.as_ref(), &logs) => {
-                let posted = self.writer.sign(
-                    Some(&previous),
-                    previous.root.clone(),
-                    previous.body.root.clone(),
-                    newest,
-                )?;
+                let body = next_body(Some(&previous), previous.body.root.clone(), newest);
+                let posted = self.writer.sign(Some(&previous), previous.root.clone(), body)?;
                 db.write(|tx| {
                     post::sign(tx, &posted)?;
                     logs.last.iter().try_for_each(|seq| tree::posted(tx, *seq))
@@ -147,7 +144,8 @@ impl Run<'_> {
                 (root.tags, root.pinned, root.devices) = (marked.tags, marked.pinned, marked.devices);
                 (root.settings, root.unread) = (settings, marked.unread);
                 outbox.post(root, |root, root_ref| {
-                    self.writer.sign(previous.as_ref(), root, Some(root_ref), newest)
+                    let body = next_body(previous.as_ref(), Some(root_ref), newest);
+                    self.writer.sign(previous.as_ref(), root, body)
                 })?;
                 Ok(is_cut)
             }
@@ -330,10 +328,22 @@ fn is_long(root: &Root) -> bool {
 fn is_told_by_head(previous: &Posted, newest: Option<&SnapshotRecord>, logs: &Logs) -> bool {
     let paths_are_told = newest.is_none_or(|newest| {
         let last = previous.root.snapshots.last();
-        record_bytes(newest) <= HEAD_SNAPSHOT_BYTES_MAX
+        record_bytes(newest) <= HEAD_SNAPSHOT_BYTES_MAX.min(previous.body.snapshot_room())
             || last.is_some_and(|last| last.source_roots == newest.source_roots)
     });
     previous.body.root.is_some() && paths_are_told && logs.new_bytes < ROOT_BYTES_TURN / 2
+}
+
+/// What the next head says of backups; of disks what the one before did: nothing else at peers leads to them.
+fn next_body(previous: Option<&Posted>, root: Option<RootRef>, snapshot: Option<SnapshotRecord>) -> HeadBody {
+    let snapshot = snapshot.map(|mut record| {
+        if record_bytes(&record) > HEAD_SNAPSHOT_BYTES_MAX {
+            record.source_roots.clear();
+        }
+        record
+    });
+    let disks = previous.and_then(|previous| previous.body.disks.clone());
+    HeadBody { root, snapshot, disks }
 }
 
 fn record_bytes(record: &SnapshotRecord) -> usize {
@@ -341,30 +351,14 @@ fn record_bytes(record: &SnapshotRecord) -> usize {
 }
 
 impl Writer {
-    /// The next head of this device.
-    fn sign(
-        &self,
-        previous: Option<&Posted>,
-        root: Root,
-        root_ref: Option<RootRef>,
-        snapshot: Option<SnapshotRecord>,
-    ) -> Result<Posted, WriteError> {
+    /// The next head of this device. Whoever signs one holds `HeadLock` until it is recorded.
+    pub(super) fn sign(&self, previous: Option<&Posted>, root: Root, body: HeadBody) -> Result<Posted, WriteError> {
         // A head that was recovered from another device's begins no chain of this one.
         let own = previous
             .filter(|previous| Head::decode(&previous.head).is_ok_and(|head| head.device() == self.cert.device));
         let (seq, hash) = own.map_or((0, [0; 32]), |own| (own.seq, own.hash));
         // No number is signed twice, not even one that a lost catalog of this device gave out.
         let seq = seq.max(self.db.read(heads::floor)?) + 1;
-        let snapshot = snapshot.map(|mut record| {
-            if record_bytes(&record) > HEAD_SNAPSHOT_BYTES_MAX {
-                record.source_roots.clear();
-            }
-            record
-        });
-        let body = HeadBody {
-            root: root_ref,
-            snapshot,
-        };
         let head = Head::sign(&self.device, &self.cert, seq, hash, &body, &self.keys.put, random()?)?;
         Ok(Posted {
             seq,

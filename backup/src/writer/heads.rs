@@ -1,6 +1,7 @@
 //! Putting the newest head on the peers, once everything that it leads to can be read from them.
 
 use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use proto::share_store::StoreError;
 use upload_queue::peers::{Peer, PeerKey};
 
 use super::checkpoint::known_pack;
+use super::disks::leads_anywhere;
 use super::run::Run;
 use super::{WriteError, WriteEvent};
 use crate::catalog::content::post;
@@ -24,6 +26,18 @@ const PUT_TRIES: u32 = 4;
 /// Time between two tries: a peer that was just being dialled is there by then.
 const PUT_PAUSE: Duration = Duration::from_millis(400);
 
+/// Held while a head is signed and recorded, and while the newest is put: a backup and a commit of a disk that run at once must not
+/// sign two heads with one number, nor take one that was put for the newest. Clones are one lock.
+#[derive(Clone, Debug, Default)]
+pub struct HeadLock(Arc<Mutex<()>>);
+
+impl HeadLock {
+    /// Waits for whoever has it. Not to be taken twice by one thread.
+    pub(super) fn lock(&self) -> MutexGuard<'_, ()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Run<'_> {
     /// Puts the newest head on the peers that do not have it, if all that it names can be read. It counts as posted
     /// once it survives the loss of `tolerate` friends, and everything that only it names does, too. Until then it goes only to
@@ -31,9 +45,9 @@ impl Run<'_> {
     /// can be read whoever is lost. Nothing is wrong when it does not get so far now: the head is recorded, and the next
     /// checkpoint or run goes on.
     pub fn put_newest_head(&self) -> Result<(), WriteError> {
+        let _putting = self.writer.heads.lock();
         let db = &self.writer.db;
-        // One whose root begins anew leads to what is lost: the next one is worth having.
-        let Some(posted) = db.read(content::posted)?.filter(|head| head.body.root.is_some()) else {
+        let Some(posted) = db.read(content::posted)?.filter(leads_anywhere) else {
             return Ok(());
         };
         let holders = db.read(|conn| post::holders(conn, &posted.hash))?;

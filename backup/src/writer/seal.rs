@@ -1,6 +1,7 @@
 //! A pack's plaintext becomes a sealed, signed, coded pack with a key of its own.
 
 use proto::cap_index::PackRecord;
+use proto::keep_days::KeepDays;
 use proto::manifest::Manifest;
 use proto::pack::PackKey;
 use proto::shape::PackShape;
@@ -8,6 +9,10 @@ use upload_queue::packs::Purpose;
 use upload_queue::uploader::OutgoingPack;
 
 use super::{WriteError, Writer};
+
+/// Days that holders keep packs of disks which were given up. Chosen: a disk writes the same blocks over and over
+/// (docs/decisions/0067-keep-days.md).
+pub(super) const DISK_KEEP_DAYS: KeepDays = KeepDays::new(2).expect("within the limits");
 
 /// 32 bytes that nobody can guess.
 pub fn random() -> Result<[u8; 32], WriteError> {
@@ -21,7 +26,12 @@ impl Writer {
     pub(super) fn seal(&self, shape: PackShape, plain: &[u8], purpose: Purpose) -> Result<OutgoingPack, WriteError> {
         let key = PackKey(random()?);
         let sealed = proto::pack::seal(&key, shape, plain);
-        let manifest = Manifest::sign(
+        let keep_days = match purpose {
+            Purpose::Disk => DISK_KEEP_DAYS,
+            Purpose::Data | Purpose::Metadata => KeepDays::MOST,
+        };
+        let manifest = Manifest::sign_keeping(
+            keep_days,
             key.pack_id(),
             shape,
             sealed.ids.clone(),

@@ -1,11 +1,11 @@
 //! What is stored with friends, in buckets and in files of keys: every format of proto.
 
 use bytes::Bytes;
-use proto::cap_index::IndexRecord;
+use proto::cap_index::{IndexRecord, PackRecord};
 use proto::discard::{Discard, Order, read_ids, write_ids};
-use proto::head::{HEAD_BYTES, Head, HeadBody};
+use proto::head::{DiskHead, HEAD_BYTES, Head, HeadBody, RootRef};
 use proto::id::{DeviceId, PackId, ShareId, SnapshotId};
-use proto::keys::{AccountKeys, DeviceCert};
+use proto::keys::{AccountKeys, DeviceCert, WRAPPED_KEY_BYTES};
 use proto::log_record::{LogRecord, PathBytes, SnapshotRecord};
 use proto::manifest::Manifest;
 use proto::phrase::Seed;
@@ -57,9 +57,23 @@ fn seeds() -> Vec<Vec<u8>> {
         files: 3,
         bytes: 9,
     };
+    let disk = DiskHead {
+        volume: [6; 16],
+        epoch: 1,
+        commit: 300,
+        root: RootRef {
+            pack: PackRecord {
+                manifest: vec![7; 300],
+                wrapped_key: [8; WRAPPED_KEY_BYTES],
+            },
+            offset: 70_000,
+            len: 600,
+        },
+    };
     let body = HeadBody {
         root: None,
         snapshot: Some(snapshot.clone()),
+        disks: Some(vec![disk]),
     };
     let head = Head::sign(&who.device, &who.cert, 7, [0; 32], &body, &who.keys.put, [3; 32]);
     let ids = [ShareId([1; 32]), ShareId([2; 32])];

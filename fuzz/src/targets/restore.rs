@@ -72,6 +72,7 @@ fn run(input: &[u8], heard: &mut Heard) {
         .build()
         .expect("a runtime of one thread");
     let reader = Reader {
+        spool: None,
         db,
         peers: PeerSet::new(Vec::new()),
         keys: Who::new(1, 0).keys,

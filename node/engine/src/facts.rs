@@ -178,7 +178,9 @@ fn head_behind(conn: &Connection, scene: &Scene) -> Result<Option<HeadBehind>, D
     let on = have.map(|peer| &peer.domain).collect::<BTreeSet<_>>().len() as u64;
     let needed = u64::from(tolerate(&scene.config)) + 1;
     let is_own = !holders.is_empty() || !post::is_acknowledged(conn)?;
-    Ok(Some(HeadBehind { on, needed }).filter(|_| is_own && on < needed))
+    // One that says something new of disks alone: what leads to backups is where it was.
+    let is_of_disks = !post::is_acknowledged(conn)? && post::is_backup_acknowledged(conn)?;
+    Ok(Some(HeadBehind { on, needed }).filter(|_| is_own && !is_of_disks && on < needed))
 }
 
 /// The peers that know newer heads of this device.

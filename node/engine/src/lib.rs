@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
 use api::failure::Failure;
+use backup::writer::heads::HeadLock;
 use database::{Db, DbError};
 use friendnet::handle::NetHandle;
 use proto::id::DeviceId;
@@ -143,6 +144,8 @@ struct Inner {
     bandwidth: Bandwidth,
     /// Held by the backup or restore that runs: the two would fight for memory and bandwidth, two backups for the queue.
     busy: Mutex<()>,
+    /// Of all that signs and puts heads: a backup, and commits of disks beside it.
+    head_lock: HeadLock,
     /// Held while shares are looked after: one round at a time.
     caring: Mutex<care::Caring>,
     /// Told whenever a peer took a share, and when a run ended.
@@ -227,6 +230,7 @@ impl Engine {
             heads_met: Mutex::default(),
             bandwidth: Bandwidth::default(),
             busy: Mutex::new(()),
+            head_lock: HeadLock::default(),
             caring: Mutex::default(),
             delivered: tokio::sync::Notify::new(),
             repair_now: Notify::new(),

@@ -120,6 +120,7 @@ impl Engine {
         Ok(Reader {
             db: self.0.db.clone(),
             peers: self.0.peers.clone(),
+            spool: None,
             keys: self.0.home.account.clone().into(),
             runtime: tokio::runtime::Handle::current(),
             bytes_in_flight_max: READ_BYTES_IN_FLIGHT_MAX,

@@ -333,7 +333,7 @@ impl Engine {
         let done = self.0.db.read(|conn| {
             let mut root = content::posted(conn)?.map_or_else(Root::default, |posted| posted.root);
             let said = root.forgotten.take().unwrap_or_default() == tree::forgotten_ranges(conn)?;
-            Ok::<_, DbError>(said && !tree::mark(conn, &mut root)? && post::is_acknowledged(conn)?)
+            Ok::<_, DbError>(said && !tree::mark(conn, &mut root)? && post::is_backup_acknowledged(conn)?)
         })?;
         Ok(done)
     }

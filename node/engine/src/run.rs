@@ -177,6 +177,7 @@ impl Engine {
             device: self.0.home.device.clone(),
             cert: self.0.home.cert.clone(),
             peers: self.0.peers.clone(),
+            heads: self.0.head_lock.clone(),
             runtime: tokio::runtime::Handle::current(),
             settings: settings::text(config),
             limits: PrepareLimits {

@@ -124,6 +124,7 @@ impl Fixture {
         let body = HeadBody {
             root: None,
             snapshot: None,
+            disks: None,
         };
         // One ephemeral key for all: nothing secret is in a fixture, and its heads must be the same every time.
         let ephemeral = derive(self.number, "ephemeral");

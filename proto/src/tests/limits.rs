@@ -169,6 +169,7 @@ fn a_head_over_a_limit_is_refused_or_goes_without_its_paths() {
             len: 100,
         }),
         snapshot: Some(snapshot),
+        disks: None,
     };
     assert!(sign(&device, &body(snapshot(), MANIFEST_AREA_BYTES)).is_ok());
     for (what, wrong) in snapshots() {

@@ -111,12 +111,12 @@ pub(crate) fn record_holder(tx: &Transaction<'_>, peer: i64, share: ShareId) -> 
     Ok(!packs.is_empty())
 }
 
-/// All shares in the spool, metadata and older packs first.
+/// All shares in the spool, metadata and disks first, then older packs.
 pub(crate) fn spooled(conn: &Connection) -> Result<Vec<SpooledShare>, DbError> {
     let mut select = conn.prepare_cached(
         "SELECT share.pack, share.idx, share.share_id, pack.purpose, pack.share_bytes, peer.key
          FROM share JOIN pack ON pack.id = share.pack LEFT JOIN peer ON peer.id = share.planned
-         WHERE share.spooled = 1 ORDER BY pack.purpose DESC, share.pack, share.idx",
+         WHERE share.spooled = 1 ORDER BY pack.purpose > 0 DESC, share.pack, share.idx",
     )?;
     let rows = select.query_map([], |row| {
         Ok(SpooledShare {

@@ -32,7 +32,7 @@ pub(super) async fn deliver<F>(shared: Arc<Shared>, pack: OutgoingPack, with_pac
 where
     F: FnOnce(&Transaction<'_>, PackRow) -> Result<(), DbError> + Send + 'static,
 {
-    if pack.purpose == Purpose::Data {
+    if pack.purpose != Purpose::Metadata {
         room::room(&shared, &pack).await?;
     }
     let _incoming = Incoming::new(&shared, &pack);

@@ -6,7 +6,7 @@ use crate::packs::shares::SpooledShare;
 use crate::packs::{PackRow, Purpose};
 use crate::peers::PeerKey;
 
-/// A share in the spool, in sending order: metadata before content, older packs first.
+/// A share in the spool, in sending order: metadata and disks before content, older packs first.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Waiting {
     pub(super) not_urgent: bool,
@@ -26,7 +26,7 @@ impl Waiting {
 impl From<&SpooledShare> for Waiting {
     fn from(share: &SpooledShare) -> Self {
         Self {
-            not_urgent: share.purpose != Purpose::Metadata,
+            not_urgent: share.purpose == Purpose::Data,
             pack: share.pack,
             index: share.index,
             id: share.id,

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use database::DbError;
 use proto::cap_index::{ChunkSlot, Extent};
+use proto::head::Head;
 use proto::id::VersionId;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use upload_queue::packs::PackRow;
@@ -76,14 +77,52 @@ pub fn unposted_sections(conn: &Connection) -> Result<Vec<SectionPlace>, DbError
 /// Records a head that was signed and that no peer has. Its root names all sections recorded so far. Recorded before
 /// it is put anywhere, so that no second head is ever signed with its number.
 pub fn sign(tx: &Transaction<'_>, posted: &Posted) -> Result<(), DbError> {
+    check_follows(tx, posted)?;
     write_posted(tx, posted, false)?;
     tx.execute("UPDATE section SET published = 1 WHERE published = 0", [])?;
+    tx.execute("DELETE FROM disk_news", [])?;
     Ok(())
 }
 
-/// The packs of sections that only a head which too few peers have yet names.
+/// The same of a head that differs from the one before by a disk alone: what leads to backups counts as it did. `packs` are those
+/// that the disk's commit is in.
+pub fn sign_disk(tx: &Transaction<'_>, posted: &Posted, packs: &[PackRow]) -> Result<(), DbError> {
+    check_follows(tx, posted)?;
+    let is_kept = is_backup_acknowledged(tx)?;
+    write_posted(tx, posted, false)?;
+    if is_kept {
+        tx.execute("INSERT OR IGNORE INTO disk_news VALUES (1)", [])?;
+    }
+    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO disk_due VALUES (?1)")?;
+    packs.iter().try_for_each(|pack| insert.execute([pack.0]).map(drop))?;
+    Ok(())
+}
+
+/// No two heads of a device have one number. Whoever signs holds `writer::heads::HeadLock`, so that this never fails.
+fn check_follows(tx: &Transaction<'_>, posted: &Posted) -> Result<(), DbError> {
+    let newest = tx.query_row("SELECT head FROM published", [], |row| row.get::<_, Vec<u8>>(0));
+    let newest = newest.optional()?.and_then(|newest| Head::decode(&newest).ok());
+    // The number of another device's, from which this catalog was recovered, says nothing.
+    let is_taken = newest
+        .zip(Head::decode(&posted.head).ok())
+        .is_some_and(|(newest, next)| newest.device() == next.device() && newest.seq >= next.seq);
+    match is_taken {
+        false => Ok(()),
+        true => {
+            let error = std::io::Error::other(format!("a head with number {} was signed already", posted.seq));
+            Err(DbError::Sqlite(super::conversion(0, error)))
+        }
+    }
+}
+
+/// The packs, of sections and of disks, that only a head which too few peers have yet names. A disk that has lost one of its packs has to
+/// be helped otherwise: no head would ever be posted again.
 pub fn unacknowledged_packs(conn: &Connection) -> Result<Vec<PackRow>, DbError> {
-    let mut query = conn.prepare_cached("SELECT DISTINCT pack FROM section WHERE published = 1 ORDER BY pack")?;
+    let mut query = conn.prepare_cached(
+        "SELECT pack FROM section WHERE published = 1 UNION
+         SELECT pack FROM disk_due WHERE NOT EXISTS (SELECT 1 FROM lost_pack WHERE lost_pack.pack = disk_due.pack)
+         AND pack NOT IN (SELECT pack FROM dead_pack) ORDER BY pack",
+    )?;
     let packs = query.query_map([], |row| Ok(PackRow(row.get(0)?)))?;
     Ok(packs.collect::<Result<_, _>>()?)
 }
@@ -110,6 +149,7 @@ pub fn remove_holder(tx: &Transaction<'_>, peer: &PeerKey) -> Result<(), DbError
         .execute([&peer.0])?;
     if removed > 0 {
         tx.execute("UPDATE published SET acknowledged = 0", [])?;
+        tx.execute("DELETE FROM disk_news", [])?;
     }
     Ok(())
 }
@@ -125,7 +165,15 @@ pub fn holders(conn: &Connection, head: &[u8; 32]) -> Result<HashSet<PeerKey>, D
 pub fn acknowledge(tx: &Transaction<'_>) -> Result<(), DbError> {
     tx.execute("UPDATE published SET acknowledged = 1", [])?;
     tx.execute("UPDATE section SET published = 2 WHERE published = 1", [])?;
+    tx.execute_batch("DELETE FROM disk_due; DELETE FROM disk_news;")?;
     Ok(())
+}
+
+/// Whether enough peers have a head that leads to all backups that the newest head leads to: the newest itself, or one from which it
+/// differs by disks alone.
+pub fn is_backup_acknowledged(conn: &Connection) -> Result<bool, DbError> {
+    let mut query = conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM disk_news)")?;
+    Ok(is_acknowledged(conn)? || query.query_row([], |row| row.get(0))?)
 }
 
 /// Whether enough peers have the newest head; true when there is none.

@@ -11,7 +11,7 @@ type Files = BTreeMap<String, Vec<u8>>;
 
 impl Bench {
     /// Another machine of the account, with this catalog.
-    fn second(&self, device: u8, db: Db) -> Self {
+    pub(super) fn second(&self, device: u8, db: Db) -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
             home: tempfile::tempdir().unwrap(),
@@ -24,7 +24,7 @@ impl Bench {
         }
     }
 
-    fn recover(&self, aim: &Aim) -> (Db, Recovered) {
+    pub(super) fn recover(&self, aim: &Aim) -> (Db, Recovered) {
         let fresh = Db::in_memory(MIGRATIONS).unwrap();
         let reader = self.reader(&fresh);
         let recovered = self
@@ -34,7 +34,7 @@ impl Bench {
         (fresh, recovered)
     }
 
-    fn ahead(&self) -> usize {
+    pub(super) fn ahead(&self) -> usize {
         let peers = self.peers.all();
         let looking = look(&peers, &self.keys, std::time::Duration::from_secs(5));
         let looked = self.runtime.block_on(looking);
@@ -42,7 +42,7 @@ impl Bench {
         self.db.read(|conn| heads::ahead(conn, self.device_id())).unwrap().len()
     }
 
-    fn away(&self, peer: usize, away: bool) {
+    pub(super) fn away(&self, peer: usize, away: bool) {
         self.stores[peer].set(|faults| faults.unreachable = away);
     }
 }

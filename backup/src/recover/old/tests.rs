@@ -124,6 +124,7 @@ async fn whatever_peers_answer_it_ends_and_what_honest_ones_have_comes() {
         let body = HeadBody {
             root: None,
             snapshot: None,
+            disks: None,
         };
         let head = Head::sign(&device, &cert, seq, [0; 32], &body, &keys.put, [9; 32]).unwrap();
         Bytes::from(head.encode())

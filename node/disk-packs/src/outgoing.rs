@@ -1,0 +1,47 @@
+//! Packs of one commit on their way out.
+
+use backup::writer::{WriteError, Writer};
+use disk::DeviceError;
+use disk::commit::compose::PackSink;
+use proto::cap_index::PackRecord;
+use proto::shape::PackShape;
+use upload_queue::packs::{PackRow, Purpose};
+
+/// Seals and delivers the packs of one commit, and knows them: the head that makes the commit visible waits for all of them. Blocking.
+pub struct OutgoingPacks<'a> {
+    writer: &'a Writer,
+    /// Fixed for the commit: a peer that comes meanwhile changes those of the next one.
+    shapes: Vec<PackShape>,
+    delivered: Vec<PackRow>,
+}
+
+impl<'a> OutgoingPacks<'a> {
+    /// Of a commit that is made now.
+    pub fn new(writer: &'a Writer) -> Self {
+        Self {
+            writer,
+            shapes: writer.shapes().to_vec(),
+            delivered: Vec::new(),
+        }
+    }
+
+    /// What was delivered so far.
+    pub fn delivered(&self) -> &[PackRow] {
+        &self.delivered
+    }
+}
+
+impl PackSink for OutgoingPacks<'_> {
+    fn rooms(&self) -> Vec<usize> {
+        self.shapes.iter().map(|shape| shape.plain_bytes()).collect()
+    }
+
+    fn deliver(&mut self, plain: Vec<u8>, room: usize) -> Result<PackRecord, DeviceError> {
+        let shape = self.shapes.iter().find(|shape| shape.plain_bytes() == room);
+        let shape = shape.ok_or_else(|| DeviceError::Unavailable(format!("no pack has room for {room} bytes")))?;
+        let sealed = self.writer.seal_and_deliver(*shape, &plain, Purpose::Disk);
+        let (row, record) = sealed.map_err(|error: WriteError| DeviceError::Unavailable(error.to_string()))?;
+        self.delivered.push(row);
+        Ok(record)
+    }
+}
