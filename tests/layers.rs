@@ -19,8 +19,8 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("node/friendnet", &["durable", "proto", "upload-queue", "api", "stores"]),
     ("node/mount", &["database", "proto", "backup", "disk", "api"]),
     (
-        "node/disk-packs",
-        &["database", "proto", "upload-queue", "backup", "disk"],
+        "node/disks",
+        &["durable", "database", "proto", "upload-queue", "backup", "disk"],
     ),
     (
         "node/engine",
@@ -37,7 +37,8 @@ pub const ARROWS: &[(&str, &[&str])] = &[
             "stores",
             "friendnet",
             "mount",
-            "disk-packs",
+            "disk",
+            "disks",
         ],
     ),
     (

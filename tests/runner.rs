@@ -34,6 +34,8 @@ mod coming;
 mod copied_home;
 #[path = "e2e/crash.rs"]
 mod crash;
+#[path = "e2e/disks.rs"]
+mod disks;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/healing.rs"]

@@ -227,6 +227,16 @@ impl Running {
         self.blocks.committed().root
     }
 
+    /// The number of the last record: a commit up to it has all that was written before.
+    pub fn last_seq(&self) -> u64 {
+        self.volume.last_seq()
+    }
+
+    /// Bytes that the journal holds, and may hold at most.
+    pub fn usage(&self) -> (u64, u64) {
+        self.volume.usage()
+    }
+
     /// Whether something waits for a commit.
     pub fn is_dirty(&self) -> bool {
         self.volume.last_seq() > self.root().journal

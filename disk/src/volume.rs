@@ -111,6 +111,11 @@ impl Volume {
         self.released.send_modify(|count| *count += 1);
     }
 
+    /// Bytes that the journal holds, and may hold at most.
+    pub fn usage(&self) -> (u64, u64) {
+        self.shared.lock().journal.usage()
+    }
+
     fn is_full(&self, bytes: u64) -> bool {
         let mut core = self.shared.lock();
         // What somebody read from when it was released is free by now.

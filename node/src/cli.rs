@@ -17,6 +17,7 @@ mod demo;
 mod device;
 mod device_add;
 mod diff;
+mod disk;
 mod dump;
 mod endpoint;
 mod exclude;
@@ -170,6 +171,9 @@ enum Command {
     Restore(restore::Args),
     /// Show every snapshot as a read-only folder tree
     Mount(mount::Args),
+    /// Virtual disks whose blocks lie on the grid, for virtual machines and any file system
+    #[command(subcommand)]
+    Disk(disk::Command),
     /// Forget snapshots, by name or all that a policy does not keep
     Forget(retention::ForgetArgs),
     /// Have peers give up what no snapshot wants: to their trash, for 30 days
@@ -325,6 +329,7 @@ async fn run_async(context: Context, command: Command) -> Result<Exit, Failure> 
         Command::Node(args) => run::node(context, args).await,
         Command::Mount(args) => mount::run(context, args).await,
         Command::Config(command) => config::run(context, command).await,
+        Command::Disk(command) => disk::run(context, command).await,
         command => {
             let request = command.request(&context.paths)?;
             context.execute(request).await
@@ -339,6 +344,7 @@ impl Command {
             Self::Run(args) => args.request()?,
             Self::Mount(args) => args.request()?,
             Self::Config(command) => command.request(),
+            Self::Disk(command) => command.request()?,
             Self::Folder(command) => command.request()?,
             Self::Exclude(command) => command.request()?,
             Self::Invite(args) => args.request(),
@@ -440,6 +446,12 @@ mod tests {
         "undelete",
         "check",
         "repair",
+        "disk ls",
+        "disk info vm",
+        "disk create vm --size 1G",
+        "disk serve vm --nbd unix:/x",
+        "disk flush vm",
+        "disk rm vm --force",
         "peer add usb dir:/x",
         "peer rm usb",
         "peer set usb --quota 1G",

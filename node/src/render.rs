@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+mod disk;
 mod history;
 mod peer_removal;
 mod progress;
@@ -42,6 +43,8 @@ pub struct RenderOptions {
     pub bare_setting: bool,
     /// Of a status only the verdict and what to do next.
     pub brief: bool,
+    /// Of a disk all that is known.
+    pub long: bool,
 }
 
 /// How text is written: what it depends on besides the message.
@@ -59,6 +62,8 @@ pub struct Style {
     pub bare_setting: bool,
     /// Of a status only the verdict and what to do next.
     pub brief: bool,
+    /// Of a disk all that is known.
+    pub long: bool,
 }
 
 /// Shows outputs as they come.
@@ -83,6 +88,7 @@ impl Renderer<BufWriter<io::Stdout>> {
             zone: TimeZone::system(),
             bare_setting: options.bare_setting,
             brief: options.brief,
+            long: options.long,
         };
         Self::new(options, style, BufWriter::new(io::stdout()), bar.then(Bar::new))
     }

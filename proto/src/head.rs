@@ -298,6 +298,11 @@ impl HeadBody {
         (BODY_BYTES - BODY_LEN_BYTES).saturating_sub(1 + root + disks)
     }
 
+    /// The newest commit of a disk.
+    pub fn disk(&self, volume: [u8; 16]) -> Option<&DiskHead> {
+        self.disks.iter().flatten().find(|disk| disk.volume == volume)
+    }
+
     /// Takes the newest commit of a disk in, or the disk out. `HeadError::Limit` if that is older than what is there, or if there is no
     /// room for it.
     pub fn set_disk(&mut self, volume: [u8; 16], newest: Option<DiskHead>) -> Result<(), HeadError> {

@@ -20,7 +20,7 @@ use tests::home::{Home, path_str};
 use crate::main_job::make_source;
 use crate::unchanged::owner_with_folders;
 
-/// A mount that a process of its own holds.
+/// A mount, or something else that is served, that a process of its own holds.
 pub struct Mount {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -30,17 +30,22 @@ pub struct Mount {
 
 impl Mount {
     pub fn start(home: &Home, args: &[&str]) -> Result<Self> {
+        Self::serving(home, &[&["mount"], args].concat(), "mounted")
+    }
+
+    /// A command that serves something until it is told to stop, and says this message when it does.
+    pub fn serving(home: &Home, args: &[&str], ready: &str) -> Result<Self> {
         let log = File::create(home.dir.with_extension("mount.log"))?;
-        let mut command = home.command([&["mount"], args].concat());
+        let mut command = home.command(args);
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn()?;
         let mut stdout = BufReader::new(child.stdout.take().context("stdout is piped")?);
         let mut line = String::new();
         stdout.read_line(&mut line)?;
         let said: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
         let mount = Self { child, stdout, said };
-        if mount.said["message_type"] != "mounted" {
+        if mount.said["message_type"] != ready {
             let log = fs::read_to_string(home.dir.with_extension("mount.log"))?;
-            bail!("mount said `{line}` and {log}");
+            bail!("{args:?} said `{line}` and {log}");
         }
         Ok(mount)
     }

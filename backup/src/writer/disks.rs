@@ -116,8 +116,7 @@ impl Writer {
     /// The commit of a disk that the newest head of this machine has.
     pub fn disk(&self, volume: [u8; 16]) -> Result<Option<DiskHead>, WriteError> {
         let posted = self.db.read(content::posted)?;
-        let disks = posted.and_then(|posted| posted.body.disks).unwrap_or_default();
-        Ok(disks.into_iter().find(|disk| disk.volume == volume))
+        Ok(posted.and_then(|posted| posted.body.disk(volume).cloned()))
     }
 
     /// Whether a head has room for a commit of this disk, as it would be made now; to be asked before anything of a new disk is written.
@@ -210,6 +209,11 @@ impl Run<'_> {
             });
         }
         let mut body = previous.as_ref().map_or_else(nothing, |previous| previous.body.clone());
+        let before = body.disk(commit.volume).cloned();
+        if before.is_some() && before == commit.newest {
+            // It was signed already, and may not be where it has to be.
+            return Ok(());
+        }
         body.set_disk(commit.volume, commit.newest.clone())?;
         let root = previous
             .as_ref()

@@ -123,13 +123,20 @@ pub struct Opened {
     pub places: Arc<Places>,
 }
 
-/// Opens the volume whose root lies at `at`. `is_ours` says that the folder of the map is of the history that this root is of: that no other
-/// writer went on meanwhile.
-pub fn open(at: &RootRef, reader: Arc<dyn PackReader>, map: MapOptions, is_ours: bool) -> Result<Opened, DeviceError> {
+/// The root that lies there.
+pub fn read_root(at: &RootRef, reader: &dyn PackReader) -> Result<Root, DeviceError> {
     if at.len > ROOT_BYTES_MAX {
         return Err(CommitError::malformed("The root", "it is longer than any").into());
     }
-    let root = Root::decode(&reader.read(&at.pack, at.offset..at.offset.saturating_add(at.len))?)?;
+    Ok(Root::decode(
+        &reader.read(&at.pack, at.offset..at.offset.saturating_add(at.len))?,
+    )?)
+}
+
+/// Opens the volume whose root lies at `at`. `is_ours` says that the folder of the map is of the history that this root is of: that no other
+/// writer went on meanwhile.
+pub fn open(at: &RootRef, reader: Arc<dyn PackReader>, map: MapOptions, is_ours: bool) -> Result<Opened, DeviceError> {
+    let root = read_root(at, &*reader)?;
     if root.volume != map.volume {
         return Err(CommitError::malformed("The root", "it is of another disk").into());
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 mod changed;
 mod device;
+mod disk;
 mod entry;
 mod finding;
 mod history;
@@ -22,6 +23,7 @@ mod summary;
 
 pub use changed::{Changed, Deed, Thing};
 pub use device::{Device, Power};
+pub use disk::{Disk, DiskServed, DiskState};
 pub use entry::{Entry, EntryKind};
 pub use finding::{Finding, Level, Topic};
 pub use history::{
@@ -79,6 +81,10 @@ pub enum Message {
     Peer(Peer),
     /// A machine of this account.
     Device(Device),
+    /// A virtual disk.
+    Disk(Box<Disk>),
+    /// A virtual disk can be used.
+    DiskServed(DiskServed),
     /// Something `doctor` looked at.
     Finding(Finding),
     /// A folder that is backed up.
@@ -304,6 +310,7 @@ messages!(
     Change(Change),
     Peer(Peer),
     Device(Device),
+    DiskServed(DiskServed),
     Finding(Finding),
     Folder(Folder),
     Rule(Rule),
@@ -318,6 +325,12 @@ messages!(
     Event(Event),
     Error(Failure),
 );
+
+impl From<Disk> for Message {
+    fn from(disk: Disk) -> Self {
+        Self::Disk(Box::new(disk))
+    }
+}
 
 impl From<Status> for Message {
     fn from(status: Status) -> Self {

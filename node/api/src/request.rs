@@ -11,6 +11,7 @@ use proto::keys::power;
 
 mod backup;
 mod care;
+mod disks;
 pub mod field;
 mod peers;
 mod restore;
@@ -21,6 +22,7 @@ mod word;
 
 pub use backup::{Queue, RunOnce, Status};
 pub use care::{Check, Forget, Prune, Repair, Undelete};
+pub use disks::{DiskCreate, DiskNamed, DiskServe, DiskSync};
 pub use peers::{Invite, Join, PeerAdd, PeerEvict, PeerRemove, PeerSet, RemoveHow};
 pub use restore::{Mount, Overwrite, Recover, Restore, Verify};
 pub use settings::{ConfigGet, ConfigSet, Folders, Rules};
@@ -120,6 +122,18 @@ verbs! {
         "repair" Repair(Repair): POST "/repairs", Works;
         /// Rebuilds the local state of a home that was just made from the phrase.
         "recover" Recover(Recover): POST "/recoveries", Works READ;
+        /// Lists the disks.
+        "disk_list" DiskList: GET "/disks", Shows READ;
+        /// What is known of a disk.
+        "disk_info" DiskInfo(DiskNamed): GET "/disks/{name}", Shows READ;
+        /// Makes a disk.
+        "disk_create" DiskCreate(DiskCreate): POST "/disks", Works READ;
+        /// Serves a disk until the answer is no longer read.
+        "disk_serve" DiskServe(DiskServe): POST "/disks/{name}/servings", Serves READ;
+        /// Puts all that was written to a disk on peers.
+        "disk_flush" DiskFlush(DiskNamed): POST "/disks/{name}/commits", Works READ;
+        /// Removes a disk and all that is in it.
+        "disk_remove" DiskRemove(DiskNamed): DELETE "/disks/{name}", Works READ;
         /// Adds an S3 bucket or a folder as a peer.
         "peer_add" PeerAdd(PeerAdd): POST "/peers", Works;
         /// Removes a peer.

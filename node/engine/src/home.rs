@@ -153,6 +153,11 @@ impl HomePaths {
         self.state_dir.join("spool")
     }
 
+    /// What is known of virtual disks, with their journals and maps.
+    pub fn disks(&self) -> PathBuf {
+        self.state_dir.join("disks")
+    }
+
     /// Peers that did not answer lately.
     pub fn silent(&self) -> PathBuf {
         self.state_dir.join("silent")

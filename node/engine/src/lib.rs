@@ -33,6 +33,7 @@ pub mod config;
 mod costs;
 mod daemon;
 mod diff;
+mod disk;
 mod doctor;
 mod dump;
 mod execute;
@@ -146,6 +147,8 @@ struct Inner {
     busy: Mutex<()>,
     /// Of all that signs and puts heads: a backup, and commits of disks beside it.
     head_lock: HeadLock,
+    /// Disks that are served by this process. Held while one is opened, closed, made or removed.
+    disks: Mutex<disk::OpenDisks>,
     /// Held while shares are looked after: one round at a time.
     caring: Mutex<care::Caring>,
     /// Told whenever a peer took a share, and when a run ended.
@@ -231,6 +234,7 @@ impl Engine {
             bandwidth: Bandwidth::default(),
             busy: Mutex::new(()),
             head_lock: HeadLock::default(),
+            disks: Mutex::default(),
             caring: Mutex::default(),
             delivered: tokio::sync::Notify::new(),
             repair_now: Notify::new(),

@@ -81,7 +81,7 @@ impl Engine {
     }
 
     /// A backup would find the mount in its folder and back up the backups.
-    fn check_outside_of_folders(&self, at: &Path) -> Result<(), Failure> {
+    pub(super) fn check_outside_of_folders(&self, at: &Path) -> Result<(), Failure> {
         let folders = self.config().folders;
         let real = std::fs::canonicalize(at).unwrap_or_else(|_| at.to_owned());
         match folders
@@ -132,7 +132,7 @@ fn summary(files: &Files, started: Instant) -> MountSummary {
     }
 }
 
-fn mount_failed(error: MountError) -> Failure {
+pub(super) fn mount_failed(error: MountError) -> Failure {
     let hint = match &error {
         MountError::NoFuse => "use --webdav 127.0.0.1:PORT instead",
         MountError::NoFolder { .. } => "make an empty folder and name it",

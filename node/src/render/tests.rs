@@ -10,6 +10,7 @@ fn style() -> Style {
         now: at(1_000_000 + 7_260),
         zone: TimeZone::UTC,
         bare_setting: false,
+        long: false,
         brief: false,
     }
 }
@@ -57,6 +58,20 @@ fn every_message() -> Vec<Message> {
             at: Some("/mnt".into()),
             webdav: Some("http://127.0.0.1:1/".into()),
             password: Some("secret".into()),
+        }
+        .into(),
+        Disk {
+            name: "vm".into(),
+            id: "00".into(),
+            waiting_secs: Some(3),
+            ..Default::default()
+        }
+        .into(),
+        DiskServed {
+            name: "vm".into(),
+            size: 1 << 30,
+            nbd: vec!["unix:/x".into()],
+            file: None,
         }
         .into(),
         Summary::Mount(MountSummary::default()).into(),

@@ -8,7 +8,7 @@ use api::message::{
 
 use super::table::Row;
 use super::words::{GREEN, RED, YELLOW, age, capital, clean, count, paint, permissions, setting_value, short, time};
-use super::{Style, history, peer_removal, qr, status, summary};
+use super::{Style, disk, history, peer_removal, qr, status, summary};
 
 /// Not what was asked for, only that it was done.
 pub fn is_chatter(message: &Message) -> bool {
@@ -23,6 +23,7 @@ pub fn row(message: &Message, style: &Style) -> Option<Row> {
     match message {
         Message::Peer(peer) => Some(peer_row(peer, style)),
         Message::Device(device) => Some(device_row(device, style)),
+        Message::Disk(disk) if !style.long => Some(disk::row(disk, style)),
         Message::Snapshot(snapshot) => Some(snapshot_row(snapshot, style)),
         Message::Job(job) => Some(job_row(job)),
         _ => None,
@@ -53,6 +54,8 @@ pub fn text(message: &Message, style: &Style) -> String {
             )
         }
         Message::Mounted(mounted) => mounted_text(mounted),
+        Message::Disk(disk) => return disk::text(disk, style),
+        Message::DiskServed(served) => disk::served_text(served),
         Message::Removal(removal) => removal_text(removal),
         Message::PeerRemoval(removal) => peer_removal::text(removal),
         Message::File(file) => return status::file_text(file),

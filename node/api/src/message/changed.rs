@@ -45,6 +45,8 @@ named! {
         Unlocked = "unlocked",
         /// It was made.
         Made = "made",
+        /// All that was written to it is on peers.
+        Committed = "committed",
         /// Nothing that it signs counts.
         Revoked = "revoked",
         /// This account is no member any more.
@@ -91,6 +93,8 @@ named! {
         Home = "home",
         /// A machine of the account.
         Device = "device",
+        /// A virtual disk.
+        Disk = "disk",
         /// A grid.
         Grid = "grid",
         /// An object in a bucket.

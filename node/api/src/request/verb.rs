@@ -39,6 +39,8 @@ pub enum Does {
     Reads,
     /// It changes something, and goes on to its end.
     Works,
+    /// It serves something that others change, for as long as somebody reads what it says, and then ends it in order.
+    Serves,
 }
 
 /// What has to be usable for an answer.
@@ -58,12 +60,12 @@ impl How {
     /// Whether the answer needs nothing to be written: then a home on a full disk, or on one that may only be read, can give it.
     /// What is learned on the way (who answered, whose share was damaged) is noted if it can be.
     pub fn only_reads(self) -> bool {
-        self.does != Does::Works
+        !matches!(self.does, Does::Works | Does::Serves)
     }
 
     /// It waits for its reader, and ends with it. Anything else goes on to its end, whether or not anybody reads what it says.
     pub fn is_answer(self) -> bool {
-        matches!(self.does, Does::Shows | Does::Streams)
+        matches!(self.does, Does::Shows | Does::Streams | Does::Serves)
     }
 
     /// It may take hours, in which others want to know how it stands.

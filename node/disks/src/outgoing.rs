@@ -1,5 +1,7 @@
 //! Packs of one commit on their way out.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use backup::writer::{WriteError, Writer};
 use disk::DeviceError;
 use disk::commit::compose::PackSink;
@@ -7,27 +9,42 @@ use proto::cap_index::PackRecord;
 use proto::shape::PackShape;
 use upload_queue::packs::{PackRow, Purpose};
 
-/// Seals and delivers the packs of one commit, and knows them: the head that makes the commit visible waits for all of them. Blocking.
+/// The packs of a commit that were delivered; clones are one list.
+#[derive(Clone, Default)]
+pub struct Delivered(Arc<Mutex<Vec<PackRow>>>);
+
+impl Delivered {
+    /// As it is now.
+    pub fn all(&self) -> Vec<PackRow> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The next commit begins.
+    pub fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn push(&self, pack: PackRow) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(pack);
+    }
+}
+
+/// Seals and delivers the packs of one commit, and lists them: the head that makes the commit visible waits for all of them. Blocking.
 pub struct OutgoingPacks<'a> {
     writer: &'a Writer,
     /// Fixed for the commit: a peer that comes meanwhile changes those of the next one.
     shapes: Vec<PackShape>,
-    delivered: Vec<PackRow>,
+    delivered: Delivered,
 }
 
 impl<'a> OutgoingPacks<'a> {
     /// Of a commit that is made now.
-    pub fn new(writer: &'a Writer) -> Self {
+    pub fn new(writer: &'a Writer, delivered: Delivered) -> Self {
         Self {
             writer,
             shapes: writer.shapes().to_vec(),
-            delivered: Vec::new(),
+            delivered,
         }
-    }
-
-    /// What was delivered so far.
-    pub fn delivered(&self) -> &[PackRow] {
-        &self.delivered
     }
 }
 

@@ -44,7 +44,7 @@ use upload_queue::spool::Spool;
 use upload_queue::uploader::{Uploader, UploaderConfig};
 
 use crate::incoming::IncomingPacks;
-use crate::outgoing::OutgoingPacks;
+use crate::outgoing::{Delivered, OutgoingPacks};
 
 const FOLDERS: usize = 4;
 const VOLUME: [u8; 16] = [9; 16];
@@ -158,9 +158,10 @@ impl Grid {
             seq: 0,
             pieces: Vec::new(),
         };
-        let mut packs = OutgoingPacks::new(&self.writer);
+        let delivered = Delivered::default();
+        let mut packs = OutgoingPacks::new(&self.writer, delivered.clone());
         let Prepared { at, .. } = compose(&none, &|_| Ok(None), &batch, 0, &mut packs).unwrap();
-        self.post(at, 1, packs.delivered())
+        self.post(at, 1, &delivered.all())
     }
 
     fn post(&self, root: RootRef, commit: u64, packs: &[PackRow]) -> DiskPosted {
@@ -269,10 +270,11 @@ impl Machine<'_> {
     fn commit(&self) -> DiskPosted {
         block_on(self.volume.flush()).unwrap();
         let batch = self.volume.batch(u64::MAX).unwrap();
-        let mut packs = OutgoingPacks::new(&self.grid.writer);
+        let delivered = Delivered::default();
+        let mut packs = OutgoingPacks::new(&self.grid.writer, delivered.clone());
         let prepared = self.blocks.prepare(&batch, 77, &mut packs).unwrap();
         let commit = prepared.committed.root.commit;
-        let posted = self.grid.post(prepared.at.clone(), commit, packs.delivered());
+        let posted = self.grid.post(prepared.at.clone(), commit, &delivered.all());
         if posted.is_safe {
             self.blocks.accept(&prepared).unwrap();
             let seq = batch.seq;
@@ -357,7 +359,7 @@ fn what_is_only_in_the_spool_is_read_from_there_and_what_is_nowhere_is_said_to_b
     for number in 0..FOLDERS {
         grid.away(number);
     }
-    let mut packs = OutgoingPacks::new(&grid.writer);
+    let mut packs = OutgoingPacks::new(&grid.writer, Delivered::default());
     let plain = noise(3, 100_000);
     let shape = grid.writer.shapes()[1];
     let pack = disk::commit::compose::PackSink::deliver(&mut packs, plain.clone(), shape.plain_bytes()).unwrap();

@@ -1,0 +1,71 @@
+//! What is said of virtual disks.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::named::named;
+
+/// A disk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Bytes of the device; none: not known here before it was opened.
+    pub size: Option<u64>,
+    /// How it is.
+    pub state: DiskState,
+    /// The number of its last commit.
+    pub commit: Option<u64>,
+    /// When that was made.
+    pub committed: Option<Timestamp>,
+    /// The machine of this account that wrote it last, if it is another.
+    pub machine: Option<String>,
+    /// Where it is served.
+    #[serde(default)]
+    pub served_at: Vec<String>,
+    /// Bytes in its journal that wait for a commit, or for their file to be free.
+    pub journal_bytes: Option<u64>,
+    /// Bytes that its journal may take.
+    pub journal_bytes_max: Option<u64>,
+    /// Seconds since when something waits for a commit.
+    pub waiting_secs: Option<u64>,
+    /// Folder of its journal and map on this machine.
+    pub cache: Option<String>,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+/// A disk can be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskServed {
+    /// Its name.
+    pub name: String,
+    /// Bytes of the device.
+    pub size: u64,
+    /// Addresses of NBD servers.
+    #[serde(default)]
+    pub nbd: Vec<String>,
+    /// The file that it is shown as.
+    #[serde(default)]
+    pub file: Option<String>,
+}
+
+named! {
+    /// How a disk is.
+    #[derive(Default)]
+    pub enum DiskState {
+        /// All that was written is on peers.
+        #[default]
+        Closed = "closed",
+        /// It is open on this machine.
+        Served = "served",
+        /// It is closed, and what was written last is in this machine's journal alone.
+        Ahead = "ahead",
+        /// Another machine of this account wrote it last.
+        Elsewhere = "elsewhere",
+        /// What is known of it here cannot be read.
+        Unreadable = "unreadable",
+    }
+}

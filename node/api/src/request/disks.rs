@@ -1,0 +1,61 @@
+//! Virtual disks.
+
+use super::field::{asked, held};
+use crate::message::PathName;
+use crate::named::named;
+
+asked! {
+    /// A new disk.
+    pub struct DiskCreate {
+        /// Its name.
+        pub name: String,
+        /// Bytes of the device.
+        pub size: u64,
+        /// Absolute folder for its journal and map; none: in the home.
+        #[serde(default)]
+        pub cache: Option<PathName>,
+        /// Bytes that its journal may take.
+        #[serde(default)]
+        pub cache_size: Option<u64>,
+    }
+
+    /// A disk.
+    pub struct DiskNamed {
+        /// Its name, or the first digits of its id.
+        pub name: String,
+    }
+
+    /// How a disk is served: in one of these ways at least.
+    pub struct DiskServe {
+        /// Its name, or the first digits of its id.
+        pub name: String,
+        /// Addresses for NBD: `unix:/ABSOLUTE/PATH` or `HOST:PORT`.
+        #[serde(default)]
+        pub nbd: Vec<String>,
+        /// Absolute path of the file that it is shown as; its folder is mounted on.
+        #[serde(default)]
+        pub file: Option<PathName>,
+        /// Other users may use the file, too.
+        #[serde(default)]
+        pub allow_other: bool,
+        /// What a flush waits for.
+        #[serde(default)]
+        pub sync: DiskSync,
+    }
+}
+
+named! {
+    /// What a flush of a disk waits for.
+    #[derive(Default)]
+    pub enum DiskSync {
+        /// This machine's own disk.
+        #[default]
+        Local = "local",
+        /// A commit that survives the loss of friends.
+        Grid = "grid",
+    }
+}
+
+held! {
+    DiskSync: Text = [DiskSync::Grid];
+}

@@ -1,0 +1,190 @@
+//! One commit of a disk, from the journal to a head that survives the loss of friends, and when the next one is due.
+
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use backup::writer::disks::DiskPost;
+use backup::writer::{WriteError, Writer};
+use disk::DeviceError;
+use disk::commit::compose::Prepared;
+use disk::running::{Running, first_commit};
+use proto::head::DiskHead;
+
+use crate::outgoing::{Delivered, OutgoingPacks};
+use crate::record::VolumeBytes;
+
+/// Without a write for so long, what was written is committed. Chosen: a program that saves is done by then.
+pub const QUIET: Duration = Duration::from_secs(10);
+/// What was written is committed after so long, whatever is written beside it.
+pub const LAG_MAX: Duration = Duration::from_secs(60);
+/// So much in the journal is committed at once. Chosen: an eighth of the usual journal, a few packs of the largest shape.
+pub const AT_ONCE_BYTES: u64 = 256 << 20;
+/// How long one attempt waits for peers to take its packs.
+const PACKS_WAIT: Duration = Duration::from_secs(60);
+/// Between attempts that failed, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+
+/// The way of a disk's commits to peers.
+pub struct Way {
+    /// The write side.
+    pub writer: Writer,
+    /// Which disk.
+    pub volume: VolumeBytes,
+    /// Of this machine as its writer.
+    pub epoch: u64,
+    /// Nanoseconds since 1970.
+    pub now_ns: fn() -> i64,
+    /// Of the commit that is under way.
+    pub delivered: Delivered,
+}
+
+fn unavailable(error: &WriteError) -> DeviceError {
+    DeviceError::Unavailable(error.to_string())
+}
+
+impl Way {
+    /// The first commit of a new disk: there is one when this succeeds.
+    pub fn create(&self, name: String, size: u64, stop: &AtomicBool) -> Result<(), DeviceError> {
+        self.writer
+            .room_for_disk(self.volume)
+            .map_err(|error| unavailable(&error))?;
+        let mut sink = OutgoingPacks::new(&self.writer, self.delivered.clone());
+        let first = first_commit(self.volume, name, size, (self.now_ns)(), &mut sink)?;
+        self.accept(&first, stop)
+    }
+
+    /// Commits what there is, as much as one commit takes; whether there was anything. Blocking.
+    pub fn commit(&self, running: &Running, stop: &AtomicBool) -> Result<bool, DeviceError> {
+        let mut sink = OutgoingPacks::new(&self.writer, self.delivered.clone());
+        let mut was_offered = false;
+        let committed = running.commit((self.now_ns)(), &mut sink, &mut |prepared| {
+            was_offered = true;
+            self.accept(prepared, stop)
+        });
+        // One that was offered is offered again as it is, with the same packs.
+        if committed.is_ok() || !was_offered {
+            self.delivered.clear();
+        }
+        committed
+    }
+
+    fn accept(&self, prepared: &Prepared, stop: &AtomicBool) -> Result<(), DeviceError> {
+        let packs = self.delivered.all();
+        let waited = self.writer.wait_safe(&packs, PACKS_WAIT, stop);
+        if !waited.map_err(|error| unavailable(&error))? {
+            return Err(DeviceError::Unavailable(
+                "too few peers have taken the packs of the commit".to_owned(),
+            ));
+        }
+        let newest = DiskHead {
+            volume: self.volume,
+            epoch: self.epoch,
+            commit: prepared.committed.root.commit,
+            root: prepared.at.clone(),
+        };
+        let post = DiskPost {
+            volume: self.volume,
+            newest: Some(newest),
+            packs: &packs,
+        };
+        let posted = self
+            .writer
+            .post_disk(&post, &|_| {})
+            .map_err(|error| unavailable(&error))?;
+        match posted.is_safe {
+            true => Ok(()),
+            false if posted.peers.is_empty() => Err(DeviceError::Unavailable(
+                "no peer has taken the head of the commit".to_owned(),
+            )),
+            false => Err(DeviceError::Unavailable(format!(
+                "only {} have taken the head of the commit",
+                posted.peers.join(", ")
+            ))),
+        }
+    }
+}
+
+/// When a commit is due. Pure: it is told what there is, and when.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// Since when something waits.
+    since: Option<Instant>,
+    /// The last record that was seen, and when it was new.
+    last: Option<(u64, Instant)>,
+    /// Not before, as an attempt failed.
+    retry: Option<(Instant, Duration)>,
+}
+
+impl Due {
+    /// Nothing waits.
+    pub fn clean(&mut self) {
+        *self = Self::default();
+    }
+
+    /// An attempt failed.
+    pub fn failed(&mut self, now: Instant) {
+        let wait = self.retry.map_or(RETRY.0, |(_, wait)| (wait * 2).min(RETRY.1));
+        self.retry = Some((now + wait, wait));
+    }
+
+    /// A commit was made; more may wait.
+    pub fn committed(&mut self, now: Instant) {
+        (self.since, self.retry) = (Some(now), None);
+    }
+
+    /// Something waits: is it time?
+    pub fn is_due(&mut self, now: Instant, last_seq: u64, journal_bytes: u64, is_asked: bool) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let quiet_since = match self.last {
+            Some((seq, at)) if seq == last_seq => at,
+            _ => {
+                self.last = Some((last_seq, now));
+                now
+            }
+        };
+        if self.retry.is_some_and(|(at, _)| now < at) {
+            return false;
+        }
+        is_asked || now >= since + LAG_MAX || now >= quiet_since + QUIET || journal_bytes >= AT_ONCE_BYTES
+    }
+
+    /// Since when something waits, if anything does.
+    pub fn since(&self) -> Option<Instant> {
+        self.since
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEC: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn what_is_written_is_committed_when_it_is_quiet_and_after_a_minute_at_most() {
+        let begun = Instant::now();
+        let due_at = |seq: &dyn Fn(u32) -> u64| {
+            let mut due = Due::default();
+            (0..100).find(|second| due.is_due(begun + SEC * *second, seq(*second), 4096, false))
+        };
+        assert_eq!(due_at(&|_| 7), Some(10));
+        assert_eq!(due_at(&|second| second.into()), Some(60));
+        assert_eq!(due_at(&|second| if second < 20 { second.into() } else { 20 }), Some(30));
+    }
+
+    #[test]
+    fn a_full_journal_and_whoever_asks_wait_for_nothing_but_for_a_failure_to_pass() {
+        let begun = Instant::now();
+        let mut due = Due::default();
+        assert!(!due.is_due(begun, 1, AT_ONCE_BYTES - 1, false));
+        assert!(due.is_due(begun, 1, AT_ONCE_BYTES, false));
+        assert!(due.is_due(begun, 1, 1, true));
+        due.failed(begun);
+        assert!(!due.is_due(begun + SEC, 1, AT_ONCE_BYTES, true));
+        assert!(due.is_due(begun + RETRY.0, 1, 1, true));
+        (0..20).for_each(|_| due.failed(begun));
+        assert!(due.is_due(begun + RETRY.1, 1, 1, true));
+        due.committed(begun);
+        assert!(due.is_due(begun, 1, 1, true));
+    }
+}

@@ -1,0 +1,222 @@
+//! A disk that is open on this machine: what faces write to is committed again and again, until it is closed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use disk::commit::root::Root;
+use disk::running::Running;
+use disk::{Device, DeviceError};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::commits::{Due, Way};
+
+/// Between two looks whether a commit is due.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How commits go.
+#[derive(Clone, Debug, Default)]
+pub struct CommitState {
+    /// All records up to this one are committed.
+    pub committed_seq: u64,
+    /// Attempts that ended.
+    pub attempts: u64,
+    /// Why the last attempt failed, if it did.
+    pub failed: Option<String>,
+    /// Since when something waits.
+    pub waiting_since: Option<Instant>,
+}
+
+/// What was written is not on peers.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NotCommitted {
+    /// An attempt failed; the next is made by itself while the disk is open.
+    #[error("What was written last is not on enough peers yet: {0}")]
+    Failed(String),
+    /// This machine's own disk failed.
+    #[error("What was written last is not safe on this machine: {0}")]
+    NotFlushed(String),
+    /// It took too long.
+    #[error("What was written last is not on enough peers after {} s", waited.as_secs())]
+    Late {
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The disk was closed.
+    #[error("The disk was closed before what was written last was on peers")]
+    Closed,
+}
+
+/// An open disk. Dropping it stops committing; `close` ends it in order.
+pub struct OpenDisk {
+    running: Arc<Running>,
+    state: watch::Receiver<CommitState>,
+    shared: Arc<Shared>,
+    committing: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    /// Somebody wants all up to this record committed.
+    wanted: AtomicU64,
+    asked: Notify,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for OpenDisk {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.asked.notify_one();
+    }
+}
+
+impl OpenDisk {
+    /// Of a volume that was just opened. Within a runtime.
+    pub fn start(running: Running, way: Way) -> Self {
+        let running = Arc::new(running);
+        let (say, state) = watch::channel(CommitState {
+            committed_seq: running.root().journal,
+            ..CommitState::default()
+        });
+        let shared = Arc::new(Shared {
+            wanted: AtomicU64::new(0),
+            asked: Notify::new(),
+            stop: Arc::default(),
+        });
+        let committing = Committing {
+            running: running.clone(),
+            way: Arc::new(way),
+            shared: shared.clone(),
+            say,
+        };
+        Self {
+            running,
+            state,
+            shared,
+            committing: Mutex::new(Some(tokio::spawn(committing.run()))),
+        }
+    }
+
+    /// What faces serve.
+    pub fn device(&self) -> Arc<dyn Device> {
+        self.running.device()
+    }
+
+    /// The last commit.
+    pub fn root(&self) -> Root {
+        self.running.root()
+    }
+
+    /// Bytes in the journal, and how many it has room for.
+    pub fn journal(&self) -> (u64, u64) {
+        self.running.usage()
+    }
+
+    /// Whether something was written that is not committed.
+    pub fn is_ahead(&self) -> bool {
+        self.running.is_dirty()
+    }
+
+    /// How commits go.
+    pub fn state(&self) -> CommitState {
+        self.state.borrow().clone()
+    }
+
+    /// A barrier: when it is done, all that was written before is on peers. The first attempt that fails afterwards ends it, and others follow.
+    pub async fn committed(&self, patience: Duration) -> Result<(), NotCommitted> {
+        let flushed = self.running.device().flush().await;
+        flushed.map_err(|error| NotCommitted::NotFlushed(error.to_string()))?;
+        let wanted = self.running.last_seq();
+        let mut state = self.state.clone();
+        let before = state.borrow_and_update().attempts;
+        self.shared.wanted.fetch_max(wanted, Ordering::SeqCst);
+        self.shared.asked.notify_one();
+        let is_over =
+            |state: &CommitState| state.committed_seq >= wanted || (state.failed.is_some() && state.attempts > before);
+        let waited = tokio::time::timeout(patience, state.wait_for(is_over)).await;
+        let state = waited
+            .map_err(|_late| NotCommitted::Late { waited: patience })?
+            .map_err(|_closed| NotCommitted::Closed)?;
+        match &state.failed {
+            _ if state.committed_seq >= wanted => Ok(()),
+            Some(why) => Err(NotCommitted::Failed(why.clone())),
+            None => Err(NotCommitted::Closed),
+        }
+    }
+
+    /// Ends it: what was written is committed if that can be done within `patience`, and else stays in the journal. Nobody writes any more.
+    pub async fn close(&self, patience: Duration) -> Result<(), NotCommitted> {
+        let committed = self.committed(patience).await;
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.asked.notify_one();
+        if let Some(committing) = self.committing.lock().await.take()
+            && let Err(error) = committing.await
+        {
+            tracing::error!(%error, "the commits of a disk ended unexpectedly");
+        }
+        let flushed = self.running.end().await;
+        flushed.map_err(|error: DeviceError| NotCommitted::NotFlushed(error.to_string()))?;
+        committed
+    }
+}
+
+struct Committing {
+    running: Arc<Running>,
+    way: Arc<Way>,
+    shared: Arc<Shared>,
+    say: watch::Sender<CommitState>,
+}
+
+impl Committing {
+    async fn run(self) {
+        let mut due = Due::default();
+        while !self.shared.stop.load(Ordering::SeqCst) {
+            if !self.running.is_dirty() {
+                due.clean();
+            } else {
+                let is_asked = self.shared.wanted.load(Ordering::SeqCst) > self.say.borrow().committed_seq;
+                let (journal_bytes, _) = self.running.usage();
+                if due.is_due(Instant::now(), self.running.last_seq(), journal_bytes, is_asked) {
+                    let is_made = self.attempt().await;
+                    match is_made {
+                        true => due.committed(Instant::now()),
+                        false => due.failed(Instant::now()),
+                    }
+                    self.say.send_modify(|state| state.waiting_since = due.since());
+                    if is_made {
+                        continue;
+                    }
+                }
+            }
+            self.say.send_if_modified(|state| {
+                let is_new = state.waiting_since != due.since();
+                state.waiting_since = due.since();
+                is_new
+            });
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = self.shared.asked.notified() => {}
+            }
+        }
+    }
+
+    /// One commit; whether it was made.
+    async fn attempt(&self) -> bool {
+        let (running, way, stop) = (self.running.clone(), self.way.clone(), self.shared.stop.clone());
+        let committing = tokio::task::spawn_blocking(move || way.commit(&running, &stop));
+        let committed = match committing.await {
+            Ok(committed) => committed.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = &committed {
+            tracing::warn!("A commit of a disk was not made, and is tried again: {error}");
+        }
+        let committed_seq = self.running.root().journal;
+        self.say.send_modify(|state| {
+            state.committed_seq = committed_seq;
+            state.attempts += 1;
+            state.failed = committed.as_ref().err().cloned();
+        });
+        committed.is_ok()
+    }
+}

@@ -1,0 +1,214 @@
+//! What a machine has written down of a disk: its name, where its cache is, and whether all of it was on peers when it was last closed.
+//!
+//! A disk is what heads say; without the record it is opened as of its last commit, with a new cache in the usual place.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use durable::state_file;
+use minicbor::{Decode, Encode};
+
+/// The version that is written, and the only one read.
+const VERSION: u16 = 1;
+/// Name of the record's file.
+const FILE: &str = "disk";
+/// Name of the cache's folder, where it is not elsewhere.
+const CACHE: &str = "cache";
+
+/// Id of a volume.
+pub type VolumeBytes = [u8; 16];
+
+/// What is known here of a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct DiskRecord {
+    #[n(0)]
+    version: u16,
+    /// Which.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub volume: VolumeBytes,
+    /// Its name.
+    #[n(2)]
+    pub name: String,
+    /// Bytes of the device.
+    #[n(3)]
+    pub size: u64,
+    /// The folder that was named for caches; empty: beside the record.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    cache: Vec<u8>,
+    /// Bytes that the journal may take.
+    #[n(5)]
+    pub journal_bytes: u64,
+    /// Something that was written may not be on peers: the disk is open, or was closed so.
+    #[n(6)]
+    pub is_ahead: bool,
+}
+
+impl DiskRecord {
+    /// Of a disk of which nothing is here.
+    pub fn new(volume: VolumeBytes, name: String, size: u64, cache: Option<&Path>, journal_bytes: u64) -> Self {
+        Self {
+            version: VERSION,
+            volume,
+            name,
+            size,
+            cache: cache.map_or_else(Vec::new, |cache| cache.as_os_str().as_bytes().to_vec()),
+            journal_bytes,
+            is_ahead: false,
+        }
+    }
+
+    /// The folder that was named for caches, if one was.
+    pub fn named_cache(&self) -> Option<PathBuf> {
+        (!self.cache.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(&self.cache)))
+    }
+}
+
+/// A record that cannot be read: the disk's cache is where it was, but nobody knows where.
+#[derive(Clone, Debug)]
+pub struct Unreadable {
+    /// The volume's folder.
+    pub folder: PathBuf,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// The records of a home: a folder for each volume, by its id.
+#[derive(Clone, Debug)]
+pub struct Records {
+    folder: PathBuf,
+}
+
+impl Records {
+    /// Below this folder, which need not be there.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// The folder of a volume.
+    pub fn folder_of(&self, volume: VolumeBytes) -> PathBuf {
+        self.folder.join(HEXLOWER.encode(&volume))
+    }
+
+    /// Where a disk's journal and map are.
+    pub fn cache_of(&self, record: &DiskRecord) -> PathBuf {
+        match record.named_cache() {
+            Some(cache) => cache.join(HEXLOWER.encode(&record.volume)),
+            None => self.folder_of(record.volume).join(CACHE),
+        }
+    }
+
+    /// All records, by volume, and those that cannot be read.
+    pub fn all(&self) -> io::Result<(Vec<DiskRecord>, Vec<Unreadable>)> {
+        let (mut records, mut unreadable) = (Vec::new(), Vec::new());
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((records, unreadable)),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let name = entry?.file_name();
+            let volume = name.to_str().and_then(|name| HEXLOWER.decode(name.as_bytes()).ok());
+            let Some(volume) = volume.and_then(|volume| VolumeBytes::try_from(volume).ok()) else {
+                continue;
+            };
+            match self.of(volume) {
+                Ok(Some(record)) => records.push(record),
+                Ok(None) => {}
+                Err(lost) => unreadable.push(lost),
+            }
+        }
+        records.sort_by(|one, other| (&one.name, one.volume).cmp(&(&other.name, other.volume)));
+        Ok((records, unreadable))
+    }
+
+    /// The record of a volume, if there is one.
+    pub fn of(&self, volume: VolumeBytes) -> Result<Option<DiskRecord>, Unreadable> {
+        let decode = |bytes: &[u8]| {
+            let record: DiskRecord = minicbor::decode(bytes).map_err(|error| error.to_string())?;
+            match record.version {
+                VERSION if record.volume == volume => Ok(record),
+                VERSION => Err("it is of another disk".to_owned()),
+                version => Err(format!("version {version} is not known to this gridbackup")),
+            }
+        };
+        match state_file::read(&self.folder_of(volume).join(FILE), decode) {
+            (Some(record), _) => Ok(Some(record)),
+            (None, None) => Ok(None),
+            (None, Some(lost)) if lost.reason.is_none() => Ok(None),
+            (None, Some(lost)) => Err(Unreadable {
+                folder: self.folder_of(volume),
+                reason: lost.to_string(),
+            }),
+        }
+    }
+
+    /// Writes a record down, durably.
+    pub fn put(&self, record: &DiskRecord) -> io::Result<()> {
+        let folder = self.folder_of(record.volume);
+        durable::create_folders(&folder)?;
+        state_file::replace(&folder.join(FILE), &proto::record::to_cbor(record))
+    }
+
+    /// Removes all that is here of a disk: journal, map and record.
+    pub fn remove(&self, record: &DiskRecord) -> io::Result<()> {
+        for folder in [self.cache_of(record), self.folder_of(record.volume)] {
+            match fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(name: &str, volume: u8) -> DiskRecord {
+        DiskRecord::new([volume; 16], name.to_owned(), 1 << 30, None, 2 << 30)
+    }
+
+    #[test]
+    fn records_come_back_by_name_and_one_that_is_damaged_hides_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(dir.path().join("disks"));
+        assert!(records.all().unwrap().0.is_empty());
+        let (b, a) = (record("b", 1), record("a", 2));
+        records.put(&b).unwrap();
+        records.put(&a).unwrap();
+        let found = |records: &Records| records.all().unwrap();
+        assert_eq!(found(&records).0, [a.clone(), b.clone()]);
+
+        let path = records.folder_of(b.volume).join(FILE);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[5] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let (sound, unreadable) = found(&records);
+        assert_eq!(sound, [a]);
+        assert_eq!(unreadable.len(), 1);
+        assert!(unreadable[0].reason.contains("cannot be read"), "{unreadable:?}");
+    }
+
+    #[test]
+    fn a_cache_that_was_put_elsewhere_goes_with_its_disk_and_no_other_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(dir.path().join("disks"));
+        let elsewhere = dir.path().join("ssd");
+        let with_cache = |volume| DiskRecord::new([volume; 16], "x".into(), 4096, Some(&elsewhere), 1);
+        for volume in [1, 2] {
+            let record = with_cache(volume);
+            records.put(&record).unwrap();
+            fs::create_dir_all(records.cache_of(&record).join("journal")).unwrap();
+        }
+        records.remove(&with_cache(1)).unwrap();
+        records.remove(&with_cache(1)).unwrap();
+        assert!(!records.cache_of(&with_cache(1)).exists());
+        assert!(records.cache_of(&with_cache(2)).exists());
+        assert_eq!(records.all().unwrap().0, [with_cache(2)]);
+    }
+}

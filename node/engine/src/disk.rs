@@ -1,0 +1,229 @@
+//! Virtual disks: making, listing, committing and removing them. Serving one is `serve`, opening it `open`, and what is known of all of them
+//! `known`.
+
+use std::time::Duration;
+
+use api::clock;
+use api::failure::{Exit, Failure};
+use api::message::{Changed, Deed, Disk, DiskState, Thing};
+use api::output::Sink;
+use api::request::DiskCreate;
+use backup::writer::disks::DiskPost;
+use data_encoding::HEXLOWER;
+use disks::commits::Way;
+use disks::open::NotCommitted;
+use disks::outgoing::Delivered;
+use disks::record::{DiskRecord, Records, VolumeBytes};
+
+use crate::repack::stop_flag;
+use crate::{Engine, failures};
+
+pub(super) mod known;
+pub(super) mod open;
+mod serve;
+
+use known::KnownDisk;
+pub(super) use open::OpenDisks;
+
+/// Bytes of a journal unless asked otherwise. Chosen: some minutes of writing at the rate of a fast uplink.
+const JOURNAL_BYTES: u64 = 2 << 30;
+/// The least that a journal may take. Chosen: eight of its files.
+const JOURNAL_BYTES_MIN: u64 = 512 << 20;
+/// Longest name, in bytes; also that of an NBD export and of a file.
+const NAME_BYTES_MAX: usize = disk::commit::root::NAME_BYTES_MAX;
+/// How long `disk flush` waits for peers.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(600);
+
+/// A disk's id in words.
+fn id(volume: VolumeBytes) -> String {
+    HEXLOWER.encode(&volume)
+}
+
+/// Names that no path, export or option reads as something else.
+fn check_name(name: &str) -> Result<(), Failure> {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_name = !name.is_empty() && name.chars().all(is_plain) && !name.starts_with(['-', '.']);
+    if is_name && name.len() <= NAME_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Usage, format!("`{name}` is no name for a disk"))
+        .hint("use letters, digits, `-`, `_` and `.`, 64 bytes at most, beginning with a letter or digit"))
+}
+
+impl Engine {
+    pub(super) fn disk_records(&self) -> Records {
+        Records::new(self.0.home.paths.disks())
+    }
+
+    pub(super) async fn create_disk(&self, asked: DiskCreate, sink: &Sink) -> Result<Exit, Failure> {
+        check_name(&asked.name)?;
+        check_size(asked.size)?;
+        let journal_bytes = asked.cache_size.unwrap_or(JOURNAL_BYTES);
+        if journal_bytes < JOURNAL_BYTES_MIN {
+            return Err(Failure::new(Exit::Usage, "So small a cache is full at once").hint("give it 512M at least"));
+        }
+        let config = self.config();
+        let uploader = self.uploader(&config).await?;
+        let opened = self.0.disks.lock().await;
+        if self.known_disks().await?.iter().any(|known| known.name == asked.name) {
+            let error = format!("There is a disk `{}` already", asked.name);
+            return Err(Failure::new(Exit::Failed, error).hint("choose another name"));
+        }
+        let cache = asked.cache.map(|cache| cache.to_path());
+        if let Some(cache) = &cache {
+            self.check_outside_of_folders(cache)?;
+            durable::create_folders(cache).map_err(|error| unusable(cache, &error))?;
+        }
+        let mut volume = VolumeBytes::default();
+        getrandom::fill(&mut volume)
+            .map_err(|error| Failure::new(Exit::Failed, format!("The system gave no random bytes: {error}")))?;
+        let record = DiskRecord::new(volume, asked.name.clone(), asked.size, cache.as_deref(), journal_bytes);
+        let way = self.way(self.writer(uploader, &config), volume, open::FIRST_EPOCH);
+        let (stop, _watch) = stop_flag(sink);
+        let (name, size) = (asked.name.clone(), asked.size);
+        let creating = tokio::task::spawn_blocking(move || way.create(name, size, &stop));
+        let created = creating.await.map_err(failures::worker)?;
+        created.map_err(|error| Failure::context(format!("`{}` was not made", asked.name), &error))?;
+        let records = self.disk_records();
+        records
+            .put(&record)
+            .map_err(|error| unusable(&records.folder_of(volume), &error))?;
+        drop(opened);
+        sink.send(Changed::new(Deed::Made, Thing::Disk, asked.name)).await?;
+        Ok(Exit::Done)
+    }
+
+    pub(super) async fn list_disks(&self, sink: &Sink) -> Result<Exit, Failure> {
+        let mut disks = self.known_disks().await?;
+        disks.sort_by(|one, other| (&one.name, one.volume).cmp(&(&other.name, other.volume)));
+        for known in &disks {
+            sink.send(self.disk_message(known).await).await?;
+        }
+        Ok(Exit::Done)
+    }
+
+    pub(super) async fn disk_info(&self, name: &str, sink: &Sink) -> Result<Exit, Failure> {
+        let known = self.find_disk(name).await?;
+        sink.send(self.disk_message(&known).await).await?;
+        Ok(Exit::Done)
+    }
+
+    /// Puts what was written on peers, of a disk that is open or not.
+    pub(super) async fn flush_disk(&self, name: &str, sink: &Sink) -> Result<Exit, Failure> {
+        let known = self.find_disk(name).await?;
+        let open = self.0.disks.lock().await.get(known.volume);
+        let committed = match open {
+            Some(open) => tokio::select! {
+                committed = open.committed(FLUSH_PATIENCE) => committed,
+                () = sink.stop().cancelled() => return Err(Failure::interrupted()),
+            },
+            None if known.record.as_ref().is_some_and(|record| record.is_ahead) => {
+                self.open_disk(&known).await?;
+                return self.close_disk(&known, FLUSH_PATIENCE, sink).await;
+            }
+            None => Ok(()),
+        };
+        committed.map_err(not_committed)?;
+        sink.send(Changed::new(Deed::Committed, Thing::Disk, known.name))
+            .await?;
+        Ok(Exit::Done)
+    }
+
+    pub(super) async fn remove_disk(&self, name: &str, sink: &Sink) -> Result<Exit, Failure> {
+        let known = self.find_disk(name).await?;
+        let config = self.config();
+        let uploader = self.uploader(&config).await?;
+        let opened = self.0.disks.lock().await;
+        if opened.is_in_use(known.volume) {
+            return Err(Failure::new(Exit::Failed, format!("`{}` is served", known.name)).hint("end that first"));
+        }
+        if let Some(machine) = &known.machine {
+            let error = format!("`{}` was last written by the machine {machine}", known.name);
+            return Err(Failure::new(Exit::Failed, error).hint("remove it there"));
+        }
+        let writer = self.writer(uploader, &config);
+        let post = move || {
+            let gone = DiskPost {
+                volume: known.volume,
+                newest: None,
+                packs: &[],
+            };
+            writer.post_disk(&gone, &|_| {})
+        };
+        let posted = tokio::task::spawn_blocking(post).await.map_err(failures::worker)?;
+        posted.map_err(failures::write)?;
+        if let Some(record) = &known.record {
+            let records = self.disk_records();
+            let removed = records.remove(record);
+            removed.map_err(|error| unusable(&records.folder_of(known.volume), &error))?;
+        }
+        drop(opened);
+        sink.send(Changed::new(Deed::Removed, Thing::Disk, known.name)).await?;
+        Ok(Exit::Done)
+    }
+
+    fn way(&self, writer: backup::writer::Writer, volume: VolumeBytes, epoch: u64) -> Way {
+        Way {
+            writer,
+            volume,
+            epoch,
+            now_ns: clock::now_ns,
+            delivered: Delivered::default(),
+        }
+    }
+
+    async fn disk_message(&self, known: &KnownDisk) -> Disk {
+        let mut said = Disk {
+            name: known.name.clone(),
+            id: id(known.volume),
+            size: known.size,
+            state: known.state(),
+            commit: known.head.as_ref().map(|head| head.commit),
+            machine: known.machine.clone(),
+            problem: known.problem.clone(),
+            ..Disk::default()
+        };
+        if let Some(record) = &known.record {
+            let cache = self.disk_records().cache_of(record);
+            said.cache = Some(cache.to_string_lossy().into_owned());
+            said.journal_bytes_max = Some(record.journal_bytes);
+        }
+        let opened = self.0.disks.lock().await;
+        if let Some(open) = opened.get(known.volume) {
+            let (root, state, (used, most)) = (open.root(), open.state(), open.journal());
+            said.state = DiskState::Served;
+            said.size = Some(root.size);
+            said.commit = Some(root.commit);
+            said.committed = Some(clock::timestamp(root.time_ns));
+            said.served_at = opened.served_at(known.volume);
+            (said.journal_bytes, said.journal_bytes_max) = (Some(used), Some(most));
+            said.waiting_secs = state.waiting_since.map(|since| since.elapsed().as_secs());
+            said.problem = state.failed;
+        }
+        said
+    }
+}
+
+fn check_size(size: u64) -> Result<(), Failure> {
+    let most = disk::commit::root::BLOCKS_MAX * 4096;
+    if size == 0 || !size.is_multiple_of(4096) || size > most {
+        return Err(Failure::new(Exit::Usage, format!("No disk has {size} bytes"))
+            .hint("a disk has a multiple of 4,096 bytes, and 64 TiB at most"));
+    }
+    Ok(())
+}
+
+fn unusable(path: &std::path::Path, error: &std::io::Error) -> Failure {
+    Failure::context(format!("`{}` cannot be used for a disk", path.display()), error)
+}
+
+/// What was written last is not where it should be.
+fn not_committed(error: NotCommitted) -> Failure {
+    let hint = match error {
+        NotCommitted::NotFlushed(_) => "look at the disk of this machine, and into the log",
+        _ => {
+            "it is in this machine's journal, and is committed when enough peers are up and the disk is served, or by `disk flush`"
+        }
+    };
+    Failure::from_error(&error).exit(Exit::UnderProtected).hint(hint)
+}

@@ -1,0 +1,170 @@
+//! Which disks there are: by the heads of this account, and by what this machine has written down.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::failure::{Exit, Failure};
+use api::human::nearest;
+use api::message::DiskState;
+use backup::catalog::content;
+use backup::heads::look;
+use disk::commit::opening::read_root;
+use disks::incoming::IncomingPacks;
+use disks::record::{DiskRecord, VolumeBytes};
+use proto::head::DiskHead;
+use upload_queue::spool::Spool;
+
+use super::id;
+use crate::{Engine, failures, kind};
+
+/// How long a peer may take to say which heads it has.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A disk of this account.
+#[derive(Clone, Debug)]
+pub(in crate::disk) struct KnownDisk {
+    pub volume: VolumeBytes,
+    pub name: String,
+    pub size: Option<u64>,
+    /// Its newest commit.
+    pub head: Option<DiskHead>,
+    /// The machine whose head that is, if it is another.
+    pub machine: Option<String>,
+    /// What this machine has written down.
+    pub record: Option<DiskRecord>,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+impl KnownDisk {
+    /// How it is as long as it is not open here.
+    pub fn state(&self) -> DiskState {
+        match &self.record {
+            _ if self.machine.is_some() => DiskState::Elsewhere,
+            _ if self.problem.is_some() => DiskState::Unreadable,
+            Some(record) if record.is_ahead => DiskState::Ahead,
+            _ => DiskState::Closed,
+        }
+    }
+}
+
+impl Engine {
+    /// The newest commit of each disk, and the name of the machine that posted it if it is another.
+    async fn disk_heads(&self) -> Result<BTreeMap<VolumeBytes, (DiskHead, Option<String>)>, Failure> {
+        let own = self.device();
+        let mut newest: BTreeMap<VolumeBytes, (DiskHead, Option<String>)> = BTreeMap::new();
+        let mut take = |head: DiskHead, machine: Option<String>| {
+            let known = newest.get(&head.volume);
+            if known.is_none_or(|(known, _)| known.number() < head.number()) {
+                newest.insert(head.volume, (head, machine));
+            }
+        };
+        if let Some(posted) = self.0.db.read(content::posted)? {
+            posted
+                .body
+                .disks
+                .into_iter()
+                .flatten()
+                .for_each(|head| take(head, None));
+        }
+        let free: Vec<_> = self.0.peers.all().into_iter().filter(kind::is_free_to_ask).collect();
+        for looked in look(&free, &self.0.home.account, PATIENCE).await {
+            for open in looked.sound().filter(|open| open.head.device() != own) {
+                let heads = open.body.disks.iter().flatten();
+                heads.for_each(|head| take(head.clone(), Some(open.head.cert.name.clone())));
+            }
+        }
+        Ok(newest)
+    }
+
+    /// All disks of the account that this machine can learn of.
+    pub(super) async fn known_disks(&self) -> Result<Vec<KnownDisk>, Failure> {
+        self.connect().await?;
+        let mut heads = self.disk_heads().await?;
+        let records = self.disk_records();
+        let (written, unreadable) = records
+            .all()
+            .map_err(|error| Failure::context("What is known of disks here cannot be listed", &error))?;
+        let mut disks = Vec::new();
+        for record in written {
+            let (head, machine) = heads.remove(&record.volume).unzip();
+            let problem = head.is_none().then(|| "no head of this account names it".to_owned());
+            disks.push(KnownDisk {
+                volume: record.volume,
+                name: record.name.clone(),
+                size: Some(record.size),
+                head,
+                machine: machine.flatten(),
+                record: Some(record),
+                problem,
+            });
+        }
+        for (volume, (head, machine)) in heads {
+            let unread = unreadable
+                .iter()
+                .find(|unread| unread.folder == records.folder_of(volume))
+                .map(|unread| unread.reason.clone());
+            disks.push(self.unwritten(volume, head, machine, unread).await?);
+        }
+        Ok(disks)
+    }
+
+    /// A disk of which nothing is written down here: its root says what it is.
+    async fn unwritten(
+        &self,
+        volume: VolumeBytes,
+        head: DiskHead,
+        machine: Option<String>,
+        unread: Option<String>,
+    ) -> Result<KnownDisk, Failure> {
+        let (packs, at) = (self.disk_packs().await?, head.root.clone());
+        let reading = tokio::task::spawn_blocking(move || read_root(&at, &*packs));
+        let root = reading.await.map_err(failures::worker)?;
+        let (name, size, problem) = match root {
+            Ok(root) => (root.name, Some(root.size), unread),
+            Err(error) => (id(volume), None, Some(error.to_string())),
+        };
+        Ok(KnownDisk {
+            volume,
+            name,
+            size,
+            head: Some(head),
+            machine,
+            record: None,
+            problem,
+        })
+    }
+
+    /// The disk of this name, or whose id begins so.
+    pub(super) async fn find_disk(&self, name: &str) -> Result<KnownDisk, Failure> {
+        let mut disks = self.known_disks().await?;
+        let named = |known: &KnownDisk| known.name == name;
+        let is_meant = |known: &KnownDisk| match disks.iter().any(named) {
+            true => named(known),
+            false => name.len() >= 4 && id(known.volume).starts_with(name),
+        };
+        let found: Vec<usize> = (0..disks.len()).filter(|at| is_meant(&disks[*at])).collect();
+        match found[..] {
+            [at] => Ok(disks.swap_remove(at)),
+            [] => {
+                let names: Vec<String> = disks.iter().map(|known| known.name.clone()).collect();
+                let error = Failure::new(Exit::Failed, format!("There is no disk `{name}`"));
+                Err(match nearest(name, names.iter().map(String::as_str)) {
+                    Some(near) => error.hint(format!("is it `{near}`? `gridbackup disk ls` lists them")),
+                    None => error.hint("`gridbackup disk ls` lists them, `gridbackup disk create` makes one"),
+                })
+            }
+            _ => Err(Failure::new(Exit::Usage, format!("Several disks are called `{name}`"))
+                .hint("name one by the first digits of its id, as `gridbackup disk ls` shows it")),
+        }
+    }
+
+    /// Packs of disks, from peers and from the spool.
+    pub(super) async fn disk_packs(&self) -> Result<Arc<IncomingPacks>, Failure> {
+        let mut reader = self.reader().await?;
+        // One that cannot be opened holds nothing that could be read.
+        reader.spool = Spool::open(&self.0.home.paths.spool()).ok();
+        Ok(Arc::new(IncomingPacks::new(reader)))
+    }
+}

@@ -1,0 +1,178 @@
+//! Faces of a disk: an NBD server, and a file for loop devices, until they are told to stop.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::failure::{Exit, Failure};
+use api::message::{DiskServed, Problem};
+use api::output::Sink;
+use api::request::{DiskServe, DiskSync};
+use disk::Device;
+use disk::nbd::address::{Address, ListenError, Listener, Reach};
+use disk::nbd::exports::{Export, FixedExports};
+use disk::nbd::server::{Options, Server};
+use disks::device::OnPeers;
+use mount::MountOptions;
+use mount::disk::{DiskMount, DiskMountError};
+
+use crate::mount::mount_failed;
+use crate::{Engine, failures};
+
+/// How long the end of serving waits for peers. Chosen: longer than a commit of a full journal over a slow uplink takes would be too long for
+/// whoever shuts a machine down; what is not committed stays in the journal.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two attempts to unmount a file that is in use.
+const UNMOUNT_PAUSE: Duration = Duration::from_secs(1);
+
+impl Engine {
+    pub(crate) async fn serve_disk(&self, asked: DiskServe, sink: &Sink) -> Result<Exit, Failure> {
+        if asked.nbd.is_empty() && asked.file.is_none() {
+            return Err(Failure::new(Exit::Usage, "Nothing says how to serve it")
+                .hint("add --nbd unix:PATH, or use `disk mount`"));
+        }
+        let file = asked.file.as_ref().map(|file| split(&file.to_path())).transpose()?;
+        if let Some((at, _)) = &file {
+            self.check_outside_of_folders(at)?;
+        }
+        let known = self.find_disk(&asked.name).await?;
+        // Before the disk is opened: an address that is in use costs nothing.
+        let mut listeners = Vec::new();
+        for address in &asked.nbd {
+            let address: Address = address.parse().map_err(not_listening)?;
+            listeners.push(Listener::bind(&address, Reach::Loopback).await.map_err(not_listening)?);
+        }
+        let disk = self.open_disk(&known).await?;
+        let faces = Faces {
+            name: known.name.clone(),
+            device: match asked.sync {
+                DiskSync::Local => disk.device(),
+                DiskSync::Grid => Arc::new(OnPeers::new(disk)),
+            },
+            listeners,
+            file,
+            allow_other: asked.allow_other,
+        };
+        let said = |served_at: Vec<String>| async {
+            self.0.disks.lock().await.set_served_at(known.volume, served_at);
+        };
+        let served = faces.serve(sink, said).await;
+        // Also after a face that failed: what was written counts.
+        let closed = self.close_disk(&known, CLOSE_PATIENCE, sink).await;
+        served.and(closed)
+    }
+}
+
+/// The folder to mount on, and the file's name.
+fn split(path: &Path) -> Result<(PathBuf, std::ffi::OsString), Failure> {
+    match (path.parent(), path.file_name()) {
+        (Some(at), Some(name)) => Ok((at.to_owned(), name.to_owned())),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            format!("`{}` is no path of a file", path.display()),
+        )),
+    }
+}
+
+struct Faces {
+    name: String,
+    device: Arc<dyn Device>,
+    listeners: Vec<Listener>,
+    file: Option<(PathBuf, std::ffi::OsString)>,
+    allow_other: bool,
+}
+
+impl Faces {
+    async fn serve<F: Future<Output = ()>>(self, sink: &Sink, say: impl Fn(Vec<String>) -> F) -> Result<Exit, Failure> {
+        let mut said = DiskServed {
+            name: self.name.clone(),
+            size: self.device.size(),
+            ..DiskServed::default()
+        };
+        let mut mounted = match &self.file {
+            Some((at, name)) => {
+                said.file = Some(at.join(name).to_string_lossy().into_owned());
+                Some(self.mount(at, name).await?)
+            }
+            None => None,
+        };
+        let export = Export {
+            name: self.name.clone(),
+            description: "a disk of gridbackup".to_owned(),
+            device: self.device.clone(),
+        };
+        let server = Server::new(Arc::new(FixedExports(vec![export])), Options::default());
+        let mut serving = tokio::task::JoinSet::new();
+        for listener in self.listeners {
+            said.nbd
+                .extend(listener.local_address().ok().map(|address| address.to_string()));
+            let server = server.clone();
+            serving.spawn(async move { server.serve(listener).await });
+        }
+        say(said.nbd.iter().cloned().chain(said.file.clone()).collect()).await;
+        let is_heard = sink.send(said).await;
+        let gone = async {
+            match &mut mounted {
+                Some(mount) => mount.gone().await,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            () = sink.stop().cancelled() => None,
+            gone = gone => Some(gone),
+        };
+        server.stop().await;
+        serving.shutdown().await;
+        let unmounted = match (ended, mounted) {
+            (Some(gone), _) => gone,
+            (None, Some(mount)) => unmount(mount, sink).await,
+            (None, None) => Ok(()),
+        };
+        unmounted.map_err(file_failed)?;
+        is_heard?;
+        Ok(Exit::Done)
+    }
+
+    async fn mount(&self, at: &Path, name: &std::ffi::OsStr) -> Result<DiskMount, Failure> {
+        let options = MountOptions {
+            at: at.to_owned(),
+            allow_other: self.allow_other,
+        };
+        let (device, name) = (self.device.clone(), name.to_owned());
+        let mounting = tokio::task::spawn_blocking(move || DiskMount::start(device, &name, &options));
+        mounting.await.map_err(failures::worker)?.map_err(file_failed)
+    }
+}
+
+/// Unmounts as soon as nobody uses the file: what is written to it until then counts.
+async fn unmount(mut mount: DiskMount, sink: &Sink) -> Result<(), DiskMountError> {
+    let mut is_said = false;
+    loop {
+        match mount.unmount().await {
+            Err(error @ DiskMountError::InUse { .. }) => {
+                if !is_said {
+                    tracing::warn!("{error}");
+                    let _nobody_reads = sink.send(Problem::new(error.to_string())).await;
+                    is_said = true;
+                }
+                tokio::time::sleep(UNMOUNT_PAUSE).await;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+fn not_listening(error: ListenError) -> Failure {
+    let exit = match error {
+        ListenError::Address(_) | ListenError::NotLoopback(_) => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    Failure::from_error(&error).exit(exit)
+}
+
+fn file_failed(error: DiskMountError) -> Failure {
+    match error {
+        DiskMountError::Mount(error) => mount_failed(error),
+        error => Failure::from_error(&error),
+    }
+}

@@ -1,0 +1,156 @@
+//! `disk`: virtual disks whose blocks lie on the grid.
+
+use std::path::{Path, PathBuf};
+
+use api::failure::{Exit, Failure};
+use api::human::ByteSize;
+use api::request::{DiskCreate, DiskNamed, DiskServe, DiskSync, Request};
+
+use super::choice::choice;
+use super::context::{Context, absolute};
+
+/// How NBD addresses of Unix sockets begin.
+const UNIX: &str = "unix:";
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Make a disk; it takes no room before something is written to it
+    Create {
+        /// A name for it
+        name: String,
+        /// Its size, for example 100G; a multiple of 4 KiB
+        #[arg(long, value_name = "SIZE")]
+        size: ByteSize,
+        /// Folder for its journal, on a fast disk [default: in the home]
+        #[arg(long, value_name = "DIR")]
+        cache: Option<PathBuf>,
+        /// Bytes that the journal may take: what can be written while no peer takes anything [default: 2G]
+        #[arg(long, value_name = "SIZE")]
+        cache_size: Option<ByteSize>,
+    },
+    /// List the disks of this account
+    Ls,
+    /// All that is known of a disk
+    Info {
+        /// Its name, or the first digits of its id
+        name: String,
+    },
+    /// Serve a disk to NBD clients (QEMU, the kernel's nbd-client), until Ctrl-C
+    Serve {
+        /// Its name, or the first digits of its id
+        name: String,
+        /// Where to listen: `unix:PATH` or, on this machine alone, `127.0.0.1:PORT`; may be repeated
+        #[arg(long, value_name = "ADDR", required = true)]
+        nbd: Vec<String>,
+        /// What a flush waits for
+        #[arg(long, value_parser = choice(DiskSync::ALL, DiskSync::name, about), default_value_t)]
+        sync: DiskSync,
+    },
+    /// Show a disk as a file, for `losetup` and `mount -o loop`, until Ctrl-C
+    Mount {
+        /// Its name, or the first digits of its id
+        name: String,
+        /// The file; its folder must be there and empty, and is mounted on
+        file: PathBuf,
+        /// Let other users use the file, as far as its mode lets them
+        #[arg(long)]
+        allow_other: bool,
+        /// What a flush waits for
+        #[arg(long, value_parser = choice(DiskSync::ALL, DiskSync::name, about), default_value_t)]
+        sync: DiskSync,
+    },
+    /// Put all that was written to a disk on peers, now
+    Flush {
+        /// Its name, or the first digits of its id
+        name: String,
+    },
+    /// Remove a disk and all that is in it, for good
+    Rm {
+        /// Its name, or the first digits of its id
+        name: String,
+        /// Really
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+impl Command {
+    /// As a request.
+    pub fn request(self) -> Result<Request, Failure> {
+        Ok(match self {
+            Self::Create {
+                name,
+                size,
+                cache,
+                cache_size,
+            } => Request::DiskCreate(DiskCreate {
+                name,
+                size: size.0,
+                cache: cache.as_deref().map(absolute).transpose()?,
+                cache_size: cache_size.map(|size| size.0),
+            }),
+            Self::Ls => Request::DiskList,
+            Self::Info { name } => Request::DiskInfo(DiskNamed { name }),
+            Self::Serve { name, nbd, sync } => Request::DiskServe(DiskServe {
+                name,
+                nbd: nbd
+                    .iter()
+                    .map(|address| absolute_address(address))
+                    .collect::<Result<_, _>>()?,
+                file: None,
+                allow_other: false,
+                sync,
+            }),
+            Self::Mount {
+                name,
+                file,
+                allow_other,
+                sync,
+            } => Request::DiskServe(DiskServe {
+                name,
+                nbd: Vec::new(),
+                file: Some(absolute(&file)?),
+                allow_other,
+                sync,
+            }),
+            Self::Flush { name } => Request::DiskFlush(DiskNamed { name }),
+            Self::Rm { name, force: true } => Request::DiskRemove(DiskNamed { name }),
+            Self::Rm { name, .. } => {
+                let error = format!("All that is in `{name}` would be gone");
+                return Err(Failure::new(Exit::Usage, error).hint("if that is meant, say `--force`"));
+            }
+        })
+    }
+}
+
+fn about(sync: DiskSync) -> &'static str {
+    match sync {
+        DiskSync::Local => "The disk of this machine: what it loses, the last commit on peers does not have",
+        DiskSync::Grid => "Enough peers: it takes seconds",
+    }
+}
+
+/// Executes one; a signal is how serving ends.
+pub async fn run(mut context: Context, command: Command) -> Result<Exit, Failure> {
+    context.options.long = matches!(command, Command::Info { .. });
+    let is_serving = matches!(command, Command::Serve { .. } | Command::Mount { .. });
+    match context.execute(command.request()?).await {
+        Ok(Exit::Interrupted) if is_serving => Ok(Exit::Done),
+        ending => ending,
+    }
+}
+
+/// The daemon does not know in which folder this was typed.
+fn absolute_address(address: &str) -> Result<String, Failure> {
+    let Some(path) = address.strip_prefix(UNIX).filter(|path| !path.is_empty()) else {
+        return Ok(address.to_owned());
+    };
+    let path = absolute(Path::new(path))?.to_path();
+    match path.to_str() {
+        Some(path) => Ok(format!("{UNIX}{path}")),
+        None => Err(Failure::new(
+            Exit::Failed,
+            format!("`{}` is not UTF-8, which no NBD client could be told", path.display()),
+        )),
+    }
+}

@@ -1,0 +1,113 @@
+//! Virtual disks as text.
+
+use std::time::Duration;
+
+use api::human::{ByteSize, Period};
+use api::message::{Disk, DiskServed, DiskState};
+
+use super::Style;
+use super::table::Row;
+use super::words::{GREEN, RED, YELLOW, age, clean, paint, time};
+
+fn state(disk: &Disk, style: &Style) -> String {
+    let color = match disk.state {
+        DiskState::Served | DiskState::Closed if disk.problem.is_none() => GREEN,
+        DiskState::Unreadable => RED,
+        _ => YELLOW,
+    };
+    paint(disk.state.name(), color, style)
+}
+
+fn size(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "-".to_owned(), |bytes| ByteSize(bytes).to_string())
+}
+
+/// A line of the list.
+pub fn row(disk: &Disk, style: &Style) -> Row {
+    let committed = match (disk.waiting_secs, disk.committed) {
+        (Some(secs), _) => format!("waits for {}", Period(Duration::from_secs(secs))),
+        (None, Some(at)) => age(at, style),
+        (None, None) => "-".to_owned(),
+    };
+    let place = match (&disk.machine, &disk.served_at[..]) {
+        (Some(machine), _) => format!("machine {machine}"),
+        (None, []) => "-".to_owned(),
+        (None, places) => places.join(", "),
+    };
+    Row {
+        head: &["NAME", "ID", ">SIZE", "STATE", ">JOURNAL", "COMMITTED", "AT"],
+        cells: vec![
+            clean(&disk.name),
+            disk.id.chars().take(8).collect(),
+            size(disk.size),
+            disk.state.name().to_owned(),
+            size(disk.journal_bytes),
+            committed,
+            clean(&place),
+        ],
+    }
+}
+
+/// All that is known of one.
+pub fn text(disk: &Disk, style: &Style) -> String {
+    let mut lines = vec![
+        ("name", clean(&disk.name)),
+        ("id", disk.id.clone()),
+        ("size", size(disk.size)),
+        ("state", state(disk, style)),
+    ];
+    if !disk.served_at.is_empty() {
+        lines.push(("served at", clean(&disk.served_at.join(", "))));
+    }
+    if let Some(machine) = &disk.machine {
+        lines.push(("last written by", clean(machine)));
+    }
+    if let Some(commit) = disk.commit {
+        let at = disk
+            .committed
+            .map_or_else(String::new, |at| format!(" of {}", time(at, style)));
+        lines.push(("last commit", format!("{commit}{at}")));
+    }
+    if let Some(secs) = disk.waiting_secs {
+        let waits = Period(Duration::from_secs(secs));
+        lines.push(("not committed", format!("what was written in the last {waits}")));
+    }
+    if let Some(bytes) = disk.journal_bytes {
+        lines.push((
+            "journal",
+            format!("{} of {}", ByteSize(bytes), size(disk.journal_bytes_max)),
+        ));
+    }
+    if let Some(cache) = &disk.cache {
+        lines.push(("cache", clean(cache)));
+    }
+    if let Some(problem) = &disk.problem {
+        lines.push(("problem", paint(&clean(problem), RED, style)));
+    }
+    lines
+        .iter()
+        .map(|(name, value)| format!("{name:<16}{value}\n"))
+        .collect()
+}
+
+/// A disk can be used.
+pub fn served_text(served: &DiskServed) -> String {
+    let name = &served.name;
+    let mut lines: Vec<String> = served.nbd.iter().map(|address| nbd_text(name, address)).collect();
+    if let Some(file) = &served.file {
+        lines.push(format!("the file {file}: `losetup --direct-io=on -f --show {file}`"));
+    }
+    format!(
+        "Disk {name} ({}) is at {}; Ctrl-C to end",
+        ByteSize(served.size),
+        lines.join(" and ")
+    )
+}
+
+/// An address as NBD clients have it (the NBD project's doc/uri.md).
+fn nbd_text(name: &str, address: &str) -> String {
+    match address.strip_prefix("unix:") {
+        Some(path) => format!("nbd+unix:///{name}?socket={path}"),
+        None => format!("nbd://{address}/{name}"),
+    }
+}

@@ -1,0 +1,213 @@
+//! Virtual disks from the command line: written by the tools that people use, lost with all that was on the machine, and back.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tests::fixture::{is_root_user, noise};
+use tests::home::{Home, path_str};
+use tests::needs;
+
+use crate::mount::{Mount, has_fuse, make_dir};
+use crate::unchanged::owner_with_folders;
+
+const MIB: usize = 1 << 20;
+
+fn missing(tools: &[&str]) -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .collect();
+    let is_there = |tool: &&&str| folders.iter().any(|folder| folder.join(tool).is_file());
+    let missing = tools.iter().find(|tool| !is_there(tool));
+    missing.map(|tool| format!("there is no {tool}"))
+}
+
+/// Runs a tool to its success, and returns what it prints.
+fn tool(name: &str, arguments: &[&str]) -> Result<String> {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let mut command = Command::new(name);
+    let output = command
+        .args(arguments)
+        .env("PATH", path)
+        .output()
+        .context(name.to_owned())?;
+    let (said, errors) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
+    ensure!(output.status.success(), "{name} {arguments:?}: {said}{errors}");
+    Ok(said)
+}
+
+/// A disk that is served on a Unix socket.
+struct Served {
+    process: Mount,
+    uri: String,
+}
+
+impl Served {
+    fn start(home: &Home, name: &str, socket: &Path) -> Result<Self> {
+        let address = format!("unix:{}", path_str(socket)?);
+        let process = Mount::serving(home, &["disk", "serve", name, "--nbd", &address], "disk_served")?;
+        ensure!(process.said["nbd"][0] == *address, "{}", process.said);
+        let uri = format!("nbd+unix:///{name}?socket={}", path_str(socket)?);
+        Ok(Self { process, uri })
+    }
+
+    fn kill(self) -> Result<()> {
+        let pid = i32::try_from(self.process.pid())?;
+        kill_process(Pid::from_raw(pid).context("a process has a number")?, Signal::KILL)?;
+        drop(self.process);
+        Ok(())
+    }
+}
+
+fn info(home: &Home, name: &str) -> Result<Value> {
+    Ok(home.ok(["disk", "info", name])?.last().clone())
+}
+
+#[test]
+fn a_disk_outlives_the_machine_and_as_many_folders_as_may_be_lost() -> Result<()> {
+    needs!(missing(&["nbdcopy", "qemu-io"]));
+    let dir = tempfile::tempdir()?;
+    let owner = owner_with_folders(dir.path(), 2)?;
+    let socket = dir.path().join("socket");
+    owner.ok(["disk", "create", "vm", "--size", "64M"])?;
+    assert_eq!(info(&owner, "vm")?["state"], "closed");
+
+    let image = dir.path().join("image");
+    let mut content = noise(24 * MIB, 1);
+    content.resize(64 * MIB, 0);
+    fs::write(&image, &content)?;
+    let served = Served::start(&owner, "vm", &socket)?;
+    assert_eq!(fs::metadata(&socket)?.permissions().mode() & 0o777, 0o600);
+    tool("nbdcopy", &["--flush", path_str(&image)?, &served.uri])?;
+    assert_eq!(info(&owner, "vm")?["state"], "served");
+    owner.ok(["disk", "flush", "vm"])?;
+    // Acknowledged and flushed, but never committed: it is lost with the machine, and with nothing else.
+    tool(
+        "qemu-io",
+        &["-f", "raw", "-c", "write -P 7 1M 4k", "-c", "flush", &served.uri],
+    )?;
+    served.kill()?;
+
+    let back = |home: &Home, expected: &[u8]| -> Result<()> {
+        let served = Served::start(home, "vm", &socket)?;
+        let copy = dir.path().join("copy");
+        tool("nbdcopy", &[&served.uri, path_str(&copy)?])?;
+        ensure!(fs::read(&copy)? == expected, "the disk is not as it was");
+        served.process.end(Signal::INT)?;
+        Ok(())
+    };
+    let mut newer = content.clone();
+    newer[MIB..MIB + 4096].fill(7);
+    assert_eq!(info(&owner, "vm")?["state"], "ahead");
+    back(&owner, &newer)?;
+    assert_eq!(info(&owner, "vm")?["state"], "closed");
+
+    // All that this machine had of the disk is gone, and two folders with it.
+    fs::remove_dir_all(owner.dir.join("disks"))?;
+    fs::remove_dir_all(dir.path().join("disk1"))?;
+    fs::remove_dir_all(dir.path().join("disk4"))?;
+    back(&owner, &newer)
+}
+
+#[test]
+fn a_file_system_on_a_disk_is_clean_after_its_loop_device_and_the_cache_are_gone() -> Result<()> {
+    needs!(missing(&["losetup", "mkfs.ext4", "e2fsck", "fstrim"]));
+    if !has_fuse() || !is_root_user() {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let owner = owner_with_folders(dir.path(), 1)?;
+    owner.ok(["disk", "create", "files", "--size", "256M"])?;
+    let (at, files) = (make_dir(dir.path().join("at"))?, make_dir(dir.path().join("files"))?);
+    let file = at.join("disk");
+    let mounted = || Mount::serving(&owner, &["disk", "mount", "files", path_str(&file)?], "disk_served");
+    let attach = || -> Result<String> {
+        let said = tool("losetup", &["--direct-io=on", "-f", "--show", path_str(&file)?])?;
+        Ok(said.trim().to_owned())
+    };
+
+    let process = mounted()?;
+    let device = attach()?;
+    let written = || -> Result<()> {
+        tool("mkfs.ext4", &["-q", &device])?;
+        tool("mount", &[&device, path_str(&files)?])?;
+        fs::write(files.join("content"), noise(5 * MIB, 3))?;
+        fs::write(files.join("gone"), noise(5 * MIB, 4))?;
+        fs::remove_file(files.join("gone"))?;
+        tool("fstrim", &[path_str(&files)?])?;
+        tool("umount", &[path_str(&files)?]).map(drop)
+    }();
+    tool("losetup", &["-d", &device])?;
+    written?;
+    process.end(Signal::TERM)?;
+    fs::remove_dir_all(owner.dir.join("disks"))?;
+
+    let process = mounted()?;
+    let device = attach()?;
+    let read = || -> Result<()> {
+        tool("e2fsck", &["-fn", &device])?;
+        tool("mount", &["-o", "ro", &device, path_str(&files)?])?;
+        let content = fs::read(files.join("content"));
+        tool("umount", &[path_str(&files)?])?;
+        ensure!(content? == noise(5 * MIB, 3), "the file is not as it was");
+        Ok(())
+    }();
+    tool("losetup", &["-d", &device])?;
+    read?;
+    process.end(Signal::TERM).map(drop)
+}
+
+#[test]
+fn what_cannot_be_done_with_a_disk_is_said_and_changes_nothing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let owner = owner_with_folders(dir.path(), 1)?;
+    let refused = |code: i32, args: &[&str], why: &str| -> Result<()> {
+        let said = owner.exits(code, args)?;
+        let text = format!("{}{}", said.last(), said.stderr);
+        ensure!(text.contains(why), "{args:?}: {text}");
+        Ok(())
+    };
+    refused(2, &["disk", "create", "vm", "--size", "1000"], "No disk has 1000 bytes")?;
+    refused(2, &["disk", "create", "a/b", "--size", "1G"], "no name for a disk")?;
+    refused(2, &["disk", "create", "vm", "--size", "65T"], "64 TiB at most")?;
+    refused(
+        2,
+        &["disk", "create", "vm", "--size", "1G", "--cache-size", "1M"],
+        "512M",
+    )?;
+    owner.ok(["disk", "create", "vm", "--size", "1T"])?;
+    refused(
+        1,
+        &["disk", "create", "vm", "--size", "1G"],
+        "There is a disk `vm` already",
+    )?;
+    refused(1, &["disk", "info", "vn"], "is it `vm`?")?;
+    refused(2, &["disk", "serve", "vm", "--nbd", "0.0.0.0:0"], "other machines")?;
+    refused(2, &["disk", "serve", "vm", "--nbd", "nowhere"], "no address")?;
+    refused(
+        1,
+        &["disk", "mount", "vm", path_str(&dir.path().join("none/file"))?],
+        "no folder",
+    )?;
+    refused(2, &["disk", "rm", "vm"], "--force")?;
+    assert_eq!(info(&owner, "vm")?["state"], "closed");
+
+    let served = Served::start(&owner, "vm", &dir.path().join("socket"))?;
+    let another = format!("unix:{}", path_str(&dir.path().join("another"))?);
+    refused(1, &["disk", "serve", "vm", "--nbd", &another], "is served already")?;
+    refused(1, &["disk", "rm", "vm", "--force"], "is served")?;
+    served.process.end(Signal::INT)?;
+    owner.ok(["disk", "rm", "vm", "--force"])?;
+    refused(1, &["disk", "info", "vm"], "There is no disk `vm`")?;
+    assert!(owner.ok(["disk", "ls"])?.lines.is_empty());
+    assert!(!owner.dir.join("disks").read_dir()?.next().is_some());
+    Ok(())
+}
