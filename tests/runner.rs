@@ -100,3 +100,5 @@ mod two_nats;
 mod unchanged;
 #[path = "e2e/verdict.rs"]
 mod verdict;
+#[path = "e2e/votes.rs"]
+mod votes;
