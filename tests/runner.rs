@@ -102,3 +102,5 @@ mod two_nats;
 mod unchanged;
 #[path = "e2e/verdict.rs"]
 mod verdict;
+#[path = "e2e/votes.rs"]
+mod votes;

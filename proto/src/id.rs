@@ -98,6 +98,11 @@ byte_id!(
     VolumeId, 16
 );
 byte_id!(
+    /// A voter, the same for every machine that reaches it: a friend's device id, or random bytes that lie in a folder or a bucket
+    /// (docs/format/promise.md §4).
+    VoterId, 32
+);
+byte_id!(
     /// A snapshot: 128 bits, derived from device, sequence number and time.
     SnapshotId, 16
 );

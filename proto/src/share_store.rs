@@ -11,7 +11,7 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::discard::Evidence;
-use crate::id::{AccountId, DeviceId, ShareId};
+use crate::id::{AccountId, DeviceId, ShareId, VolumeId, VoterId};
 use crate::share::Share;
 
 pub mod contract;
@@ -180,7 +180,36 @@ pub trait HeadStore: Send + Sync {
     }
 }
 
-/// What a peer of a backup is: shares and heads.
-pub trait PeerStore: ShareStore + HeadStore {}
+/// A place that votes on who writes a volume: it keeps one [`Promise`](crate::promise::Promise) a volume, never lowers it and never
+/// forgets it (docs/format/promise.md §3).
+///
+/// What is no voter says so by the methods that it leaves out: `Refused`. Any other error says nothing about what became of a claim:
+/// it may be the promise by now, and is brought again. A caller checks what it is answered, as it checks shares.
+pub trait PromiseStore: Send + Sync {
+    /// Judges an encoded claim; answers with the promise that the store has then, durably: the claim's epoch, or the higher one that
+    /// refuses it. Bytes that are no claim, or one of an account or a device that may not claim here, are `Refused`.
+    fn claim(&self, claim: Bytes) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+        drop(claim);
+        no_voter()
+    }
+    /// The promise of a volume of `account`, as it is read: only an answer to a claim says that it is durable. One that is damaged is
+    /// `Corrupt`, never none.
+    fn promise(&self, account: AccountId, volume: VolumeId) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        let _no_voter = (account, volume);
+        no_voter()
+    }
+    /// Which voter it is, whichever machine asks, and by whichever of its stores: those of one bucket are one voter.
+    fn voter(&self) -> BoxFuture<'_, Result<VoterId, StoreError>> {
+        no_voter()
+    }
+}
 
-impl<T: ShareStore + HeadStore + ?Sized> PeerStore for T {}
+fn no_voter<T: Send + 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
+    let refused = StoreError::refused("this place is no voter");
+    Box::pin(std::future::ready(Err(refused)))
+}
+
+/// What a peer of a backup is: shares, heads and promises.
+pub trait PeerStore: ShareStore + HeadStore + PromiseStore {}
+
+impl<T: ShareStore + HeadStore + PromiseStore + ?Sized> PeerStore for T {}

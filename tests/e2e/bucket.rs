@@ -27,7 +27,7 @@ fn bucket(server: &Server, fixture: &Fixture, quota: Option<u64>) -> Result<Buck
     bucket_at(&server.location(""), fixture, quota)
 }
 
-fn bucket_at(location: &str, fixture: &Fixture, quota: Option<u64>) -> Result<Bucket> {
+pub fn bucket_at(location: &str, fixture: &Fixture, quota: Option<u64>) -> Result<Bucket> {
     let device = fixture.words().clone();
     let id = DeviceId(device.verifying_key().to_bytes());
     let cert = DeviceCert::sign(fixture.words(), id, power::ALL, "device", 0);

@@ -23,6 +23,10 @@ pub struct Faults {
     pub checks_windows: bool,
     /// Requests whose first line contains this wait until it is taken away.
     pub hold: Option<String>,
+    /// This header, in small letters, never reaches the server: it is one that does not know it. What signs it must not be checked.
+    pub without: Option<&'static str>,
+    /// Puts are refused so often, as Amazon does when two meet (409).
+    pub conflicts: u64,
 }
 
 /// A request that reached the server, in the order of the answers.
@@ -144,6 +148,7 @@ impl S3Proxy {
         }
         let mut server = TcpStream::connect(&self.to)?;
         let head = head.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+        let head = without(head, faults.without);
         server.write_all(head.as_bytes())?;
         server.write_all(&body)?;
         let mut answer = Vec::new();
@@ -186,6 +191,11 @@ impl S3Proxy {
         };
         let (dice, kind) = (random() % 1000, random() % 6);
         let faults = state.faults.clone();
+        if line.starts_with("PUT ") && faults.conflicts > 0 {
+            state.faults.conflicts -= 1;
+            state.faulty += 1;
+            return (faults, Fate::Refuse(CONFLICT));
+        }
         if faults.per_mille > 0 && state.burst > 0 {
             state.burst -= 1;
             state.faulty += 1;
@@ -211,6 +221,8 @@ impl S3Proxy {
 
 const SLOW_DOWN: &str = "HTTP/1.1 503 Slow Down\r\nRetry-After: 1\r\nContent-Length: 40\r\nConnection: close\r\n\r\n\
                          <Error><Code>SlowDown</Code></Error>    ";
+const CONFLICT: &str = "HTTP/1.1 409 Conflict\r\nContent-Length: 54\r\nConnection: close\r\n\r\n\
+                        <Error><Code>ConditionalRequestConflict</Code></Error>";
 const INTERNAL: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// A request; none: the connection was closed without one.
@@ -249,6 +261,16 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
         let (found, value) = line.split_once(':')?;
         found.eq_ignore_ascii_case(name).then_some(value.trim())
     })
+}
+
+fn without(head: String, name: Option<&str>) -> String {
+    let Some(name) = name else { return head };
+    let is_it = |line: &&str| {
+        line.split_once(':')
+            .is_some_and(|(found, _)| found.eq_ignore_ascii_case(name))
+    };
+    let lines: Vec<&str> = head.split("\r\n").filter(|line| !is_it(line)).collect();
+    lines.join("\r\n")
 }
 
 fn now(skew_secs: i64) -> jiff::Timestamp {

@@ -250,7 +250,7 @@ mod tests {
     use proto::id::{AccountId, ShareId};
     use proto::share::Share;
     use proto::share_store::memory::MemoryStore;
-    use proto::share_store::{BoxFuture, HeadStore, PeerStore, PutAck, ShareStore, Space};
+    use proto::share_store::{BoxFuture, HeadStore, PeerStore, PromiseStore, PutAck, ShareStore, Space};
     use upload_queue::peers::Reach;
 
     use super::*;
@@ -284,6 +284,8 @@ mod tests {
             unreachable!("it is only listed")
         }
     }
+
+    impl PromiseStore for Silent {}
 
     fn peer(name: &str, store: Arc<dyn PeerStore>) -> Peer {
         Peer {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proto::id::{AccountId, ShareId};
 use proto::share::Share;
-use proto::share_store::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
+use proto::share_store::{BoxFuture, HeadStore, PromiseStore, PutAck, ShareStore, Space, StoreError};
 use upload_queue::peers::place::Place;
 use upload_queue::peers::{Peer, PeerKey, Reach};
 use upload_queue::spool::Spool;
@@ -80,3 +80,5 @@ impl HeadStore for Spooled {
         refused()
     }
 }
+
+impl PromiseStore for Spooled {}

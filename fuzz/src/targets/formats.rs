@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use proto::cap_index::{IndexRecord, PackRecord};
 use proto::discard::{Discard, Order, read_ids, write_ids};
+use proto::epoch::Verdict;
 use proto::head::{DiskHead, HEAD_BYTES, Head, HeadBody, RootRef};
-use proto::id::{DeviceId, PackId, ShareId, SnapshotId};
+use proto::id::{DeviceId, PackId, ShareId, SnapshotId, VolumeId};
 use proto::keys::{AccountKeys, DeviceCert, WRAPPED_KEY_BYTES};
 use proto::log_record::{LogRecord, PathBytes, SnapshotRecord};
 use proto::manifest::Manifest;
 use proto::phrase::Seed;
+use proto::promise::Promise;
 use proto::record::{Record, first_from_cbor, to_cbor};
 use proto::root::Root;
 use proto::section;
@@ -33,11 +35,20 @@ pub const TARGET: Target = Target {
         "head",
         "keys",
         "manifest",
+        "promise",
         "read-cap-index",
         "root",
         "share",
     ],
-    words: &[b"GBSECT\0\0", b"GBHEAD\0\0", b"GRIDSHAR", b"GRIDKEYS", b"/", b".."],
+    words: &[
+        b"GBSECT\0\0",
+        b"GBHEAD\0\0",
+        b"GBPROM\0\0",
+        b"GRIDSHAR",
+        b"GRIDKEYS",
+        b"/",
+        b"..",
+    ],
     cost: Cost {
         // A root may have 16 MiB of records.
         bytes: 64 << 20,
@@ -95,6 +106,7 @@ fn seeds() -> Vec<Vec<u8>> {
         snapshots: vec![snapshot],
         ..Root::default()
     };
+    let promise = Promise::sign(&who.device, &who.cert, VolumeId([6; 16]), 300);
     let mut seeds = vec![
         to_cbor(&body),
         who.cert.encode(),
@@ -105,6 +117,7 @@ fn seeds() -> Vec<Vec<u8>> {
     ];
     seeds.extend(head.map(|head| head.encode()));
     seeds.extend(discard.map(|discard| discard.encode()));
+    seeds.extend(promise.map(|promise| promise.encode()));
     seeds.extend(root.encode());
     seeds
 }
@@ -166,7 +179,7 @@ fn records<T: Record>(what: &str, input: &[u8], heard: &mut Heard) {
     heard.count(what, count);
 }
 
-/// Certificates, manifests and discards, as they are and signed again.
+/// Certificates, manifests, discards and promises, as they are and signed again.
 fn signed(input: &[u8], heard: &mut Heard) {
     let as_it_is = || std::iter::once(input.to_vec());
     for bytes in as_it_is().chain(signed_again("gridbackup 2026 device cert", input)) {
@@ -184,6 +197,12 @@ fn signed(input: &[u8], heard: &mut Heard) {
         if let Some(discard) = heard.note("discard", Discard::decode(&bytes)) {
             assert_eq!(discard.encode(), bytes, "a discard has one encoding");
             heard.note("discard's ids", discard.ids(input));
+        }
+    }
+    for bytes in as_it_is().chain(signed_again("gridbackup 2026 promise signature", input)) {
+        if let Some(promise) = heard.note("promise", Promise::decode(&bytes)) {
+            assert_eq!(promise.encode(), bytes, "a promise has one encoding");
+            assert_eq!(promise.verdict(Some(&promise)), Verdict::Confirm);
         }
     }
 }

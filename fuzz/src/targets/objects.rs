@@ -1,4 +1,4 @@
-//! Objects in buckets, which whoever has the bucket's credentials may write: notes of the trash, markers, sealed rosters, keys,
+//! Objects in buckets, which whoever has the bucket's credentials may write: notes of the trash, markers, voters, sealed rosters, keys,
 //! the lock and the marks of published sites.
 
 use proto::discard::{Discard, NO_HOLDER, Order, write_ids};
@@ -60,6 +60,7 @@ fn seeds() -> Vec<Vec<u8>> {
         br#"{"gridbackup-lock":1,"holder":"cafe","host":"oak","fence":1,"beat":0,"lease-secs":60,"held":true,"generation":0}"#
             .to_vec(),
         format!("p/{}/0/s/{}", "ab".repeat(16), ids[0]).into_bytes(),
+        format!("gridbackup voter 1\n{}\n", "5c".repeat(32)).into_bytes(),
         roster.encode(),
     ];
     seeds.extend(discard.iter().map(|discard| note(discard)));
@@ -86,6 +87,9 @@ fn run(input: &[u8], heard: &mut Heard) {
     assert!(bucket::roster(grid, input).is_none(), "nobody seals by chance");
     heard.some("roster", bucket::roster(grid, &bucket::seal_roster(grid, input)));
     heard.some("id", bucket::id_of(input));
+    if let Some(voter) = heard.some("voter", bucket::voter(input)) {
+        assert!(input.ends_with(format!("{voter}\n").as_bytes()));
+    }
     if let Some(document) = heard.some("lock", site::lock_document(input)) {
         assert_eq!(site::lock_document(&document), Some(document.clone()));
     }

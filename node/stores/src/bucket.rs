@@ -1,4 +1,4 @@
-//! An S3 bucket as a peer: shares and heads of one account as objects under opaque keys (docs/format/bucket.md).
+//! An S3 bucket as a peer: shares, heads and promises of one account as objects under opaque keys (docs/format/bucket.md).
 //!
 //! A bucket that takes several shares of a pack is as many stores, its *slots*, side by side. What is in them is known from the
 //! catalog; nothing is asked about or listed but where there is doubt. Leaves out: which slots there are (`engine::buckets`).
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-use proto::id::AccountId;
+use proto::id::{AccountId, VoterId};
 use proto::keys::AccountKeys;
 use proto::share_store::StoreError;
 use s3::{Client, ListOptions, Listed};
@@ -24,6 +24,7 @@ mod marker;
 mod meeting;
 mod notes;
 mod parts;
+mod promises;
 mod short;
 mod slot;
 mod trash;
@@ -81,6 +82,8 @@ struct State {
     answered: Option<Instant>,
     /// Once the marker was read.
     nature: Option<Nature>,
+    /// Which voter it is, once it has shown that it honours conditions.
+    voter: Option<VoterId>,
 }
 
 impl Bucket {

@@ -1,4 +1,4 @@
-//! Shares and heads of one account in a directory: a `dir:` peer, and what this node keeps for a friend.
+//! Shares, heads and promises of one account in a directory: a `dir:` peer, and what this node keeps for a friend.
 //!
 //! The file system is the only truth: no database beside it, nothing to repair after a crash. A share is a file that appears
 //! under its name when it is complete and durable, and goes by way of the trash. Leaves out whose turn it is and how fast: limits are decorators.
@@ -13,10 +13,12 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use proto::discard::{Discard, Evidence};
-use proto::id::{AccountId, DeviceId, ShareId};
+use proto::id::{AccountId, DeviceId, ShareId, VolumeId, VoterId};
 use proto::shape::ShareSize;
 use proto::share::Share;
-use proto::share_store::{BoxFuture, HeadPlace, HeadStore, OldHeads, PutAck, ShareStore, Space, StoreError};
+use proto::share_store::{
+    BoxFuture, HeadPlace, HeadStore, OldHeads, PromiseStore, PutAck, ShareStore, Space, StoreError,
+};
 use proto::wire::word::AccountWord;
 use upload_queue::space::{MinFree, Room};
 
@@ -25,6 +27,7 @@ mod claims;
 mod days;
 mod heads;
 mod layout;
+mod promises;
 mod trash;
 mod usage;
 mod writes;
@@ -33,8 +36,10 @@ pub use claims::Claims;
 use days::Days;
 use layout::Layout;
 pub use layout::{account_folder, is_marked, used_below};
+use promises::Durable;
+pub use promises::VOLUMES_MAX;
 pub use trash::{Expired, LastDiscard, TRASH_DAYS};
-pub use usage::Promise;
+pub use usage::Earmark;
 use usage::Usage;
 pub use writes::store_error;
 
@@ -87,6 +92,8 @@ struct Inner {
     discards: Mutex<()>,
     /// Held while a head is taken.
     heads: Mutex<()>,
+    /// Held while a claim is judged, or a promise read.
+    promises: Mutex<Durable>,
 }
 
 impl FolderStore {
@@ -113,6 +120,7 @@ impl FolderStore {
             days: Days::open(root, layout::newest_trash_day(root)),
             discards: Mutex::default(),
             heads: Mutex::default(),
+            promises: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -180,15 +188,15 @@ impl FolderStore {
         self.inner.usage.check_quota(&self.inner.layout, bytes)
     }
 
-    /// Takes room on the disk for `bytes` that were promised, or fails with `Full`. Blocks.
+    /// Takes room on the disk for `bytes` that were earmarked, or fails with `Full`. Blocks.
     pub fn take_disk(&self, bytes: u64) -> Result<Room, StoreError> {
         self.inner.usage.take_disk(&self.inner.layout, bytes)
     }
 
     /// Takes room in the quota for a share that is on its way, beside `unfinished` bytes of others, or fails with `Full`.
     /// Blocks.
-    pub fn promise(&self, bytes: u64, unfinished: u64) -> Result<Promise, StoreError> {
-        self.inner.usage.promise(&self.inner.layout, bytes, unfinished)
+    pub fn earmark(&self, bytes: u64, unfinished: u64) -> Result<Earmark, StoreError> {
+        self.inner.usage.earmark(&self.inner.layout, bytes, unfinished)
     }
 
     /// The last discard that was taken.
@@ -208,6 +216,12 @@ impl FolderStore {
             .await
     }
 
+    /// Judges a claim of the owner, unless what the owner said of itself, as far as is known, revokes the device that signed it.
+    pub async fn judge(&self, claim: Bytes, word: Option<AccountWord>) -> Result<Bytes, StoreError> {
+        self.blocking(move |inner| promises::claim(inner, &claim, word.as_ref()))
+            .await
+    }
+
     /// Removes for good what has been in the trash for longer than [`TRASH_DAYS`], or than the fewer days that it was written with.
     /// Blocks.
     pub fn expire(&self) -> Result<Expired, StoreError> {
@@ -221,13 +235,13 @@ impl FolderStore {
 
     /// Takes a complete, synced file on the same file system into the store under `id`, durably. The caller has checked
     /// its bytes. Blocks.
-    pub fn adopt(&self, id: ShareId, path: &Path, bytes: u64, promise: Option<Promise>) -> Result<(), StoreError> {
+    pub fn adopt(&self, id: ShareId, path: &Path, bytes: u64, earmark: Option<Earmark>) -> Result<(), StoreError> {
         let _claim = self.inner.claims.claim(id);
         // Another put was faster. What came first stays: a later manifest must not shorten its days in the trash.
         if self.has(id) && self.inner.holds_sound(id)? {
             return fs::remove_file(path).map_err(|error| writes::store_error("removing a second copy", &error));
         }
-        self.inner.install(id, path, bytes, promise)
+        self.inner.install(id, path, bytes, earmark)
     }
 
     /// Counts so many days: a test's time.
@@ -273,10 +287,10 @@ impl Inner {
     }
 
     /// Counts before the rename and takes the count back when it fails: two puts can then never share the last free bytes.
-    fn install(&self, id: ShareId, from: &Path, bytes: u64, promise: Option<Promise>) -> Result<(), StoreError> {
+    fn install(&self, id: ShareId, from: &Path, bytes: u64, earmark: Option<Earmark>) -> Result<(), StoreError> {
         let path = self.layout.share(id);
         let replaced = fs::metadata(&path).map_or(0, |found| found.len());
-        self.usage.reserve(&self.layout, bytes, replaced, promise)?;
+        self.usage.reserve(&self.layout, bytes, replaced, earmark)?;
         writes::rename(from, &path).inspect_err(|_| self.usage.release(bytes, replaced))
     }
 
@@ -418,6 +432,18 @@ impl HeadStore for FolderStore {
     }
     fn old_heads(&self, account: AccountId, after: Option<HeadPlace>) -> BoxFuture<'_, Result<OldHeads, StoreError>> {
         Box::pin(self.blocking(move |inner| heads::old(inner, account, after)))
+    }
+}
+
+impl PromiseStore for FolderStore {
+    fn claim(&self, claim: Bytes) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+        Box::pin(self.judge(claim, None))
+    }
+    fn promise(&self, account: AccountId, volume: VolumeId) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        Box::pin(self.blocking(move |inner| promises::of(inner, account, volume)))
+    }
+    fn voter(&self) -> BoxFuture<'_, Result<VoterId, StoreError>> {
+        Box::pin(self.blocking(|inner| promises::voter(&inner.layout)))
     }
 }
 

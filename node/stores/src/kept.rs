@@ -150,16 +150,17 @@ impl Kept {
         all
     }
 
-    /// Removes everything kept for an account, for good; how many bytes it was. Blocks.
+    /// Removes everything kept for an account but its promises, for good; how many bytes it was. Blocks.
     pub fn evict(&self, account: AccountId) -> Result<u64, StoreError> {
-        let bytes = self.shelf(account)?.used_bytes()? + self.passing.evict(account)?;
-        let folder = account_folder(&self.root, account);
-        // Renamed first, durably: cut off, it is an empty place for the account and a folder to be removed, never half of its
-        // shares.
-        let going = folder.with_extension("evicted");
-        let removed = durable::relocate(&folder, &going).and_then(|()| std::fs::remove_dir_all(&going));
-        self.lock().shelves.remove(&account);
-        removed
+        let shelf = self.shelf(account)?;
+        let bytes = shelf.used_bytes()? + self.passing.evict(account)?;
+        // Moved first, durably: cut off, it is an empty place for the account and a folder to be removed, never half of its
+        // shares. Nobody opens the place meanwhile.
+        let mut state = self.lock();
+        let evicted = shelf.store.evict();
+        state.shelves.remove(&account);
+        drop(state);
+        std::fs::remove_dir_all(evicted?)
             .map(|()| bytes)
             .map_err(|error| store_error("removing what an account stored", &error))
     }
@@ -202,6 +203,7 @@ mod tests {
     use proto::keys::{DeviceCert, power};
     use proto::share_store::ShareStore;
     use proto::share_store::contract::Fixture;
+    use proto::share_store::contract::promises::{check_kept, check_promises};
 
     use super::*;
 
@@ -241,5 +243,22 @@ mod tests {
                 "{days} more days"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_for_a_friend_goes_and_what_was_promised_to_it_stays() {
+        let (root, fixture) = (tempfile::tempdir().unwrap(), Fixture::new(1));
+        let kept = Kept::new(root.path(), Offered::Automatic, MinFree::Bytes(0));
+        let account = fixture.account();
+        let store = kept.shelf(account).unwrap().store;
+        check_promises(&store, &fixture).await;
+        let (id, share) = fixture.share(0);
+        store.put(id, share).await.unwrap();
+        assert!(kept.evict(account).unwrap() > 0);
+        let store = kept.shelf(account).unwrap().store;
+        assert_eq!(store.list(None, 9).await, Ok(Vec::new()));
+        check_kept(&store, &fixture).await;
+        let again = Kept::new(root.path(), Offered::Automatic, MinFree::Bytes(0));
+        check_kept(&again.shelf(account).unwrap().store, &fixture).await;
     }
 }

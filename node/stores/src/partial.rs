@@ -17,7 +17,7 @@ use proto::share::Share;
 use proto::share_store::StoreError;
 use upload_queue::space::Room;
 
-use super::folder::{Claims, FolderStore, Promise, store_error};
+use super::folder::{Claims, Earmark, FolderStore, store_error};
 
 /// Most unfinished transfers kept for one friend. With the size of a share this also bounds their bytes.
 const PARTIALS_MAX: usize = 64;
@@ -63,7 +63,7 @@ pub struct Partial {
     /// On the disk, for what has not come yet.
     room: Room,
     /// In the quota.
-    promise: Option<Promise>,
+    earmark: Option<Earmark>,
     /// Bytes that are in the file.
     received: u32,
     stored_bytes: u32,
@@ -90,7 +90,7 @@ impl Partials {
         if store.holds_sound(id)? {
             return Ok(None);
         }
-        let promise = self.promise(id, stored_bytes, store)?;
+        let earmark = self.earmark(id, stored_bytes, store)?;
         let mut room = store.take_disk(stored_bytes.into())?;
         {
             // Before its file is opened: what somebody writes is not removed to make room.
@@ -114,7 +114,7 @@ impl Partials {
             path,
             file,
             room,
-            promise: Some(promise),
+            earmark: Some(earmark),
             received,
             stored_bytes,
             resumed,
@@ -133,15 +133,15 @@ impl Partials {
     }
 
     /// Room in the quota of `store` for a share; transfers that nobody goes on with give way to it.
-    fn promise(&self, id: ShareId, stored_bytes: u32, store: &FolderStore) -> Result<Promise, StoreError> {
+    fn earmark(&self, id: ShareId, stored_bytes: u32, store: &FolderStore) -> Result<Earmark, StoreError> {
         let others = self.idle(Some(id)).map_err(unfinished_error)?;
         let others = others.iter().map(|idle| idle.bytes).sum();
-        match store.promise(stored_bytes.into(), others) {
+        match store.earmark(stored_bytes.into(), others) {
             Err(StoreError::Full { .. }) if others > 0 => {
                 self.drop_idle(Some(id))?;
-                store.promise(stored_bytes.into(), 0)
+                store.earmark(stored_bytes.into(), 0)
             }
-            promised => promised,
+            earmarked => earmarked,
         }
     }
 
@@ -275,7 +275,7 @@ impl Partial {
         }
         // What fails to sync is not gone on with: its bytes are read back soundly, and are on no disk.
         durable::sync(&self.file, &self.path).map_err(|error| store_error("receiving a share", &error))?;
-        store.adopt(self.id, &self.path, self.stored_bytes.into(), self.promise.take())
+        store.adopt(self.id, &self.path, self.stored_bytes.into(), self.earmark.take())
     }
 
     /// Reads the bytes back from the file: what is acknowledged is what is on disk, not what came by.

@@ -7,9 +7,11 @@ use std::sync::Mutex;
 use api::clock;
 use bytes::Bytes;
 use proto::discard::{Discard, Evidence, NO_HOLDER, Order};
-use proto::id::{AccountId, ShareId};
+use proto::id::{AccountId, ShareId, VolumeId, VoterId};
 use proto::share::Share;
-use proto::share_store::{BoxFuture, HeadPlace, HeadStore, OldHeads, PutAck, ShareStore, Space, StoreError};
+use proto::share_store::{
+    BoxFuture, HeadPlace, HeadStore, OldHeads, PromiseStore, PutAck, ShareStore, Space, StoreError,
+};
 use upload_queue::space::MinFree;
 
 use crate::bucket::Signer;
@@ -114,6 +116,18 @@ impl HeadStore for DirPeer {
     }
     fn old_heads(&self, account: AccountId, after: Option<HeadPlace>) -> BoxFuture<'_, Result<OldHeads, StoreError>> {
         Box::pin(async move { self.store()?.old_heads(account, after).await })
+    }
+}
+
+impl PromiseStore for DirPeer {
+    fn claim(&self, claim: Bytes) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+        Box::pin(async move { self.store()?.claim(claim).await })
+    }
+    fn promise(&self, account: AccountId, volume: VolumeId) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        Box::pin(async move { self.store()?.promise(account, volume).await })
+    }
+    fn voter(&self) -> BoxFuture<'_, Result<VoterId, StoreError>> {
+        Box::pin(async move { self.store()?.voter().await })
     }
 }
 

@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::discard::Evidence;
-use proto::id::{AccountId, ShareId};
+use proto::id::{AccountId, ShareId, VolumeId, VoterId};
 use proto::share::Share;
-use proto::share_store::{BoxFuture, HeadPlace, HeadStore, OldHeads, PeerStore, PutAck, ShareStore, Space, StoreError};
+use proto::share_store::{
+    BoxFuture, HeadPlace, HeadStore, OldHeads, PeerStore, PromiseStore, PutAck, ShareStore, Space, StoreError,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use upload_queue::peers::PeerKey;
@@ -304,6 +306,19 @@ impl HeadStore for Minded {
     }
     fn old_heads(&self, account: AccountId, after: Option<HeadPlace>) -> BoxFuture<'_, Result<OldHeads, StoreError>> {
         Box::pin(self.learning(self.store.old_heads(account, after)))
+    }
+}
+
+impl PromiseStore for Minded {
+    fn claim(&self, claim: Bytes) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+        Box::pin(self.minding(PATIENCE, self.store.claim(claim)))
+    }
+    fn promise(&self, account: AccountId, volume: VolumeId) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        Box::pin(self.minding(PATIENCE, self.store.promise(account, volume)))
+    }
+    /// Not learned from: of a friend it is known without asking.
+    fn voter(&self) -> BoxFuture<'_, Result<VoterId, StoreError>> {
+        self.store.voter()
     }
 }
 

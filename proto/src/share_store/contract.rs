@@ -9,18 +9,21 @@ use ed25519_dalek::SigningKey;
 
 use super::{PeerStore, StoreError};
 use crate::head::{Head, HeadBody};
-use crate::id::{AccountId, DeviceId, ShareId};
+use crate::id::{AccountId, DeviceId, ShareId, VolumeId};
 use crate::keep_days::KeepDays;
 use crate::keys::{AccountKeys, DeviceCert, power, words_key};
 use crate::manifest::Manifest;
 use crate::pack;
 use crate::pack::PackKey;
 use crate::phrase::Seed;
+use crate::promise::Promise;
 use crate::shape::PackShape;
 use crate::shape::ShareSize;
 use crate::share::Share;
 
-/// Shares and heads of one made-up account, the same for the same number.
+pub mod promises;
+
+/// Shares, heads and claims of one made-up account, the same for the same number.
 pub struct Fixture {
     keys: AccountKeys,
     words: SigningKey,
@@ -117,10 +120,37 @@ impl Fixture {
         self.sign_head(&format!("device {device}"), seq, [0; 32])
     }
 
+    /// A volume of the account.
+    pub fn volume(&self, number: u64) -> VolumeId {
+        let derived = derive(self.number, &format!("volume {number}"));
+        VolumeId(*derived.first_chunk().expect("a volume's id is shorter"))
+    }
+
+    /// The first device's claim of an epoch of volume 0.
+    pub fn claim(&self, counter: u64) -> Bytes {
+        self.claim_of("device", self.volume(0), counter)
+    }
+
+    /// The second device's claim of an epoch of volume 0.
+    pub fn second_claim(&self, counter: u64) -> Bytes {
+        self.claim_of("second device", self.volume(0), counter)
+    }
+
+    /// A claim by the device of that name, which the words of the account have certified like all others.
+    pub fn claim_of(&self, purpose: &str, volume: VolumeId, counter: u64) -> Bytes {
+        let device = device(self.number, purpose);
+        let claim = Promise::sign(&device, &self.cert(purpose, &device), volume, counter);
+        claim.expect("a fixture's claim is within its limits").encode().into()
+    }
+
+    fn cert(&self, purpose: &str, device: &SigningKey) -> DeviceCert {
+        let device_id = DeviceId(device.verifying_key().to_bytes());
+        DeviceCert::sign(&self.words, device_id, power::ALL, purpose, 0)
+    }
+
     fn sign_head(&self, purpose: &str, seq: u64, previous: [u8; 32]) -> Bytes {
         let device = device(self.number, purpose);
-        let device_id = DeviceId(device.verifying_key().to_bytes());
-        let cert = DeviceCert::sign(&self.words, device_id, power::ALL, purpose, 0);
+        let cert = self.cert(purpose, &device);
         let body = HeadBody {
             root: None,
             snapshot: None,

@@ -8,10 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::{BoxFuture, HeadPlace, HeadStore, OldHeads, PutAck, ShareStore, Space, StoreError};
+use super::{BoxFuture, HeadPlace, HeadStore, OldHeads, PromiseStore, PutAck, ShareStore, Space, StoreError};
 use crate::discard::Evidence;
 use crate::head::Head;
-use crate::id::{AccountId, DeviceId, ShareId};
+use crate::id::{AccountId, DeviceId, ShareId, VolumeId, VoterId};
 use crate::share::Share;
 
 /// What goes wrong. The default: nothing.
@@ -29,6 +29,8 @@ pub struct Faults {
     pub flip_every: Option<NonZeroU32>,
     /// `heads` answers with the first head of each device that came through here: a rolled-back peer.
     pub replay_old_heads: bool,
+    /// The next claims, this many, are judged, and their answers are lost: `Unreachable`; counts down.
+    pub lose_claim_answers: u32,
     /// `list` has always one batch more, of shares that nobody knows: a peer that lies without end.
     pub list_without_end: bool,
 }
@@ -256,6 +258,37 @@ impl<S: HeadStore> HeadStore for Faulty<S> {
     }
 }
 
+impl<S: PromiseStore> PromiseStore for Faulty<S> {
+    fn claim(&self, claim: Bytes) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+        Box::pin(async move {
+            self.reach()?;
+            let answer = self.inner.claim(claim).await?;
+            let mut state = self.state();
+            match state.faults.lose_claim_answers.checked_sub(1) {
+                Some(left) => {
+                    state.faults.lose_claim_answers = left;
+                    Err(unreachable_on_purpose())
+                }
+                None => Ok(answer),
+            }
+        })
+    }
+
+    fn promise(&self, account: AccountId, volume: VolumeId) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        Box::pin(async move {
+            self.reach()?;
+            self.inner.promise(account, volume).await
+        })
+    }
+
+    fn voter(&self) -> BoxFuture<'_, Result<VoterId, StoreError>> {
+        Box::pin(async move {
+            self.reach()?;
+            self.inner.voter().await
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures::executor::block_on;
@@ -275,6 +308,21 @@ mod tests {
             &Faulty::new(MemoryStore::new()),
             &Fixture::new(1),
         ));
+        block_on(contract::promises::check_promises(
+            &Faulty::new(MemoryStore::new()),
+            &Fixture::new(1),
+        ));
+    }
+
+    #[test]
+    fn a_claim_whose_answer_is_lost_is_the_promise_all_the_same() {
+        let fixture = Fixture::new(1);
+        let store = Faulty::new(MemoryStore::new());
+        store.set(|faults| faults.lose_claim_answers = 1);
+        assert_eq!(block_on(store.claim(fixture.claim(2))), Err(unreachable_on_purpose()));
+        let held = block_on(store.promise(fixture.account(), fixture.volume(0)));
+        assert_eq!(held, Ok(Some(fixture.claim(2))));
+        assert_eq!(block_on(store.claim(fixture.claim(1))), Ok(fixture.claim(2)));
     }
 
     #[test]
@@ -344,5 +392,9 @@ mod tests {
         assert_eq!(block_on(store.space()).unwrap_err(), unreachable);
         assert_eq!(block_on(store.put_head(fixture.head(1))).unwrap_err(), unreachable);
         assert_eq!(block_on(store.heads(fixture.account())).unwrap_err(), unreachable);
+        assert_eq!(block_on(store.claim(fixture.claim(1))).unwrap_err(), unreachable);
+        let promise = block_on(store.promise(fixture.account(), fixture.volume(0)));
+        assert_eq!(promise.unwrap_err(), unreachable);
+        assert_eq!(block_on(store.voter()).unwrap_err(), unreachable);
     }
 }

@@ -4,21 +4,36 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::{BoxFuture, HeadStore, PutAck, ShareStore, Space, StoreError};
+use super::{BoxFuture, HeadStore, PromiseStore, PutAck, ShareStore, Space, StoreError};
+use crate::epoch::Verdict;
 use crate::head::Head;
-use crate::id::{AccountId, DeviceId, ShareId};
+use crate::id::{AccountId, DeviceId, ShareId, VolumeId, VoterId};
 use crate::keep_days::KeepDays;
+use crate::promise::Promise;
 use crate::share::Share;
 
-/// Shares and heads in memory.
+/// Shares, heads and promises in memory.
 #[derive(Default)]
 pub struct MemoryStore {
     capacity_bytes: Option<u64>,
     kept: Mutex<Kept>,
+    voter: Voter,
+}
+
+/// Which voter a store is: another one than every other of this process.
+struct Voter(VoterId);
+
+impl Default for Voter {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(VoterId(*blake3::hash(&number.to_le_bytes()).as_bytes()))
+    }
 }
 
 #[derive(Default)]
@@ -28,6 +43,7 @@ struct Kept {
     trash: BTreeMap<ShareId, (u32, Share)>,
     today: u32,
     heads: BTreeMap<(AccountId, DeviceId), (u64, Bytes)>,
+    promises: BTreeMap<(AccountId, VolumeId), (Promise, Bytes)>,
 }
 
 impl MemoryStore {
@@ -134,6 +150,21 @@ impl MemoryStore {
     }
 }
 
+impl MemoryStore {
+    fn claim_now(&self, bytes: Bytes) -> Result<Bytes, StoreError> {
+        let claim = Promise::decode(&bytes).map_err(StoreError::refused)?;
+        let mut kept = self.kept();
+        let place = (claim.account(), claim.volume);
+        match kept.promises.get(&place) {
+            Some((held, encoded)) if claim.verdict(Some(held)) != Verdict::Raise => Ok(encoded.clone()),
+            _ => {
+                kept.promises.insert(place, (claim, bytes.clone()));
+                Ok(bytes)
+            }
+        }
+    }
+}
+
 impl Kept {
     fn used_bytes(&self) -> u64 {
         let all = self.shares.values().chain(self.trash.values().map(|(_, share)| share));
@@ -225,6 +256,26 @@ impl HeadStore for MemoryStore {
     }
 }
 
+impl PromiseStore for MemoryStore {
+    fn claim(&self, claim: Bytes) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+        Box::pin(async move { self.claim_now(claim) })
+    }
+
+    fn promise(&self, account: AccountId, volume: VolumeId) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        Box::pin(async move {
+            let kept = self.kept();
+            Ok(kept
+                .promises
+                .get(&(account, volume))
+                .map(|(_, encoded)| encoded.clone()))
+        })
+    }
+
+    fn voter(&self) -> BoxFuture<'_, Result<VoterId, StoreError>> {
+        Box::pin(async move { Ok(self.voter.0) })
+    }
+}
+
 fn batch<T>(shares: &BTreeMap<ShareId, T>, after: Option<ShareId>, limit: u32) -> Vec<ShareId> {
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
     let ids = shares.range((from, Bound::Unbounded)).map(|(id, _)| *id);
@@ -259,6 +310,13 @@ mod tests {
     #[test]
     fn it_passes_the_contract() {
         block_on(contract::check_share_store(&MemoryStore::new(), &Fixture::new(7)));
+    }
+
+    #[test]
+    fn it_keeps_promises_and_is_another_voter_than_others() {
+        let (one, other) = (MemoryStore::new(), MemoryStore::with_capacity(0));
+        block_on(contract::promises::check_promises(&one, &Fixture::new(7)));
+        assert_ne!(block_on(one.voter()), block_on(other.voter()));
     }
 
     #[test]

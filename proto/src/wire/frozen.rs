@@ -17,7 +17,7 @@ use super::share::{Failure, ShareMessage};
 use super::ticket::TicketId;
 use super::word::AccountWord;
 use crate::hash_tree::LEAF_BYTES;
-use crate::id::{AccountId, DeviceId, PackId, ShareId};
+use crate::id::{AccountId, DeviceId, PackId, ShareId, VolumeId};
 use crate::keys::{DeviceCert, power};
 use crate::manifest::Manifest;
 use crate::shape::PackShape;
@@ -305,6 +305,18 @@ fn audit_messages_of_version_1_do_not_change() {
         data_encoding::HEXLOWER.encode(&committing.finish()),
         "39c9d417d1ff8be978fe9541b52426be99c3875fe5bae1e086b8877de645f61f"
     );
+}
+
+#[test]
+fn promise_messages_of_version_1_do_not_change() {
+    let (request, volume) = (0x0102_0304, VolumeId([0x61; 16]));
+    let messages: [(ShareMessage, &[u8]); 4] = [
+        (ShareMessage::Claim { request }, b"claim"),
+        (ShareMessage::PromiseOf { request, volume }, b""),
+        (ShareMessage::PromiseIs { request }, b"promise"),
+        (ShareMessage::PromiseIs { request }, b""),
+    ];
+    frozen(include_bytes!("../../golden/wire/v1-promise.bin"), &messages);
 }
 
 #[test]

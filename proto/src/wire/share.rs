@@ -1,4 +1,4 @@
-//! Shares, heads and space: what is said on `/gridbackup/share/1` (docs/protocol/share.md).
+//! Shares, heads, promises and space: what is said on `/gridbackup/share/1` (docs/protocol/share.md).
 //!
 //! The side that opened the stream asks, the other answers. Many requests may be open; `request` is chosen by the asker and
 //! comes back with every answer. Bytes of shares travel as payloads.
@@ -8,7 +8,7 @@ use std::time::Duration;
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 
-use crate::id::{AccountId, ShareId};
+use crate::id::{AccountId, ShareId, VolumeId};
 use crate::share_store::{HeadPlace, StoreError};
 
 /// Most bytes of a reason for people.
@@ -323,6 +323,27 @@ pub enum ShareMessage {
         #[n(0)]
         request: u32,
     },
+    /// The payload is a [`Promise`](crate::promise::Promise) that a device of mine signed: judge it. Answers: `PromiseIs` with what is
+    /// promised then, durably; or `Failed`.
+    #[n(36)]
+    Claim {
+        #[n(0)]
+        request: u32,
+    },
+    /// What is promised of this volume of mine? Answers: `PromiseIs` or `Failed`.
+    #[n(37)]
+    PromiseOf {
+        #[n(0)]
+        request: u32,
+        #[n(1)]
+        volume: VolumeId,
+    },
+    /// The payload is the promise, `PROMISE_BYTES`; empty: there is none.
+    #[n(38)]
+    PromiseIs {
+        #[n(0)]
+        request: u32,
+    },
 }
 
 impl ShareMessage {
@@ -362,7 +383,10 @@ impl ShareMessage {
             | Self::Ping { request }
             | Self::Challenge { request, .. }
             | Self::Commitment { request, .. }
-            | Self::Proofs { request } => *request,
+            | Self::Proofs { request }
+            | Self::Claim { request }
+            | Self::PromiseOf { request, .. }
+            | Self::PromiseIs { request } => *request,
         }
     }
 }

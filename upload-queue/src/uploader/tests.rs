@@ -3,7 +3,7 @@ use std::sync::Mutex;
 
 use proto::share_store::faulty::{Faults, Faulty};
 use proto::share_store::memory::MemoryStore;
-use proto::share_store::{BoxFuture, HeadStore, PutAck, ShareStore, Space};
+use proto::share_store::{BoxFuture, HeadStore, PromiseStore, PutAck, ShareStore, Space};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -54,6 +54,8 @@ impl HeadStore for TestStore {
         self.inner.heads(account)
     }
 }
+
+impl PromiseStore for TestStore {}
 
 /// A grid of some peers and everything of ours that survives a restart.
 struct Grid {

@@ -10,7 +10,9 @@ use proto::id::{AccountId, DeviceId, ShareId};
 use proto::keys::{DeviceCert, power, words_key};
 use proto::phrase::Seed;
 use proto::share::Share;
-use proto::share_store::{BoxFuture, HeadPlace, HeadStore, OldHead as Encoded, OldHeads, PutAck, ShareStore, Space};
+use proto::share_store::{
+    BoxFuture, HeadPlace, HeadStore, OldHead as Encoded, OldHeads, PromiseStore, PutAck, ShareStore, Space,
+};
 use upload_queue::peers::{PeerKey, Reach};
 
 use super::*;
@@ -99,6 +101,8 @@ impl HeadStore for Friend {
         Box::pin(async move { Ok(self.batch(after).await) })
     }
 }
+
+impl PromiseStore for Friend {}
 
 fn peer(kind: Kind, heads: &[Bytes]) -> Peer {
     let name = format!("{kind:?}");

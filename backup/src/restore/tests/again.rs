@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proto::share::Share;
-use proto::share_store::{BoxFuture, PutAck, Space, StoreError};
+use proto::share_store::{BoxFuture, PromiseStore, PutAck, Space, StoreError};
 use upload_queue::packs;
 
 use super::*;
@@ -105,6 +105,8 @@ impl HeadStore for Late {
         self.inner.heads(account)
     }
 }
+
+impl PromiseStore for Late {}
 
 #[test]
 fn peers_that_answer_late_are_waited_for_once_and_then_done_without() {

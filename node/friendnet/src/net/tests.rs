@@ -43,6 +43,7 @@ mod disk;
 mod heads;
 mod liar;
 mod outside;
+mod promises;
 mod protocols;
 mod starving;
 mod strangers;

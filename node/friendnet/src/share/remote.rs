@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use proto::discard::Evidence;
 use proto::head::HEAD_BYTES;
-use proto::id::{AccountId, DeviceId, ShareId};
+use proto::id::{AccountId, DeviceId, ShareId, VolumeId, VoterId};
 use proto::shape::ShareSize;
 use proto::share::Share;
 use proto::share_store::{
-    BoxFuture, HeadPlace, HeadStore, OLD_HEADS_MAX, OldHead, OldHeads, PutAck, ShareStore, Space, StoreError,
+    BoxFuture, HeadPlace, HeadStore, OLD_HEADS_MAX, OldHead, OldHeads, PromiseStore, PutAck, ShareStore, Space,
+    StoreError,
 };
 use proto::wire::SHARE_PROTOCOL;
 use proto::wire::frame::IDS_MAX;
@@ -34,6 +35,7 @@ use crate::net::greet::GreetError;
 mod ask_proof;
 mod give_up;
 mod pass_on;
+mod vote;
 
 /// A failed attempt to connect answers for all that ask within this time: a hundred waiting puts are one dial.
 const FAILURE_TIME: Duration = Duration::from_secs(2);
@@ -129,7 +131,7 @@ impl RemoteStore {
             reason: error.to_string(),
         })?;
         let body = receipt.body;
-        let owner = self.inner.owner.unwrap_or(self.inner.core.cert.account);
+        let owner = self.inner.owner();
         if (body.share, body.owner, body.holder, body.stored_bytes) == (id, owner, self.inner.device, stored_bytes) {
             return Ok(());
         }
@@ -269,6 +271,11 @@ impl RemoteStore {
 }
 
 impl Inner {
+    /// Whose shares.
+    fn owner(&self) -> AccountId {
+        self.owner.unwrap_or(self.core.cert.account)
+    }
+
     async fn request(&self, bytes: usize) -> Result<Request, StoreError> {
         self.lane(&self.requests).await?.request(bytes)
     }
@@ -417,5 +424,18 @@ impl HeadStore for RemoteStore {
     }
     fn old_heads(&self, account: AccountId, after: Option<HeadPlace>) -> BoxFuture<'_, Result<OldHeads, StoreError>> {
         Box::pin(self.ask_old_heads(account, after))
+    }
+}
+
+impl PromiseStore for RemoteStore {
+    fn claim(&self, claim: Bytes) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+        Box::pin(self.claim_volume(claim))
+    }
+    fn promise(&self, account: AccountId, volume: VolumeId) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        Box::pin(self.ask_promise(account, volume))
+    }
+    fn voter(&self) -> BoxFuture<'_, Result<VoterId, StoreError>> {
+        let voter = VoterId(self.inner.device.0);
+        Box::pin(std::future::ready(Ok(voter)))
     }
 }

@@ -38,6 +38,7 @@ mod pass_on;
 mod prove;
 mod receive;
 mod send;
+mod vote;
 
 /// Requests of one stream being answered at once, puts not counted.
 const REQUESTS_MAX: usize = 16;
@@ -253,6 +254,8 @@ impl Handlers {
             ShareMessage::Space { .. } => self.space(request).await,
             ShareMessage::PutHead { .. } => self.put_head(request, payload).await,
             ShareMessage::Heads { account, .. } => self.heads(request, account).await,
+            ShareMessage::Claim { .. } => self.judge(request, payload).await,
+            ShareMessage::PromiseOf { volume, .. } => self.promise(request, volume).await,
             ShareMessage::Ping { .. } => {
                 self.say(&ShareMessage::Done { request }, Bytes::new()).await;
                 Ok(())

@@ -1,9 +1,9 @@
 //! What reads the objects that others may put into a bucket: for the targets in `fuzz`, and nobody else.
 
-use proto::id::{AccountId, GridId, ShareId};
+use proto::id::{AccountId, GridId, ShareId, VoterId};
 use proto::wire::roster::RosterRecords;
 
-use super::{keys, marker, meeting, trash};
+use super::{keys, marker, meeting, promises, trash};
 
 /// The ids that a note gives up, if it is `account`'s with this number.
 pub fn note(bytes: &[u8], account: AccountId, number: u64) -> Option<Vec<ShareId>> {
@@ -13,6 +13,11 @@ pub fn note(bytes: &[u8], account: AccountId, number: u64) -> Option<Vec<ShareId
 /// A marker, as it would be written again.
 pub fn marker(bytes: &[u8]) -> Option<bytes::Bytes> {
     marker::Marker::decode(bytes).map(|marker| marker.encode())
+}
+
+/// The id in the object `voter`.
+pub fn voter(bytes: &[u8]) -> Option<VoterId> {
+    promises::read_id(bytes)
 }
 
 /// The roster that was sealed for the members of a grid.

@@ -1,7 +1,7 @@
 //! Keys of objects (docs/format/bucket.md): nothing in them tells whose they are to somebody without the account's keys.
 
 use data_encoding::HEXLOWER;
-use proto::id::{DeviceId, GridId, ShareId};
+use proto::id::{DeviceId, GridId, ShareId, VolumeId};
 use proto::keys::AccountKeys;
 use proto::share_store::HeadPlace;
 use s3::Location;
@@ -38,6 +38,20 @@ impl Keys {
     /// When locks were renewed.
     pub(super) fn renewed(&self) -> Vec<u8> {
         self.own("locked")
+    }
+
+    /// Which voter the bucket is.
+    pub(super) fn voter(&self) -> Vec<u8> {
+        self.own("voter")
+    }
+
+    /// What all keys of promises begin with.
+    pub(super) fn promises(&self) -> Vec<u8> {
+        self.own("promises/")
+    }
+
+    pub(super) fn promise(&self, volume: VolumeId) -> Vec<u8> {
+        self.own(&format!("promises/{volume}"))
     }
 
     /// What all of them begin with, but those of the grid.

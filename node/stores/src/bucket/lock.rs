@@ -83,6 +83,8 @@ impl Bucket {
         }
         let mut count = self.lock_below(self.0.keys.marker(), lock).await?;
         count += self.lock_below(self.0.keys.roster(), lock).await?;
+        count += self.lock_below(self.0.keys.voter(), lock).await?;
+        count += self.lock_below(self.0.keys.promises(), lock).await?;
         for number in 0..shares {
             let slot = self.slot(number);
             count += self.lock_below(self.0.keys.heads(number), lock).await?;

@@ -3,10 +3,12 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use proto::id::{AccountId, ShareId};
+use proto::id::{AccountId, ShareId, VolumeId, VoterId};
 use proto::shape::ShareSize;
 use proto::share::Share;
-use proto::share_store::{BoxFuture, HeadPlace, HeadStore, OldHeads, PutAck, ShareStore, Space, StoreError};
+use proto::share_store::{
+    BoxFuture, HeadPlace, HeadStore, OldHeads, PromiseStore, PutAck, ShareStore, Space, StoreError,
+};
 use s3::Condition;
 use tokio::sync::Mutex;
 use upload_queue::bandwidth::Class;
@@ -237,5 +239,17 @@ impl HeadStore for Slot {
     }
     fn old_heads(&self, account: AccountId, after: Option<HeadPlace>) -> BoxFuture<'_, Result<OldHeads, StoreError>> {
         Box::pin(self.replaced_heads(account, after))
+    }
+}
+
+impl PromiseStore for Slot {
+    fn claim(&self, claim: Bytes) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+        Box::pin(self.bucket.judge(claim))
+    }
+    fn promise(&self, account: AccountId, volume: VolumeId) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        Box::pin(self.bucket.promise_of(account, volume))
+    }
+    fn voter(&self) -> BoxFuture<'_, Result<VoterId, StoreError>> {
+        Box::pin(self.bucket.voter())
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use proto::id::ShareId;
@@ -34,6 +36,15 @@ impl FolderStore {
     /// Removes a share for good, without the trash: for shares that are not kept here, but passed on. Blocks.
     pub fn drop_share(&self, id: ShareId) -> Result<(), StoreError> {
         self.inner.remove(id)
+    }
+
+    /// Moves everything of the account away, durably, but its promises: where it is then, to be removed. Blocks.
+    pub fn evict(&self) -> Result<PathBuf, StoreError> {
+        // Whoever asked in between would hear of no promise.
+        let _no_claim = self.inner.promises.lock().unwrap_or_else(PoisonError::into_inner);
+        let evicted = self.inner.layout.evict();
+        evicted.map_err(|error| writes::store_error("moving what an account stored", &error))?;
+        Ok(self.inner.layout.evicted())
     }
 
     /// Moves a damaged share aside, durably: it is listed and served no longer, so that its owner and whoever repairs for

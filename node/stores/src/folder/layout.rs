@@ -4,11 +4,13 @@
 //! <root>/gridbackup-store                       marker: "gridbackup store 1\n"
 //! <root>/<account, 64 hex digits>/shares/<first 2>/<share id>
 //!                                            /heads/<device id>
+//!                                            /promises/<volume id>, /promises/lock        docs/format/promise.md §4
 //!                                            /damaged/<share id>                  set aside by a scrub
 //!                                            /incoming/<share id>.part            a transfer that has not ended
 //!                                            /incoming/<share id>.<…>.tmp         a local put that has not ended
 //!                                            /discard, /trash/…                   docs/format/discard.md §3
 //! <root>/gridbackup-days                        days counted
+//! <root>/gridbackup-folder-id, ….lock           which voter the folder is
 //! ```
 
 use std::collections::HashMap;
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use proto::id::{AccountId, DeviceId, ShareId};
+use proto::id::{AccountId, DeviceId, ShareId, VolumeId};
 use proto::keep_days::KeepDays;
 use proto::share_store::StoreError;
 
@@ -170,6 +172,10 @@ impl Layout {
             root: root.to_owned(),
             account: account_folder(root, owner),
         };
+        layout.bring_promises_back().map_err(|source| OpenError::Io {
+            path: layout.evicted(),
+            source,
+        })?;
         for folder in ["shares", "heads", "incoming"] {
             let path = layout.account.join(folder);
             writes::create_folders(&path).map_err(|source| OpenError::Io { path, source })?;
@@ -180,6 +186,36 @@ impl Layout {
         })?;
         layout.sweep();
         Ok(layout)
+    }
+
+    /// The paths alone: thousands of images of a disk with 256 folders in them take minutes.
+    #[cfg(test)]
+    pub fn bare(root: &Path, owner: AccountId) -> Self {
+        Self {
+            root: root.to_owned(),
+            account: account_folder(root, owner),
+        }
+    }
+
+    /// Where all that the account has here goes before it is removed.
+    pub fn evicted(&self) -> PathBuf {
+        self.account.with_extension("evicted")
+    }
+
+    /// Moves everything of the account away at once, durably, but its promises.
+    pub fn evict(&self) -> io::Result<()> {
+        durable::relocate(&self.account, &self.evicted())?;
+        self.bring_promises_back()
+    }
+
+    /// A voter that forgets lets two writers write: promises stay whatever goes, also when that was cut off halfway.
+    fn bring_promises_back(&self) -> io::Result<()> {
+        let (away, place) = (self.evicted().join("promises"), self.account.join("promises"));
+        if !away.is_dir() {
+            return Ok(());
+        }
+        writes::create_folders(&self.account)?;
+        durable::relocate(&away, &place)
     }
 
     /// All at once: made on demand, each would cost a put two more syncs.
@@ -255,6 +291,7 @@ impl Layout {
         let folders = [
             self.incoming(),
             self.account.join("heads"),
+            self.account.join("promises"),
             self.account.clone(),
             self.root.clone(),
         ];
@@ -277,6 +314,27 @@ impl Layout {
     /// Where the heads of `account` are.
     pub fn heads(&self, account: AccountId) -> PathBuf {
         account_folder(&self.root, account).join("heads")
+    }
+
+    /// Where the promises to `account` are.
+    pub fn promises(&self, account: AccountId) -> PathBuf {
+        account_folder(&self.root, account).join("promises")
+    }
+
+    /// Where the promise of a volume is.
+    pub fn promise(&self, account: AccountId, volume: VolumeId) -> PathBuf {
+        self.promises(account).join(volume.to_string())
+    }
+
+    /// How many volumes of `account` have one.
+    pub fn promised_volumes(&self, account: AccountId) -> io::Result<usize> {
+        let names = names_in(&self.promises(account))?.into_iter();
+        Ok(names.filter(|name| name.parse::<VolumeId>().is_ok()).count())
+    }
+
+    /// What says which voter the folder is.
+    pub fn folder_id(&self) -> PathBuf {
+        self.root.join("gridbackup-folder-id")
     }
 
     /// The folders of heads of `account` that were replaced, by day, ascending.
@@ -343,7 +401,8 @@ fn measure(account: &Path) -> io::Result<u64> {
     let trash = account.join("trash");
     let mut folders = vec![account.join("shares")];
     folders.extend(days_in(&trash)?.into_iter().map(|day| trash.join(day.name())));
-    let mut bytes = files_in(&account.join("heads"))? + length(&account.join("discard"))?;
+    let mut bytes = files_in(&account.join("heads"))? + files_in(&account.join("promises"))?;
+    bytes += length(&account.join("discard"))?;
     for folder in folders {
         bytes += beside_shares(&folder)?;
         for first in 0..=u8::MAX {

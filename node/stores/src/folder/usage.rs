@@ -16,7 +16,7 @@ pub struct Usage {
 }
 
 /// Room in the quota for a share that is on its way; given back when dropped.
-pub struct Promise {
+pub struct Earmark {
     usage: Usage,
     bytes: u64,
 }
@@ -27,7 +27,7 @@ struct State {
     /// `None` until somebody asks: counting walks every file.
     used: Option<u64>,
     /// Bytes of the shares that are on their way, as if they were here.
-    promised: u64,
+    earmarked: u64,
 }
 
 impl Usage {
@@ -38,7 +38,7 @@ impl Usage {
                 quota,
                 min_free: MinFree::default(),
                 used: None,
-                promised: 0,
+                earmarked: 0,
             })),
         }
     }
@@ -71,28 +71,28 @@ impl Usage {
     }
 
     /// Takes room in the quota for a share that is on its way, beside `unfinished` bytes of others, or `Full`.
-    pub fn promise(&self, layout: &Layout, bytes: u64, unfinished: u64) -> Result<Promise, StoreError> {
+    pub fn earmark(&self, layout: &Layout, bytes: u64, unfinished: u64) -> Result<Earmark, StoreError> {
         let mut state = self.lock();
         state.check(layout, bytes.saturating_add(unfinished), 0)?;
-        state.promised += bytes;
-        Ok(Promise {
+        state.earmarked += bytes;
+        Ok(Earmark {
             usage: self.clone(),
             bytes,
         })
     }
 
-    /// Counts `bytes` in and `replaced` out, or `Full`; what was promised for them is kept.
+    /// Counts `bytes` in and `replaced` out, or `Full`; what was earmarked for them is kept.
     pub fn reserve(
         &self,
         layout: &Layout,
         bytes: u64,
         replaced: u64,
-        promise: Option<Promise>,
+        earmark: Option<Earmark>,
     ) -> Result<(), StoreError> {
         let mut state = self.lock();
-        if let Some(mut promise) = promise {
+        if let Some(mut earmark) = earmark {
             // Not when it is dropped: somebody else could take it in between.
-            state.promised -= std::mem::take(&mut promise.bytes);
+            state.earmarked -= std::mem::take(&mut earmark.bytes);
         }
         state.check(layout, bytes, replaced)?;
         state.used = state.used.map(|used| (used + bytes).saturating_sub(replaced));
@@ -122,13 +122,13 @@ impl Usage {
 
     /// Used and free bytes. Free is what both the quota and the disk grant.
     pub fn space(&self, layout: &Layout) -> Result<Space, StoreError> {
-        let (used_bytes, promised, quota, min_free) = {
+        let (used_bytes, earmarked, quota, min_free) = {
             let mut state = self.lock();
-            (state.used(layout)?, state.promised, state.quota, state.min_free)
+            (state.used(layout)?, state.earmarked, state.quota, state.min_free)
         };
         let disk = Disk::of(layout.root()).map_err(|error| writes::store_error("asking for space", &error))?;
         let on_disk = disk.takable(min_free);
-        let in_quota = quota.map_or(u64::MAX, |quota| quota.saturating_sub(used_bytes + promised));
+        let in_quota = quota.map_or(u64::MAX, |quota| quota.saturating_sub(used_bytes + earmarked));
         Ok(Space {
             used_bytes,
             free_bytes: Some(on_disk.min(in_quota)),
@@ -140,10 +140,10 @@ impl Usage {
     }
 }
 
-impl Drop for Promise {
+impl Drop for Earmark {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.usage.lock().promised -= self.bytes;
+            self.usage.lock().earmarked -= self.bytes;
         }
     }
 }
@@ -163,7 +163,7 @@ impl State {
     fn check(&mut self, layout: &Layout, bytes: u64, replaced: u64) -> Result<(), StoreError> {
         let Some(quota) = self.quota else { return Ok(()) };
         let used = self.used(layout)?;
-        let wanted = used.saturating_add(self.promised).saturating_add(bytes);
+        let wanted = used.saturating_add(self.earmarked).saturating_add(bytes);
         if wanted.saturating_sub(replaced) > quota {
             return Err(StoreError::Full {
                 reason: format!("the quota of {quota} bytes is used up"),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use proto::id::AccountId;
 use proto::share::Share;
-use proto::share_store::{BoxFuture, HeadStore, PutAck, ShareStore, Space};
+use proto::share_store::{BoxFuture, HeadStore, PromiseStore, PutAck, ShareStore, Space};
 
 use super::*;
 
@@ -87,6 +87,8 @@ impl HeadStore for Peer {
         unreachable!("it is only listed")
     }
 }
+
+impl PromiseStore for Peer {}
 
 /// `recover` and `check` collected what one friend listed until 3.5 GiB were full, or for ever.
 #[tokio::test(start_paused = true)]

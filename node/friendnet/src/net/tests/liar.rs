@@ -17,10 +17,10 @@ use super::*;
 use crate::given_up::{Owner, Trash, was_given_up};
 
 /// What a liar answers to a request: the frame, or nothing at all.
-type Lie = Arc<dyn Fn(ShareMessage) -> Option<(ShareMessage, Bytes)> + Send + Sync>;
+pub(super) type Lie = Arc<dyn Fn(ShareMessage) -> Option<(ShareMessage, Bytes)> + Send + Sync>;
 
 /// Takes the place of `honest`, which stops, and answers every request with `lie`. Returns its address.
-async fn become_liar(honest: TestNode, lie: Lie) -> (Multiaddr, TempDir) {
+pub(super) async fn become_liar(honest: TestNode, lie: Lie) -> (Multiaddr, TempDir) {
     let core = honest.net.shared.core.clone();
     let mut swarm = swarm::build(SwarmConfig {
         identity: identity::keypair(&core.device_key),
