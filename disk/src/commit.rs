@@ -3,11 +3,14 @@
 
 pub mod compose;
 pub mod contents;
+pub mod lineage;
 pub mod opening;
+pub mod pack_set;
 pub mod pack_table;
 pub mod root;
 
 mod cursor;
+mod ids;
 
 /// A pack of a volume, by its number in the volume's table of packs. Numbers are never used again.
 pub type PackNumber = u32;

@@ -133,15 +133,17 @@ fn random<const N: usize>() -> Result<[u8; N], OpenError> {
     Ok(bytes)
 }
 
-/// The first commit of a new volume, of nothing: there is a disk when it is accepted.
+/// The first commit of a new volume, of nothing: there is a disk when it is accepted. Its voters are chosen here, for good
+/// (`commit::lineage::are_voters`).
 pub fn first_commit(
     volume: [u8; 16],
     name: String,
     size: u64,
+    voters: Vec<[u8; 32]>,
     time_ns: i64,
     sink: &mut dyn PackSink,
 ) -> Result<Prepared, DeviceError> {
-    let root = Root::first(volume, name, size, [0; 16]);
+    let root = Root::first(volume, name, size, voters);
     // Whatever cannot be read again is refused here.
     Root::decode(&root.encode())?;
     let none = Committed::new(root, PackTable::default(), std::collections::BTreeMap::new());

@@ -56,11 +56,27 @@ def section(value):
     return at, len(out) - at
 
 
+def figures(room, commit):
+    return [room, 700, 650000, commit]
+
+
+def at(record, offset, length):
+    return [record, offset, length]
+
+
 # The first page of packs has two; the newest one has packs 32 and 33, which is this one.
-page_at, page_len = section([{0: [0, [record(1)]], 31: [0, [record(2)]]}])
+page_at, page_len = section([{0: [0, [record(1), figures(1 << 18, 1)]], 31: [0, [record(2), figures(1 << 20, 4)]]}])
 leaves_at, leaves_len = section([[[5, 6, [31, 400, 500]]]])
-newest = [[{0: [0, [record(3)]], 1: [0, []]}], [{0: [1, [[None, page_at, page_len]]]}]]
+# Packs 3 to 7, and 31: how many were left out, and how many are there.
+pinned_at, pinned_len = section([[[3, 5], [23, 1]]])
+own = [1 << 16, 3, len(plain) + len(packed), COMMIT]
+newest = [[{0: [0, [record(3), figures(1 << 20, 6)]], 1: [0, [None, own]]}], [{0: [1, [[None, 33, page_at, page_len]]]}]]
+snapshots = [["first", 2, 10, at(record(1), 70, 80), [[33, pinned_at, pinned_len]], b""],
+             ["later", 4, 11, at(record(2), 71, 81), [], bytes([1]) * 16 + bytes([2]) * 16]]
+voters = bytes([1]) * 32 + bytes([2]) * 32 + bytes([4]) * 32
+origin = [bytes([9]) * 16, "before", 3, bytes([8]) * 16]
 root = [1, bytes(range(16)), "photos", 1 << 40, COMMIT, -5, 88, bytes(range(16, 32)), [34, newest], 6,
-        [[2, [33, leaves_at, leaves_len]]], [[COMMIT, [33, changes_at, len(changes)]]]]
+        [[2, [33, leaves_at, leaves_len]]], [[COMMIT, [33, changes_at, len(changes)]]],
+        voters, snapshots, origin, 2, 5]
 section(root)
 sys.stdout.buffer.write(out)

@@ -1,4 +1,4 @@
-//! From a batch of the journal to packs and a root (docs/format/disk.md §5). Nothing is visible by it: that is for whoever
+//! From a batch of the journal to packs and a root (docs/format/disk.md §6). Nothing is visible by it: that is for whoever
 //! has the root taken by peers. What was delivered and is then not named is an orphan.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,7 +7,7 @@ use proto::cap_index::PackRecord;
 use proto::head::RootRef;
 
 use super::contents::{Closed, Filling};
-use super::pack_table::PackTable;
+use super::pack_table::{PackFigures, PackTable};
 use super::root::{LeafPage, PAGE_REGIONS, PENDING_MAX, Root};
 use super::{PackNumber, Span};
 use crate::device::DeviceError;
@@ -278,20 +278,33 @@ impl<'a> Packer<'a> {
     }
 
     fn deliver(&mut self, closed: Closed) -> Result<(), DeviceError> {
-        let record = self.send(closed)?;
-        self.number(Some(record)).map(drop)
+        let room = self.room_for(closed.len())?;
+        let figures = self.figures(&closed, room);
+        let record = self.send(closed, room)?;
+        self.number(Some(record), figures).map(drop)
     }
 
-    fn send(&mut self, closed: Closed) -> Result<PackRecord, DeviceError> {
-        let fits = self.rooms.iter().copied().find(|room| *room >= closed.len());
-        let room =
-            fits.ok_or_else(|| DeviceError::Unavailable("a commit is too large for its last pack".to_owned()))?;
+    fn room_for(&self, bytes: usize) -> Result<usize, DeviceError> {
+        let fits = self.rooms.iter().copied().find(|room| *room >= bytes);
+        fits.ok_or_else(|| DeviceError::Unavailable("a commit is too large for its last pack".to_owned()))
+    }
+
+    fn figures(&self, closed: &Closed, room: usize) -> PackFigures {
+        PackFigures {
+            room: room as u32,
+            blocks: closed.blocks,
+            slot_bytes: closed.slot_bytes,
+            commit: self.commit,
+        }
+    }
+
+    fn send(&mut self, closed: Closed, room: usize) -> Result<PackRecord, DeviceError> {
         self.bytes += room;
         self.sink.deliver(closed.finish(), room)
     }
 
-    fn number(&mut self, record: Option<PackRecord>) -> Result<PackNumber, DeviceError> {
-        let number = self.packs.push(record);
+    fn number(&mut self, record: Option<PackRecord>, figures: PackFigures) -> Result<PackNumber, DeviceError> {
+        let number = self.packs.push(record, figures);
         number.ok_or_else(|| DeviceError::Unavailable("the disk has used up the numbers of its packs".to_owned()))
     }
 
@@ -377,7 +390,9 @@ impl<'a> Packer<'a> {
         }
         self.make_room(&mut closed, ROOT_ROOM)?;
         root.pages.sort_unstable_by_key(|(number, _)| *number);
-        self.number(None)?;
+        // Until its shape is known: no number takes more bytes than this one.
+        let figures = self.figures(&closed, u32::MAX as usize);
+        self.number(None, figures)?;
         self.packs.write(&mut |page| closed.put(&page));
         root.set_packs(&self.packs);
         (root.commit, root.time_ns, root.journal) = (self.commit, time_ns, journal);
@@ -386,11 +401,14 @@ impl<'a> Packer<'a> {
         let root = &mut committed.root;
         root.pending.extend(std::mem::take(&mut self.lists));
         root.pending.retain(|(commit, _)| *commit > floor);
+        let room = self.room_for(closed.len() + root.encode().len())?;
+        self.packs.set_own_room(room as u32);
+        root.set_packs(&self.packs);
         let encoded = root.encode();
         // What nobody reads must not be accepted by anybody.
         Root::decode(&encoded)?;
         let span = closed.put(&encoded);
-        let pack = self.send(closed)?;
+        let pack = self.send(closed, room)?;
         self.packs.name_own(&pack);
         committed.packs = self.packs;
         let (offset, len) = (span.offset, span.len);

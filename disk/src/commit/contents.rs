@@ -54,6 +54,10 @@ pub struct Closed {
     plain: Vec<u8>,
     /// Where its changes are listed.
     pub updates: Span,
+    /// Blocks in its slots.
+    pub blocks: u32,
+    /// Bytes of its slots.
+    pub slot_bytes: u32,
 }
 
 impl Filling {
@@ -159,6 +163,8 @@ impl Filling {
                 offset: 0,
                 len: 0,
             },
+            blocks: self.slots.iter().map(|head| (head >> BLOCKS_SHIFT) + 1).sum(),
+            slot_bytes: self.stored.len() as u32,
         };
         closed.updates = closed.put(&encode_updates(self.commit, &self.updates));
         closed

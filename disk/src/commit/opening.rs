@@ -1,5 +1,5 @@
 //! A volume from where its root lies: with the map that is on this disk, if that is one of the same history, else with leaves that are
-//! fetched when they are needed (docs/format/disk.md §6). What it costs does not grow with the volume.
+//! fetched when they are needed (docs/format/disk.md §7). What it costs does not grow with the volume.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -26,12 +26,32 @@ pub struct PageRef {
     /// Its pack; none: the pack in which this reference itself lies.
     #[n(0)]
     pub pack: Option<PackRecord>,
-    /// Of its first byte, in the pack's plaintext.
+    /// The number of its pack.
     #[n(1)]
+    pub number: PackNumber,
+    /// Of its first byte, in the pack's plaintext.
+    #[n(2)]
     pub offset: u32,
     /// How many bytes.
-    #[n(2)]
+    #[n(3)]
     pub len: u32,
+}
+
+/// What a pack took when it was made: by this it is decided when its blocks are moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub struct PackFigures {
+    /// Bytes of plaintext that its shape has.
+    #[n(0)]
+    pub room: u32,
+    /// Blocks in its slots.
+    #[n(1)]
+    pub blocks: u32,
+    /// Bytes of its slots as they are stored.
+    #[n(2)]
+    pub slot_bytes: u32,
+    /// The commit that made it.
+    #[n(3)]
+    pub commit: u64,
 }
 
 /// What a page has for a number.
@@ -39,7 +59,7 @@ pub struct PageRef {
 enum Entry {
     /// A pack; none: the pack in which the page itself lies.
     #[n(0)]
-    Pack(#[n(0)] Option<PackRecord>),
+    Pack(#[n(0)] Option<PackRecord>, #[n(1)] PackFigures),
     /// A page of the level below.
     #[n(1)]
     Page(#[n(0)] PageRef),
@@ -61,6 +81,13 @@ pub struct TableRoot {
     /// The newest page of each level, from the packs up.
     #[n(1)]
     newest: Vec<Page>,
+}
+
+impl TableRoot {
+    /// The number that the next pack gets.
+    pub fn next(&self) -> PackNumber {
+        self.next
+    }
 }
 
 /// A page by its level, packs being level 0, and its number there.
@@ -151,7 +178,7 @@ impl PackTable {
     }
 
     /// Adds a pack; none: the one that is being filled, which `name_own` names when it is sealed. None if there are no more numbers.
-    pub fn push(&mut self, pack: Option<PackRecord>) -> Option<PackNumber> {
+    pub fn push(&mut self, pack: Option<PackRecord>, figures: PackFigures) -> Option<PackNumber> {
         let number = self.next;
         self.next = number.checked_add(1)?;
         while page_of(self.levels - 1, number).1 > 0 {
@@ -167,7 +194,8 @@ impl PackTable {
             self.changed.push((level, id.1 - 1));
         }
         let page = self.pages.entry(page_of(0, number)).or_default();
-        page.entries.insert((number % PAGE_ENTRIES) as u8, Entry::Pack(pack));
+        page.entries
+            .insert((number % PAGE_ENTRIES) as u8, Entry::Pack(pack, figures));
         Some(number)
     }
 
@@ -184,12 +212,34 @@ impl PackTable {
         }
         match self.reach(page_of(0, number)) {
             Ok(Some(page)) => match page.entries.get(&((number % PAGE_ENTRIES) as u8)) {
-                Some(Entry::Pack(Some(record))) => Found::Pack(record),
-                Some(Entry::Pack(None)) => Found::Own,
+                Some(Entry::Pack(Some(record), _)) => Found::Pack(record),
+                Some(Entry::Pack(None, _)) => Found::Own,
                 Some(Entry::Page(_)) | None => Found::Gone,
             },
             Ok(None) => Found::Gone,
             Err(wanted) => Found::Fetch(wanted),
+        }
+    }
+
+    /// What a pack took; none if there is no such pack. What has to be read first is an error.
+    pub fn figures(&self, number: PackNumber) -> Result<Option<PackFigures>, Wanted> {
+        let page = match number < self.next {
+            true => self.reach(page_of(0, number))?,
+            false => None,
+        };
+        match page.and_then(|page| page.entries.get(&((number % PAGE_ENTRIES) as u8))) {
+            Some(Entry::Pack(_, figures)) => Ok(Some(*figures)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Says what shape the pack that is being filled gets: the newest page says it, and lies in the root alone.
+    pub fn set_own_room(&mut self, room: u32) {
+        let last = self.next.saturating_sub(1);
+        let page = self.pages.get_mut(&page_of(0, last));
+        let entry = page.and_then(|page| page.entries.get_mut(&((last % PAGE_ENTRIES) as u8)));
+        if let Some(Entry::Pack(None, figures)) = entry {
+            figures.room = room;
         }
     }
 
@@ -207,6 +257,7 @@ impl PackTable {
                 pack: Some(pack),
                 offset,
                 len,
+                ..
             })) => Err(Wanted {
                 id,
                 pack: pack.clone(),
@@ -257,6 +308,7 @@ impl PackTable {
                 let span = put(proto::record::to_cbor(page));
                 Entry::Page(PageRef {
                     pack: None,
+                    number: span.pack,
                     offset: span.offset,
                     len: span.len,
                 })
@@ -301,7 +353,7 @@ impl PackTable {
 impl Page {
     fn name_own(&mut self, own: &PackRecord) {
         for entry in self.entries.values_mut() {
-            let (Entry::Pack(pack) | Entry::Page(PageRef { pack, .. })) = entry;
+            let (Entry::Pack(pack, _) | Entry::Page(PageRef { pack, .. })) = entry;
             pack.get_or_insert_with(|| own.clone());
         }
     }
@@ -314,7 +366,7 @@ impl Page {
                 level => page_of(level - 1, last).1,
             };
             let is_of_level = match entry {
-                Entry::Pack(_) => id.0 == 0,
+                Entry::Pack(..) => id.0 == 0,
                 Entry::Page(page) => id.0 > 0 && page.len <= PAGE_BYTES_MAX,
             };
             u32::from(*place) < PAGE_ENTRIES && number <= u64::from(newest) && is_of_level

@@ -3,8 +3,9 @@
 use minicbor::{Decode, Encode};
 use proto::cap_index::PackRecord;
 
+use super::lineage::{self, Origin, SnapshotEntry, are_voters};
 use super::pack_table::{PackTable, TableRoot};
-use super::{CommitError, Span};
+use super::{CommitError, PackNumber, Span, ids};
 use crate::extents::REGION_BLOCKS;
 use crate::journal::record::BLOCK_BYTES;
 
@@ -63,6 +64,22 @@ pub struct Root {
     /// Lists of changes of the commits above `floor`, in their order; a commit may have several.
     #[n(11)]
     pub pending: Vec<(u64, Span)>,
+    /// Who decides which commit is the newest: public keys of devices, ascending, an odd number up to `VOTERS_MAX` or none. Chosen
+    /// when the volume is created.
+    #[cbor(n(12), with = "ids")]
+    pub voters: Vec<[u8; 32]>,
+    /// States that are kept, by their commits.
+    #[n(13)]
+    pub snapshots: Vec<SnapshotEntry>,
+    /// What the volume was cloned from.
+    #[n(14)]
+    pub origin: Option<Origin>,
+    /// Packs numbered below this are the origin's: this volume never gives them up.
+    #[n(15)]
+    pub borrowed: PackNumber,
+    /// The commit that went back to a snapshot last, 0 if none did: a map of before is of another state.
+    #[n(16)]
+    pub rolled_back: u64,
 }
 
 /// Leaves of regions that follow each other.
@@ -75,7 +92,7 @@ pub struct LeafPage {
 
 impl Root {
     /// The root of a volume before its first commit.
-    pub fn first(volume: [u8; 16], name: String, size: u64, journal_id: [u8; 16]) -> Self {
+    pub fn first(volume: [u8; 16], name: String, size: u64, voters: Vec<[u8; 32]>) -> Self {
         Self {
             version: VERSION,
             volume,
@@ -84,12 +101,22 @@ impl Root {
             commit: 0,
             time_ns: 0,
             journal: 0,
-            journal_id,
+            journal_id: [0; 16],
             packs: PackTable::default().root(),
             floor: 0,
             pages: Vec::new(),
             pending: Vec::new(),
+            voters,
+            snapshots: Vec::new(),
+            origin: None,
+            borrowed: 0,
+            rolled_back: 0,
         }
+    }
+
+    /// The id that leaves of its map say: that of the volume, or of the one at the beginning of all clones before it.
+    pub fn line(&self) -> [u8; 16] {
+        self.origin.as_ref().map_or(self.volume, |origin| origin.line)
     }
 
     /// Takes the table of packs as it is now.
@@ -119,7 +146,7 @@ impl Root {
         }
         let root: Self = minicbor::decode(bytes).map_err(|error| CommitError::malformed(WHAT, error))?;
         let blocks = root.size / BLOCK_BYTES as u64;
-        if !(1..=NAME_BYTES_MAX).contains(&root.name.len()) || root.name.chars().any(char::is_control) {
+        if !is_name(&root.name) {
             return malformed("its name is none that a disk can have");
         }
         if !root.size.is_multiple_of(BLOCK_BYTES as u64) || blocks == 0 || blocks > BLOCKS_MAX {
@@ -132,6 +159,15 @@ impl Root {
         if !are_within || !root.pages.is_sorted_by(|one, other| one.0 < other.0) {
             return malformed("its pages of leaves are too many, or not in order");
         }
+        if !are_voters(&root.voters) {
+            return malformed("its voters are none that a disk can have");
+        }
+        lineage::check(&root.snapshots, root.commit).map_err(|reason| CommitError::malformed(WHAT, reason))?;
+        let is_clone = root.origin.as_ref().map(Origin::is_possible);
+        let is_cloned = is_clone.unwrap_or(root.borrowed == 0);
+        if !is_cloned || root.borrowed > root.packs.next() || root.rolled_back > root.commit {
+            return malformed("it comes from a state that there cannot be");
+        }
         let pending = root.pending.iter().map(|(commit, _)| *commit);
         let is_within = pending
             .clone()
@@ -141,6 +177,11 @@ impl Root {
             false => malformed("its lists of changes are too many, or not in order"),
         }
     }
+}
+
+/// Whether a volume or a snapshot can have this name.
+pub fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
 impl LeafPage {

@@ -1,8 +1,12 @@
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use proto::cap_index::PackRecord;
+use proto::head::RootRef;
 
 use super::contents::{Filling, HEAD_BYTES, Slots, decode_updates, slots_bytes};
-use super::pack_table::{Found, PackTable};
+use super::lineage::{HELD_MAX, Origin, SnapshotEntry};
+use super::pack_table::{Found, PackFigures, PackTable};
 use super::root::{LeafPage, Root};
 use super::*;
 use crate::extents::{Place, Run, Update};
@@ -39,9 +43,9 @@ fn find(table: &mut PackTable, number: u32, written: &Written) -> (Option<PackRe
 fn commit(table: &mut PackTable, packs: u32, written: &mut Written) -> super::pack_table::TableRoot {
     for _ in 1..packs {
         let number = table.next();
-        assert_eq!(table.push(Some(record(number))), Some(number));
+        assert_eq!(table.push(Some(record(number)), PackFigures::default()), Some(number));
     }
-    let own = table.push(None).unwrap();
+    let own = table.push(None, PackFigures::default()).unwrap();
     let mut offset = 0;
     let mut pages = Vec::new();
     table.write(&mut |page| {
@@ -122,7 +126,7 @@ proptest! {
         filling.push(5, &[7; 4 * BLOCK_BYTES]);
         filling.trim(50, 60);
         let mut closed = filling.close();
-        let root = Root::first([1; 16], "disk".to_owned(), 1 << 30, [2; 16]);
+        let root = Root::first([1; 16], "disk".to_owned(), 1 << 30, Vec::new());
         let span = closed.put(&root.encode());
         let updates = closed.updates;
         let mut plain = closed.finish();
@@ -211,14 +215,46 @@ fn a_pack_takes_no_more_than_it_has_room_for() {
 
 #[test]
 fn a_root_that_no_disk_has_is_refused() {
-    let right = Root::first([1; 16], "photos".to_owned(), 1 << 40, [2; 16]);
+    let right = Root::first([1; 16], "photos".to_owned(), 1 << 40, vec![[1; 32], [2; 32], [4; 32]]);
     assert_eq!(Root::decode(&right.encode()).unwrap(), right);
     let span = Span {
         pack: 0,
         offset: 0,
         len: 1,
     };
-    let wrong: [&dyn Fn(&mut Root); 14] = [
+    let entry = |name: &str, commit| SnapshotEntry {
+        name: name.to_owned(),
+        commit,
+        time_ns: -1,
+        root: RootRef {
+            pack: record(3),
+            offset: 9,
+            len: 99,
+        },
+        pinned: vec![span],
+        held: vec![[7; 16]; usize::from(commit == 1)],
+    };
+    let wrong: [&dyn Fn(&mut Root); 27] = [
+        &|root| root.voters = vec![[1; 32], [2; 32]],
+        &|root| root.voters = vec![[2; 32], [1; 32], [3; 32]],
+        &|root| root.voters = vec![[1; 32], [1; 32], [3; 32]],
+        &|root| root.voters = (0..7).map(|voter| [voter; 32]).collect(),
+        // A state that was never committed, or that is this one.
+        &|root| root.snapshots = vec![entry("one", 1)],
+        &|root| (root.snapshots, root.commit) = (vec![entry("one", 2), entry("two", 1)], 9),
+        &|root| (root.snapshots, root.commit) = (vec![entry("one", 1), entry("one", 2)], 9),
+        &|root| (root.snapshots, root.commit) = (vec![entry("", 1)], 9),
+        &|root| (root.snapshots, root.commit) = ((0..65).map(|at| entry(&at.to_string(), at)).collect(), 99),
+        &|root| {
+            (root.snapshots, root.commit) = (vec![entry("one", 1)], 9);
+            root.snapshots[0].held = vec![[3; 16], [3; 16]];
+        },
+        &|root| {
+            (root.snapshots, root.commit) = (vec![entry("one", 1)], 9);
+            root.snapshots[0].root.pack.manifest = vec![1; 200_000];
+        },
+        &|root| root.borrowed = 1,
+        &|root| root.rolled_back = 1,
         &|root| root.name.clear(),
         &|root| root.name = "a\nb".to_owned(),
         &|root| root.name = "a".repeat(65),
@@ -245,6 +281,20 @@ fn a_root_that_no_disk_has_is_refused() {
     (largest.size, largest.commit) = (1 << 46, 1);
     largest.pages = (0..512).map(|number| (number, span)).collect();
     largest.pending = vec![(1, span); 256];
+    let origin = Origin {
+        volume: [6; 16],
+        snapshot: "before".to_owned(),
+        commit: 77,
+        line: [5; 16],
+    };
+    (largest.origin, largest.commit) = (Some(origin), 99);
+    largest.pending.iter_mut().for_each(|(commit, _)| *commit = 98);
+    largest.snapshots = (0..64).map(|at| entry(&format!("snapshot {at:050}"), at)).collect();
+    largest.snapshots.iter_mut().for_each(|entry| {
+        entry.root.pack.manifest = vec![1; 400];
+        entry.held = (0..HELD_MAX as u8).map(|held| [held; 16]).collect();
+    });
+    assert!(largest.encode().len() < 128 << 10);
     assert_eq!(Root::decode(&largest.encode()).unwrap(), largest);
     let page = LeafPage {
         leaves: vec![(512, 1, span)],
@@ -316,6 +366,29 @@ fn golden_bytes_are_read_and_written_again() {
     assert_eq!(wanted.pack, record(9));
     let page = &golden[wanted.offset as usize..(wanted.offset + wanted.len) as usize];
     packs.give(&wanted, page).unwrap();
+    let figures = |room, commit| PackFigures {
+        room,
+        blocks: 700,
+        slot_bytes: 650_000,
+        commit,
+    };
+    assert_eq!(packs.figures(31), Ok(Some(figures(1 << 20, 4))));
+    assert_eq!(
+        packs.figures(33).map(|own| own.map(|own| (own.room, own.blocks))),
+        Ok(Some((1 << 16, 3)))
+    );
+    assert_eq!((root.voters.len(), root.borrowed, root.rolled_back), (3, 2, 5));
+    assert_eq!((root.line(), root.snapshots.len()), ([8; 16], 2));
+    assert_eq!(
+        (root.snapshots[1].name.as_str(), &root.snapshots[1].held[..]),
+        ("later", &[[1; 16], [2; 16]][..])
+    );
+    let (mut next, mut pinned) = (0, BTreeSet::new());
+    let section = part(root.snapshots[0].pinned[0]);
+    pack_set::decode(section, &mut next, 34, &mut pinned).unwrap();
+    assert_eq!(pinned, BTreeSet::from([3, 4, 5, 6, 7, 31]));
+    assert_eq!(pack_set::encode(&pinned), [section]);
+    assert!(pack_set::decode(section, &mut 0, 31, &mut pinned).is_err());
     let Found::Pack(second) = packs.find(31) else {
         panic!("the first page has no pack 31")
     };

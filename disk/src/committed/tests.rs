@@ -49,7 +49,7 @@ impl Machine {
     fn new() -> Self {
         let packs = MemoryPacks::new();
         // The first root is a commit of nothing.
-        let root = Root::first([9; 16], "disk".to_owned(), SIZE, [8; 16]);
+        let root = Root::first([9; 16], "disk".to_owned(), SIZE, Vec::new());
         let none = Committed::new(root, PackTable::default(), Default::default());
         let batch = Batch {
             seq: 0,
@@ -519,7 +519,7 @@ async fn a_commit_makes_no_root_that_is_not_read() {
 /// A disk of 64 TiB of which all leaves are due, packed in the smallest packs: its pages of leaves had no room in one of them.
 #[tokio::test]
 async fn pages_of_leaves_that_one_pack_has_no_room_for_lie_in_several() {
-    let mut root = Root::first([9; 16], "disk".to_owned(), 1 << 46, [8; 16]);
+    let mut root = Root::first([9; 16], "disk".to_owned(), 1 << 46, Vec::new());
     let (pack, offset, len) = (0, 0, 1);
     root.commit = 1;
     root.pending = vec![(1, Span { pack, offset, len }); 256];

@@ -14,7 +14,7 @@ struct Grid {
 impl Grid {
     fn new() -> Self {
         let packs = MemoryPacks::new();
-        let first = first_commit(VOLUME, "disk".to_owned(), SIZE, 5, &mut packs.clone()).unwrap();
+        let first = first_commit(VOLUME, "disk".to_owned(), SIZE, Vec::new(), 5, &mut packs.clone()).unwrap();
         Self {
             packs,
             head: Mutex::new((first.committed.root.commit, first.at)),

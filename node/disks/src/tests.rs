@@ -152,7 +152,7 @@ impl Grid {
 
     /// Creates the disk: its first commit is of nothing.
     fn create(&self) -> DiskPosted {
-        let root = Root::first(VOLUME, "disk".to_owned(), SIZE, [8; 16]);
+        let root = Root::first(VOLUME, "disk".to_owned(), SIZE, Vec::new());
         let none = Committed::new(root, PackTable::default(), Default::default());
         let batch = Batch {
             seq: 0,
