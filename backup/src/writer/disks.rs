@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use crossbeam_channel::bounded;
 use database::DbError;
 use proto::cap_index::PackRecord;
@@ -117,6 +118,18 @@ impl Writer {
     pub fn disk(&self, volume: [u8; 16]) -> Result<Option<DiskHead>, WriteError> {
         let posted = self.db.read(content::posted)?;
         Ok(posted.and_then(|posted| posted.body.disk(volume).cloned()))
+    }
+
+    /// The newest head, to be put by whoever asks on peers of its own choice. None as long as it is not as well kept as what these may
+    /// have now.
+    pub fn head_to_put(&self) -> Result<Option<Bytes>, WriteError> {
+        let _putting = self.heads.lock();
+        // One that is acknowledged was recorded durably before any peer had it.
+        if !self.db.read(post::is_acknowledged)? {
+            return Ok(None);
+        }
+        let posted = self.db.read(content::posted)?;
+        Ok(posted.map(|posted| Bytes::from(posted.head)))
     }
 
     /// Whether a head has room for a commit of this disk, as it would be made now; to be asked before anything of a new disk is written.

@@ -22,7 +22,7 @@ mod word;
 
 pub use backup::{Queue, RunOnce, Status};
 pub use care::{Check, Forget, Prune, Repair, Undelete};
-pub use disks::{DiskCreate, DiskNamed, DiskServe, DiskSync};
+pub use disks::{DiskCreate, DiskNamed, DiskServe, DiskSync, TakeOver};
 pub use peers::{Invite, Join, PeerAdd, PeerEvict, PeerRemove, PeerSet, RemoveHow};
 pub use restore::{Mount, Overwrite, Recover, Restore, Verify};
 pub use settings::{ConfigGet, ConfigSet, Folders, Rules};

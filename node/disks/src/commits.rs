@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 use backup::writer::disks::DiskPost;
 use backup::writer::{WriteError, Writer};
 use disk::DeviceError;
+use disk::claim::writer::Commit;
 use disk::commit::compose::Prepared;
 use disk::running::{Running, first_commit};
-use proto::head::DiskHead;
+use proto::id::VoterId;
+use tokio_util::sync::DropGuard;
 
 use crate::outgoing::{Delivered, OutgoingPacks};
 use crate::record::VolumeBytes;
+use crate::voting::{ClaimError, Voting, disk_head};
 
 /// Without a write for so long, what was written is committed. Chosen: a program that saves is done by then.
 pub const QUIET: Duration = Duration::from_secs(10);
@@ -21,6 +24,8 @@ pub const LAG_MAX: Duration = Duration::from_secs(60);
 pub const AT_ONCE_BYTES: u64 = 256 << 20;
 /// How long one attempt waits for peers to take its packs.
 const PACKS_WAIT: Duration = Duration::from_secs(60);
+/// How long one attempt waits for a majority of voters.
+const VOTERS_WAIT: Duration = Duration::from_secs(60);
 /// Between attempts that failed, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
@@ -30,8 +35,10 @@ pub struct Way {
     pub writer: Writer,
     /// Which disk.
     pub volume: VolumeBytes,
-    /// Of this machine as its writer.
-    pub epoch: u64,
+    /// Whether this machine is its writer, and who has to take its commits.
+    pub voting: Voting,
+    /// Ends the claim with it.
+    pub end: DropGuard,
     /// Nanoseconds since 1970.
     pub now_ns: fn() -> i64,
     /// Of the commit that is under way.
@@ -44,12 +51,13 @@ fn unavailable(error: &WriteError) -> DeviceError {
 
 impl Way {
     /// The first commit of a new disk: there is one when this succeeds.
-    pub fn create(&self, name: String, size: u64, stop: &AtomicBool) -> Result<(), DeviceError> {
+    pub fn create(&self, name: String, size: u64, voters: &[VoterId], stop: &AtomicBool) -> Result<(), DeviceError> {
         self.writer
             .room_for_disk(self.volume)
             .map_err(|error| unavailable(&error))?;
         let mut sink = OutgoingPacks::new(&self.writer, self.delivered.clone());
-        let first = first_commit(self.volume, name, size, (self.now_ns)(), &mut sink)?;
+        let voters = voters.iter().map(|voter| voter.0).collect();
+        let first = first_commit(self.volume, name, size, voters, (self.now_ns)(), &mut sink)?;
         self.accept(&first, stop)
     }
 
@@ -76,12 +84,14 @@ impl Way {
                 "too few peers have taken the packs of the commit".to_owned(),
             ));
         }
-        let newest = DiskHead {
-            volume: self.volume,
-            epoch: self.epoch,
-            commit: prepared.committed.root.commit,
+        let epoch = self.voting.epoch();
+        let epoch = epoch.ok_or_else(|| DeviceError::Unavailable(ClaimError::Busy.to_string()))?;
+        let commit = Commit {
+            epoch,
+            number: prepared.committed.root.commit,
             root: prepared.at.clone(),
         };
+        let newest = disk_head(self.volume, &commit);
         let post = DiskPost {
             volume: self.volume,
             newest: Some(newest),
@@ -92,7 +102,11 @@ impl Way {
             .post_disk(&post, &|_| {})
             .map_err(|error| unavailable(&error))?;
         match posted.is_safe {
-            true => Ok(()),
+            true => {
+                let accepting = self.voting.commit(&commit.root, VOTERS_WAIT);
+                let accepted = self.writer.runtime.block_on(accepting);
+                accepted.map_err(|error| DeviceError::Unavailable(error.to_string()))
+            }
             false if posted.peers.is_empty() => Err(DeviceError::Unavailable(
                 "no peer has taken the head of the commit".to_owned(),
             )),

@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use disk::commit::root::Root;
 use disk::running::Running;
 use disk::{Device, DeviceError};
+use proto::epoch::Epoch;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::commits::{Due, Way};
+use crate::device::Claimed;
+use crate::voting::Voting;
 
 /// Between two looks whether a commit is due.
 const LOOK: Duration = Duration::from_secs(1);
@@ -43,6 +46,12 @@ pub enum NotCommitted {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// Another machine is its writer now.
+    #[error("Another machine has taken the disk over, and what was written last is on this one alone")]
+    Fenced {
+        /// Which, and since which epoch.
+        by: Epoch,
+    },
     /// The disk was closed.
     #[error("The disk was closed before what was written last was on peers")]
     Closed,
@@ -51,6 +60,7 @@ pub enum NotCommitted {
 /// An open disk. Dropping it stops committing; `close` ends it in order.
 pub struct OpenDisk {
     running: Arc<Running>,
+    voting: Voting,
     state: watch::Receiver<CommitState>,
     shared: Arc<Shared>,
     committing: Mutex<Option<JoinHandle<()>>>,
@@ -83,6 +93,7 @@ impl OpenDisk {
             asked: Notify::new(),
             stop: Arc::default(),
         });
+        let voting = way.voting.clone();
         let committing = Committing {
             running: running.clone(),
             way: Arc::new(way),
@@ -91,6 +102,7 @@ impl OpenDisk {
         };
         Self {
             running,
+            voting,
             state,
             shared,
             committing: Mutex::new(Some(tokio::spawn(committing.run()))),
@@ -99,7 +111,12 @@ impl OpenDisk {
 
     /// What faces serve.
     pub fn device(&self) -> Arc<dyn Device> {
-        self.running.device()
+        Arc::new(Claimed::new(self.running.device(), self.voting.clone()))
+    }
+
+    /// Whether this machine is its writer.
+    pub fn voting(&self) -> &Voting {
+        &self.voting
     }
 
     /// The last commit.
@@ -127,6 +144,12 @@ impl OpenDisk {
         let flushed = self.running.device().flush().await;
         flushed.map_err(|error| NotCommitted::NotFlushed(error.to_string()))?;
         let wanted = self.running.last_seq();
+        if !self.running.is_dirty() {
+            return Ok(());
+        }
+        if let Some(by) = self.voting.progress().fenced {
+            return Err(NotCommitted::Fenced { by });
+        }
         let mut state = self.state.clone();
         let before = state.borrow_and_update().attempts;
         self.shared.wanted.fetch_max(wanted, Ordering::SeqCst);
@@ -137,8 +160,10 @@ impl OpenDisk {
         let state = waited
             .map_err(|_late| NotCommitted::Late { waited: patience })?
             .map_err(|_closed| NotCommitted::Closed)?;
+        let fenced = self.voting.progress().fenced;
         match &state.failed {
             _ if state.committed_seq >= wanted => Ok(()),
+            Some(_) if let Some(by) = fenced => Err(NotCommitted::Fenced { by }),
             Some(why) => Err(NotCommitted::Failed(why.clone())),
             None => Err(NotCommitted::Closed),
         }
@@ -170,7 +195,7 @@ struct Committing {
 impl Committing {
     async fn run(self) {
         let mut due = Due::default();
-        while !self.shared.stop.load(Ordering::SeqCst) {
+        while !self.shared.stop.load(Ordering::SeqCst) && self.way.voting.progress().fenced.is_none() {
             if !self.running.is_dirty() {
                 due.clean();
             } else {

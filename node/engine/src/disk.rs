@@ -7,17 +7,16 @@ use api::clock;
 use api::failure::{Exit, Failure};
 use api::message::{Changed, Deed, Disk, DiskState, Thing};
 use api::output::Sink;
-use api::request::DiskCreate;
+use api::request::{DiskCreate, TakeOver};
 use backup::writer::disks::DiskPost;
 use data_encoding::HEXLOWER;
-use disks::commits::Way;
 use disks::open::NotCommitted;
-use disks::outgoing::Delivered;
 use disks::record::{DiskRecord, Records, VolumeBytes};
 
 use crate::repack::stop_flag;
 use crate::{Engine, failures};
 
+mod claim;
 pub(super) mod known;
 pub(super) mod open;
 mod serve;
@@ -78,10 +77,10 @@ impl Engine {
         getrandom::fill(&mut volume)
             .map_err(|error| Failure::new(Exit::Failed, format!("The system gave no random bytes: {error}")))?;
         let record = DiskRecord::new(volume, asked.name.clone(), asked.size, cache.as_deref(), journal_bytes);
-        let way = self.way(self.writer(uploader, &config), volume, open::FIRST_EPOCH);
+        let (way, voters) = self.claim_new(volume, self.writer(uploader, &config)).await?;
         let (stop, _watch) = stop_flag(sink);
         let (name, size) = (asked.name.clone(), asked.size);
-        let creating = tokio::task::spawn_blocking(move || way.create(name, size, &stop));
+        let creating = tokio::task::spawn_blocking(move || way.create(name, size, &voters, &stop));
         let created = creating.await.map_err(failures::worker)?;
         created.map_err(|error| Failure::context(format!("`{}` was not made", asked.name), &error))?;
         let records = self.disk_records();
@@ -118,12 +117,12 @@ impl Engine {
                 () = sink.stop().cancelled() => return Err(Failure::interrupted()),
             },
             None if known.record.as_ref().is_some_and(|record| record.is_ahead) => {
-                self.open_disk(&known).await?;
+                self.open_disk(&known, TakeOver::Never).await?;
                 return self.close_disk(&known, FLUSH_PATIENCE, sink).await;
             }
             None => Ok(()),
         };
-        committed.map_err(not_committed)?;
+        committed.map_err(|error| self.not_committed(&known, error))?;
         sink.send(Changed::new(Deed::Committed, Thing::Disk, known.name))
             .await?;
         Ok(Exit::Done)
@@ -162,13 +161,21 @@ impl Engine {
         Ok(Exit::Done)
     }
 
-    fn way(&self, writer: backup::writer::Writer, volume: VolumeBytes, epoch: u64) -> Way {
-        Way {
-            writer,
-            volume,
-            epoch,
-            now_ns: clock::now_ns,
-            delivered: Delivered::default(),
+    /// What was written last is not where it should be.
+    fn not_committed(&self, known: &KnownDisk, error: NotCommitted) -> Failure {
+        let failure = Failure::from_error(&error).exit(Exit::UnderProtected);
+        match error {
+            NotCommitted::NotFlushed(_) => failure.hint("look at the disk of this machine, and into the log"),
+            NotCommitted::Fenced { by } => {
+                let (name, machine) = (&known.name, self.machine_name(by.device));
+                failure.hint(format!(
+                    "the machine {machine} is its writer; `gridbackup disk salvage {name} NEW` makes a disk of what is here"
+                ))
+            }
+            _ => failure.hint(
+                "it is in this machine's journal, and is committed when enough peers are up and the disk is served, or by \
+                 `disk flush`",
+            ),
         }
     }
 
@@ -215,15 +222,4 @@ fn check_size(size: u64) -> Result<(), Failure> {
 
 fn unusable(path: &std::path::Path, error: &std::io::Error) -> Failure {
     Failure::context(format!("`{}` cannot be used for a disk", path.display()), error)
-}
-
-/// What was written last is not where it should be.
-fn not_committed(error: NotCommitted) -> Failure {
-    let hint = match error {
-        NotCommitted::NotFlushed(_) => "look at the disk of this machine, and into the log",
-        _ => {
-            "it is in this machine's journal, and is committed when enough peers are up and the disk is served, or by `disk flush`"
-        }
-    };
-    Failure::from_error(&error).exit(Exit::UnderProtected).hint(hint)
 }

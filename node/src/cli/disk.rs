@@ -4,13 +4,20 @@ use std::path::{Path, PathBuf};
 
 use api::failure::{Exit, Failure};
 use api::human::ByteSize;
-use api::request::{DiskCreate, DiskNamed, DiskServe, DiskSync, Request};
+use api::request::{DiskCreate, DiskNamed, DiskServe, DiskSync, Request, TakeOver};
 
 use super::choice::choice;
 use super::context::{Context, absolute};
 
 /// How NBD addresses of Unix sockets begin.
 const UNIX: &str = "unix:";
+
+#[derive(Debug, clap::Args)]
+pub struct TakeOverArg {
+    /// What becomes of a disk that another machine of this account wrote last
+    #[arg(long, value_parser = choice(TakeOver::ALL, TakeOver::name, about_take_over), default_value_t)]
+    take_over: TakeOver,
+}
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -45,6 +52,8 @@ pub enum Command {
         /// What a flush waits for
         #[arg(long, value_parser = choice(DiskSync::ALL, DiskSync::name, about), default_value_t)]
         sync: DiskSync,
+        #[command(flatten)]
+        take_over: TakeOverArg,
     },
     /// Show a disk as a file, for `losetup` and `mount -o loop`, until Ctrl-C
     Mount {
@@ -58,6 +67,8 @@ pub enum Command {
         /// What a flush waits for
         #[arg(long, value_parser = choice(DiskSync::ALL, DiskSync::name, about), default_value_t)]
         sync: DiskSync,
+        #[command(flatten)]
+        take_over: TakeOverArg,
     },
     /// Put all that was written to a disk on peers, now
     Flush {
@@ -91,7 +102,12 @@ impl Command {
             }),
             Self::Ls => Request::DiskList,
             Self::Info { name } => Request::DiskInfo(DiskNamed { name }),
-            Self::Serve { name, nbd, sync } => Request::DiskServe(DiskServe {
+            Self::Serve {
+                name,
+                nbd,
+                sync,
+                take_over,
+            } => Request::DiskServe(DiskServe {
                 name,
                 nbd: nbd
                     .iter()
@@ -100,18 +116,21 @@ impl Command {
                 file: None,
                 allow_other: false,
                 sync,
+                take_over: take_over.take_over,
             }),
             Self::Mount {
                 name,
                 file,
                 allow_other,
                 sync,
+                take_over,
             } => Request::DiskServe(DiskServe {
                 name,
                 nbd: Vec::new(),
                 file: Some(absolute(&file)?),
                 allow_other,
                 sync,
+                take_over: take_over.take_over,
             }),
             Self::Flush { name } => Request::DiskFlush(DiskNamed { name }),
             Self::Rm { name, force: true } => Request::DiskRemove(DiskNamed { name }),
@@ -127,6 +146,16 @@ fn about(sync: DiskSync) -> &'static str {
     match sync {
         DiskSync::Local => "The disk of this machine: what it loses, the last commit on peers does not have",
         DiskSync::Grid => "Enough peers: it takes seconds",
+    }
+}
+
+fn about_take_over(take_over: TakeOver) -> &'static str {
+    match take_over {
+        TakeOver::Never => "It is left to that machine",
+        TakeOver::Wait => {
+            "It is this machine's, from a minute on, in which that machine comes to acknowledge nothing more"
+        }
+        TakeOver::Now => "It is this machine's at once: what that machine acknowledges for another minute is not in it",
     }
 }
 

@@ -41,6 +41,9 @@ asked! {
         /// What a flush waits for.
         #[serde(default)]
         pub sync: DiskSync,
+        /// Whether another machine may be taken for its writer no more.
+        #[serde(default)]
+        pub take_over: TakeOver,
     }
 }
 
@@ -56,6 +59,21 @@ named! {
     }
 }
 
+named! {
+    /// What becomes of a disk that another machine wrote last.
+    #[derive(Default)]
+    pub enum TakeOver {
+        /// It is left to that machine.
+        #[default]
+        Never = "never",
+        /// It is taken over, a minute after which that machine acknowledges no more writes.
+        Wait = "wait",
+        /// It is taken over at once: what that machine acknowledges for another minute, and has not committed, is that machine's alone.
+        Now = "now",
+    }
+}
+
 held! {
+    TakeOver: Text = [TakeOver::Now];
     DiskSync: Text = [DiskSync::Grid];
 }

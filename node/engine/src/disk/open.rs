@@ -7,18 +7,15 @@ use std::time::Duration;
 use api::failure::{Exit, Failure};
 use api::message::{Changed, Deed, Thing};
 use api::output::Sink;
+use api::request::TakeOver;
 use disk::DeviceError;
 use disk::running::{OpenError, Running};
 use disks::open::OpenDisk;
 use disks::record::{DiskRecord, VolumeBytes};
-use proto::head::DiskHead;
 
 use super::known::KnownDisk;
-use super::{JOURNAL_BYTES, not_committed, unusable};
+use super::{JOURNAL_BYTES, unusable};
 use crate::{Engine, failures};
-
-/// The epoch of whoever makes a disk.
-pub(super) const FIRST_EPOCH: u64 = 1;
 
 /// The disks that this process has open, opens or closes, by volume.
 #[derive(Default)]
@@ -59,7 +56,7 @@ impl OpenDisks {
 
 impl Engine {
     /// Opens a disk, which is not open yet, to be written by this machine.
-    pub(super) async fn open_disk(&self, known: &KnownDisk) -> Result<Arc<OpenDisk>, Failure> {
+    pub(super) async fn open_disk(&self, known: &KnownDisk, take_over: TakeOver) -> Result<Arc<OpenDisk>, Failure> {
         {
             let mut opened = self.0.disks.lock().await;
             if opened.is_in_use(known.volume) {
@@ -68,7 +65,7 @@ impl Engine {
             }
             opened.0.insert(known.volume, Opened::default());
         }
-        let disk = self.open_unused(known).await;
+        let disk = self.open_unused(known, take_over).await;
         let mut opened = self.0.disks.lock().await;
         match (&disk, opened.0.get_mut(&known.volume)) {
             (Ok(disk), Some(entry)) => entry.disk = Some(disk.clone()),
@@ -77,11 +74,12 @@ impl Engine {
         disk
     }
 
-    async fn open_unused(&self, known: &KnownDisk) -> Result<Arc<OpenDisk>, Failure> {
+    async fn open_unused(&self, known: &KnownDisk, take_over: TakeOver) -> Result<Arc<OpenDisk>, Failure> {
         let config = self.config();
         // Before the disk is looked at: what is newer at peers than this home's catalog is taken in by it.
         let uploader = self.uploader(&config).await?;
-        let head = self.head_to_open(known)?;
+        let writer = self.writer(uploader, &config);
+        let (way, newest) = self.claim(known, writer, take_over).await?;
         let mut record = match &known.record {
             Some(record) => record.clone(),
             None => self.new_record(known)?,
@@ -93,27 +91,11 @@ impl Engine {
         let put = records.put(&record);
         put.map_err(|error| unusable(&records.folder_of(record.volume), &error))?;
         let (packs, runtime) = (self.disk_packs().await?, tokio::runtime::Handle::current());
-        let (at, commit, volume) = (head.root.clone(), head.commit, known.volume);
-        let opening = move || Running::open(&cache, volume, commit, &at, packs, runtime);
+        let volume = known.volume;
+        let opening = move || Running::open(&cache, volume, newest.number, &newest.root, packs, runtime);
         let running = tokio::task::spawn_blocking(opening).await.map_err(failures::worker)?;
         let running = running.map_err(|error| not_opened(&known.name, error))?;
-        let way = self.way(self.writer(uploader, &config), known.volume, head.epoch);
         Ok(Arc::new(OpenDisk::start(running, way)))
-    }
-
-    fn head_to_open(&self, known: &KnownDisk) -> Result<DiskHead, Failure> {
-        let unknown = || {
-            Failure::new(
-                Exit::TooFewShares,
-                format!("No head that can be reached names `{}`", known.name),
-            )
-            .hint("try again when more peers are up")
-        };
-        if let Some(machine) = &known.machine {
-            let error = format!("`{}` was last written by the machine {machine}", known.name);
-            return Err(Failure::new(Exit::Failed, error).hint("serve it there"));
-        }
-        known.head.clone().ok_or_else(unknown)
     }
 
     fn new_record(&self, known: &KnownDisk) -> Result<DiskRecord, Failure> {
@@ -142,7 +124,7 @@ impl Engine {
             self.note_closed(known.volume, size)?;
         }
         self.0.disks.lock().await.0.remove(&known.volume);
-        closed.map_err(not_committed)?;
+        closed.map_err(|error| self.not_committed(known, error))?;
         // Whoever does not listen any more has what was to be told.
         let told = Changed::new(Deed::Committed, Thing::Disk, known.name.clone());
         let _nobody_reads = sink.send(told).await;

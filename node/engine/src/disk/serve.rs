@@ -13,6 +13,7 @@ use disk::nbd::address::{Address, ListenError, Listener, Reach};
 use disk::nbd::exports::{Export, FixedExports};
 use disk::nbd::server::{Options, Server};
 use disks::device::OnPeers;
+use disks::open::OpenDisk;
 use mount::MountOptions;
 use mount::disk::{DiskMount, DiskMountError};
 
@@ -42,13 +43,14 @@ impl Engine {
             let address: Address = address.parse().map_err(not_listening)?;
             listeners.push(Listener::bind(&address, Reach::Loopback).await.map_err(not_listening)?);
         }
-        let disk = self.open_disk(&known).await?;
+        let disk = self.open_disk(&known, asked.take_over).await?;
         let faces = Faces {
             name: known.name.clone(),
             device: match asked.sync {
                 DiskSync::Local => disk.device(),
-                DiskSync::Grid => Arc::new(OnPeers::new(disk)),
+                DiskSync::Grid => Arc::new(OnPeers::new(disk.clone())),
             },
+            disk,
             listeners,
             file,
             allow_other: asked.allow_other,
@@ -76,6 +78,7 @@ fn split(path: &Path) -> Result<(PathBuf, std::ffi::OsString), Failure> {
 
 struct Faces {
     name: String,
+    disk: Arc<OpenDisk>,
     device: Arc<dyn Device>,
     listeners: Vec<Listener>,
     file: Option<(PathBuf, std::ffi::OsString)>,
@@ -120,6 +123,7 @@ impl Faces {
         let ended = tokio::select! {
             () = sink.stop().cancelled() => None,
             gone = gone => Some(gone),
+            _by = self.disk.voting().fenced() => None,
         };
         server.stop().await;
         serving.shutdown().await;

@@ -1,0 +1,167 @@
+//! Which machine writes a disk: this one, again or from now on.
+
+use std::time::Duration;
+
+use api::clock;
+use api::failure::{Exit, Failure};
+use api::request::TakeOver;
+use backup::catalog::heads;
+use backup::writer::Writer;
+use disk::claim::writer::{Commit, Handover, Writer as Claim};
+use disk::commit::opening::read_root;
+use disks::commits::Way;
+use disks::outgoing::Delivered;
+use disks::record::VolumeBytes;
+use disks::voters;
+use disks::voting::{ClaimError, Voting, rules};
+use proto::epoch::Epoch;
+use proto::head::{DiskHead, RootRef};
+use proto::id::{DeviceId, VoterId};
+use tokio_util::sync::CancellationToken;
+
+use super::known::KnownDisk;
+use crate::{Engine, failures};
+
+/// How long a majority of voters may take to answer.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// The same for a takeover that waits until the writer before acknowledges nothing more (`disk::claim::times`).
+const PATIENCE_OVER: Duration = Duration::from_secs(120);
+
+impl Engine {
+    /// A claim of a volume that nobody else knows of yet, and who votes on it.
+    pub(super) async fn claim_new(&self, volume: VolumeBytes, writer: Writer) -> Result<(Way, Vec<VoterId>), Failure> {
+        let voters = voters::choose(&self.0.peers.all()).await;
+        let rules = rules(&writer, voters.len(), Handover::Forced).ok_or_else(|| {
+            Failure::new(
+                Exit::Failed,
+                "No peer can say who writes a disk: none answers, or none of them can vote",
+            )
+            .hint("add a folder, a friend, or a bucket that honours conditional writes")
+        })?;
+        let way = way(Claim::take_over(rules, None), voters.clone(), volume, writer);
+        let found = way.voting.found(PATIENCE).await;
+        found.map_err(|error| self.not_claimed("the new disk", &error))?;
+        Ok((way, voters))
+    }
+
+    /// This machine as a disk's writer, and the commit from which it goes on.
+    pub(super) async fn claim(
+        &self,
+        known: &KnownDisk,
+        writer: Writer,
+        take_over: TakeOver,
+    ) -> Result<(Way, Commit<RootRef>), Failure> {
+        let head = known.head.clone().ok_or_else(|| {
+            Failure::new(
+                Exit::TooFewShares,
+                format!("No head that can be reached names `{}`", known.name),
+            )
+            .hint("try again when more peers are up")
+        })?;
+        let voters = self.voters_of(known, &head).await?;
+        let (handover, patience) = match (&known.machine, take_over) {
+            (None, _) => (Handover::Awaited, PATIENCE),
+            (Some(_), TakeOver::Wait) => (Handover::Awaited, PATIENCE_OVER),
+            (Some(_), TakeOver::Now) => (Handover::Forced, PATIENCE),
+            (Some(machine), TakeOver::Never) => return Err(written_elsewhere(&known.name, machine)),
+        };
+        let rules = rules(&writer, voters.len(), handover).ok_or_else(|| {
+            Failure::new(
+                Exit::Failed,
+                format!("`{}` has voters that no disk can have", known.name),
+            )
+        })?;
+        let newest = commit_of(&head, writer.cert.device);
+        let claim = match &known.machine {
+            None => Claim::resume(rules, newest.clone(), 1),
+            // Above what this machine was before, and whatever the voters say.
+            Some(_) => Claim::take_over(
+                rules,
+                writer
+                    .disk(known.volume)
+                    .map_err(failures::write)?
+                    .map(|own| commit_of(&own, writer.cert.device).epoch),
+            ),
+        };
+        let way = way(claim, voters, known.volume, writer);
+        let newest = match &known.machine {
+            None => newest,
+            Some(_) => {
+                let found = way.voting.found(patience).await;
+                let found = found.map_err(|error| self.not_claimed(&known.name, &error))?;
+                found.ok_or_else(|| {
+                    failures::too_few_shares(format!("No voter of `{}` knows a commit of it", known.name))
+                })?
+            }
+        };
+        let opened = way.voting.open(patience).await;
+        opened.map_err(|error| self.not_claimed(&known.name, &error))?;
+        Ok((way, newest))
+    }
+
+    async fn voters_of(&self, known: &KnownDisk, head: &DiskHead) -> Result<Vec<VoterId>, Failure> {
+        let (packs, at) = (self.disk_packs().await?, head.root.clone());
+        let reading = tokio::task::spawn_blocking(move || read_root(&at, &*packs));
+        let root = reading.await.map_err(failures::worker)?;
+        let root = root.map_err(|error| {
+            Failure::context(format!("`{}` cannot be read now", known.name), &error).exit(Exit::TooFewShares)
+        })?;
+        Ok(root.voters.into_iter().map(VoterId).collect())
+    }
+
+    fn not_claimed(&self, name: &str, error: &ClaimError) -> Failure {
+        match error {
+            ClaimError::Fenced { by } => {
+                let machine = self.machine_name(by.device);
+                Failure::new(
+                    Exit::Failed,
+                    format!("`{name}` is written by the machine {machine} now"),
+                )
+                .hint("serve it there, or take it over with --take-over wait")
+            }
+            error => Failure::context(format!("`{name}` cannot be written now"), error)
+                .exit(Exit::TooFewShares)
+                .hint("try again when more of its voters are up"),
+        }
+    }
+
+    /// What a machine of this account is called, as far as its heads were seen.
+    pub(super) fn machine_name(&self, device: DeviceId) -> String {
+        let names = self.0.db.read(heads::names).unwrap_or_default();
+        names
+            .get(&device)
+            .cloned()
+            .unwrap_or_else(|| device.short().to_string())
+    }
+}
+
+fn written_elsewhere(name: &str, machine: &str) -> Failure {
+    Failure::new(
+        Exit::Failed,
+        format!("`{name}` was last written by the machine {machine}"),
+    )
+    .hint("serve it there, or take it over with --take-over wait")
+}
+
+fn commit_of(head: &DiskHead, device: DeviceId) -> Commit<RootRef> {
+    Commit {
+        epoch: Epoch {
+            counter: head.epoch,
+            device,
+        },
+        number: head.commit,
+        root: head.root.clone(),
+    }
+}
+
+fn way(claim: Claim<RootRef>, voters: Vec<VoterId>, volume: VolumeBytes, writer: Writer) -> Way {
+    let end = CancellationToken::new();
+    Way {
+        voting: Voting::start(claim, voters, volume, writer.clone(), &end),
+        end: end.drop_guard(),
+        writer,
+        volume,
+        now_ns: clock::now_ns,
+        delivered: Delivered::default(),
+    }
+}
