@@ -165,6 +165,93 @@ fn a_file_system_on_a_disk_is_clean_after_its_loop_device_and_the_cache_are_gone
     process.end(Signal::TERM).map(drop)
 }
 
+/// Another machine of the owner's account, which came by the words, with the same folders as peers.
+fn second_machine(owner: &Home, dir: &Path) -> Result<Home> {
+    let second = Home::new(dir.join("second"));
+    let words = owner.words();
+    let folders: Vec<String> = (1..=5)
+        .map(|number| Ok(format!("dir:{}", path_str(&dir.join(format!("disk{number}")))?)))
+        .collect::<Result<_>>()?;
+    let mut args = vec!["recover", "--name", "second", "--phrase-file", path_str(&words)?];
+    folders.iter().for_each(|folder| args.extend(["--via", folder]));
+    second.ok(args)?;
+    Ok(second)
+}
+
+#[test]
+fn a_writer_that_sleeps_while_another_machine_takes_its_disk_over_is_refused_and_loses_nothing_in_silence() -> Result<()>
+{
+    needs!(missing(&["qemu-io"]));
+    let dir = tempfile::tempdir()?;
+    let owner = owner_with_folders(dir.path(), 1)?;
+    let second = second_machine(&owner, dir.path())?;
+    owner.ok(["disk", "create", "vm", "--size", "64M"])?;
+    let (here, there) = (dir.path().join("here"), dir.path().join("there"));
+    let io = |uri: &str, commands: &[&str]| -> Result<String> {
+        let mut arguments = vec!["-f", "raw"];
+        commands.iter().for_each(|command| arguments.extend(["-c", command]));
+        arguments.push(uri);
+        tool("qemu-io", &arguments)
+    };
+
+    let served = Served::start(&owner, "vm", &here)?;
+    io(&served.uri, &["write -P 1 0 64k", "flush"])?;
+    owner.ok(["disk", "flush", "vm"])?;
+    io(&served.uri, &["write -P 2 64k 64k", "flush"])?;
+    let sleeper = Pid::from_raw(i32::try_from(served.process.pid())?).context("a process has a number")?;
+    kill_process(sleeper, Signal::STOP)?;
+
+    // Not unless it is asked for.
+    let said = second.exits(
+        1,
+        ["disk", "serve", "vm", "--nbd", &format!("unix:{}", path_str(&there)?)],
+    )?;
+    ensure!(
+        said.stderr.contains("last written by the machine owner"),
+        "{}",
+        said.stderr
+    );
+    let begun = std::time::Instant::now();
+    let address = format!("unix:{}", path_str(&there)?);
+    let args = ["disk", "serve", "vm", "--nbd", &address, "--take-over", "wait"];
+    let taken = Mount::serving(&second, &args, "disk_served")?;
+    ensure!(begun.elapsed().as_secs() >= 60, "the other could still acknowledge");
+    let uri = format!("nbd+unix:///vm?socket={}", path_str(&there)?);
+    io(
+        &uri,
+        &["read -P 1 0 64k", "read -P 0 64k 64k", "write -P 3 128k 64k", "flush"],
+    )?;
+    second.ok(["disk", "flush", "vm"])?;
+
+    // It wakes: what it writes now is not acknowledged, and it ends with a word.
+    kill_process(sleeper, Signal::CONT)?;
+    let write = io(&served.uri, &["write -P 4 0 64k", "flush"]);
+    ensure!(write.is_err(), "a stale writer acknowledged a write: {write:?}");
+    served.process.end_with(4)?;
+    let log = fs::read_to_string(owner.dir.with_extension("mount.log"))?;
+    ensure!(log.contains("the machine second is its writer"), "{log}");
+    let said = owner.exits(
+        1,
+        ["disk", "serve", "vm", "--nbd", &format!("unix:{}", path_str(&here)?)],
+    )?;
+    ensure!(
+        said.stderr.contains("last written by the machine second"),
+        "{}",
+        said.stderr
+    );
+    taken.end(Signal::INT)?;
+
+    // What both had committed is there; what only the first had is in its journal.
+    let served = Served::start(&second, "vm", &there)?;
+    io(
+        &served.uri,
+        &["read -P 1 0 64k", "read -P 0 64k 64k", "read -P 3 128k 64k"],
+    )?;
+    served.process.end(Signal::INT)?;
+    assert_eq!(info(&owner, "vm")?["state"], "elsewhere");
+    Ok(())
+}
+
 #[test]
 fn what_cannot_be_done_with_a_disk_is_said_and_changes_nothing() -> Result<()> {
     let dir = tempfile::tempdir()?;

@@ -56,12 +56,17 @@ impl Mount {
     }
 
     /// Asks it to end; returns its last line.
-    pub fn end(mut self, signal: Signal) -> Result<Value> {
+    pub fn end(self, signal: Signal) -> Result<Value> {
         kill_process(Pid::from_child(&self.child), signal)?;
+        self.end_with(0)
+    }
+
+    /// Waits until it ends with this code; returns its last line.
+    pub fn end_with(mut self, code: i32) -> Result<Value> {
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest)?;
         let status = self.child.wait()?;
-        ensure!(status.code() == Some(0), "mount ended with {status}: {rest}");
+        ensure!(status.code() == Some(code), "it ended with {status}: {rest}");
         Ok(rest
             .lines()
             .last()

@@ -330,15 +330,28 @@ impl<'a> Gauge<'a> {
                 continue;
             }
             match (counted.is_lost(), counted.purpose) {
+                // Nothing of files: `disks` counts them.
+                (_, Purpose::Disk) => {}
                 (true, _) => older.lost += 1,
-                // What is on its way to peers is no more than new.
-                (false, Purpose::Disk) if counted.spooled > 0 => {}
-                (false, Purpose::Data | Purpose::Disk) => older.at_risk += 1,
+                (false, Purpose::Data) => older.at_risk += 1,
                 // The head that leads to it says how well it is kept.
                 (false, Purpose::Metadata) => {}
             }
         }
         Ok((tally, older))
+    }
+
+    /// Packs of virtual disks: those on too few peers, and those of which too few shares are left.
+    pub fn disks(&self) -> (u64, u64) {
+        let (mut at_risk, mut lost) = (0, 0);
+        for counted in self.weak.values().filter(|counted| counted.purpose == Purpose::Disk) {
+            match counted.is_lost() {
+                true => lost += 1,
+                // What is on its way to peers is no more than new.
+                false => at_risk += u64::from(counted.spooled == 0),
+            }
+        }
+        (at_risk, lost)
     }
 
     /// Everything is protected, and the snapshot knows how much that is: nothing has to be looked at.

@@ -72,10 +72,10 @@ impl PackReader for IncomingPacks {
         let ranges = [(range.start, range.end.saturating_sub(range.start))];
         let reading = self.reader.read_pack(&pack, &key, &ranges, &self.stats);
         let patience = self.patience;
-        let read = self
-            .reader
-            .runtime
-            .block_on(async { tokio::time::timeout(patience, reading).await });
+        // Not the runtime's `block_on`, which refuses threads that have a runtime of their own, as those of NBD connections.
+        let _entered = self.reader.runtime.enter();
+        let waiting = tokio::time::timeout(patience, reading);
+        let read = futures::executor::block_on(tokio::task::unconstrained(waiting));
         let read = read.map_err(|_late| {
             DeviceError::Unavailable(format!("too few peers answered within {} s", patience.as_secs()))
         })?;

@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
-use proto::id::VoterId;
+use proto::epoch::Epoch;
+use proto::id::{AccountId, VolumeId, VoterId};
+use proto::promise::Promise;
 use upload_queue::peers::Peer;
 
+use crate::record::VolumeBytes;
+
 /// How long a peer may take to say which voter it is.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Most voters of a disk.
 const VOTERS_MAX: usize = disk::commit::lineage::VOTERS_MAX;
 
@@ -23,6 +27,31 @@ pub async fn find(peers: &[Peer], voter: VoterId) -> Option<Peer> {
     found
         .find(|(_, said)| *said == Some(voter))
         .map(|(peer, _)| peer.clone())
+}
+
+/// What each of these voters promises of a volume; outer none: it does not say, or what it says is no promise of it.
+pub async fn promises(
+    peers: &[Peer],
+    voters: &[VoterId],
+    account: AccountId,
+    volume: VolumeBytes,
+) -> Vec<Option<Option<Epoch>>> {
+    let asking = voters.iter().map(|voter| async {
+        let peer = find(peers, *voter).await?;
+        let asked = peer.store.promise(account, VolumeId(volume));
+        match tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()? {
+            None => Some(None),
+            Some(promise) => Some(Some(epoch_of(&promise, account, volume)?)),
+        }
+    });
+    join_all(asking).await
+}
+
+/// The epoch of a promise that a voter shows: signed by whoever it is of, for this account and volume.
+pub fn epoch_of(promise: &[u8], account: AccountId, volume: VolumeBytes) -> Option<Epoch> {
+    let promise = Promise::decode(promise).ok()?;
+    let is_of = promise.account() == account && promise.volume.0 == volume;
+    is_of.then(|| promise.epoch())
 }
 
 /// Voters for a new disk: an odd number, at most five, in as many failure domains as there are. None: nobody can vote.

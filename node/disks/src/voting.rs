@@ -275,8 +275,10 @@ impl Voting {
         match ask {
             Ask::ReadPromise => {
                 let promise = peer.store.promise(account, volume).await.ok()?;
-                let epoch = promise.map(|promise| self.read(&promise)).transpose().ok()?;
-                Some(Answer::Promise(epoch))
+                Some(Answer::Promise(match promise {
+                    None => None,
+                    Some(promise) => Some(self.read(&promise)?),
+                }))
             }
             Ask::Claim(epoch) => {
                 let (device, cert) = (&inner.writer.device, &inner.writer.cert);
@@ -285,7 +287,7 @@ impl Voting {
                 if let Err(error) = &answer {
                     tracing::debug!("{} does not promise a disk to this machine: {error}", peer.name);
                 }
-                Some(Answer::Promise(Some(self.read(&answer.ok()?).ok()?)))
+                Some(Answer::Promise(Some(self.read(&answer.ok()?)?)))
             }
             Ask::ReadHeads => {
                 let heads = peer.store.heads(account).await.ok()?;
@@ -302,11 +304,8 @@ impl Voting {
         }
     }
 
-    /// The epoch of a promise that a voter shows: signed by whoever it is of, for this account and volume.
-    fn read(&self, promise: &[u8]) -> Result<Epoch, ()> {
-        let promise = Promise::decode(promise).map_err(drop)?;
-        let is_of = promise.account() == self.0.writer.keys.account_id() && promise.volume.0 == self.0.volume;
-        is_of.then(|| promise.epoch()).ok_or(())
+    fn read(&self, promise: &[u8]) -> Option<Epoch> {
+        voters::epoch_of(promise, self.0.writer.keys.account_id(), self.0.volume)
     }
 
     /// What heads of machines that may put and read say of the volume. Each machine says its own epochs alone.

@@ -63,7 +63,7 @@ impl Engine {
         }
         let config = self.config();
         let uploader = self.uploader(&config).await?;
-        let opened = self.0.disks.lock().await;
+        let _making = self.0.disks.making.lock().await;
         if self.known_disks().await?.iter().any(|known| known.name == asked.name) {
             let error = format!("There is a disk `{}` already", asked.name);
             return Err(Failure::new(Exit::Failed, error).hint("choose another name"));
@@ -87,7 +87,6 @@ impl Engine {
         records
             .put(&record)
             .map_err(|error| unusable(&records.folder_of(volume), &error))?;
-        drop(opened);
         sink.send(Changed::new(Deed::Made, Thing::Disk, asked.name)).await?;
         Ok(Exit::Done)
     }
@@ -96,29 +95,28 @@ impl Engine {
         let mut disks = self.known_disks().await?;
         disks.sort_by(|one, other| (&one.name, one.volume).cmp(&(&other.name, other.volume)));
         for known in &disks {
-            sink.send(self.disk_message(known).await).await?;
+            sink.send(self.disk_message(known)).await?;
         }
         Ok(Exit::Done)
     }
 
     pub(super) async fn disk_info(&self, name: &str, sink: &Sink) -> Result<Exit, Failure> {
         let known = self.find_disk(name).await?;
-        sink.send(self.disk_message(&known).await).await?;
+        sink.send(self.disk_message(&known)).await?;
         Ok(Exit::Done)
     }
 
     /// Puts what was written on peers, of a disk that is open or not.
     pub(super) async fn flush_disk(&self, name: &str, sink: &Sink) -> Result<Exit, Failure> {
         let known = self.find_disk(name).await?;
-        let open = self.0.disks.lock().await.get(known.volume);
-        let committed = match open {
-            Some(open) => tokio::select! {
+        let committed = match self.0.disks.get(known.volume) {
+            Some((open, _)) => tokio::select! {
                 committed = open.committed(FLUSH_PATIENCE) => committed,
                 () = sink.stop().cancelled() => return Err(Failure::interrupted()),
             },
             None if known.record.as_ref().is_some_and(|record| record.is_ahead) => {
-                self.open_disk(&known, TakeOver::Never).await?;
-                return self.close_disk(&known, FLUSH_PATIENCE, sink).await;
+                let (disk, _in_use) = self.open_disk(&known, TakeOver::Never).await?;
+                return self.close_disk(&known, disk, FLUSH_PATIENCE, sink).await;
             }
             None => Ok(()),
         };
@@ -132,10 +130,7 @@ impl Engine {
         let known = self.find_disk(name).await?;
         let config = self.config();
         let uploader = self.uploader(&config).await?;
-        let opened = self.0.disks.lock().await;
-        if opened.is_in_use(known.volume) {
-            return Err(Failure::new(Exit::Failed, format!("`{}` is served", known.name)).hint("end that first"));
-        }
+        let _in_use = self.0.disks.take(&known)?;
         if let Some(machine) = &known.machine {
             let error = format!("`{}` was last written by the machine {machine}", known.name);
             return Err(Failure::new(Exit::Failed, error).hint("remove it there"));
@@ -156,7 +151,6 @@ impl Engine {
             let removed = records.remove(record);
             removed.map_err(|error| unusable(&records.folder_of(known.volume), &error))?;
         }
-        drop(opened);
         sink.send(Changed::new(Deed::Removed, Thing::Disk, known.name)).await?;
         Ok(Exit::Done)
     }
@@ -179,7 +173,7 @@ impl Engine {
         }
     }
 
-    async fn disk_message(&self, known: &KnownDisk) -> Disk {
+    fn disk_message(&self, known: &KnownDisk) -> Disk {
         let mut said = Disk {
             name: known.name.clone(),
             id: id(known.volume),
@@ -195,14 +189,13 @@ impl Engine {
             said.cache = Some(cache.to_string_lossy().into_owned());
             said.journal_bytes_max = Some(record.journal_bytes);
         }
-        let opened = self.0.disks.lock().await;
-        if let Some(open) = opened.get(known.volume) {
+        if let Some((open, served_at)) = self.0.disks.get(known.volume) {
             let (root, state, (used, most)) = (open.root(), open.state(), open.journal());
             said.state = DiskState::Served;
             said.size = Some(root.size);
             said.commit = Some(root.commit);
             said.committed = Some(clock::timestamp(root.time_ns));
-            said.served_at = opened.served_at(known.volume);
+            said.served_at = served_at;
             (said.journal_bytes, said.journal_bytes_max) = (Some(used), Some(most));
             said.waiting_secs = state.waiting_since.map(|since| since.elapsed().as_secs());
             said.problem = state.failed;

@@ -261,6 +261,7 @@ fn backup(verdict: &Verdict) -> Vec<Finding> {
             State::Revoked
             | State::Left
             | State::Lost
+            | State::DiskLost
             | State::HeadRefused
             | State::AtRisk
             | State::ConfigDamaged
@@ -274,6 +275,8 @@ fn backup(verdict: &Verdict) -> Vec<Finding> {
             | State::RunCutOff
             | State::UnderProtected
             | State::Waiting
+            | State::DiskAhead
+            | State::DiskAtRisk
             | State::HeadBehind
             | State::OlderAtRisk
             | State::FolderNew

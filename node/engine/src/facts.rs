@@ -46,6 +46,8 @@ pub(super) struct Scene {
     pub store_only: bool,
     /// A run is at work.
     pub is_running: bool,
+    /// Virtual disks to which something was written that is on this machine alone, as far as that can be told.
+    pub disks_ahead: Vec<String>,
     /// Nothing can be written in the home: no run could even be recorded.
     pub is_full: bool,
     /// The account has revoked this device.
@@ -75,6 +77,7 @@ pub(super) fn gather(conn: &Connection, scene: &Scene) -> Result<Facts, DbError>
         Some(range) => gauge.tally(&range)?,
         None => (Tally::default(), Older::default()),
     };
+    let (disks_at_risk, disks_lost) = gauge.disks();
     let shares = gauge.tolerates()?.unwrap_or(0);
     let runs = trouble::runs(conn)?;
     let counted = || scene.peers.iter().filter(|peer| is_counted(&peer.key));
@@ -89,6 +92,10 @@ pub(super) fn gather(conn: &Connection, scene: &Scene) -> Result<Facts, DbError>
         older_at_risk: older.at_risk,
         older_lost: older.lost,
         older_waiting: older.waiting,
+        disks: content::posted(conn)?.map_or(0, |posted| posted.body.disks.iter().flatten().count() as u64),
+        disks_ahead: named(&scene.disks_ahead),
+        disks_at_risk,
+        disks_lost,
         heads_unread: heads::unread(conn)?.len() as u64,
         tolerate: config.tolerate.into(),
         tolerates: peers_within(config, shares.into()),
@@ -125,6 +132,13 @@ fn add_tally(facts: &mut Facts, tally: Tally) {
     facts.waiting = amount(tally.waiting);
     facts.lost = amount(tally.lost);
     facts.lost_names = tally.lost_paths.iter().map(|path| shown(path)).collect();
+}
+
+fn named(names: &[String]) -> Named {
+    Named {
+        count: names.len() as u64,
+        names: names.iter().take(NAMES_MAX).cloned().collect(),
+    }
 }
 
 fn shown(path: &[u8]) -> String {

@@ -147,8 +147,8 @@ struct Inner {
     busy: Mutex<()>,
     /// Of all that signs and puts heads: a backup, and commits of disks beside it.
     head_lock: HeadLock,
-    /// Disks that are served by this process. Held while one is opened, closed, made or removed.
-    disks: Mutex<disk::OpenDisks>,
+    /// Disks that are served by this process.
+    disks: disk::OpenDisks,
     /// Held while shares are looked after: one round at a time.
     caring: Mutex<care::Caring>,
     /// Told whenever a peer took a share, and when a run ended.
@@ -234,7 +234,7 @@ impl Engine {
             bandwidth: Bandwidth::default(),
             busy: Mutex::new(()),
             head_lock: HeadLock::default(),
-            disks: Mutex::default(),
+            disks: disk::OpenDisks::default(),
             caring: Mutex::default(),
             delivered: tokio::sync::Notify::new(),
             repair_now: Notify::new(),

@@ -87,8 +87,9 @@ pub fn judge(facts: &Facts) -> Verdict {
             "a daemon that starts anew founds a grid of its own; `gridbackup join TICKET --phrase-file FILE` goes back";
         reasons.push(reason(State::Left, text).remedy(remedy));
     }
+    reasons.extend(of_disks(facts));
     match facts.has_snapshot {
-        _ if facts.store_only => {}
+        _ if facts.store_only || has_only_disks(facts) => {}
         true => reasons.extend(of_content(facts)),
         false => reasons.push(reason(State::Nothing, "Nothing is backed up yet")),
     }
@@ -108,13 +109,14 @@ pub fn judge(facts: &Facts) -> Verdict {
                 State::StoreOnly,
                 "This node keeps shares of friends; nothing of its own is backed up",
             ),
-            false => reason(
-                State::Safe,
-                format!(
-                    "Safe: every file survives the loss of {}",
-                    count(facts.tolerates, "peer", "peers")
-                ),
-            ),
+            false => {
+                let what = match has_only_disks(facts) {
+                    true => "disk",
+                    false => "file",
+                };
+                let losses = count(facts.tolerates, "peer", "peers");
+                reason(State::Safe, format!("Safe: every {what} survives the loss of {losses}"))
+            }
         });
     }
     reasons.sort_by_key(|reason| reason.state);
@@ -159,6 +161,33 @@ fn of_content(facts: &Facts) -> Vec<Reason> {
     }
     reasons.extend(of_heads(facts));
     reasons.extend(of_older(facts));
+    reasons
+}
+
+/// This home is there for virtual disks: no folder was ever named.
+fn has_only_disks(facts: &Facts) -> bool {
+    facts.disks > 0 && facts.folders == 0 && !facts.has_snapshot && !facts.paths_named
+}
+
+fn of_disks(facts: &Facts) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if facts.disks_lost > 0 {
+        let packs = count(facts.disks_lost, "pack is concerned", "packs are concerned");
+        let text = format!("Not safe: blocks of disks cannot be read, too few shares are left: {packs}");
+        reasons.push(reason(State::DiskLost, text).remedy("`gridbackup disk check` names what is concerned"));
+    }
+    if facts.disks_ahead.count > 0 {
+        let names = listed(facts.disks_ahead.count, &facts.disks_ahead.names);
+        let text = format!("Not yet safe: what was written last is on this machine alone, of disk {names}");
+        let remedy = "`gridbackup disk flush NAME` puts it on peers; `gridbackup disk info NAME` says what keeps it";
+        reasons.push(reason(State::DiskAhead, text).remedy(remedy));
+    }
+    if facts.disks_at_risk > 0 {
+        let packs = count(facts.disks_at_risk, "pack is concerned", "packs are concerned");
+        let text = format!("Not yet safe: blocks of disks are on too few peers: {packs}");
+        reasons
+            .push(reason(State::DiskAtRisk, text).remedy("`gridbackup repair` builds shares anew where there is room"));
+    }
     reasons
 }
 
@@ -299,7 +328,7 @@ fn of_runs(facts: &Facts) -> Vec<Reason> {
 
 fn of_sources(facts: &Facts) -> Vec<Reason> {
     let mut reasons = Vec::new();
-    if facts.folders == 0 && !facts.paths_named {
+    if facts.folders == 0 && !facts.paths_named && !has_only_disks(facts) {
         let text = "No folder is backed up: nothing new will be";
         reasons.push(reason(State::NoFolder, text).remedy("name one with `gridbackup folder add PATH`"));
     }

@@ -15,6 +15,8 @@ named! {
         Nothing = "nothing",
         /// Content is gone from the grid.
         Lost = "lost",
+        /// Blocks of virtual disks are gone from the grid.
+        DiskLost = "disk_lost",
         /// Peers know newer heads of this device.
         HeadRefused = "head_refused",
         /// Nobody keeps anything.
@@ -39,10 +41,14 @@ named! {
         UnderProtected = "under_protected",
         /// Files are not on the grid yet.
         Waiting = "waiting",
+        /// What was written to a virtual disk is on this machine alone.
+        DiskAhead = "disk_ahead",
         /// A phrase would not find the newest snapshot.
         HeadBehind = "head_behind",
         /// Content of older snapshots, or what leads to the newest, is on too few peers.
         OlderAtRisk = "older_at_risk",
+        /// Blocks of virtual disks are on too few peers.
+        DiskAtRisk = "disk_at_risk",
         /// A folder was never backed up.
         FolderNew = "folder_new",
         /// There are fewer peers than the policy takes.

@@ -27,6 +27,15 @@ const PATIENCE: Duration = Duration::from_secs(45);
 /// The same for a takeover that waits until the writer before acknowledges nothing more (`disk::claim::times`).
 const PATIENCE_OVER: Duration = Duration::from_secs(120);
 
+/// Who is a disk's writer, by its voters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Promised {
+    /// A machine, in this epoch.
+    To(Epoch),
+    /// Nobody by a majority.
+    ToNobody,
+}
+
 impl Engine {
     /// A claim of a volume that nobody else knows of yet, and who votes on it.
     pub(super) async fn claim_new(&self, volume: VolumeBytes, writer: Writer) -> Result<(Way, Vec<VoterId>), Failure> {
@@ -59,11 +68,24 @@ impl Engine {
             .hint("try again when more peers are up")
         })?;
         let voters = self.voters_of(known, &head).await?;
-        let (handover, patience) = match (&known.machine, take_over) {
-            (None, _) => (Handover::Awaited, PATIENCE),
-            (Some(_), TakeOver::Wait) => (Handover::Awaited, PATIENCE_OVER),
-            (Some(_), TakeOver::Now) => (Handover::Forced, PATIENCE),
-            (Some(machine), TakeOver::Never) => return Err(written_elsewhere(&known.name, machine)),
+        let newest = commit_of(&head, writer.cert.device);
+        let promised = self.promised(known, &voters).await?;
+        let is_ours = known.machine.is_none() && promised == Promised::To(newest.epoch);
+        let (handover, patience) = match (is_ours, take_over) {
+            (true, _) => (Handover::Awaited, PATIENCE),
+            (false, TakeOver::Now) => (Handover::Forced, PATIENCE),
+            (false, TakeOver::Wait) => (Handover::Awaited, PATIENCE_OVER),
+            (false, TakeOver::Never) => {
+                // Also after `recover`: whether the machine before is gone nobody knows here.
+                let machine = known.machine.clone().or_else(|| match promised {
+                    Promised::To(epoch) => Some(self.machine_name(epoch.device)),
+                    Promised::ToNobody => None,
+                });
+                return Err(written_elsewhere(
+                    &known.name,
+                    machine.as_deref().unwrap_or("before this one"),
+                ));
+            }
         };
         let rules = rules(&writer, voters.len(), handover).ok_or_else(|| {
             Failure::new(
@@ -71,22 +93,16 @@ impl Engine {
                 format!("`{}` has voters that no disk can have", known.name),
             )
         })?;
-        let newest = commit_of(&head, writer.cert.device);
-        let claim = match &known.machine {
-            None => Claim::resume(rules, newest.clone(), 1),
+        let claim = match is_ours {
+            true => Claim::resume(rules, newest.clone(), 1),
             // Above what this machine was before, and whatever the voters say.
-            Some(_) => Claim::take_over(
-                rules,
-                writer
-                    .disk(known.volume)
-                    .map_err(failures::write)?
-                    .map(|own| commit_of(&own, writer.cert.device).epoch),
-            ),
+            false => Claim::take_over(rules, Some(newest.epoch).filter(|_| known.machine.is_none())),
         };
         let way = way(claim, voters, known.volume, writer);
-        let newest = match &known.machine {
-            None => newest,
-            Some(_) => {
+        let newest = match is_ours {
+            true => newest,
+            false => {
+                tracing::warn!("{}", waiting_text(&known.name, handover));
                 let found = way.voting.found(patience).await;
                 let found = found.map_err(|error| self.not_claimed(&known.name, &error))?;
                 found.ok_or_else(|| {
@@ -97,6 +113,24 @@ impl Engine {
         let opened = way.voting.open(patience).await;
         opened.map_err(|error| self.not_claimed(&known.name, &error))?;
         Ok((way, newest))
+    }
+
+    /// The highest epoch that a majority of the voters, or one of them, promise.
+    async fn promised(&self, known: &KnownDisk, voters: &[VoterId]) -> Result<Promised, Failure> {
+        let account = self.0.home.account.account_id();
+        let asked = voters::promises(&self.0.peers.all(), voters, account, known.volume).await;
+        let told: Vec<Option<Epoch>> = asked.into_iter().flatten().collect();
+        let majority = voters.len() / 2 + 1;
+        if told.len() < majority {
+            let (voters, waited) = (voters.len(), voters::PATIENCE);
+            return Err(self.not_claimed(&known.name, &ClaimError::NoMajority { voters, waited }));
+        }
+        let highest = told.iter().max().copied().flatten();
+        let count = told.iter().filter(|said| **said == highest).count();
+        Ok(match highest {
+            Some(epoch) if count >= majority || Some(epoch.device) != Some(self.device()) => Promised::To(epoch),
+            _ => Promised::ToNobody,
+        })
     }
 
     async fn voters_of(&self, known: &KnownDisk, head: &DiskHead) -> Result<Vec<VoterId>, Failure> {
@@ -132,6 +166,18 @@ impl Engine {
             .get(&device)
             .cloned()
             .unwrap_or_else(|| device.short().to_string())
+    }
+}
+
+fn waiting_text(name: &str, handover: Handover) -> String {
+    match handover {
+        Handover::Awaited => format!(
+            "`{name}` is taken over: for a minute the machine that wrote it last may still acknowledge writes; --take-over now \
+             does not wait"
+        ),
+        Handover::Forced => format!(
+            "`{name}` is taken over: what the machine that wrote it last acknowledges for another minute is not in it"
+        ),
     }
 }
 

@@ -21,6 +21,9 @@ use crate::{Engine, failures, kind};
 /// How long a peer may take to say which heads it has.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What has waited for so long is told. Chosen: commits are made each minute, and a slow uplink takes some for one.
+const AHEAD: Duration = Duration::from_secs(300);
+
 /// A disk of this account.
 #[derive(Clone, Debug)]
 pub(in crate::disk) struct KnownDisk {
@@ -134,6 +137,19 @@ impl Engine {
             record: None,
             problem,
         })
+    }
+
+    /// Names of the disks to which something was written that is on this machine alone: closed so, or for longer than a commit takes.
+    pub(crate) fn disks_ahead(&self) -> Vec<String> {
+        let (mut ahead, in_use) = self.0.disks.behind(AHEAD);
+        let (records, unreadable) = self.disk_records().all().unwrap_or_default();
+        let closed = records
+            .into_iter()
+            .filter(|record| record.is_ahead && !in_use.contains(&record.volume));
+        ahead.extend(closed.map(|record| record.name));
+        // What is in their journals nobody knows.
+        ahead.extend(unreadable.iter().map(|lost| lost.folder.to_string_lossy().into_owned()));
+        ahead
     }
 
     /// The disk of this name, or whose id begins so.

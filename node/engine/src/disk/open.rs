@@ -1,7 +1,7 @@
 //! The disks that are open in this process: one face each.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::failure::{Exit, Failure};
@@ -17,61 +17,101 @@ use super::known::KnownDisk;
 use super::{JOURNAL_BYTES, unusable};
 use crate::{Engine, failures};
 
-/// The disks that this process has open, opens or closes, by volume.
+/// The disks that this process has open, opens or closes.
 #[derive(Default)]
-pub(crate) struct OpenDisks(BTreeMap<VolumeBytes, Opened>);
+pub(crate) struct OpenDisks {
+    by_volume: Mutex<BTreeMap<VolumeBytes, Opened>>,
+    /// Held while a disk is made: two of one name would be one too many.
+    pub making: tokio::sync::Mutex<()>,
+}
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Opened {
-    /// None as long as it is being opened.
+    name: String,
+    /// None as long as it is being opened, and while it is removed.
     disk: Option<Arc<OpenDisk>>,
     served_at: Vec<String>,
 }
 
 impl OpenDisks {
-    /// The disk, if it is open.
-    pub fn get(&self, volume: VolumeBytes) -> Option<Arc<OpenDisk>> {
-        self.0.get(&volume)?.disk.clone()
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<VolumeBytes, Opened>> {
+        self.by_volume.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it is open, being opened or being closed.
-    pub fn is_in_use(&self, volume: VolumeBytes) -> bool {
-        self.0.contains_key(&volume)
+    /// The disk, if it is open, and where it is served.
+    pub fn get(&self, volume: VolumeBytes) -> Option<(Arc<OpenDisk>, Vec<String>)> {
+        let opened = self.lock().get(&volume).cloned()?;
+        Some((opened.disk?, opened.served_at))
     }
 
-    /// Where it is served.
-    pub fn served_at(&self, volume: VolumeBytes) -> Vec<String> {
-        self.0
-            .get(&volume)
-            .map_or_else(Vec::new, |opened| opened.served_at.clone())
+    /// Takes a disk that nobody else uses; released with what comes back.
+    pub(super) fn take(&self, known: &KnownDisk) -> Result<InUse<'_>, Failure> {
+        let mut opened = self.lock();
+        if opened.contains_key(&known.volume) {
+            let error = format!("`{}` is in use by this process", known.name);
+            return Err(Failure::new(Exit::Failed, error).hint("`gridbackup disk info` says where it is served"));
+        }
+        let entry = Opened {
+            name: known.name.clone(),
+            ..Opened::default()
+        };
+        opened.insert(known.volume, entry);
+        let (disks, volume) = (self, known.volume);
+        Ok(InUse { disks, volume })
+    }
+
+    /// Names of open disks of which something has waited for a commit for so long; and the volumes of all that are in use.
+    pub fn behind(&self, patience: Duration) -> (Vec<String>, Vec<VolumeBytes>) {
+        let opened = self.lock();
+        let is_behind = |opened: &&Opened| {
+            let state = opened.disk.as_ref().map(|disk| disk.state());
+            state
+                .and_then(|state| state.waiting_since)
+                .is_some_and(|since| since.elapsed() >= patience)
+        };
+        let behind = opened.values().filter(is_behind).map(|opened| opened.name.clone());
+        (behind.collect(), opened.keys().copied().collect())
+    }
+}
+
+/// A disk that this process uses; dropped, it does so no more.
+pub(super) struct InUse<'a> {
+    disks: &'a OpenDisks,
+    volume: VolumeBytes,
+}
+
+impl InUse<'_> {
+    fn set_disk(&self, disk: &Arc<OpenDisk>) {
+        if let Some(opened) = self.disks.lock().get_mut(&self.volume) {
+            opened.disk = Some(disk.clone());
+        }
     }
 
     /// It is served there.
-    pub fn set_served_at(&mut self, volume: VolumeBytes, served_at: Vec<String>) {
-        if let Some(opened) = self.0.get_mut(&volume) {
+    pub fn set_served_at(&self, served_at: Vec<String>) {
+        if let Some(opened) = self.disks.lock().get_mut(&self.volume) {
             opened.served_at = served_at;
         }
     }
 }
 
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        self.disks.lock().remove(&self.volume);
+    }
+}
+
 impl Engine {
     /// Opens a disk, which is not open yet, to be written by this machine.
-    pub(super) async fn open_disk(&self, known: &KnownDisk, take_over: TakeOver) -> Result<Arc<OpenDisk>, Failure> {
-        {
-            let mut opened = self.0.disks.lock().await;
-            if opened.is_in_use(known.volume) {
-                let error = format!("`{}` is served already", known.name);
-                return Err(Failure::new(Exit::Failed, error).hint("`gridbackup disk info` says where"));
-            }
-            opened.0.insert(known.volume, Opened::default());
-        }
-        let disk = self.open_unused(known, take_over).await;
-        let mut opened = self.0.disks.lock().await;
-        match (&disk, opened.0.get_mut(&known.volume)) {
-            (Ok(disk), Some(entry)) => entry.disk = Some(disk.clone()),
-            _ => drop(opened.0.remove(&known.volume)),
-        }
-        disk
+    pub(super) async fn open_disk(
+        &self,
+        known: &KnownDisk,
+        take_over: TakeOver,
+    ) -> Result<(Arc<OpenDisk>, InUse<'_>), Failure> {
+        let in_use = self.0.disks.take(known)?;
+        let disk = self.open_unused(known, take_over).await?;
+        in_use.set_disk(&disk);
+        Ok((disk, in_use))
     }
 
     async fn open_unused(&self, known: &KnownDisk, take_over: TakeOver) -> Result<Arc<OpenDisk>, Failure> {
@@ -113,18 +153,18 @@ impl Engine {
     }
 
     /// Closes a disk, when nobody uses it any more: what was written is put on peers, if that is possible within `patience`.
-    pub(super) async fn close_disk(&self, known: &KnownDisk, patience: Duration, sink: &Sink) -> Result<Exit, Failure> {
-        let Some(disk) = self.0.disks.lock().await.get(known.volume) else {
-            return Ok(Exit::Done);
-        };
+    pub(super) async fn close_disk(
+        &self,
+        known: &KnownDisk,
+        disk: Arc<OpenDisk>,
+        patience: Duration,
+        sink: &Sink,
+    ) -> Result<Exit, Failure> {
         let closed = disk.close(patience).await;
         let size = disk.root().size;
         drop(disk);
-        if closed.is_ok() {
-            self.note_closed(known.volume, size)?;
-        }
-        self.0.disks.lock().await.0.remove(&known.volume);
         closed.map_err(|error| self.not_committed(known, error))?;
+        self.note_closed(known.volume, size)?;
         // Whoever does not listen any more has what was to be told.
         let told = Changed::new(Deed::Committed, Thing::Disk, known.name.clone());
         let _nobody_reads = sink.send(told).await;

@@ -43,24 +43,21 @@ impl Engine {
             let address: Address = address.parse().map_err(not_listening)?;
             listeners.push(Listener::bind(&address, Reach::Loopback).await.map_err(not_listening)?);
         }
-        let disk = self.open_disk(&known, asked.take_over).await?;
+        let (disk, in_use) = self.open_disk(&known, asked.take_over).await?;
         let faces = Faces {
             name: known.name.clone(),
             device: match asked.sync {
                 DiskSync::Local => disk.device(),
                 DiskSync::Grid => Arc::new(OnPeers::new(disk.clone())),
             },
-            disk,
+            disk: disk.clone(),
             listeners,
             file,
             allow_other: asked.allow_other,
         };
-        let said = |served_at: Vec<String>| async {
-            self.0.disks.lock().await.set_served_at(known.volume, served_at);
-        };
-        let served = faces.serve(sink, said).await;
+        let served = faces.serve(sink, &|served_at| in_use.set_served_at(served_at)).await;
         // Also after a face that failed: what was written counts.
-        let closed = self.close_disk(&known, CLOSE_PATIENCE, sink).await;
+        let closed = self.close_disk(&known, disk, CLOSE_PATIENCE, sink).await;
         served.and(closed)
     }
 }
@@ -86,7 +83,7 @@ struct Faces {
 }
 
 impl Faces {
-    async fn serve<F: Future<Output = ()>>(self, sink: &Sink, say: impl Fn(Vec<String>) -> F) -> Result<Exit, Failure> {
+    async fn serve(self, sink: &Sink, say: &(dyn Fn(Vec<String>) + Sync)) -> Result<Exit, Failure> {
         let mut said = DiskServed {
             name: self.name.clone(),
             size: self.device.size(),
@@ -112,7 +109,7 @@ impl Faces {
             let server = server.clone();
             serving.spawn(async move { server.serve(listener).await });
         }
-        say(said.nbd.iter().cloned().chain(said.file.clone()).collect()).await;
+        say(said.nbd.iter().cloned().chain(said.file.clone()).collect());
         let is_heard = sink.send(said).await;
         let gone = async {
             match &mut mounted {

@@ -90,6 +90,14 @@ pub struct Facts {
     pub older_at_risk: u64,
     /// Packs of older snapshots of which too few shares are left.
     pub older_lost: u64,
+    /// Virtual disks of this device.
+    pub disks: u64,
+    /// Disks to which something was written that is on this machine alone.
+    pub disks_ahead: Named,
+    /// Packs of disks that are on too few peers.
+    pub disks_at_risk: u64,
+    /// Packs of disks of which too few shares are left.
+    pub disks_lost: u64,
     /// Backups of this device that could not be read when this home was recovered, and were not taken in since.
     pub heads_unread: u64,
     /// Older versions of files that are not on the grid yet.

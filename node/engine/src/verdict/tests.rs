@@ -62,6 +62,13 @@ fn set(facts: &mut Facts, key: &str, value: &str) {
         "older_at_risk" => facts.older_at_risk = number(),
         "older_waiting" => facts.older_waiting = number(),
         "older_lost" => facts.older_lost = number(),
+        "disks" => facts.disks = number(),
+        "ahead" => {
+            facts.disks_ahead.count += 1;
+            facts.disks_ahead.names.push(value.to_owned());
+        }
+        "disks_at_risk" => facts.disks_at_risk = number(),
+        "disks_lost" => facts.disks_lost = number(),
         "unread" => facts.heads_unread = number(),
         "tolerate" => facts.tolerate = number(),
         "tolerates" => facts.tolerates = number(),
