@@ -1,9 +1,13 @@
+mod model;
+mod states;
+
+use super::writer::WRITER;
 use super::*;
 use crate::device::Change;
 use crate::testing::packs::MemoryPacks;
 
 const VOLUME: [u8; 16] = [4; 16];
-const SIZE: u64 = 64 << 20;
+const SIZE: u64 = 600 << 20;
 
 /// Peers, and what their newest head says of the volume.
 struct Grid {
