@@ -41,6 +41,10 @@ impl Committed {
 }
 
 impl Backing for Committed {
+    fn size(&self) -> Option<u64> {
+        None
+    }
+
     fn committed_seq(&self) -> u64 {
         0
     }

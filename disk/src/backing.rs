@@ -9,6 +9,8 @@ use crate::journal::record::BLOCK_BYTES;
 pub trait Backing: Send + Sync + 'static {
     /// The number of the last record that is in it, as of when the volume is opened.
     fn committed_seq(&self) -> u64;
+    /// Bytes of the device that it is the content of; none if it does not know.
+    fn size(&self) -> Option<u64>;
     /// Reads blocks that can be had at once; false if some have to be fetched.
     fn read_now(&self, start: u64, into: &mut [u8]) -> Result<bool, DeviceError>;
     /// Reads blocks, and waits for them.
@@ -25,6 +27,10 @@ pub struct NoBacking;
 impl Backing for NoBacking {
     fn committed_seq(&self) -> u64 {
         0
+    }
+
+    fn size(&self) -> Option<u64> {
+        None
     }
 
     fn read_now(&self, _start: u64, into: &mut [u8]) -> Result<bool, DeviceError> {

@@ -8,6 +8,8 @@ pub mod opening;
 pub mod pack_set;
 pub mod pack_table;
 pub mod root;
+pub mod state;
+pub mod work;
 
 mod cursor;
 mod ids;

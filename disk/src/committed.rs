@@ -1,19 +1,26 @@
 //! The committed content of a volume as what lies behind its journal: blocks out of slots of packs, which are kept in memory for a
 //! while, and come from wherever packs are.
 
+mod collection;
 mod slots;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
+use proto::cap_index::PackRecord;
 use slots::SlotCache;
 use tokio::runtime::Handle;
 
 use crate::backing::Backing;
-use crate::commit::compose::{Committed, PackSink, Prepared, compose};
-use crate::commit::opening::{Opened, Places};
+use crate::commit::PackNumber;
+use crate::commit::compose::{PackSink, Prepared, compose_work};
+use crate::commit::contents::Slots;
+use crate::commit::opening::{Opened, Places, map_anew, map_folder};
+use crate::commit::state::Committed;
+use crate::commit::work::Work;
 use crate::device::{DeviceError, Extent, ExtentKind};
-use crate::extents::{CommittedMap, LeafSource, Place, REGION_BLOCKS, Run, SLOT_BLOCKS};
+use crate::extents::{CommittedMap, LeafSource, MapError, Place, REGION_BLOCKS, Run, SLOT_BLOCKS};
 use crate::journal::record::BLOCK_BYTES;
 use crate::volume::Batch;
 
@@ -21,6 +28,9 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// Bytes that are read out of a pack at once, about. Chosen: a read of a megabyte is one, and memory is bounded.
 const READ_BYTES: u32 = 1 << 20;
+
+/// Read-aheads at a time. Chosen: as many as fetch side by side what a file system asks for, and a bounded number of threads.
+const PREFETCHES_MAX: usize = 4;
 
 /// The committed content of an open volume.
 pub struct CommittedBlocks {
@@ -32,16 +42,37 @@ struct Inner {
     state: Mutex<State>,
     places: Arc<Places>,
     slots: SlotCache,
+    /// Read-aheads that are on their way.
+    prefetching: AtomicUsize,
 }
 
 struct State {
     committed: Committed,
     map: CommittedMap,
+    /// How often the map was begun anew: what was counted before says nothing then.
+    rounds: u64,
 }
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the map. If a leaf on this disk is damaged, and packs have it as of another commit, the map is begun anew from packs.
+    fn ask<T>(
+        &self,
+        state: &mut State,
+        mut ask: impl FnMut(&mut CommittedMap) -> Result<T, MapError>,
+    ) -> Result<T, DeviceError> {
+        match ask(&mut state.map) {
+            Err(error @ MapError::LeafDamaged { .. }) => {
+                tracing::warn!(%error, "the map of a disk is begun anew");
+                state.map = map_anew(&state.committed, &self.places, state.map.options().clone())?;
+                state.rounds += 1;
+                Ok(ask(&mut state.map)?)
+            }
+            done => Ok(done?),
+        }
     }
 
     /// Where these blocks lie. Leaves that are not here are fetched first, and nobody waits for that but who asked.
@@ -50,12 +81,13 @@ impl Inner {
             let mut state = self.lock();
             let missing = state.map.missing(start, count);
             if missing.is_empty() {
-                return Ok(state.map.find(start, count)?);
+                return self.ask(&mut state, |map| map.find(start, count));
             }
             missing
         };
         if let [region] = missing[..] {
-            return Ok(self.lock_with_leaf(region)?.map.find(start, count)?);
+            let mut state = self.lock_with_leaf(region)?;
+            return self.ask(&mut state, |map| map.find(start, count));
         }
         // By halves, so that a cache that cannot keep all these leaves has each when it is needed.
         let middle = missing[missing.len() / 2] * u64::from(REGION_BLOCKS);
@@ -84,9 +116,11 @@ impl Inner {
 
     /// The leaf of a region with all that is committed, and the commit that it says; none if the region is zeros.
     fn write_leaf(&self, region: u64) -> Result<Option<(u64, Vec<u8>)>, DeviceError> {
-        let map = &mut self.lock_with_leaf(region)?.map;
-        map.write_regions(&[region])?;
-        Ok(map.leaf_commit(region).zip(map.leaf_bytes(region)?))
+        let mut state = self.lock_with_leaf(region)?;
+        self.ask(&mut state, |map| {
+            map.write_regions(&[region])?;
+            Ok(map.leaf_commit(region).zip(map.leaf_bytes(region)?))
+        })
     }
 
     /// Fills in blocks from slots that are here; false if one is not.
@@ -101,9 +135,20 @@ impl Inner {
 
     /// Reads blocks, and what they need of packs.
     fn read(&self, start: u64, into: &mut [u8]) -> Result<(), DeviceError> {
-        into.fill(0);
         let count = into.len() as u64 / BLOCK;
-        for piece in self.find(start, count)?.iter().flat_map(pieces) {
+        loop {
+            let runs = self.find(start, count)?;
+            match self.read_runs(start, &runs, into) {
+                // Blocks may have been moved meanwhile, and the pack that they lay in been given up.
+                Err(_) if self.find(start, count)? != runs => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn read_runs(&self, start: u64, runs: &[Run], into: &mut [u8]) -> Result<(), DeviceError> {
+        into.fill(0);
+        for piece in runs.iter().flat_map(pieces) {
             let from = (piece.start - start) as usize * BLOCK_BYTES;
             let within = &mut into[from..from + piece.count as usize * BLOCK_BYTES];
             if self.copy(piece.start, &[piece], within) {
@@ -123,10 +168,7 @@ impl Inner {
     fn fetch(&self, run: &Run) -> Result<Vec<Arc<Vec<u8>>>, DeviceError> {
         let pack = run.place.pack;
         let record = self.places.record(pack)?;
-        let list = match self.slots.list(pack) {
-            Some(list) => list,
-            None => self.slots.put_list(pack, self.places.slots(&record)?),
-        };
+        let list = self.list(pack, &record)?;
         let last = run.place.after(run.count as u32 - 1).slot();
         let range = |slot| {
             let range = list.range(slot);
@@ -141,6 +183,15 @@ impl Inner {
             slots.push(self.slots.put(pack, slot, list.unpack(slot, stored)?));
         }
         Ok(slots)
+    }
+}
+
+impl Inner {
+    fn list(&self, pack: PackNumber, record: &PackRecord) -> Result<Arc<Slots>, DeviceError> {
+        match self.slots.list(pack) {
+            Some(list) => Ok(list),
+            None => Ok(self.slots.put_list(pack, self.places.slots(record)?)),
+        }
     }
 }
 
@@ -191,9 +242,14 @@ impl CommittedBlocks {
         let Opened { committed, map, places } = opened;
         Self {
             inner: Arc::new(Inner {
-                state: Mutex::new(State { committed, map }),
+                state: Mutex::new(State {
+                    committed,
+                    map,
+                    rounds: 0,
+                }),
                 places,
                 slots: SlotCache::new(cache_bytes),
+                prefetching: AtomicUsize::new(0),
             }),
             runtime,
         }
@@ -202,21 +258,34 @@ impl CommittedBlocks {
     /// The next commit: all that a batch has. Reads go on meanwhile: they wait while a leaf is written, not while one is
     /// fetched.
     pub fn prepare(&self, batch: &Batch, time_ns: i64, sink: &mut dyn PackSink) -> Result<Prepared, DeviceError> {
-        let last = self.inner.lock().committed.clone();
-        compose(&last, &|region| self.inner.write_leaf(region), batch, time_ns, sink)
+        self.prepare_work(&self.committed(), &Work::of(batch, time_ns), sink)
+    }
+
+    /// The same of all that a commit can be made of, on top of the last one, whose root and table may have been edited.
+    pub fn prepare_work(
+        &self,
+        last: &Committed,
+        work: &Work<'_>,
+        sink: &mut dyn PackSink,
+    ) -> Result<Prepared, DeviceError> {
+        compose_work(last, &|region| self.inner.write_leaf(region), work, sink)
     }
 
     /// The commit was accepted: it is what is read from now on. On failure nothing of it was taken in, and it is to be tried again, or the
     /// volume opened anew: another one in its place would not be accepted.
     pub fn accept(&self, prepared: &Prepared) -> Result<(), DeviceError> {
         let Prepared { committed, updates, .. } = prepared;
+        if committed.root.rolled_back == committed.root.commit {
+            return self.go_back(committed);
+        }
         let needed = self.inner.lock().map.needed_by_apply();
         // What cannot be had now is no failure yet: `apply` tells.
         let _either = needed
             .into_iter()
             .try_for_each(|region| self.inner.lock_with_leaf(region).map(drop));
         let mut state = self.inner.lock();
-        state.map.apply(committed.root.commit, updates)?;
+        self.inner
+            .ask(&mut state, |map| map.apply(committed.root.commit, updates))?;
         // A commit that changes nothing moves the root's floor alone. A map whose floor is below that of the root is not opened again.
         if state.map.floor() < committed.root.floor
             && let Err(error) = state.map.write_regions(&[])
@@ -225,6 +294,32 @@ impl CommittedBlocks {
         }
         self.inner.places.advance(committed);
         state.committed = committed.clone();
+        Ok(())
+    }
+
+    /// A commit went back to a snapshot: the map is that one's, in a folder of its own, as the one that is there is of another state.
+    fn go_back(&self, committed: &Committed) -> Result<(), DeviceError> {
+        let mut state = self.inner.lock();
+        let mut options = state.map.options().clone();
+        let of_before = options.folder.clone();
+        options.folder = map_folder(&of_before, committed.root.rolled_back);
+        durable::create_folders(&options.folder)?;
+        let before = state.committed.clone();
+        self.inner.places.advance(committed);
+        match map_anew(committed, &self.inner.places, options) {
+            Ok(map) => {
+                state.map = map;
+                state.rounds += 1;
+                state.committed = committed.clone();
+            }
+            Err(error) => {
+                self.inner.places.advance(&before);
+                return Err(error);
+            }
+        }
+        if let Err(error) = std::fs::remove_dir_all(&of_before) {
+            tracing::debug!(%error, "a map that is not needed any more");
+        }
         Ok(())
     }
 
@@ -244,6 +339,10 @@ impl Backing for CommittedBlocks {
         self.inner.lock().committed.root.journal
     }
 
+    fn size(&self) -> Option<u64> {
+        Some(self.inner.lock().committed.root.size)
+    }
+
     fn read_now(&self, start: u64, into: &mut [u8]) -> Result<bool, DeviceError> {
         let count = into.len() as u64 / BLOCK;
         let runs = {
@@ -251,7 +350,7 @@ impl Backing for CommittedBlocks {
             if !state.map.missing(start, count).is_empty() {
                 return Ok(false);
             }
-            state.map.find(start, count)?
+            self.inner.ask(&mut state, |map| map.find(start, count))?
         };
         Ok(self.inner.copy(start, &runs, into))
     }
@@ -295,6 +394,11 @@ impl Backing for CommittedBlocks {
 
     fn prefetch(&self, start: u64, count: u64) {
         let inner = self.inner.clone();
+        // It is a hint: who asks faster than packs come has to wait for what it reads anyway.
+        if inner.prefetching.fetch_add(1, Ordering::Relaxed) >= PREFETCHES_MAX {
+            inner.prefetching.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
         let count = count.min(self.inner.slots.bytes_max() as u64 / 2 / BLOCK);
         self.runtime.spawn_blocking(move || {
             let runs = inner.find(start, count).unwrap_or_default();
@@ -305,7 +409,16 @@ impl Backing for CommittedBlocks {
             if let Err(error) = fetched {
                 tracing::debug!(%error, "reading ahead");
             }
+            inner.prefetching.fetch_sub(1, Ordering::Relaxed);
         });
+    }
+}
+
+#[cfg(test)]
+impl CommittedBlocks {
+    /// Writes the leaf of a region on this disk alone, so that packs have an older one.
+    pub fn write_leaf_here(&self, region: u64) {
+        self.inner.write_leaf(region).expect("the leaf is written");
     }
 }
 

@@ -253,6 +253,11 @@ impl CommittedMap {
         self.last
     }
 
+    /// Where it is.
+    pub fn options(&self) -> &MapOptions {
+        &self.options
+    }
+
     /// What it takes.
     pub fn usage(&self) -> Usage {
         Usage {

@@ -52,6 +52,20 @@ impl JournalOptions {
     }
 }
 
+impl JournalOptions {
+    /// The usual ones, or with as many files as so many bytes have room for; two at least.
+    pub fn sized(folder: PathBuf, bytes: Option<u64>) -> Self {
+        let usual = Self::new(folder);
+        let count = bytes.map_or(usual.file_count, |bytes| {
+            usize::try_from(bytes / usual.file_bytes).unwrap_or(usize::MAX).max(2)
+        });
+        Self {
+            file_count: count,
+            ..usual
+        }
+    }
+}
+
 /// What a journal could not do.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {

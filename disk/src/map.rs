@@ -30,7 +30,8 @@ pub struct Place {
 }
 
 impl Piece {
-    fn end(&self) -> u64 {
+    /// The block behind it.
+    pub fn end(&self) -> u64 {
         self.start + self.count
     }
 

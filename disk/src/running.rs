@@ -3,31 +3,42 @@
 //!
 //! The folder is worth what is not committed, and nothing else: without it the volume opens as of its last commit.
 
-use std::fs;
+pub mod edits;
+pub mod error;
+pub mod given_up;
+pub mod stats;
+
+mod collector;
+mod kept;
+mod writer;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use durable::state_file;
-use minicbor::{Decode, Encode};
+use collector::{Chosen, Collector, Means};
+use error::OpenError;
+use kept::Kept;
 use proto::head::RootRef;
 use tokio::runtime::Handle;
-use zeroize::Zeroizing;
+use writer::WriterFile;
 
-use crate::commit::compose::{Committed, PackSink, Prepared, batch_bytes_max, compose};
-use crate::commit::opening::{PackReader, open};
+use crate::commit::PackNumber;
+use crate::commit::compose::{PackSink, Prepared, batch_bytes_max, compose};
+use crate::commit::opening::{PackReader, open, prepared_at};
+use crate::commit::pack_set::PackSet;
 use crate::commit::pack_table::PackTable;
 use crate::commit::root::Root;
+use crate::commit::state::Committed;
+use crate::commit::work::{Leaves, Work};
 use crate::committed::CommittedBlocks;
 use crate::device::{Device, DeviceError};
 use crate::extents::MapOptions;
 use crate::journal::{JournalKey, JournalOptions};
 use crate::volume::{Batch, Volume, VolumeOptions};
 
-/// The version of the writer's file that is written, and the only one read.
-const VERSION: u16 = 1;
-/// Name of the writer's file.
-const WRITER: &str = "writer";
 /// Bytes of blocks that go into one commit. Chosen: a commit is sealed and sent in a minute, and the list of its changes is short.
 const BATCH_BYTES: u64 = 256 << 20;
 /// Bytes of committed blocks in memory.
@@ -35,102 +46,47 @@ const BLOCKS_CACHE_BYTES: usize = 64 << 20;
 /// How long writers wait for a full journal from which nothing is released before they are told that there is no room.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// Has a root taken by peers, and returns only when it is taken for good.
+pub type Accept<'a> = dyn FnMut(&Prepared) -> Result<(), DeviceError> + 'a;
+
 /// A volume that is open for writing.
 pub struct Running {
     volume: Arc<Volume>,
     blocks: Arc<CommittedBlocks>,
     folder: PathBuf,
+    runtime: Handle,
     state: Mutex<State>,
+    /// Snapshots that somebody reads, by their commits.
+    kept: Mutex<BTreeMap<u64, Weak<Kept>>>,
 }
 
 struct State {
     writer: WriterFile,
     /// A commit whose packs were delivered, and that was not accepted yet: it is offered again, as it is.
-    waiting: Option<(Batch, Prepared)>,
+    waiting: Option<Waiting>,
+    collector: Collector,
+    counted: stats::Counted,
 }
 
-/// What the folder is of.
-#[derive(Clone, Encode, Decode)]
-struct WriterFile {
-    #[n(0)]
-    version: u16,
-    /// The volume.
-    #[cbor(n(1), with = "minicbor::bytes")]
-    volume: [u8; 16],
-    /// What the journal's keys are derived from.
-    #[cbor(n(2), with = "minicbor::bytes")]
-    secret: [u8; 32],
-    /// The journal.
-    #[cbor(n(3), with = "minicbor::bytes")]
-    journal: [u8; 16],
-    /// The last commit that was accepted, as far as it is known here.
-    #[n(4)]
-    commit: u64,
-    /// Where its root lies.
-    #[n(5)]
-    at: RootRef,
+struct Waiting {
+    /// Keeps files of the journal as long as they may be read.
+    _batch: Batch,
+    prepared: Prepared,
+    /// Packs of which nothing is left by it.
+    emptied: Vec<PackNumber>,
+    /// Packs that the table has no more by it.
+    removed: Vec<PackNumber>,
+    /// Sets of snapshots that it wrote.
+    sets: Vec<(u64, PackSet)>,
+    host_blocks: u64,
+    moved_blocks: u64,
 }
 
-/// What opening a volume comes to.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another machine has gone on with the volume, or a copy of this one.
-    #[error(
-        "Another machine has written to this disk since this one did: its commit {theirs} follows {ours}. What this machine has not \
-         committed is in {} and stays there",
-        folder.display()
-    )]
-    Overtaken {
-        /// The last commit of this machine.
-        ours: u64,
-        /// The newest there is.
-        theirs: u64,
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// What peers have is older than what they had accepted before.
-    #[error(
-        "The newest commit of this disk that peers have is {theirs}, but {ours} was accepted: reach more peers. Opened as it is, what was \
-         written between would be gone"
-    )]
-    TurnedBack {
-        /// The last commit that this machine knows to have been accepted.
-        ours: u64,
-        /// The newest that was found.
-        theirs: u64,
-    },
-    /// The folder is of another volume.
-    #[error("{} belongs to another disk", folder.display())]
-    OtherVolume {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// The writer's file cannot be read.
-    #[error("{} is damaged: {reason}. Move the folder away to open the disk as of its last commit", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The system gave no randomness.
-    #[error("The system gave no random bytes: {0}")]
-    Random(String),
-    /// Anything else.
-    #[error(transparent)]
-    Device(#[from] DeviceError),
-}
-
-impl From<std::io::Error> for OpenError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Device(error.into())
-    }
-}
-
-fn random<const N: usize>() -> Result<[u8; N], OpenError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| OpenError::Random(error.to_string()))?;
-    Ok(bytes)
+/// What a commit begins with that is not written by the host.
+struct Edited {
+    last: Committed,
+    sets: Vec<(u64, PackSet)>,
+    leaves: Leaves,
 }
 
 /// The first commit of a new volume, of nothing: there is a disk when it is accepted. Its voters are chosen here, for good
@@ -146,16 +102,21 @@ pub fn first_commit(
     let root = Root::first(volume, name, size, voters);
     // Whatever cannot be read again is refused here.
     Root::decode(&root.encode())?;
-    let none = Committed::new(root, PackTable::default(), std::collections::BTreeMap::new());
-    let nothing = Batch {
-        seq: 0,
+    let none = Committed::new(root, PackTable::default(), BTreeMap::new());
+    compose(&none, &|_| Ok(None), &nothing(0), time_ns, sink)
+}
+
+/// A batch of nothing, up to that record.
+fn nothing(seq: u64) -> Batch {
+    Batch {
+        seq,
         pieces: Vec::new(),
-    };
-    compose(&none, &|_| Ok(None), &nothing, time_ns, sink)
+    }
 }
 
 impl Running {
-    /// Opens the volume whose newest accepted commit has its root at `at`. The folder is made if it is not there.
+    /// Opens the volume whose newest accepted commit has its root at `at`. The folder is made if it is not there. The journal takes the usual
+    /// room, or so many bytes.
     pub fn open(
         folder: &Path,
         volume: [u8; 16],
@@ -163,26 +124,22 @@ impl Running {
         at: &RootRef,
         reader: Arc<dyn PackReader>,
         runtime: Handle,
+        journal_bytes: Option<u64>,
     ) -> Result<Self, OpenError> {
-        for part in ["journal", "map"] {
-            durable::create_folders(&folder.join(part))?;
-        }
-        let known = read_writer(folder, volume)?;
+        durable::create_folders(&folder.join("journal"))?;
+        let known = writer::read(folder, volume)?;
         // The journal has given up what is in accepted commits: an older one must not be gone on from.
         if let Some(ours) = known.as_ref().map(|writer| writer.commit).filter(|ours| commit < *ours) {
             return Err(OpenError::TurnedBack { ours, theirs: commit });
         }
-        let opened = open(
-            at,
-            reader.clone(),
-            MapOptions::new(folder.join("map"), volume),
-            known.is_some(),
-        )?;
+        let map = MapOptions::new(folder.join("map"), volume);
+        let opened = open(at, reader, map, known.is_some())?;
+        remove_other_maps(folder, &opened.map.options().folder);
         let root = &opened.committed.root;
         if root.volume != volume || root.commit != commit {
             return Err(DeviceError::Damaged("what the head names is not the root of this disk".to_owned()).into());
         }
-        let writer = match known {
+        let mut writer = match known {
             Some(writer) if root.journal_id == writer.journal || root.commit == writer.commit => writer,
             Some(writer) => {
                 return Err(OpenError::Overtaken {
@@ -191,32 +148,39 @@ impl Running {
                     folder: folder.to_owned(),
                 });
             }
-            None => WriterFile {
-                version: VERSION,
-                volume,
-                secret: random()?,
-                journal: random()?,
-                commit,
-                at: at.clone(),
-            },
+            None => WriterFile::new(volume)?,
         };
-        write_writer(folder, &writer)?;
+        // What was offered may have been accepted, and this machine have died before it heard of that.
+        writer.offered.take_if(|(offered, _)| *offered <= commit);
+        (writer.commit, writer.at) = (commit, Some(at.clone()));
+        writer::write(folder, &writer)?;
         let options = VolumeOptions {
-            journal: JournalOptions::new(folder.join("journal")),
+            journal: JournalOptions::sized(folder.join("journal"), journal_bytes),
             size: root.size,
             is_read_only: false,
             patience: PATIENCE,
         };
         let key = JournalKey::new(&writer.secret, writer.journal);
-        let blocks = Arc::new(CommittedBlocks::new(opened, BLOCKS_CACHE_BYTES, runtime));
+        let blocks = Arc::new(CommittedBlocks::new(opened, BLOCKS_CACHE_BYTES, runtime.clone()));
         blocks.write_with(writer.journal);
         let volume = Arc::new(Volume::open(options, key, blocks.clone())?);
         Ok(Self {
             volume,
             blocks,
             folder: folder.to_owned(),
-            state: Mutex::new(State { writer, waiting: None }),
+            runtime,
+            state: Mutex::new(State {
+                writer,
+                waiting: None,
+                collector: Collector::default(),
+                counted: stats::Counted::default(),
+            }),
+            kept: Mutex::default(),
         })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What faces serve.
@@ -234,52 +198,195 @@ impl Running {
         self.volume.last_seq()
     }
 
-    /// Bytes that the journal holds, and may hold at most.
-    pub fn usage(&self) -> (u64, u64) {
-        self.volume.usage()
-    }
-
     /// Whether something waits for a commit.
     pub fn is_dirty(&self) -> bool {
         self.volume.last_seq() > self.root().journal
     }
 
-    /// Commits what there is, as much as one commit takes; whether there was anything. `accept` has the root taken by peers, and returns only
-    /// when it is taken for good. If it fails, the next call offers the same commit again. Blocks; one at a time.
-    pub fn commit(
+    /// Commits what there is, as much as one commit takes; whether there was anything. Blocks of packs of which little is needed go with it, no more
+    /// of them than the host wrote. If `accept` fails, the next call offers the same commit again, also after a restart. Blocks; one at a time.
+    pub fn commit(&self, time_ns: i64, sink: &mut dyn PackSink, accept: &mut Accept<'_>) -> Result<bool, DeviceError> {
+        self.advance(&mut self.lock(), 0, time_ns, sink, accept)
+    }
+
+    /// The same, also if nothing was written: moves up to so many blocks, so that what is stored comes down to what is needed. False if there is
+    /// nothing to write and to move.
+    pub fn settle(
         &self,
+        blocks: u64,
         time_ns: i64,
         sink: &mut dyn PackSink,
-        accept: &mut dyn FnMut(&Prepared) -> Result<(), DeviceError>,
+        accept: &mut Accept<'_>,
     ) -> Result<bool, DeviceError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (batch, prepared) = match state.waiting.take() {
-            Some(waiting) => waiting,
-            None => {
-                // Files of the journal are released as far as they are durable.
-                futures::executor::block_on(self.volume.flush())?;
-                let batch = self.volume.batch(BATCH_BYTES.min(batch_bytes_max(&sink.rooms())))?;
-                if batch.seq <= self.root().journal {
-                    return Ok(false);
-                }
-                let prepared = self.blocks.prepare(&batch, time_ns, sink)?;
-                (batch, prepared)
+        self.advance(&mut self.lock(), blocks, time_ns, sink, accept)
+    }
+
+    fn advance(
+        &self,
+        state: &mut State,
+        settle_blocks: u64,
+        time_ns: i64,
+        sink: &mut dyn PackSink,
+        accept: &mut Accept<'_>,
+    ) -> Result<bool, DeviceError> {
+        self.find_offered(state)?;
+        if state.waiting.is_none() {
+            // Files of the journal are released as far as they are durable.
+            futures::executor::block_on(self.volume.flush())?;
+            let batch = self.volume.batch(BATCH_BYTES.min(batch_bytes_max(&sink.rooms())))?;
+            let last = self.blocks.committed();
+            let is_new = batch.seq > last.root.journal;
+            let batch = if is_new { batch } else { nothing(last.root.journal) };
+            let means = Means {
+                host_blocks: host_blocks(&batch),
+                settle_blocks,
+                rooms: sink.rooms(),
+            };
+            let mut chosen = match is_new || settle_blocks > 0 {
+                true => state.collector.choose(&self.blocks, &means),
+                false => Chosen::default(),
+            };
+            if !is_new && chosen.is_empty() {
+                return Ok(false);
             }
-        };
-        let taken_in = accept(&prepared).and_then(|()| {
-            state.writer.commit = prepared.committed.root.commit;
-            state.writer.at = prepared.at.clone();
-            write_writer(&self.folder, &state.writer)?;
-            self.blocks.accept(&prepared)
-        });
-        if let Err(error) = taken_in {
-            state.waiting = Some((batch, prepared));
-            return Err(error);
+            chosen.without(&batch.pieces);
+            let edited = Edited {
+                last,
+                sets: Vec::new(),
+                leaves: Leaves::Due,
+            };
+            state.waiting = Some(self.prepare(state, batch, chosen, edited, time_ns, sink)?);
         }
-        drop(prepared);
-        drop(batch);
-        self.volume.release(self.root().journal);
+        self.offer(state, accept)?;
         Ok(true)
+    }
+
+    /// A commit that was offered before this process: it is offered again.
+    fn find_offered(&self, state: &mut State) -> Result<(), DeviceError> {
+        let Some((_, at)) = state.writer.offered.as_ref().filter(|_| state.waiting.is_none()) else {
+            return Ok(());
+        };
+        let prepared = prepared_at(at, self.blocks.places().reader())?;
+        let root = &prepared.committed.root;
+        if root.volume != state.writer.volume || root.commit != state.writer.commit + 1 {
+            return Err(DeviceError::Damaged(
+                "what was offered is not the next commit of this disk".to_owned(),
+            ));
+        }
+        // It knows no more of its packs than a root has.
+        state.collector.forget();
+        state.waiting = Some(Waiting {
+            _batch: nothing(root.journal),
+            prepared,
+            emptied: Vec::new(),
+            removed: Vec::new(),
+            sets: Vec::new(),
+            host_blocks: 0,
+            moved_blocks: 0,
+        });
+        Ok(())
+    }
+
+    /// Makes a commit of all this. Packs that cannot be read now keep their blocks.
+    fn prepare(
+        &self,
+        state: &State,
+        batch: Batch,
+        chosen: Chosen,
+        edited: Edited,
+        time_ns: i64,
+        sink: &mut dyn PackSink,
+    ) -> Result<Waiting, DeviceError> {
+        let Edited {
+            mut last,
+            mut sets,
+            leaves,
+        } = edited;
+        let places = self.blocks.places();
+        places.with_packs(&mut last.packs, |packs| packs.rewrite(&chosen.victims))?;
+        let removed: Vec<PackNumber> = state.collector.confirmed().collect();
+        for number in &removed {
+            places.with_packs(&mut last.packs, |packs| packs.remove(*number))?;
+        }
+        sets.extend(state.collector.sets_in(&last.root, &chosen.victims));
+        let failed = RefCell::new(BTreeSet::new());
+        let moved = RefCell::new(0);
+        let work = Work {
+            batch: &batch,
+            time_ns,
+            moves: &chosen.moves,
+            read: &|run| match self.blocks.read_part(run) {
+                Ok(blocks) => {
+                    *moved.borrow_mut() += run.count;
+                    Ok(Some(blocks))
+                }
+                Err(error) => {
+                    tracing::warn!(%error, pack = run.place.pack, "a pack that is collected could not be read");
+                    failed.borrow_mut().insert(run.place.pack);
+                    Ok(None)
+                }
+            },
+            victims: &chosen.victims,
+            sets: &sets,
+            leaves,
+        };
+        let prepared = self.blocks.prepare_work(&last, &work, sink)?;
+        let failed = failed.into_inner();
+        Ok(Waiting {
+            emptied: chosen.victims.difference(&failed).copied().collect(),
+            removed,
+            sets,
+            host_blocks: host_blocks(&batch),
+            moved_blocks: moved.into_inner(),
+            _batch: batch,
+            prepared,
+        })
+    }
+
+    /// Offers the commit that waits. Its number is on the disk first: no other one gets it, whatever becomes of this process.
+    fn offer(&self, state: &mut State, accept: &mut Accept<'_>) -> Result<(), DeviceError> {
+        let State {
+            writer,
+            waiting: Some(waiting),
+            ..
+        } = &mut *state
+        else {
+            return Ok(());
+        };
+        let prepared = &waiting.prepared;
+        let offered = Some((prepared.committed.root.commit, prepared.at.clone()));
+        if writer.offered != offered {
+            writer.offered = offered;
+            writer::write(&self.folder, writer)?;
+        }
+        accept(prepared)?;
+        let size = self.root().size;
+        let root = &prepared.committed.root;
+        (writer.commit, writer.at, writer.offered) = (root.commit, Some(prepared.at.clone()), None);
+        writer::write(&self.folder, writer)?;
+        self.blocks.accept(prepared)?;
+        if root.size != size {
+            self.volume.resize(root.size)?;
+        }
+        let Some(waiting) = state.waiting.take() else {
+            return Ok(());
+        };
+        state
+            .counted
+            .add(&waiting.prepared, waiting.host_blocks, waiting.moved_blocks);
+        let Waiting {
+            prepared,
+            emptied,
+            removed,
+            sets,
+            ..
+        } = &waiting;
+        state
+            .collector
+            .accepted(&self.blocks, &prepared.made, emptied, removed, sets);
+        drop(waiting);
+        self.volume.release(self.root().journal);
+        Ok(())
     }
 
     /// Makes all durable here, and says in the journal that this was its end. Commits nothing.
@@ -288,40 +395,23 @@ impl Running {
     }
 }
 
-fn read_writer(folder: &Path, volume: [u8; 16]) -> Result<Option<WriterFile>, OpenError> {
-    let path = folder.join(WRITER);
-    let decode = |bytes: &[u8]| {
-        let file: WriterFile = minicbor::decode(bytes).map_err(|error| error.to_string())?;
-        match file.version {
-            VERSION => Ok(file),
-            version => Err(format!("version {version} is not known to this gridbackup")),
+/// Maps of states that were turned away from.
+fn remove_other_maps(folder: &Path, map: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_map = entry.file_name().to_string_lossy().starts_with("map");
+        if is_map
+            && entry.path() != map
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        {
+            tracing::debug!(%error, "a map that is not needed any more");
         }
-    };
-    match state_file::read(&path, decode) {
-        (Some(file), _) if file.volume == volume => Ok(Some(file)),
-        (Some(_), _) => Err(OpenError::OtherVolume {
-            folder: folder.to_owned(),
-        }),
-        // Its journal cannot be read without the file, and may be all that there is of what was written last.
-        (None, None) if has_journal(folder)? => Err(OpenError::Damaged {
-            path,
-            reason: "it is missing".to_owned(),
-        }),
-        (None, None) => Ok(None),
-        (None, Some(lost)) => Err(OpenError::Damaged {
-            path,
-            reason: lost.to_string(),
-        }),
     }
 }
 
-fn has_journal(folder: &Path) -> Result<bool, OpenError> {
-    Ok(fs::read_dir(folder.join("journal"))?.next().is_some())
-}
-
-fn write_writer(folder: &Path, writer: &WriterFile) -> Result<(), DeviceError> {
-    let bytes = Zeroizing::new(proto::record::to_cbor(writer));
-    Ok(state_file::replace(&folder.join(WRITER), &bytes)?)
+/// Blocks that the host wrote, zeros left out.
+fn host_blocks(batch: &Batch) -> u64 {
+    let written = batch.pieces.iter().filter(|piece| piece.place.is_some());
+    written.map(|piece| piece.count).sum()
 }
 
 #[cfg(test)]

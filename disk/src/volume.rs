@@ -6,8 +6,10 @@ mod blocks;
 mod maker;
 mod range_lock;
 mod shared;
+mod usage;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use batch::Batch;
@@ -17,6 +19,7 @@ use maker::FileMaker;
 use range_lock::RangeLock;
 use shared::Shared;
 use tokio::sync::watch;
+pub use usage::JournalUsage;
 
 use crate::backing::Backing;
 use crate::device::{Change, Device, DeviceError, Extent, ExtentKind};
@@ -50,7 +53,7 @@ pub struct Volume {
     _maker: Option<FileMaker>,
     ranges: RangeLock,
     backing: Arc<dyn Backing>,
-    size: u64,
+    size: AtomicU64,
     is_read_only: bool,
     patience: Duration,
     /// How often something was released.
@@ -72,6 +75,12 @@ impl From<JournalError> for DeviceError {
 impl Volume {
     /// Opens a volume, with what its journal has that is not committed.
     pub fn open(options: VolumeOptions, key: JournalKey, backing: Arc<dyn Backing>) -> Result<Self, DeviceError> {
+        if let Some(size) = backing.size().filter(|size| *size != options.size) {
+            let wanted = options.size;
+            return Err(DeviceError::Damaged(format!(
+                "the disk has {size} bytes, and not {wanted}"
+            )));
+        }
         let (journal, entries) = Journal::open(options.journal, key, backing.committed_seq())?;
         let mut map = Map::default();
         entries.iter().for_each(|entry| map.apply(entry));
@@ -87,7 +96,7 @@ impl Volume {
             shared,
             ranges: RangeLock::default(),
             backing,
-            size: options.size,
+            size: AtomicU64::new(options.size),
             is_read_only: options.is_read_only,
             patience: options.patience,
             released: watch::Sender::new(0),
@@ -107,13 +116,33 @@ impl Volume {
         let mut core = self.shared.lock();
         core.map.release(committed);
         core.journal.release(committed);
+        let last = core.journal.last_seq();
+        core.marks.release(committed, last);
         drop(core);
         self.released.send_modify(|count| *count += 1);
     }
 
-    /// Bytes that the journal holds, and may hold at most.
-    pub fn usage(&self) -> (u64, u64) {
-        self.shared.lock().journal.usage()
+    /// Another size, from now on. What is beyond a smaller one is trimmed, in the journal. Faces that told their clients the size before go on
+    /// saying it until they are asked again.
+    pub fn resize(&self, size: u64) -> Result<(), DeviceError> {
+        let before = self.size.swap(size, Ordering::AcqRel);
+        if size >= before {
+            return Ok(());
+        }
+        let (start, end) = touched(size, before - size);
+        // Whoever was let in before has the lock of what it changes.
+        let _held = self.ranges.lock(vec![(start, end)]);
+        let trim = Change::Trim {
+            offset: size,
+            length: before - size,
+        };
+        let mut blocks = BlockChanges::default();
+        blocks.add(&trim, &|block, into| self.read_block(block, into))?;
+        let bytes_max = self.shared.lock().journal.record_bytes_max();
+        for (ranges, blocks) in blocks.records(bytes_max) {
+            self.shared.append(&ranges, blocks)?;
+        }
+        Ok(())
     }
 
     fn is_full(&self, bytes: u64) -> bool {
@@ -126,7 +155,7 @@ impl Volume {
 
     /// A range of the device, or an error.
     fn check(&self, offset: u64, length: u64) -> Result<(), DeviceError> {
-        let end = offset.checked_add(length).filter(|end| *end <= self.size);
+        let end = offset.checked_add(length).filter(|end| *end <= self.size());
         end.map(|_| ()).ok_or(DeviceError::OutOfRange)
     }
 
@@ -210,7 +239,7 @@ impl Piece {
 
 impl Device for Volume {
     fn size(&self) -> u64 {
-        self.size
+        self.size.load(Ordering::Acquire)
     }
 
     fn is_read_only(&self) -> bool {
@@ -227,6 +256,9 @@ impl Device for Volume {
             touches.push(touched(offset, length));
         }
         let _held = self.ranges.lock(touches);
+        // It may have been made smaller while this waited.
+        let mut ranges = changes.iter().map(Change::range);
+        ranges.try_for_each(|(offset, length)| self.check(offset, length))?;
         let mut blocks = BlockChanges::default();
         // File systems trim all that is free, again and again: what reads as zeros needs no record.
         let is_idle = changes.iter().all(|change| !matches!(change, Change::Write { .. }))

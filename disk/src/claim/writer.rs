@@ -233,8 +233,13 @@ impl<R: Clone + Eq> Writer<R> {
 
     /// Begins a commit: of packs that are kept as the policy asks. False unless the writer is open to one and has none under way.
     pub fn commit(&mut self, root: R) -> bool {
+        self.commit_numbered(root, None)
+    }
+
+    /// The same, of this number, where that is none lower than the next: the first of a clone follows that of its origin.
+    pub fn commit_numbered(&mut self, root: R, number: Option<u64>) -> bool {
         match &mut self.phase {
-            Phase::Holding(held) => held.commit(root, &mut self.tag),
+            Phase::Holding(held) => held.commit(root, number, &mut self.tag),
             _ => false,
         }
     }

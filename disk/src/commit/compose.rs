@@ -1,17 +1,20 @@
 //! From a batch of the journal to packs and a root (docs/format/disk.md §6). Nothing is visible by it: that is for whoever
 //! has the root taken by peers. What was delivered and is then not named is an orphan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use proto::cap_index::PackRecord;
 use proto::head::RootRef;
 
 use super::contents::{Closed, Filling};
+use super::lineage::SnapshotEntry;
 use super::pack_table::{PackFigures, PackTable};
 use super::root::{LeafPage, PAGE_REGIONS, PENDING_MAX, Root};
+use super::state::Committed;
+use super::work::{Leaves, Work};
 use super::{PackNumber, Span};
 use crate::device::DeviceError;
-use crate::extents::{LEAF_BYTES_MAX, REGION_BLOCKS, SLOT_BLOCKS, Update};
+use crate::extents::{LEAF_BYTES_MAX, SLOT_BLOCKS, Update};
 use crate::journal::record::BLOCK_BYTES;
 use crate::map::Piece;
 use crate::volume::Batch;
@@ -39,19 +42,6 @@ pub trait PackSink {
     fn deliver(&mut self, plain: Vec<u8>, room: usize) -> Result<PackRecord, DeviceError>;
 }
 
-/// A volume as of its last commit, but for its map.
-#[derive(Debug, Clone)]
-pub struct Committed {
-    /// Its root.
-    pub root: Root,
-    /// Its packs.
-    pub packs: PackTable,
-    /// Leaves that lie in packs: the commit that each says, and where it is.
-    pub leaves: BTreeMap<u64, (u64, Span)>,
-    /// Regions with changes that no leaf in a pack has: the first commit of these.
-    dirty: BTreeMap<u64, u64>,
-}
-
 /// A commit that waits for being accepted.
 pub struct Prepared {
     /// Where its root lies.
@@ -60,63 +50,10 @@ pub struct Prepared {
     pub committed: Committed,
     /// What the map has to take in then.
     pub updates: Vec<Update>,
-}
-
-impl Committed {
-    /// A volume as a root has it, with the leaves that its pages name.
-    pub fn new(root: Root, packs: PackTable, leaves: BTreeMap<u64, (u64, Span)>) -> Self {
-        Self {
-            root,
-            packs,
-            leaves,
-            dirty: BTreeMap::new(),
-        }
-    }
-
-    /// Notes what a commit changed that is only in a list.
-    pub fn note(&mut self, commit: u64, updates: &[Update]) {
-        let mut noted = BTreeSet::new();
-        for update in updates {
-            let regions = regions(update);
-            match update {
-                Update::Map(_) | Update::Move { .. } => noted.extend(regions),
-                // Trims of all that is free go over many regions that never held anything.
-                Update::Trim { .. } => {
-                    noted.extend(self.leaves.range(regions.clone()).map(|(region, _)| *region));
-                    noted.extend(self.dirty.range(regions).map(|(region, _)| *region));
-                }
-            }
-        }
-        for region in noted {
-            let is_in_leaf = self.leaves.get(&region).is_some_and(|(of, _)| *of >= commit);
-            if !is_in_leaf {
-                self.dirty.entry(region).or_insert(commit);
-            }
-        }
-    }
-
-    /// Up to here all is in leaves.
-    fn floor(&self) -> u64 {
-        let oldest = self.dirty.values().min();
-        oldest.map_or(self.root.commit, |first| first - 1)
-    }
-
-    /// Regions in the order in which their changes are due, each with the first commit of these.
-    fn due(&self) -> Vec<(u64, u64)> {
-        let mut due: Vec<(u64, u64)> = self.dirty.iter().map(|(region, first)| (*first, *region)).collect();
-        due.sort_unstable();
-        due
-    }
-}
-
-/// The regions that an update changes. Of a trim they may be many that hold nothing.
-fn regions(update: &Update) -> std::ops::RangeInclusive<u64> {
-    let (start, count) = match update {
-        Update::Map(run) | Update::Move { to: run, .. } => (run.start, run.count),
-        Update::Trim { start, count } => (*start, *count),
-    };
-    let blocks = u64::from(REGION_BLOCKS);
-    start / blocks..=start.saturating_add(count.saturating_sub(1)) / blocks
+    /// Packs that it brings.
+    pub made: Vec<(PackNumber, PackFigures)>,
+    /// Bytes of these.
+    pub bytes: u64,
 }
 
 /// The leaf of a region with all changes up to the last commit, and the commit that it says; none if the region is zeros. Waits.
@@ -135,13 +72,24 @@ pub fn compose(
     time_ns: i64,
     sink: &mut dyn PackSink,
 ) -> Result<Prepared, DeviceError> {
+    compose_work(last, write_leaf, &Work::of(batch, time_ns), sink)
+}
+
+/// Makes the next commit.
+pub fn compose_work(
+    last: &Committed,
+    write_leaf: &WriteLeaf<'_>,
+    work: &Work<'_>,
+    sink: &mut dyn PackSink,
+) -> Result<Prepared, DeviceError> {
     let mut packer = Packer::new(last, sink)?;
     let mut window = Window::default();
-    for piece in &batch.pieces {
+    for piece in &work.batch.pieces {
         packer.take_piece(piece, &mut window)?;
     }
     window.flush(&mut packer)?;
-    packer.finish(write_leaf, batch.seq, time_ns)
+    packer.take_moves(work)?;
+    packer.finish(write_leaf, work)
 }
 
 /// Blocks one after the other that may share a slot: they lie in the same aligned sixteen, so that what is written over and over in one piece
@@ -187,6 +135,7 @@ struct Packer<'a> {
     filling: Filling,
     updates: Vec<Update>,
     lists: Vec<(u64, Span)>,
+    made: Vec<(PackNumber, PackFigures)>,
     bytes: usize,
 }
 
@@ -207,6 +156,7 @@ impl<'a> Packer<'a> {
             packs,
             updates: Vec::new(),
             lists: Vec::new(),
+            made: Vec::new(),
             bytes: 0,
         })
     }
@@ -238,10 +188,28 @@ impl<'a> Packer<'a> {
         Ok(())
     }
 
-    fn slot(&mut self, start: u64, blocks: &[u8]) -> Result<(), DeviceError> {
-        if !self.filling.push(start, blocks) {
+    /// Blocks that are moved, in packs of their own if they are many: they have not changed for longer.
+    fn take_moves(&mut self, work: &Work<'_>) -> Result<(), DeviceError> {
+        let blocks: u64 = work.moves.iter().map(|run| run.count).sum();
+        if blocks * BLOCK_BYTES as u64 >= self.room as u64 / 2 && !self.filling.is_empty() {
             self.next_pack()?;
-            if !self.filling.push(start, blocks) {
+        }
+        for run in work.moves {
+            if let Some(blocks) = (work.read)(run)? {
+                self.put(|filling| filling.push_move(run.start, &blocks, run.place))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn slot(&mut self, start: u64, blocks: &[u8]) -> Result<(), DeviceError> {
+        self.put(|filling| filling.push(start, blocks))
+    }
+
+    fn put(&mut self, push: impl Fn(&mut Filling) -> bool) -> Result<(), DeviceError> {
+        if !push(&mut self.filling) {
+            self.next_pack()?;
+            if !push(&mut self.filling) {
                 return Err(DeviceError::Unavailable("packs are too small for a slot".to_owned()));
             }
         }
@@ -305,30 +273,29 @@ impl<'a> Packer<'a> {
 
     fn number(&mut self, record: Option<PackRecord>, figures: PackFigures) -> Result<PackNumber, DeviceError> {
         let number = self.packs.push(record, figures);
-        number.ok_or_else(|| DeviceError::Unavailable("the disk has used up the numbers of its packs".to_owned()))
+        let number = number
+            .ok_or_else(|| DeviceError::Unavailable("the disk has used up the numbers of its packs".to_owned()))?;
+        self.made.push((number, figures));
+        Ok(number)
     }
 
     /// The last pack: behind its slots leaves that are due, pages, and the root.
-    fn finish(mut self, write_leaf: &WriteLeaf<'_>, journal: u64, time_ns: i64) -> Result<Prepared, DeviceError> {
+    fn finish(mut self, write_leaf: &WriteLeaf<'_>, work: &Work<'_>) -> Result<Prepared, DeviceError> {
         let filling = std::mem::replace(&mut self.filling, Filling::new(0, 0, 0));
         let mut closed = self.close(filling);
-        let mut committed = Committed {
-            root: self.last.root.clone(),
-            packs: PackTable::default(),
-            leaves: self.last.leaves.clone(),
-            dirty: self.last.dirty.clone(),
-        };
+        let mut committed = self.last.without_packs();
         let mut pages = BTreeSet::new();
-        let budget = (self.bytes + closed.len()) * LEAVES_PERCENT / 100;
-        let budget = budget.max(self.rooms[0] / LEAVES_SHARE);
-        let due_up_to = self.due_up_to();
-        let mut spent = 0;
-        for (first, region) in committed.due() {
-            // As long as it was: one that has grown, or that is new, may take more once.
-            let expected = committed.leaves.get(&region).map_or(0, |(_, span)| span.len as usize);
-            if spent + expected > budget && first > due_up_to {
-                continue;
-            }
+        let in_victims = committed
+            .root
+            .pages
+            .iter()
+            .filter(|(_, span)| work.victims.contains(&span.pack));
+        pages.extend(in_victims.map(|(page, _)| u64::from(*page)));
+        let leaves = match work.leaves {
+            Leaves::Due => self.leaves_due(&committed, closed.len(), work.victims),
+            Leaves::Kept => Vec::new(),
+        };
+        for region in leaves {
             let leaf = write_leaf(region)?;
             let bytes = leaf.as_ref().map_or(0, |(_, leaf)| leaf.len());
             self.make_room(&mut closed, bytes)?;
@@ -336,12 +303,36 @@ impl<'a> Packer<'a> {
                 Some((commit, leaf)) => committed.leaves.insert(region, (commit, closed.put(&leaf))),
                 None => committed.leaves.remove(&region),
             };
-            committed.dirty.remove(&region);
+            committed.is_written(region);
             pages.insert(region / PAGE_REGIONS);
-            spent += bytes;
         }
         committed.note(self.commit, &self.updates);
-        self.put_root(committed, closed, &pages, journal, time_ns)
+        self.put_root(committed, closed, &pages, work)
+    }
+
+    /// Regions whose leaves are written: the oldest changes, as many as there is a share of the commit for, and all that lie in a victim.
+    fn leaves_due(&self, committed: &Committed, bytes: usize, victims: &BTreeSet<PackNumber>) -> Vec<u64> {
+        let budget = ((self.bytes + bytes) * LEAVES_PERCENT / 100).max(self.rooms[0] / LEAVES_SHARE);
+        let due_up_to = self.due_up_to();
+        let (mut due, mut spent) = (Vec::new(), 0);
+        for (first, region) in committed.due() {
+            // As long as it was: one that has grown, or that is new, may take more once.
+            let expected = committed.leaves.get(&region).map_or(0, |(_, span)| span.len as usize);
+            if spent + expected <= budget || first <= due_up_to {
+                due.push(region);
+                spent += expected;
+            }
+        }
+        let in_victims = committed
+            .leaves
+            .iter()
+            .filter(|(_, (_, span))| victims.contains(&span.pack));
+        let mut all: BTreeSet<u64> = in_victims.map(|(region, _)| *region).collect();
+        due.iter().for_each(|region| {
+            all.remove(region);
+        });
+        due.extend(all);
+        due
     }
 
     /// Begins another pack unless a section of so many bytes has room.
@@ -370,8 +361,7 @@ impl<'a> Packer<'a> {
         mut committed: Committed,
         mut closed: Closed,
         pages: &BTreeSet<u64>,
-        journal: u64,
-        time_ns: i64,
+        work: &Work<'_>,
     ) -> Result<Prepared, DeviceError> {
         let root = &mut committed.root;
         for page in pages {
@@ -388,6 +378,7 @@ impl<'a> Packer<'a> {
                 root.pages.push((*page as u32, closed.put(&encoded)));
             }
         }
+        self.put_sets(&mut root.snapshots, &mut closed, work)?;
         self.make_room(&mut closed, ROOT_ROOM)?;
         root.pages.sort_unstable_by_key(|(number, _)| *number);
         // Until its shape is known: no number takes more bytes than this one.
@@ -395,7 +386,7 @@ impl<'a> Packer<'a> {
         self.number(None, figures)?;
         self.packs.write(&mut |page| closed.put(&page));
         root.set_packs(&self.packs);
-        (root.commit, root.time_ns, root.journal) = (self.commit, time_ns, journal);
+        (root.commit, root.time_ns, root.journal) = (self.commit, work.time_ns, work.batch.seq);
         committed.root.floor = committed.floor();
         let floor = committed.root.floor;
         let root = &mut committed.root;
@@ -411,11 +402,37 @@ impl<'a> Packer<'a> {
         let pack = self.send(closed, room)?;
         self.packs.name_own(&pack);
         committed.packs = self.packs;
+        if let Some((_, own)) = self.made.last_mut() {
+            own.room = room as u32;
+        }
         let (offset, len) = (span.offset, span.len);
         Ok(Prepared {
             at: RootRef { pack, offset, len },
             committed,
             updates: self.updates,
+            made: self.made,
+            bytes: self.bytes as u64,
         })
+    }
+
+    /// Writes sets of packs that snapshots need.
+    fn put_sets(
+        &mut self,
+        snapshots: &mut [SnapshotEntry],
+        closed: &mut Closed,
+        work: &Work<'_>,
+    ) -> Result<(), DeviceError> {
+        for (commit, set) in work.sets {
+            let mut spans = Vec::new();
+            for section in set.encode() {
+                self.make_room(closed, section.len())?;
+                spans.push(closed.put(&section));
+            }
+            let mut entries = snapshots.iter_mut();
+            if let Some(entry) = entries.find(|entry| entry.commit == *commit) {
+                entry.pinned = spans;
+            }
+        }
+        Ok(())
     }
 }

@@ -18,7 +18,7 @@ const SLOT_HEAD_BYTES: usize = 4;
 /// Bytes of an update.
 const UPDATE_BYTES: usize = 32;
 /// Bytes before the updates.
-const UPDATES_HEAD_BYTES: usize = 16;
+pub const UPDATES_HEAD_BYTES: usize = 16;
 /// Bytes of a slot as it is stored, at most.
 const SLOT_BYTES_MAX: usize = SLOT_BLOCKS as usize * BLOCK_BYTES;
 /// A slot is stored as it is unless packing it saves an eighth. Chosen: less is not worth the time of every reading.
@@ -89,21 +89,8 @@ impl Filling {
 
     /// Puts in one to sixteen whole blocks that lie one after the other; false, and nothing done, if there is no room for them.
     pub fn push(&mut self, start: u64, blocks: &[u8]) -> bool {
-        let count = blocks.len() / BLOCK_BYTES;
-        debug_assert!((1..=SLOT_BLOCKS as usize).contains(&count) && blocks.len().is_multiple_of(BLOCK_BYTES));
-        let packed = lz4_flex::block::compress(blocks);
-        let is_worth_it = packed.len() <= blocks.len() - blocks.len() / WORTH_SHARE;
-        let stored = if is_worth_it { &packed } else { blocks };
-        if self.len() + SLOT_HEAD_BYTES + stored.len() + UPDATE_BYTES > self.room {
-            return false;
-        }
-        let Some(place) = Place::new(self.number, self.slots.len() as u32, 0) else {
-            return false;
-        };
-        let head = ((count as u32 - 1) << BLOCKS_SHIFT) | (u32::from(is_worth_it) << PACKED_BIT) | stored.len() as u32;
-        self.slots.push(head);
-        self.stored.extend_from_slice(stored);
-        let count = count as u64;
+        let Some(place) = self.store(blocks) else { return false };
+        let count = (blocks.len() / BLOCK_BYTES) as u64;
         match self.updates.last_mut() {
             Some(Update::Map(run)) if run.end() == start && run.place.after(run.count as u32) == place => {
                 run.count += count
@@ -111,6 +98,45 @@ impl Filling {
             _ => self.updates.push(Update::Map(Run { start, count, place })),
         }
         true
+    }
+
+    /// The same, of blocks that lie elsewhere: what was written over meanwhile stays so.
+    pub fn push_move(&mut self, start: u64, blocks: &[u8], from: Place) -> bool {
+        let Some(place) = self.store(blocks) else { return false };
+        let count = (blocks.len() / BLOCK_BYTES) as u64;
+        match self.updates.last_mut() {
+            Some(Update::Move { to, from: first })
+                if to.end() == start
+                    && to.place.after(to.count as u32) == place
+                    && first.pack == from.pack
+                    && first.has_room(to.count + count)
+                    && first.after(to.count as u32) == from =>
+            {
+                to.count += count
+            }
+            _ => self.updates.push(Update::Move {
+                to: Run { start, count, place },
+                from,
+            }),
+        }
+        true
+    }
+
+    /// Puts blocks into a slot; none, and nothing done, if there is no room for them and a change.
+    fn store(&mut self, blocks: &[u8]) -> Option<Place> {
+        let count = blocks.len() / BLOCK_BYTES;
+        debug_assert!((1..=SLOT_BLOCKS as usize).contains(&count) && blocks.len().is_multiple_of(BLOCK_BYTES));
+        let packed = lz4_flex::block::compress(blocks);
+        let is_worth_it = packed.len() <= blocks.len() - blocks.len() / WORTH_SHARE;
+        let stored = if is_worth_it { &packed } else { blocks };
+        if self.len() + SLOT_HEAD_BYTES + stored.len() + UPDATE_BYTES > self.room {
+            return None;
+        }
+        let place = Place::new(self.number, self.slots.len() as u32, 0)?;
+        let head = ((count as u32 - 1) << BLOCKS_SHIFT) | (u32::from(is_worth_it) << PACKED_BIT) | stored.len() as u32;
+        self.slots.push(head);
+        self.stored.extend_from_slice(stored);
+        Some(place)
     }
 
     /// Lists blocks that are zeros from now on; false, and nothing done, if there is no room for that.
@@ -215,6 +241,14 @@ fn take_place(cursor: &mut Cursor<'_>) -> Result<Place, CommitError> {
     let block = (index % SLOT_BLOCKS) as u8;
     Place::new(pack, index / SLOT_BLOCKS, block)
         .ok_or_else(|| CommitError::malformed(WHAT_UPDATES, "there is no such place"))
+}
+
+/// Bytes of the list of changes that begins with these, of which there are `UPDATES_HEAD_BYTES`.
+pub fn updates_bytes(head: &[u8]) -> Result<u32, CommitError> {
+    let mut cursor = Cursor::new(WHAT_UPDATES, head);
+    let (_commit, count) = (cursor.take_u64()?, cursor.take_u32()?);
+    let bytes = u64::from(count) * UPDATE_BYTES as u64 + UPDATES_HEAD_BYTES as u64;
+    u32::try_from(bytes).map_err(|_| CommitError::malformed(WHAT_UPDATES, "it is longer than any pack"))
 }
 
 // docs/format/disk.md §2
@@ -331,6 +365,14 @@ impl Slots {
             offset += u64::from(stored_bytes(head));
         }
         Ok(Self { commit, slots })
+    }
+
+    /// Where the slots end: the list of changes begins there.
+    pub fn end(&self) -> u32 {
+        let last = self.slots.last();
+        last.map_or(HEAD_BYTES as u32, |(begin, head)| {
+            begin.saturating_add(stored_bytes(*head))
+        })
     }
 
     /// Bytes that it takes in memory.

@@ -3,15 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::cap_index::PackRecord;
 use proto::head::RootRef;
 
-use super::compose::Committed;
-use super::contents::{HEAD_BYTES, Slots, decode_updates, slots_bytes};
-use super::pack_table::{Found, PackTable};
+use super::compose::Prepared;
+use super::contents::{HEAD_BYTES, Slots, UPDATES_HEAD_BYTES, decode_updates, slots_bytes, updates_bytes};
+use super::pack_table::{Found, PackTable, Wanted};
 use super::root::{LeafPage, PAGE_REGIONS, ROOT_BYTES_MAX, Root};
+use super::state::Committed;
 use super::{CommitError, PackNumber, Span};
 use crate::device::DeviceError;
 use crate::extents::{CommittedMap, LeafSource, MapError, MapOptions, Stored, Update};
@@ -55,6 +57,11 @@ impl Places {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where packs are read.
+    pub fn reader(&self) -> Arc<dyn PackReader> {
+        self.reader.clone()
+    }
+
     /// A commit was accepted.
     pub fn advance(&self, committed: &Committed) {
         let mut known = self.lock();
@@ -72,8 +79,7 @@ impl Places {
                     return Err(DeviceError::Damaged(format!("the disk has no pack {number}")));
                 }
             };
-            let range = wanted.offset..wanted.offset.saturating_add(wanted.len);
-            let page = self.reader.read(&wanted.pack, range)?;
+            let page = self.page(&wanted)?;
             self.lock().packs.give(&wanted, &page)?;
         }
     }
@@ -90,6 +96,34 @@ impl Places {
         let bytes = slots_bytes(&self.read_of(record, 0..HEAD_BYTES as u32)?)?;
         let bytes = u32::try_from(bytes).map_err(|_| CommitError::malformed("A pack", "it has too many slots"))?;
         Ok(Slots::decode(&self.read_of(record, 0..bytes)?)?)
+    }
+
+    /// What a pack's own list says that it changes.
+    pub fn updates(&self, record: &PackRecord, slots: &Slots) -> Result<Vec<Update>, DeviceError> {
+        let begin = slots.end();
+        let read = |bytes: u32| self.read_of(record, begin..begin.saturating_add(bytes));
+        let bytes = updates_bytes(&read(UPDATES_HEAD_BYTES as u32)?)?;
+        Ok(decode_updates(&read(bytes)?)?.1)
+    }
+
+    /// Reads pages of the table until something of it is there: all that it says it wants first.
+    pub fn with_packs<T>(
+        &self,
+        packs: &mut PackTable,
+        mut ask: impl FnMut(&mut PackTable) -> Result<T, Wanted>,
+    ) -> Result<T, DeviceError> {
+        loop {
+            match ask(packs) {
+                Ok(done) => return Ok(done),
+                Err(wanted) => packs.give(&wanted, &self.page(&wanted)?)?,
+            }
+        }
+    }
+
+    /// A page of the table.
+    pub fn page(&self, wanted: &Wanted) -> Result<Vec<u8>, DeviceError> {
+        let range = wanted.offset..wanted.offset.saturating_add(wanted.len);
+        self.read_of(&wanted.pack, range)
     }
 
     /// The same, of one whose record is known.
@@ -128,33 +162,103 @@ pub fn read_root(at: &RootRef, reader: &dyn PackReader) -> Result<Root, DeviceEr
     if at.len > ROOT_BYTES_MAX {
         return Err(CommitError::malformed("The root", "it is longer than any").into());
     }
-    Ok(Root::decode(
-        &reader.read(&at.pack, at.offset..at.offset.saturating_add(at.len))?,
-    )?)
+    let read = reader.read(&at.pack, at.offset..at.offset.saturating_add(at.len))?;
+    Ok(Root::decode(&read)?)
 }
 
 /// Opens the volume whose root lies at `at`. `is_ours` says that the folder of the map is of the history that this root is of: that no other
-/// writer went on meanwhile.
-pub fn open(at: &RootRef, reader: Arc<dyn PackReader>, map: MapOptions, is_ours: bool) -> Result<Opened, DeviceError> {
-    let root = read_root(at, &*reader)?;
-    if root.volume != map.volume {
+/// writer went on meanwhile. A map there of a newer state than the root is refused.
+pub fn open(
+    at: &RootRef,
+    reader: Arc<dyn PackReader>,
+    mut map: MapOptions,
+    is_ours: bool,
+) -> Result<Opened, DeviceError> {
+    let (mut committed, places) = begin_at(at, reader)?;
+    if committed.root.volume != map.volume {
         return Err(CommitError::malformed("The root", "it is of another disk").into());
     }
+    map.volume = committed.root.line();
+    map.folder = map_folder(&map.folder, committed.root.rolled_back);
+    durable::create_folders(&map.folder)?;
+    let mut map = local_map(&committed, &places, map, is_ours)?;
+    replay(
+        &places,
+        &mut committed,
+        &mut |commit, updates| match commit > map.last() {
+            true => Ok(map.apply(commit, updates)?),
+            false => Ok(()),
+        },
+    )?;
+    Ok(Opened { committed, map, places })
+}
+
+/// Where the map of a volume is that went back to a snapshot with this commit last: what is in the folder of before is of another state.
+pub fn map_folder(folder: &Path, rolled_back: u64) -> PathBuf {
+    match rolled_back {
+        0 => folder.to_owned(),
+        commit => folder.with_file_name(format!("map-{commit}")),
+    }
+}
+
+/// A volume as of the root that lies at `at`, without a map.
+pub fn state_at(at: &RootRef, reader: Arc<dyn PackReader>) -> Result<Committed, DeviceError> {
+    let (mut committed, places) = begin_at(at, reader)?;
+    replay(&places, &mut committed, &mut |_, _| Ok(()))?;
+    Ok(committed)
+}
+
+/// A commit that was delivered before, out of its packs.
+pub fn prepared_at(at: &RootRef, reader: Arc<dyn PackReader>) -> Result<Prepared, DeviceError> {
+    let (mut committed, places) = begin_at(at, reader)?;
+    let (own, mut updates) = (committed.root.commit, Vec::new());
+    replay(&places, &mut committed, &mut |commit, of_commit| {
+        if commit == own {
+            updates.extend_from_slice(of_commit);
+        }
+        Ok(())
+    })?;
+    Ok(Prepared {
+        at: at.clone(),
+        made: committed.packs.known_figures(),
+        committed,
+        updates,
+        bytes: 0,
+    })
+}
+
+/// The map of a state, begun anew from leaves in packs.
+pub fn map_anew(committed: &Committed, places: &Arc<Places>, map: MapOptions) -> Result<CommittedMap, DeviceError> {
+    let mut map = begin(committed, places, map)?;
+    let mut noted = committed.clone();
+    replay(places, &mut noted, &mut |commit, updates| {
+        Ok(map.apply(commit, updates)?)
+    })?;
+    Ok(map)
+}
+
+fn begin_at(at: &RootRef, reader: Arc<dyn PackReader>) -> Result<(Committed, Arc<Places>), DeviceError> {
+    let root = read_root(at, &*reader)?;
     let packs = root.packs(&at.pack)?;
     let mut committed = Committed::new(root, packs, BTreeMap::new());
     let places = Arc::new(Places::new(&committed, reader));
     committed.leaves = leaves(&places, &committed.root)?;
     places.advance(&committed);
-    let mut map = local_map(&committed, &places, map, is_ours)?;
+    Ok((committed, places))
+}
+
+/// Takes the changes of a commit.
+type TakeCommit<'a> = dyn FnMut(u64, &[Update]) -> Result<(), DeviceError> + 'a;
+
+/// All changes that no leaf has, commit by commit.
+fn replay(places: &Places, committed: &mut Committed, each: &mut TakeCommit<'_>) -> Result<(), DeviceError> {
     let lists = committed.root.pending.clone();
     for of_commit in lists.chunk_by(|one, other| one.0 == other.0) {
-        let (commit, updates) = changes(&places, of_commit)?;
+        let (commit, updates) = changes(places, of_commit)?;
         committed.note(commit, &updates);
-        if commit > map.last() {
-            map.apply(commit, &updates)?;
-        }
+        each(commit, &updates)?;
     }
-    Ok(Opened { committed, map, places })
+    Ok(())
 }
 
 fn leaves(places: &Places, root: &Root) -> Result<BTreeMap<u64, (u64, Span)>, DeviceError> {
@@ -178,22 +282,31 @@ fn local_map(
     let root = &committed.root;
     if is_ours {
         match CommittedMap::open(options.clone(), places.clone()) {
-            Ok(map) if (root.floor..=root.commit).contains(&map.floor()) && map.newest_leaf() <= root.commit => {
-                return Ok(map);
+            // Beginning anew would give up leaves that somebody may still be looking for: this is no state to go on from here.
+            Ok(map) if map.floor() > root.commit || map.newest_leaf() > root.commit => {
+                let newest = map.floor().max(map.newest_leaf());
+                let found = format!("the map in {} is of commit {newest}", options.folder.display());
+                return Err(DeviceError::Damaged(format!(
+                    "{found}, and the root of {}",
+                    root.commit
+                )));
             }
-            // A map of an older state than the lists reach back to, or of a commit that was not accepted.
+            Ok(map) if map.floor() >= root.floor => return Ok(map),
+            // A map of an older state than the lists reach back to.
             Ok(_) => {}
             Err(error @ MapError::Io(_)) => return Err(error.into()),
             Err(error) => tracing::warn!(%error, "the map of a disk is begun anew"),
         }
     }
+    begin(committed, places, options)
+}
+
+/// A map of leaves in packs: none is here yet.
+fn begin(committed: &Committed, places: &Arc<Places>, options: MapOptions) -> Result<CommittedMap, DeviceError> {
+    let leaves = committed.leaves.iter();
     let stored = Stored {
-        floor: root.floor,
-        leaves: committed
-            .leaves
-            .iter()
-            .map(|(region, (commit, _))| (*region, *commit))
-            .collect(),
+        floor: committed.root.floor,
+        leaves: leaves.map(|(region, (commit, _))| (*region, *commit)).collect(),
         live: Vec::new(),
     };
     Ok(CommittedMap::begin(options, places.clone(), &stored)?)

@@ -1,6 +1,6 @@
 //! A set of packs by number, as runs of numbers: what a snapshot says that it needs (docs/format/disk.md §5).
 
-use std::collections::BTreeSet;
+use std::ops::Range;
 
 use minicbor::{Decode, Encode};
 
@@ -11,45 +11,67 @@ const SECTION_RUNS: usize = 16 << 10;
 
 const WHAT: &str = "The list of packs of a snapshot";
 
+/// The set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PackSet {
+    /// Ascending, with something left out between them.
+    runs: Vec<Range<PackNumber>>,
+}
+
 /// A part of a set, in the order of the numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Encode, Decode)]
 struct Section {
     /// Runs: numbers that are left out since the one before, or 0, and numbers that are in, one at least.
     #[n(0)]
     runs: Vec<(u32, u32)>,
 }
 
-/// The sections of a set.
-pub fn encode(packs: &BTreeSet<PackNumber>) -> Vec<Vec<u8>> {
-    let mut runs: Vec<(u32, u32)> = Vec::new();
-    let mut end = 0;
-    for pack in packs {
-        match runs.last_mut() {
-            Some((_, count)) if *pack == end => *count += 1,
-            _ => runs.push((pack - end, 1)),
+impl FromIterator<PackNumber> for PackSet {
+    /// Of numbers that ascend.
+    fn from_iter<I: IntoIterator<Item = PackNumber>>(packs: I) -> Self {
+        let mut runs: Vec<Range<PackNumber>> = Vec::new();
+        for pack in packs {
+            match runs.last_mut() {
+                Some(run) if run.end == pack => run.end += 1,
+                _ => runs.push(pack..pack + 1),
+            }
         }
-        end = pack.saturating_add(1);
+        Self { runs }
     }
-    // Each section is whole by itself, but for where it begins, which is where the one before ended.
-    let sections = runs.chunks(SECTION_RUNS).map(|runs| Section { runs: runs.to_vec() });
-    sections.map(|section| proto::record::to_cbor(&section)).collect()
 }
 
-/// Takes the packs of a section in, which comes behind all that were taken in so far; `next` is the number behind the last of these.
-/// All are below `end`.
-pub fn decode(
-    section: &[u8],
-    next: &mut PackNumber,
-    end: PackNumber,
-    into: &mut BTreeSet<PackNumber>,
-) -> Result<(), CommitError> {
-    let malformed = || CommitError::malformed(WHAT, "it has packs that the disk has not");
-    let section: Section = minicbor::decode(section).map_err(|error| CommitError::malformed(WHAT, error))?;
-    for (left_out, count) in section.runs {
-        let first = next.checked_add(left_out).ok_or_else(malformed)?;
-        let behind = first.checked_add(count).filter(|behind| *behind <= end && count > 0);
-        *next = behind.ok_or_else(malformed)?;
-        into.extend(first..*next);
+impl PackSet {
+    /// Whether a pack is in it.
+    pub fn contains(&self, pack: PackNumber) -> bool {
+        let behind = self.runs.partition_point(|run| run.end <= pack);
+        self.runs.get(behind).is_some_and(|run| run.contains(&pack))
     }
-    Ok(())
+
+    /// Its sections, in their order.
+    pub fn encode(&self) -> Vec<Vec<u8>> {
+        let mut end = 0;
+        let mut pairs = Vec::with_capacity(self.runs.len());
+        for run in &self.runs {
+            pairs.push((run.start - end, run.end - run.start));
+            end = run.end;
+        }
+        let sections = pairs.chunks(SECTION_RUNS).map(|runs| Section { runs: runs.to_vec() });
+        sections.map(|section| proto::record::to_cbor(&section)).collect()
+    }
+
+    /// Takes the next section in; all its packs are numbered below `end`.
+    pub fn take(&mut self, section: &[u8], end: PackNumber) -> Result<(), CommitError> {
+        let malformed = || CommitError::malformed(WHAT, "it has packs that the disk has not");
+        let section: Section = minicbor::decode(section).map_err(|error| CommitError::malformed(WHAT, error))?;
+        for (left_out, count) in section.runs {
+            let begin = self.runs.last().map_or(0, |run| run.end).checked_add(left_out);
+            let begin = begin.ok_or_else(malformed)?;
+            let behind = begin
+                .checked_add(count)
+                .filter(|behind| *behind <= end && count > 0)
+                .ok_or_else(malformed)?;
+            self.runs.push(begin..behind);
+        }
+        Ok(())
+    }
 }

@@ -13,6 +13,8 @@ use super::{CommitError, PackNumber, Span};
 /// Entries of a page. Chosen: with a record of about 500 bytes the newest pages of all levels of a large volume fit into
 /// a pack of one share of 64 KiB, beside a block.
 pub const PAGE_ENTRIES: u32 = 32;
+/// Pages of packs in memory, about. Chosen: some 5 MiB.
+const PAGES_KEPT_MAX: usize = 256;
 /// Most levels: more packs than numbers.
 const LEVELS_MAX: u8 = 7;
 /// Longest page that is read. A record has at most 2 KiB of manifest.
@@ -274,7 +276,88 @@ impl PackTable {
         let mut page: Page = minicbor::decode(bytes).map_err(|error| CommitError::malformed(WHAT, error))?;
         page.check(wanted.id, self.next.saturating_sub(1))?;
         page.name_own(&wanted.pack);
+        self.forget_one();
         self.pages.entry(wanted.id).or_insert(page);
+        Ok(())
+    }
+
+    /// Makes room for a page of packs if there are many: another one can be read again.
+    fn forget_one(&mut self) {
+        let of_packs = self.pages.range(..(1, 0));
+        if of_packs.clone().count() < PAGES_KEPT_MAX {
+            return;
+        }
+        let mut ids = of_packs.map(|(id, _)| *id);
+        let forgotten = ids.find(|id| !self.is_newest(*id) && !self.changed.contains(id));
+        if let Some(id) = forgotten {
+            self.pages.remove(&id);
+        }
+    }
+
+    /// References to pages that are in pages which were read, each with the page that it leads to.
+    fn references(&self) -> impl Iterator<Item = (PageId, &PageRef)> {
+        self.pages.range((1, 0)..).flat_map(|(id, page)| {
+            page.entries.iter().filter_map(move |(place, entry)| match entry {
+                Entry::Page(reference) => Some(((id.0 - 1, id.1 * PAGE_ENTRIES + u32::from(*place)), reference)),
+                Entry::Pack(..) => None,
+            })
+        })
+    }
+
+    fn unread(&self) -> impl Iterator<Item = Wanted> {
+        let unread = self.references().filter(|(id, _)| !self.pages.contains_key(id));
+        unread.filter_map(|(id, reference)| {
+            Some(Wanted {
+                id,
+                pack: reference.pack.clone()?,
+                offset: reference.offset,
+                len: reference.len,
+            })
+        })
+    }
+
+    /// A page that leads to other pages and has to be read before `page_spans` and `pages_of_packs` have all; they stay.
+    pub fn missing(&self) -> Option<Wanted> {
+        self.unread().find(|wanted| wanted.id.0 > 0)
+    }
+
+    /// Where all pages lie that the root does not have.
+    pub fn page_spans(&self) -> impl Iterator<Item = Span> {
+        self.references().map(|(_, reference)| Span {
+            pack: reference.number,
+            offset: reference.offset,
+            len: reference.len,
+        })
+    }
+
+    /// The pages of packs that were not read, in order.
+    pub fn pages_of_packs(&self) -> Vec<Wanted> {
+        self.unread().filter(|wanted| wanted.id.0 == 0).collect()
+    }
+
+    /// What all packs took that are on pages which were read.
+    pub fn known_figures(&self) -> Vec<(PackNumber, PackFigures)> {
+        let of_packs = self.pages.range(..(1, 0));
+        of_packs.flat_map(|(id, page)| page.figures(*id)).collect()
+    }
+
+    /// What packs took that a page of packs has, which is not kept.
+    pub fn figures_of(&self, wanted: &Wanted, bytes: &[u8]) -> Result<Vec<(PackNumber, PackFigures)>, CommitError> {
+        let page: Page = minicbor::decode(bytes).map_err(|error| CommitError::malformed(WHAT, error))?;
+        page.check(wanted.id, self.next.saturating_sub(1))?;
+        Ok(page.figures(wanted.id))
+    }
+
+    /// Has pages that lie in these packs written anew. What has to be read first is an error.
+    pub fn rewrite(&mut self, victims: &BTreeSet<PackNumber>) -> Result<(), Wanted> {
+        let lie_there = self
+            .references()
+            .filter(|(_, reference)| victims.contains(&reference.number));
+        let lie_there: Vec<PageId> = lie_there.map(|(id, _)| id).collect();
+        for id in lie_there {
+            self.reach(id)?;
+            self.changed.push(id);
+        }
         Ok(())
     }
 
@@ -333,10 +416,11 @@ impl PackTable {
         }
     }
 
-    /// The pack that was being filled is sealed: this is its record. Pages that can be read again are forgotten.
+    /// The pack that was being filled is sealed: this is its record. Pages of packs that can be read again are forgotten.
     pub fn name_own(&mut self, own: &PackRecord) {
         self.pages.values_mut().for_each(|page| page.name_own(own));
-        let keep: Vec<PageId> = self.pages.keys().copied().filter(|id| self.is_newest(*id)).collect();
+        let stays = |id: &PageId| id.0 > 0 || self.is_newest(*id);
+        let keep: Vec<PageId> = self.pages.keys().copied().filter(stays).collect();
         let is_unwritten = |id: &PageId| self.changed.contains(id);
         // What an unwritten page will be written into has to stay as well.
         let mut kept: BTreeSet<PageId> = keep.into_iter().collect();
@@ -351,6 +435,14 @@ impl PackTable {
 }
 
 impl Page {
+    fn figures(&self, id: PageId) -> Vec<(PackNumber, PackFigures)> {
+        let packs = self.entries.iter().filter_map(|(place, entry)| match entry {
+            Entry::Pack(_, figures) => Some((id.1 * PAGE_ENTRIES + u32::from(*place), *figures)),
+            Entry::Page(_) => None,
+        });
+        packs.collect()
+    }
+
     fn name_own(&mut self, own: &PackRecord) {
         for entry in self.entries.values_mut() {
             let (Entry::Pack(pack, _) | Entry::Page(PageRef { pack, .. })) = entry;

@@ -114,6 +114,28 @@ impl Root {
         }
     }
 
+    /// The root that a clone of this state begins with.
+    pub fn of_clone(&self, volume: [u8; 16], name: String, voters: Vec<[u8; 32]>, snapshot: String) -> Self {
+        let origin = Origin {
+            volume: self.volume,
+            snapshot,
+            commit: self.commit,
+            line: self.line(),
+        };
+        Self {
+            volume,
+            name,
+            voters,
+            journal: 0,
+            journal_id: [0; 16],
+            snapshots: Vec::new(),
+            origin: Some(origin),
+            borrowed: self.packs.next(),
+            rolled_back: 0,
+            ..self.clone()
+        }
+    }
+
     /// The id that leaves of its map say: that of the volume, or of the one at the beginning of all clones before it.
     pub fn line(&self) -> [u8; 16] {
         self.origin.as_ref().map_or(self.volume, |origin| origin.line)

@@ -1,11 +1,10 @@
-use std::collections::BTreeSet;
-
 use proptest::prelude::*;
 use proto::cap_index::PackRecord;
 use proto::head::RootRef;
 
 use super::contents::{Filling, HEAD_BYTES, Slots, decode_updates, slots_bytes};
 use super::lineage::{HELD_MAX, Origin, SnapshotEntry};
+use super::pack_set::PackSet;
 use super::pack_table::{Found, PackFigures, PackTable};
 use super::root::{LeafPage, Root};
 use super::*;
@@ -383,12 +382,16 @@ fn golden_bytes_are_read_and_written_again() {
         (root.snapshots[1].name.as_str(), &root.snapshots[1].held[..]),
         ("later", &[[1; 16], [2; 16]][..])
     );
-    let (mut next, mut pinned) = (0, BTreeSet::new());
+    let mut pinned = PackSet::default();
     let section = part(root.snapshots[0].pinned[0]);
-    pack_set::decode(section, &mut next, 34, &mut pinned).unwrap();
-    assert_eq!(pinned, BTreeSet::from([3, 4, 5, 6, 7, 31]));
-    assert_eq!(pack_set::encode(&pinned), [section]);
-    assert!(pack_set::decode(section, &mut 0, 31, &mut pinned).is_err());
+    pinned.take(section, 34).unwrap();
+    assert_eq!(pinned, PackSet::from_iter([3, 4, 5, 6, 7, 31]));
+    assert_eq!(
+        [2, 3, 7, 8, 30, 31, 32].map(|pack| pinned.contains(pack)),
+        [false, true, true, false, false, true, false]
+    );
+    assert_eq!(pinned.encode(), [section]);
+    assert!(PackSet::default().take(section, 31).is_err());
     let Found::Pack(second) = packs.find(31) else {
         panic!("the first page has no pack 31")
     };

@@ -39,6 +39,11 @@ impl SlotCache {
         }
     }
 
+    pub fn bytes(&self) -> usize {
+        let state = self.lock();
+        state.bytes + state.lists_bytes
+    }
+
     pub fn bytes_max(&self) -> usize {
         self.bytes_max
     }

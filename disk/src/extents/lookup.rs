@@ -1,5 +1,6 @@
 //! What is asked of a map: where blocks lie, leaves as bytes, and how many blocks refer to each pack.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -113,6 +114,34 @@ impl CommittedMap {
     /// The same of leaves alone: what a commit says beside the leaves that it carries.
     pub fn live_in_leaves(&self) -> Vec<(u32, u32)> {
         self.table.counts.iter().collect()
+    }
+
+    /// Regions that have a leaf.
+    pub fn leaf_regions(&self) -> Vec<u64> {
+        self.table.leaves.keys().copied().collect()
+    }
+
+    /// Adds how many blocks of a region's leaf refer to each pack.
+    pub fn count_leaf(&mut self, region: u64, counted: &mut BTreeMap<u32, u32>) -> Result<(), MapError> {
+        if let Some(leaf) = self.leaf(region)? {
+            count(&leaf.pieces(), |pack, blocks| {
+                *counted.entry(pack).or_default() += blocks
+            });
+        }
+        Ok(())
+    }
+
+    /// What `count_leaf` came to for all regions, between two changes of the map.
+    pub fn take_counts(&mut self, counted: &BTreeMap<u32, u32>) -> Result<(), MapError> {
+        let counted_pairs = counted.iter().map(|(pack, blocks)| (*pack, *blocks));
+        if !counted_pairs.clone().eq(self.table.counts.iter()) {
+            let mut counts = Counts::default();
+            counted_pairs.for_each(|(pack, blocks)| counts.set(pack, blocks));
+            self.table.counts = counts;
+            self.files.write_whole(&self.table)?;
+            self.fetched.clear();
+        }
+        Ok(())
     }
 
     /// Counts the blocks of all leaves anew, which reads them all. Whether that is what was known; if not, it is from now on.

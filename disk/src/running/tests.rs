@@ -1,9 +1,13 @@
+mod model;
+mod states;
+
+use super::writer::WRITER;
 use super::*;
 use crate::device::Change;
 use crate::testing::packs::MemoryPacks;
 
 const VOLUME: [u8; 16] = [4; 16];
-const SIZE: u64 = 64 << 20;
+const SIZE: u64 = 600 << 20;
 
 /// Peers, and what their newest head says of the volume.
 struct Grid {
@@ -23,7 +27,7 @@ impl Grid {
 
     fn open(&self, folder: &Path) -> Result<Running, OpenError> {
         let (commit, at) = self.head.lock().unwrap().clone();
-        Running::open(folder, VOLUME, commit, &at, self.packs.clone(), Handle::current())
+        Running::open(folder, VOLUME, commit, &at, self.packs.clone(), Handle::current(), None)
     }
 
     fn commit(&self, running: &Running) -> Result<bool, DeviceError> {
@@ -179,6 +183,7 @@ async fn a_journal_without_its_keys_is_not_taken_for_an_empty_one() {
         &grid.head.lock().unwrap().1,
         grid.packs.clone(),
         Handle::current(),
+        None,
     );
     assert!(other.is_err());
 }

@@ -20,6 +20,8 @@ pub type Deed = Box<dyn FnOnce() + Send>;
 /// The packs, by a manifest that is their number.
 pub struct MemoryPacks {
     kept: Mutex<HashMap<Vec<u8>, Vec<u8>>>,
+    /// Packs that were ever delivered.
+    delivered: AtomicUsize,
     /// Reads so far.
     pub reads: AtomicUsize,
     /// Packs from this number on are refused.
@@ -33,6 +35,7 @@ impl MemoryPacks {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             kept: Mutex::default(),
+            delivered: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
             refused_from: AtomicUsize::new(usize::MAX),
             before_read: Mutex::default(),
@@ -66,10 +69,11 @@ impl PackSink for Arc<MemoryPacks> {
     fn deliver(&mut self, plain: Vec<u8>, room: usize) -> Result<PackRecord, DeviceError> {
         assert!(plain.len() <= room && ROOMS.contains(&room), "a pack of no shape");
         let mut kept = self.kept();
-        let number = kept.len();
+        let number = self.delivered.load(Ordering::Relaxed);
         if number >= self.refused_from.load(Ordering::Relaxed) {
             return Err(DeviceError::Unavailable("no peer takes it".to_owned()));
         }
+        self.delivered.fetch_add(1, Ordering::Relaxed);
         let manifest = (number as u64).to_le_bytes().to_vec();
         kept.insert(manifest.clone(), plain);
         Ok(PackRecord {

@@ -3,7 +3,9 @@
 
 use std::borrow::Cow;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use super::usage::Marks;
 use crate::journal::record::BlockRange;
 use crate::journal::{FlushError, Journal, JournalError, Reserved};
 use crate::map::Map;
@@ -30,6 +32,8 @@ pub struct Core {
     pub journal: Journal,
     /// What it has.
     pub map: Map,
+    /// When records came.
+    pub(super) marks: Marks,
     /// Whether the record whose turn it is is being written.
     is_writing: bool,
     /// Whether nobody makes files any more.
@@ -39,10 +43,15 @@ pub struct Core {
 impl Shared {
     /// Of a journal that was opened, and what it has.
     pub fn new(journal: Journal, map: Map) -> Self {
+        let mut marks = Marks::default();
+        if journal.last_seq() > journal.committed_seq() {
+            marks.came_behind(journal.committed_seq(), Instant::now());
+        }
         Self {
             core: Mutex::new(Core {
                 journal,
                 map,
+                marks,
                 is_writing: false,
                 is_ending: false,
             }),
@@ -107,6 +116,8 @@ impl Shared {
         core.is_writing = false;
         let done = match written {
             Ok(()) => {
+                let before = core.journal.last_seq();
+                core.marks.came_behind(before, Instant::now());
                 let entry = core.journal.written(reserved);
                 core.map.apply(&entry);
                 Ok(true)

@@ -37,6 +37,10 @@ impl MemoryBacking {
 }
 
 impl Backing for MemoryBacking {
+    fn size(&self) -> Option<u64> {
+        None
+    }
+
     fn committed_seq(&self) -> u64 {
         self.0.lock().unwrap().0
     }
@@ -80,6 +84,10 @@ impl Backing for MemoryBacking {
 struct ShortBacking;
 
 impl Backing for ShortBacking {
+    fn size(&self) -> Option<u64> {
+        None
+    }
+
     fn committed_seq(&self) -> u64 {
         0
     }

@@ -103,7 +103,7 @@ impl Way {
             .map_err(|error| unavailable(&error))?;
         match posted.is_safe {
             true => {
-                let accepting = self.voting.commit(&commit.root, VOTERS_WAIT);
+                let accepting = self.voting.commit(&commit.root, commit.number, VOTERS_WAIT);
                 let accepted = self.writer.runtime.block_on(accepting);
                 accepted.map_err(|error| DeviceError::Unavailable(error.to_string()))
             }

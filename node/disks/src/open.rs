@@ -126,7 +126,7 @@ impl OpenDisk {
 
     /// Bytes in the journal, and how many it has room for.
     pub fn journal(&self) -> (u64, u64) {
-        self.running.usage()
+        self.running.journal_fullness()
     }
 
     /// Whether something was written that is not committed.
@@ -200,7 +200,7 @@ impl Committing {
                 due.clean();
             } else {
                 let is_asked = self.shared.wanted.load(Ordering::SeqCst) > self.say.borrow().committed_seq;
-                let (journal_bytes, _) = self.running.usage();
+                let (journal_bytes, _) = self.running.journal_fullness();
                 if due.is_due(Instant::now(), self.running.last_seq(), journal_bytes, is_asked) {
                     let is_made = self.attempt().await;
                     match is_made {

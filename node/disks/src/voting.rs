@@ -178,14 +178,14 @@ impl Voting {
     }
 
     /// Has a commit accepted, whose packs and head survive the loss of friends already. If it fails, the same is to be offered again.
-    pub async fn commit(&self, root: &RootRef, patience: Duration) -> Result<(), ClaimError> {
+    pub async fn commit(&self, root: &RootRef, number: u64, patience: Duration) -> Result<(), ClaimError> {
         {
             let mut offered = lock(&self.0.offered);
             if offered.as_ref() != Some(root) {
                 if let Some(by) = self.progress().fenced {
                     return Err(ClaimError::Fenced { by });
                 }
-                if !lock(&self.0.claim).commit(root.clone()) {
+                if !lock(&self.0.claim).commit_numbered(root.clone(), Some(number)) {
                     return Err(ClaimError::Busy);
                 }
                 *offered = Some(root.clone());

@@ -98,14 +98,16 @@ impl<R: Clone + Eq> Held<R> {
         }
     }
 
-    pub fn commit(&mut self, root: R, last_tag: &mut u64) -> bool {
-        if !self.is_settled || self.pending.is_some() {
+    pub fn commit(&mut self, root: R, number: Option<u64>, last_tag: &mut u64) -> bool {
+        let next = self.accepted.as_ref().map_or(0, |placed| placed.commit.number) + 1;
+        let number = number.unwrap_or(next);
+        if !self.is_settled || self.pending.is_some() || number < next {
             return false;
         }
         *last_tag += 1;
         let commit = Commit {
             epoch: self.epoch,
-            number: self.accepted.as_ref().map_or(0, |placed| placed.commit.number) + 1,
+            number,
             root,
         };
         self.pending = Some(Placed::new(*last_tag, commit));

@@ -128,7 +128,7 @@ impl Engine {
         let highest = told.iter().max().copied().flatten();
         let count = told.iter().filter(|said| **said == highest).count();
         Ok(match highest {
-            Some(epoch) if count >= majority || Some(epoch.device) != Some(self.device()) => Promised::To(epoch),
+            Some(epoch) if count >= majority || epoch.device != self.device() => Promised::To(epoch),
             _ => Promised::ToNobody,
         })
     }

@@ -9,7 +9,8 @@ use api::message::{Changed, Deed, Thing};
 use api::output::Sink;
 use api::request::TakeOver;
 use disk::DeviceError;
-use disk::running::{OpenError, Running};
+use disk::running::Running;
+use disk::running::error::OpenError;
 use disks::open::OpenDisk;
 use disks::record::{DiskRecord, VolumeBytes};
 
@@ -131,8 +132,8 @@ impl Engine {
         let put = records.put(&record);
         put.map_err(|error| unusable(&records.folder_of(record.volume), &error))?;
         let (packs, runtime) = (self.disk_packs().await?, tokio::runtime::Handle::current());
-        let volume = known.volume;
-        let opening = move || Running::open(&cache, volume, newest.number, &newest.root, packs, runtime);
+        let (volume, journal) = (known.volume, Some(record.journal_bytes));
+        let opening = move || Running::open(&cache, volume, newest.number, &newest.root, packs, runtime, journal);
         let running = tokio::task::spawn_blocking(opening).await.map_err(failures::worker)?;
         let running = running.map_err(|error| not_opened(&known.name, error))?;
         Ok(Arc::new(OpenDisk::start(running, way)))
