@@ -38,7 +38,9 @@ tried() { # WORDS COMMAND...: one line of the table. Some tools say their progre
     words=$1
     shift
     started=$(date +%s.%N)
-    if timeout --kill-after=10 "${SECONDS_MAX:-300}" "$@" >"$WORK/said" 2>&1; then outcome=passed; else outcome=FAILED; fi
+    # A function of ours has the time that its suite has.
+    case $(command -v "$1") in */*) set -- timeout --foreground --kill-after=10 "${SECONDS_MAX:-300}" "$@" ;; esac
+    if "$@" >"$WORK/said" 2>&1; then outcome=passed; else outcome=FAILED; fi
     result "$outcome" "$(since "$started")" "$words"
     [ "$outcome" = passed ] && return 0
     { echo "--- $words: $*" && tail -c 4000 "$WORK/said"; } >>"$WORK/failures"
@@ -89,7 +91,7 @@ stop() { # in good order, so that what it keeps open is closed
 }
 
 kill_server() { # without a word
-    kill -KILL "$server"
+    kill -KILL "$server" 2>/dev/null || true
     wait "$server" 2>/dev/null || true
     server=
 }
