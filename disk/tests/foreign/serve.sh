@@ -1,6 +1,6 @@
 # What the suites share: a disk and its server, results, and an end that leaves nothing running. Read in by them with `.`; no more than sh.
 #
-# Given by `run`: WORK (an empty folder of this suite), CACHE (what is kept between runs), RESULTS (a file), SERVE, CREATE, EXPORT.
+# Given by `run`: WORK (an empty folder of this suite), CACHE (what is kept between runs), RESULTS (a file), SERVE, CREATE, KILL, EXPORT.
 # shellcheck shell=sh
 here=$(dirname "$(realpath "$0")")
 # Processes to end, in order.
@@ -90,8 +90,12 @@ stop() { # in good order, so that what it keeps open is closed
     server=
 }
 
-kill_server() { # without a word
-    kill -KILL "$server" 2>/dev/null || true
+strike() { # without a word
+    PID=$server sh -c "$KILL" 2>/dev/null || true
+}
+
+kill_server() {
+    strike
     wait "$server" 2>/dev/null || true
     server=
 }
