@@ -1,6 +1,10 @@
-//! Serves one volume over NBD, with its journal in a folder and what is committed in memory, for measuring both together:
-//! `cargo run --release -p disk --example nbd_volume -- unix:/tmp/nbd.sock FOLDER BYTES`
+//! Serves one volume over NBD, with its journal in a folder and what is committed in memory, for measuring both together, or in a file,
+//! so that it can be killed and started again:
+//! `cargo run --release -p disk --example nbd_volume -- unix:/tmp/nbd.sock FOLDER BYTES [FILE]`
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,27 +16,63 @@ use disk::journal::{JournalKey, JournalOptions};
 use disk::nbd::address::{Listener, Reach};
 use disk::nbd::exports::{Export, FixedExports};
 use disk::nbd::server::{Options, Server};
-use disk::volume::{Volume, VolumeOptions};
+use disk::volume::{Batch, Volume, VolumeOptions};
 use disk::{Device, DeviceError, Extent, ExtentKind};
 use futures::future::BoxFuture;
 
 /// How often everything is committed.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 
-/// Committed blocks, all in memory.
-struct Committed(Mutex<Vec<u8>>);
+/// Committed blocks.
+enum Committed {
+    Memory(Mutex<Vec<u8>>),
+    /// Behind the blocks, the number of the last record that is in them (eight bytes, little-endian). Nothing is synced: it outlives its
+    /// process, which is what it is for, not a power cut.
+    File {
+        file: File,
+        size: u64,
+    },
+}
 
 impl Committed {
+    fn new(size: u64, file: Option<PathBuf>) -> io::Result<Self> {
+        let Some(path) = file else {
+            return Ok(Self::Memory(Mutex::new(vec![0; size as usize])));
+        };
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        file.set_len(size + 8)?;
+        Ok(Self::File { file, size })
+    }
+
+    fn write(&self, batch: &Batch) -> Result<()> {
+        for piece in &batch.pieces {
+            let at = piece.start as usize * BLOCK_BYTES;
+            let length = piece.count as usize * BLOCK_BYTES;
+            match self {
+                Self::Memory(bytes) => piece.read(&mut bytes.lock().expect("no holder panics")[at..at + length])?,
+                Self::File { file, .. } => {
+                    let mut blocks = vec![0; length];
+                    piece.read(&mut blocks)?;
+                    file.write_all_at(&blocks, at as u64)?;
+                }
+            }
+        }
+        if let Self::File { file, size } = self {
+            file.write_all_at(&batch.seq.to_le_bytes(), *size)?;
+        }
+        Ok(())
+    }
+
     fn commit(&self, volume: &Volume) -> Result<()> {
         // Files of what is not flushed are not released.
         futures::executor::block_on(volume.flush())?;
         let batch = volume.batch(u64::MAX)?;
-        let mut bytes = self.0.lock().expect("no holder panics");
-        for piece in &batch.pieces {
-            let at = piece.start as usize * BLOCK_BYTES;
-            piece.read(&mut bytes[at..at + piece.count as usize * BLOCK_BYTES])?;
-        }
-        drop(bytes);
+        self.write(&batch)?;
         let seq = batch.seq;
         drop(batch);
         volume.release(seq);
@@ -46,12 +86,21 @@ impl Backing for Committed {
     }
 
     fn committed_seq(&self) -> u64 {
-        0
+        let Self::File { file, size } = self else { return 0 };
+        let mut seq = [0; 8];
+        file.read_exact_at(&mut seq, *size)
+            .expect("the file is as long as that");
+        u64::from_le_bytes(seq)
     }
 
     fn read_now(&self, start: u64, into: &mut [u8]) -> Result<bool, DeviceError> {
         let at = start as usize * BLOCK_BYTES;
-        into.copy_from_slice(&self.0.lock().expect("no holder panics")[at..at + into.len()]);
+        match self {
+            Self::Memory(bytes) => {
+                into.copy_from_slice(&bytes.lock().expect("no holder panics")[at..at + into.len()]);
+            }
+            Self::File { file, .. } => file.read_exact_at(into, at as u64)?,
+        }
         Ok(true)
     }
 
@@ -75,10 +124,10 @@ async fn main() -> Result<()> {
     let mut next = || {
         arguments
             .next()
-            .context("say unix:PATH or HOST:PORT, an empty folder, and bytes")
+            .context("say unix:PATH or HOST:PORT, a folder, and bytes")
     };
     let (address, folder, size) = (next()?, PathBuf::from(next()?), next()?.parse()?);
-    let committed = Arc::new(Committed(Mutex::new(vec![0; size as usize])));
+    let committed = Arc::new(Committed::new(size, next().ok().map(PathBuf::from))?);
     let options = VolumeOptions {
         journal: JournalOptions::new(folder),
         size,

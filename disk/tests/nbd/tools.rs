@@ -1,6 +1,6 @@
 //! The server as people's tools use it. A tool that is not installed is named and counted as left out (`./check` installs them).
 //!
-//! `foreign.sh` beside this file runs the suites of other projects, which have to be built from their sources first.
+//! `disk/tests/foreign` runs the suites of other projects, which have to be built from their sources first.
 
 use std::path::Path;
 use std::process::Command;
