@@ -114,7 +114,7 @@ async fn over_lines_that_lose_requests_and_answers_no_promise_is_ever_lowered() 
     });
     let [one, other] = slots;
     let (one, other) = (one?, other?);
-    (one.voter().await?, other.voter().await?);
+    assert_eq!(one.voter().await, other.voter().await);
     proxy.set(Faults {
         per_mille: 150,
         ..Faults::default()
