@@ -84,7 +84,10 @@ async fn claim_often(slot: Slot, fixture: &Fixture, device: &str) -> Result<(usi
             Ok(read) => read,
             Err(_) => continue,
         };
-        let counter = read.map_or(Ok(0), |held| Promise::decode(&held).map(|held| held.counter))? + 1;
+        let read = read.map(|held| Promise::decode(&held)).transpose()?;
+        let found = read.as_ref().map(Promise::epoch);
+        ensure!(found >= highest, "{found:?} is there, and {highest:?} was answered");
+        let counter = read.map_or(0, |held| held.counter) + 1;
         let claim = fixture.claim_of(device, fixture.volume(0), counter);
         let answer = loop {
             match slot.claim(claim.clone()).await {
@@ -114,7 +117,7 @@ async fn over_lines_that_lose_requests_and_answers_no_promise_is_ever_lowered() 
     });
     let [one, other] = slots;
     let (one, other) = (one?, other?);
-    (one.voter().await?, other.voter().await?);
+    assert_eq!(one.voter().await, other.voter().await);
     proxy.set(Faults {
         per_mille: 150,
         ..Faults::default()
