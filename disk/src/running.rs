@@ -6,6 +6,7 @@
 pub mod edits;
 pub mod error;
 pub mod given_up;
+pub mod salvage;
 pub mod stats;
 
 mod collector;

@@ -21,7 +21,9 @@ mod lost;
 mod spooled;
 
 pub use counted::{Counted, Counter, peers, waited_for};
-pub use dead::{KnownShare, data_rows, dead, set_alive, set_dead, share_of};
+pub use dead::{
+    KnownShare, data_rows, dead, dead_of_disks, forget_gone_of_disks, set_alive, set_dead, share_of, unsafe_of_disks,
+};
 pub use lost::{
     believe, forget_holders, forget_spooled, held_by_all, holders, is_lost, lost, lost_without, shares_due, unsafe_rows,
 };

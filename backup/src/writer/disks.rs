@@ -1,6 +1,7 @@
 //! What a virtual disk needs of the write side: packs of its own, and a head that says where its newest commit lies
 //! (docs/decisions/0068-disks-in-heads.md). What is in its packs is not known here.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,10 @@ use proto::keys::WRAPPED_KEY_BYTES;
 use proto::manifest::Manifest;
 use proto::root::Root;
 use proto::shape::{PackShape, ShareSize};
+use proto::wire::frame::IDS_MAX;
 use upload_queue::packs;
 use upload_queue::packs::{PackRow, Purpose};
+use upload_queue::peers::PeerKey;
 
 use super::run::{Run, TICK};
 use super::seal::DISK_KEEP_DAYS;
@@ -25,6 +28,9 @@ use crate::catalog::content::{Posted, post};
 
 /// Between two looks at a pack for which nothing more could be done. Chosen: peers that come back are dialled within seconds.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long a peer may take to give shares up.
+const DISCARD_WAIT: Duration = Duration::from_secs(30);
 
 /// Bytes that the root of a disk is taken to have while there is none: their number is as long as any's.
 const ROOT_BYTES: u32 = 1 << 20;
@@ -102,6 +108,81 @@ impl Writer {
             }
         }
         Ok(true)
+    }
+
+    /// Packs of disks that do not survive the loss of `tolerate` friends and are not lost, and that nothing gave up.
+    pub fn unsafe_disk_packs(&self) -> Result<Vec<PackRow>, WriteError> {
+        let tolerate = self.uploader.tolerate();
+        Ok(self.db.read(|conn| packs::unsafe_of_disks(conn, tolerate))?)
+    }
+
+    /// Records that nobody needs these packs of a disk any more. From then on they are no loss, and `discard_of_disks` tells peers.
+    pub fn give_up(&self, records: &[PackRecord], now_ns: i64) -> Result<(), WriteError> {
+        let ids = records
+            .iter()
+            .filter_map(|record| Manifest::decode(&record.manifest).ok());
+        let ids: Vec<PackId> = ids.map(|manifest| manifest.pack).collect();
+        self.db.write_durable(|tx| {
+            let mut rows = Vec::new();
+            for id in &ids {
+                rows.extend(packs::find(tx, *id)?.map(|known| known.row));
+            }
+            packs::set_dead(tx, &rows, now_ns)
+        })?;
+        Ok(())
+    }
+
+    /// Records packs of a disk that this catalog does not know, as one that was rebuilt or another machine's: so that they are looked
+    /// after. Who has them is asked of peers when these are looked at next. How many were new.
+    pub fn learn(&self, records: &[PackRecord]) -> Result<u64, WriteError> {
+        let learned = self.db.write(|tx| {
+            let mut learned = 0;
+            for record in records {
+                let Ok(manifest) = Manifest::decode(&record.manifest) else {
+                    continue;
+                };
+                if packs::find(tx, manifest.pack)?.is_none() {
+                    packs::insert_known(tx, record, &manifest, Purpose::Disk)?;
+                    learned += 1;
+                }
+            }
+            Ok::<_, DbError>(learned)
+        })?;
+        Ok(learned)
+    }
+
+    /// Has peers move the shares of packs that disks gave up to their trash, and forgets packs of which nobody is known to have any. What a
+    /// peer that is away has is told to it another time. How many packs are left. May be dropped.
+    pub async fn discard_of_disks(&self) -> Result<u64, WriteError> {
+        let dead = self.db.read(packs::dead_of_disks)?;
+        let mut of_peers: BTreeMap<PeerKey, Vec<ShareId>> = BTreeMap::new();
+        for known in &dead {
+            for (share, holder) in known.manifest.shares.iter().zip(&known.holders) {
+                if let Some(holder) = holder {
+                    of_peers.entry(holder.clone()).or_default().push(*share);
+                }
+            }
+        }
+        for (key, mut shares) in of_peers {
+            let Some(peer) = self.peers.get(&key) else { continue };
+            shares.sort_unstable();
+            shares.dedup();
+            for ids in shares.chunks(IDS_MAX as usize) {
+                let discarding = tokio::time::timeout(DISCARD_WAIT, peer.store.discard(ids.to_vec()));
+                match discarding.await {
+                    Ok(Ok(_)) => self.db.write(|tx| {
+                        let mut missing = ids.iter();
+                        missing.try_for_each(|share| packs::record_missing(tx, &key, *share))
+                    })?,
+                    Ok(Err(error)) => {
+                        tracing::debug!("{} does not give up what a disk needs no more: {error}", peer.name);
+                        break;
+                    }
+                    Err(_late) => break,
+                }
+            }
+        }
+        Ok(self.db.write(packs::forget_gone_of_disks)?)
     }
 
     fn are_safe(&self, packs: &[PackRow]) -> Result<bool, WriteError> {

@@ -71,13 +71,17 @@ impl Places {
 
     /// What it takes to open a pack. Pages of the table are fetched for that, if they are not there.
     pub fn record(&self, number: PackNumber) -> Result<PackRecord, DeviceError> {
+        let record = self.record_if_there(number)?;
+        record.ok_or_else(|| DeviceError::Damaged(format!("the disk has no pack {number}")))
+    }
+
+    /// The same, of a pack that may be gone.
+    pub fn record_if_there(&self, number: PackNumber) -> Result<Option<PackRecord>, DeviceError> {
         loop {
             let wanted = match self.lock().packs.find(number) {
-                Found::Pack(record) => return Ok(record.clone()),
+                Found::Pack(record) => return Ok(Some(record.clone())),
                 Found::Fetch(wanted) => wanted,
-                Found::Own | Found::Gone => {
-                    return Err(DeviceError::Damaged(format!("the disk has no pack {number}")));
-                }
+                Found::Own | Found::Gone => return Ok(None),
             };
             let page = self.page(&wanted)?;
             self.lock().packs.give(&wanted, &page)?;

@@ -9,6 +9,9 @@ use super::Running;
 use crate::commit::PackNumber;
 use crate::device::DeviceError;
 
+/// Records that are told of at once. Chosen: half a megabyte.
+const PACKS_AT_ONCE: usize = 1000;
+
 /// A pack that no accepted commit and no snapshot needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GivenUp {
@@ -52,6 +55,20 @@ impl Running {
         let confirmed = packs.iter().copied().filter(|pack| unneeded.contains(pack));
         state.collector.confirm(confirmed);
         Ok(())
+    }
+
+    /// All packs that the last commit names, by the thousand, those that it borrows left out. Fetches what is not here of the table.
+    pub fn own_packs(&self, each: &mut dyn FnMut(&[PackRecord]) -> Result<(), DeviceError>) -> Result<(), DeviceError> {
+        let committed = self.blocks.committed();
+        let mut records = Vec::new();
+        for number in committed.root.borrowed..committed.packs.next() {
+            records.extend(self.blocks.places().record_if_there(number)?);
+            if records.len() == PACKS_AT_ONCE {
+                each(&records)?;
+                records.clear();
+            }
+        }
+        each(&records)
     }
 
     fn named(&self, packs: &BTreeSet<PackNumber>) -> Result<Vec<GivenUp>, DeviceError> {

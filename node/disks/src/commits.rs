@@ -1,14 +1,17 @@
 //! One commit of a disk, from the journal to a head that survives the loss of friends, and when the next one is due.
 
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use backup::writer::disks::DiskPost;
 use backup::writer::{WriteError, Writer};
 use disk::DeviceError;
 use disk::claim::writer::Commit;
-use disk::commit::compose::Prepared;
-use disk::running::{Running, first_commit};
+use disk::commit::compose::{PackSink, Prepared};
+use disk::running::edits::{Edit, NewVolume};
+use disk::running::error::EditError;
+use disk::running::{Accept, Running, first_commit};
 use proto::id::VoterId;
 use tokio_util::sync::DropGuard;
 
@@ -43,6 +46,8 @@ pub struct Way {
     pub now_ns: fn() -> i64,
     /// Of the commit that is under way.
     pub delivered: Delivered,
+    /// One commit at a time: the packs that were delivered are its own.
+    pub turn: Mutex<()>,
 }
 
 fn unavailable(error: &WriteError) -> DeviceError {
@@ -63,21 +68,80 @@ impl Way {
 
     /// Commits what there is, as much as one commit takes; whether there was anything. Blocking.
     pub fn commit(&self, running: &Running, stop: &AtomicBool) -> Result<bool, DeviceError> {
+        self.in_turn(stop, |sink, accept| running.commit((self.now_ns)(), sink, accept))
+    }
+
+    /// The same, also if nothing was written: moves up to so many blocks, so that packs of which little is needed are given up.
+    pub fn settle(&self, running: &Running, blocks: u64, stop: &AtomicBool) -> Result<bool, DeviceError> {
+        self.in_turn(stop, |sink, accept| {
+            running.settle(blocks, (self.now_ns)(), sink, accept)
+        })
+    }
+
+    /// Commits what there is, and then an edit of the volume. Blocking.
+    pub fn edit(&self, running: &Running, edit: &Edit, stop: &AtomicBool) -> Result<(), EditError> {
+        self.in_turn(stop, |sink, accept| running.edit(edit, (self.now_ns)(), sink, accept))
+    }
+
+    /// The first commit of this new disk, as a snapshot of another one, which holds that for it. Blocking.
+    pub fn create_clone(
+        &self,
+        origin: &Running,
+        snapshot: &str,
+        new: NewVolume,
+        stop: &AtomicBool,
+    ) -> Result<(), EditError> {
+        let room = self.writer.room_for_disk(self.volume);
+        room.map_err(|error| unavailable(&error))?;
+        self.in_turn(stop, |sink, accept| {
+            let first = origin.clone_of(snapshot, new, (self.now_ns)(), sink)?;
+            Ok(accept(&first)?)
+        })
+    }
+
+    fn in_turn<T, E>(
+        &self,
+        stop: &AtomicBool,
+        make: impl FnOnce(&mut dyn PackSink, &mut Accept<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sink = OutgoingPacks::new(&self.writer, self.delivered.clone());
         let mut was_offered = false;
-        let committed = running.commit((self.now_ns)(), &mut sink, &mut |prepared| {
+        let made = make(&mut sink, &mut |prepared| {
             was_offered = true;
             self.accept(prepared, stop)
         });
         // One that was offered is offered again as it is, with the same packs.
-        if committed.is_ok() || !was_offered {
+        if made.is_ok() || !was_offered {
             self.delivered.clear();
         }
-        committed
+        made
+    }
+
+    /// Gives up what accepted commits need no more: recorded first, then taken out of the disk's table with its next commit, and moved to the
+    /// trash of the peers that answer. With `also_orphans` what a process before this one did not come to. Blocking.
+    pub fn give_up(&self, running: &Running, also_orphans: bool) -> Result<u64, DeviceError> {
+        let given_up = match also_orphans {
+            true => running.orphans()?,
+            false => running.take_given_up()?,
+        };
+        if given_up.is_empty() {
+            return Ok(0);
+        }
+        let records: Vec<_> = given_up.iter().map(|given_up| given_up.record.clone()).collect();
+        let recorded = self.writer.give_up(&records, (self.now_ns)());
+        recorded.map_err(|error| unavailable(&error))?;
+        let numbers: Vec<_> = given_up.iter().map(|given_up| given_up.number).collect();
+        running.confirm_given_up(&numbers)?;
+        Ok(numbers.len() as u64)
     }
 
     fn accept(&self, prepared: &Prepared, stop: &AtomicBool) -> Result<(), DeviceError> {
-        let packs = self.delivered.all();
+        let mut packs = self.delivered.all();
+        if packs.is_empty() {
+            // Offered by a process before this one, which alone knew which they are.
+            packs = self.writer.unsafe_disk_packs().map_err(|error| unavailable(&error))?;
+        }
         let waited = self.writer.wait_safe(&packs, PACKS_WAIT, stop);
         if !waited.map_err(|error| unavailable(&error))? {
             return Err(DeviceError::Unavailable(

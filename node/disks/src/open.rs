@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use disk::commit::root::Root;
 use disk::running::Running;
+use disk::running::edits::{Edit, NewVolume};
+use disk::running::error::EditError;
+use disk::running::stats::Stats;
 use disk::{Device, DeviceError};
 use proto::epoch::Epoch;
 use tokio::sync::{Mutex, Notify, watch};
@@ -17,6 +20,13 @@ use crate::voting::Voting;
 
 /// Between two looks whether a commit is due.
 const LOOK: Duration = Duration::from_secs(1);
+/// After so long without a write packs are moved that only time makes worth it (docs/decisions/0065-collection-of-a-disk.md).
+const SETTLE_AFTER: Duration = Duration::from_secs(300);
+/// Between two such moves, and how many blocks each takes: 0.8 Mbit/s before redundancy, well below what friends have for an uplink.
+const SETTLE_EVERY: Duration = Duration::from_secs(20);
+const SETTLE_BLOCKS: u64 = 512;
+/// When what a process before this one left behind is looked for: not while a disk is being opened.
+const SWEEP_AFTER: Duration = Duration::from_secs(30);
 
 /// How commits go.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +71,8 @@ pub enum NotCommitted {
 pub struct OpenDisk {
     running: Arc<Running>,
     voting: Voting,
+    /// Ended with the disk: none of its tasks outlives it.
+    way: Arc<Way>,
     state: watch::Receiver<CommitState>,
     shared: Arc<Shared>,
     committing: Mutex<Option<JoinHandle<()>>>,
@@ -93,16 +105,17 @@ impl OpenDisk {
             asked: Notify::new(),
             stop: Arc::default(),
         });
-        let voting = way.voting.clone();
+        let (voting, way) = (way.voting.clone(), Arc::new(way));
         let committing = Committing {
             running: running.clone(),
-            way: Arc::new(way),
+            way: way.clone(),
             shared: shared.clone(),
             say,
         };
         Self {
             running,
             voting,
+            way,
             state,
             shared,
             committing: Mutex::new(Some(tokio::spawn(committing.run()))),
@@ -132,6 +145,28 @@ impl OpenDisk {
     /// Whether something was written that is not committed.
     pub fn is_ahead(&self) -> bool {
         self.running.is_dirty()
+    }
+
+    /// What it takes, and what it did. Waits for a commit that is being made: blocking.
+    pub fn stats(&self) -> Stats {
+        self.running.stats()
+    }
+
+    /// A snapshot of it to read. Blocking.
+    pub fn snapshot(&self, name: &str) -> Result<Arc<dyn Device>, EditError> {
+        self.running.open_snapshot(name)
+    }
+
+    /// Commits what there is, and then an edit. Blocking.
+    pub fn edit(&self, edit: &Edit) -> Result<(), EditError> {
+        let edited = self.way.edit(&self.running, edit, &self.shared.stop);
+        self.shared.asked.notify_one();
+        edited
+    }
+
+    /// Makes a new disk of a snapshot of this one, which holds it for that. Blocking.
+    pub fn create_clone(&self, snapshot: &str, new: NewVolume, way: &Way) -> Result<(), EditError> {
+        way.create_clone(&self.running, snapshot, new, &self.shared.stop)
     }
 
     /// How commits go.
@@ -195,10 +230,19 @@ struct Committing {
 impl Committing {
     async fn run(self) {
         let mut due = Due::default();
+        let mut settling = Settling::new(Instant::now());
+        let mut sweep_at = Some(Instant::now() + SWEEP_AFTER);
         while !self.shared.stop.load(Ordering::SeqCst) && self.way.voting.progress().fenced.is_none() {
+            if sweep_at.take_if(|at| Instant::now() >= *at).is_some() {
+                self.give_up(true);
+            }
             if !self.running.is_dirty() {
                 due.clean();
+                if settling.is_due(Instant::now()) {
+                    settling.done(self.settle().await, Instant::now());
+                }
             } else {
+                settling = settling.after_a_write(Instant::now());
                 let is_asked = self.shared.wanted.load(Ordering::SeqCst) > self.say.borrow().committed_seq;
                 let (journal_bytes, _) = self.running.journal_fullness();
                 if due.is_due(Instant::now(), self.running.last_seq(), journal_bytes, is_asked) {
@@ -236,6 +280,9 @@ impl Committing {
         if let Err(error) = &committed {
             tracing::warn!("A commit of a disk was not made, and is tried again: {error}");
         }
+        if committed.is_ok() {
+            self.give_up(false);
+        }
         let committed_seq = self.running.root().journal;
         self.say.send_modify(|state| {
             state.committed_seq = committed_seq;
@@ -243,5 +290,81 @@ impl Committing {
             state.failed = committed.as_ref().err().cloned();
         });
         committed.is_ok()
+    }
+
+    /// Moves what only idle time makes worth it; whether there was anything.
+    async fn settle(&self) -> bool {
+        let (running, way, stop) = (self.running.clone(), self.way.clone(), self.shared.stop.clone());
+        let settling = tokio::task::spawn_blocking(move || way.settle(&running, SETTLE_BLOCKS, &stop));
+        match settling.await {
+            Ok(Ok(true)) => {
+                self.give_up(false);
+                true
+            }
+            Ok(Ok(false)) => false,
+            Ok(Err(error)) => {
+                tracing::info!("Packs of a disk were not moved: {error}");
+                false
+            }
+            Err(_ended) => false,
+        }
+    }
+
+    /// Gives up what commits need no more, in the background.
+    fn give_up(&self, also_orphans: bool) {
+        let (running, way) = (self.running.clone(), self.way.clone());
+        tokio::spawn(async move {
+            let writer = way.writer.clone();
+            let giving_up = tokio::task::spawn_blocking(move || {
+                if also_orphans {
+                    running.own_packs(&mut |records| {
+                        let learned = way.writer.learn(records);
+                        learned
+                            .map(drop)
+                            .map_err(|error| DeviceError::Unavailable(error.to_string()))
+                    })?;
+                }
+                way.give_up(&running, also_orphans)
+            });
+            match giving_up.await {
+                Ok(Ok(0)) if !also_orphans => {}
+                Ok(Ok(_)) => {
+                    if let Err(error) = writer.discard_of_disks().await {
+                        tracing::warn!("What a disk needs no more was not given up: {error}");
+                    }
+                }
+                Ok(Err(error)) => tracing::info!("What a disk needs no more is looked for another time: {error}"),
+                Err(_ended) => {}
+            }
+        });
+    }
+}
+
+/// When packs are moved that only idle time makes worth it.
+struct Settling {
+    next: Instant,
+}
+
+impl Settling {
+    fn new(now: Instant) -> Self {
+        Self {
+            next: now + SETTLE_AFTER,
+        }
+    }
+
+    fn after_a_write(self, now: Instant) -> Self {
+        Self::new(now)
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        now >= self.next
+    }
+
+    fn done(&mut self, has_moved: bool, now: Instant) {
+        self.next = match has_moved {
+            true => now + SETTLE_EVERY,
+            // Time alone makes packs worth it, too, but not in a minute.
+            false => now + SETTLE_AFTER,
+        };
     }
 }

@@ -4,7 +4,7 @@ use database::DbError;
 use proto::id::ShareId;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
-use super::{PackRow, Purpose, stored_bytes};
+use super::{KnownPack, PackRow, Purpose, stored_bytes};
 
 /// A share of a known pack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +47,50 @@ pub fn set_alive(tx: &Transaction<'_>, packs: &[PackRow]) -> Result<(), DbError>
         delete.execute([pack.0])?;
     }
     Ok(())
+}
+
+/// Packs of disks that nothing wants, of which no share is on its way any more.
+pub fn dead_of_disks(conn: &Connection) -> Result<Vec<KnownPack>, DbError> {
+    let dead = rows(
+        conn,
+        "SELECT pack.id FROM pack JOIN dead_pack ON dead_pack.pack = pack.id
+         WHERE pack.purpose = ? AND NOT EXISTS (SELECT 1 FROM share WHERE share.pack = pack.id AND share.spooled = 1)
+         ORDER BY pack.id",
+        [Purpose::Disk as i64],
+    )?;
+    let known = dead.into_iter().map(|row| super::get(conn, row));
+    Ok(known.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+/// Forgets the packs of disks that nothing wants and of which nobody is known to have a share: unlike those of backups they never come
+/// back. How many are left that nothing wants.
+pub fn forget_gone_of_disks(tx: &Transaction<'_>) -> Result<u64, DbError> {
+    let gone = dead_of_disks(tx)?.into_iter().filter(|known| known.held() == 0);
+    for known in gone {
+        for statement in [
+            "DELETE FROM dead_pack WHERE pack = ?",
+            "DELETE FROM share WHERE pack = ?",
+            "DELETE FROM pack WHERE id = ?",
+        ] {
+            tx.prepare_cached(statement)?.execute([known.row.0])?;
+        }
+    }
+    let mut left = tx.prepare_cached(
+        "SELECT count(*) FROM pack JOIN dead_pack ON dead_pack.pack = pack.id WHERE pack.purpose = ?",
+    )?;
+    let left: i64 = left.query_row([Purpose::Disk as i64], |row| row.get(0))?;
+    Ok(left.unsigned_abs())
+}
+
+/// Packs of disks that do not survive so many losses, but for those that are lost or that nothing wants.
+pub fn unsafe_of_disks(conn: &Connection, tolerate: u8) -> Result<Vec<PackRow>, DbError> {
+    rows(
+        conn,
+        "SELECT id FROM pack WHERE purpose = ?1 AND held < k + ?2
+         AND NOT EXISTS (SELECT 1 FROM dead_pack WHERE dead_pack.pack = pack.id)
+         AND NOT EXISTS (SELECT 1 FROM lost_pack WHERE lost_pack.pack = pack.id) ORDER BY id",
+        [Purpose::Disk as i64, i64::from(tolerate)],
+    )
 }
 
 /// The share of this id, if it belongs to a known pack.

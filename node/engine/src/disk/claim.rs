@@ -209,5 +209,6 @@ fn way(claim: Claim<RootRef>, voters: Vec<VoterId>, volume: VolumeBytes, writer:
         volume,
         now_ns: clock::now_ns,
         delivered: Delivered::default(),
+        turn: std::sync::Mutex::default(),
     }
 }
