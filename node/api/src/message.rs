@@ -23,7 +23,7 @@ mod summary;
 
 pub use changed::{Changed, Deed, Thing};
 pub use device::{Device, Power};
-pub use disk::{Disk, DiskServed, DiskState};
+pub use disk::{Disk, DiskFigures, DiskServed, DiskSnapshot, DiskState};
 pub use entry::{Entry, EntryKind};
 pub use finding::{Finding, Level, Topic};
 pub use history::{
@@ -39,9 +39,9 @@ pub use spool::{Spool, SpoolPart};
 pub use state::State;
 pub use status::{Advice, Alarm, AlarmKind, FileState, FileStatus, LastRun, Reason, Status};
 pub use summary::{
-    CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
-    RecoverSummary, RecoveredDeviceSummary, RepairSummary, RestoreSummary, RevokedSummary, RunSummary, SimulateSummary,
-    Summary, UndeleteSummary, UnreadSummary,
+    CheckSummary, DemoSummary, DiskSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary,
+    PublishSummary, RecoverSummary, RecoveredDeviceSummary, RepairSummary, RestoreSummary, RevokedSummary, RunSummary,
+    SimulateSummary, Summary, UndeleteSummary, UnreadSummary,
 };
 
 use crate::failure::Failure;

@@ -22,7 +22,10 @@ mod word;
 
 pub use backup::{Queue, RunOnce, Status};
 pub use care::{Check, Forget, Prune, Repair, Undelete};
-pub use disks::{DiskCreate, DiskNamed, DiskServe, DiskSync, TakeOver};
+pub use disks::{
+    DiskClone, DiskCreate, DiskExport, DiskImport, DiskNamed, DiskResize, DiskSalvage, DiskServe, DiskSnapshot,
+    DiskSync, TakeOver,
+};
 pub use peers::{Invite, Join, PeerAdd, PeerEvict, PeerRemove, PeerSet, RemoveHow};
 pub use restore::{Mount, Overwrite, Recover, Restore, Verify};
 pub use settings::{ConfigGet, ConfigSet, Folders, Rules};
@@ -132,6 +135,26 @@ verbs! {
         "disk_serve" DiskServe(DiskServe): POST "/disks/{name}/servings", Serves READ;
         /// Puts all that was written to a disk on peers.
         "disk_flush" DiskFlush(DiskNamed): POST "/disks/{name}/commits", Works READ;
+        /// Keeps what a disk is now under a name.
+        "disk_snapshot" DiskSnapshot(DiskSnapshot): POST "/disks/{name}/snapshots", Works READ;
+        /// Deletes a snapshot of a disk.
+        "disk_snapshot_remove" DiskSnapshotRemove(DiskSnapshot): DELETE "/disks/{name}/snapshots/{snapshot}", Works READ;
+        /// Makes a disk what a snapshot of it is.
+        "disk_rollback" DiskRollback(DiskSnapshot): POST "/disks/{name}/rollbacks", Works READ;
+        /// Gives a disk another size.
+        "disk_resize" DiskResize(DiskResize): PATCH "/disks/{name}", Works READ;
+        /// Makes a disk of a snapshot of another one.
+        "disk_clone" DiskClone(DiskClone): POST "/disks/{name}/clones", Works READ;
+        /// Makes a disk of what this machine has of one that another machine took over.
+        "disk_salvage" DiskSalvage(DiskSalvage): POST "/disks/{name}/salvages", Works READ;
+        /// Writes a disk to a file.
+        "disk_export" DiskExport(DiskExport): POST "/disks/{name}/exports", Works READ;
+        /// Writes a file to a disk.
+        "disk_import" DiskImport(DiskImport): POST "/disks/{name}/imports", Works READ;
+        /// Reads all of a disk.
+        "disk_check" DiskCheck(DiskNamed): POST "/disks/{name}/checks", Works READ;
+        /// Makes a disk empty.
+        "disk_erase" DiskErase(DiskNamed): POST "/disks/{name}/erasures", Works READ;
         /// Removes a disk and all that is in it.
         "disk_remove" DiskRemove(DiskNamed): DELETE "/disks/{name}", Works READ;
         /// Adds an S3 bucket or a folder as a peer.

@@ -10,6 +10,7 @@ use disk::running::edits::{Edit, NewVolume};
 use disk::running::error::EditError;
 use disk::running::stats::Stats;
 use disk::{Device, DeviceError};
+use proto::cap_index::PackRecord;
 use proto::epoch::Epoch;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
@@ -150,6 +151,11 @@ impl OpenDisk {
     /// What it takes, and what it did. Waits for a commit that is being made: blocking.
     pub fn stats(&self) -> Stats {
         self.running.stats()
+    }
+
+    /// All packs that the last commit names and that are its own, by the thousand. Blocking.
+    pub fn own_packs(&self, each: &mut dyn FnMut(&[PackRecord]) -> Result<(), DeviceError>) -> Result<(), DeviceError> {
+        self.running.own_packs(each)
     }
 
     /// A snapshot of it to read. Blocking.

@@ -1,22 +1,30 @@
 //! Virtual disks: making, listing, committing and removing them. Serving one is `serve`, opening it `open`, and what is known of all of them
 //! `known`.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::clock;
 use api::failure::{Exit, Failure};
-use api::message::{Changed, Deed, Disk, DiskState, Thing};
+use api::message::{Changed, Deed, Disk, DiskFigures, DiskSnapshot, DiskState, Problem, Thing};
 use api::output::Sink;
 use api::request::{DiskCreate, TakeOver};
 use backup::writer::disks::DiskPost;
 use data_encoding::HEXLOWER;
-use disks::open::NotCommitted;
+use disk::commit::lineage::{Origin, SnapshotEntry};
+use disk::commit::opening::read_root;
+use disk::running::stats::Stats;
+use disks::open::{NotCommitted, OpenDisk};
 use disks::record::{DiskRecord, Records, VolumeBytes};
+use proto::cap_index::PackRecord;
 
 use crate::repack::stop_flag;
 use crate::{Engine, failures};
 
 mod claim;
+mod content;
+mod edits;
 pub(super) mod known;
 pub(super) mod open;
 mod serve;
@@ -55,54 +63,93 @@ impl Engine {
     }
 
     pub(super) async fn create_disk(&self, asked: DiskCreate, sink: &Sink) -> Result<Exit, Failure> {
-        check_name(&asked.name)?;
-        check_size(asked.size)?;
         let journal_bytes = asked.cache_size.unwrap_or(JOURNAL_BYTES);
+        let cache = asked.cache.map(|cache| cache.to_path());
+        self.make_disk(&asked.name, asked.size, cache.as_deref(), journal_bytes, sink)
+            .await?;
+        sink.send(Changed::new(Deed::Made, Thing::Disk, asked.name)).await?;
+        Ok(Exit::Done)
+    }
+
+    async fn make_disk(
+        &self,
+        name: &str,
+        size: u64,
+        cache: Option<&Path>,
+        journal_bytes: u64,
+        sink: &Sink,
+    ) -> Result<KnownDisk, Failure> {
+        check_name(name)?;
+        check_size(size)?;
         if journal_bytes < JOURNAL_BYTES_MIN {
             return Err(Failure::new(Exit::Usage, "So small a cache is full at once").hint("give it 512M at least"));
         }
         let config = self.config();
         let uploader = self.uploader(&config).await?;
         let _making = self.0.disks.making.lock().await;
-        if self.known_disks().await?.iter().any(|known| known.name == asked.name) {
-            let error = format!("There is a disk `{}` already", asked.name);
-            return Err(Failure::new(Exit::Failed, error).hint("choose another name"));
-        }
-        let cache = asked.cache.map(|cache| cache.to_path());
+        self.refuse_taken(name).await?;
         if let Some(cache) = &cache {
             self.check_outside_of_folders(cache)?;
             durable::create_folders(cache).map_err(|error| unusable(cache, &error))?;
         }
-        let mut volume = VolumeBytes::default();
-        getrandom::fill(&mut volume)
-            .map_err(|error| Failure::new(Exit::Failed, format!("The system gave no random bytes: {error}")))?;
-        let record = DiskRecord::new(volume, asked.name.clone(), asked.size, cache.as_deref(), journal_bytes);
+        let volume = new_volume()?;
         let (way, voters) = self.claim_new(volume, self.writer(uploader, &config)).await?;
         let (stop, _watch) = stop_flag(sink);
-        let (name, size) = (asked.name.clone(), asked.size);
-        let creating = tokio::task::spawn_blocking(move || way.create(name, size, &voters, &stop));
+        let of = name.to_owned();
+        let creating = tokio::task::spawn_blocking(move || way.create(of, size, &voters, &stop));
         let created = creating.await.map_err(failures::worker)?;
-        created.map_err(|error| Failure::context(format!("`{}` was not made", asked.name), &error))?;
-        let records = self.disk_records();
-        records
-            .put(&record)
-            .map_err(|error| unusable(&records.folder_of(volume), &error))?;
-        sink.send(Changed::new(Deed::Made, Thing::Disk, asked.name)).await?;
-        Ok(Exit::Done)
+        created.map_err(|error| Failure::context(format!("`{name}` was not made"), &error))?;
+        let (records, record) = (
+            self.disk_records(),
+            DiskRecord::new(volume, name.to_owned(), size, cache, journal_bytes),
+        );
+        let put = records.put(&record);
+        put.map_err(|error| unusable(&records.folder_of(volume), &error))?;
+        self.find_disk(&id(volume)).await
+    }
+
+    async fn refuse_taken(&self, name: &str) -> Result<(), Failure> {
+        match self.known_disks().await?.iter().any(|known| known.name == name) {
+            false => Ok(()),
+            true => {
+                Err(Failure::new(Exit::Failed, format!("There is a disk `{name}` already")).hint("choose another name"))
+            }
+        }
     }
 
     pub(super) async fn list_disks(&self, sink: &Sink) -> Result<Exit, Failure> {
         let mut disks = self.known_disks().await?;
         disks.sort_by(|one, other| (&one.name, one.volume).cmp(&(&other.name, other.volume)));
         for known in &disks {
-            sink.send(self.disk_message(known)).await?;
+            sink.send(self.disk_message(known, false)).await?;
         }
         Ok(Exit::Done)
     }
 
     pub(super) async fn disk_info(&self, name: &str, sink: &Sink) -> Result<Exit, Failure> {
         let known = self.find_disk(name).await?;
-        sink.send(self.disk_message(&known)).await?;
+        let (engine, of) = (self.clone(), known.clone());
+        // Figures wait for a commit that is being made.
+        let looking = tokio::task::spawn_blocking(move || engine.disk_message(&of, true));
+        let mut said = looking.await.map_err(failures::worker)?;
+        if said.state != DiskState::Served
+            && let Some(head) = &known.head
+        {
+            let (packs, at) = (self.disk_packs().await?, head.root.clone());
+            let reading = tokio::task::spawn_blocking(move || read_root(&at, &*packs));
+            match reading.await.map_err(failures::worker)? {
+                Ok(root) => {
+                    said.committed = Some(clock::timestamp(root.time_ns));
+                    said.snapshots = root.snapshots.iter().map(snapshot_message).collect();
+                    said.origin = root
+                        .origin
+                        .as_ref()
+                        .map(|origin| format!("{}@{}", id(origin.volume), origin.snapshot));
+                }
+                Err(error) => said.problem = Some(error.to_string()),
+            }
+        }
+        sink.send(said).await?;
         Ok(Exit::Done)
     }
 
@@ -130,26 +177,45 @@ impl Engine {
         let known = self.find_disk(name).await?;
         let config = self.config();
         let uploader = self.uploader(&config).await?;
-        let _in_use = self.0.disks.take(&known)?;
+        if self.0.disks.is_in_use(known.volume) {
+            return Err(Failure::new(Exit::Failed, format!("`{}` is served", known.name)).hint("end that first"));
+        }
         if let Some(machine) = &known.machine {
             let error = format!("`{}` was last written by the machine {machine}", known.name);
             return Err(Failure::new(Exit::Failed, error).hint("remove it there"));
         }
         let writer = self.writer(uploader, &config);
+        let (packs, origin) = self.packs_to_remove(&known, sink).await?;
+        let _in_use = self.0.disks.take(&known)?;
+        let volume = known.volume;
         let post = move || {
             let gone = DiskPost {
-                volume: known.volume,
+                volume,
                 newest: None,
                 packs: &[],
             };
-            writer.post_disk(&gone, &|_| {})
+            let posted = writer.post_disk(&gone, &|_| {});
+            // Only when no head names the disk any more.
+            posted.and_then(|_| writer.give_up(&packs, clock::now_ns()).map(|()| writer))
         };
         let posted = tokio::task::spawn_blocking(post).await.map_err(failures::worker)?;
-        posted.map_err(failures::write)?;
+        let discarded = posted.map_err(failures::write)?.discard_of_disks().await;
+        discarded.map_err(failures::write)?;
         if let Some(record) = &known.record {
             let records = self.disk_records();
             let removed = records.remove(record);
             removed.map_err(|error| unusable(&records.folder_of(known.volume), &error))?;
+        }
+        if let Some(origin) = origin
+            && let Err(failure) = self
+                .let_go(origin.volume, origin.snapshot.clone(), known.volume, sink)
+                .await
+        {
+            let text = format!(
+                "the snapshot {} that it was cloned from is still held for it: {failure}",
+                origin.snapshot
+            );
+            sink.send(Problem::new(text)).await?;
         }
         sink.send(Changed::new(Deed::Removed, Thing::Disk, known.name)).await?;
         Ok(Exit::Done)
@@ -173,7 +239,40 @@ impl Engine {
         }
     }
 
-    fn disk_message(&self, known: &KnownDisk) -> Disk {
+    /// What is given up with a disk, and what it was cloned from. One that cannot be opened any more goes, too; its packs stay with peers.
+    async fn packs_to_remove(
+        &self,
+        known: &KnownDisk,
+        sink: &Sink,
+    ) -> Result<(Vec<PackRecord>, Option<Origin>), Failure> {
+        let collecting = |disk: &Arc<OpenDisk>| {
+            let root = disk.root();
+            if let Some(held) = root.snapshots.iter().find(|snapshot| snapshot.is_held()) {
+                let error = format!("Disks were cloned from its snapshot {}", held.name);
+                return Err(Failure::new(Exit::Failed, error).hint("remove these first"));
+            }
+            let mut all = Vec::new();
+            let packs = disk.own_packs(&mut |records| {
+                all.extend_from_slice(records);
+                Ok(())
+            });
+            packs.map_err(|error| Failure::context("Its packs are not known", &error).exit(Exit::TooFewShares))?;
+            Ok((all, root.origin))
+        };
+        match self.with_disk(known, sink, collecting).await {
+            Err(failure) if failure.exit == Exit::TooFewShares => {
+                let text = format!(
+                    "`{}` cannot be read, and its packs stay with peers: {failure}",
+                    known.name
+                );
+                sink.send(Problem::new(text)).await?;
+                Ok((Vec::new(), None))
+            }
+            done => done,
+        }
+    }
+
+    fn disk_message(&self, known: &KnownDisk, with_figures: bool) -> Disk {
         let mut said = Disk {
             name: known.name.clone(),
             id: id(known.volume),
@@ -191,6 +290,12 @@ impl Engine {
         }
         if let Some((open, served_at)) = self.0.disks.get(known.volume) {
             let (root, state, (used, most)) = (open.root(), open.state(), open.journal());
+            said.snapshots = root.snapshots.iter().map(snapshot_message).collect();
+            said.origin = root
+                .origin
+                .as_ref()
+                .map(|origin| format!("{}@{}", id(origin.volume), origin.snapshot));
+            said.figures = with_figures.then(|| figures(&open.stats()));
             said.state = DiskState::Served;
             said.size = Some(root.size);
             said.commit = Some(root.commit);
@@ -202,6 +307,34 @@ impl Engine {
         }
         said
     }
+}
+
+fn snapshot_message(entry: &SnapshotEntry) -> DiskSnapshot {
+    DiskSnapshot {
+        name: entry.name.clone(),
+        time: clock::timestamp(entry.time_ns),
+        clones: entry.held.len() as u64,
+    }
+}
+
+fn figures(stats: &Stats) -> DiskFigures {
+    DiskFigures {
+        live_bytes: stats.live_bytes,
+        stored_bytes: stats.stored_bytes,
+        packs: stats.packs,
+        commits: stats.commits,
+        host_bytes: stats.host_bytes,
+        sent_bytes: stats.sent_bytes,
+        moved_bytes: stats.moved_bytes,
+        memory_bytes: stats.blocks_cache_bytes + stats.leaves_cache_bytes + stats.overlay_bytes,
+    }
+}
+
+fn new_volume() -> Result<VolumeBytes, Failure> {
+    let mut volume = VolumeBytes::default();
+    let filled = getrandom::fill(&mut volume);
+    filled.map_err(|error| Failure::new(Exit::Failed, format!("The system gave no random bytes: {error}")))?;
+    Ok(volume)
 }
 
 fn check_size(size: u64) -> Result<(), Failure> {

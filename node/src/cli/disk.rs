@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use api::failure::{Exit, Failure};
 use api::human::ByteSize;
-use api::request::{DiskCreate, DiskNamed, DiskServe, DiskSync, Request, TakeOver};
+use api::request::{
+    DiskClone, DiskCreate, DiskExport, DiskImport, DiskNamed, DiskResize, DiskSalvage, DiskServe, DiskSnapshot,
+    DiskSync, Request, TakeOver,
+};
 
 use super::choice::choice;
 use super::context::{Context, absolute};
@@ -38,6 +41,7 @@ pub enum Command {
     /// List the disks of this account
     Ls,
     /// All that is known of a disk
+    #[command(visible_alias = "stats")]
     Info {
         /// Its name, or the first digits of its id
         name: String,
@@ -74,6 +78,80 @@ pub enum Command {
     Flush {
         /// Its name, or the first digits of its id
         name: String,
+    },
+    /// Keep what a disk is now under a name; or delete such a snapshot
+    Snapshot {
+        /// The disk's name, or the first digits of its id
+        name: String,
+        /// The snapshot's name
+        snapshot: String,
+        /// Delete it
+        #[arg(long)]
+        delete: bool,
+    },
+    /// Make a disk what a snapshot of it is; what it was becomes a snapshot, too
+    Rollback {
+        /// The disk's name, or the first digits of its id
+        name: String,
+        /// The snapshot's name
+        snapshot: String,
+    },
+    /// Make a new disk that begins as a snapshot of another one, without copying it
+    Clone {
+        /// The name of the disk there is, or the first digits of its id
+        name: String,
+        /// The new disk's name
+        new: String,
+        /// Which of its snapshots [default: one is taken now]
+        #[arg(long, value_name = "NAME")]
+        snapshot: Option<String>,
+    },
+    /// Give a disk another size; the file system on it is another matter
+    Resize {
+        /// Its name, or the first digits of its id
+        name: String,
+        /// Its new size
+        size: ByteSize,
+        /// Also if that is smaller: what is beyond is gone
+        #[arg(long)]
+        shrink: bool,
+    },
+    /// Write a disk to a new file, a raw image with holes
+    Export {
+        /// The disk's name, or the first digits of its id
+        name: String,
+        /// The file
+        file: PathBuf,
+        /// Which of its snapshots [default: the disk as it is]
+        #[arg(long, value_name = "NAME")]
+        snapshot: Option<String>,
+    },
+    /// Make a disk what a raw image is
+    Import {
+        /// The disk's name, or the first digits of its id
+        name: String,
+        /// The image
+        file: PathBuf,
+    },
+    /// Read all of a disk, and name what cannot be read
+    Check {
+        /// Its name, or the first digits of its id
+        name: String,
+    },
+    /// Make a disk empty; its snapshots stay
+    Erase {
+        /// Its name, or the first digits of its id
+        name: String,
+        /// Really
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make a disk of what this machine has of one that another machine took over
+    Salvage {
+        /// The name of the disk that was taken over, or the first digits of its id
+        name: String,
+        /// The new disk's name
+        new: String,
     },
     /// Remove a disk and all that is in it, for good
     Rm {
@@ -133,8 +211,31 @@ impl Command {
                 take_over: take_over.take_over,
             }),
             Self::Flush { name } => Request::DiskFlush(DiskNamed { name }),
+            Self::Snapshot { name, snapshot, delete } => match delete {
+                false => Request::DiskSnapshot(DiskSnapshot { name, snapshot }),
+                true => Request::DiskSnapshotRemove(DiskSnapshot { name, snapshot }),
+            },
+            Self::Rollback { name, snapshot } => Request::DiskRollback(DiskSnapshot { name, snapshot }),
+            Self::Clone { name, new, snapshot } => Request::DiskClone(DiskClone { name, snapshot, new }),
+            Self::Resize { name, size, shrink } => Request::DiskResize(DiskResize {
+                name,
+                size: size.0,
+                shrink,
+            }),
+            Self::Export { name, file, snapshot } => Request::DiskExport(DiskExport {
+                name,
+                snapshot,
+                file: absolute(&file)?,
+            }),
+            Self::Import { name, file } => Request::DiskImport(DiskImport {
+                name,
+                file: absolute(&file)?,
+            }),
+            Self::Check { name } => Request::DiskCheck(DiskNamed { name }),
+            Self::Erase { name, force: true } => Request::DiskErase(DiskNamed { name }),
+            Self::Salvage { name, new } => Request::DiskSalvage(DiskSalvage { name, new }),
             Self::Rm { name, force: true } => Request::DiskRemove(DiskNamed { name }),
-            Self::Rm { name, .. } => {
+            Self::Rm { name, .. } | Self::Erase { name, .. } => {
                 let error = format!("All that is in `{name}` would be gone");
                 return Err(Failure::new(Exit::Usage, error).hint("if that is meant, say `--force`"));
             }

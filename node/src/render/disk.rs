@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::human::{ByteSize, Period};
-use api::message::{Disk, DiskServed, DiskState};
+use api::message::{Disk, DiskFigures, DiskServed, DiskState};
 
 use super::Style;
 use super::table::Row;
@@ -81,6 +81,18 @@ pub fn text(disk: &Disk, style: &Style) -> String {
     if let Some(cache) = &disk.cache {
         lines.push(("cache", clean(cache)));
     }
+    if let Some(origin) = &disk.origin {
+        lines.push(("cloned from", clean(origin)));
+    }
+    for snapshot in &disk.snapshots {
+        let clones = match snapshot.clones {
+            0 => String::new(),
+            clones => format!(", cloned {clones} times"),
+        };
+        let at = time(snapshot.time, style);
+        lines.push(("snapshot", format!("{} of {at}{clones}", clean(&snapshot.name))));
+    }
+    lines.extend(disk.figures.as_ref().map(figures).unwrap_or_default());
     if let Some(problem) = &disk.problem {
         lines.push(("problem", paint(&clean(problem), RED, style)));
     }
@@ -88,6 +100,24 @@ pub fn text(disk: &Disk, style: &Style) -> String {
         .iter()
         .map(|(name, value)| format!("{name:<16}{value}\n"))
         .collect()
+}
+
+fn figures(figures: &DiskFigures) -> Vec<(&'static str, String)> {
+    let stored = figures
+        .packs
+        .map(|packs| format!("{} in {packs} packs", size(figures.stored_bytes)));
+    let since = format!(
+        "{} commits took {} from the disk's user, moved {}, and sent {}",
+        figures.commits,
+        ByteSize(figures.host_bytes),
+        ByteSize(figures.moved_bytes),
+        ByteSize(figures.sent_bytes)
+    );
+    let mut lines = vec![("data", size(figures.live_bytes))];
+    lines.extend(stored.map(|stored| ("stored", stored)));
+    lines.push(("since opened", since));
+    lines.push(("memory", ByteSize(figures.memory_bytes).to_string()));
+    lines
 }
 
 /// A disk can be used.

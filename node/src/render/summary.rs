@@ -2,9 +2,9 @@
 
 use api::human::ByteSize;
 use api::message::{
-    CheckSummary, DemoSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary, PublishSummary,
-    RecoverSummary, RepairSummary, RestoreSummary, RevokedSummary, RunSummary, SimulateSummary, Summary,
-    UndeleteSummary,
+    CheckSummary, DemoSummary, DiskSummary, ForgetSummary, MountSummary, PruneSummary, PublishRestoreSummary,
+    PublishSummary, RecoverSummary, RepairSummary, RestoreSummary, RevokedSummary, RunSummary, SimulateSummary,
+    Summary, UndeleteSummary,
 };
 
 use super::status::{percent, reasons};
@@ -24,6 +24,7 @@ pub fn text(summary: &Summary) -> String {
         Summary::Publish(publish) => publish_text(publish),
         Summary::PublishRestore(restore) => publish_restore_text(restore),
         Summary::Mount(mount) => mount_text(mount),
+        Summary::Disk(disk) => disk_text(disk),
         Summary::Forget(forget) => forget_text(forget),
         Summary::Prune(prune) => prune_text(prune),
         Summary::Undelete(undelete) => undelete_text(undelete),
@@ -385,6 +386,20 @@ fn forget_text(forget: &ForgetSummary) -> String {
         "{verb} {}{unread}, {} stay",
         count(forget.snapshots_forgotten, "snapshot", "snapshots"),
         forget.snapshots_kept
+    )
+}
+
+fn disk_text(disk: &DiskSummary) -> String {
+    let failed = match disk.bytes_failed {
+        0 => String::new(),
+        bytes => format!(", {} could not be read", ByteSize(bytes)),
+    };
+    format!(
+        "Disk {}: {} of {} are data{failed}, in {}",
+        disk.name,
+        ByteSize(disk.bytes_done),
+        ByteSize(disk.size),
+        seconds(disk.seconds)
     )
 }
 

@@ -95,6 +95,8 @@ named! {
         Device = "device",
         /// A virtual disk.
         Disk = "disk",
+        /// A snapshot of a virtual disk.
+        DiskSnapshot = "disk snapshot",
         /// A grid.
         Grid = "grid",
         /// An object in a bucket.

@@ -35,6 +35,47 @@ pub struct Disk {
     pub cache: Option<String>,
     /// What is wrong with it.
     pub problem: Option<String>,
+    /// Its snapshots, oldest first, where they are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<DiskSnapshot>,
+    /// The disk and the snapshot that it was cloned from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// Of a disk that is served: what it takes, and what it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<DiskFigures>,
+}
+
+/// A state of a disk that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskSnapshot {
+    /// Its name.
+    pub name: String,
+    /// When it was taken.
+    pub time: Timestamp,
+    /// Disks that were cloned from it and are there.
+    pub clones: u64,
+}
+
+/// What an open disk takes, in bytes, and what it did since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskFigures {
+    /// Blocks that are not zeros; none before they were counted.
+    pub live_bytes: Option<u64>,
+    /// What packs have room for, before redundancy; none before they were counted.
+    pub stored_bytes: Option<u64>,
+    /// How many packs these are.
+    pub packs: Option<u64>,
+    /// Commits.
+    pub commits: u64,
+    /// Blocks that these took from the host.
+    pub host_bytes: u64,
+    /// Packs that these sent, with padding, before redundancy.
+    pub sent_bytes: u64,
+    /// Blocks among these that were moved.
+    pub moved_bytes: u64,
+    /// In memory: blocks, leaves of the map, changes of it.
+    pub memory_bytes: u64,
 }
 
 /// A disk can be used.

@@ -53,6 +53,8 @@ named! {
         Verify = "verify",
         /// It copies what is wanted of packs that mostly are not.
         Repack = "repack",
+        /// It reads or writes all of a virtual disk.
+        Disk = "disk",
         /// It sends objects to a bucket.
         Publish = "publish",
     }

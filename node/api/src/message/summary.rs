@@ -28,6 +28,8 @@ pub enum Summary {
     Publish(PublishSummary),
     /// `publish restore`.
     PublishRestore(PublishRestoreSummary),
+    /// `disk export`, `import`, `check`, `salvage`, `erase`.
+    Disk(DiskSummary),
     /// `mount`.
     Mount(MountSummary),
     /// `forget`.
@@ -118,6 +120,21 @@ pub struct RestoreSummary {
     /// Files and folders that were not removed because something could not be restored.
     #[serde(default)]
     pub removals_withheld: u64,
+}
+
+/// `disk export`, `import`, `check`, `salvage`, `erase`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DiskSummary {
+    /// The disk's name.
+    pub name: String,
+    /// Bytes of the device.
+    pub size: u64,
+    /// Bytes that are not zeros, and were read or written.
+    pub bytes_done: u64,
+    /// Bytes that could not be read.
+    pub bytes_failed: u64,
+    /// Time taken.
+    pub seconds: f64,
 }
 
 /// `mount`.

@@ -25,6 +25,63 @@ asked! {
         pub name: String,
     }
 
+    /// A snapshot of a disk.
+    pub struct DiskSnapshot {
+        /// The disk's name, or the first digits of its id.
+        pub name: String,
+        /// The snapshot's name.
+        pub snapshot: String,
+    }
+
+    /// Another size.
+    pub struct DiskResize {
+        /// The disk's name, or the first digits of its id.
+        pub name: String,
+        /// Bytes of the device.
+        pub size: u64,
+        /// Also if that is smaller: what is beyond is gone.
+        #[serde(default)]
+        pub shrink: bool,
+    }
+
+    /// A new disk that begins as another one.
+    pub struct DiskClone {
+        /// The name of the disk there is, or the first digits of its id.
+        pub name: String,
+        /// Which of its snapshots; none: one is taken now.
+        #[serde(default)]
+        pub snapshot: Option<String>,
+        /// The new disk's name.
+        pub new: String,
+    }
+
+    /// What a machine has of a disk that another one took over.
+    pub struct DiskSalvage {
+        /// The disk's name, or the first digits of its id.
+        pub name: String,
+        /// The name of the disk that is made of it.
+        pub new: String,
+    }
+
+    /// A disk's content as a file.
+    pub struct DiskExport {
+        /// The disk's name, or the first digits of its id.
+        pub name: String,
+        /// Which of its snapshots; none: the disk as it is.
+        #[serde(default)]
+        pub snapshot: Option<String>,
+        /// Absolute path of a file that is not there yet.
+        pub file: PathName,
+    }
+
+    /// A file as a disk's content.
+    pub struct DiskImport {
+        /// The disk's name, or the first digits of its id.
+        pub name: String,
+        /// Absolute path of a raw image.
+        pub file: PathName,
+    }
+
     /// How a disk is served: in one of these ways at least.
     pub struct DiskServe {
         /// Its name, or the first digits of its id.

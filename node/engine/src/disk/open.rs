@@ -45,6 +45,11 @@ impl OpenDisks {
         Some((opened.disk?, opened.served_at))
     }
 
+    /// Whether this process uses it.
+    pub fn is_in_use(&self, volume: VolumeBytes) -> bool {
+        self.lock().contains_key(&volume)
+    }
+
     /// Takes a disk that nobody else uses; released with what comes back.
     pub(super) fn take(&self, known: &KnownDisk) -> Result<InUse<'_>, Failure> {
         let mut opened = self.lock();
@@ -184,12 +189,12 @@ impl Engine {
     }
 }
 
-fn not_opened(name: &str, error: OpenError) -> Failure {
+pub(super) fn not_opened(name: &str, error: OpenError) -> Failure {
     let (exit, hint) = match &error {
         OpenError::Device(DeviceError::Unavailable(_)) | OpenError::TurnedBack { .. } => {
             (Exit::TooFewShares, "try again when more peers are up")
         }
-        OpenError::Overtaken { .. } => (Exit::Failed, "move that folder away to go on from the newest commit"),
+        OpenError::Overtaken { .. } => (Exit::Failed, "`gridbackup disk salvage` makes a disk of what is there"),
         OpenError::OtherVolume { .. } => (Exit::Failed, "name another folder with --cache"),
         _ => (Exit::Failed, "`gridbackup check` says how its packs are"),
     };
