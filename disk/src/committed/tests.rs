@@ -430,8 +430,10 @@ async fn an_accepted_commit_that_could_not_be_taken_in_is_tried_again() {
     let prepared = prepare();
     let (here, away) = (machine.folder().join("map"), machine.folder().join("away"));
     std::fs::rename(&here, &away).unwrap();
+    std::fs::write(&here, b"no folder").unwrap();
     blocks.accept(&prepared).unwrap_err();
     assert_eq!(blocks.committed().root.commit, 2);
+    std::fs::remove_file(&here).unwrap();
     std::fs::rename(&away, &here).unwrap();
     blocks.accept(&prepared).unwrap();
     volume.release(blocks.committed_seq());
