@@ -23,6 +23,7 @@ use collector::{Chosen, Collector, Means};
 use error::OpenError;
 use kept::Kept;
 use proto::head::RootRef;
+use stats::Counted;
 use tokio::runtime::Handle;
 use writer::WriterFile;
 
@@ -57,6 +58,7 @@ pub struct Running {
     folder: PathBuf,
     runtime: Handle,
     state: Mutex<State>,
+    counted: Mutex<Counted>,
     /// Snapshots that somebody reads, by their commits.
     kept: Mutex<BTreeMap<u64, Weak<Kept>>>,
 }
@@ -66,7 +68,6 @@ struct State {
     /// A commit whose packs were delivered, and that was not accepted yet: it is offered again, as it is.
     waiting: Option<Waiting>,
     collector: Collector,
-    counted: stats::Counted,
 }
 
 struct Waiting {
@@ -174,14 +175,18 @@ impl Running {
                 writer,
                 waiting: None,
                 collector: Collector::default(),
-                counted: stats::Counted::default(),
             }),
+            counted: Mutex::default(),
             kept: Mutex::default(),
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What faces serve.
@@ -372,9 +377,6 @@ impl Running {
         let Some(waiting) = state.waiting.take() else {
             return Ok(());
         };
-        state
-            .counted
-            .add(&waiting.prepared, waiting.host_blocks, waiting.moved_blocks);
         let Waiting {
             prepared,
             emptied,
@@ -385,6 +387,10 @@ impl Running {
         state
             .collector
             .accepted(&self.blocks, &prepared.made, emptied, removed, sets);
+        let mut counted = self.counted();
+        counted.add(&waiting.prepared, waiting.host_blocks, waiting.moved_blocks);
+        counted.totals = state.collector.totals(&self.blocks);
+        drop(counted);
         drop(waiting);
         self.volume.release(self.root().journal);
         Ok(())

@@ -124,6 +124,21 @@ impl Window {
     }
 }
 
+/// Regions whose leaf may be written, each with the first commit that its leaf does not have: 0 if it has to be, because it lies in a victim.
+fn leaves_in_question(committed: &Committed, work: &Work<'_>) -> Vec<(u64, u64)> {
+    if work.leaves == Leaves::Kept {
+        return Vec::new();
+    }
+    let is_victim = |region: &u64| {
+        let leaf = committed.leaves.get(region);
+        leaf.is_some_and(|(_, span)| work.victims.contains(&span.pack))
+    };
+    let in_victims = committed.leaves.keys().filter(|region| is_victim(region));
+    let mut regions: Vec<(u64, u64)> = in_victims.map(|region| (0, *region)).collect();
+    regions.extend(committed.due().into_iter().filter(|(_, region)| !is_victim(region)));
+    regions
+}
+
 struct Packer<'a> {
     last: &'a Committed,
     sink: &'a mut dyn PackSink,
@@ -291,11 +306,15 @@ impl<'a> Packer<'a> {
             .iter()
             .filter(|(_, span)| work.victims.contains(&span.pack));
         pages.extend(in_victims.map(|(page, _)| u64::from(*page)));
-        let leaves = match work.leaves {
-            Leaves::Due => self.leaves_due(&committed, closed.len(), work.victims),
-            Leaves::Kept => Vec::new(),
-        };
-        for region in leaves {
+        let budget = ((self.bytes + closed.len()) * LEAVES_PERCENT / 100).max(self.rooms[0] / LEAVES_SHARE);
+        let due_up_to = self.due_up_to();
+        let mut spent = 0;
+        for (first, region) in leaves_in_question(&committed, work) {
+            // As long as it was: one that has grown, or that is new, may take more once.
+            let expected = committed.leaves.get(&region).map_or(0, |(_, span)| span.len as usize);
+            if spent + expected > budget && first > due_up_to {
+                continue;
+            }
             let leaf = write_leaf(region)?;
             let bytes = leaf.as_ref().map_or(0, |(_, leaf)| leaf.len());
             self.make_room(&mut closed, bytes)?;
@@ -305,34 +324,10 @@ impl<'a> Packer<'a> {
             };
             committed.is_written(region);
             pages.insert(region / PAGE_REGIONS);
+            spent += bytes;
         }
         committed.note(self.commit, &self.updates);
         self.put_root(committed, closed, &pages, work)
-    }
-
-    /// Regions whose leaves are written: the oldest changes, as many as there is a share of the commit for, and all that lie in a victim.
-    fn leaves_due(&self, committed: &Committed, bytes: usize, victims: &BTreeSet<PackNumber>) -> Vec<u64> {
-        let budget = ((self.bytes + bytes) * LEAVES_PERCENT / 100).max(self.rooms[0] / LEAVES_SHARE);
-        let due_up_to = self.due_up_to();
-        let (mut due, mut spent) = (Vec::new(), 0);
-        for (first, region) in committed.due() {
-            // As long as it was: one that has grown, or that is new, may take more once.
-            let expected = committed.leaves.get(&region).map_or(0, |(_, span)| span.len as usize);
-            if spent + expected <= budget || first <= due_up_to {
-                due.push(region);
-                spent += expected;
-            }
-        }
-        let in_victims = committed
-            .leaves
-            .iter()
-            .filter(|(_, (_, span))| victims.contains(&span.pack));
-        let mut all: BTreeSet<u64> = in_victims.map(|(region, _)| *region).collect();
-        due.iter().for_each(|region| {
-            all.remove(region);
-        });
-        due.extend(all);
-        due
     }
 
     /// Begins another pack unless a section of so many bytes has room.

@@ -86,6 +86,20 @@ fn every_pack_is_found_after_any_opening_within_a_page_for_each_level() {
     assert_eq!(table.find(table.next()), Found::Gone);
 }
 
+/// All pages that were ever read stayed until the next commit.
+#[test]
+fn a_table_keeps_a_bounded_number_of_pages_and_finds_all_packs() {
+    let (mut table, mut written) = (PackTable::default(), Written::new());
+    (0..120).for_each(|_| drop(commit(&mut table, 100, &mut written)));
+    for number in (0..table.next()).step_by(7) {
+        assert_eq!(find(&mut table, number, &written).0, Some(record(number)));
+    }
+    assert!(table.known_figures().len() <= 260 * 32);
+    // Which pages there are is known without those of packs.
+    assert_eq!(table.missing(), None);
+    assert!(table.page_spans().count() >= 12_000 / 32);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -430,8 +430,10 @@ async fn an_accepted_commit_that_could_not_be_taken_in_is_tried_again() {
     let prepared = prepare();
     let (here, away) = (machine.folder().join("map"), machine.folder().join("away"));
     std::fs::rename(&here, &away).unwrap();
+    std::fs::write(&here, b"no folder").unwrap();
     blocks.accept(&prepared).unwrap_err();
     assert_eq!(blocks.committed().root.commit, 2);
+    std::fs::remove_file(&here).unwrap();
     std::fs::rename(&away, &here).unwrap();
     blocks.accept(&prepared).unwrap();
     volume.release(blocks.committed_seq());
@@ -627,4 +629,56 @@ fn places(blocks: &CommittedBlocks) -> Vec<(u64, Place)> {
     let runs = blocks.inner.find(0, SIZE / BLOCK).unwrap();
     let places = |run: Run| (0..run.count).map(move |block| (run.start + block, run.place.after(block as u32)));
     runs.into_iter().flat_map(places).collect()
+}
+
+/// Whoever opened a volume with another size than its root says could write beyond its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_has_the_size_that_its_root_says() {
+    let machine = Machine::new();
+    let blocks = machine.blocks(machine.map(), true);
+    let options = VolumeOptions {
+        size: SIZE + 4096,
+        ..journal(&machine.folder())
+    };
+    let refused = Volume::open(options, JournalKey::new(&[5; 32], [6; 16]), blocks);
+    assert!(matches!(refused, Err(DeviceError::Damaged(_))));
+}
+
+/// Each hint took a thread until its blocks had come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reading_ahead_takes_no_more_than_a_few_threads() {
+    let mut machine = Machine::new();
+    let (volume, blocks) = machine.open(true);
+    (0..64).for_each(|number| put(&volume, number, 7));
+    machine.commit(&volume, &blocks).unwrap();
+    let held = machine.packs.kept();
+    (0..100).for_each(|number| blocks.prefetch(number % 64, 1));
+    let reading = blocks.inner.prefetching.load(Ordering::Relaxed);
+    drop(held);
+    assert!((1..=PREFETCHES_MAX).contains(&reading), "{reading}");
+    while blocks.inner.prefetching.load(Ordering::Relaxed) > 0 {
+        tokio::task::yield_now().await;
+    }
+    blocks.prefetch(0, 1);
+}
+
+/// A read found where its blocks lay, they were moved, and the pack was given up before it was read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_looks_again_when_its_pack_has_gone() {
+    let machine = Machine::new();
+    let (volume, blocks) = machine.open(true);
+    put(&volume, 3, 33);
+    let first = machine.prepare(&volume, &blocks);
+    blocks.accept(&first).unwrap();
+    volume.release(blocks.committed_seq());
+    put(&volume, 3, 34);
+    let second = machine.prepare(&volume, &blocks);
+    let (gone, accepting) = (first.at.pack.manifest, blocks.clone());
+    let packs = machine.packs.clone();
+    *machine.packs.before_read.lock().unwrap() = Some(Box::new(move || {
+        accepting.accept(&second).unwrap();
+        packs.kept().remove(&gone);
+    }));
+    let read = blocks.read(3, 1).await.unwrap();
+    assert_eq!(read[0], 34);
 }

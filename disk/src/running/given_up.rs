@@ -37,7 +37,10 @@ impl Running {
     /// nothing is collected before.
     pub fn count_packs(&self) -> Result<(), DeviceError> {
         self.blocks.fetch_leaves()?;
-        self.lock().collector.count(&self.blocks)
+        let mut state = self.lock();
+        state.collector.count(&self.blocks)?;
+        self.counted().totals = state.collector.totals(&self.blocks);
+        Ok(())
     }
 
     /// All packs of the table that nobody needs, told or not: what a process before this one may not have come to give up. Counts what packs

@@ -52,6 +52,8 @@ pub(super) struct Counted {
     host_blocks: u64,
     sent_bytes: u64,
     moved_blocks: u64,
+    /// Bytes that packs take, and how many they are, as of the last commit; none before they were counted.
+    pub totals: Option<(u64, u64)>,
 }
 
 impl Counted {
@@ -65,13 +67,13 @@ impl Counted {
 }
 
 impl Running {
-    /// What it takes, and what it did. Waits for a commit that is being made.
+    /// What it takes, and what it did. Waits for no commit.
     pub fn stats(&self) -> Stats {
         const BLOCK: u64 = BLOCK_BYTES as u64;
-        let state = self.lock();
         let (usage, blocks_cache_bytes) = self.blocks.usage();
         let root = self.root();
-        let totals = state.collector.totals(&self.blocks);
+        let counted = self.counted();
+        let totals = counted.totals;
         let live = totals.map(|_| {
             self.blocks
                 .live()
@@ -90,20 +92,14 @@ impl Running {
             journal_bytes_max: journal.bytes_max,
             pending_bytes: journal.pending_bytes,
             oldest_pending: journal.oldest_pending,
-            commits: state.counted.commits,
-            host_bytes: state.counted.host_blocks * BLOCK,
-            sent_bytes: state.counted.sent_bytes,
-            moved_bytes: state.counted.moved_blocks * BLOCK,
+            commits: counted.commits,
+            host_bytes: counted.host_blocks * BLOCK,
+            sent_bytes: counted.sent_bytes,
+            moved_bytes: counted.moved_blocks * BLOCK,
             blocks_cache_bytes: blocks_cache_bytes as u64,
             leaves_cache_bytes: usage.cache_bytes as u64,
             overlay_bytes: usage.overlay_bytes as u64,
         }
-    }
-
-    /// How full the journal is, without waiting for a commit: bytes in use, and bytes in all.
-    pub fn journal_fullness(&self) -> (u64, u64) {
-        let usage = self.volume.journal_usage();
-        (usage.used_bytes, usage.bytes_max)
     }
 
     /// Bytes of the device.

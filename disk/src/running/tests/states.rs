@@ -258,6 +258,41 @@ async fn a_rotten_leaf_of_this_disk_costs_only_that_the_map_is_begun_anew() {
     assert_eq!((read(&running, 10), read(&running, 12)), (4, 3));
 }
 
+/// All blocks of a pack are dead, and a leaf in it is needed: the only one of a region that nobody writes to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_pack_stays_as_long_as_a_leaf_in_it_is_needed() {
+    let (dir, grid) = (tempfile::tempdir().unwrap(), Grid::new());
+    let running = grid.open(dir.path()).unwrap();
+    write(&running, 5, 1);
+    grid.commit(&running).unwrap();
+    let mut given_up = 0;
+    for fill in 1..40 {
+        write(&running, 70_000, fill);
+        grid.commit(&running).unwrap();
+        given_up += grid.give_up(&running);
+    }
+    assert!(given_up > 20, "{given_up}");
+    let other = grid.open(&dir.path().join("other")).unwrap();
+    assert_eq!((read(&other, 5), read(&other, 70_000)), (1, 39));
+}
+
+/// All blocks of a pack are dead, and its list of changes is needed: the leaf of its region is too long to be written with every commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_pack_stays_as_long_as_its_list_of_changes_is_needed() {
+    let (dir, grid) = (tempfile::tempdir().unwrap(), Grid::new());
+    let running = grid.open(dir.path()).unwrap();
+    (0..2000).for_each(|block| write(&running, block * 2, 1));
+    grid.commit(&running).unwrap();
+    for fill in 2..20 {
+        write(&running, 7, fill);
+        grid.commit(&running).unwrap();
+        grid.give_up(&running);
+    }
+    assert!(running.root().pending.len() > 10);
+    let other = grid.open(&dir.path().join("other")).unwrap();
+    assert_eq!((read(&other, 2), read(&other, 7)), (1, 19));
+}
+
 pub fn walk(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
