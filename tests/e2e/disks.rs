@@ -184,8 +184,8 @@ fn a_writer_that_sleeps_while_another_machine_takes_its_disk_over_is_refused_and
     needs!(missing(&["qemu-io"]));
     let dir = tempfile::tempdir()?;
     let owner = owner_with_folders(dir.path(), 1)?;
-    let second = second_machine(&owner, dir.path())?;
     owner.ok(["disk", "create", "vm", "--size", "64M"])?;
+    let second = second_machine(&owner, dir.path())?;
     let (here, there) = (dir.path().join("here"), dir.path().join("there"));
     let io = |uri: &str, commands: &[&str]| -> Result<String> {
         let mut arguments = vec!["-f", "raw"];
@@ -289,7 +289,7 @@ fn what_cannot_be_done_with_a_disk_is_said_and_changes_nothing() -> Result<()> {
 
     let served = Served::start(&owner, "vm", &dir.path().join("socket"))?;
     let another = format!("unix:{}", path_str(&dir.path().join("another"))?);
-    refused(1, &["disk", "serve", "vm", "--nbd", &another], "is served already")?;
+    refused(1, &["disk", "serve", "vm", "--nbd", &another], "is in use")?;
     refused(1, &["disk", "rm", "vm", "--force"], "is served")?;
     served.process.end(Signal::INT)?;
     owner.ok(["disk", "rm", "vm", "--force"])?;
