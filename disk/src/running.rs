@@ -39,7 +39,7 @@ use crate::committed::CommittedBlocks;
 use crate::device::{Device, DeviceError};
 use crate::extents::MapOptions;
 use crate::journal::{JournalKey, JournalOptions};
-use crate::volume::{Batch, Volume, VolumeOptions};
+use crate::volume::{Batch, JournalUsage, Volume, VolumeOptions};
 
 /// Bytes of blocks that go into one commit. Chosen: a commit is sealed and sent in a minute, and the list of its changes is short.
 const BATCH_BYTES: u64 = 256 << 20;
@@ -202,6 +202,11 @@ impl Running {
     /// The number of the last record: a commit up to it has all that was written before.
     pub fn last_seq(&self) -> u64 {
         self.volume.last_seq()
+    }
+
+    /// How full the journal is, and what of it waits for a commit.
+    pub fn journal_usage(&self) -> JournalUsage {
+        self.volume.journal_usage()
     }
 
     /// Whether something waits for a commit.

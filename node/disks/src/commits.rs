@@ -23,7 +23,7 @@ use crate::voting::{ClaimError, Voting, disk_head};
 pub const QUIET: Duration = Duration::from_secs(10);
 /// What was written is committed after so long, whatever is written beside it.
 pub const LAG_MAX: Duration = Duration::from_secs(60);
-/// So much in the journal is committed at once. Chosen: an eighth of the usual journal, a few packs of the largest shape.
+/// So much is committed at once. Chosen: an eighth of the usual journal, a few packs of the largest shape.
 pub const AT_ONCE_BYTES: u64 = 256 << 20;
 /// How long one attempt waits for peers to take its packs.
 const PACKS_WAIT: Duration = Duration::from_secs(60);
@@ -211,7 +211,7 @@ impl Due {
     }
 
     /// Something waits: is it time?
-    pub fn is_due(&mut self, now: Instant, last_seq: u64, journal_bytes: u64, is_asked: bool) -> bool {
+    pub fn is_due(&mut self, now: Instant, last_seq: u64, waiting_bytes: u64, is_asked: bool) -> bool {
         let since = *self.since.get_or_insert(now);
         let quiet_since = match self.last {
             Some((seq, at)) if seq == last_seq => at,
@@ -223,7 +223,7 @@ impl Due {
         if self.retry.is_some_and(|(at, _)| now < at) {
             return false;
         }
-        is_asked || now >= since + LAG_MAX || now >= quiet_since + QUIET || journal_bytes >= AT_ONCE_BYTES
+        is_asked || now >= since + LAG_MAX || now >= quiet_since + QUIET || waiting_bytes >= AT_ONCE_BYTES
     }
 
     /// Since when something waits, if anything does.

@@ -140,7 +140,8 @@ impl OpenDisk {
 
     /// Bytes in the journal, and how many it has room for.
     pub fn journal(&self) -> (u64, u64) {
-        self.running.journal_fullness()
+        let usage = self.running.journal_usage();
+        (usage.used_bytes, usage.bytes_max)
     }
 
     /// Whether something was written that is not committed.
@@ -148,7 +149,7 @@ impl OpenDisk {
         self.running.is_dirty()
     }
 
-    /// What it takes, and what it did. Waits for a commit that is being made: blocking.
+    /// What it takes, and what it did.
     pub fn stats(&self) -> Stats {
         self.running.stats()
     }
@@ -250,8 +251,8 @@ impl Committing {
             } else {
                 settling = settling.after_a_write(Instant::now());
                 let is_asked = self.shared.wanted.load(Ordering::SeqCst) > self.say.borrow().committed_seq;
-                let (journal_bytes, _) = self.running.journal_fullness();
-                if due.is_due(Instant::now(), self.running.last_seq(), journal_bytes, is_asked) {
+                let waiting_bytes = self.running.journal_usage().pending_bytes;
+                if due.is_due(Instant::now(), self.running.last_seq(), waiting_bytes, is_asked) {
                     let is_made = self.attempt().await;
                     match is_made {
                         true => due.committed(Instant::now()),
