@@ -249,6 +249,80 @@ fn a_writer_that_sleeps_while_another_machine_takes_its_disk_over_is_refused_and
     )?;
     served.process.end(Signal::INT)?;
     assert_eq!(info(&owner, "vm")?["state"], "elsewhere");
+
+    // A disk of its own is made of that, and then nothing is left to be salvaged.
+    owner.ok(["disk", "salvage", "vm", "mine"])?;
+    let served = Served::start(&owner, "mine", &here)?;
+    io(
+        &served.uri,
+        &["read -P 1 0 64k", "read -P 2 64k 64k", "read -P 0 128k 64k"],
+    )?;
+    served.process.end(Signal::INT)?;
+    owner.exits(1, ["disk", "salvage", "vm", "again"])?;
+    Ok(())
+}
+
+/// The content of a disk, or of a snapshot of it, as `disk export` writes it.
+fn exported(home: &Home, dir: &Path, args: &[&str]) -> Result<Vec<u8>> {
+    let file = dir.join("exported");
+    home.ok([&["disk", "export"], args, &[path_str(&file)?]].concat())?;
+    let content = fs::read(&file)?;
+    fs::remove_file(file)?;
+    Ok(content)
+}
+
+#[test]
+fn what_a_disk_was_comes_back_from_snapshots_clones_and_images() -> Result<()> {
+    needs!(missing(&["qemu-io"]));
+    let dir = tempfile::tempdir()?;
+    let owner = owner_with_folders(dir.path(), 1)?;
+    let of = |args: &[&str]| exported(&owner, dir.path(), args);
+    let image = dir.path().join("image");
+    let mut first = noise(6 * MIB, 1);
+    first[MIB..2 * MIB].fill(0);
+    fs::write(&image, &first)?;
+    owner.ok(["disk", "create", "vm", "--size", "32M"])?;
+    let done = owner.ok(["disk", "import", "vm", path_str(&image)?])?;
+    ensure!(done.last()["command"] == "disk", "{}", done.last());
+    first.resize(32 * MIB, 0);
+    ensure!(of(&["vm"])? == first, "the image is not what was imported");
+    assert_eq!(owner.ok(["disk", "check", "vm"])?.number("bytes_done"), 5 << 20);
+
+    // While it is served: a snapshot, which clients may read.
+    let served = Served::start(&owner, "vm", &dir.path().join("socket"))?;
+    owner.ok(["disk", "snapshot", "vm", "one"])?;
+    tool(
+        "qemu-io",
+        &["-f", "raw", "-c", "write -P 9 0 5M", "-c", "flush", &served.uri],
+    )?;
+    let snapshot = served.uri.replace("/vm?", "/vm@one?");
+    tool("qemu-io", &["-r", "-f", "raw", "-c", "read -P 0 1M 1M", &snapshot])?;
+    served.process.end(Signal::INT)?;
+    let mut second = first.clone();
+    second[..5 * MIB].fill(9);
+    ensure!(of(&["vm"])? == second && of(&["vm", "--snapshot", "one"])? == first);
+
+    // A clone is a disk of its own, and holds what it came from.
+    owner.ok(["disk", "clone", "vm", "other", "--snapshot", "one"])?;
+    owner.exits(1, ["disk", "snapshot", "vm", "one", "--delete"])?;
+    owner.ok(["disk", "rollback", "vm", "one"])?;
+    ensure!(of(&["vm"])? == first && of(&["other"])? == first);
+    let snapshots = info(&owner, "vm")?["snapshots"].as_array().map_or(0, Vec::len);
+    assert_eq!(snapshots, 2, "what was rolled back is kept");
+    owner.ok(["disk", "erase", "vm", "--force"])?;
+    ensure!(of(&["vm"])? == vec![0; 32 * MIB] && of(&["other"])? == first);
+
+    owner.exits(1, ["disk", "resize", "other", "16M"])?;
+    owner.ok(["disk", "resize", "other", "16M", "--shrink"])?;
+    owner.ok(["disk", "resize", "other", "64M"])?;
+    let mut shrunk = first[..16 * MIB].to_vec();
+    shrunk.resize(64 * MIB, 0);
+    ensure!(of(&["other"])? == shrunk, "what was cut off came back");
+
+    owner.ok(["disk", "rm", "other", "--force"])?;
+    owner.ok(["disk", "snapshot", "vm", "one", "--delete"])?;
+    owner.ok(["disk", "rm", "vm", "--force"])?;
+    assert!(owner.ok(["disk", "ls"])?.lines.is_empty());
     Ok(())
 }
 

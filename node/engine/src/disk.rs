@@ -25,6 +25,7 @@ use crate::{Engine, failures};
 mod claim;
 mod content;
 mod edits;
+mod exports;
 pub(super) mod known;
 pub(super) mod open;
 mod serve;
@@ -167,7 +168,9 @@ impl Engine {
             }
             None => Ok(()),
         };
-        committed.map_err(|error| self.not_committed(&known, error))?;
+        if let Err(error) = committed {
+            return Err(self.not_committed(&known, error).await);
+        }
         sink.send(Changed::new(Deed::Committed, Thing::Disk, known.name))
             .await?;
         Ok(Exit::Done)
@@ -222,12 +225,12 @@ impl Engine {
     }
 
     /// What was written last is not where it should be.
-    fn not_committed(&self, known: &KnownDisk, error: NotCommitted) -> Failure {
+    async fn not_committed(&self, known: &KnownDisk, error: NotCommitted) -> Failure {
         let failure = Failure::from_error(&error).exit(Exit::UnderProtected);
         match error {
             NotCommitted::NotFlushed(_) => failure.hint("look at the disk of this machine, and into the log"),
             NotCommitted::Fenced { by } => {
-                let (name, machine) = (&known.name, self.machine_name(by.device));
+                let (name, machine) = (&known.name, self.machine_name(by.device).await);
                 failure.hint(format!(
                     "the machine {machine} is its writer; `gridbackup disk salvage {name} NEW` makes a disk of what is here"
                 ))

@@ -52,7 +52,7 @@ pub(super) struct HeadsFound {
 
 impl Engine {
     /// Asks the peers for the account's heads, and notes what they have.
-    async fn look(&self, patience: Duration) -> Result<Vec<Looked>, Failure> {
+    pub(super) async fn look(&self, patience: Duration) -> Result<Vec<Looked>, Failure> {
         let looked = look(&self.0.peers.all(), &self.0.home.account, patience).await;
         self.0.db.write(|tx| note(tx, &looked))?;
         Ok(looked)

@@ -27,6 +27,16 @@ const PATIENCE: Duration = Duration::from_secs(45);
 /// The same for a takeover that waits until the writer before acknowledges nothing more (`disk::claim::times`).
 const PATIENCE_OVER: Duration = Duration::from_secs(120);
 
+/// This machine is a disk's writer.
+pub(super) struct Claimed {
+    /// Of its commits.
+    pub way: Way,
+    /// From which commit it goes on.
+    pub newest: Commit<RootRef>,
+    /// Another machine was its writer before, or nobody knows.
+    pub is_taken_over: bool,
+}
+
 /// Who is a disk's writer, by its voters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Promised {
@@ -49,7 +59,9 @@ impl Engine {
         })?;
         let way = way(Claim::take_over(rules, None), voters.clone(), volume, writer);
         let found = way.voting.found(PATIENCE).await;
-        found.map_err(|error| self.not_claimed("the new disk", &error))?;
+        if let Err(error) = found {
+            return Err(self.not_claimed("the new disk", &error).await);
+        }
         Ok((way, voters))
     }
 
@@ -59,7 +71,7 @@ impl Engine {
         known: &KnownDisk,
         writer: Writer,
         take_over: TakeOver,
-    ) -> Result<(Way, Commit<RootRef>), Failure> {
+    ) -> Result<Claimed, Failure> {
         let head = known.head.clone().ok_or_else(|| {
             Failure::new(
                 Exit::TooFewShares,
@@ -77,14 +89,12 @@ impl Engine {
             (false, TakeOver::Wait) => (Handover::Awaited, PATIENCE_OVER),
             (false, TakeOver::Never) => {
                 // Also after `recover`: whether the machine before is gone nobody knows here.
-                let machine = known.machine.clone().or_else(|| match promised {
-                    Promised::To(epoch) => Some(self.machine_name(epoch.device)),
-                    Promised::ToNobody => None,
-                });
-                return Err(written_elsewhere(
-                    &known.name,
-                    machine.as_deref().unwrap_or("before this one"),
-                ));
+                let machine = match (&known.machine, promised) {
+                    (Some(machine), _) => machine.clone(),
+                    (None, Promised::To(epoch)) => self.machine_name(epoch.device).await,
+                    (None, Promised::ToNobody) => "before this one".to_owned(),
+                };
+                return Err(written_elsewhere(&known.name, &machine));
             }
         };
         let rules = rules(&writer, voters.len(), handover).ok_or_else(|| {
@@ -104,15 +114,23 @@ impl Engine {
             false => {
                 tracing::warn!("{}", waiting_text(&known.name, handover));
                 let found = way.voting.found(patience).await;
-                let found = found.map_err(|error| self.not_claimed(&known.name, &error))?;
+                let found = match found {
+                    Ok(found) => found,
+                    Err(error) => return Err(self.not_claimed(&known.name, &error).await),
+                };
                 found.ok_or_else(|| {
                     failures::too_few_shares(format!("No voter of `{}` knows a commit of it", known.name))
                 })?
             }
         };
-        let opened = way.voting.open(patience).await;
-        opened.map_err(|error| self.not_claimed(&known.name, &error))?;
-        Ok((way, newest))
+        if let Err(error) = way.voting.open(patience).await {
+            return Err(self.not_claimed(&known.name, &error).await);
+        }
+        Ok(Claimed {
+            way,
+            newest,
+            is_taken_over: !is_ours,
+        })
     }
 
     /// The highest epoch that a majority of the voters, or one of them, promise.
@@ -123,7 +141,8 @@ impl Engine {
         let majority = voters.len() / 2 + 1;
         if told.len() < majority {
             let (voters, waited) = (voters.len(), voters::PATIENCE);
-            return Err(self.not_claimed(&known.name, &ClaimError::NoMajority { voters, waited }));
+            let error = ClaimError::NoMajority { voters, waited };
+            return Err(self.not_claimed(&known.name, &error).await);
         }
         let highest = told.iter().max().copied().flatten();
         let count = told.iter().filter(|said| **said == highest).count();
@@ -143,10 +162,10 @@ impl Engine {
         Ok(root.voters.into_iter().map(VoterId).collect())
     }
 
-    fn not_claimed(&self, name: &str, error: &ClaimError) -> Failure {
+    async fn not_claimed(&self, name: &str, error: &ClaimError) -> Failure {
         match error {
             ClaimError::Fenced { by } => {
-                let machine = self.machine_name(by.device);
+                let machine = self.machine_name(by.device).await;
                 Failure::new(
                     Exit::Failed,
                     format!("`{name}` is written by the machine {machine} now"),
@@ -159,13 +178,15 @@ impl Engine {
         }
     }
 
-    /// What a machine of this account is called, as far as its heads were seen.
-    pub(super) fn machine_name(&self, device: DeviceId) -> String {
-        let names = self.0.db.read(heads::names).unwrap_or_default();
-        names
-            .get(&device)
-            .cloned()
-            .unwrap_or_else(|| device.short().to_string())
+    /// What a machine of this account is called; if that was not seen yet, peers are asked.
+    pub(super) async fn machine_name(&self, device: DeviceId) -> String {
+        let known = || Some(self.0.db.read(heads::names).ok()?.get(&device)?.clone());
+        if known().is_none()
+            && let Err(error) = self.look(voters::PATIENCE).await
+        {
+            tracing::debug!(%error, "which machine that is");
+        }
+        known().unwrap_or_else(|| device.short().to_string())
     }
 }
 

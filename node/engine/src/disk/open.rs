@@ -10,10 +10,12 @@ use api::output::Sink;
 use api::request::TakeOver;
 use disk::DeviceError;
 use disk::running::Running;
+use disk::running::edits::Edit;
 use disk::running::error::OpenError;
 use disks::open::OpenDisk;
 use disks::record::{DiskRecord, VolumeBytes};
 
+use super::claim::Claimed;
 use super::known::KnownDisk;
 use super::{JOURNAL_BYTES, unusable};
 use crate::{Engine, failures};
@@ -125,7 +127,11 @@ impl Engine {
         // Before the disk is looked at: what is newer at peers than this home's catalog is taken in by it.
         let uploader = self.uploader(&config).await?;
         let writer = self.writer(uploader, &config);
-        let (way, newest) = self.claim(known, writer, take_over).await?;
+        let Claimed {
+            way,
+            newest,
+            is_taken_over,
+        } = self.claim(known, writer, take_over).await?;
         let mut record = match &known.record {
             Some(record) => record.clone(),
             None => self.new_record(known)?,
@@ -133,15 +139,26 @@ impl Engine {
         let records = self.disk_records();
         let cache = records.cache_of(&record);
         // What is written from now on may never come to peers.
-        record.is_ahead = true;
+        let was_ahead = std::mem::replace(&mut record.is_ahead, true);
         let put = records.put(&record);
         put.map_err(|error| unusable(&records.folder_of(record.volume), &error))?;
         let (packs, runtime) = (self.disk_packs().await?, tokio::runtime::Handle::current());
         let (volume, journal) = (known.volume, Some(record.journal_bytes));
         let opening = move || Running::open(&cache, volume, newest.number, &newest.root, packs, runtime, journal);
         let running = tokio::task::spawn_blocking(opening).await.map_err(failures::worker)?;
-        let running = running.map_err(|error| not_opened(&known.name, error))?;
-        Ok(Arc::new(OpenDisk::start(running, way)))
+        let running = running.map_err(|error| {
+            // Nothing was written to what was not opened.
+            record.is_ahead = was_ahead;
+            if let Err(error) = records.put(&record) {
+                tracing::warn!("{}: {error}", records.folder_of(record.volume).display());
+            }
+            not_opened(&known.name, error)
+        })?;
+        let disk = Arc::new(OpenDisk::start(running, way));
+        if is_taken_over {
+            keep_taken_over(&disk).await?;
+        }
+        Ok(disk)
     }
 
     fn new_record(&self, known: &KnownDisk) -> Result<DiskRecord, Failure> {
@@ -169,7 +186,9 @@ impl Engine {
         let closed = disk.close(patience).await;
         let size = disk.root().size;
         drop(disk);
-        closed.map_err(|error| self.not_committed(known, error))?;
+        if let Err(error) = closed {
+            return Err(self.not_committed(known, error).await);
+        }
         self.note_closed(known.volume, size)?;
         // Whoever does not listen any more has what was to be told.
         let told = Changed::new(Deed::Committed, Thing::Disk, known.name.clone());
@@ -187,6 +206,21 @@ impl Engine {
         let put = records.put(&record);
         put.map_err(|error| unusable(&records.folder_of(volume), &error))
     }
+}
+
+/// Keeps the state that was taken over: what the machine before has not committed lies on top of it, and is salvaged with it.
+async fn keep_taken_over(disk: &Arc<OpenDisk>) -> Result<(), Failure> {
+    let disk = disk.clone();
+    let keeping = move || {
+        let name = format!("before-takeover-{}", disk.root().commit);
+        disk.edit(&Edit::Snapshot(name))
+    };
+    let kept = tokio::task::spawn_blocking(keeping).await.map_err(failures::worker)?;
+    // One that has no room for another snapshot is served all the same.
+    if let Err(error) = kept {
+        tracing::warn!("What was taken over is not kept as a snapshot: {error}");
+    }
+    Ok(())
 }
 
 pub(super) fn not_opened(name: &str, error: OpenError) -> Failure {

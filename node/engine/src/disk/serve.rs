@@ -10,13 +10,13 @@ use api::output::Sink;
 use api::request::{DiskServe, DiskSync};
 use disk::Device;
 use disk::nbd::address::{Address, ListenError, Listener, Reach};
-use disk::nbd::exports::{Export, FixedExports};
 use disk::nbd::server::{Options, Server};
 use disks::device::OnPeers;
 use disks::open::OpenDisk;
 use mount::MountOptions;
 use mount::disk::{DiskMount, DiskMountError};
 
+use super::exports::DiskExports;
 use crate::mount::mount_failed;
 use crate::{Engine, failures};
 
@@ -96,12 +96,12 @@ impl Faces {
             }
             None => None,
         };
-        let export = Export {
+        let exports = DiskExports {
             name: self.name.clone(),
-            description: "a disk of gridbackup".to_owned(),
+            disk: self.disk.clone(),
             device: self.device.clone(),
         };
-        let server = Server::new(Arc::new(FixedExports(vec![export])), Options::default());
+        let server = Server::new(Arc::new(exports), Options::default());
         let mut serving = tokio::task::JoinSet::new();
         for listener in self.listeners {
             said.nbd
