@@ -4,7 +4,7 @@
 //!
 //! A volume's committed blocks lie in packs, which are never changed. Overwriting leaves dead blocks behind. Collecting moves what is still
 //! needed of a pack, its victim, into a new one, and gives the victim up once a commit without it is accepted.
-//! Leaves out reading, sealing and sending; docs/decisions/0065-collection-of-a-disk.md says why it is as it is.
+//! `running` goes by `plan`, `policy` and `table`; all else is of the simulation alone. Leaves out reading, sealing and sending; docs/decisions/0065-collection-of-a-disk.md says why it is as it is.
 
 pub mod cycle;
 pub mod moves;

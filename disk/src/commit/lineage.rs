@@ -4,9 +4,12 @@
 use minicbor::{Decode, Encode};
 use proto::head::RootRef;
 
-use super::root::{ROOT_BYTES_MAX, is_name};
 use super::{Span, ids};
 
+/// Longest name of a volume, in bytes. Chosen: as a device's.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Longest root that is read.
+pub const ROOT_BYTES_MAX: u32 = 1 << 20;
 /// Most snapshots of a volume. Chosen: a root has all of them, and each commit writes a root.
 pub const SNAPSHOTS_MAX: usize = 64;
 /// Most bytes of all entries. Chosen: 64 of some 600 bytes take 40 KiB; with them a root keeps within what a pack has room for.
@@ -56,6 +59,11 @@ pub struct Origin {
     /// The first volume of the line: the id that all leaves of the map say.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub line: [u8; 16],
+}
+
+/// Whether a volume or a snapshot can have this name.
+pub fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
 /// Whether a volume can have these voters.

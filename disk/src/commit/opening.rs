@@ -11,8 +11,9 @@ use proto::head::RootRef;
 
 use super::compose::Prepared;
 use super::contents::{HEAD_BYTES, Slots, UPDATES_HEAD_BYTES, decode_updates, slots_bytes, updates_bytes};
+use super::lineage::ROOT_BYTES_MAX;
 use super::pack_table::{Found, PackTable, Wanted};
-use super::root::{LeafPage, PAGE_REGIONS, ROOT_BYTES_MAX, Root};
+use super::root::{LeafPage, PAGE_REGIONS, Root};
 use super::state::Committed;
 use super::{CommitError, PackNumber, Span};
 use crate::device::DeviceError;

@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 use proto::cap_index::PackRecord;
 
-use super::lineage::{self, Origin, SnapshotEntry, are_voters};
+use super::lineage::{self, Origin, SnapshotEntry, are_voters, is_name};
 use super::pack_table::{PackTable, TableRoot};
 use super::{CommitError, PackNumber, Span, ids};
 use crate::extents::REGION_BLOCKS;
@@ -11,8 +11,6 @@ use crate::journal::record::BLOCK_BYTES;
 
 /// The version written, and the only one read.
 const VERSION: u16 = 1;
-/// Longest name of a volume, in bytes. Chosen: as a device's.
-pub const NAME_BYTES_MAX: usize = 64;
 /// Most lists of changes that no leaf has yet: what an opening reads one by one.
 pub const PENDING_MAX: usize = 256;
 /// Regions on a page of leaves.
@@ -21,8 +19,6 @@ pub const PAGE_REGIONS: u64 = 512;
 const PAGES_MAX: u64 = 512;
 /// Blocks that these reach: 64 TiB.
 pub const BLOCKS_MAX: u64 = PAGES_MAX * PAGE_REGIONS * REGION_BLOCKS as u64;
-/// Longest root that is read.
-pub const ROOT_BYTES_MAX: u32 = 1 << 20;
 
 const WHAT: &str = "The root";
 
@@ -199,11 +195,6 @@ impl Root {
             false => malformed("its lists of changes are too many, or not in order"),
         }
     }
-}
-
-/// Whether a volume or a snapshot can have this name.
-pub fn is_name(name: &str) -> bool {
-    (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
 impl LeafPage {
