@@ -15,8 +15,8 @@ use proto::epoch::Epoch;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::claimed::Claimed;
 use crate::commits::{Due, Way};
-use crate::device::Claimed;
 use crate::voting::Voting;
 
 /// Between two looks whether a commit is due.

@@ -38,7 +38,7 @@ const JOURNAL_BYTES: u64 = 2 << 30;
 /// The least that a journal may take. Chosen: eight of its files.
 const JOURNAL_BYTES_MIN: u64 = 512 << 20;
 /// Longest name, in bytes; also that of an NBD export and of a file.
-const NAME_BYTES_MAX: usize = disk::commit::root::NAME_BYTES_MAX;
+const NAME_BYTES_MAX: usize = disk::commit::lineage::NAME_BYTES_MAX;
 /// How long `disk flush` waits for peers.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(600);
 

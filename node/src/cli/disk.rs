@@ -22,22 +22,58 @@ pub struct TakeOverArg {
     take_over: TakeOver,
 }
 
+/// Arguments of `disk create`.
+#[derive(Debug, clap::Args)]
+pub struct CreateArgs {
+    /// A name for it
+    name: String,
+    /// Its size, for example 100G; a multiple of 4 KiB
+    #[arg(long, value_name = "SIZE")]
+    size: ByteSize,
+    /// Folder for its journal, on a fast disk [default: in the home]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Bytes that the journal may take: what can be written while no peer takes anything [default: 2G]
+    #[arg(long, value_name = "SIZE")]
+    cache_size: Option<ByteSize>,
+}
+
+/// Arguments of `disk serve`.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Its name, or the first digits of its id
+    name: String,
+    /// Where to listen: `unix:PATH` or, on this machine alone, `127.0.0.1:PORT`; may be repeated
+    #[arg(long, value_name = "ADDR", required = true)]
+    nbd: Vec<String>,
+    /// What a flush waits for
+    #[arg(long, value_parser = choice(DiskSync::ALL, DiskSync::name, about), default_value_t)]
+    sync: DiskSync,
+    #[command(flatten)]
+    take_over: TakeOverArg,
+}
+
+/// Arguments of `disk mount`.
+#[derive(Debug, clap::Args)]
+pub struct MountArgs {
+    /// Its name, or the first digits of its id
+    name: String,
+    /// The file; its folder must be there and empty, and is mounted on
+    file: PathBuf,
+    /// Let other users use the file, as far as its mode lets them
+    #[arg(long)]
+    allow_other: bool,
+    /// What a flush waits for
+    #[arg(long, value_parser = choice(DiskSync::ALL, DiskSync::name, about), default_value_t)]
+    sync: DiskSync,
+    #[command(flatten)]
+    take_over: TakeOverArg,
+}
+
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Make a disk; it takes no room before something is written to it
-    Create {
-        /// A name for it
-        name: String,
-        /// Its size, for example 100G; a multiple of 4 KiB
-        #[arg(long, value_name = "SIZE")]
-        size: ByteSize,
-        /// Folder for its journal, on a fast disk [default: in the home]
-        #[arg(long, value_name = "DIR")]
-        cache: Option<PathBuf>,
-        /// Bytes that the journal may take: what can be written while no peer takes anything [default: 2G]
-        #[arg(long, value_name = "SIZE")]
-        cache_size: Option<ByteSize>,
-    },
+    Create(CreateArgs),
     /// List the disks of this account
     Ls,
     /// All that is known of a disk
@@ -47,33 +83,9 @@ pub enum Command {
         name: String,
     },
     /// Serve a disk to NBD clients (QEMU, the kernel's nbd-client), until Ctrl-C
-    Serve {
-        /// Its name, or the first digits of its id
-        name: String,
-        /// Where to listen: `unix:PATH` or, on this machine alone, `127.0.0.1:PORT`; may be repeated
-        #[arg(long, value_name = "ADDR", required = true)]
-        nbd: Vec<String>,
-        /// What a flush waits for
-        #[arg(long, value_parser = choice(DiskSync::ALL, DiskSync::name, about), default_value_t)]
-        sync: DiskSync,
-        #[command(flatten)]
-        take_over: TakeOverArg,
-    },
+    Serve(ServeArgs),
     /// Show a disk as a file, for `losetup` and `mount -o loop`, until Ctrl-C
-    Mount {
-        /// Its name, or the first digits of its id
-        name: String,
-        /// The file; its folder must be there and empty, and is mounted on
-        file: PathBuf,
-        /// Let other users use the file, as far as its mode lets them
-        #[arg(long)]
-        allow_other: bool,
-        /// What a flush waits for
-        #[arg(long, value_parser = choice(DiskSync::ALL, DiskSync::name, about), default_value_t)]
-        sync: DiskSync,
-        #[command(flatten)]
-        take_over: TakeOverArg,
-    },
+    Mount(MountArgs),
     /// Put all that was written to a disk on peers, now
     Flush {
         /// Its name, or the first digits of its id
@@ -163,53 +175,53 @@ pub enum Command {
     },
 }
 
+impl CreateArgs {
+    fn request(self) -> Result<Request, Failure> {
+        Ok(Request::DiskCreate(DiskCreate {
+            name: self.name,
+            size: self.size.0,
+            cache: self.cache.as_deref().map(absolute).transpose()?,
+            cache_size: self.cache_size.map(|size| size.0),
+        }))
+    }
+}
+
+impl ServeArgs {
+    fn request(self) -> Result<Request, Failure> {
+        let nbd = self.nbd.iter().map(|address| absolute_address(address));
+        Ok(Request::DiskServe(DiskServe {
+            name: self.name,
+            nbd: nbd.collect::<Result<_, _>>()?,
+            file: None,
+            allow_other: false,
+            sync: self.sync,
+            take_over: self.take_over.take_over,
+        }))
+    }
+}
+
+impl MountArgs {
+    fn request(self) -> Result<Request, Failure> {
+        Ok(Request::DiskServe(DiskServe {
+            name: self.name,
+            nbd: Vec::new(),
+            file: Some(absolute(&self.file)?),
+            allow_other: self.allow_other,
+            sync: self.sync,
+            take_over: self.take_over.take_over,
+        }))
+    }
+}
+
 impl Command {
     /// As a request.
     pub fn request(self) -> Result<Request, Failure> {
         Ok(match self {
-            Self::Create {
-                name,
-                size,
-                cache,
-                cache_size,
-            } => Request::DiskCreate(DiskCreate {
-                name,
-                size: size.0,
-                cache: cache.as_deref().map(absolute).transpose()?,
-                cache_size: cache_size.map(|size| size.0),
-            }),
+            Self::Create(args) => args.request()?,
             Self::Ls => Request::DiskList,
             Self::Info { name } => Request::DiskInfo(DiskNamed { name }),
-            Self::Serve {
-                name,
-                nbd,
-                sync,
-                take_over,
-            } => Request::DiskServe(DiskServe {
-                name,
-                nbd: nbd
-                    .iter()
-                    .map(|address| absolute_address(address))
-                    .collect::<Result<_, _>>()?,
-                file: None,
-                allow_other: false,
-                sync,
-                take_over: take_over.take_over,
-            }),
-            Self::Mount {
-                name,
-                file,
-                allow_other,
-                sync,
-                take_over,
-            } => Request::DiskServe(DiskServe {
-                name,
-                nbd: Vec::new(),
-                file: Some(absolute(&file)?),
-                allow_other,
-                sync,
-                take_over: take_over.take_over,
-            }),
+            Self::Serve(args) => args.request()?,
+            Self::Mount(args) => args.request()?,
             Self::Flush { name } => Request::DiskFlush(DiskNamed { name }),
             Self::Snapshot { name, snapshot, delete } => match delete {
                 false => Request::DiskSnapshot(DiskSnapshot { name, snapshot }),
@@ -263,7 +275,7 @@ fn about_take_over(take_over: TakeOver) -> &'static str {
 /// Executes one; a signal is how serving ends.
 pub async fn run(mut context: Context, command: Command) -> Result<Exit, Failure> {
     context.options.long = matches!(command, Command::Info { .. });
-    let is_serving = matches!(command, Command::Serve { .. } | Command::Mount { .. });
+    let is_serving = matches!(command, Command::Serve(_) | Command::Mount(_));
     match context.execute(command.request()?).await {
         Ok(Exit::Interrupted) if is_serving => Ok(Exit::Done),
         ending => ending,

@@ -11,7 +11,7 @@ use api::request::{DiskServe, DiskSync};
 use disk::Device;
 use disk::nbd::address::{Address, ListenError, Listener, Reach};
 use disk::nbd::server::{Options, Server};
-use disks::device::OnPeers;
+use disks::on_peers::OnPeers;
 use disks::open::OpenDisk;
 use mount::MountOptions;
 use mount::disk::{DiskMount, DiskMountError};
