@@ -36,6 +36,8 @@ mod copied_home;
 mod crash;
 #[path = "e2e/disks.rs"]
 mod disks;
+#[path = "e2e/disks_at_peers.rs"]
+mod disks_at_peers;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/healing.rs"]

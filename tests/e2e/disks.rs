@@ -15,9 +15,9 @@ use tests::needs;
 use crate::mount::{Mount, has_fuse, make_dir};
 use crate::unchanged::owner_with_folders;
 
-const MIB: usize = 1 << 20;
+pub const MIB: usize = 1 << 20;
 
-fn missing(tools: &[&str]) -> Option<String> {
+pub fn missing(tools: &[&str]) -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
@@ -28,7 +28,7 @@ fn missing(tools: &[&str]) -> Option<String> {
 }
 
 /// Runs a tool to its success, and returns what it prints.
-fn tool(name: &str, arguments: &[&str]) -> Result<String> {
+pub fn tool(name: &str, arguments: &[&str]) -> Result<String> {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let mut command = Command::new(name);
     let output = command
@@ -45,13 +45,13 @@ fn tool(name: &str, arguments: &[&str]) -> Result<String> {
 }
 
 /// A disk that is served on a Unix socket.
-struct Served {
-    process: Mount,
-    uri: String,
+pub struct Served {
+    pub process: Mount,
+    pub uri: String,
 }
 
 impl Served {
-    fn start(home: &Home, name: &str, socket: &Path) -> Result<Self> {
+    pub fn start(home: &Home, name: &str, socket: &Path) -> Result<Self> {
         let address = format!("unix:{}", path_str(socket)?);
         let process = Mount::serving(home, &["disk", "serve", name, "--nbd", &address], "disk_served")?;
         ensure!(process.said["nbd"][0] == *address, "{}", process.said);
@@ -67,7 +67,7 @@ impl Served {
     }
 }
 
-fn info(home: &Home, name: &str) -> Result<Value> {
+pub fn info(home: &Home, name: &str) -> Result<Value> {
     Ok(home.ok(["disk", "info", name])?.last().clone())
 }
 
@@ -369,6 +369,6 @@ fn what_cannot_be_done_with_a_disk_is_said_and_changes_nothing() -> Result<()> {
     owner.ok(["disk", "rm", "vm", "--force"])?;
     refused(1, &["disk", "info", "vm"], "There is no disk `vm`")?;
     assert!(owner.ok(["disk", "ls"])?.lines.is_empty());
-    assert!(!owner.dir.join("disks").read_dir()?.next().is_some());
+    assert!(owner.dir.join("disks").read_dir()?.next().is_none());
     Ok(())
 }
