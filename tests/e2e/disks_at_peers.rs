@@ -84,7 +84,15 @@ fn a_disk_lives_in_one_bucket_alone_and_another_machine_takes_it_over_there() ->
 
     let second = Home::new(dir.path().join("second"));
     let words = owner.words();
-    let recover = ["recover", "--name", "second", "--phrase-file", path_str(&words)?];
+    let recover = [
+        "recover",
+        "--name",
+        "second",
+        "--tolerate",
+        "0",
+        "--phrase-file",
+        path_str(&words)?,
+    ];
     second.ok([&recover[..], &["--via", "s3://site/grid", "--endpoint", &endpoint]].concat())?;
     let address = format!("unix:{}", path_str(&socket)?);
     let refused = second.exits(1, ["disk", "serve", "vm", "--nbd", &address])?;

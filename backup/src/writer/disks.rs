@@ -201,16 +201,22 @@ impl Writer {
         Ok(posted.and_then(|posted| posted.body.disk(volume).cloned()))
     }
 
-    /// The newest head, to be put by whoever asks on peers of its own choice. None as long as it is not as well kept as what these may
-    /// have now.
-    pub fn head_to_put(&self) -> Result<Option<Bytes>, WriteError> {
+    /// The newest head, to be put on this peer by whoever asks; none if it has it. An error as long as it is not as well kept as what the peer
+    /// may have now.
+    pub fn head_for(&self, peer: &PeerKey) -> Result<Option<Bytes>, WriteError> {
         let _putting = self.heads.lock();
-        // One that is acknowledged was recorded durably before any peer had it.
-        if !self.db.read(post::is_acknowledged)? {
+        let missing = || WriteError::Missing {
+            what: "the head that is to be put".to_owned(),
+        };
+        let posted = self.db.read(content::posted)?.ok_or_else(missing)?;
+        if self.db.read(|conn| post::holders(conn, &posted.hash))?.contains(peer) {
             return Ok(None);
         }
-        let posted = self.db.read(content::posted)?;
-        Ok(posted.map(|posted| Bytes::from(posted.head)))
+        // One that is acknowledged was recorded durably before any peer had it.
+        match self.db.read(post::is_acknowledged)? {
+            true => Ok(Some(Bytes::from(posted.head))),
+            false => Err(missing()),
+        }
     }
 
     /// Whether a head has room for a commit of this disk, as it would be made now; to be asked before anything of a new disk is written.

@@ -175,8 +175,9 @@ impl Way {
                 "no peer has taken the head of the commit".to_owned(),
             )),
             false => Err(DeviceError::Unavailable(format!(
-                "only {} have taken the head of the commit",
-                posted.peers.join(", ")
+                "only {} has its head, and with `tolerate` = {} more have to",
+                posted.peers.join(", "),
+                self.writer.uploader.tolerate()
             ))),
         }
     }

@@ -294,7 +294,9 @@ impl Voting {
                 Some(Answer::Heads(self.commits(&heads)))
             }
             Ask::PutHead(commit) => {
-                let head = self.head_of(commit).await?;
+                let Some(head) = self.head_for(commit, peer).await? else {
+                    return Some(Answer::Took);
+                };
                 let put = peer.store.put_head(head).await;
                 if let Err(error) = &put {
                     tracing::debug!("{} does not take the head of a disk: {error}", peer.name);
@@ -327,10 +329,10 @@ impl Voting {
         commits.collect()
     }
 
-    /// The newest head of this machine, which says this commit; signed if it was not yet.
-    async fn head_of(&self, commit: &Commit<RootRef>) -> Option<Bytes> {
+    /// The newest head of this machine, which says this commit, for a voter that does not have it; signed if it was not yet. Outer none: not now.
+    async fn head_for(&self, commit: &Commit<RootRef>, voter: &Peer) -> Option<Option<Bytes>> {
         let _one_at_a_time = self.0.posting.lock().await;
-        let (inner, newest) = (self.0.clone(), disk_head(self.0.volume, commit));
+        let (inner, newest, key) = (self.0.clone(), disk_head(self.0.volume, commit), voter.key.clone());
         let posting = tokio::task::spawn_blocking(move || {
             if inner.writer.disk(inner.volume)?.as_ref() != Some(&newest) {
                 let post = DiskPost {
@@ -340,12 +342,12 @@ impl Voting {
                 };
                 inner.writer.post_disk(&post, &|_| {})?;
             }
-            inner.writer.head_to_put()
+            inner.writer.head_for(&key)
         });
         match posting.await {
-            Ok(Ok(head)) => head,
+            Ok(Ok(head)) => Some(head),
             Ok(Err(error)) => {
-                tracing::warn!("The head of a disk was not signed: {error}");
+                tracing::info!("{} is not given the head of a disk now: {error}", voter.name);
                 None
             }
             Err(_ended) => None,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use api::failure::{Exit, Failure};
+use disks::record::Records;
 
 use super::HomePaths;
 use crate::config::Config;
@@ -13,6 +14,8 @@ pub struct OwnFolders {
     config: PathBuf,
     state: PathBuf,
     peers: Vec<PathBuf>,
+    /// Journals and maps of virtual disks that lie elsewhere.
+    caches: Vec<PathBuf>,
 }
 
 impl OwnFolders {
@@ -22,22 +25,30 @@ impl OwnFolders {
             config: paths.config_dir.clone(),
             state: paths.state_dir.clone(),
             peers: config.folder_peers().map(|(_, path)| path.to_owned()).collect(),
+            caches: caches(&Records::new(paths.disks())),
         }
     }
 
     /// What no scan looks into: state changes while it is read, and brought back it would be stale keys and locks. The config is
     /// the user's and is saved; of a peer's folder only the shares are left out, which the scan tells by the store's marker.
     pub fn not_saved(&self) -> Vec<PathBuf> {
-        vec![self.state.clone()]
+        [&[self.state.clone()][..], &self.caches].concat()
     }
 
     /// What no restore removes anything from: keys, state, config, the shares of friends and those in folder peers.
     pub fn not_removed(&self) -> Vec<PathBuf> {
         let mut all = vec![self.config.clone(), self.state.clone()];
         all.extend_from_slice(&self.peers);
+        all.extend_from_slice(&self.caches);
         all.dedup();
         all
     }
+}
+
+fn caches(records: &Records) -> Vec<PathBuf> {
+    let (known, _unreadable) = records.all().unwrap_or_default();
+    let elsewhere = known.iter().filter(|record| record.named_cache().is_some());
+    elsewhere.map(|record| records.cache_of(record)).collect()
 }
 
 /// Refuses to remove files at and below `target` if that is the whole system, or if `own` folders are in it or around it.
