@@ -185,6 +185,7 @@ fn a_further_trouble_never_makes_anything_safe() {
                 "store_only",
                 "peers",
                 "folders=",
+                "disks=",
             ]
             .iter()
             .any(|fact| second.contains(fact));
