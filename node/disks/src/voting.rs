@@ -332,14 +332,18 @@ impl Voting {
         let _one_at_a_time = self.0.posting.lock().await;
         let (inner, newest) = (self.0.clone(), disk_head(self.0.volume, commit));
         let posting = tokio::task::spawn_blocking(move || {
-            if inner.writer.disk(inner.volume)?.as_ref() != Some(&newest) {
-                let post = DiskPost {
-                    volume: inner.volume,
-                    newest: Some(newest),
-                    packs: &[],
-                };
-                inner.writer.post_disk(&post, &|_| {})?;
+            let is_signed = inner.writer.disk(inner.volume)?.as_ref() == Some(&newest);
+            let to_put = inner.writer.head_to_put()?.filter(|_| is_signed);
+            if to_put.is_some() {
+                return Ok(to_put);
             }
+            // Also one that was signed: whoever did that may have ended before it was where it has to be, and nobody else puts it there.
+            let post = DiskPost {
+                volume: inner.volume,
+                newest: Some(newest),
+                packs: &[],
+            };
+            inner.writer.post_disk(&post, &|_| {})?;
             inner.writer.head_to_put()
         });
         match posting.await {
