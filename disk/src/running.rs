@@ -131,7 +131,11 @@ impl Running {
         durable::create_folders(&folder.join("journal"))?;
         let known = writer::read(folder, volume)?;
         // The journal has given up what is in accepted commits: an older one must not be gone on from.
-        if let Some(ours) = known.as_ref().map(|writer| writer.commit).filter(|ours| commit < *ours) {
+        if let Some(ours) = known
+            .as_ref()
+            .map(|known| known.file.commit)
+            .filter(|ours| commit < *ours)
+        {
             return Err(OpenError::TurnedBack { ours, theirs: commit });
         }
         let map = MapOptions::new(folder.join("map"), volume);
@@ -142,10 +146,12 @@ impl Running {
             return Err(DeviceError::Damaged("what the head names is not the root of this disk".to_owned()).into());
         }
         let mut writer = match known {
-            Some(writer) if root.journal_id == writer.journal || root.commit == writer.commit => writer,
-            Some(writer) => {
+            Some(known) if known.has_made(commit, at) => known.file,
+            // It has been damaged, and lacks what was accepted last: that its journal is gone on with tells enough.
+            Some(known) if !known.is_newest && root.journal_id == known.file.journal => known.file,
+            Some(known) => {
                 return Err(OpenError::Overtaken {
-                    ours: writer.commit,
+                    ours: known.file.commit,
                     theirs: commit,
                     folder: folder.to_owned(),
                 });
@@ -179,6 +185,15 @@ impl Running {
             counted: Mutex::default(),
             kept: Mutex::default(),
         })
+    }
+
+    /// Whether opening the folder with this commit would be refused because somebody else has made that. Nothing is changed.
+    pub fn is_overtaken(folder: &Path, volume: [u8; 16], commit: u64, at: &RootRef) -> Result<bool, OpenError> {
+        if !folder.join("journal").is_dir() {
+            return Ok(false);
+        }
+        let known = writer::read(folder, volume)?;
+        Ok(known.is_some_and(|known| known.is_newest && known.file.commit <= commit && !known.has_made(commit, at)))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -303,8 +303,8 @@ impl HeadBody {
         self.disks.iter().flatten().find(|disk| disk.volume == volume)
     }
 
-    /// Takes the newest commit of a disk in, or the disk out. `HeadError::Limit` if that is older than what is there, or if there is no
-    /// room for it.
+    /// Takes the newest commit of a disk in, or the disk out. `HeadError::Limit` if that is older than what is there, or another one of the
+    /// same number, or if there is no room for it.
     pub fn set_disk(&mut self, volume: [u8; 16], newest: Option<DiskHead>) -> Result<(), HeadError> {
         let limit = |reason: String| Err(HeadError::Limit { reason });
         let mut disks = self.disks.clone().unwrap_or_default();
@@ -317,6 +317,12 @@ impl HeadBody {
                 let ((epoch, commit), (newer_epoch, newer)) = (newest.number(), disks[at].number());
                 return limit(format!(
                     "commit {commit} of writer {epoch} of the disk is older than commit {newer} of writer {newer_epoch}"
+                ));
+            }
+            (Ok(at), Some(newest)) if newest.number() == disks[at].number() && newest.root != disks[at].root => {
+                let (epoch, commit) = newest.number();
+                return limit(format!(
+                    "there is another commit {commit} of writer {epoch} of the disk: a copy of this home has made it"
                 ));
             }
             (Ok(at), Some(newest)) => disks[at] = newest,
@@ -573,6 +579,11 @@ mod tests {
             let taken = body.set_disk([1; 16], Some(at(epoch, commit)));
             assert_eq!(taken.is_ok(), is_taken, "{epoch} {commit}");
         }
+        assert_eq!(body.disks, Some(vec![at(2, 1)]));
+        // A copy of the home makes commits with the same numbers.
+        let mut other = at(2, 1);
+        other.root.offset += 1;
+        assert!(body.set_disk([1; 16], Some(other)).is_err());
         assert_eq!(body.disks, Some(vec![at(2, 1)]));
         assert!(body.set_disk([2; 16], Some(at(3, 1))).is_err());
         assert!(body.set_disk([1; 16], Some(at(3, 0))).is_err());

@@ -26,7 +26,7 @@ pub fn code_for(tolerate: u8, domains: usize) -> (u8, u8) {
 
 /// For each share the peer it should go to, or `None` where no domain is left. Shares already placed keep their peer;
 /// no two shares of a pack share a domain; peers with more free space first (by powers of two), among equals in an order
-/// that `seed` shuffles. Peers with no space for even a small share get none.
+/// that `seed` shuffles. Peers with no space for even a share of the smallest size get none.
 pub fn plan(shares: &[Option<PeerKey>], peers: &[Candidate], seed: u64) -> Vec<Option<PeerKey>> {
     let placed: HashSet<&PeerKey> = shares.iter().flatten().collect();
     let mut domains: HashSet<&str> = peers
@@ -53,7 +53,7 @@ pub fn plan(shares: &[Option<PeerKey>], peers: &[Candidate], seed: u64) -> Vec<O
 
 fn has_space(peer: &Candidate) -> bool {
     peer.free_bytes
-        .is_none_or(|bytes| bytes >= ShareSize::Small.stored_bytes() as u64)
+        .is_none_or(|bytes| bytes >= ShareSize::ALL[0].stored_bytes() as u64)
 }
 
 /// Free space by powers of two: smaller differences do not outweigh an even spread.
@@ -141,6 +141,16 @@ mod tests {
         ];
         for seed in 0..100 {
             assert_eq!(plan(&[None], &peers, seed), [Some(peers[1].key.clone())]);
+        }
+    }
+
+    /// Of a peer that failed nothing is known but that it may take one share of the pack's size: no peer was ever tried again with the
+    /// smallest ones after all had been away at once.
+    #[test]
+    fn a_peer_with_room_for_a_share_of_the_smallest_size_gets_it() {
+        let tiny = ShareSize::Tiny.stored_bytes() as u64;
+        for (free, is_taken) in [(tiny, true), (tiny - 1, false)] {
+            assert_eq!(plan(&[None], &[peer(0, 0, Some(free))], 1)[0].is_some(), is_taken);
         }
     }
 

@@ -338,7 +338,8 @@ fn begins_anew(posted: &Posted) -> bool {
     posted.body.root.is_none() && posted.body.snapshot.is_some()
 }
 
-/// Whether anything can be found by a head. One whose root begins anew leads to what is lost: the next one is worth having.
+/// Whether a head is worth having. One whose root begins anew leads to what is lost: the next one is. One that says of nothing says that the
+/// disks of the heads before it are gone.
 pub(super) fn leads_anywhere(posted: &Posted) -> bool {
-    posted.body.root.is_some() || posted.body.disks.is_some() && !begins_anew(posted)
+    !begins_anew(posted)
 }

@@ -10,8 +10,8 @@ use crate::device::DeviceError;
 pub enum OpenError {
     /// Another machine has gone on with the volume, or a copy of this one.
     #[error(
-        "Another machine has written to this disk since this one did: its commit {theirs} follows {ours}. What this machine has not \
-         committed is in {} and stays there",
+        "Another machine, or a copy of this one, has written to this disk since this one did: commit {theirs} is its, and {ours} was the \
+         last of this one. What this machine has not committed is in {} and stays there",
         folder.display()
     )]
     Overtaken {

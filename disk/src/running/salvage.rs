@@ -28,7 +28,7 @@ pub fn salvage(
         reason: "it has nothing of this disk".to_owned(),
     };
     durable::create_folders(&folder.join("journal"))?;
-    let writer = writer::read(folder, volume)?.ok_or_else(nothing)?;
+    let writer = writer::read(folder, volume)?.ok_or_else(nothing)?.file;
     let at = writer.at.as_ref().ok_or_else(nothing)?;
     let opened = open(at, reader, MapOptions::new(scratch.join("map"), volume), false)?;
     let root = &opened.committed.root;

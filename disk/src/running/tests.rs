@@ -143,6 +143,59 @@ async fn a_folder_that_another_machine_has_overtaken_is_kept_and_refused() {
     assert_eq!(read(&grid.open(&theirs).unwrap(), 1), 3);
 }
 
+/// The same home was copied, and both went on: their journals have one id, and commits of one number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_copy_of_the_folder_does_not_go_on_from_what_the_other_one_has_committed() {
+    for (theirs, ours) in [(1, 0), (1, 1), (2, 1)] {
+        let (dir, grid) = (tempfile::tempdir().unwrap(), Grid::new());
+        let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+        let running = grid.open(&one).unwrap();
+        write(&running, 1, 1);
+        grid.commit(&running).unwrap();
+        running.end().await.unwrap();
+        drop(running);
+        copy(&one, &other);
+        let before = grid.head.lock().unwrap().clone();
+        let running = grid.open(&other).unwrap();
+        write(&running, 1, 2);
+        write(&running, 3, 2);
+        for _ in 0..ours {
+            // Signed, and taken by nobody: the other one was there first.
+            let refused = running.commit(6, &mut grid.packs.clone(), &mut |_| {
+                Err(DeviceError::Unavailable("it is a fork".to_owned()))
+            });
+            assert!(refused.is_err());
+        }
+        drop(running);
+        *grid.head.lock().unwrap() = before;
+        let running = grid.open(&one).unwrap();
+        for number in 0..theirs {
+            write(&running, 2, 3 + number);
+            grid.commit(&running).unwrap();
+        }
+        drop(running);
+        let (commit, at) = grid.head.lock().unwrap().clone();
+        assert!(Running::is_overtaken(&other, VOLUME, commit, &at).unwrap());
+        assert!(!Running::is_overtaken(&one, VOLUME, commit, &at).unwrap());
+        assert!(!Running::is_overtaken(&dir.path().join("none"), VOLUME, commit, &at).unwrap());
+        let refused = grid.open(&other).err().unwrap();
+        assert!(matches!(refused, OpenError::Overtaken { .. }), "{refused}");
+        grid.open(&one).unwrap();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
 /// Peers that were turned back, or of which only the oldest are reached, show an honest head of before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_older_head_than_the_one_that_was_accepted_is_refused() {

@@ -62,7 +62,29 @@ fn random<const N: usize>() -> Result<[u8; N], OpenError> {
     Ok(bytes)
 }
 
-pub(super) fn read(folder: &Path, volume: [u8; 16]) -> Result<Option<WriterFile>, OpenError> {
+/// What was read of the file.
+pub(super) struct Known {
+    pub file: WriterFile,
+    /// It is as it was written last, and not as before that.
+    pub is_newest: bool,
+}
+
+impl Known {
+    /// Whether the commit with this root is the folder's own: the last that was accepted, or the one that was offered. Of two with one
+    /// number, or of later ones, another machine has made one, or a copy of this folder.
+    pub fn has_made(&self, commit: u64, at: &RootRef) -> bool {
+        let is = |number: u64, root: &RootRef| (number, root) == (commit, at);
+        let accepted = self.file.at.as_ref().is_some_and(|root| is(self.file.commit, root));
+        accepted
+            || self
+                .file
+                .offered
+                .as_ref()
+                .is_some_and(|(number, root)| is(*number, root))
+    }
+}
+
+pub(super) fn read(folder: &Path, volume: [u8; 16]) -> Result<Option<Known>, OpenError> {
     let path = folder.join(WRITER);
     let decode = |bytes: &[u8]| {
         let file: WriterFile = minicbor::decode(bytes).map_err(|error| error.to_string())?;
@@ -72,7 +94,10 @@ pub(super) fn read(folder: &Path, volume: [u8; 16]) -> Result<Option<WriterFile>
         }
     };
     match state_file::read(&path, decode) {
-        (Some(file), _) if file.volume == volume => Ok(Some(file)),
+        (Some(file), lost) if file.volume == volume => Ok(Some(Known {
+            file,
+            is_newest: lost.is_none(),
+        })),
         (Some(_), _) => Err(OpenError::OtherVolume {
             folder: folder.to_owned(),
         }),

@@ -136,7 +136,16 @@ impl Records {
             }
         };
         match state_file::read(&self.folder_of(volume).join(FILE), decode) {
-            (Some(record), _) => Ok(Some(record)),
+            (Some(record), None) => Ok(Some(record)),
+            (Some(record), Some(_lost)) => {
+                // As it was before it was written last: what has been written to the disk since nobody knows.
+                let record = DiskRecord {
+                    is_ahead: true,
+                    ..record
+                };
+                let _only_read = self.put(&record);
+                Ok(Some(record))
+            }
             (None, None) => Ok(None),
             (None, Some(lost)) if lost.reason.is_none() => Ok(None),
             (None, Some(lost)) => Err(Unreadable {
@@ -192,6 +201,26 @@ mod tests {
         assert_eq!(sound, [a]);
         assert_eq!(unreadable.len(), 1);
         assert!(unreadable[0].reason.contains("cannot be read"), "{unreadable:?}");
+    }
+
+    #[test]
+    fn a_record_of_which_only_the_one_before_is_left_says_that_something_may_be_here_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(dir.path().join("disks"));
+        let closed = record("a", 1);
+        records.put(&closed).unwrap();
+        let open = DiskRecord {
+            is_ahead: true,
+            ..closed
+        };
+        records.put(&open).unwrap();
+        let path = records.folder_of(open.volume).join(FILE);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[5] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        for _ in 0..2 {
+            assert_eq!(records.of(open.volume).unwrap(), Some(open.clone()));
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use backup::scan::{Emptied, ScanOptions, scan};
 use backup::writer::disks::{DiskPost, DiskPosted};
 use backup::writer::{PrepareLimits, Writer};
 use database::Db;
+use disk::claim::writer::{Commit, Handover, Writer as Claim};
 use disk::commit::compose::{Prepared, compose};
 use disk::commit::opening::{PackReader, open};
 use disk::commit::pack_table::PackTable;
@@ -35,6 +36,7 @@ use stores::bucket::Signer;
 use stores::folder::FolderStore;
 use stores::removable::DirPeer;
 use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 use upload_queue::packs::PackRow;
 use upload_queue::peers::place::Place;
 use upload_queue::peers::{Peer, PeerSet, Reach};
@@ -46,6 +48,8 @@ use upload_queue::uploader::{Uploader, UploaderConfig};
 
 use crate::incoming::IncomingPacks;
 use crate::outgoing::{Delivered, OutgoingPacks};
+use crate::voters;
+use crate::voting::{Voting, disk_head, rules};
 
 const FOLDERS: usize = 4;
 const VOLUME: [u8; 16] = [9; 16];
@@ -380,4 +384,60 @@ fn what_is_only_in_the_spool_is_read_from_there_and_what_is_nowhere_is_said_to_b
         .unwrap_err();
     assert!(matches!(error, DeviceError::Unavailable(_)), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+/// A process was killed when it had signed a head, and before anybody had it: the disk could never be opened again.
+#[test]
+fn a_head_that_was_signed_and_is_nowhere_is_put_by_whoever_opens_the_disk() {
+    let grid = Grid::new(Reach::Local);
+    assert!(grid.create().is_safe);
+    let voters = grid.runtime.block_on(voters::choose(&grid.peers.all()));
+    let rules = rules(&grid.writer, voters.len(), Handover::Forced).unwrap();
+    let vote = |claim| {
+        let end = CancellationToken::new();
+        let voting = {
+            let _in_runtime = grid.runtime.enter();
+            Voting::start(claim, voters.clone(), VOLUME, grid.writer.clone(), &end)
+        };
+        grid.runtime.block_on(voting.open(Duration::from_secs(20))).unwrap();
+        end.cancel();
+        voting.epoch().unwrap()
+    };
+    let epoch = vote(Claim::take_over(rules, None));
+    let root = grid.newest().root;
+    (0..FOLDERS).for_each(|number| grid.away(number));
+    let signed = disk_head(
+        VOLUME,
+        &Commit {
+            epoch,
+            number: 2,
+            root: root.clone(),
+        },
+    );
+    let post = DiskPost {
+        volume: VOLUME,
+        newest: Some(signed),
+        packs: &[],
+    };
+    assert!(!grid.writer.post_disk(&post, &|_| {}).unwrap().is_safe);
+    (0..FOLDERS).for_each(|number| grid.back(number));
+    let newest = Commit { epoch, number: 2, root };
+    vote(Claim::resume(rules, newest, 1));
+    assert_eq!(grid.newest().number(), (epoch.counter, 2));
+}
+
+#[test]
+fn that_a_disk_is_gone_is_told_to_peers_also_if_nothing_else_is_left() {
+    let grid = Grid::new(Reach::Local);
+    assert!(grid.create().is_safe);
+    let gone = DiskPost {
+        volume: VOLUME,
+        newest: None,
+        packs: &[],
+    };
+    assert!(grid.writer.post_disk(&gone, &|_| {}).unwrap().is_safe);
+    let looked = grid.runtime.block_on(look(&grid.peers.all(), &grid.keys, SOON));
+    let heads: Vec<_> = looked.iter().flat_map(|looked| looked.sound()).collect();
+    assert_eq!(heads.len(), FOLDERS);
+    assert!(heads.iter().all(|open| open.body.disks.is_none()));
 }
