@@ -187,6 +187,20 @@ impl Volume {
         }
     }
 
+    /// Reads whole blocks; false, and anything in `into`, if some have to be fetched.
+    fn blocks_now(&self, start: u64, end: u64, into: &mut [u8]) -> Result<bool, DeviceError> {
+        let pieces = self.shared.lock().map.find(start, end - start);
+        for (gap, count) in gaps(start, end, &pieces) {
+            let at = (gap - start) as usize * BLOCK_BYTES;
+            let gap_bytes = &mut into[at..at + count as usize * BLOCK_BYTES];
+            if !self.backing.read_now(gap, gap_bytes)? {
+                return Ok(false);
+            }
+        }
+        self.overlay(start, &pieces, into)?;
+        Ok(true)
+    }
+
     /// Reads what the journal has of these blocks: files that pieces name stay, whatever is released meanwhile.
     fn overlay(&self, start: u64, pieces: &[Piece], into: &mut [u8]) -> Result<(), DeviceError> {
         for piece in pieces {
@@ -195,6 +209,11 @@ impl Volume {
         }
         Ok(())
     }
+}
+
+/// Whether a range is one of whole blocks.
+fn is_whole(offset: u64, length: usize) -> bool {
+    offset.is_multiple_of(BLOCK) && length.is_multiple_of(BLOCK_BYTES)
 }
 
 /// The blocks (first, count) between pieces.
@@ -304,29 +323,26 @@ impl Device for Volume {
     fn read_now(&self, offset: u64, into: &mut [u8]) -> Result<bool, DeviceError> {
         self.check(offset, into.len() as u64)?;
         let (start, end) = touched(offset, into.len() as u64);
-        let mut blocks = vec![0; (end - start) as usize * BLOCK_BYTES];
-        let pieces = self.shared.lock().map.find(start, end - start);
-        for (gap, count) in gaps(start, end, &pieces) {
-            let at = (gap - start) as usize * BLOCK_BYTES;
-            if !self
-                .backing
-                .read_now(gap, &mut blocks[at..at + count as usize * BLOCK_BYTES])?
-            {
-                return Ok(false);
-            }
+        // Whole blocks are read to where they are wanted: fresh memory and a copy cost as much as opening them.
+        if is_whole(offset, into.len()) {
+            return self.blocks_now(start, end, into);
         }
-        self.overlay(start, &pieces, &mut blocks)?;
+        let mut blocks = vec![0; (end - start) as usize * BLOCK_BYTES];
+        let is_here = self.blocks_now(start, end, &mut blocks)?;
         let at = (offset - start * BLOCK) as usize;
         into.copy_from_slice(&blocks[at..at + into.len()]);
-        Ok(true)
+        Ok(is_here)
     }
 
     fn read(&self, offset: u64, length: usize) -> BoxFuture<'_, Result<Vec<u8>, DeviceError>> {
         Box::pin(async move {
             self.check(offset, length as u64)?;
             let (start, end) = touched(offset, length as u64);
-            let mut blocks = vec![0; (end - start) as usize * BLOCK_BYTES];
             let pieces = self.shared.lock().map.find(start, end - start);
+            if pieces.is_empty() && is_whole(offset, length) {
+                return self.fetch(start, end - start).await;
+            }
+            let mut blocks = vec![0; (end - start) as usize * BLOCK_BYTES];
             for (gap, count) in gaps(start, end, &pieces) {
                 let at = (gap - start) as usize * BLOCK_BYTES;
                 let read = self.fetch(gap, count).await?;

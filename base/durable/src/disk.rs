@@ -7,12 +7,20 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+/// Zeros written at a time where room cannot be had without writing.
+const ZEROS: &[u8] = &[0; 1 << 18];
+
 /// What a disk is asked for. Each call is one step, between which the power may go.
 pub trait Disk: Send + Sync {
     /// Makes an empty file of mode 0600 at a name that nobody has yet.
     fn create(&self, path: &Path) -> io::Result<File>;
     /// Writes all of `parts` to the file, which was made at `path`.
     fn write(&self, file: &mut File, path: &Path, parts: &[&[u8]]) -> io::Result<()>;
+    /// Gives an empty file, which was made at `path`, so many bytes, which read as zeros and have their room on the disk.
+    fn allocate(&self, file: &mut File, path: &Path, bytes: u64) -> io::Result<()>;
     /// Opens a file that is there, to be read and to be written in place.
     fn open(&self, path: &Path) -> io::Result<File>;
     /// Writes to a file, which was opened at `path`, at a place of it.
@@ -52,6 +60,14 @@ impl Disk for Real {
         Ok(())
     }
 
+    fn allocate(&self, file: &mut File, path: &Path, bytes: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&*file, FallocateFlags::empty(), 0, bytes) {
+            // Some file systems only give room to what is written.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => zeros(bytes, |parts| self.write(file, path, parts)),
+            other => Ok(other?),
+        }
+    }
+
     fn open(&self, path: &Path) -> io::Result<File> {
         File::options().read(true).write(true).open(path)
     }
@@ -88,6 +104,13 @@ impl Disk for Real {
             other => other,
         }
     }
+}
+
+/// So many zeros, in parts.
+pub fn zeros(bytes: u64, write: impl FnOnce(&[&[u8]]) -> io::Result<()>) -> io::Result<()> {
+    let mut parts = vec![ZEROS; (bytes / ZEROS.len() as u64) as usize];
+    parts.push(&ZEROS[..(bytes % ZEROS.len() as u64) as usize]);
+    write(&parts)
 }
 
 /// Disks of tests, by the folder that they are mounted on. Whoever is looked for by path is found from every thread, and

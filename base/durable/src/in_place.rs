@@ -1,5 +1,5 @@
 //! A file of a fixed length that is written in place, for logs whose records tell by themselves whether they are whole. All of it
-//! is written once before it has its name: later writes allocate nothing, and a sync of them waits for the disk alone.
+//! has its room on the disk before it has its name: later writes never find the disk full.
 
 use std::fs::File;
 use std::io;
@@ -9,9 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::disk::{self, Disk};
-
-/// Zeros written at a time.
-const ZEROS: &[u8] = &[0; 1 << 18];
 
 /// An open file. It may be read and written from several threads at once.
 pub struct InPlaceFile {
@@ -23,13 +20,12 @@ pub struct InPlaceFile {
 }
 
 impl InPlaceFile {
-    /// Makes a durable file of so many zeros, in the place of what has the name.
+    /// Makes a durable file that reads as so many zeros, in the place of what has the name.
     pub fn create(path: &Path, bytes: u64) -> io::Result<Self> {
         let temp = crate::beside(path);
-        let whole = (bytes / ZEROS.len() as u64) as usize;
-        let mut parts = vec![ZEROS; whole];
-        parts.push(&ZEROS[..(bytes % ZEROS.len() as u64) as usize]);
-        crate::write(&temp, &parts)?;
+        // Not written: that would be every byte twice while a disk is written to for the first time, and the syncs that make a place
+        // known as written cost no more than those that wait for the zeros (docs/decisions/0061-journal-of-a-disk.md).
+        crate::allocate(&temp, bytes)?;
         crate::rename(&temp, path)?;
         Self::open(path)
     }

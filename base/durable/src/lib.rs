@@ -21,6 +21,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use disk::Disk;
+
 /// Syncs the bytes of the file at `path`, or removes its name.
 pub fn sync(file: &File, path: &Path) -> io::Result<()> {
     disk::of(path).sync(file, path).inspect_err(|_| discard(path))
@@ -35,12 +37,22 @@ pub fn write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
 
 /// As `write`, but the caller calls `sync`: for many files, the disk works on the first while the last are written.
 pub fn write_unsynced(path: &Path, parts: &[&[u8]]) -> io::Result<File> {
+    make(path, |disk, file| disk.write(file, path, parts))
+}
+
+/// Makes a new file of mode 0600 that has room for so many bytes, and reads as zeros, and syncs it; else as `write`.
+fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
+    let file = make(path, |disk, file| disk.allocate(file, path, bytes))?;
+    sync(&file, path)
+}
+
+fn make(path: &Path, fill: impl FnOnce(&dyn Disk, &mut File) -> io::Result<()>) -> io::Result<File> {
     let disk = disk::of(path);
     let mut file = match disk.create(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => disk.remove(path).and_then(|()| disk.create(path)),
         made => made,
     }?;
-    disk.write(&mut file, path, parts).inspect_err(|_| discard(path))?;
+    fill(&*disk, &mut file).inspect_err(|_| discard(path))?;
     Ok(file)
 }
 

@@ -253,6 +253,10 @@ impl Disk for CutDisk {
         state.model.written(path)
     }
 
+    fn allocate(&self, file: &mut File, path: &Path, bytes: u64) -> io::Result<()> {
+        disk::zeros(bytes, |parts| self.write(file, path, parts))
+    }
+
     fn open(&self, path: &Path) -> io::Result<File> {
         self.lock().model.look_at(&[path]);
         File::options().read(true).write(true).open(path)
