@@ -201,9 +201,10 @@ impl Engine {
         let posted = tokio::task::spawn_blocking(post).await.map_err(failures::worker)?;
         let discarded = posted.map_err(failures::write)?.discard_of_disks().await;
         discarded.map_err(failures::write)?;
-        if let Some(record) = &known.record {
-            let records = self.disk_records();
-            let removed = records.remove(record);
+        let records = self.disk_records();
+        // One that was not opened here before was, to see what is in it.
+        if let Some(record) = records.of(known.volume).ok().flatten().or(known.record) {
+            let removed = records.remove(&record);
             removed.map_err(|error| unusable(&records.folder_of(known.volume), &error))?;
         }
         if let Some(origin) = origin
