@@ -143,7 +143,7 @@ impl Engine {
         Ok(root.voters.into_iter().map(VoterId).collect())
     }
 
-    fn not_claimed(&self, name: &str, error: &ClaimError) -> Failure {
+    pub(super) fn not_claimed(&self, name: &str, error: &ClaimError) -> Failure {
         match error {
             ClaimError::Fenced { by } => {
                 let machine = self.machine_name(by.device);
