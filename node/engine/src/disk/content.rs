@@ -28,6 +28,9 @@ const STRETCH: u64 = 256 << 20;
 /// Problems that are named, of which there may be one for each piece.
 const NAMED_MAX: u64 = 100;
 
+/// Takes what was read at an offset.
+type Each<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Failure> + 'a;
+
 /// What goes through the whole of a disk.
 struct Walk {
     device: Arc<dyn Device>,
@@ -53,7 +56,7 @@ impl Walk {
     }
 
     /// Reads all that is not zeros, piece by piece. What cannot be read is named, and left out. Blocking.
-    fn read_all(&mut self, each: &mut dyn FnMut(u64, &[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+    fn read_all(&mut self, each: &mut Each<'_>) -> Result<(), Failure> {
         let size = self.device.size();
         let mut at = 0;
         while at < size {
@@ -75,12 +78,7 @@ impl Walk {
         Ok(())
     }
 
-    fn read(
-        &mut self,
-        from: u64,
-        length: u64,
-        each: &mut dyn FnMut(u64, &[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    fn read(&mut self, from: u64, length: u64, each: &mut Each<'_>) -> Result<(), Failure> {
         let mut at = from;
         while at < from + length {
             self.sink.go_on().map_err(|_| Failure::interrupted())?;
