@@ -107,6 +107,9 @@ fn a_disk_outlives_the_machine_and_as_many_folders_as_may_be_lost() -> Result<()
     let mut newer = content.clone();
     newer[MIB..MIB + 4096].fill(7);
     assert_eq!(info(&owner, "vm")?["state"], "ahead");
+    // What is in the journal is this disk's own as long as nobody took it over.
+    let said = owner.exits(1, ["disk", "salvage", "vm", "other"])?;
+    ensure!(said.stderr.contains("Nobody has taken"), "{}", said.stderr);
     back(&owner, &newer)?;
     assert_eq!(info(&owner, "vm")?["state"], "closed");
 
@@ -326,6 +329,32 @@ fn what_a_disk_was_comes_back_from_snapshots_clones_and_images() -> Result<()> {
     Ok(())
 }
 
+/// Each had committed all when it closed the disk: the cache of the first one was refused, as if something in it could be lost.
+#[test]
+fn a_disk_goes_to_another_machine_and_back() -> Result<()> {
+    needs!(missing(&["qemu-io"]));
+    let dir = tempfile::tempdir()?;
+    let owner = owner_with_folders(dir.path(), 1)?;
+    owner.ok(["disk", "create", "vm", "--size", "64M"])?;
+    let second = second_machine(&owner, dir.path())?;
+    let socket = dir.path().join("socket");
+    let address = format!("unix:{}", path_str(&socket)?);
+    let uri = format!("nbd+unix:///vm?socket={}", path_str(&socket)?);
+    for (home, read, write) in [
+        (&owner, "read -P 0 0 64k", "write -P 1 0 64k"),
+        (&second, "read -P 1 0 64k", "write -P 2 0 64k"),
+        (&owner, "read -P 2 0 64k", "write -P 3 0 64k"),
+        (&second, "read -P 3 0 64k", "write -P 4 0 64k"),
+    ] {
+        let args = ["disk", "serve", "vm", "--nbd", &address, "--take-over", "now"];
+        let served = Mount::serving(home, &args, "disk_served")?;
+        tool("qemu-io", &["-f", "raw", "-c", read, "-c", write, "-c", "flush", &uri])?;
+        served.end(Signal::INT)?;
+        assert_eq!(info(home, "vm")?["state"], "closed");
+    }
+    Ok(())
+}
+
 #[test]
 fn what_cannot_be_done_with_a_disk_is_said_and_changes_nothing() -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -357,6 +386,13 @@ fn what_cannot_be_done_with_a_disk_is_said_and_changes_nothing() -> Result<()> {
         1,
         &["disk", "mount", "vm", path_str(&dir.path().join("none/file"))?],
         "no folder",
+    )?;
+    let full = make_dir(dir.path().join("full"))?;
+    fs::write(full.join("content"), "it would be hidden")?;
+    refused(
+        2,
+        &["disk", "mount", "vm", path_str(&full.join("file"))?],
+        "is not empty",
     )?;
     refused(2, &["disk", "rm", "vm"], "--force")?;
     assert_eq!(info(&owner, "vm")?["state"], "closed");

@@ -132,25 +132,6 @@ impl Writer {
         Ok(())
     }
 
-    /// Records packs of a disk that this catalog does not know, as one that was rebuilt or another machine's: so that they are looked
-    /// after. Who has them is asked of peers when these are looked at next. How many were new.
-    pub fn learn(&self, records: &[PackRecord]) -> Result<u64, WriteError> {
-        let learned = self.db.write(|tx| {
-            let mut learned = 0;
-            for record in records {
-                let Ok(manifest) = Manifest::decode(&record.manifest) else {
-                    continue;
-                };
-                if packs::find(tx, manifest.pack)?.is_none() {
-                    packs::insert_known(tx, record, &manifest, Purpose::Disk)?;
-                    learned += 1;
-                }
-            }
-            Ok::<_, DbError>(learned)
-        })?;
-        Ok(learned)
-    }
-
     /// Has peers move the shares of packs that disks gave up to their trash, and forgets packs of which nobody is known to have any. What a
     /// peer that is away has is told to it another time. How many packs are left. May be dropped.
     pub async fn discard_of_disks(&self) -> Result<u64, WriteError> {

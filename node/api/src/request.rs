@@ -23,8 +23,8 @@ mod word;
 pub use backup::{Queue, RunOnce, Status};
 pub use care::{Check, Forget, Prune, Repair, Undelete};
 pub use disks::{
-    DiskClone, DiskCreate, DiskExport, DiskImport, DiskNamed, DiskResize, DiskSalvage, DiskServe, DiskSnapshot,
-    DiskSync, TakeOver,
+    DiskClone, DiskCreate, DiskExport, DiskImport, DiskNamed, DiskRemove, DiskResize, DiskSalvage, DiskServe,
+    DiskSnapshot, DiskSync, TakeOver,
 };
 pub use peers::{Invite, Join, PeerAdd, PeerEvict, PeerRemove, PeerSet, RemoveHow};
 pub use restore::{Mount, Overwrite, Recover, Restore, Verify};
@@ -156,7 +156,7 @@ verbs! {
         /// Makes a disk empty.
         "disk_erase" DiskErase(DiskNamed): POST "/disks/{name}/erasures", Works READ;
         /// Removes a disk and all that is in it.
-        "disk_remove" DiskRemove(DiskNamed): DELETE "/disks/{name}", Works READ;
+        "disk_remove" DiskRemove(DiskRemove): DELETE "/disks/{name}{?lost}", Works READ;
         /// Adds an S3 bucket or a folder as a peer.
         "peer_add" PeerAdd(PeerAdd): POST "/peers", Works;
         /// Removes a peer.

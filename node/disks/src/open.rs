@@ -322,17 +322,7 @@ impl Committing {
         let (running, way) = (self.running.clone(), self.way.clone());
         tokio::spawn(async move {
             let writer = way.writer.clone();
-            let giving_up = tokio::task::spawn_blocking(move || {
-                if also_orphans {
-                    running.own_packs(&mut |records| {
-                        let learned = way.writer.learn(records);
-                        learned
-                            .map(drop)
-                            .map_err(|error| DeviceError::Unavailable(error.to_string()))
-                    })?;
-                }
-                way.give_up(&running, also_orphans)
-            });
+            let giving_up = tokio::task::spawn_blocking(move || way.give_up(&running, also_orphans));
             match giving_up.await {
                 Ok(Ok(0)) if !also_orphans => {}
                 Ok(Ok(_)) => {

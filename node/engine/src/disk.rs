@@ -9,7 +9,7 @@ use api::clock;
 use api::failure::{Exit, Failure};
 use api::message::{Changed, Deed, Disk, DiskFigures, DiskSnapshot, DiskState, Problem, Thing};
 use api::output::Sink;
-use api::request::{DiskCreate, TakeOver};
+use api::request::{DiskCreate, DiskRemove, TakeOver};
 use backup::writer::disks::DiskPost;
 use data_encoding::HEXLOWER;
 use disk::commit::lineage::{Origin, SnapshotEntry};
@@ -176,19 +176,23 @@ impl Engine {
         Ok(Exit::Done)
     }
 
-    pub(super) async fn remove_disk(&self, name: &str, sink: &Sink) -> Result<Exit, Failure> {
-        let known = self.find_disk(name).await?;
+    pub(super) async fn remove_disk(&self, asked: &DiskRemove, sink: &Sink) -> Result<Exit, Failure> {
+        let known = self.find_disk(&asked.name).await?;
         let config = self.config();
         let uploader = self.uploader(&config).await?;
         if self.0.disks.is_in_use(known.volume) {
             return Err(Failure::new(Exit::Failed, format!("`{}` is served", known.name)).hint("end that first"));
         }
-        if let Some(machine) = &known.machine {
+        if let Some(machine) = known.machine.as_ref().filter(|_| !asked.lost) {
             let error = format!("`{}` was last written by the machine {machine}", known.name);
-            return Err(Failure::new(Exit::Failed, error).hint("remove it there"));
+            return Err(Failure::new(Exit::Failed, error)
+                .hint("remove it there; if that was done, --lost takes back what this machine says of it"));
         }
         let writer = self.writer(uploader, &config);
-        let (packs, origin) = self.packs_to_remove(&known, sink).await?;
+        let (packs, origin) = match asked.lost {
+            true => (Vec::new(), None),
+            false => self.packs_to_remove(&known, sink).await?,
+        };
         let _in_use = self.0.disks.take(&known)?;
         let volume = known.volume;
         let post = move || {
@@ -204,9 +208,10 @@ impl Engine {
         let posted = tokio::task::spawn_blocking(post).await.map_err(failures::worker)?;
         let discarded = posted.map_err(failures::write)?.discard_of_disks().await;
         discarded.map_err(failures::write)?;
-        if let Some(record) = &known.record {
-            let records = self.disk_records();
-            let removed = records.remove(record);
+        let records = self.disk_records();
+        // One that was not opened here before was, to see what is in it.
+        if let Some(record) = records.of(known.volume).ok().flatten().or(known.record) {
+            let removed = records.remove(&record);
             removed.map_err(|error| unusable(&records.folder_of(known.volume), &error))?;
         }
         if let Some(origin) = origin
@@ -242,7 +247,7 @@ impl Engine {
         }
     }
 
-    /// What is given up with a disk, and what it was cloned from. One that cannot be opened any more goes, too; its packs stay with peers.
+    /// What is given up with a disk, and what it was cloned from.
     async fn packs_to_remove(
         &self,
         known: &KnownDisk,
@@ -262,17 +267,13 @@ impl Engine {
             packs.map_err(|error| Failure::context("Its packs are not known", &error).exit(Exit::TooFewShares))?;
             Ok((all, root.origin))
         };
-        match self.with_disk(known, sink, collecting).await {
-            Err(failure) if failure.exit == Exit::TooFewShares => {
-                let text = format!(
-                    "`{}` cannot be read, and its packs stay with peers: {failure}",
-                    known.name
-                );
-                sink.send(Problem::new(text)).await?;
-                Ok((Vec::new(), None))
-            }
-            done => done,
-        }
+        let collected = self.with_disk(known, sink, collecting).await;
+        collected.map_err(|failure| match failure.hint {
+            Some(_) if failure.exit == Exit::Failed => failure,
+            _ => failure.hint(
+                "try again when more peers are up; if it is lost for good: --lost, and its packs stay with peers",
+            ),
+        })
     }
 
     fn disk_message(&self, known: &KnownDisk, with_figures: bool) -> Disk {

@@ -103,7 +103,7 @@ impl Engine {
             CatalogRequest::DiskImport(asked) => self.import_disk(asked, sink).await,
             CatalogRequest::DiskCheck(asked) => self.check_disk(&asked.name, sink).await,
             CatalogRequest::DiskErase(asked) => self.erase_disk(&asked.name, sink).await,
-            CatalogRequest::DiskRemove(asked) => self.remove_disk(&asked.name, sink).await,
+            CatalogRequest::DiskRemove(asked) => self.remove_disk(&asked, sink).await,
             CatalogRequest::PeerAdd(asked) => self.add_peer(&asked, sink).await,
             CatalogRequest::PeerRemove(asked) => self.remove_peer(&asked, sink).await,
             CatalogRequest::PeerSet(asked) => self.set_peer(&asked, sink).await,

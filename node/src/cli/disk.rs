@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use api::failure::{Exit, Failure};
 use api::human::ByteSize;
 use api::request::{
-    DiskClone, DiskCreate, DiskExport, DiskImport, DiskNamed, DiskResize, DiskSalvage, DiskServe, DiskSnapshot,
-    DiskSync, Request, TakeOver,
+    DiskClone, DiskCreate, DiskExport, DiskImport, DiskNamed, DiskRemove, DiskResize, DiskSalvage, DiskServe,
+    DiskSnapshot, DiskSync, Request, TakeOver,
 };
 
 use super::choice::choice;
@@ -172,6 +172,9 @@ pub enum Command {
         /// Really
         #[arg(long)]
         force: bool,
+        /// It cannot be opened any more, or was removed by another machine: what this machine says of it goes, and its packs stay with peers
+        #[arg(long)]
+        lost: bool,
     },
 }
 
@@ -246,7 +249,11 @@ impl Command {
             Self::Check { name } => Request::DiskCheck(DiskNamed { name }),
             Self::Erase { name, force: true } => Request::DiskErase(DiskNamed { name }),
             Self::Salvage { name, new } => Request::DiskSalvage(DiskSalvage { name, new }),
-            Self::Rm { name, force: true } => Request::DiskRemove(DiskNamed { name }),
+            Self::Rm {
+                name,
+                force: true,
+                lost,
+            } => Request::DiskRemove(DiskRemove { name, lost }),
             Self::Rm { name, .. } | Self::Erase { name, .. } => {
                 let error = format!("All that is in `{name}` would be gone");
                 return Err(Failure::new(Exit::Usage, error).hint("if that is meant, say `--force`"));

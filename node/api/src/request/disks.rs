@@ -82,6 +82,15 @@ asked! {
         pub file: PathName,
     }
 
+    /// A disk that is to be one no more.
+    pub struct DiskRemove {
+        /// Its name, or the first digits of its id.
+        pub name: String,
+        /// It cannot be opened, and what this machine says of it goes; its packs stay with peers.
+        #[serde(default)]
+        pub lost: bool,
+    }
+
     /// How a disk is served: in one of these ways at least.
     pub struct DiskServe {
         /// Its name, or the first digits of its id.

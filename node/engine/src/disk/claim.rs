@@ -162,7 +162,7 @@ impl Engine {
         Ok(root.voters.into_iter().map(VoterId).collect())
     }
 
-    async fn not_claimed(&self, name: &str, error: &ClaimError) -> Failure {
+    pub(super) async fn not_claimed(&self, name: &str, error: &ClaimError) -> Failure {
         match error {
             ClaimError::Fenced { by } => {
                 let machine = self.machine_name(by.device).await;

@@ -250,6 +250,13 @@ impl Engine {
             records.cache_of(&record),
             records.folder_of(known.volume).join("salvage"),
         );
+        // Its cache goes in the end, and with it what only this disk would have had of it.
+        if known.head.is_some() && known.machine.is_none() && !self.is_overtaken(&known, &cache)? {
+            let error = format!("Nobody has taken `{}` over: what is here is still its own", known.name);
+            return Err(
+                Failure::new(Exit::Failed, error).hint("serve it, or put it on peers with `gridbackup disk flush`")
+            );
+        }
         let (runtime, volume, of) = (Handle::current(), known.volume, scratch.clone());
         let opening = move || salvage(&cache, &of, volume, packs, runtime);
         let opened = tokio::task::spawn_blocking(opening).await.map_err(failures::worker)?;

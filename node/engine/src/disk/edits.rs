@@ -117,9 +117,10 @@ impl Engine {
                 }
                 let created = disk.create_clone(&of, new, &way);
                 if let Err(error) = created {
-                    // A clone that never was holds nothing.
+                    // A clone that never was holds nothing; one that a head names already may come to be.
                     let let_go = Edit::LetGo { snapshot: of, volume };
-                    if let Err(error) = disk.edit(&let_go) {
+                    let is_named = !matches!(way.writer.disk(volume), Ok(None));
+                    if !is_named && let Err(error) = disk.edit(&let_go) {
                         tracing::warn!("A snapshot is still held for a disk that was not made: {error}");
                     }
                     return Err(not_edited(&name, error));

@@ -1,6 +1,7 @@
 //! The disks that are open in this process: one face each.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,17 +9,23 @@ use api::failure::{Exit, Failure};
 use api::message::{Changed, Deed, Thing};
 use api::output::Sink;
 use api::request::TakeOver;
+use backup::catalog::content;
 use disk::DeviceError;
+use disk::claim::writer::Commit;
 use disk::running::Running;
 use disk::running::edits::Edit;
 use disk::running::error::OpenError;
 use disks::open::OpenDisk;
 use disks::record::{DiskRecord, VolumeBytes};
+use proto::head::RootRef;
 
 use super::claim::Claimed;
 use super::known::KnownDisk;
 use super::{JOURNAL_BYTES, unusable};
 use crate::{Engine, failures};
+
+/// What to do with a cache that others have overtaken.
+const OVERTAKEN_HINT: &str = "`gridbackup disk salvage` makes a disk of what is there";
 
 /// The disks that this process has open, opens or closes.
 #[derive(Default)]
@@ -124,20 +131,30 @@ impl Engine {
 
     async fn open_unused(&self, known: &KnownDisk, take_over: TakeOver) -> Result<Arc<OpenDisk>, Failure> {
         let config = self.config();
-        // Before the disk is looked at: what is newer at peers than this home's catalog is taken in by it.
+        // What is newer at peers than this home's catalog is taken in by it.
         let uploader = self.uploader(&config).await?;
+        let known = &self.caught_up(known)?;
         let writer = self.writer(uploader, &config);
-        let Claimed {
-            way,
-            newest,
-            is_taken_over,
-        } = self.claim(known, writer, take_over).await?;
         let mut record = match &known.record {
             Some(record) => record.clone(),
             None => self.new_record(known)?,
         };
         let records = self.disk_records();
         let cache = records.cache_of(&record);
+        // Where record and cache lie together: of a cache that is elsewhere another record may have told.
+        let may_be_dropped = known.record.is_some() && !record.is_ahead && record.named_cache().is_none();
+        if !may_be_dropped && take_over != TakeOver::Never {
+            // Before it is claimed: what cannot be opened here is not to be taken from whoever serves it.
+            self.refuse_overtaken(known, &cache)?;
+        }
+        let Claimed {
+            way,
+            newest,
+            is_taken_over,
+        } = self.claim(known, writer, take_over).await?;
+        if may_be_dropped {
+            drop_overtaken(known, &cache, &newest)?;
+        }
         // What is written from now on may never come to peers.
         let was_ahead = std::mem::replace(&mut record.is_ahead, true);
         let put = records.put(&record);
@@ -159,6 +176,37 @@ impl Engine {
             keep_taken_over(&disk).await?;
         }
         Ok(disk)
+    }
+
+    /// The disk with the commit of this machine that its catalog has by now.
+    fn caught_up(&self, known: &KnownDisk) -> Result<KnownDisk, Failure> {
+        let mut known = known.clone();
+        let posted = self.0.db.read(content::posted)?;
+        if let Some(own) = posted.and_then(|posted| posted.body.disk(known.volume).cloned())
+            && (known.machine.is_none() || known.head.as_ref().is_none_or(|head| head.number() < own.number()))
+        {
+            (known.head, known.machine) = (Some(own), None);
+        }
+        Ok(known)
+    }
+
+    /// Whether what this machine has not committed follows a commit that others have gone on from.
+    pub(super) fn is_overtaken(&self, known: &KnownDisk, cache: &Path) -> Result<bool, Failure> {
+        let Some(head) = &known.head else { return Ok(false) };
+        let looked = Running::is_overtaken(cache, known.volume, head.commit, &head.root);
+        looked.map_err(|error| not_opened(&known.name, error))
+    }
+
+    fn refuse_overtaken(&self, known: &KnownDisk, cache: &Path) -> Result<(), Failure> {
+        if !self.is_overtaken(known, cache)? {
+            return Ok(());
+        }
+        let error = format!(
+            "`{}` was gone on with by another machine, or a copy of this one. What this one has not committed is in {} and stays there",
+            known.name,
+            cache.display()
+        );
+        Err(Failure::new(Exit::Failed, error).hint(overtaken_hint(known)))
     }
 
     fn new_record(&self, known: &KnownDisk) -> Result<DiskRecord, Failure> {
@@ -223,12 +271,29 @@ async fn keep_taken_over(disk: &Arc<OpenDisk>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// All that was written here was on peers when it was closed: if another machine has gone on from there, the cache is worth nothing. Before
+/// anything says that something may be in it.
+fn drop_overtaken(known: &KnownDisk, cache: &Path, newest: &Commit<RootRef>) -> Result<(), Failure> {
+    let looked = Running::is_overtaken(cache, known.volume, newest.number, &newest.root);
+    match looked.map_err(|error| not_opened(&known.name, error))? {
+        true => std::fs::remove_dir_all(cache).map_err(|error| unusable(cache, &error)),
+        false => Ok(()),
+    }
+}
+
+fn overtaken_hint(known: &KnownDisk) -> &'static str {
+    match known.record.as_ref().is_none_or(|record| record.is_ahead) {
+        true => OVERTAKEN_HINT,
+        false => "it had committed all when it was closed: remove that folder, and open the disk again",
+    }
+}
+
 pub(super) fn not_opened(name: &str, error: OpenError) -> Failure {
     let (exit, hint) = match &error {
         OpenError::Device(DeviceError::Unavailable(_)) | OpenError::TurnedBack { .. } => {
             (Exit::TooFewShares, "try again when more peers are up")
         }
-        OpenError::Overtaken { .. } => (Exit::Failed, "`gridbackup disk salvage` makes a disk of what is there"),
+        OpenError::Overtaken { .. } => (Exit::Failed, OVERTAKEN_HINT),
         OpenError::OtherVolume { .. } => (Exit::Failed, "name another folder with --cache"),
         _ => (Exit::Failed, "`gridbackup check` says how its packs are"),
     };

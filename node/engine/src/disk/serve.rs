@@ -13,6 +13,7 @@ use disk::nbd::address::{Address, ListenError, Listener, Reach};
 use disk::nbd::server::{Options, Server};
 use disks::on_peers::OnPeers;
 use disks::open::OpenDisk;
+use disks::voting::ClaimError;
 use mount::MountOptions;
 use mount::disk::{DiskMount, DiskMountError};
 
@@ -35,6 +36,7 @@ impl Engine {
         let file = asked.file.as_ref().map(|file| split(&file.to_path())).transpose()?;
         if let Some((at, _)) = &file {
             self.check_outside_of_folders(at)?;
+            check_empty(at)?;
         }
         let known = self.find_disk(&asked.name).await?;
         // Before the disk is opened: an address that is in use costs nothing.
@@ -56,9 +58,24 @@ impl Engine {
             allow_other: asked.allow_other,
         };
         let served = faces.serve(sink, &|served_at| in_use.set_served_at(served_at)).await;
+        let fenced = disk.voting().progress().fenced;
         // Also after a face that failed: what was written counts.
         let closed = self.close_disk(&known, disk, CLOSE_PATIENCE, sink).await;
-        served.and(closed)
+        let ended = served.and(closed)?;
+        match fenced {
+            // Nothing is lost, but nobody asked for this end.
+            Some(by) => Err(self.not_claimed(&known.name, &ClaimError::Fenced { by }).await),
+            None => Ok(ended),
+        }
+    }
+}
+
+/// What is in a folder is hidden by what is mounted on it: a peer's shares, for one. One that cannot be listed is refused by the mount.
+fn check_empty(at: &Path) -> Result<(), Failure> {
+    match std::fs::read_dir(at).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => Err(Failure::new(Exit::Usage, format!("`{}` is not empty", at.display()))
+            .hint("name a file in an empty folder, which is mounted on")),
+        _ => Ok(()),
     }
 }
 
