@@ -1,14 +1,23 @@
 //! The committed content of a volume as what lies behind its journal: blocks out of slots of packs, which are kept in memory for a
 //! while, and come from wherever packs are.
 
+mod ahead;
 mod collection;
+mod fetching;
+mod parts;
+mod read_cache;
 mod slots;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ahead::Readers;
+use fetching::Fetching;
 use futures::future::BoxFuture;
+use parts::{copy_part, parts, pieces, slots_of};
 use proto::cap_index::PackRecord;
+use read_cache::ReadCache;
 use slots::SlotCache;
 use tokio::runtime::Handle;
 
@@ -20,17 +29,17 @@ use crate::commit::opening::{Opened, Places, map_anew, map_folder};
 use crate::commit::state::Committed;
 use crate::commit::work::Work;
 use crate::device::{DeviceError, Extent, ExtentKind};
-use crate::extents::{CommittedMap, LeafSource, MapError, Place, REGION_BLOCKS, Run, SLOT_BLOCKS};
+use crate::extents::{CommittedMap, LeafSource, MapError, Place, REGION_BLOCKS, Run};
 use crate::journal::record::BLOCK_BYTES;
 use crate::volume::Batch;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
-/// Bytes that are read out of a pack at once, about. Chosen: a read of a megabyte is one, and memory is bounded.
-const READ_BYTES: u32 = 1 << 20;
-
 /// Read-aheads at a time. Chosen: as many as fetch side by side what a file system asks for, and a bounded number of threads.
 const PREFETCHES_MAX: usize = 4;
+
+/// Bytes of slots in a file on this disk. Chosen: half of the usual journal, which lies beside it.
+const READ_CACHE_BYTES: u64 = 1 << 30;
 
 /// The committed content of an open volume.
 pub struct CommittedBlocks {
@@ -42,6 +51,10 @@ struct Inner {
     state: Mutex<State>,
     places: Arc<Places>,
     slots: SlotCache,
+    /// None if it could not be had, or nobody wants it.
+    file: Option<ReadCache>,
+    fetching: Fetching,
+    readers: Mutex<Readers>,
     /// Read-aheads that are on their way.
     prefetching: AtomicUsize,
 }
@@ -128,9 +141,27 @@ impl Inner {
         into.fill(0);
         let mut parts = runs.iter().flat_map(parts);
         parts.all(|part| {
-            let slot = self.slots.get(part.place.pack, part.place.slot());
-            slot.is_some_and(|slot| copy_part(&part, &slot, start, into))
+            let (pack, slot) = (part.place.pack, part.place.slot());
+            match (self.slots.get(pack, slot), &self.file) {
+                (Some(blocks), _) => copy_part(&part, &blocks, start, into),
+                (None, Some(file)) => {
+                    let to = (part.start - start) as usize * BLOCK_BYTES;
+                    let within = &mut into[to..to + part.count as usize * BLOCK_BYTES];
+                    file.read(pack, slot, usize::from(part.place.block()), within)
+                }
+                (None, None) => false,
+            }
         })
+    }
+
+    /// Whether all slots of a run are here.
+    fn has(&self, run: &Run) -> bool {
+        let is_in_file = |place: Place| {
+            let file = self.file.as_ref();
+            file.is_some_and(|file| file.has(place.pack, place.slot()))
+        };
+        let mut parts = parts(run).into_iter().map(|part| part.place);
+        parts.all(|place| self.slots.has(place.pack, place.slot()) || is_in_file(place))
     }
 
     /// Reads blocks, and what they need of packs.
@@ -154,6 +185,10 @@ impl Inner {
             if self.copy(piece.start, &[piece], within) {
                 continue;
             }
+            let (_turn, has_waited) = self.fetching.turn(slots_of(&piece));
+            if has_waited && self.copy(piece.start, &[piece], within) {
+                continue;
+            }
             for (part, slot) in parts(&piece).iter().zip(self.fetch(&piece)?) {
                 if !copy_part(part, &slot, start, into) {
                     let (slot, pack) = (part.place.slot(), part.place.pack);
@@ -169,7 +204,7 @@ impl Inner {
         let pack = run.place.pack;
         let record = self.places.record(pack)?;
         let list = self.list(pack, &record)?;
-        let last = run.place.after(run.count as u32 - 1).slot();
+        let (_, _, last) = slots_of(run);
         let range = |slot| {
             let range = list.range(slot);
             range.ok_or_else(|| DeviceError::Damaged(format!("pack {pack} of the disk has no slot {slot}")))
@@ -180,7 +215,11 @@ impl Inner {
         for slot in run.place.slot()..=last {
             let range = range(slot)?;
             let stored = &stored[(range.start - begin) as usize..(range.end - begin) as usize];
-            slots.push(self.slots.put(pack, slot, list.unpack(slot, stored)?));
+            let blocks = self.slots.put(pack, slot, list.unpack(slot, stored)?);
+            if let Some(file) = &self.file {
+                file.put(pack, slot, &blocks);
+            }
+            slots.push(blocks);
         }
         Ok(slots)
     }
@@ -193,47 +232,6 @@ impl Inner {
             None => Ok(self.slots.put_list(pack, self.places.slots(record)?)),
         }
     }
-}
-
-/// Copies the blocks of a part of a run, which are in one slot, to where they belong in what begins at a block; false if the slot does
-/// not have them.
-fn copy_part(part: &Run, slot: &[u8], start: u64, into: &mut [u8]) -> bool {
-    let bytes = part.count as usize * BLOCK_BYTES;
-    let (from, to) = (
-        usize::from(part.place.block()) * BLOCK_BYTES,
-        (part.start - start) as usize * BLOCK_BYTES,
-    );
-    let blocks = slot.get(from..from + bytes);
-    blocks.is_some_and(|blocks| {
-        into[to..to + bytes].copy_from_slice(blocks);
-        true
-    })
-}
-
-/// A run, slot by slot.
-fn parts(run: &Run) -> Vec<Run> {
-    cut(run, |place| u64::from(SLOT_BLOCKS - u32::from(place.block())))
-}
-
-/// A run in pieces that are read at once: whole slots.
-fn pieces(run: &Run) -> Vec<Run> {
-    let most = u64::from(READ_BYTES) / BLOCK;
-    cut(run, |place| most - u64::from(place.block()))
-}
-
-fn cut(run: &Run, room: impl Fn(Place) -> u64) -> Vec<Run> {
-    let mut parts = Vec::new();
-    let mut at = *run;
-    while at.count > 0 {
-        let count = room(at.place).min(at.count);
-        parts.push(Run { count, ..at });
-        at = Run {
-            start: at.start + count,
-            count: at.count - count,
-            place: at.place.after(count as u32),
-        };
-    }
-    parts
 }
 
 impl CommittedBlocks {
@@ -249,9 +247,40 @@ impl CommittedBlocks {
                 }),
                 places,
                 slots: SlotCache::new(cache_bytes),
+                file: None,
+                fetching: Fetching::default(),
+                readers: Mutex::default(),
                 prefetching: AtomicUsize::new(0),
             }),
             runtime,
+        }
+    }
+
+    /// The same, and more of them in a file in this folder, as long as it is open.
+    #[must_use]
+    pub fn with_read_cache(mut self, folder: &Path) -> Self {
+        match (Arc::get_mut(&mut self.inner), ReadCache::new(folder, READ_CACHE_BYTES)) {
+            (Some(inner), Ok(file)) => inner.file = Some(file),
+            (_, Err(error)) => tracing::warn!(%error, "what is read of a disk is kept in memory alone"),
+            (None, _) => {}
+        }
+        self
+    }
+
+    /// Fetches what will be read after these blocks, if somebody reads on.
+    fn read_ahead(&self, start: u64, count: u64) {
+        let mut readers = self.inner.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((first, end)) = readers.saw(start, start + count) else {
+            return;
+        };
+        drop(readers);
+        let size = self.inner.lock().committed.root.size / BLOCK;
+        let step = u64::from(parts::READ_BYTES) / BLOCK;
+        let mut at = first;
+        while at < end.min(size) {
+            let count = step.min(end.min(size) - at);
+            self.prefetch(at, count);
+            at += count;
         }
     }
 
@@ -345,6 +374,7 @@ impl Backing for CommittedBlocks {
 
     fn read_now(&self, start: u64, into: &mut [u8]) -> Result<bool, DeviceError> {
         let count = into.len() as u64 / BLOCK;
+        self.read_ahead(start, count);
         let runs = {
             let mut state = self.inner.lock();
             if !state.map.missing(start, count).is_empty() {
@@ -356,6 +386,7 @@ impl Backing for CommittedBlocks {
     }
 
     fn read(&self, start: u64, count: u64) -> BoxFuture<'_, Result<Vec<u8>, DeviceError>> {
+        self.read_ahead(start, count);
         let inner = self.inner.clone();
         let reading = self.runtime.spawn_blocking(move || {
             let mut blocks = vec![0; count as usize * BLOCK_BYTES];
@@ -402,10 +433,14 @@ impl Backing for CommittedBlocks {
         let count = count.min(self.inner.slots.bytes_max() as u64 / 2 / BLOCK);
         self.runtime.spawn_blocking(move || {
             let runs = inner.find(start, count).unwrap_or_default();
-            let fetched = runs
-                .iter()
-                .flat_map(pieces)
-                .try_for_each(|part| inner.fetch(&part).map(drop));
+            let mut pieces = runs.iter().flat_map(pieces);
+            let fetched = pieces.try_for_each(|piece| {
+                let (_turn, _) = inner.fetching.turn(slots_of(&piece));
+                match inner.has(&piece) {
+                    true => Ok(()),
+                    false => inner.fetch(&piece).map(drop),
+                }
+            });
             if let Err(error) = fetched {
                 tracing::debug!(%error, "reading ahead");
             }

@@ -19,7 +19,7 @@ use durable::in_place::InPlaceFile;
 pub use files::FilePlan;
 pub use flusher::{FlushError, Flusher};
 use lap::HEADER_BYTES;
-pub use lap::{JournalKey, Lap};
+pub use lap::{BlockCipher, Cipher, JournalKey, Lap};
 use record::{BLOCK_BYTES, BlockRange, Head, HeadKind, Mac, RangeKind, SEALED_BYTES, SECTOR_BYTES};
 pub use reserved::Reserved;
 use walk::Stop;

@@ -169,7 +169,8 @@ impl Running {
             patience: PATIENCE,
         };
         let key = JournalKey::new(&writer.secret, writer.journal);
-        let blocks = Arc::new(CommittedBlocks::new(opened, BLOCKS_CACHE_BYTES, runtime.clone()));
+        let blocks = CommittedBlocks::new(opened, BLOCKS_CACHE_BYTES, runtime.clone()).with_read_cache(folder);
+        let blocks = Arc::new(blocks);
         blocks.write_with(writer.journal);
         let volume = Arc::new(Volume::open(options, key, blocks.clone())?);
         Ok(Self {

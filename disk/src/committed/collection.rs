@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{CommittedBlocks, copy_part, parts};
+use super::CommittedBlocks;
+use super::parts::{copy_part, parts};
 use crate::commit::PackNumber;
 use crate::commit::opening::Places;
 use crate::device::DeviceError;

@@ -59,6 +59,11 @@ impl SlotCache {
         Some(entry.blocks.clone())
     }
 
+    /// Whether it is here; nobody asks for its blocks.
+    pub fn has(&self, pack: PackNumber, slot: u32) -> bool {
+        self.lock().slots.contains_key(&(pack, slot))
+    }
+
     pub fn put(&self, pack: PackNumber, slot: u32, blocks: Vec<u8>) -> Arc<Vec<u8>> {
         let mut state = self.lock();
         let (bytes, blocks) = (blocks.len(), Arc::new(blocks));

@@ -78,13 +78,42 @@ impl Cipher {
             .into_iter()
             .find(|cipher| *cipher as u64 == number)
     }
+}
 
-    fn with_key(self, key: &[u8; 32]) -> LessSafeKey {
-        let algorithm = match self {
-            Self::ChaCha20Poly1305 => &CHACHA20_POLY1305,
-            Self::Aes256Gcm => &AES_256_GCM,
+/// Seals blocks with a key that never seals twice with one nonce; whoever gives the nonces sees to that.
+pub struct BlockCipher(LessSafeKey);
+
+impl BlockCipher {
+    /// Of a key.
+    pub fn new(cipher: Cipher, key: &[u8; 32]) -> Self {
+        let algorithm = match cipher {
+            Cipher::ChaCha20Poly1305 => &CHACHA20_POLY1305,
+            Cipher::Aes256Gcm => &AES_256_GCM,
         };
-        LessSafeKey::new(UnboundKey::new(algorithm, key).expect("both take 32 bytes"))
+        Self(LessSafeKey::new(
+            UnboundKey::new(algorithm, key).expect("both take 32 bytes"),
+        ))
+    }
+
+    /// Adds a block, sealed.
+    pub fn seal(&self, block: &[u8], nonce: [u8; 12], into: &mut Vec<u8>) {
+        let start = into.len();
+        into.extend_from_slice(block);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(nonce, Aad::empty(), &mut into[start..])
+            .expect("a block is not too long for the cipher");
+        into.extend_from_slice(tag.as_ref());
+    }
+
+    /// Opens a sealed block, whose bytes it uses up; false if it is not what was sealed.
+    pub fn open(&self, sealed: &mut [u8], nonce: [u8; 12], block: &mut [u8]) -> bool {
+        let (sealed, tag) = sealed.split_at_mut(BLOCK_BYTES);
+        let tag = Tag::try_from(&*tag).expect("16 bytes");
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let opened = self.0.open_in_place_separate_tag(nonce, Aad::empty(), tag, sealed, 0..);
+        opened.map(|opened| block.copy_from_slice(opened)).is_ok()
     }
 }
 
@@ -164,7 +193,7 @@ pub struct Lap {
     pub file: InPlaceFile,
     /// The highest number of a record in it.
     last_seq: AtomicU64,
-    cipher: LessSafeKey,
+    cipher: BlockCipher,
     mac_key: Zeroizing<[u8; 32]>,
 }
 
@@ -173,7 +202,7 @@ impl Lap {
     pub fn new(file: InPlaceFile, header: LapHeader, key: &JournalKey) -> Self {
         let sealing = derive("gridbackup 2026 disk journal blocks", &[&*key.secret, &header.salt]);
         Self {
-            cipher: header.cipher.with_key(&sealing),
+            cipher: BlockCipher::new(header.cipher, &sealing),
             mac_key: derive("gridbackup 2026 disk journal records", &[&*key.secret, &header.salt]),
             last_seq: AtomicU64::new(header.first_seq.saturating_sub(1)),
             header,
@@ -203,13 +232,7 @@ impl Lap {
 
     /// Adds a block, sealed for this place of the file.
     pub fn seal(&self, block: &[u8], offset: u64, into: &mut Vec<u8>) {
-        let start = into.len();
-        into.extend_from_slice(block);
-        let tag = self
-            .cipher
-            .seal_in_place_separate_tag(nonce(offset), Aad::empty(), &mut into[start..])
-            .expect("a block is not too long for the cipher");
-        into.extend_from_slice(tag.as_ref());
+        self.cipher.seal(block, nonce(offset), into);
     }
 
     /// Reads the blocks that lie there, one after the other, into `into`, of the length of some; false if one is not what was sealed.
@@ -225,14 +248,8 @@ impl Lap {
                 .chunks_exact_mut(BLOCK_BYTES)
                 .zip(sealed.chunks_exact_mut(SEALED_BYTES as usize))
             {
-                let (sealed, tag) = sealed.split_at_mut(BLOCK_BYTES);
-                let tag = Tag::try_from(&*tag).expect("16 bytes");
-                let opened = self
-                    .cipher
-                    .open_in_place_separate_tag(nonce(offset), Aad::empty(), tag, sealed, 0..);
-                match opened {
-                    Ok(opened) => block.copy_from_slice(opened),
-                    Err(ring::error::Unspecified) => return Ok(false),
+                if !self.cipher.open(sealed, nonce(offset), block) {
+                    return Ok(false);
                 }
                 offset += SEALED_BYTES;
             }
@@ -242,8 +259,8 @@ impl Lap {
 }
 
 /// The place in the file: the key is this lap's alone, and no place of a lap is written twice.
-fn nonce(offset: u64) -> Nonce {
+fn nonce(offset: u64) -> [u8; 12] {
     let mut nonce = [0; 12];
     nonce[..8].copy_from_slice(&offset.to_le_bytes());
-    Nonce::assume_unique_for_key(nonce)
+    nonce
 }
