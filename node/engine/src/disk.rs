@@ -99,7 +99,7 @@ impl Engine {
         let of = name.to_owned();
         let creating = tokio::task::spawn_blocking(move || way.create(of, size, &voters, &stop));
         let created = creating.await.map_err(failures::worker)?;
-        created.map_err(|error| Failure::context(format!("`{name}` was not made"), &error))?;
+        created.map_err(|error| Failure::new(Exit::Failed, format!("`{name}` was not made: {error}")))?;
         let (records, record) = (
             self.disk_records(),
             DiskRecord::new(volume, name.to_owned(), size, cache, journal_bytes),
@@ -351,5 +351,8 @@ fn check_size(size: u64) -> Result<(), Failure> {
 }
 
 fn unusable(path: &std::path::Path, error: &std::io::Error) -> Failure {
-    Failure::context(format!("`{}` cannot be used for a disk", path.display()), error)
+    Failure::new(
+        Exit::Failed,
+        format!("`{}` cannot be used for a disk: {error}", path.display()),
+    )
 }

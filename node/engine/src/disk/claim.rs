@@ -157,7 +157,7 @@ impl Engine {
         let reading = tokio::task::spawn_blocking(move || read_root(&at, &*packs));
         let root = reading.await.map_err(failures::worker)?;
         let root = root.map_err(|error| {
-            Failure::context(format!("`{}` cannot be read now", known.name), &error).exit(Exit::TooFewShares)
+            Failure::new(Exit::Failed, format!("`{}` cannot be read now: {error}", known.name)).exit(Exit::TooFewShares)
         })?;
         Ok(root.voters.into_iter().map(VoterId).collect())
     }
@@ -172,7 +172,7 @@ impl Engine {
                 )
                 .hint("serve it there, or take it over with --take-over wait")
             }
-            error => Failure::context(format!("`{name}` cannot be written now"), error)
+            error => Failure::new(Exit::Failed, format!("`{name}` cannot be written now: {error}"))
                 .exit(Exit::TooFewShares)
                 .hint("try again when more of its voters are up"),
         }

@@ -139,7 +139,12 @@ impl Walk {
         self.sink.go_on().map_err(|_| Failure::interrupted())?;
         let ready = self.runtime.block_on(self.device.ready(bytes));
         let changed = ready.and_then(|()| self.device.apply(&[change]));
-        changed.map_err(|error| Failure::context(format!("`{}` was not written", self.summary.name), &error))
+        changed.map_err(|error| {
+            Failure::new(
+                Exit::Failed,
+                format!("`{}` was not written: {error}", self.summary.name),
+            )
+        })
     }
 
     fn end(mut self) -> DiskSummary {
@@ -166,9 +171,9 @@ impl Engine {
         let exporting = move |disk: &Arc<disks::open::OpenDisk>| {
             let device = match snapshot {
                 None => disk.device(),
-                Some(snapshot) => disk
-                    .snapshot(&snapshot)
-                    .map_err(|error| Failure::context(format!("`{name}@{snapshot}` cannot be read"), &error))?,
+                Some(snapshot) => disk.snapshot(&snapshot).map_err(|error| {
+                    Failure::new(Exit::Failed, format!("`{name}@{snapshot}` cannot be read: {error}"))
+                })?,
             };
             let mut walk = Walk::new(device, &name, &of);
             file.set_len(walk.summary.size)

@@ -175,7 +175,7 @@ impl Engine {
 fn not_edited(name: &str, error: EditError) -> Failure {
     match &error {
         EditError::Device(device) => {
-            let failure = Failure::context(format!("`{name}` was not changed"), device);
+            let failure = Failure::new(Exit::Failed, format!("`{name}` was not changed: {device}"));
             failure
                 .exit(Exit::UnderProtected)
                 .hint("if this was being sent, the disk goes on with it when it is served; `gridbackup disk info` says how it is")

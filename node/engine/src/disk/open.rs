@@ -155,6 +155,16 @@ impl Engine {
         if may_be_dropped {
             drop_overtaken(known, &cache, &newest)?;
         }
+        if record.is_ahead && !cache.join("writer").exists() {
+            // Also a folder that is empty is not there: a disk that is not mounted, for one.
+            tracing::warn!(
+                "`{}`: its journal is not in {} any more, and with it what was written and not committed: it is opened as of its \
+                 last commit, {}",
+                known.name,
+                cache.display(),
+                newest.number
+            );
+        }
         // What is written from now on may never come to peers.
         let was_ahead = std::mem::replace(&mut record.is_ahead, true);
         let put = records.put(&record);
@@ -297,7 +307,7 @@ pub(super) fn not_opened(name: &str, error: OpenError) -> Failure {
         OpenError::OtherVolume { .. } => (Exit::Failed, "name another folder with --cache"),
         _ => (Exit::Failed, "`gridbackup check` says how its packs are"),
     };
-    Failure::context(format!("`{name}` was not opened"), &error)
+    Failure::new(Exit::Failed, format!("`{name}` was not opened: {error}"))
         .exit(exit)
         .hint(hint)
 }
