@@ -60,8 +60,8 @@ pub struct Root {
     /// Lists of changes of the commits above `floor`, in their order; a commit may have several.
     #[n(11)]
     pub pending: Vec<(u64, Span)>,
-    /// Who decides which commit is the newest: public keys of devices, ascending, an odd number up to `VOTERS_MAX` or none. Chosen
-    /// when the volume is created.
+    /// Who decides which machine writes it: ids of voters (`proto::id::VoterId`), ascending, an odd number up to `VOTERS_MAX` or none. Chosen
+    /// when the volume is created, and kept by it.
     #[cbor(n(12), with = "ids")]
     pub voters: Vec<[u8; 32]>,
     /// States that are kept, by their commits.
