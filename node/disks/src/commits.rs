@@ -226,11 +226,6 @@ impl Due {
         }
         is_asked || now >= since + LAG_MAX || now >= quiet_since + QUIET || waiting_bytes >= AT_ONCE_BYTES
     }
-
-    /// Since when something waits, if anything does.
-    pub fn since(&self) -> Option<Instant> {
-        self.since
-    }
 }
 
 #[cfg(test)]

@@ -38,8 +38,6 @@ pub struct CommitState {
     pub attempts: u64,
     /// Why the last attempt failed, if it did.
     pub failed: Option<String>,
-    /// Since when something waits.
-    pub waiting_since: Option<Instant>,
 }
 
 /// What was written is not on peers.
@@ -144,9 +142,9 @@ impl OpenDisk {
         (usage.used_bytes, usage.bytes_max)
     }
 
-    /// Whether something was written that is not committed.
-    pub fn is_ahead(&self) -> bool {
-        self.running.is_dirty()
+    /// How long the oldest write has waited for a commit; none if there is nothing that waits.
+    pub fn waiting(&self) -> Option<Duration> {
+        self.running.journal_usage().oldest_pending
     }
 
     /// What it takes, and what it did.
@@ -258,17 +256,11 @@ impl Committing {
                         true => due.committed(Instant::now()),
                         false => due.failed(Instant::now()),
                     }
-                    self.say.send_modify(|state| state.waiting_since = due.since());
                     if is_made {
                         continue;
                     }
                 }
             }
-            self.say.send_if_modified(|state| {
-                let is_new = state.waiting_since != due.since();
-                state.waiting_since = due.since();
-                is_new
-            });
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 () = self.shared.asked.notified() => {}

@@ -306,7 +306,7 @@ impl Engine {
             said.committed = Some(clock::timestamp(root.time_ns));
             said.served_at = served_at;
             (said.journal_bytes, said.journal_bytes_max) = (Some(used), Some(most));
-            said.waiting_secs = state.waiting_since.map(|since| since.elapsed().as_secs());
+            said.waiting_secs = open.waiting().map(|waiting| waiting.as_secs());
             said.problem = state.failed;
         }
         said

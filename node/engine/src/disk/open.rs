@@ -79,10 +79,8 @@ impl OpenDisks {
     pub fn behind(&self, patience: Duration) -> (Vec<String>, Vec<VolumeBytes>) {
         let opened = self.lock();
         let is_behind = |opened: &&Opened| {
-            let state = opened.disk.as_ref().map(|disk| disk.state());
-            state
-                .and_then(|state| state.waiting_since)
-                .is_some_and(|since| since.elapsed() >= patience)
+            let waiting = opened.disk.as_ref().and_then(|disk| disk.waiting());
+            waiting.is_some_and(|waiting| waiting >= patience)
         };
         let behind = opened.values().filter(is_behind).map(|opened| opened.name.clone());
         (behind.collect(), opened.keys().copied().collect())
