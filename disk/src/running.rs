@@ -15,9 +15,10 @@ mod writer;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use collector::{Chosen, Collector, Means};
 use error::OpenError;
@@ -38,11 +39,15 @@ use crate::commit::work::{Leaves, Work};
 use crate::committed::CommittedBlocks;
 use crate::device::{Device, DeviceError};
 use crate::extents::MapOptions;
+use crate::journal::record::BLOCK_BYTES;
 use crate::journal::{JournalKey, JournalOptions};
 use crate::volume::{Batch, JournalUsage, Volume, VolumeOptions};
 
-/// Bytes of blocks that go into one commit. Chosen: a commit is sealed and sent in a minute, and the list of its changes is short.
-const BATCH_BYTES: u64 = 256 << 20;
+/// Bytes of blocks that go into one commit, at least and at most. Chosen: the list of its changes is short, and the smallest fills its packs.
+const BATCH_BYTES: RangeInclusive<u64> = 16 << 20..=256 << 20;
+/// A commit that took longer is followed by a smaller one, and by a larger one if it took less: what waits in the journal is released in steps
+/// that writers do not notice.
+const COMMIT_TIME: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(20);
 /// Bytes of committed blocks in memory.
 const BLOCKS_CACHE_BYTES: usize = 64 << 20;
 /// How long writers wait for a full journal from which nothing is released before they are told that there is no room.
@@ -68,6 +73,8 @@ struct State {
     /// A commit whose packs were delivered, and that was not accepted yet: it is offered again, as it is.
     waiting: Option<Waiting>,
     collector: Collector,
+    /// How much the next commit takes.
+    batch_bytes: u64,
 }
 
 struct Waiting {
@@ -182,6 +189,7 @@ impl Running {
                 writer,
                 waiting: None,
                 collector: Collector::default(),
+                batch_bytes: *BATCH_BYTES.end(),
             }),
             counted: Mutex::default(),
             kept: Mutex::default(),
@@ -256,11 +264,14 @@ impl Running {
         sink: &mut dyn PackSink,
         accept: &mut Accept<'_>,
     ) -> Result<bool, DeviceError> {
+        let began = Instant::now();
         self.find_offered(state)?;
         if state.waiting.is_none() {
             // Files of the journal are released as far as they are durable.
             futures::executor::block_on(self.volume.flush())?;
-            let batch = self.volume.batch(BATCH_BYTES.min(batch_bytes_max(&sink.rooms())))?;
+            let batch = self
+                .volume
+                .batch(state.batch_bytes.min(batch_bytes_max(&sink.rooms())))?;
             let last = self.blocks.committed();
             let is_new = batch.seq > last.root.journal;
             let batch = if is_new { batch } else { nothing(last.root.journal) };
@@ -284,7 +295,9 @@ impl Running {
             };
             state.waiting = Some(self.prepare(state, batch, chosen, edited, time_ns, sink)?);
         }
+        let host_bytes = state.waiting.as_ref().map_or(0, |waiting| waiting.host_blocks) * BLOCK_BYTES as u64;
         self.offer(state, accept)?;
+        state.batch_bytes = next_batch_bytes(state.batch_bytes, host_bytes, began.elapsed());
         Ok(true)
     }
 
@@ -434,6 +447,17 @@ fn remove_other_maps(folder: &Path, map: &Path) {
             tracing::debug!(%error, "a map that is not needed any more");
         }
     }
+}
+
+/// How much the next commit takes, when one could take `most`, took `bytes`, and was made in so long.
+fn next_batch_bytes(most: u64, bytes: u64, time: Duration) -> u64 {
+    let next = match most {
+        most if time > *COMMIT_TIME.end() => most / 2,
+        // Of less than it could take it says nothing.
+        most if time < *COMMIT_TIME.start() && bytes >= most / 2 => most * 2,
+        most => most,
+    };
+    next.clamp(*BATCH_BYTES.start(), *BATCH_BYTES.end())
 }
 
 /// Blocks that the host wrote, zeros left out.

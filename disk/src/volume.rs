@@ -4,6 +4,7 @@
 mod batch;
 mod blocks;
 mod maker;
+mod pace;
 mod range_lock;
 mod shared;
 mod usage;
@@ -32,6 +33,9 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 /// Of the journal, in hundredths, above which writers wait. Chosen: the rest is for what was let in already, and for records
 /// that are written anew after a sync that failed.
 const FULL_PERCENT: u64 = 90;
+
+/// What is shorter is not waited for: timers are no finer.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
 
 /// How a volume is opened.
 pub struct VolumeOptions {
@@ -146,11 +150,17 @@ impl Volume {
     }
 
     fn is_full(&self, bytes: u64) -> bool {
+        let (used, full) = self.filled();
+        used.saturating_add(bytes) > full
+    }
+
+    /// Bytes of the journal that are in use, and at how many it is full.
+    fn filled(&self) -> (u64, u64) {
         let mut core = self.shared.lock();
         // What somebody read from when it was released is free by now.
         core.journal.reclaim();
         let (used, all) = core.journal.usage();
-        used.saturating_add(bytes) > all / 100 * FULL_PERCENT
+        (used, all / 100 * FULL_PERCENT)
     }
 
     /// A range of the device, or an error.
@@ -306,6 +316,11 @@ impl Device for Volume {
                 if progress.await.is_err() {
                     return Err(DeviceError::NoSpace);
                 }
+            }
+            let (used, full) = self.filled();
+            let wait = pace::wait(bytes, used, full);
+            if wait >= PAUSE_MIN {
+                tokio::time::sleep(wait).await;
             }
             Ok(())
         })

@@ -240,3 +240,15 @@ async fn a_journal_without_its_keys_is_not_taken_for_an_empty_one() {
     );
     assert!(other.is_err());
 }
+
+#[test]
+fn commits_over_a_slow_line_become_smaller_and_over_a_fast_one_larger_again() {
+    let secs = Duration::from_secs;
+    let after = |most: u64, bytes: u64, time| next_batch_bytes(most << 20, bytes << 20, time) >> 20;
+    assert_eq!(after(256, 256, secs(64)), 128);
+    assert_eq!(after(16, 16, secs(64)), 16);
+    assert_eq!(after(32, 32, secs(10)), 32);
+    assert_eq!(after(32, 32, secs(2)), 64);
+    assert_eq!(after(32, 1, secs(2)), 32);
+    assert_eq!(after(256, 256, secs(2)), 256);
+}
