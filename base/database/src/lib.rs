@@ -302,6 +302,11 @@ impl Db {
     }
 }
 
+/// Removes the database at `path`, which nobody has open, with all that SQLite keeps beside it.
+pub fn remove(path: &Path) -> Result<(), DbError> {
+    remove_with_side_files(path)
+}
+
 /// Runs `work` on a read-only connection to the database of another process. Nothing is created and nothing migrated.
 pub fn look<T, E: From<DbError>>(path: &Path, work: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
     let mut reader = open_reader(path).map_err(E::from)?;

@@ -5,6 +5,8 @@ use std::fmt;
 use database::DbError;
 use serde::{Deserialize, Serialize};
 
+use crate::named::named;
+
 /// Exit codes. Numbers are for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
@@ -70,6 +72,38 @@ impl TryFrom<u8> for Exit {
     }
 }
 
+named! {
+    /// What kind of failure it is, beyond its exit code: what a program may do about it.
+    #[derive(Default)]
+    pub enum Kind {
+        /// None of the others.
+        #[default]
+        Plain = "failed",
+        /// What was named is not there.
+        NotFound = "not-found",
+        /// It contradicts what is there.
+        Conflict = "conflict",
+        /// Later it may go: too many are at it.
+        TooMany = "too-many",
+        /// The way of asking is not one of those offered.
+        WrongMethod = "wrong-method",
+        /// No form of the answer that would be accepted can be given.
+        NotAcceptable = "not-acceptable",
+        /// The body is of a type that is not read.
+        WrongType = "wrong-type",
+        /// More was sent than is read.
+        TooLarge = "too-large",
+        /// The address is longer than is read.
+        TooLong = "too-long",
+    }
+}
+
+impl Kind {
+    fn is_plain(&self) -> bool {
+        *self == Self::Plain
+    }
+}
+
 /// A command that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -84,6 +118,9 @@ pub struct Failure {
     /// Why, the outermost cause first; shown with `-v`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
+    /// Its kind, if it is a particular one.
+    #[serde(default, skip_serializing_if = "Kind::is_plain")]
+    pub kind: Kind,
 }
 
 impl Failure {
@@ -94,6 +131,7 @@ impl Failure {
             error: error.into(),
             hint: None,
             causes: Vec::new(),
+            kind: Kind::Plain,
         }
     }
 
@@ -114,6 +152,12 @@ impl Failure {
     /// The same failure with advice.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same failure, of this kind.
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
         self
     }
 

@@ -2,7 +2,7 @@
 //!
 //! One entry, `GET /`, lists what can be asked: rel, method, URI template (RFC 6570) and fields. Answers are messages, as
 //! server-sent events or JSON lines. Every request is safe to repeat: reads by nature, the others by the client's
-//! `Idempotency-Key`. Nothing here knows what a request does; see `Executor`.
+//! `Idempotency-Key`, which is known for a week. Refusals are problem documents (RFC 9457). Nothing here knows what a request does; see `Executor`.
 
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ pub mod client;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;
+mod keys;
+mod problem;
 mod replay;
 mod resource;
 mod server;

@@ -191,7 +191,12 @@ impl HomePaths {
             // Connecting is as good as the account: the folder keeps others out before the socket's own mode is set.
             create_private_dir(folder)?;
         }
-        ApiServer::bind(socket, loopback, || secret(&self.api_token())).await
+        ApiServer::bind(socket, self.requests(), loopback, || secret(&self.api_token())).await
+    }
+
+    /// The keys of requests that were answered, with the answers.
+    fn requests(&self) -> PathBuf {
+        self.state_dir.join("requests.db")
     }
 
     /// The bearer token of the API on TCP.

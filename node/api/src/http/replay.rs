@@ -1,7 +1,8 @@
 //! Requests that change something, by the key that the client chose: a repeated key gets the first one's answer, whether
-//! that is still being made or finished. Bounded; what was interrupted is forgotten, so that a repeat goes on with it.
+//! that is still being made or finished, by this process or one before it (`keys`). Bounded; what was interrupted has no answer, so
+//! that a repeat goes on with it.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -12,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Executor;
-use crate::failure::{Exit, Failure};
+use super::keys::{Answer, Keys, Known, asked};
+use crate::clock;
+use crate::failure::{Exit, Failure, Kind};
 use crate::message::Message;
 use crate::output::{Output, Sink, channel};
 use crate::request::Request;
@@ -29,8 +32,8 @@ pub enum Step {
 /// An answer as it is made; ends with `Step::End`.
 pub type Steps = BoxStream<'static, Step>;
 
-/// Answers kept. Chosen: far more than a person's commands at once, a few megabytes at most.
-const RUNS_MAX: usize = 64;
+/// Requests that are executed at once. Chosen: more than scripts have in flight, each of which takes some kilobytes.
+const RUNS_MAX: usize = 4096;
 
 /// Messages kept of one answer besides its last; a reader who comes late misses problems of single files beyond it.
 const MESSAGES_MAX: usize = 10_000;
@@ -85,8 +88,13 @@ fn ending(joined: Result<Result<Exit, Failure>, tokio::task::JoinError>) -> Resu
 }
 
 /// The keyed requests of one daemon.
-#[derive(Default)]
-pub struct Runs(Mutex<VecDeque<(String, Arc<Run>)>>);
+pub struct Runs {
+    /// Those that are being executed.
+    live: Mutex<HashMap<String, Arc<Run>>>,
+    keys: Keys,
+    /// Held while a key is looked for and noted: of two requests with one key, one is the repeat.
+    beginning: tokio::sync::Mutex<()>,
+}
 
 struct Run {
     request: Request,
@@ -105,27 +113,41 @@ struct Record {
 }
 
 impl Runs {
+    /// With the keys that processes before this one noted.
+    pub fn new(keys: Keys) -> Arc<Self> {
+        Arc::new(Self {
+            live: Mutex::default(),
+            keys,
+            beginning: tokio::sync::Mutex::default(),
+        })
+    }
+
     /// The answer to a keyed request: begun if the key is new. The work stops when its last reader is gone.
-    pub fn execute(&self, workers: &Workers, key: &str, request: Request) -> Result<Steps, Failure> {
-        let mut runs = locked(&self.0);
-        runs.retain(|(_, run)| !run.was_interrupted());
-        if let Some((_, run)) = runs.iter().find(|(known, _)| known == key) {
-            if run.request != request {
-                return Err(
-                    Failure::new(Exit::Usage, format!("Key `{key}` was used for another request"))
-                        .hint("choose a new Idempotency-Key for each new request"),
-                );
-            }
-            return Ok(run.clone().steps());
-        }
-        if runs.len() >= RUNS_MAX {
-            let Some(oldest) = runs.iter().position(|(_, run)| locked(&run.record).ending.is_some()) else {
-                return Err(
-                    Failure::new(Exit::Failed, format!("{RUNS_MAX} requests are being executed already"))
-                        .hint("wait until one ends"),
-                );
+    pub async fn execute(self: &Arc<Self>, workers: &Workers, key: &str, request: Request) -> Result<Steps, Failure> {
+        let other = || {
+            Failure::new(Exit::Usage, format!("Key `{key}` was used for another request"))
+                .kind(Kind::Conflict)
+                .hint("choose a new Idempotency-Key for each new request")
+        };
+        let _one_at_a_time = self.beginning.lock().await;
+        if let Some(run) = self.live(key) {
+            return match run.request == request {
+                true => Ok(run.steps()),
+                false => Err(other()),
             };
-            runs.remove(oldest);
+        }
+        if locked(&self.live).len() >= RUNS_MAX {
+            let error = format!("{RUNS_MAX} requests are being executed already");
+            let refused = Failure::new(Exit::Failed, error).kind(Kind::TooMany);
+            return Err(refused.hint("wait until one ends"));
+        }
+        let (keys, named, asked) = (self.keys.clone(), key.to_owned(), asked(&request));
+        let noting = tokio::task::spawn_blocking(move || keys.begin(&named, &asked, clock::now_ns() / 1_000_000_000));
+        let known = noting.await.map_err(|error| Failure::from_error(&error))?;
+        match known {
+            Known::Answered(answer) => return Ok(replayed(answer)),
+            Known::Other => return Err(other()),
+            Known::Unanswered => {}
         }
         let run = Arc::new(Run {
             request: request.clone(),
@@ -134,14 +156,26 @@ impl Runs {
             readers: AtomicUsize::new(0),
             stop: workers.stop.child_token(),
         });
-        runs.push_back((key.to_owned(), run.clone()));
+        locked(&self.live).insert(key.to_owned(), run.clone());
         let steps = run.clone().steps();
-        tokio::spawn(record(run, workers.clone(), request));
+        tokio::spawn(record(self.clone(), key.to_owned(), run, workers.clone(), request));
         Ok(steps)
+    }
+
+    /// What is being executed under this key. What nobody waited for any more is not.
+    fn live(&self, key: &str) -> Option<Arc<Run>> {
+        let run = locked(&self.live).get(key).cloned();
+        run.filter(|run| !run.was_interrupted())
     }
 }
 
-async fn record(run: Arc<Run>, workers: Workers, request: Request) {
+/// An answer that was given before.
+fn replayed(answer: Answer) -> Steps {
+    let messages = answer.messages.into_iter().map(Output::Message).map(Step::Output);
+    stream::iter(messages.chain([Step::End(answer.ending)])).boxed()
+}
+
+async fn record(runs: Arc<Runs>, key: String, run: Arc<Run>, workers: Workers, request: Request) {
     let (sink, mut outputs) = channel(run.stop.clone());
     let task = workers.spawn(request, sink);
     while let Some(output) = outputs.next().await {
@@ -151,7 +185,23 @@ async fn record(run: Arc<Run>, workers: Workers, request: Request) {
         }
     }
     let ending = ending(task.await);
+    if !run.was_interrupted() {
+        let answer = Answer {
+            messages: locked(&run.record).messages.clone(),
+            ending: ending.clone(),
+        };
+        let (keys, named) = (runs.keys.clone(), key.clone());
+        let noted = tokio::task::spawn_blocking(move || keys.end(&named, &answer)).await;
+        if let Err(error) = noted {
+            tracing::warn!(%error, "an answer is not noted");
+        }
+    }
     run.change(|record| record.ending = Some(ending));
+    let mut live = locked(&runs.live);
+    // A repeat of what was interrupted may have taken its place.
+    if live.get(&key).is_some_and(|known| Arc::ptr_eq(known, &run)) {
+        live.remove(&key);
+    }
 }
 
 impl Record {
@@ -271,47 +321,75 @@ mod tests {
         })
     }
 
+    fn noted() -> (tempfile::TempDir, Keys) {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Keys::open(&dir.path().join("requests.db"));
+        (dir, keys)
+    }
+
+    async fn asked_of(runs: &Arc<Runs>, workers: &Workers, key: &str, request: Request) -> Vec<Step> {
+        all(runs.execute(workers, key, request).await.unwrap()).await
+    }
+
     #[tokio::test]
-    async fn a_repeated_key_repeats_the_answer_and_not_the_deed() {
+    async fn a_repeated_key_repeats_the_answer_and_not_the_deed_in_this_process_and_the_next() {
         let fake = Arc::new(Fake::default());
         let workers = Workers::new(fake.clone(), CancellationToken::new());
-        let runs = Runs::default();
-        let first = all(runs.execute(&workers, "k", run_once()).unwrap()).await;
-        let second = all(runs.execute(&workers, "k", run_once()).unwrap()).await;
-        assert_eq!(fake.executed(), 1);
-        assert_eq!(first.last(), second.last());
+        let (_dir, keys) = noted();
+        let runs = Runs::new(keys.clone());
+        let first = asked_of(&runs, &workers, "k", run_once()).await;
+        for runs in [runs, Runs::new(keys)] {
+            assert_eq!(asked_of(&runs, &workers, "k", run_once()).await, first);
+            assert_eq!(fake.executed(), 1);
+            let other = runs.execute(&workers, "k", Request::Stop).await.err().unwrap();
+            assert_eq!(other.kind, Kind::Conflict);
+        }
         assert!(matches!(first.last(), Some(Step::End(Ok(_)))));
-        let other = runs.execute(&workers, "k", Request::Stop).err().unwrap();
-        assert_eq!(other.exit, Exit::Usage);
-        all(runs.execute(&workers, "k2", run_once()).unwrap()).await;
-        assert_eq!(fake.executed(), 2);
+    }
+
+    #[tokio::test]
+    async fn of_many_with_one_key_at_once_one_is_executed() {
+        let fake = Arc::new(Fake::default());
+        let workers = Workers::new(fake.clone(), CancellationToken::new());
+        let (_dir, keys) = noted();
+        let runs = Runs::new(keys);
+        let asking = (0..200).map(|_| asked_of(&runs, &workers, "k", run_once()));
+        let answers = futures::future::join_all(asking).await;
+        assert!(answers.iter().all(|answer| *answer == answers[0]));
+        assert_eq!(fake.executed(), 1);
+        assert!(locked(&runs.live).is_empty());
     }
 
     #[tokio::test]
     async fn work_stops_with_its_last_reader_and_a_repeat_begins_it_again() {
         let fake = Arc::new(Fake::default());
         let workers = Workers::new(fake.clone(), CancellationToken::new());
-        let runs = Runs::default();
+        let (_dir, keys) = noted();
+        let runs = Runs::new(keys);
         let endless = Request::Join(Join {
             ticket: "endless".into(),
             word: None,
         });
-        let mut steps = runs.execute(&workers, "k", endless.clone()).unwrap();
+        let mut steps = runs.execute(&workers, "k", endless.clone()).await.unwrap();
         steps.next().await.unwrap();
         drop(steps);
         fake.stopped().await;
-        let mut again = runs.execute(&workers, "k", endless).unwrap();
+        let mut again = runs.execute(&workers, "k", endless).await.unwrap();
         again.next().await.unwrap();
         assert_eq!(fake.executed(), 2);
     }
 
+    /// The 65th answer made the first one be forgotten, and a repeat of it a second ticket.
     #[tokio::test]
-    async fn finished_answers_make_room() {
-        let workers = Workers::new(Arc::new(Fake::default()), CancellationToken::new());
-        let runs = Runs::default();
-        for key in 0..RUNS_MAX + 5 {
-            all(runs.execute(&workers, &key.to_string(), run_once()).unwrap()).await;
+    async fn an_answer_is_known_behind_many_others() {
+        let fake = Arc::new(Fake::default());
+        let workers = Workers::new(fake.clone(), CancellationToken::new());
+        let (_dir, keys) = noted();
+        let runs = Runs::new(keys);
+        for key in 0..300 {
+            asked_of(&runs, &workers, &key.to_string(), run_once()).await;
         }
-        assert_eq!(locked(&runs.0).len(), RUNS_MAX);
+        asked_of(&runs, &workers, "0", run_once()).await;
+        assert_eq!(fake.executed(), 300);
     }
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path as PathVariables, RawQuery, Request as HttpRequest, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, get, on};
@@ -21,17 +22,33 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::gate::{Entered, Gate};
+use super::keys::Keys;
+use super::problem::{describe, refuse};
 use super::replay::{Runs, Step, Steps, Workers};
 use super::resource::{decode, entry, needs_key};
 use super::stream::Format;
 use super::{Executor, template};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, Kind};
 use crate::output::Output;
 use crate::request::VERBS;
 use crate::request::verb::Verb;
 
+/// What answers come as, and what asks for any of it.
+const MEDIA_TYPES: [&str; 7] = [
+    "text/event-stream",
+    "application/jsonl",
+    "application/json",
+    "application/octet-stream",
+    "application/*",
+    "text/*",
+    "*/*",
+];
+
 /// Longest body that is read.
 const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Longest address. Lists travel in bodies.
+const URI_BYTES_MAX: usize = 8 << 10;
 
 /// Longest `Idempotency-Key`.
 const KEY_BYTES_MAX: usize = 64;
@@ -44,6 +61,7 @@ pub struct LoopbackToken(Arc<Zeroizing<String>>);
 pub struct ApiServer {
     unix: UnixListener,
     socket: PathBuf,
+    keys: PathBuf,
     tcp: Option<(TcpListener, LoopbackToken)>,
 }
 
@@ -69,9 +87,10 @@ struct Shared {
 
 impl ApiServer {
     /// Binds. The caller holds the home's lock, so that a socket that is there is a dead process's.
-    /// `token` is asked for only where there is a loopback port.
+    /// `token` is asked for only where there is a loopback port. `keys` is the file of the keys that clients chose.
     pub async fn bind(
         socket: PathBuf,
+        keys: PathBuf,
         loopback: Option<SocketAddr>,
         token: impl FnOnce() -> Result<Zeroizing<String>, Failure>,
     ) -> Result<Self, Failure> {
@@ -90,7 +109,12 @@ impl ApiServer {
                 Some((listener, LoopbackToken(Arc::new(token()?))))
             }
         };
-        Ok(Self { unix, socket, tcp })
+        Ok(Self {
+            unix,
+            socket,
+            keys,
+            tcp,
+        })
     }
 
     /// Where it listens: `unix:PATH`, or the URL of the loopback port if there is one.
@@ -105,9 +129,11 @@ impl ApiServer {
     pub async fn serve(self, executor: Arc<dyn Executor>, ends: Ends) {
         let workers = Workers::new(executor, ends.stop.clone());
         let gate = Arc::new(Gate::default());
+        let path = self.keys;
+        let keys = tokio::task::spawn_blocking(move || Keys::open(&path)).await;
         let app = router(Shared {
             workers: workers.clone(),
-            runs: Arc::default(),
+            runs: Runs::new(keys.unwrap_or_else(|_panicked| Keys::none())),
             gate: gate.clone(),
         });
         let closed = CancellationToken::new();
@@ -184,16 +210,58 @@ async fn authorize(State(token): State<LoopbackToken>, request: HttpRequest, nex
     }
     let failure = Failure::new(Exit::Failed, "The request has no valid bearer token")
         .hint("send `Authorization: Bearer` with the content of api.token in the home");
-    (
-        StatusCode::UNAUTHORIZED,
-        [(header::WWW_AUTHENTICATE, "Bearer")],
-        Json(failure),
+    let mut refused = refuse(&failure);
+    *refused.status_mut() = StatusCode::UNAUTHORIZED;
+    let headers = refused.headers_mut();
+    headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    refused
+}
+
+/// Refuses what no request may be, before anything looks at it.
+async fn check_form(request: HttpRequest, next: Next) -> Response {
+    let refused = |error: String, kind| refuse(&Failure::new(Exit::Usage, error).kind(kind));
+    if request.uri().to_string().len() > URI_BYTES_MAX {
+        return refused(format!("An address has {URI_BYTES_MAX} bytes at most"), Kind::TooLong);
+    }
+    let headers = request.headers();
+    let accepted = header_text(headers, header::ACCEPT.as_str());
+    if !accepted.is_empty() && !MEDIA_TYPES.iter().any(|media_type| accepted.contains(media_type)) {
+        let error = format!("`{accepted}` cannot be given; there is {}", MEDIA_TYPES.join(", "));
+        return refused(error, Kind::NotAcceptable);
+    }
+    let sent = header_text(headers, header::CONTENT_TYPE.as_str());
+    if !sent.is_empty() && sent.split(';').next().map(str::trim) != Some("application/json") {
+        return refused(format!("A body is application/json, not `{sent}`"), Kind::WrongType);
+    }
+    next.run(request).await
+}
+
+async fn nothing_there(uri: Uri) -> Response {
+    let failure = Failure::new(Exit::Usage, format!("There is nothing at `{}`", uri.path()));
+    refuse(
+        &failure
+            .kind(Kind::NotFound)
+            .hint("GET / lists every request and its fields"),
     )
-        .into_response()
+}
+
+async fn other_method(uri: Uri) -> Response {
+    let failure = Failure::new(Exit::Usage, format!("`{}` is asked in another way", uri.path()));
+    refuse(
+        &failure
+            .kind(Kind::WrongMethod)
+            .hint("GET / lists every request and its method"),
+    )
+}
+
+async fn problem(PathVariables(name): PathVariables<String>) -> Response {
+    describe(&name).map_or_else(|failure| refuse(&failure), IntoResponse::into_response)
 }
 
 fn router(shared: Shared) -> Router {
-    let mut router = Router::new().route("/", get(|| async { Json(entry()) }));
+    let mut router = Router::new()
+        .route("/", get(|| async { Json(entry()) }))
+        .route("/problems/{name}", get(problem));
     for verb in VERBS {
         let method = match verb.method {
             "GET" => MethodFilter::GET,
@@ -203,45 +271,68 @@ fn router(shared: Shared) -> Router {
             _ => MethodFilter::POST,
         };
         let handler = move |state: State<Shared>,
-                            variables: PathVariables<HashMap<String, String>>,
+                            variables: Result<PathVariables<HashMap<String, String>>, PathRejection>,
                             query: RawQuery,
                             headers: HeaderMap,
-                            body: Bytes| async move {
+                            body: Result<Bytes, BytesRejection>| async move {
             let Some(entered) = state.gate.enter() else {
                 return refuse(
-                    Failure::new(Exit::HomeBusy, "The process that holds this home is ending")
+                    &Failure::new(Exit::HomeBusy, "The process that holds this home is ending")
                         .hint("run the command again"),
                 );
             };
-            match answer(verb, &state, variables.0, query.0, &headers, &body) {
+            let asked = Asked {
+                verb,
+                variables,
+                query: query.0,
+                headers: &headers,
+                body,
+            };
+            match answer(&state, asked).await {
                 Ok(steps) => {
                     let format = Format::of(header_text(&headers, header::ACCEPT.as_str()));
                     respond(until_read(steps, entered), format).await
                 }
-                Err(failure) => refuse(failure),
+                Err(failure) => refuse(&failure),
             }
         };
         router = router.route(template::path(verb.href), on(method, handler));
     }
-    router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(shared)
+    router
+        .fallback(nothing_there)
+        .method_not_allowed_fallback(other_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(check_form))
+        .with_state(shared)
 }
 
-fn answer(
-    verb: &Verb,
-    shared: &Shared,
-    variables: HashMap<String, String>,
+/// A request as it came.
+struct Asked<'a> {
+    verb: &'static Verb,
+    variables: Result<PathVariables<HashMap<String, String>>, PathRejection>,
     query: Option<String>,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<Steps, Failure> {
+    headers: &'a HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+}
+
+async fn answer(shared: &Shared, asked: Asked<'_>) -> Result<Steps, Failure> {
     let wrong = |what: &str| Failure::new(Exit::Usage, what).hint("GET / lists every request and its fields");
+    let Asked { verb, headers, .. } = asked;
+    let body = asked.body.map_err(|rejected| match rejected.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            wrong(&format!("A body has {BODY_BYTES_MAX} bytes at most")).kind(Kind::TooLarge)
+        }
+        _ => wrong(&rejected.body_text()),
+    })?;
+    let variables = asked.variables.map_err(|rejected| wrong(&rejected.body_text()))?;
     let mut pairs: Vec<_> = variables
+        .0
         .into_iter()
         .map(|(name, value)| (name, value.into_bytes()))
         .collect();
-    let query = template::query(query.as_deref().unwrap_or_default());
+    let query = template::query(asked.query.as_deref().unwrap_or_default());
     pairs.extend(query.ok_or_else(|| wrong("The query is not percent-encoded"))?);
-    let request = decode(verb, pairs, body)?;
+    let request = decode(verb, pairs, &body)?;
     if !needs_key(verb) {
         return Ok(shared.workers.execute(request));
     }
@@ -249,7 +340,7 @@ fn answer(
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(wrong("The request has no Idempotency-Key of 1 to 64 characters"));
     }
-    shared.runs.execute(&shared.workers, key, request)
+    shared.runs.execute(&shared.workers, key, request).await
 }
 
 /// The same steps, counted as being answered until they are read or nobody reads them any more.
@@ -272,7 +363,7 @@ async fn respond(mut steps: Steps, format: Format) -> Response {
         return StatusCode::NO_CONTENT.into_response();
     };
     let content_type = match &first {
-        Step::End(Err(failure)) => return refuse(failure.clone()),
+        Step::End(Err(failure)) => return refuse(failure),
         Step::Output(Output::Bytes(_)) => "application/octet-stream",
         _ => format.content_type(),
     };
@@ -294,16 +385,4 @@ async fn respond(mut steps: Steps, format: Format) -> Response {
         Body::from_stream(pieces),
     )
         .into_response()
-}
-
-fn refuse(failure: Failure) -> Response {
-    let status = match failure.exit {
-        Exit::Usage => StatusCode::BAD_REQUEST,
-        Exit::NoAccount => StatusCode::NOT_FOUND,
-        Exit::HomeBusy => StatusCode::CONFLICT,
-        Exit::WrongPhrase => StatusCode::FORBIDDEN,
-        Exit::TooFewShares | Exit::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    (status, Json(failure)).into_response()
 }

@@ -93,9 +93,14 @@ async fn serve() -> Served {
         stop: CancellationToken::new(),
         done: CancellationToken::new(),
     };
-    let server = ApiServer::bind(socket.clone(), Some("127.0.0.1:0".parse().unwrap()), token)
-        .await
-        .unwrap();
+    let server = ApiServer::bind(
+        socket.clone(),
+        dir.path().join("requests.db"),
+        Some("127.0.0.1:0".parse().unwrap()),
+        token,
+    )
+    .await
+    .unwrap();
     let address = server.address();
     let serving = tokio::spawn(server.serve(fake.clone(), ends.clone()));
     Served {
@@ -208,6 +213,57 @@ async fn the_loopback_port_wants_the_token_and_bounded_bodies() {
     assert!(raw(&served.address, &without_key).await.starts_with("HTTP/1.1 400"));
 }
 
+/// Each of these had an empty body, or was taken.
+#[tokio::test]
+async fn every_refusal_says_what_is_wrong_as_a_problem_document() {
+    let served = serve().await;
+    let ask = |method: &str, path: &str, headers: &str, body: &str| {
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {TOKEN}\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let keyed = "Idempotency-Key: k\r\n";
+    let long = format!("/ls?path={}", "x".repeat(9000));
+    let large = "x".repeat((1 << 20) + 1);
+    for (status, kind, request) in [
+        (404, "not-found", ask("GET", "/nothing", "", "")),
+        (404, "not-found", ask("GET", "/problems/nothing", "", "")),
+        (405, "wrong-method", ask("PUT", "/status", "", "")),
+        (
+            406,
+            "not-acceptable",
+            ask("GET", "/status", "Accept: image/png\r\n", ""),
+        ),
+        (413, "too-large", ask("POST", "/runs", keyed, &large)),
+        (414, "too-long", ask("GET", &long, "", "")),
+        (
+            415,
+            "wrong-type",
+            ask(
+                "POST",
+                "/runs",
+                "Content-Type: text/plain\r\nIdempotency-Key: k\r\n",
+                "{}",
+            ),
+        ),
+        (400, "failed", ask("POST", "/runs", "", "")),
+        (400, "failed", ask("GET", "/queue?limit=x", "", "")),
+        (503, "failed", ask("GET", "/snapshots", "", "")),
+    ] {
+        let answer = raw(&served.address, &request).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{status}: {answer}");
+        assert!(head.contains("application/problem+json"), "{answer}");
+        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["type"], format!("/problems/{kind}"));
+        assert!(!problem["detail"].as_str().unwrap().is_empty());
+    }
+    let described = raw(&served.address, &ask("GET", "/problems/too-many", "", "")).await;
+    assert!(described.starts_with("HTTP/1.1 200"), "{described}");
+}
+
 #[tokio::test]
 async fn a_stopped_server_leaves_no_socket() {
     let served = serve().await;
@@ -252,7 +308,13 @@ async fn a_server_that_is_done_finishes_what_it_began_and_sends_back_what_it_did
 #[tokio::test]
 async fn only_loopback_addresses_are_bound() {
     let dir = tempfile::tempdir().unwrap();
-    let bound = ApiServer::bind(dir.path().join("s"), Some("0.0.0.0:0".parse().unwrap()), token).await;
+    let bound = ApiServer::bind(
+        dir.path().join("s"),
+        dir.path().join("k"),
+        Some("0.0.0.0:0".parse().unwrap()),
+        token,
+    )
+    .await;
     let Err(failure) = bound else { panic!("bound") };
     assert_eq!(failure.exit, Exit::Usage);
 }
