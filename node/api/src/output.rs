@@ -3,6 +3,8 @@
 //! The same channel ends in the terminal, in a script's pipe or in a server-sent event stream; whoever fills it does not
 //! know which.
 
+pub mod unwaiting;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;

@@ -1,9 +1,10 @@
 //! What changed between two snapshots.
 
-use api::failure::{Exit, Failure};
+use api::failure::{Exit, Failure, Kind};
 use api::message;
 use api::message::{ChangeKind, DiffSummary, PathName, Summary};
 use api::output::Sink;
+use api::output::unwaiting::Unwaiting;
 use api::request::Diff;
 use backup::catalog::changes::{Aspect, Change};
 use backup::catalog::tree::{Pair, Snapshot};
@@ -39,22 +40,26 @@ impl Engine {
             after: after.id.to_string(),
             ..DiffSummary::default()
         };
+        let mut said = Unwaiting::new(sink);
         self.0.db.read(|conn| {
             let nowhere =
                 || Ok::<_, Failure>(tree::entry(conn, seqs.before, path)?.or(tree::entry(conn, seqs.after, path)?));
             if path != b"/" && nowhere()?.is_none() {
                 let error = format!("`{}` is in neither snapshot", String::from_utf8_lossy(path));
-                return Err(Failure::new(Exit::Failed, error).hint("`gridbackup ls SNAPSHOT` lists what is"));
+                return Err(Failure::new(Exit::Failed, error)
+                    .kind(Kind::NotFound)
+                    .hint("`gridbackup ls SNAPSHOT` lists what is"));
             }
             tree::diff(conn, seqs, path, &mut |path, entries| {
                 if let Some((change, aspects)) = changes::change(conn, entries)? {
                     let message = change_message(path, entries, change, &aspects);
                     count(&mut summary, change, &message);
-                    sink.send_blocking(message)?;
+                    said.say(message)?;
                 }
                 Ok(true)
             })
         })?;
+        said.finish()?;
         Ok(summary)
     }
 }

@@ -1,6 +1,6 @@
 //! Library errors as failures: exit code and remedy.
 
-use api::failure::{Exit, Failure};
+use api::failure::{Exit, Failure, Kind};
 use backup::catalog::tree::FindError;
 use backup::recover::RecoverError;
 use backup::restore::RestoreError;
@@ -9,7 +9,12 @@ use backup::writer::WriteError;
 
 /// No snapshot is meant.
 pub fn find(error: FindError) -> Failure {
-    Failure::from_error(&error)
+    let kind = match error {
+        FindError::Unknown { .. } => Kind::NotFound,
+        FindError::Ambiguous { .. } => Kind::Conflict,
+        FindError::Db(_) => Kind::Plain,
+    };
+    Failure::from_error(&error).kind(kind)
 }
 
 /// A scan failed as a whole.
@@ -32,6 +37,7 @@ pub fn read(error: RestoreError) -> Failure {
         RestoreError::TooFewShares { .. } => too_few_shares(error.to_string()),
         error @ RestoreError::NothingMatches { .. } => Failure::from_error(&error)
             .hint("patterns are matched against paths as they would be below DIR; `gridbackup ls` shows what there is"),
+        error @ RestoreError::NoSuchPath { .. } => Failure::from_error(&error).kind(Kind::NotFound),
         error => Failure::from_error(&error),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use api::failure::{Exit, Failure};
 use api::output::Sink;
+use api::output::unwaiting::Unwaiting;
 use api::request::Find;
 use backup::catalog::{find, tree};
 use proto::id::SnapshotId;
@@ -32,6 +33,7 @@ impl Engine {
             let below = request.path.as_ref().is_none_or(|above| tree::covers(&above.0, path));
             below && fits(request, entry) && pattern.matches(path)
         };
+        let mut said = Unwaiting::new(sink);
         self.0.db.read(|conn| {
             let ids: HashMap<u64, SnapshotId> = tree::snapshots(conn)?
                 .into_iter()
@@ -42,9 +44,10 @@ impl Engine {
                 let mut message = entry_message(found.path, found.entry, &id(found.seqs.1));
                 message.first_snapshot = Some(id(found.seqs.0));
                 message.snapshots = Some(found.snapshots);
-                Ok::<_, Failure>(sink.send_blocking(message)?)
+                said.say(message)
             })
-        })
+        })?;
+        said.finish()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
-use api::failure::{Exit, Failure};
+use api::failure::{Exit, Failure, Kind};
 use api::message::PathName;
 use api::output::Sink;
+use api::output::unwaiting::Unwaiting;
 use api::request::List;
 use api::{clock, message};
 use backup::catalog::tree;
@@ -81,13 +82,15 @@ impl Engine {
                 Exit::Failed,
                 format!("`{path}` is not in snapshot {}", snapshot.record.id.short()),
             )
+            .kind(Kind::NotFound)
             .hint(format!("`gridbackup ls {}` lists what is", snapshot.record.id.short()))
         };
+        let mut said = Unwaiting::new(sink);
         self.0.db.read(|conn| {
             let entry = tree::entry(conn, seq, path)?.ok_or_else(missing)?;
-            let say = |path: &[u8], entry: &log_record::Entry| sink.send_blocking(entry_message(path, entry, &id));
+            let mut say = |path: &[u8], entry: &log_record::Entry| said.say(entry_message(path, entry, &id));
             if entry.kind != EntryKind::Directory {
-                return Ok(say(path, &entry)?);
+                return say(path, &entry);
             }
             if recursive {
                 return tree::walk(conn, seq, path, &mut |path, entry| {
@@ -99,7 +102,8 @@ impl Engine {
                 say(&join(path, &child.name), &child)?;
             }
             Ok(())
-        })
+        })?;
+        said.finish()
     }
 
     pub(super) async fn cat(&self, snapshot: &str, path: &PathName, sink: &Sink) -> Result<Exit, Failure> {

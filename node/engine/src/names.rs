@@ -1,6 +1,6 @@
 //! Names of peers that nobody has: said as such, with the one that was probably meant.
 
-use api::failure::{Exit, Failure};
+use api::failure::{Exit, Failure, Kind};
 use api::human::nearest;
 use friendnet::roster::Roster;
 
@@ -28,6 +28,7 @@ impl Engine {
         let meant = nearest(name, known.iter().map(String::as_str));
         let meant = meant.map_or(String::new(), |meant| format!("is `{meant}` meant? "));
         Failure::new(Exit::Failed, format!("There is no peer `{name}`"))
+            .kind(Kind::NotFound)
             .hint(format!("{meant}`gridbackup peer ls` lists the peers"))
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use api::clock;
-use api::failure::{Exit, Failure};
+use api::failure::{Exit, Failure, Kind};
 use api::human::nearest;
 use api::message::{Fate, ForgetSummary, Keeper, PathName, Problem, PruneSummary, Retention, Summary, UndeleteSummary};
 use api::output::Sink;
@@ -105,6 +105,7 @@ impl Engine {
                     Exit::Failed,
                     format!("No other machine of this account is called `{name}`"),
                 )
+                .kind(Kind::NotFound)
                 .hint("`gridbackup check` names them")),
             }
         };
@@ -124,11 +125,10 @@ impl Engine {
             // For looking, a date means the newest until then. What is destroyed has to be what was named.
             if tree::is_of_earlier_date(name, &snapshot, &clock::utc_offset_secs) {
                 let (id, time) = (snapshot.record.id.short(), clock::timestamp(snapshot.record.time_ns));
-                return Err(
-                    Failure::new(Exit::Failed, format!("No snapshot is of `{name}`")).hint(format!(
-                        "the one before it is {id} of {time}: name it so if it is to go"
-                    )),
-                );
+                let failure = Failure::new(Exit::Failed, format!("No snapshot is of `{name}`")).kind(Kind::NotFound);
+                return Err(failure.hint(format!(
+                    "the one before it is {id} of {time}: name it so if it is to go"
+                )));
             }
             Ok(snapshot.record.seq)
         });

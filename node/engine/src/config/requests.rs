@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use api::failure::{Exit, Failure};
+use api::failure::{Exit, Failure, Kind};
 use api::human::nearest;
 use api::message::{Changed, Deed, Folder, Message, PathName, Problem, Rule, Setting, Thing};
 use api::request::SettingsRequest;
@@ -145,6 +145,7 @@ fn rule_remove(file: &mut ConfigFile, pattern: &str) -> Result<Message, Failure>
     }
     Err(
         Failure::new(Exit::Failed, format!("There is no exclude rule `{pattern}`"))
+            .kind(Kind::NotFound)
             .hint("`gridbackup exclude ls` lists the rules"),
     )
 }
@@ -183,6 +184,7 @@ fn config_get(file: &ConfigFile, key: Option<&str>) -> Result<Vec<Message>, Fail
             let meant =
                 nearest(key, known.map(String::as_str)).map_or(String::new(), |meant| format!("is `{meant}` meant? "));
             Err(Failure::new(Exit::Usage, format!("There is no setting `{key}`"))
+                .kind(Kind::NotFound)
                 .hint(format!("{meant}`gridbackup config get` shows every key and its value")))
         }
     }
