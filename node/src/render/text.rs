@@ -24,6 +24,7 @@ pub fn row(message: &Message, style: &Style) -> Option<Row> {
         Message::Peer(peer) => Some(peer_row(peer, style)),
         Message::Device(device) => Some(device_row(device, style)),
         Message::Disk(disk) if !style.long => Some(disk::row(disk, style)),
+        Message::DiskVoter(voter) => Some(disk::voter_row(voter)),
         Message::Snapshot(snapshot) => Some(snapshot_row(snapshot, style)),
         Message::Job(job) => Some(job_row(job)),
         _ => None,
