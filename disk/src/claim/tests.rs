@@ -197,8 +197,11 @@ fn who_replaces_voters_and_who_takes_over_meanwhile_lose_nothing_that_was_accept
         ..replacing(Variant::Right, &[&[0], &[1]], [1, 0])
     };
     holds("one voter replaced, both come back", &back);
-    holds("one of three replaced", &replacing(Variant::Right, &[&[0, 1, 2], &[0, 1, 3]], [0, 0]));
     holds("two replace at once", &both_replacing(Variant::Right, [0, 1]));
+    if is_thorough() {
+        let one_of_three = replacing(Variant::Right, &[&[0, 1, 2], &[0, 1, 3]], [0, 0]);
+        holds("one of three replaced", &one_of_three);
+    }
 }
 
 #[test]
@@ -224,7 +227,7 @@ fn nobody_acknowledges_while_another_does_though_voters_are_replaced() {
         wants: vec![Some(1), None],
         voters: 2,
         sets: vec![vec![0], vec![1]],
-        ..timed(Variant::Right, 2, 5, 0)
+        ..timed(Variant::Right, 2, 4, 0)
     };
     holds("timed, replacing", &sleeping);
 }
@@ -237,7 +240,7 @@ fn rules_broken_while_voters_are_replaced_are_found() {
         Variant::ReplacedInOneStep,
         Variant::OtherVotersAdopted,
     ] {
-        let found = (0..200_000).find_map(|seed| {
+        let found = (0..20_000).find_map(|seed| {
             let scenario = deep_replacing(variant, seed);
             walk(&scenario, seed, 700).err().map(|(_, broken)| (seed, broken))
         });

@@ -80,7 +80,7 @@ impl Electorate {
 }
 
 /// What is known of a voter.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct VoterState {
     /// Which.
     pub id: VoterId,
@@ -117,9 +117,19 @@ pub async fn identify(peers: &[Peer]) -> Vec<Option<VoterId>> {
 
 /// How each of these voters is, and what it promises of a volume.
 pub async fn states(peers: &[Peer], voters: &[VoterId], account: AccountId, volume: VolumeBytes) -> Vec<VoterState> {
-    let identified = identify(peers).await;
+    states_of(peers, &identify(peers).await, voters, account, volume).await
+}
+
+/// The same, where it is known which voter each peer is.
+pub async fn states_of(
+    peers: &[Peer],
+    identified: &[Option<VoterId>],
+    voters: &[VoterId],
+    account: AccountId,
+    volume: VolumeBytes,
+) -> Vec<VoterState> {
     let asking = voters.iter().map(|id| async {
-        let mut of_peers = peers.iter().zip(&identified);
+        let mut of_peers = peers.iter().zip(identified);
         let peer = of_peers.find(|(_, said)| **said == Some(*id)).map(|(peer, _)| peer.clone());
         let promise = match &peer {
             Some(peer) => promise_of(peer, account, volume).await,

@@ -92,9 +92,12 @@ pub fn text(message: &Message, style: &Style) -> String {
         Message::Error(failure) => failure.to_string(),
         Message::Spool(spool) => spool.text(),
         Message::Problem(problem_met) => problem(problem_met),
-        Message::Progress(_) | Message::Peer(_) | Message::Device(_) | Message::Snapshot(_) | Message::Job(_) => {
-            return String::new();
-        }
+        Message::Progress(_)
+        | Message::Peer(_)
+        | Message::Device(_)
+        | Message::DiskVoter(_)
+        | Message::Snapshot(_)
+        | Message::Job(_) => return String::new(),
     };
     clean(&line) + "\n"
 }

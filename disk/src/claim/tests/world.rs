@@ -38,8 +38,7 @@ impl History {
 
     /// The same and one that names other voters, or, of kind `TAKEN`, that needs those before no more.
     pub fn with(mut self, life: u8, kind: u8) -> Self {
-        assert!(life <= LIFE && kind <= TAKEN);
-        self.lives[usize::from(self.len)] = life | kind << 5;
+        self.lives[usize::from(self.len)] = life.min(LIFE) | kind << 5;
         self.len += 1;
         self
     }
@@ -494,9 +493,12 @@ impl World {
     /// Lets a writer commit what it has, and ask what it wants to.
     fn poll(&mut self, scenario: &Scenario, at: usize) -> Broken {
         let now = self.now(at);
-        self.name_others(scenario, at);
+        let is_served = scenario.ticks == 0 || self.actors[at].writer.service(now) != Service::NotYet;
+        if is_served {
+            // Not while the writer before may acknowledge: who goes on as the writer that it was waits for nobody.
+            self.name_others(scenario, at);
+        }
         let actor = &mut self.actors[at];
-        let is_served = scenario.ticks == 0 || actor.writer.service(now) != Service::NotYet;
         if let Phase::Holding(held) = &actor.writer.phase
             && actor.commits_left > 0
             && is_served

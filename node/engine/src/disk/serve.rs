@@ -46,8 +46,8 @@ impl Engine {
             listeners.push(Listener::bind(&address, Reach::Loopback).await.map_err(not_listening)?);
         }
         let (known, take_over) = match self.replace_gone(&known, asked.take_over).await {
-            true => (self.find_disk(&super::id(known.volume)).await?, TakeOver::Never),
-            false => (known, asked.take_over),
+            Some(changed) => (changed, TakeOver::Never),
+            None => (known, asked.take_over),
         };
         let (disk, in_use) = self.open_disk(&known, take_over).await?;
         let faces = Faces {

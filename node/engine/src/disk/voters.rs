@@ -69,10 +69,8 @@ impl Engine {
         let Some(head) = &known.head else { return Ok(None) };
         let electorate = Electorate::of_root(&self.root_at(known, &head.root).await?);
         let (account, peers) = (self.0.home.account.account_id(), self.0.peers.all());
-        let (identified, states) = futures::join!(
-            voters::identify(&peers),
-            voters::states(&peers, &electorate.all(), account, known.volume)
-        );
+        let identified = voters::identify(&peers).await;
+        let states = voters::states_of(&peers, &identified, &electorate.all(), account, known.volume).await;
         let records = self.disk_records();
         let before = records.voters(known.volume);
         let is_peer = self.peer_keys();
@@ -173,39 +171,37 @@ impl Engine {
         Ok(Exit::Done)
     }
 
-    /// Other voters for a disk that is about to be served, if some of its own are peers no more and a majority is there. Whether there are; if it fails,
+    /// Other voters for a disk that is about to be served, if some of its own are peers no more and a majority is there. The disk with them, if there are; if it fails,
     /// the disk is served by those that it has.
-    pub(super) async fn replace_gone(&self, known: &KnownDisk, take_over: TakeOver) -> bool {
-        match self.try_to_replace_gone(known, take_over).await {
-            Ok(is_replaced) => is_replaced,
-            Err(failure) => {
-                tracing::info!("`{}`: its voters are not replaced now: {failure}", known.name);
-                false
-            }
-        }
+    pub(super) async fn replace_gone(&self, known: &KnownDisk, take_over: TakeOver) -> Option<KnownDisk> {
+        let replaced = self.try_to_replace_gone(known, take_over).await;
+        replaced.unwrap_or_else(|failure| {
+            tracing::info!("`{}`: its voters are not replaced now: {failure}", known.name);
+            None
+        })
     }
 
-    async fn try_to_replace_gone(&self, known: &KnownDisk, take_over: TakeOver) -> Result<bool, Failure> {
+    async fn try_to_replace_gone(&self, known: &KnownDisk, take_over: TakeOver) -> Result<Option<KnownDisk>, Failure> {
         let Some(voters) = self.voters(known).await? else {
-            return Ok(false);
+            return Ok(None);
         };
         let gone = voters.gone();
         if gone.is_empty() || !voters.has_majority() {
-            return Ok(false);
+            return Ok(None);
         }
         let after = self.chosen(&voters).await?;
         if after == voters.electorate.voters {
-            return Ok(false);
+            return Ok(None);
         }
         let count = after.len();
-        self.change_voters(known, take_over, Change::Replace(after)).await?;
+        let changed = self.change_voters(known, take_over, Change::Replace(after)).await?;
         let are = if gone.len() == 1 { "is a peer" } else { "are peers" };
         tracing::warn!(
             "`{}` has other voters from now on, {count}: {} {are} no more",
             known.name,
             gone.join(", ")
         );
-        Ok(true)
+        Ok(Some(changed))
     }
 
     /// The best voters among the peers that answer, those first that a disk has already.
@@ -217,18 +213,32 @@ impl Engine {
         }
     }
 
-    /// Opens the disk, has its voters changed, and closes it.
-    async fn change_voters(&self, known: &KnownDisk, take_over: TakeOver, change: Change) -> Result<(), Failure> {
+    /// Opens the disk, has its voters changed, and closes it. The disk with its new ones.
+    async fn change_voters(
+        &self,
+        known: &KnownDisk,
+        take_over: TakeOver,
+        change: Change,
+    ) -> Result<KnownDisk, Failure> {
+        self.change_in_use(known, take_over, &change).await?;
+        let known = self.find_disk(&super::id(known.volume)).await?;
+        if let Err(failure) = self.voters(&known).await {
+            tracing::debug!("which peers vote now is not written down: {failure}");
+        }
+        Ok(known)
+    }
+
+    async fn change_in_use(&self, known: &KnownDisk, take_over: TakeOver, change: &Change) -> Result<(), Failure> {
         let _in_use = self.0.disks.take(known)?;
-        let disk = self.open_unused(known, take_over, &change).await?;
+        let disk = self.open_unused(known, take_over, change).await?;
         if !disk.root().leaving.is_empty() && change.after().is_some() {
             // Some were being replaced when that was cut off.
             self.edit_voters(known, disk, vec![Edit::VotersTaken]).await?;
             let known = self.find_disk(&super::id(known.volume)).await?;
-            let disk = self.open_unused(&known, TakeOver::Never, &change).await?;
-            return self.edit_voters(&known, disk, edits(&change)).await;
+            let disk = self.open_unused(&known, TakeOver::Never, change).await?;
+            return self.edit_voters(&known, disk, edits(change)).await;
         }
-        self.edit_voters(known, disk, edits(&change)).await
+        self.edit_voters(known, disk, edits(change)).await
     }
 
     /// Makes these edits, and closes the disk: by what was asked so far it is not to be served.
