@@ -120,7 +120,10 @@ impl FromIterator<u8> for VoterSet {
     fn from_iter<T: IntoIterator<Item = u8>>(voters: T) -> Self {
         let mut set = Self::default();
         // One too many is none that a quorum can have.
-        voters.into_iter().filter(|voter| *voter < ASKED_MAX).for_each(|voter| set.insert(voter));
+        voters
+            .into_iter()
+            .filter(|voter| *voter < ASKED_MAX)
+            .for_each(|voter| set.insert(voter));
         set
     }
 }
@@ -164,7 +167,10 @@ mod tests {
             assert!(both.covers(old) && both.covers(new) && !old.covers(both) && !new.covers(old));
             for set in sets(5) {
                 assert_eq!(both.is_met_by(set), old.is_met_by(set) && new.is_met_by(set));
-                assert_eq!(both.is_blocked_by(set), old.is_blocked_by(set) || new.is_blocked_by(set));
+                assert_eq!(
+                    both.is_blocked_by(set),
+                    old.is_blocked_by(set) || new.is_blocked_by(set)
+                );
             }
         }
         assert_eq!(joint(&[0, 1, 2], &[2, 3, 4]).voters().count(), 5);

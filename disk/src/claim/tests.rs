@@ -218,7 +218,10 @@ fn voters_replaced_in_long_runs() {
         alone.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
     }
     println!("deep, replacing: {steps} steps, {accepted} commits, {replaced} runs that end with other voters");
-    assert!(replaced > 500, "runs in which nothing is replaced show nothing: {replaced}");
+    assert!(
+        replaced > 500,
+        "runs in which nothing is replaced show nothing: {replaced}"
+    );
 }
 
 #[test]

@@ -243,7 +243,9 @@ impl<R: Clone + Eq> Writer<R> {
     /// (`Quorum::covers`): others may have gone on with theirs, and a head that says this epoch would go before what they accepted. What
     /// is found by a claim of too few is dropped with the claim, and another one begun, above this epoch.
     pub fn adopt(&mut self) -> bool {
-        let Phase::Found { state, .. } = &self.phase else { return false };
+        let Phase::Found { state, .. } = &self.phase else {
+            return false;
+        };
         let state = state.clone();
         self.adopt_instead(state)
     }

@@ -23,8 +23,8 @@ mod word;
 pub use backup::{Queue, RunOnce, Status};
 pub use care::{Check, Forget, Prune, Repair, Undelete};
 pub use disks::{
-    DiskCheck, DiskClone, DiskCreate, DiskExport, DiskImport, DiskNamed, DiskRemove, DiskResize, DiskSalvage, DiskServe,
-    DiskSnapshot, DiskSync, DiskVotersReplace, TakeOver,
+    DiskCheck, DiskClone, DiskCreate, DiskExport, DiskImport, DiskNamed, DiskRemove, DiskResize, DiskSalvage,
+    DiskServe, DiskSnapshot, DiskSync, DiskVotersReplace, TakeOver,
 };
 pub use peers::{Invite, Join, PeerAdd, PeerEvict, PeerRemove, PeerSet, RemoveHow};
 pub use restore::{Mount, Overwrite, Recover, Restore, Verify};

@@ -67,14 +67,20 @@ impl Electorate {
             let numbered = (0..).zip(&all).filter(|(_, voter)| voters.contains(voter));
             numbered.map(|(number, _)| number).collect()
         };
-        let before = if self.leaving.is_empty() { &self.voters } else { &self.leaving };
+        let before = if self.leaving.is_empty() {
+            &self.voters
+        } else {
+            &self.leaving
+        };
         Quorum::joint(set(before), set(&self.voters))
     }
 
     /// Whether a majority of these is a majority of those.
     pub fn covers(&self, other: &Self) -> bool {
         let groups = [&self.voters, &self.leaving];
-        let mut others = [&other.voters, &other.leaving].into_iter().filter(|group| !group.is_empty());
+        let mut others = [&other.voters, &other.leaving]
+            .into_iter()
+            .filter(|group| !group.is_empty());
         others.all(|group| groups.contains(&group))
     }
 }
@@ -130,7 +136,9 @@ pub async fn states_of(
 ) -> Vec<VoterState> {
     let asking = voters.iter().map(|id| async {
         let mut of_peers = peers.iter().zip(identified);
-        let peer = of_peers.find(|(_, said)| **said == Some(*id)).map(|(peer, _)| peer.clone());
+        let peer = of_peers
+            .find(|(_, said)| **said == Some(*id))
+            .map(|(peer, _)| peer.clone());
         let promise = match &peer {
             Some(peer) => promise_of(peer, account, volume).await,
             None => None,

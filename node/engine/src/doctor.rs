@@ -44,7 +44,11 @@ impl Engine {
         findings.push(self.spool_finding()?);
         findings.extend(self.set_aside());
         let votes = self.votes_without(&|_| false);
-        findings.extend(votes.iter().filter_map(|votes| Some(found(Topic::Disk, Level::Ok, votes.text()?))));
+        findings.extend(
+            votes
+                .iter()
+                .filter_map(|votes| Some(found(Topic::Disk, Level::Ok, votes.text()?))),
+        );
         findings.extend(backup(&judge(&self.facts().await?)));
         let is_ill = findings.iter().any(|finding| finding.level == Level::Problem);
         for finding in findings {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use api::failure::{Exit, Failure};
 use api::human::ByteSize;
 use api::request::{
-    DiskCheck, DiskClone, DiskCreate, DiskExport, DiskImport, DiskNamed, DiskRemove, DiskResize, DiskSalvage, DiskServe,
-    DiskSnapshot, DiskSync, DiskVotersReplace, Request, TakeOver,
+    DiskCheck, DiskClone, DiskCreate, DiskExport, DiskImport, DiskNamed, DiskRemove, DiskResize, DiskSalvage,
+    DiskServe, DiskSnapshot, DiskSync, DiskVotersReplace, Request, TakeOver,
 };
 
 use super::choice::choice;

@@ -122,7 +122,11 @@ pub fn text(disk: &Disk, style: &Style) -> String {
     }
     for voter in &disk.voters {
         let (state, promised) = voter_words(voter);
-        let text = format!("{} ({}), {state}, promised to {promised}", voter_name(voter), short(&voter.id));
+        let text = format!(
+            "{} ({}), {state}, promised to {promised}",
+            voter_name(voter),
+            short(&voter.id)
+        );
         lines.push(("voter", text));
     }
     for snapshot in &disk.snapshots {

@@ -325,7 +325,12 @@ impl World {
         let mut world = self.clone();
         let mut there = vec![false; world.voters.len()];
         let is_majority = |there: &[bool]| {
-            let set = there.iter().zip(0..).filter(|(is_there, _)| **is_there).map(|(_, voter)| voter).collect();
+            let set = there
+                .iter()
+                .zip(0..)
+                .filter(|(is_there, _)| **is_there)
+                .map(|(_, voter)| voter)
+                .collect();
             let mut named = self.named.iter();
             named.all(|named| scenario.quorum(*named).is_met_by(set))
         };
@@ -342,7 +347,12 @@ impl World {
             ..scenario.clone()
         };
         let before = world.accepted.len();
-        let by = world.named.iter().nth(random.below(world.named.len())).copied().unwrap_or_default();
+        let by = world
+            .named
+            .iter()
+            .nth(random.below(world.named.len()))
+            .copied()
+            .unwrap_or_default();
         world.actors.iter_mut().for_each(|actor| actor.wants = None);
         world.begin(&alone, at, None, by);
         world.runs_alone(&alone, at, &there)?;
@@ -524,7 +534,9 @@ impl World {
     /// Names the voters that a writer is to name; then that those before are needed no more; then goes on with the new ones alone.
     fn name_others(&mut self, scenario: &Scenario, at: usize) {
         let actor = &mut self.actors[at];
-        let Phase::Holding(held) = &actor.writer.phase else { return };
+        let Phase::Holding(held) = &actor.writer.phase else {
+            return;
+        };
         let Some(last) = held.accepted.as_ref().map(|placed| placed.commit.clone()) else {
             return;
         };
@@ -714,10 +726,12 @@ impl World {
                 let actor = &actors[at];
                 !is_touched(at, number)
                     || changes(*promise, heads, request, scenario.variant)
-                    || request.life == actor.life && actor.writer.rules.quorum.voters().any(|asked| asked == number as u8) && {
-                        let asks = actor.writer.clone().asks(number as u8, Duration::ZERO);
-                        asks.iter().any(|asked| asked.tag == request.asked.tag)
-                    }
+                    || request.life == actor.life
+                        && actor.writer.rules.quorum.voters().any(|asked| asked == number as u8)
+                        && {
+                            let asks = actor.writer.clone().asks(number as u8, Duration::ZERO);
+                            asks.iter().any(|asked| asked.tag == request.asked.tag)
+                        }
             });
         }
     }

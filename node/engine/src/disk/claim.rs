@@ -111,11 +111,15 @@ impl Engine {
         let is_ours = known.machine.is_none() && promised == Promised::To(newest.epoch);
         let (handover, patience) = self.handover(known, is_ours, promised, claiming.take_over).await?;
         let electorate = needed.clone().followed_by(claiming.change.after());
-        let is_resumed =
-            is_ours && (electorate == needed || self.may_resume(known, &electorate, newest.epoch).await);
+        let is_resumed = is_ours && (electorate == needed || self.may_resume(known, &electorate, newest.epoch).await);
         if is_resumed {
             let rules = rules(&writer, &electorate, handover).ok_or_else(|| no_voters(known))?;
-            let way = way(Claim::resume(rules, newest.clone(), 1), electorate, known.volume, writer);
+            let way = way(
+                Claim::resume(rules, newest.clone(), 1),
+                electorate,
+                known.volume,
+                writer,
+            );
             self.opened(known, &way, PATIENCE).await?;
             return Ok(Claimed {
                 way,
@@ -257,7 +261,11 @@ impl Engine {
         let all = electorate.all();
         let quorum = electorate.quorum().ok_or_else(|| no_voters(known))?;
         let states = voters::states(&self.0.peers.all(), &all, account, known.volume).await;
-        let told = || (0..).zip(&states).filter_map(|(number, state)| Some((number, state.promise?)));
+        let told = || {
+            (0..)
+                .zip(&states)
+                .filter_map(|(number, state)| Some((number, state.promise?)))
+        };
         if !quorum.is_met_by(told().map(|(number, _)| number).collect()) {
             let (voters, waited) = (all.len(), voters::PATIENCE);
             let error = ClaimError::NoMajority { voters, waited };
@@ -281,8 +289,14 @@ impl Engine {
     ) -> Result<Electorate, Failure> {
         let named = Electorate::of_root(&self.root_at(known, &head.root).await?);
         let Some(offered) = offered else { return Ok(named) };
-        Ok(match self.root_at(known, &offered).await {
-            Ok(root) if Electorate::of_root(&root).covers(&named) => Electorate::of_root(&root),
+        let Ok(root) = self.root_at(known, &offered).await else {
+            return Ok(named);
+        };
+        let offered = Electorate::of_root(&root);
+        Ok(match (offered.covers(&named), named.covers(&offered)) {
+            (true, _) => offered,
+            // As those of before were said to be lost, and are back.
+            (false, false) if root.commit == head.commit + 1 => named.followed_by(Some(&offered.voters)),
             _ => named,
         })
     }

@@ -51,7 +51,10 @@ impl Engine {
             }
         };
         let number = VIEWS.fetch_add(1, Ordering::Relaxed);
-        let scratch = self.disk_records().folder_of(known.volume).join(format!("view-{number}"));
+        let scratch = self
+            .disk_records()
+            .folder_of(known.volume)
+            .join(format!("view-{number}"));
         // Of a process before this one.
         let _none = std::fs::remove_dir_all(&scratch);
         let (packs, volume, of) = (self.disk_packs().await?, known.volume, scratch.clone());
@@ -59,8 +62,11 @@ impl Engine {
         let opening = tokio::task::spawn_blocking(move || view(&at, &of, volume, packs, runtime));
         let device = opening.await.map_err(failures::worker)?.map_err(|error| {
             let _scratch = std::fs::remove_dir_all(&scratch);
-            Failure::new(Exit::TooFewShares, format!("`{}` cannot be read now: {error}", known.name))
-                .hint("try again when more peers are up")
+            Failure::new(
+                Exit::TooFewShares,
+                format!("`{}` cannot be read now: {error}", known.name),
+            )
+            .hint("try again when more peers are up")
         })?;
         Ok(CommittedView { device, scratch })
     }

@@ -304,7 +304,8 @@ impl Engine {
 
 /// Makes the file, which is new, what the disk is; its holes are the disk's zeros.
 fn export(mut walk: Walk, file: &File, path: &Path) -> Result<DiskSummary, Failure> {
-    file.set_len(walk.summary.size).map_err(|error| unusable(path, &error))?;
+    file.set_len(walk.summary.size)
+        .map_err(|error| unusable(path, &error))?;
     walk.read_all(&mut |at, bytes| file.write_all_at(bytes, at).map_err(|error| unusable(path, &error)))?;
     durable::sync(file, path).map_err(|error| unusable(path, &error))?;
     Ok(walk.end())

@@ -77,10 +77,13 @@ impl Engine {
         let mut all = Vec::new();
         let mut noted = Vec::new();
         for state in states {
-            let seen = before.iter().find(|seen| seen.id == state.id.0 && !seen.peer.is_empty());
+            let seen = before
+                .iter()
+                .find(|seen| seen.id == state.id.0 && !seen.peer.is_empty());
             let peer = state.peer.as_ref().map(|peer| (peer.key.0.clone(), peer.name.clone()));
             let peer = peer.or_else(|| seen.map(|seen| (seen.peer.clone(), seen.name.clone())));
-            let is_gone = state.peer.is_none() && is_gone(peer.as_ref().map(|(key, _)| key), &peers, &identified, &is_peer);
+            let is_gone =
+                state.peer.is_none() && is_gone(peer.as_ref().map(|(key, _)| key), &peers, &identified, &is_peer);
             let (peer, name) = peer.unzip();
             noted.push(KnownVoter {
                 id: state.id.0,
@@ -144,7 +147,10 @@ impl Engine {
 
     pub(crate) async fn replace_voters(&self, asked: DiskVotersReplace, sink: &Sink) -> Result<Exit, Failure> {
         let known = self.find_disk(&asked.name).await?;
-        let voters = self.voters(&known).await?.ok_or_else(|| super::claim::no_head(&known))?;
+        let voters = self
+            .voters(&known)
+            .await?
+            .ok_or_else(|| super::claim::no_head(&known))?;
         match (voters.has_majority(), asked.lost) {
             (true, true) => {
                 let error = format!("A majority of the voters of `{}` answers: none is lost", known.name);
@@ -159,7 +165,8 @@ impl Engine {
         }
         let after = self.chosen(&voters).await?;
         if after == voters.electorate.voters && voters.electorate.leaving.is_empty() {
-            sink.send(Changed::new(Deed::Unchanged, Thing::DiskVoters, known.name)).await?;
+            sink.send(Changed::new(Deed::Unchanged, Thing::DiskVoters, known.name))
+                .await?;
             return Ok(Exit::Done);
         }
         let change = match asked.lost {
@@ -167,7 +174,8 @@ impl Engine {
             false => Change::Replace(after),
         };
         self.change_voters(&known, asked.take_over, change).await?;
-        sink.send(Changed::new(Deed::Changed, Thing::DiskVoters, known.name)).await?;
+        sink.send(Changed::new(Deed::Changed, Thing::DiskVoters, known.name))
+            .await?;
         Ok(Exit::Done)
     }
 
@@ -307,7 +315,9 @@ impl Engine {
                 sink.send(Problem::of_peer(peer, text)).await?;
                 continue;
             }
-            let error = format!("Without `{peer}` the disk `{name}` cannot be opened any more: a majority of its voters would be gone");
+            let error = format!(
+                "Without `{peer}` the disk `{name}` cannot be opened any more: a majority of its voters would be gone"
+            );
             if !is_meant {
                 return Err(Failure::new(Exit::Failed, error).hint(format!(
                     "`gridbackup disk voters {name} --replace` chooses others when there are more peers, or `gridbackup peer rm {peer} --force`"
