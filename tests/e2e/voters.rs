@@ -106,6 +106,7 @@ fn a_voter_that_is_removed_is_replaced_and_then_another_old_one_may_be_lost() ->
     let said = owner.ok(["disk", "voters", "vm", "--replace"])?;
     ensure!(said.last()["action"] == "unchanged", "{}", said.last());
 
+    owner.ok(["repair"])?;
     fs::rename(dir.path().join("b"), dir.path().join("b-away"))?;
     ensure!(exported(&owner, dir.path(), &["vm"])? == content);
     ensure!(
