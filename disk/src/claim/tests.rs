@@ -192,13 +192,14 @@ fn long_runs_of_five_voters_and_three_writers_hold() {
 #[test]
 fn who_replaces_voters_and_who_takes_over_meanwhile_lose_nothing_that_was_accepted() {
     holds("one voter replaced", &replacing(Variant::Right, &[&[0], &[1]], [1, 1]));
-    let back = Scenario {
-        restarts: vec![1, 1],
-        ..replacing(Variant::Right, &[&[0], &[1]], [1, 0])
-    };
-    holds("one voter replaced, both come back", &back);
-    holds("two replace at once", &both_replacing(Variant::Right, [0, 1]));
+    holds("two replace at once", &both_replacing(Variant::Right, [0, 0]));
+    // Minutes, and gigabytes of states.
     if is_thorough() {
+        let back = Scenario {
+            restarts: vec![1, 0],
+            ..replacing(Variant::Right, &[&[0], &[1]], [1, 0])
+        };
+        holds("one voter replaced, the first comes back", &back);
         let one_of_three = replacing(Variant::Right, &[&[0, 1, 2], &[0, 1, 3]], [0, 0]);
         holds("one of three replaced", &one_of_three);
     }
