@@ -104,5 +104,7 @@ mod two_nats;
 mod unchanged;
 #[path = "e2e/verdict.rs"]
 mod verdict;
+#[path = "e2e/voters.rs"]
+mod voters;
 #[path = "e2e/votes.rs"]
 mod votes;

@@ -8,6 +8,7 @@ pub mod error;
 pub mod given_up;
 pub mod salvage;
 pub mod stats;
+pub mod view;
 
 mod collector;
 mod kept;
@@ -203,6 +204,15 @@ impl Running {
         }
         let known = writer::read(folder, volume)?;
         Ok(known.is_some_and(|known| known.is_newest && known.file.commit <= commit && !known.has_made(commit, at)))
+    }
+
+    /// Where the root of the commit lies that this folder's writer was about to make when it ended, if it was: the next to be made there.
+    pub fn offered(folder: &Path, volume: [u8; 16]) -> Result<Option<RootRef>, OpenError> {
+        if !folder.join("journal").is_dir() {
+            return Ok(None);
+        }
+        let known = writer::read(folder, volume)?;
+        Ok(known.and_then(|known| known.file.offered).map(|(_, at)| at))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -460,6 +460,8 @@ mod tests {
         "disk export vm /x",
         "disk import vm /x",
         "disk check vm",
+        "disk voters vm",
+        "disk voters vm --replace",
         "disk erase vm --force",
         "disk rm vm --force",
         "peer add usb dir:/x",

@@ -169,7 +169,7 @@ fn a_file_system_on_a_disk_is_clean_after_its_loop_device_and_the_cache_are_gone
 }
 
 /// Another machine of the owner's account, which came by the words, with the same folders as peers.
-fn second_machine(owner: &Home, dir: &Path) -> Result<Home> {
+pub fn second_machine(owner: &Home, dir: &Path) -> Result<Home> {
     let second = Home::new(dir.join("second"));
     let words = owner.words();
     let folders: Vec<String> = (1..=5)

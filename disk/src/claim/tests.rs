@@ -17,6 +17,8 @@ fn handover(variant: Variant, commits: [u8; 2]) -> Scenario {
     Scenario {
         variant,
         voters: 3,
+        sets: vec![vec![0, 1, 2]],
+        wants: vec![None; commits.len()],
         commits: commits.to_vec(),
         restarts: vec![0, 0],
         first_serves: true,
@@ -47,10 +49,45 @@ fn there_and_back(variant: Variant, commits: [u8; 2]) -> Scenario {
 fn timed(variant: Variant, voters: u8, ticks: u8, lag_max: u8) -> Scenario {
     Scenario {
         voters,
+        sets: vec![(0..voters).collect()],
         handover: Handover::Awaited,
         ticks,
         lag_max,
         ..handover(variant, [0, 0])
+    }
+}
+
+/// One serves and names other voters, while another takes over by whatever was named at some time.
+fn replacing(variant: Variant, sets: &[&[u8]], commits: [u8; 2]) -> Scenario {
+    let voters = sets.iter().copied().flatten().max().map_or(0, |last| last + 1);
+    Scenario {
+        voters,
+        sets: sets.iter().map(|set| set.to_vec()).collect(),
+        wants: vec![Some(1), None],
+        ..handover(variant, commits)
+    }
+}
+
+/// Two name others at once.
+fn both_replacing(variant: Variant, commits: [u8; 2]) -> Scenario {
+    Scenario {
+        wants: vec![Some(1), Some(2)],
+        ..replacing(variant, &[&[0], &[1], &[2]], commits)
+    }
+}
+
+/// Three that come and go, two of whom name others.
+fn deep_replacing(variant: Variant, seed: u64) -> Scenario {
+    let sets: [&[u8]; 4] = match seed % 4 / 2 {
+        0 => [&[0, 1, 2], &[2, 3, 4], &[0, 3, 4], &[1]],
+        _ => [&[0], &[1, 2, 3], &[0, 1, 4], &[2]],
+    };
+    Scenario {
+        voters: 5,
+        sets: sets.iter().map(|set| set.to_vec()).collect(),
+        wants: vec![Some(1), Some(2), Some(3)],
+        restarts: vec![3, 3, 3],
+        ..deep(variant, seed)
     }
 }
 
@@ -59,6 +96,8 @@ fn deep(variant: Variant, seed: u64) -> Scenario {
     let is_timed = seed % 2 == 1;
     Scenario {
         voters: 5,
+        sets: vec![(0..5).collect()],
+        wants: vec![None; 3],
         commits: vec![3, 2, 3],
         restarts: vec![2, 2, 2],
         handover: if is_timed { Handover::Awaited } else { Handover::Forced },
@@ -148,6 +187,77 @@ fn long_runs_of_five_voters_and_three_writers_hold() {
     }
     println!("deep: {steps} steps, {accepted} commits");
     assert!(accepted > 300, "runs in which nothing happens show nothing: {accepted}");
+}
+
+#[test]
+fn who_replaces_voters_and_who_takes_over_meanwhile_lose_nothing_that_was_accepted() {
+    holds("one voter replaced", &replacing(Variant::Right, &[&[0], &[1]], [1, 1]));
+    holds("two replace at once", &both_replacing(Variant::Right, [0, 0]));
+    // Minutes, and gigabytes of states.
+    if is_thorough() {
+        let back = Scenario {
+            restarts: vec![1, 0],
+            ..replacing(Variant::Right, &[&[0], &[1]], [1, 0])
+        };
+        holds("one voter replaced, the first comes back", &back);
+        let one_of_three = replacing(Variant::Right, &[&[0, 1, 2], &[0, 1, 3]], [0, 0]);
+        holds("one of three replaced", &one_of_three);
+    }
+}
+
+#[test]
+fn voters_replaced_in_long_runs() {
+    let (mut steps, mut accepted, mut replaced) = (0, 0, 0);
+    for seed in 0..2000 {
+        let scenario = deep_replacing(Variant::Right, seed);
+        let walked = walk(&scenario, seed, 700);
+        let (world, taken) = walked.unwrap_or_else(|(way, broken)| panic!("seed {seed}: {broken}: {way:#?}"));
+        steps += taken;
+        accepted += world.accepted.len();
+        replaced += usize::from(world.accepted.names(Variant::Right).voters != 0);
+        let alone = world.ends_accepted(&scenario, &mut Random::new(seed));
+        alone.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+    }
+    println!("deep, replacing: {steps} steps, {accepted} commits, {replaced} runs that end with other voters");
+    assert!(
+        replaced > 500,
+        "runs in which nothing is replaced show nothing: {replaced}"
+    );
+}
+
+#[test]
+fn nobody_acknowledges_while_another_does_though_voters_are_replaced() {
+    let sleeping = Scenario {
+        wants: vec![Some(1), None],
+        voters: 2,
+        sets: vec![vec![0], vec![1]],
+        ..timed(Variant::Right, 2, 4, 0)
+    };
+    // All orders take minutes; the long runs of odd seeds have clocks, too.
+    if is_thorough() {
+        holds("timed, replacing", &sleeping);
+    }
+    for seed in 0..4000 {
+        let walked = walk(&sleeping, seed, 200);
+        walked.unwrap_or_else(|(way, broken)| panic!("seed {seed}: {broken}: {way:#?}"));
+    }
+}
+
+#[test]
+fn rules_broken_while_voters_are_replaced_are_found() {
+    for variant in [
+        Variant::VotersBeforeAlone,
+        Variant::VotersAfterAlone,
+        Variant::ReplacedInOneStep,
+        Variant::OtherVotersAdopted,
+    ] {
+        let found = (0..20_000).find_map(|seed| {
+            let scenario = deep_replacing(variant, seed);
+            walk(&scenario, seed, 700).err().map(|(_, broken)| (seed, broken))
+        });
+        let (seed, broken) = found.unwrap_or_else(|| panic!("{variant:?} is not found"));
+        println!("{variant:?}: {broken}, seed {seed}");
+    }
 }
 
 /// All orders, the shortest first.

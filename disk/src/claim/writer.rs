@@ -70,7 +70,8 @@ pub enum Answer<R> {
 /// What an answer led to.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Event<R> {
-    /// The takeover found the volume's state, and is putting it under its own epoch; `None`: nothing was ever committed.
+    /// The takeover found the volume's state, and waits to be told to put it under its own epoch (`Writer::adopt`); `None`: nothing was
+    /// ever committed.
     Found {
         /// The state, as the writer before put it.
         state: Option<Commit<R>>,
@@ -165,6 +166,13 @@ pub(super) enum Phase<R> {
         told: VoterSet,
         newest: Option<Commit<R>>,
     },
+    /// The state is found. Whoever drives it has to look whether its root names the voters that were asked.
+    Found {
+        epoch: Epoch,
+        since: Duration,
+        open_from: Duration,
+        state: Option<Commit<R>>,
+    },
     /// The epoch is its own, as far as it has heard.
     Holding(Held<R>),
     /// It is another's.
@@ -231,6 +239,33 @@ impl<R: Clone + Eq> Writer<R> {
         }
     }
 
+    /// Puts what was found under its own epoch. Only if the root of it names voters of whom a majority was asked
+    /// (`Quorum::covers`): others may have gone on with theirs, and a head that says this epoch would go before what they accepted. What
+    /// is found by a claim of too few is dropped with the claim, and another one begun, above this epoch.
+    pub fn adopt(&mut self) -> bool {
+        let Phase::Found { state, .. } = &self.phase else {
+            return false;
+        };
+        let state = state.clone();
+        self.adopt_instead(state)
+    }
+
+    /// The same, of a state that is known to be newer than what was found: where the voters that would have told are lost.
+    pub fn adopt_instead(&mut self, state: Option<Commit<R>>) -> bool {
+        let Phase::Found {
+            epoch,
+            since,
+            open_from,
+            ..
+        } = self.phase
+        else {
+            return false;
+        };
+        let held = Held::taken(epoch, since, open_from, state, &mut self.tag);
+        self.phase = Phase::Holding(held);
+        true
+    }
+
     /// Begins a commit: of packs that are kept as the policy asks. False unless the writer is open to one and has none under way.
     pub fn commit(&mut self, root: R) -> bool {
         self.commit_numbered(root, None)
@@ -256,6 +291,7 @@ impl<R: Clone + Eq> Writer<R> {
     /// The epoch that it holds, as far as it has heard.
     pub fn epoch(&self) -> Option<Epoch> {
         match &self.phase {
+            Phase::Found { epoch, .. } => Some(*epoch),
             Phase::Holding(held) => Some(held.epoch),
             _ => None,
         }
@@ -347,8 +383,12 @@ impl<R: Clone + Eq> Writer<R> {
             Handover::Awaited => free_from,
             Handover::Forced => Duration::ZERO,
         };
-        let held = Held::taken(*epoch, *since, open_from, state.clone(), &mut self.tag);
-        self.phase = Phase::Holding(held);
+        self.phase = Phase::Found {
+            epoch: *epoch,
+            since: *since,
+            open_from,
+            state: state.clone(),
+        };
         Some(Event::Found { state, free_from })
     }
 

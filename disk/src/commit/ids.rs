@@ -19,3 +19,13 @@ pub fn decode<C, const N: usize>(decoder: &mut Decoder<'_>, _context: &mut C) ->
         _ => Err(DecodeError::message("a list of ids ends within one")),
     }
 }
+
+/// An empty list at the end of a record is left out.
+pub fn nil<const N: usize>() -> Option<Vec<[u8; N]>> {
+    Some(Vec::new())
+}
+
+/// Whether it is one.
+pub fn is_nil<const N: usize>(ids: &[[u8; N]]) -> bool {
+    ids.is_empty()
+}

@@ -60,8 +60,8 @@ pub struct Root {
     /// Lists of changes of the commits above `floor`, in their order; a commit may have several.
     #[n(11)]
     pub pending: Vec<(u64, Span)>,
-    /// Who decides which machine writes it: ids of voters (`proto::id::VoterId`), ascending, an odd number up to `VOTERS_MAX` or none. Chosen
-    /// when the volume is created, and kept by it.
+    /// Who decides which machine writes it: ids of voters (`proto::id::VoterId`), ascending, an odd number up to `VOTERS_MAX` or none.
+    /// Chosen when the volume is created, and by whoever replaces them.
     #[cbor(n(12), with = "ids")]
     pub voters: Vec<[u8; 32]>,
     /// States that are kept, by their commits.
@@ -76,6 +76,9 @@ pub struct Root {
     /// The commit that went back to a snapshot last, 0 if none did: a map of before is of another state.
     #[n(16)]
     pub rolled_back: u64,
+    /// The voters before these, as long as a majority of them is needed as well (docs/decisions/0071-other-voters.md); empty: it is not.
+    #[cbor(n(17), with = "ids", has_nil)]
+    pub leaving: Vec<[u8; 32]>,
 }
 
 /// Leaves of regions that follow each other.
@@ -107,6 +110,7 @@ impl Root {
             origin: None,
             borrowed: 0,
             rolled_back: 0,
+            leaving: Vec::new(),
         }
     }
 
@@ -128,6 +132,7 @@ impl Root {
             origin: Some(origin),
             borrowed: self.packs.next(),
             rolled_back: 0,
+            leaving: Vec::new(),
             ..self.clone()
         }
     }
@@ -177,7 +182,8 @@ impl Root {
         if !are_within || !root.pages.is_sorted_by(|one, other| one.0 < other.0) {
             return malformed("its pages of leaves are too many, or not in order");
         }
-        if !are_voters(&root.voters) {
+        let is_replaced = !root.leaving.is_empty();
+        if !are_voters(&root.voters) || !are_voters(&root.leaving) || is_replaced && root.voters.is_empty() {
             return malformed("its voters are none that a disk can have");
         }
         lineage::check(&root.snapshots, root.commit).map_err(|reason| CommitError::malformed(WHAT, reason))?;

@@ -8,7 +8,7 @@ use super::error::EditError;
 use super::kept::Kept;
 use super::{Accept, BLOCKS_CACHE_BYTES, Edited, Running, State, nothing};
 use crate::commit::compose::{PackSink, Prepared, compose_work};
-use crate::commit::lineage::{HELD_MAX, SNAPSHOTS_BYTES_MAX, SNAPSHOTS_MAX, SnapshotEntry, bytes, is_name};
+use crate::commit::lineage::{HELD_MAX, SNAPSHOTS_BYTES_MAX, SNAPSHOTS_MAX, SnapshotEntry, are_voters, bytes, is_name};
 use crate::commit::opening::{open, state_at};
 use crate::commit::root::{BLOCKS_MAX, Root};
 use crate::commit::state::Committed;
@@ -49,6 +49,12 @@ pub enum Edit {
     Grow(u64),
     /// Another size, in bytes: what is beyond is trimmed first. The open device has it at once.
     Shrink(u64),
+    /// Other voters. Those before are needed as well until `VotersTaken`; so this and that are to be accepted by majorities of both.
+    Voters(Vec<[u8; 32]>),
+    /// The voters before those that it has are needed no more: `Voters` was accepted.
+    VotersTaken,
+    /// Other voters, of which a majority is enough at once: a majority of those before is lost for good, whatever they said.
+    VotersInstead(Vec<[u8; 32]>),
 }
 
 /// A volume that is to be made.
@@ -142,6 +148,13 @@ impl Running {
                 leaves = Leaves::Kept;
             }
             Edit::Grow(size) | Edit::Shrink(size) => last.root.size = *size,
+            Edit::Voters(_) if !last.root.leaving.is_empty() => return Err(EditError::Replacing),
+            Edit::Voters(voters) => last.root.leaving = std::mem::replace(&mut last.root.voters, checked(voters)?),
+            Edit::VotersTaken => last.root.leaving.clear(),
+            Edit::VotersInstead(voters) => {
+                last.root.voters = checked(voters)?;
+                last.root.leaving.clear();
+            }
         }
         let head = self.root().commit;
         let is_kept = last.root.snapshots.iter().any(|entry| entry.commit == head);
@@ -248,6 +261,14 @@ impl Running {
             ..Work::of(&nothing, time_ns)
         };
         Ok(compose_work(&state, &|_| Ok(None), &work, sink)?)
+    }
+}
+
+/// Voters that a volume can have.
+fn checked(voters: &[[u8; 32]]) -> Result<Vec<[u8; 32]>, EditError> {
+    match are_voters(voters) && !voters.is_empty() {
+        true => Ok(voters.to_vec()),
+        false => Err(EditError::NoVoters),
     }
 }
 

@@ -96,6 +96,12 @@ pub enum EditError {
     /// No disk can have that size.
     #[error("A disk cannot have {0} bytes: it has to be a multiple of 4096, and not too large")]
     NoSize(u64),
+    /// No disk can have these voters.
+    #[error("A disk has one, three or five voters, each once")]
+    NoVoters,
+    /// The voters before are still needed.
+    #[error("The disk's voters are being replaced already")]
+    Replacing,
     /// Anything else.
     #[error(transparent)]
     Device(#[from] DeviceError),

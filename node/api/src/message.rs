@@ -23,7 +23,7 @@ mod summary;
 
 pub use changed::{Changed, Deed, Thing};
 pub use device::{Device, Power};
-pub use disk::{Disk, DiskFigures, DiskServed, DiskSnapshot, DiskState};
+pub use disk::{Disk, DiskFigures, DiskServed, DiskSnapshot, DiskState, DiskVoter, Promised};
 pub use entry::{Entry, EntryKind};
 pub use finding::{Finding, Level, Topic};
 pub use history::{
@@ -85,6 +85,8 @@ pub enum Message {
     Disk(Box<Disk>),
     /// A virtual disk can be used.
     DiskServed(DiskServed),
+    /// One of those who decide which machine writes a disk.
+    DiskVoter(DiskVoter),
     /// Something `doctor` looked at.
     Finding(Finding),
     /// A folder that is backed up.
@@ -311,6 +313,7 @@ messages!(
     Peer(Peer),
     Device(Device),
     DiskServed(DiskServed),
+    DiskVoter(DiskVoter),
     Finding(Finding),
     Folder(Folder),
     Rule(Rule),

@@ -23,8 +23,8 @@ mod word;
 pub use backup::{Queue, RunOnce, Status};
 pub use care::{Check, Forget, Prune, Repair, Undelete};
 pub use disks::{
-    DiskClone, DiskCreate, DiskExport, DiskImport, DiskNamed, DiskRemove, DiskResize, DiskSalvage, DiskServe,
-    DiskSnapshot, DiskSync, TakeOver,
+    DiskCheck, DiskClone, DiskCreate, DiskExport, DiskImport, DiskNamed, DiskRemove, DiskResize, DiskSalvage,
+    DiskServe, DiskSnapshot, DiskSync, DiskVotersReplace, TakeOver,
 };
 pub use peers::{Invite, Join, PeerAdd, PeerEvict, PeerRemove, PeerSet, RemoveHow};
 pub use restore::{Mount, Overwrite, Recover, Restore, Verify};
@@ -152,7 +152,11 @@ verbs! {
         /// Writes a file to a disk.
         "disk_import" DiskImport(DiskImport): POST "/disks/{name}/imports", Works READ;
         /// Reads all of a disk.
-        "disk_check" DiskCheck(DiskNamed): POST "/disks/{name}/checks", Works READ;
+        "disk_check" DiskCheck(DiskCheck): POST "/disks/{name}/checks", Works READ;
+        /// Who decides which machine writes a disk.
+        "disk_voters" DiskVoters(DiskNamed): GET "/disks/{name}/voters", Shows READ;
+        /// Gives a disk other voters.
+        "disk_voters_replace" DiskVotersReplace(DiskVotersReplace): POST "/disks/{name}/voters", Works READ;
         /// Makes a disk empty.
         "disk_erase" DiskErase(DiskNamed): POST "/disks/{name}/erasures", Works READ;
         /// Removes a disk and all that is in it.

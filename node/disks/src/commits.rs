@@ -17,6 +17,7 @@ use tokio_util::sync::DropGuard;
 
 use crate::outgoing::{Delivered, OutgoingPacks};
 use crate::record::VolumeBytes;
+use crate::voters::Electorate;
 use crate::voting::{ClaimError, Voting, disk_head};
 
 /// Without a write for so long, what was written is committed. Chosen: a program that saves is done by then.
@@ -40,6 +41,8 @@ pub struct Way {
     pub volume: VolumeBytes,
     /// Whether this machine is its writer, and who has to take its commits.
     pub voting: Voting,
+    /// Roots are committed that name other voters than were asked: those before are lost.
+    pub is_without_voters: bool,
     /// Ends the claim with it.
     pub end: DropGuard,
     /// Nanoseconds since 1970.
@@ -137,6 +140,12 @@ impl Way {
     }
 
     fn accept(&self, prepared: &Prepared, stop: &AtomicBool) -> Result<(), DeviceError> {
+        let named = Electorate::of_root(&prepared.committed.root);
+        if !self.is_without_voters && !self.voting.electorate().covers(&named) {
+            return Err(DeviceError::Unavailable(
+                "the commit names voters that were not asked: close the disk, and open it again".to_owned(),
+            ));
+        }
         let mut packs = self.delivered.all();
         if packs.is_empty() {
             // Offered by a process before this one, which alone knew which they are.

@@ -16,6 +16,8 @@ use minicbor::{Decode, Encode};
 const VERSION: u16 = 1;
 /// Name of the record's file.
 const FILE: &str = "disk";
+/// Name of the file that says which peers its voters are.
+const VOTERS: &str = "voters";
 /// Name of the cache's folder, where it is not elsewhere.
 const CACHE: &str = "cache";
 
@@ -65,6 +67,20 @@ impl DiskRecord {
     pub fn named_cache(&self) -> Option<PathBuf> {
         (!self.cache.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(&self.cache)))
     }
+}
+
+/// Which peer a voter of a disk is, or was when it was seen last.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct KnownVoter {
+    /// The voter.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub id: [u8; 32],
+    /// The peer's key in the database; empty: it was never seen.
+    #[n(1)]
+    pub peer: String,
+    /// The peer's name for people.
+    #[n(2)]
+    pub name: String,
 }
 
 /// A record that cannot be read: the disk's cache is where it was, but nobody knows where.
@@ -162,6 +178,22 @@ impl Records {
         state_file::replace(&folder.join(FILE), &proto::record::to_cbor(record))
     }
 
+    /// Which peers its voters are, as far as that was ever seen here. A file that is damaged is as none: peers say it anew.
+    pub fn voters(&self, volume: VolumeBytes) -> Vec<KnownVoter> {
+        let decode = |bytes: &[u8]| minicbor::decode::<Vec<KnownVoter>>(bytes).map_err(|error| error.to_string());
+        state_file::read(&self.folder_of(volume).join(VOTERS), decode)
+            .0
+            .unwrap_or_default()
+    }
+
+    /// Writes that down, of a disk that has a record.
+    pub fn put_voters(&self, volume: VolumeBytes, voters: &[KnownVoter]) -> io::Result<()> {
+        if self.voters(volume) == voters {
+            return Ok(());
+        }
+        state_file::replace(&self.folder_of(volume).join(VOTERS), &proto::record::to_cbor(&voters))
+    }
+
     /// Removes all that is here of a disk: journal, map and record.
     pub fn remove(&self, record: &DiskRecord) -> io::Result<()> {
         for folder in [self.cache_of(record), self.folder_of(record.volume)] {
@@ -201,6 +233,26 @@ mod tests {
         assert_eq!(sound, [a]);
         assert_eq!(unreadable.len(), 1);
         assert!(unreadable[0].reason.contains("cannot be read"), "{unreadable:?}");
+    }
+
+    #[test]
+    fn which_peers_voters_are_comes_back_and_is_none_when_it_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(dir.path().join("disks"));
+        let disk = record("a", 1);
+        records.put(&disk).unwrap();
+        assert!(records.voters(disk.volume).is_empty());
+        let voter = KnownVoter {
+            id: [7; 32],
+            peer: "dir:usb".to_owned(),
+            name: "usb".to_owned(),
+        };
+        let voters = [voter];
+        records.put_voters(disk.volume, &voters).unwrap();
+        assert_eq!(records.voters(disk.volume), voters);
+        fs::write(records.folder_of(disk.volume).join(VOTERS), b"?").unwrap();
+        assert!(records.voters(disk.volume).is_empty());
+        assert_eq!(records.all().unwrap().0, [disk]);
     }
 
     #[test]

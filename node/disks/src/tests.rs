@@ -48,7 +48,7 @@ use upload_queue::uploader::{Uploader, UploaderConfig};
 
 use crate::incoming::IncomingPacks;
 use crate::outgoing::{Delivered, OutgoingPacks};
-use crate::voters;
+use crate::voters::{self, Electorate};
 use crate::voting::{Voting, disk_head, rules};
 
 const FOLDERS: usize = 4;
@@ -391,19 +391,23 @@ fn what_is_only_in_the_spool_is_read_from_there_and_what_is_nowhere_is_said_to_b
 fn a_head_that_was_signed_and_is_nowhere_is_put_by_whoever_opens_the_disk() {
     let grid = Grid::new(Reach::Local);
     assert!(grid.create().is_safe);
-    let voters = grid.runtime.block_on(voters::choose(&grid.peers.all()));
-    let rules = rules(&grid.writer, voters.len(), Handover::Forced).unwrap();
-    let vote = |claim| {
+    let electorate = Electorate::of(grid.runtime.block_on(voters::choose(&grid.peers.all(), &[])));
+    let rules = rules(&grid.writer, &electorate, Handover::Forced).unwrap();
+    let vote = |claim, is_taken_over| {
         let end = CancellationToken::new();
         let voting = {
             let _in_runtime = grid.runtime.enter();
-            Voting::start(claim, voters.clone(), VOLUME, grid.writer.clone(), &end)
+            Voting::start(claim, electorate.clone(), VOLUME, grid.writer.clone(), &end)
         };
+        if is_taken_over {
+            grid.runtime.block_on(voting.found(Duration::from_secs(20))).unwrap();
+            voting.adopt(None);
+        }
         grid.runtime.block_on(voting.open(Duration::from_secs(20))).unwrap();
         end.cancel();
         voting.epoch().unwrap()
     };
-    let epoch = vote(Claim::take_over(rules, None));
+    let epoch = vote(Claim::take_over(rules, None), true);
     let root = grid.newest().root;
     (0..FOLDERS).for_each(|number| grid.away(number));
     let signed = disk_head(
@@ -422,7 +426,7 @@ fn a_head_that_was_signed_and_is_nowhere_is_put_by_whoever_opens_the_disk() {
     assert!(!grid.writer.post_disk(&post, &|_| {}).unwrap().is_safe);
     (0..FOLDERS).for_each(|number| grid.back(number));
     let newest = Commit { epoch, number: 2, root };
-    vote(Claim::resume(rules, newest, 1));
+    vote(Claim::resume(rules, newest, 1), false);
     assert_eq!(grid.newest().number(), (epoch.counter, 2));
 }
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use upload_queue::peers::Peer;
 
 use crate::record::VolumeBytes;
-use crate::voters;
+use crate::voters::{self, Electorate};
 
 /// How long one question may take. Chosen: a third of the term.
 const ASK_PATIENCE: Duration = Duration::from_secs(20);
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What became of the claim so far.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    /// The volume's state as the takeover found it; outer none: not found yet.
+    /// The volume's state as the takeover found it, which it goes on with when it is told to (`Voting::adopt`); outer none: not found yet.
     pub found: Option<Option<Commit<RootRef>>>,
     /// The newest commit that can never be lost.
     pub accepted: Option<Commit<RootRef>>,
@@ -73,6 +73,8 @@ struct Inner {
     progress: watch::Sender<Progress>,
     /// Something may be to be asked at once.
     turned: watch::Sender<u64>,
+    electorate: Electorate,
+    /// All of them, by their numbers in the claim.
     voters: Vec<VoterId>,
     volume: VolumeBytes,
     writer: Writer,
@@ -96,10 +98,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Voting {
-    /// Goes on with a claim that was just begun, with these voters in the order of the volume's root. Within a runtime.
+    /// Goes on with a claim that was just begun, by these voters (`rules`). Within a runtime.
     pub fn start(
         claim: Claim<RootRef>,
-        voters: Vec<VoterId>,
+        electorate: Electorate,
         volume: VolumeBytes,
         writer: Writer,
         end: &CancellationToken,
@@ -109,7 +111,8 @@ impl Voting {
             offered: Mutex::default(),
             progress: watch::Sender::default(),
             turned: watch::Sender::default(),
-            voters,
+            voters: electorate.all(),
+            electorate,
             volume,
             writer,
             posting: tokio::sync::Mutex::default(),
@@ -134,6 +137,22 @@ impl Voting {
     /// The epoch that is held, as far as this machine has heard.
     pub fn epoch(&self) -> Option<Epoch> {
         lock(&self.0.claim).epoch()
+    }
+
+    /// Who is asked.
+    pub fn electorate(&self) -> &Electorate {
+        &self.0.electorate
+    }
+
+    /// Goes on with what was found, whose root names nobody but who was asked; or with what is known to be newer.
+    pub fn adopt(&self, newer: Option<Commit<RootRef>>) {
+        let mut claim = lock(&self.0.claim);
+        let _unless_ended = match newer {
+            Some(newer) => claim.adopt_instead(Some(newer)),
+            None => claim.adopt(),
+        };
+        drop(claim);
+        self.0.turned.send_modify(|turn| *turn += 1);
     }
 
     /// What became of it so far.
@@ -370,10 +389,10 @@ pub fn disk_head(volume: VolumeBytes, commit: &Commit<RootRef>) -> DiskHead {
 }
 
 /// By what every writer goes.
-pub fn rules(writer: &Writer, voters: usize, handover: disk::claim::writer::Handover) -> Option<Rules> {
+pub fn rules(writer: &Writer, electorate: &Electorate, handover: disk::claim::writer::Handover) -> Option<Rules> {
     Some(Rules {
         device: writer.cert.device,
-        quorum: disk::claim::quorum::Quorum::of(u8::try_from(voters).ok()?)?,
+        quorum: electorate.quorum()?,
         times: disk::claim::times::Times::USUAL,
         handover,
         offline: disk::claim::writer::Offline::Stop,

@@ -23,15 +23,18 @@ use crate::repack::stop_flag;
 use crate::{Engine, failures};
 
 mod claim;
+mod committed;
 mod content;
 mod edits;
 mod exports;
 pub(super) mod known;
 pub(super) mod open;
 mod serve;
+mod voters;
 
 use known::KnownDisk;
 pub(super) use open::OpenDisks;
+pub(super) use voters::DiskVotes;
 
 /// Bytes of a journal unless asked otherwise. Chosen: some minutes of writing at the rate of a fast uplink.
 const JOURNAL_BYTES: u64 = 2 << 30;
@@ -106,7 +109,11 @@ impl Engine {
         );
         let put = records.put(&record);
         put.map_err(|error| unusable(&records.folder_of(volume), &error))?;
-        self.find_disk(&id(volume)).await
+        let known = self.find_disk(&id(volume)).await?;
+        if let Err(failure) = self.voters(&known).await {
+            tracing::debug!("which peers vote on a new disk is not written down: {failure}");
+        }
+        Ok(known)
     }
 
     async fn refuse_taken(&self, name: &str) -> Result<(), Failure> {
@@ -150,6 +157,8 @@ impl Engine {
                 Err(error) => said.problem = Some(error.to_string()),
             }
         }
+        // Who cannot be asked is said to be away; a root that cannot be read is said above.
+        said.voters = self.voter_messages(&known).await.unwrap_or_default();
         sink.send(said).await?;
         Ok(Exit::Done)
     }

@@ -43,6 +43,12 @@ impl Engine {
         findings.push(self.space().await);
         findings.push(self.spool_finding()?);
         findings.extend(self.set_aside());
+        let votes = self.votes_without(&|_| false);
+        findings.extend(
+            votes
+                .iter()
+                .filter_map(|votes| Some(found(Topic::Disk, Level::Ok, votes.text()?))),
+        );
         findings.extend(backup(&judge(&self.facts().await?)));
         let is_ill = findings.iter().any(|finding| finding.level == Level::Problem);
         for finding in findings {
@@ -262,6 +268,7 @@ fn backup(verdict: &Verdict) -> Vec<Finding> {
             | State::Left
             | State::Lost
             | State::DiskLost
+            | State::DiskShut
             | State::HeadRefused
             | State::AtRisk
             | State::ConfigDamaged
@@ -277,6 +284,7 @@ fn backup(verdict: &Verdict) -> Vec<Finding> {
             | State::Waiting
             | State::DiskAhead
             | State::DiskAtRisk
+            | State::DiskVoterGone
             | State::HeadBehind
             | State::OlderAtRisk
             | State::FolderNew

@@ -24,6 +24,7 @@ use upload_queue::packs;
 use upload_queue::peers::PeerKey;
 
 use crate::config::Config;
+use crate::disk::DiskVotes;
 use crate::known::KnownPeer;
 use crate::policy::{peers_within, tolerate};
 use crate::verdict;
@@ -48,6 +49,8 @@ pub(super) struct Scene {
     pub is_running: bool,
     /// Virtual disks to which something was written that is on this machine alone, as far as that can be told.
     pub disks_ahead: Vec<String>,
+    /// Virtual disks by their voters, as far as these are written down here.
+    pub disk_votes: Vec<DiskVotes>,
     /// Nothing can be written in the home: no run could even be recorded.
     pub is_full: bool,
     /// The account has revoked this device.
@@ -117,6 +120,7 @@ pub(super) fn gather(conn: &Connection, scene: &Scene) -> Result<Facts, DbError>
             since: Timestamp::now(),
         };
     }
+    add_votes(&mut facts, scene);
     add_tally(&mut facts, tally);
     add_sources(&mut facts, conn, &folders, &snapshots)?;
     Ok(facts)
@@ -132,6 +136,15 @@ fn add_tally(facts: &mut Facts, tally: Tally) {
     facts.waiting = amount(tally.waiting);
     facts.lost = amount(tally.lost);
     facts.lost_names = tally.lost_paths.iter().map(|path| shown(path)).collect();
+}
+
+fn add_votes(facts: &mut Facts, scene: &Scene) {
+    let is_there = |key: &PeerKey| scene.online.as_ref().is_none_or(|online| online.contains(key));
+    let is_shut = |votes: &&DiskVotes| !votes.has_majority_of(is_there);
+    let names = |votes: Vec<&DiskVotes>| named(&votes.iter().map(|votes| votes.name.clone()).collect::<Vec<_>>());
+    let (shut, open): (Vec<_>, Vec<_>) = scene.disk_votes.iter().partition(is_shut);
+    facts.disks_shut = names(shut);
+    facts.disks_voter_gone = names(open.into_iter().filter(|votes| !votes.gone.is_empty()).collect());
 }
 
 fn named(names: &[String]) -> Named {

@@ -32,6 +32,7 @@ pub async fn onlook(home: HomePaths, paths: Vec<PathName>, sink: Sink) -> Result
         is_running: true,
         // The process that has the home has its disks, and commits what is written to them.
         disks_ahead: Vec::new(),
+        disk_votes: Vec::new(),
         is_full: faults::is_full(home.state_dir()),
         is_revoked: is_revoked(&home, &cert),
         has_left: has_left(&home, &cert),

@@ -82,11 +82,15 @@ impl Engine {
             Some(account) => self.keys_of_devices(&|of| of == account).unwrap_or_default(),
             None => self.keys_of_entry(name, &config),
         };
+        let voting = keys.clone();
         let (db, share_tolerate) = (self.0.db.clone(), tolerate(&config));
         let counting = move || db.read(|conn| cost(conn, &keys, share_tolerate));
         let (mut removal, lost) = tokio::task::spawn_blocking(counting)
             .await
             .map_err(failures::worker)??;
+        let is_removed = |key: &PeerKey| voting.contains(key);
+        self.may_lose_voters(name, &is_removed, how != RemoveHow::Carefully, sink)
+            .await?;
         removal.name = name.to_owned();
         let shares = removal.shares;
         if shares > 0 || how == RemoveHow::DryRun {

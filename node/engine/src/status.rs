@@ -70,6 +70,7 @@ impl Engine {
             store_only: matches!(&self.0.mode, Mode::Daemon(options) if options.store_only),
             is_running: self.0.busy.try_lock().is_err(),
             disks_ahead: self.disks_ahead(),
+            disk_votes: self.votes_without(&|_| false),
             is_full: faults::is_full(self.0.home.paths.state_dir()),
             is_revoked: is_revoked(&self.0.home.paths, &self.0.home.cert),
             has_left: has_left(&self.0.home.paths, &self.0.home.cert),

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 mod facts;
 mod state;
+mod votes;
 
 use api::failure::Exit;
 use api::human::ByteSize;
@@ -88,6 +89,7 @@ pub fn judge(facts: &Facts) -> Verdict {
         reasons.push(reason(State::Left, text).remedy(remedy));
     }
     reasons.extend(of_disks(facts));
+    reasons.extend(votes::of_votes(facts));
     match facts.has_snapshot {
         _ if facts.store_only || has_only_disks(facts) => {}
         true => reasons.extend(of_content(facts)),

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use api::failure::{Exit, Failure};
 use api::human::ByteSize;
 use api::request::{
-    DiskClone, DiskCreate, DiskExport, DiskImport, DiskNamed, DiskRemove, DiskResize, DiskSalvage, DiskServe,
-    DiskSnapshot, DiskSync, Request, TakeOver,
+    DiskCheck, DiskClone, DiskCreate, DiskExport, DiskImport, DiskNamed, DiskRemove, DiskResize, DiskSalvage,
+    DiskServe, DiskSnapshot, DiskSync, DiskVotersReplace, Request, TakeOver,
 };
 
 use super::choice::choice;
@@ -68,6 +68,23 @@ pub struct MountArgs {
     sync: DiskSync,
     #[command(flatten)]
     take_over: TakeOverArg,
+}
+
+/// Arguments of `disk voters`.
+#[derive(Debug, clap::Args)]
+pub struct VotersArgs {
+    /// Its name, or the first digits of its id
+    name: String,
+    /// Choose anew among the peers that answer
+    #[arg(long)]
+    replace: bool,
+    /// A majority of them is lost for good. Those that do not answer must never come back together with a machine that wrote by them: it would go on
+    /// beside this one, and what it wrote be lost
+    #[arg(long, requires = "replace")]
+    lost: bool,
+    /// What becomes of a disk that another machine of this account wrote last
+    #[arg(long, requires = "replace", value_parser = choice(TakeOver::ALL, TakeOver::name, about_take_over), default_value_t)]
+    take_over: TakeOver,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -137,6 +154,9 @@ pub enum Command {
         /// Which of its snapshots [default: the disk as it is]
         #[arg(long, value_name = "NAME")]
         snapshot: Option<String>,
+        /// As of its last commit, whoever writes it, and without being its writer; asks no voter, and writes nothing to peers
+        #[arg(long)]
+        committed: bool,
     },
     /// Make a disk what a raw image is
     Import {
@@ -149,7 +169,12 @@ pub enum Command {
     Check {
         /// Its name, or the first digits of its id
         name: String,
+        /// As of its last commit, whoever writes it, and without being its writer; asks no voter, and writes nothing to peers
+        #[arg(long)]
+        committed: bool,
     },
+    /// Show which peers decide which machine writes a disk; or choose others
+    Voters(VotersArgs),
     /// Make a disk empty; its snapshots stay
     Erase {
         /// Its name, or the first digits of its id
@@ -216,6 +241,19 @@ impl MountArgs {
     }
 }
 
+impl VotersArgs {
+    fn request(self) -> Request {
+        match self.replace {
+            false => Request::DiskVoters(DiskNamed { name: self.name }),
+            true => Request::DiskVotersReplace(DiskVotersReplace {
+                name: self.name,
+                lost: self.lost,
+                take_over: self.take_over,
+            }),
+        }
+    }
+}
+
 impl Command {
     /// As a request.
     pub fn request(self) -> Result<Request, Failure> {
@@ -237,16 +275,23 @@ impl Command {
                 size: size.0,
                 shrink,
             }),
-            Self::Export { name, file, snapshot } => Request::DiskExport(DiskExport {
+            Self::Export {
+                name,
+                file,
+                snapshot,
+                committed,
+            } => Request::DiskExport(DiskExport {
                 name,
                 snapshot,
+                committed,
                 file: absolute(&file)?,
             }),
             Self::Import { name, file } => Request::DiskImport(DiskImport {
                 name,
                 file: absolute(&file)?,
             }),
-            Self::Check { name } => Request::DiskCheck(DiskNamed { name }),
+            Self::Check { name, committed } => Request::DiskCheck(DiskCheck { name, committed }),
+            Self::Voters(args) => args.request(),
             Self::Erase { name, force: true } => Request::DiskErase(DiskNamed { name }),
             Self::Salvage { name, new } => Request::DiskSalvage(DiskSalvage { name, new }),
             Self::Rm {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::human::{ByteSize, Period};
-use api::message::{Disk, DiskFigures, DiskServed, DiskState};
+use api::message::{Disk, DiskFigures, DiskServed, DiskState, DiskVoter, Promised};
 
 use super::Style;
 use super::table::Row;
@@ -48,6 +48,42 @@ pub fn row(disk: &Disk, style: &Style) -> Row {
     }
 }
 
+/// A line of the list of a disk's voters.
+pub fn voter_row(voter: &DiskVoter) -> Row {
+    let (state, promised) = voter_words(voter);
+    Row {
+        head: &["VOTER", "ID", "STATE", "PROMISED TO"],
+        cells: vec![voter_name(voter), short(&voter.id), state.to_owned(), promised],
+    }
+}
+
+fn short(id: &str) -> String {
+    id.chars().take(8).collect()
+}
+
+fn voter_name(voter: &DiskVoter) -> String {
+    match &voter.peer {
+        Some(peer) => clean(peer),
+        None if voter.gone => "gone".to_owned(),
+        None => "?".to_owned(),
+    }
+}
+
+fn voter_words(voter: &DiskVoter) -> (&'static str, String) {
+    let state = match (voter.gone, voter.online, voter.leaving) {
+        (true, ..) => "gone",
+        (_, false, _) => "away",
+        (_, _, true) => "being replaced",
+        _ => "there",
+    };
+    let promised = match (voter.promised, &voter.machine) {
+        (Promised::Other, Some(machine)) => format!("machine {}", clean(machine)),
+        (Promised::Unknown, _) => "-".to_owned(),
+        (promised, _) => promised.name().to_owned(),
+    };
+    (state, promised)
+}
+
 /// All that is known of one.
 pub fn text(disk: &Disk, style: &Style) -> String {
     let mut lines = vec![
@@ -83,6 +119,15 @@ pub fn text(disk: &Disk, style: &Style) -> String {
     }
     if let Some(origin) = &disk.origin {
         lines.push(("cloned from", clean(origin)));
+    }
+    for voter in &disk.voters {
+        let (state, promised) = voter_words(voter);
+        let text = format!(
+            "{} ({}), {state}, promised to {promised}",
+            voter_name(voter),
+            short(&voter.id)
+        );
+        lines.push(("voter", text));
     }
     for snapshot in &disk.snapshots {
         let clones = match snapshot.clones {

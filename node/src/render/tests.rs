@@ -74,6 +74,7 @@ fn every_message() -> Vec<Message> {
             file: None,
         }
         .into(),
+        DiskVoter::default().into(),
         Summary::Disk(DiskSummary::default()).into(),
         Summary::Mount(MountSummary::default()).into(),
         Summary::Run(RunSummary {

@@ -24,6 +24,7 @@ pub fn row(message: &Message, style: &Style) -> Option<Row> {
         Message::Peer(peer) => Some(peer_row(peer, style)),
         Message::Device(device) => Some(device_row(device, style)),
         Message::Disk(disk) if !style.long => Some(disk::row(disk, style)),
+        Message::DiskVoter(voter) => Some(disk::voter_row(voter)),
         Message::Snapshot(snapshot) => Some(snapshot_row(snapshot, style)),
         Message::Job(job) => Some(job_row(job)),
         _ => None,
@@ -91,9 +92,12 @@ pub fn text(message: &Message, style: &Style) -> String {
         Message::Error(failure) => failure.to_string(),
         Message::Spool(spool) => spool.text(),
         Message::Problem(problem_met) => problem(problem_met),
-        Message::Progress(_) | Message::Peer(_) | Message::Device(_) | Message::Snapshot(_) | Message::Job(_) => {
-            return String::new();
-        }
+        Message::Progress(_)
+        | Message::Peer(_)
+        | Message::Device(_)
+        | Message::DiskVoter(_)
+        | Message::Snapshot(_)
+        | Message::Job(_) => return String::new(),
     };
     clean(&line) + "\n"
 }

@@ -17,10 +17,10 @@ impl World {
         voters.sort_unstable();
         let mut all = Fold::default();
         voters.hash(&mut all);
-        (self.ticks, self.accepted, &self.accepted_by).hash(&mut all);
+        (self.ticks, self.accepted, &self.accepted_by, &self.named).hash(&mut all);
         for actor in &self.actors {
             (actor.life, &actor.head, actor.commits_left, actor.restarts_left).hash(&mut all);
-            (actor.lag, actor.found, actor.released).hash(&mut all);
+            (actor.lag, actor.found, actor.released, actor.wants, actor.asked).hash(&mut all);
             without_marks(&actor.writer).hash(&mut all);
         }
         all.finish()
@@ -30,6 +30,8 @@ impl World {
         let voter = &self.voters[number];
         let sum = |prints: &mut dyn Iterator<Item = u64>| prints.fold(0_u64, u64::wrapping_add);
         let mut all = Fold::default();
+        let sets = scenario.sets.iter();
+        sets.for_each(|set| set.contains(&(number as u8)).hash(&mut all));
         (voter.promise, &voter.heads, &voter.early).hash(&mut all);
         if scenario.variant == Variant::VoterRestored {
             voter.promise_before.hash(&mut all);
@@ -72,7 +74,7 @@ fn sets(writer: &mut Writer<History>) -> Vec<&mut VoterSet> {
             let round = held.round.iter_mut().map(|round| &mut round.confirmed);
             took.chain(round).chain([&mut held.refused]).collect()
         }
-        Phase::Fenced { .. } => Vec::new(),
+        Phase::Found { .. } | Phase::Fenced { .. } => Vec::new(),
     }
 }
 

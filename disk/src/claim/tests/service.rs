@@ -45,7 +45,11 @@ fn answered(writer: &mut Writer<&'static str>, now: Duration) -> Vec<Event<&'sta
             Ask::ReadHeads => Answer::Heads(vec![found()]),
             Ask::PutHead(_) => Answer::Took,
         };
-        events.extend(writer.answered(0, asked.tag, answer, now));
+        let event = writer.answered(0, asked.tag, answer, now);
+        if matches!(event, Some(Event::Found { .. })) {
+            assert!(writer.adopt());
+        }
+        events.extend(event);
     }
     events
 }

@@ -38,6 +38,14 @@ pub enum Variant {
     TermFromAnswer,
     /// Confirmations count however late they come.
     LateAnswersCount,
+    /// Who replaces voters asks those before alone.
+    VotersBeforeAlone,
+    /// Who replaces voters asks the new ones alone.
+    VotersAfterAlone,
+    /// One commit names the new voters, and they alone are asked by whoever sees it.
+    ReplacedInOneStep,
+    /// What is found is gone on with by the voters that were asked, whichever its root names.
+    OtherVotersAdopted,
 }
 
 /// What a writer was made to believe when it had asked.

@@ -4,7 +4,7 @@
 //! that hears nothing. A voter judges, stores and answers in one step: where it dies in between, either nothing happened or the
 //! answer is lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::claim::quorum::Quorum;
 use crate::claim::times::Times;
 use crate::claim::writer::{Answer, Ask, Asked, Commit, Event, Handover, Offline, Phase, Rules, Service, Writer};
 
-/// Which commits led to a state: the life of a writer in which each was made.
+/// Which commits led to a state: the life of a writer in which each was made, and whether it is one that names other voters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct History {
     len: u8,
@@ -32,15 +32,47 @@ impl History {
     }
 
     /// The same and one more.
-    pub fn and(mut self, life: u8) -> Self {
-        self.lives[usize::from(self.len)] = life;
+    pub fn and(self, life: u8) -> Self {
+        self.with(life, 0)
+    }
+
+    /// The same and one that names other voters, or, of kind `TAKEN`, that needs those before no more.
+    pub fn with(mut self, life: u8, kind: u8) -> Self {
+        self.lives[usize::from(self.len)] = life.min(LIFE) | kind << 5;
         self.len += 1;
         self
+    }
+
+    /// The voters that its root names.
+    pub fn names(&self, variant: Variant) -> Named {
+        let mut named = Named::default();
+        for kind in self.lives[..usize::from(self.len)].iter().map(|made| made >> 5) {
+            named = match kind {
+                0 => named,
+                TAKEN => Named { leaving: None, ..named },
+                voters if variant == Variant::ReplacedInOneStep => Named { voters, leaving: None },
+                voters => Named {
+                    voters,
+                    leaving: Some(named.voters),
+                },
+            };
+        }
+        named
     }
 
     pub fn leads_to(&self, later: &Self) -> bool {
         later.lives[..usize::from(later.len)].starts_with(&self.lives[..usize::from(self.len)])
     }
+}
+
+const LIFE: u8 = 31;
+const TAKEN: u8 = 7;
+
+/// The voters that a root names, and those before them as long as they are needed as well: by their place in `Scenario::sets`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Named {
+    pub voters: u8,
+    pub leaving: Option<u8>,
 }
 
 impl Debug for History {
@@ -99,6 +131,10 @@ pub struct Actor {
     pub found: Option<(Epoch, History)>,
     /// Up to where its journal was released.
     pub released: History,
+    /// Other voters that it is to name.
+    pub wants: Option<u8>,
+    /// Whom it asks.
+    pub asked: Named,
 }
 
 /// What is tried.
@@ -106,6 +142,10 @@ pub struct Actor {
 pub struct Scenario {
     pub variant: Variant,
     pub voters: u8,
+    /// Voters that a volume may have: those of the first it has at first.
+    pub sets: Vec<Vec<u8>>,
+    /// Which others each writer is to name.
+    pub wants: Vec<Option<u8>>,
     /// How many commits each writer makes, in each of its lives.
     pub commits: Vec<u8>,
     /// How often each may end and take over anew.
@@ -130,15 +170,34 @@ impl Scenario {
         stall: Duration::from_secs(1),
     };
 
-    fn rules(&self, device: usize) -> Rules {
-        let quorum = match self.variant {
-            Variant::MinorityPromises => Quorum::broken(self.voters, self.voters / 2),
-            _ => Quorum::of(self.voters).unwrap(),
+    fn quorum(&self, named: Named) -> Quorum {
+        let set = |at: u8| self.sets[usize::from(at)].iter().copied().collect();
+        let (before, after) = (named.leaving.unwrap_or(named.voters), named.voters);
+        let (before, after) = match self.variant {
+            Variant::MinorityPromises => return Quorum::broken(self.voters, self.voters / 2),
+            Variant::VotersBeforeAlone => (before, before),
+            Variant::VotersAfterAlone => (after, after),
+            _ => (before, after),
         };
+        Quorum::joint(set(before), set(after)).unwrap()
+    }
+
+    /// Whom a writer asks that has seen a root which names these, and is to name others.
+    fn asked(named: Named, wants: Option<u8>) -> Named {
+        match wants.filter(|wants| named.leaving.is_none() && *wants != named.voters) {
+            Some(voters) => Named {
+                voters,
+                leaving: Some(named.voters),
+            },
+            None => named,
+        }
+    }
+
+    fn rules(&self, device: usize, asked: Named) -> Rules {
         let shared = self.variant == Variant::EpochsWithoutDevice;
         Rules {
             device: DeviceId([if shared { 1 } else { device as u8 + 1 }; 32]),
-            quorum,
+            quorum: self.quorum(asked),
             times: Self::TIMES,
             handover: self.handover,
             offline: Offline::Stop,
@@ -155,8 +214,10 @@ pub enum Action {
     Hear { voter: usize, at: usize },
     /// A writer looks whether there is something to ask.
     Wake { writer: usize },
-    /// A writer ends, and its machine takes over anew.
-    TakeOver { writer: usize },
+    /// A writer ends, and its machine takes over anew, by voters that some head named once.
+    TakeOver { writer: usize, by: Named },
+    /// A writer begins to name other voters.
+    Replace { writer: usize },
     /// A writer ends, and goes on as the one it was.
     Resume { writer: usize },
     /// Time goes by.
@@ -177,6 +238,9 @@ pub struct World {
     pub accepted: History,
     /// The longest history that was accepted of each epoch.
     pub accepted_by: BTreeMap<Epoch, History>,
+    /// What heads that were written ever named.
+    pub named: BTreeSet<Named>,
+    variant: Variant,
 }
 
 type Broken = Result<(), String>;
@@ -184,7 +248,7 @@ type Broken = Result<(), String>;
 impl World {
     pub fn new(scenario: &Scenario) -> Self {
         let actor = |at: usize| Actor {
-            writer: Writer::take_over(scenario.rules(at), None),
+            writer: Writer::take_over(scenario.rules(at, Named::default()), None),
             life: at as u8 + 1,
             head: None,
             commits_left: scenario.commits[at],
@@ -192,6 +256,8 @@ impl World {
             lag: 0,
             found: None,
             released: History::default(),
+            wants: scenario.wants[at],
+            asked: Named::default(),
         };
         let mut world = Self {
             voters: vec![Voter::default(); scenario.voters.into()],
@@ -199,6 +265,8 @@ impl World {
             ticks: 0,
             accepted: History::default(),
             accepted_by: BTreeMap::new(),
+            named: BTreeSet::from([Named::default()]),
+            variant: scenario.variant,
         };
         if scenario.first_serves {
             let whole = Scenario {
@@ -207,10 +275,10 @@ impl World {
                 ticks: 0,
                 ..scenario.clone()
             };
-            world.actors[0].commits_left = 1;
+            (world.actors[0].commits_left, world.actors[0].wants) = (1, None);
             world.actors[0].writer.rules.handover = Handover::Forced;
             world.runs_alone(&whole, 0, &[true; 5]).unwrap();
-            world.actors[0].commits_left = scenario.commits[0];
+            (world.actors[0].commits_left, world.actors[0].wants) = (scenario.commits[0], scenario.wants[0]);
         }
         world.actors.extend((1..scenario.commits.len()).map(actor));
         for at in 0..world.actors.len() {
@@ -223,7 +291,7 @@ impl World {
     /// Delivers between one writer and the voters that are there until it is accepted what it has to commit.
     pub fn runs_alone(&mut self, scenario: &Scenario, at: usize, there: &[bool]) -> Broken {
         let goal = self.actors[at].commits_left;
-        for _ in 0..40 {
+        for _ in 0..60 {
             self.poll(scenario, at)?;
             for voter in (0..self.voters.len()).filter(|voter| there[*voter]) {
                 while let Some(next) = self.voters[voter].requests.pop() {
@@ -233,10 +301,12 @@ impl World {
             }
             let actor = &mut self.actors[at];
             let is_done = match &actor.writer.phase {
-                Phase::Holding(held) => held.is_settled && held.pending.is_none() && actor.commits_left == 0,
+                Phase::Holding(held) => {
+                    held.is_settled && held.pending.is_none() && actor.commits_left == 0 && actor.wants.is_none()
+                }
                 Phase::Fenced { by } => {
-                    let by = *by;
-                    self.begin(scenario, at, Some(by));
+                    let (by, newest) = (*by, self.newest_named());
+                    self.begin(scenario, at, Some(by), newest);
                     self.actors[at].commits_left = goal;
                     false
                 }
@@ -254,7 +324,17 @@ impl World {
     pub fn ends_accepted(&self, scenario: &Scenario, random: &mut Random) -> Broken {
         let mut world = self.clone();
         let mut there = vec![false; world.voters.len()];
-        while there.iter().filter(|is_there| **is_there).count() <= there.len() / 2 {
+        let is_majority = |there: &[bool]| {
+            let set = there
+                .iter()
+                .zip(0..)
+                .filter(|(is_there, _)| **is_there)
+                .map(|(_, voter)| voter)
+                .collect();
+            let mut named = self.named.iter();
+            named.all(|named| scenario.quorum(*named).is_met_by(set))
+        };
+        while !is_majority(&there) {
             there[random.below(world.voters.len())] = true;
         }
         for voter in &mut world.voters {
@@ -267,7 +347,14 @@ impl World {
             ..scenario.clone()
         };
         let before = world.accepted.len();
-        world.begin(&alone, at, None);
+        let by = world
+            .named
+            .iter()
+            .nth(random.below(world.named.len()))
+            .copied()
+            .unwrap_or_default();
+        world.actors.iter_mut().for_each(|actor| actor.wants = None);
+        world.begin(&alone, at, None, by);
         world.runs_alone(&alone, at, &there)?;
         match world.accepted.len() > before {
             true => Ok(()),
@@ -275,13 +362,28 @@ impl World {
         }
     }
 
-    fn begin(&mut self, scenario: &Scenario, at: usize, known: Option<Epoch>) {
+    /// What the last head names that any machine wrote.
+    fn newest_named(&self) -> Named {
+        self.named.iter().next_back().copied().unwrap_or_default()
+    }
+
+    fn begin(&mut self, scenario: &Scenario, at: usize, known: Option<Epoch>, by: Named) {
         let life = self.next_life();
         let actor = &mut self.actors[at];
-        actor.writer = Writer::take_over(scenario.rules(at), known);
+        actor.asked = Scenario::asked(by, actor.wants);
+        actor.writer = Writer::take_over(scenario.rules(at, actor.asked), known);
         (actor.life, actor.found) = (life, None);
         actor.released = History::default();
         actor.commits_left = scenario.commits[at];
+    }
+
+    /// Goes on as the writer that it was, by the voters that its last commit names, and others that it is to name.
+    fn resume(&mut self, scenario: &Scenario, at: usize, last: State) {
+        let life = self.next_life();
+        let actor = &mut self.actors[at];
+        actor.asked = Scenario::asked(last.root.names(scenario.variant), actor.wants);
+        actor.life = life;
+        actor.writer = Writer::resume(scenario.rules(at, actor.asked), last, actor.writer.tag + 1);
     }
 
     fn next_life(&self) -> u8 {
@@ -305,10 +407,14 @@ impl World {
         }
         for (writer, actor) in self.actors.iter().enumerate() {
             if actor.restarts_left > 0 {
-                actions.push(Action::TakeOver { writer });
+                actions.extend(self.named.iter().map(|by| Action::TakeOver { writer, by: *by }));
                 if self.resumable(writer).is_some() {
                     actions.push(Action::Resume { writer });
                 }
+            }
+            let is_to_ask = actor.wants.is_some_and(|wants| wants != actor.asked.voters);
+            if is_to_ask && self.resumable(writer).is_some() {
+                actions.push(Action::Replace { writer });
             }
             if self.ticks < scenario.ticks {
                 actions.push(Action::Wake { writer });
@@ -356,18 +462,21 @@ impl World {
                 self.poll(scenario, writer)?;
             }
             Action::Wake { writer } => self.poll(scenario, writer)?,
-            Action::TakeOver { writer } => {
-                self.begin(scenario, writer, None);
+            Action::TakeOver { writer, by } => {
+                self.begin(scenario, writer, None, by);
                 self.actors[writer].restarts_left -= 1;
                 self.poll(scenario, writer)?;
             }
             Action::Resume { writer } => {
-                let life = self.next_life();
                 if let Some(last) = self.resumable(writer) {
-                    let actor = &mut self.actors[writer];
-                    actor.life = life;
-                    actor.restarts_left -= 1;
-                    actor.writer = Writer::resume(actor.writer.rules, last, actor.writer.tag + 1);
+                    self.actors[writer].restarts_left -= 1;
+                    self.resume(scenario, writer, last);
+                }
+                self.poll(scenario, writer)?;
+            }
+            Action::Replace { writer } => {
+                if let Some(last) = self.resumable(writer) {
+                    self.resume(scenario, writer, last);
                 }
                 self.poll(scenario, writer)?;
             }
@@ -382,9 +491,10 @@ impl World {
             Action::Deliver { voter: at, .. } => at == voter || Some(writer) == heard,
             Action::Restore { voter: at } => at == voter,
             Action::Hear { .. } => Some(writer) == heard,
-            Action::Wake { writer: at } | Action::TakeOver { writer: at } | Action::Resume { writer: at } => {
-                at == writer
-            }
+            Action::Wake { writer: at }
+            | Action::TakeOver { writer: at, .. }
+            | Action::Replace { writer: at }
+            | Action::Resume { writer: at } => at == writer,
             Action::Tick | Action::TickWithout { .. } => false,
         });
         self.check(scenario)
@@ -393,8 +503,12 @@ impl World {
     /// Lets a writer commit what it has, and ask what it wants to.
     fn poll(&mut self, scenario: &Scenario, at: usize) -> Broken {
         let now = self.now(at);
+        let is_served = scenario.ticks == 0 || self.actors[at].writer.service(now) != Service::NotYet;
+        if is_served {
+            // Not while the writer before may acknowledge: who goes on as the writer that it was waits for nobody.
+            self.name_others(scenario, at);
+        }
         let actor = &mut self.actors[at];
-        let is_served = scenario.ticks == 0 || actor.writer.service(now) != Service::NotYet;
         if let Phase::Holding(held) = &actor.writer.phase
             && actor.commits_left > 0
             && is_served
@@ -417,13 +531,40 @@ impl World {
         }
     }
 
+    /// Names the voters that a writer is to name; then that those before are needed no more; then goes on with the new ones alone.
+    fn name_others(&mut self, scenario: &Scenario, at: usize) {
+        let actor = &mut self.actors[at];
+        let Phase::Holding(held) = &actor.writer.phase else {
+            return;
+        };
+        let Some(last) = held.accepted.as_ref().map(|placed| placed.commit.clone()) else {
+            return;
+        };
+        if !held.is_settled || held.pending.is_some() {
+            return;
+        }
+        let (named, life) = (last.root.names(scenario.variant), actor.life);
+        match (named.leaving, actor.wants) {
+            (Some(_), _) => assert!(actor.writer.commit(last.root.with(life, TAKEN))),
+            (None, Some(wants)) if wants == named.voters => actor.wants = None,
+            (None, Some(wants)) if wants == actor.asked.voters => {
+                actor.wants = None;
+                assert!(actor.writer.commit(last.root.with(life, wants)));
+            }
+            (None, None) if actor.asked != named => self.resume(scenario, at, last),
+            _ => {}
+        }
+    }
+
     fn ask(&mut self, at: usize, now: Duration) {
         let actor = &mut self.actors[at];
-        for (number, voter) in self.voters.iter_mut().enumerate() {
-            for asked in actor.writer.asks(number as u8, now) {
+        for number in actor.writer.rules.quorum.voters() {
+            let voter = &mut self.voters[usize::from(number)];
+            for asked in actor.writer.asks(number, now) {
                 if let Ask::PutHead(state) = &asked.ask
                     && actor.head.as_ref().is_none_or(|(_, head)| head != state)
                 {
+                    self.named.insert(state.root.names(self.variant));
                     actor.head = Some((actor.head_seq() + 1, state.clone()));
                 }
                 let request = Request {
@@ -451,7 +592,7 @@ impl World {
             .tells(&mut actor.writer, voter as u8, reply.tag, reply.answer, now);
         for event in events {
             match event {
-                Event::Found { state, .. } => self.found(at, state)?,
+                Event::Found { state, .. } => self.found(scenario, at, state)?,
                 Event::Accepted(state) => self.accept(scenario, at, state)?,
                 Event::Fenced { .. } => {}
             }
@@ -480,9 +621,20 @@ impl World {
             && reply.life == actor.life
     }
 
-    fn found(&mut self, at: usize, state: Option<State>) -> Broken {
+    /// Goes on with what was found, or, where its root names other voters than were asked, with those.
+    fn found(&mut self, scenario: &Scenario, at: usize, state: Option<State>) -> Broken {
         let history = state.map(|state| state.root).unwrap_or_default();
         let actor = &mut self.actors[at];
+        let named = history.names(scenario.variant);
+        let is_covered = actor.writer.rules.quorum.covers(scenario.quorum(named));
+        if !is_covered && scenario.variant != Variant::OtherVotersAdopted {
+            let epoch = actor.writer.epoch();
+            let commits_left = actor.commits_left;
+            self.begin(scenario, at, epoch, named);
+            self.actors[at].commits_left = commits_left;
+            return Ok(());
+        }
+        assert!(actor.writer.adopt());
         actor.found = actor.writer.epoch().map(|epoch| (epoch, history));
         // What was accepted of a higher epoch fences this writer: whatever it adopts, it comes to nothing.
         let mut before = self
@@ -574,10 +726,12 @@ impl World {
                 let actor = &actors[at];
                 !is_touched(at, number)
                     || changes(*promise, heads, request, scenario.variant)
-                    || request.life == actor.life && {
-                        let asks = actor.writer.clone().asks(number as u8, Duration::ZERO);
-                        asks.iter().any(|asked| asked.tag == request.asked.tag)
-                    }
+                    || request.life == actor.life
+                        && actor.writer.rules.quorum.voters().any(|asked| asked == number as u8)
+                        && {
+                            let asks = actor.writer.clone().asks(number as u8, Duration::ZERO);
+                            asks.iter().any(|asked| asked.tag == request.asked.tag)
+                        }
             });
         }
     }

@@ -97,6 +97,8 @@ named! {
         Disk = "disk",
         /// A snapshot of a virtual disk.
         DiskSnapshot = "disk snapshot",
+        /// Who decides which machine writes a virtual disk.
+        DiskVoters = "voters of disk",
         /// A grid.
         Grid = "grid",
         /// An object in a bucket.

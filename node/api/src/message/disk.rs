@@ -35,6 +35,9 @@ pub struct Disk {
     pub cache: Option<String>,
     /// What is wrong with it.
     pub problem: Option<String>,
+    /// Who decides which machine writes it, where that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voters: Vec<DiskVoter>,
     /// Its snapshots, oldest first, where they are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snapshots: Vec<DiskSnapshot>,
@@ -93,7 +96,41 @@ pub struct DiskServed {
     pub file: Option<String>,
 }
 
+/// One of those who decide which machine writes a disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskVoter {
+    /// Its id.
+    pub id: String,
+    /// The peer that it is, or was when it was seen last.
+    pub peer: Option<String>,
+    /// It is no peer any more.
+    pub gone: bool,
+    /// It answers.
+    pub online: bool,
+    /// To whom it promises that it writes the disk.
+    pub promised: Promised,
+    /// Which machine that is, if it is another.
+    pub machine: Option<String>,
+    /// It is being replaced.
+    #[serde(default)]
+    pub leaving: bool,
+}
+
 named! {
+    /// To whom a voter promises a disk.
+    #[derive(Default)]
+    pub enum Promised {
+        /// It does not say.
+        #[default]
+        Unknown = "unknown",
+        /// To nobody.
+        Nobody = "nobody",
+        /// To this machine.
+        Us = "this machine",
+        /// To another one of the account.
+        Other = "another machine",
+    }
+
     /// How a disk is.
     #[derive(Default)]
     pub enum DiskState {

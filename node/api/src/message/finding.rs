@@ -55,6 +55,8 @@ named! {
         Spool = "spool",
         /// Files of the home's state.
         State = "state",
+        /// Who votes on which machine writes a virtual disk.
+        Disk = "disk",
         /// The verdict on what is backed up.
         Backup = "backup",
     }

@@ -17,6 +17,8 @@ named! {
         Lost = "lost",
         /// Blocks of virtual disks are gone from the grid.
         DiskLost = "disk_lost",
+        /// Too few of those are there who decide which machine writes a virtual disk.
+        DiskShut = "disk_shut",
         /// Peers know newer heads of this device.
         HeadRefused = "head_refused",
         /// Nobody keeps anything.
@@ -49,6 +51,8 @@ named! {
         OlderAtRisk = "older_at_risk",
         /// Blocks of virtual disks are on too few peers.
         DiskAtRisk = "disk_at_risk",
+        /// Of those who decide which machine writes a virtual disk, some are peers no more.
+        DiskVoterGone = "disk_voter_gone",
         /// A folder was never backed up.
         FolderNew = "folder_new",
         /// There are fewer peers than the policy takes.

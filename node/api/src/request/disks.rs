@@ -25,6 +25,27 @@ asked! {
         pub name: String,
     }
 
+    /// Other voters for a disk.
+    pub struct DiskVotersReplace {
+        /// Its name, or the first digits of its id.
+        pub name: String,
+        /// A majority of those that it has is lost for good.
+        #[serde(default)]
+        pub lost: bool,
+        /// Whether another machine may be taken for its writer no more.
+        #[serde(default)]
+        pub take_over: TakeOver,
+    }
+
+    /// A disk that is read to its end.
+    pub struct DiskCheck {
+        /// Its name, or the first digits of its id.
+        pub name: String,
+        /// As of its last commit, whichever machine writes it.
+        #[serde(default)]
+        pub committed: bool,
+    }
+
     /// A snapshot of a disk.
     pub struct DiskSnapshot {
         /// The disk's name, or the first digits of its id.
@@ -70,6 +91,9 @@ asked! {
         /// Which of its snapshots; none: the disk as it is.
         #[serde(default)]
         pub snapshot: Option<String>,
+        /// As of its last commit, whichever machine writes it.
+        #[serde(default)]
+        pub committed: bool,
         /// Absolute path of a file that is not there yet.
         pub file: PathName,
     }

@@ -9,11 +9,13 @@ use backup::catalog::heads;
 use backup::writer::Writer;
 use disk::claim::writer::{Commit, Handover, Writer as Claim};
 use disk::commit::opening::read_root;
+use disk::commit::root::Root;
 use disks::commits::Way;
 use disks::outgoing::Delivered;
 use disks::record::VolumeBytes;
-use disks::voters;
+use disks::voters::{self, Electorate};
 use disks::voting::{ClaimError, Voting, rules};
+use futures::future::join_all;
 use proto::epoch::Epoch;
 use proto::head::{DiskHead, RootRef};
 use proto::id::{DeviceId, VoterId};
@@ -37,6 +39,9 @@ pub(super) struct Claimed {
     pub is_taken_over: bool,
 }
 
+/// How often other voters may be found than were asked before that is given up.
+const CLAIMS_MAX: usize = 8;
+
 /// Who is a disk's writer, by its voters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Promised {
@@ -46,22 +51,46 @@ enum Promised {
     ToNobody,
 }
 
+/// Who is to vote on a disk from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Whoever does.
+    Keep,
+    /// These, as soon as a majority of those that it has has taken that.
+    Replace(Vec<VoterId>),
+    /// These, as a majority of those that it has is lost for good.
+    Lost(Vec<VoterId>),
+}
+
+impl Change {
+    pub fn after(&self) -> Option<&[VoterId]> {
+        match self {
+            Self::Replace(after) => Some(after),
+            Self::Keep | Self::Lost(_) => None,
+        }
+    }
+}
+
+/// How a disk is claimed.
+pub(super) struct Claiming<'a> {
+    pub take_over: TakeOver,
+    pub change: &'a Change,
+    /// The commit that this machine was about to make when it ended.
+    pub offered: Option<RootRef>,
+}
+
 impl Engine {
     /// A claim of a volume that nobody else knows of yet, and who votes on it.
     pub(super) async fn claim_new(&self, volume: VolumeBytes, writer: Writer) -> Result<(Way, Vec<VoterId>), Failure> {
-        let voters = voters::choose(&self.0.peers.all()).await;
-        let rules = rules(&writer, voters.len(), Handover::Forced).ok_or_else(|| {
-            Failure::new(
-                Exit::Failed,
-                "No peer can say who writes a disk: none answers, or none of them can vote",
-            )
-            .hint("add a folder, a friend, or a bucket that honours conditional writes")
-        })?;
-        let way = way(Claim::take_over(rules, None), voters.clone(), volume, writer);
+        let voters = voters::choose(&self.0.peers.all(), &[]).await;
+        let electorate = Electorate::of(voters.clone());
+        let rules = rules(&writer, &electorate, Handover::Forced).ok_or_else(nobody_votes)?;
+        let way = way(Claim::take_over(rules, None), electorate, volume, writer);
         let found = way.voting.found(PATIENCE).await;
         if let Err(error) = found {
             return Err(self.not_claimed("the new disk", &error).await);
         }
+        way.voting.adopt(None);
         Ok((way, voters))
     }
 
@@ -70,62 +99,43 @@ impl Engine {
         &self,
         known: &KnownDisk,
         writer: Writer,
-        take_over: TakeOver,
+        claiming: Claiming<'_>,
     ) -> Result<Claimed, Failure> {
-        let head = known.head.clone().ok_or_else(|| {
-            Failure::new(
-                Exit::TooFewShares,
-                format!("No head that can be reached names `{}`", known.name),
-            )
-            .hint("try again when more peers are up")
-        })?;
-        let voters = self.voters_of(known, &head).await?;
+        let head = known.head.clone().ok_or_else(|| no_head(known))?;
         let newest = commit_of(&head, writer.cert.device);
-        let promised = self.promised(known, &voters).await?;
-        let is_ours = known.machine.is_none() && promised == Promised::To(newest.epoch);
-        let (handover, patience) = match (is_ours, take_over) {
-            (true, _) => (Handover::Awaited, PATIENCE),
-            (false, TakeOver::Now) => (Handover::Forced, PATIENCE),
-            (false, TakeOver::Wait) => (Handover::Awaited, PATIENCE_OVER),
-            (false, TakeOver::Never) => {
-                // Also after `recover`: whether the machine before is gone nobody knows here.
-                let machine = match (&known.machine, promised) {
-                    (Some(machine), _) => machine.clone(),
-                    (None, Promised::To(epoch)) => self.machine_name(epoch.device).await,
-                    (None, Promised::ToNobody) => "before this one".to_owned(),
-                };
-                return Err(written_elsewhere(&known.name, &machine));
-            }
-        };
-        let rules = rules(&writer, voters.len(), handover).ok_or_else(|| {
-            Failure::new(
-                Exit::Failed,
-                format!("`{}` has voters that no disk can have", known.name),
-            )
-        })?;
-        let claim = match is_ours {
-            true => Claim::resume(rules, newest.clone(), 1),
-            // Above what this machine was before, and whatever the voters say.
-            false => Claim::take_over(rules, Some(newest.epoch).filter(|_| known.machine.is_none())),
-        };
-        let way = way(claim, voters, known.volume, writer);
-        let newest = match is_ours {
-            true => newest,
-            false => {
-                tracing::warn!("{}", waiting_text(&known.name, handover));
-                let found = way.voting.found(patience).await;
-                let found = match found {
-                    Ok(found) => found,
-                    Err(error) => return Err(self.not_claimed(&known.name, &error).await),
-                };
-                found.ok_or_else(|| {
-                    failures::too_few_shares(format!("No voter of `{}` knows a commit of it", known.name))
-                })?
-            }
-        };
-        if let Err(error) = way.voting.open(patience).await {
-            return Err(self.not_claimed(&known.name, &error).await);
+        if let Change::Lost(after) = claiming.change {
+            return self.claim_lost(known, writer, after, newest, claiming.take_over).await;
         }
+        let needed = self.needed(known, &head, claiming.offered).await?;
+        let promised = self.promised(known, &needed).await?;
+        let is_ours = known.machine.is_none() && promised == Promised::To(newest.epoch);
+        let (handover, patience) = self.handover(known, is_ours, promised, claiming.take_over).await?;
+        let electorate = needed.clone().followed_by(claiming.change.after());
+        let is_resumed = is_ours && (electorate == needed || self.may_resume(known, &electorate, newest.epoch).await);
+        if is_resumed {
+            let rules = rules(&writer, &electorate, handover).ok_or_else(|| no_voters(known))?;
+            let way = way(
+                Claim::resume(rules, newest.clone(), 1),
+                electorate,
+                known.volume,
+                writer,
+            );
+            self.opened(known, &way, PATIENCE).await?;
+            return Ok(Claimed {
+                way,
+                newest,
+                is_taken_over: false,
+            });
+        }
+        if !is_ours {
+            tracing::warn!("{}", waiting_text(&known.name, handover));
+        }
+        // Above what this machine was before, and whatever the voters say.
+        let above = Some(newest.epoch).filter(|_| known.machine.is_none());
+        let (way, newest) = self
+            .take(known, writer, electorate, above, handover, claiming.change)
+            .await?;
+        self.opened(known, &way, patience).await?;
         Ok(Claimed {
             way,
             newest,
@@ -133,33 +143,172 @@ impl Engine {
         })
     }
 
-    /// The highest epoch that a majority of the voters, or one of them, promise.
-    async fn promised(&self, known: &KnownDisk, voters: &[VoterId]) -> Result<Promised, Failure> {
+    /// A claim above all others, and what it found. Where that names other voters than were asked, it is begun anew with those: whoever goes on
+    /// without them goes on beside them.
+    async fn take(
+        &self,
+        known: &KnownDisk,
+        writer: Writer,
+        mut electorate: Electorate,
+        mut above: Option<Epoch>,
+        handover: Handover,
+        change: &Change,
+    ) -> Result<(Way, Commit<RootRef>), Failure> {
+        for _ in 0..CLAIMS_MAX {
+            let rules = rules(&writer, &electorate, handover).ok_or_else(|| no_voters(known))?;
+            let claim = Claim::take_over(rules, above);
+            let way = way(claim, electorate, known.volume, writer.clone());
+            let found = match way.voting.found(PATIENCE).await {
+                Ok(found) => found,
+                Err(error) => return Err(self.not_claimed(&known.name, &error).await),
+            };
+            let found = found.ok_or_else(|| {
+                failures::too_few_shares(format!("No voter of `{}` knows a commit of it", known.name))
+            })?;
+            let named = Electorate::of_root(&self.root_at(known, &found.root).await?);
+            if way.voting.electorate().covers(&named) {
+                way.voting.adopt(None);
+                return Ok((way, found));
+            }
+            above = way.voting.epoch().max(above);
+            electorate = named.followed_by(change.after());
+        }
+        let error = format!("`{}` gets other voters again and again", known.name);
+        Err(Failure::new(Exit::Failed, error).hint("another machine replaces them: try again when it is done"))
+    }
+
+    /// A claim by voters that are to be, as those that are are lost: from the newest commit that any head names, above whatever is promised.
+    async fn claim_lost(
+        &self,
+        known: &KnownDisk,
+        writer: Writer,
+        after: &[VoterId],
+        newest: Commit<RootRef>,
+        take_over: TakeOver,
+    ) -> Result<Claimed, Failure> {
+        let (account, peers) = (self.0.home.account.account_id(), self.0.peers.all());
+        let asking = peers.iter().map(|peer| voters::promise_of(peer, account, known.volume));
+        let told = join_all(asking).await.into_iter().flatten().flatten().max();
+        let above = told.max(Some(newest.epoch));
+        let is_ours = known.machine.is_none() && above == Some(newest.epoch);
+        let promised = above.map_or(Promised::ToNobody, Promised::To);
+        let (handover, patience) = self.handover(known, is_ours, promised, take_over).await?;
+        // There was no other.
+        let handover = if is_ours { Handover::Forced } else { handover };
+        let electorate = Electorate::of(after.to_vec());
+        let rules = rules(&writer, &electorate, handover).ok_or_else(nobody_votes)?;
+        let mut way = way(Claim::take_over(rules, above), electorate, known.volume, writer);
+        way.is_without_voters = true;
+        let found = match way.voting.found(PATIENCE).await {
+            Ok(found) => found,
+            Err(error) => return Err(self.not_claimed(&known.name, &error).await),
+        };
+        let newer = |commit: &Commit<RootRef>| (commit.epoch.counter, commit.number);
+        let newest = found.into_iter().chain([newest]).max_by_key(newer);
+        let newest = newest.ok_or_else(|| no_head(known))?;
+        way.voting.adopt(Some(newest.clone()));
+        self.opened(known, &way, patience).await?;
+        Ok(Claimed {
+            way,
+            newest,
+            is_taken_over: !is_ours,
+        })
+    }
+
+    /// Whether what is claimed waits for the writer before, and how long that may take. Refused where that is another machine, and nobody said that
+    /// it is to be taken over.
+    async fn handover(
+        &self,
+        known: &KnownDisk,
+        is_ours: bool,
+        promised: Promised,
+        take_over: TakeOver,
+    ) -> Result<(Handover, Duration), Failure> {
+        match (is_ours, take_over) {
+            // Should voters that are to be have promised more, it is waited for as for anybody.
+            (true, _) => Ok((Handover::Awaited, PATIENCE_OVER)),
+            (false, TakeOver::Now) => Ok((Handover::Forced, PATIENCE)),
+            (false, TakeOver::Wait) => Ok((Handover::Awaited, PATIENCE_OVER)),
+            (false, TakeOver::Never) => {
+                // Also after `recover`: whether the machine before is gone nobody knows here.
+                let machine = match (&known.machine, promised) {
+                    (Some(machine), _) => machine.clone(),
+                    (None, Promised::To(epoch)) => self.machine_name(epoch.device).await,
+                    (None, Promised::ToNobody) => "before this one".to_owned(),
+                };
+                Err(written_elsewhere(&known.name, &machine))
+            }
+        }
+    }
+
+    async fn opened(&self, known: &KnownDisk, way: &Way, patience: Duration) -> Result<(), Failure> {
+        match way.voting.open(patience).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.not_claimed(&known.name, &error).await),
+        }
+    }
+
+    /// Whether nobody whom this asks has promised more than this epoch: by voters that are to be somebody else may have been one.
+    async fn may_resume(&self, known: &KnownDisk, electorate: &Electorate, epoch: Epoch) -> bool {
         let account = self.0.home.account.account_id();
-        let asked = voters::promises(&self.0.peers.all(), voters, account, known.volume).await;
-        let told: Vec<Option<Epoch>> = asked.into_iter().flatten().collect();
-        let majority = voters.len() / 2 + 1;
-        if told.len() < majority {
-            let (voters, waited) = (voters.len(), voters::PATIENCE);
+        let states = voters::states(&self.0.peers.all(), &electorate.all(), account, known.volume).await;
+        states.iter().all(|state| state.promise.flatten() <= Some(epoch))
+    }
+
+    /// The highest epoch that a majority of the voters, or one of them, promise.
+    async fn promised(&self, known: &KnownDisk, electorate: &Electorate) -> Result<Promised, Failure> {
+        let account = self.0.home.account.account_id();
+        let all = electorate.all();
+        let quorum = electorate.quorum().ok_or_else(|| no_voters(known))?;
+        let states = voters::states(&self.0.peers.all(), &all, account, known.volume).await;
+        let told = || {
+            (0..)
+                .zip(&states)
+                .filter_map(|(number, state)| Some((number, state.promise?)))
+        };
+        if !quorum.is_met_by(told().map(|(number, _)| number).collect()) {
+            let (voters, waited) = (all.len(), voters::PATIENCE);
             let error = ClaimError::NoMajority { voters, waited };
             return Err(self.not_claimed(&known.name, &error).await);
         }
-        let highest = told.iter().max().copied().flatten();
-        let count = told.iter().filter(|said| **said == highest).count();
+        let highest = told().map(|(_, said)| said).max().flatten();
+        let of_highest = told().filter(|(_, said)| *said == highest);
+        let is_of_majority = quorum.is_met_by(of_highest.map(|(number, _)| number).collect());
         Ok(match highest {
-            Some(epoch) if count >= majority || epoch.device != self.device() => Promised::To(epoch),
+            Some(epoch) if is_of_majority || epoch.device != self.device() => Promised::To(epoch),
             _ => Promised::ToNobody,
         })
     }
 
-    async fn voters_of(&self, known: &KnownDisk, head: &DiskHead) -> Result<Vec<VoterId>, Failure> {
-        let (packs, at) = (self.disk_packs().await?, head.root.clone());
+    /// Whom the newest commit names; and where this machine was about to replace them, those as well.
+    async fn needed(
+        &self,
+        known: &KnownDisk,
+        head: &DiskHead,
+        offered: Option<RootRef>,
+    ) -> Result<Electorate, Failure> {
+        let named = Electorate::of_root(&self.root_at(known, &head.root).await?);
+        let Some(offered) = offered else { return Ok(named) };
+        let Ok(root) = self.root_at(known, &offered).await else {
+            return Ok(named);
+        };
+        let offered = Electorate::of_root(&root);
+        Ok(match (offered.covers(&named), named.covers(&offered)) {
+            (true, _) => offered,
+            // As those of before were said to be lost, and are back.
+            (false, false) if root.commit == head.commit + 1 => named.followed_by(Some(&offered.voters)),
+            _ => named,
+        })
+    }
+
+    /// A root of a disk.
+    pub(super) async fn root_at(&self, known: &KnownDisk, at: &RootRef) -> Result<Root, Failure> {
+        let (packs, at) = (self.disk_packs().await?, at.clone());
         let reading = tokio::task::spawn_blocking(move || read_root(&at, &*packs));
         let root = reading.await.map_err(failures::worker)?;
-        let root = root.map_err(|error| {
+        root.map_err(|error| {
             Failure::new(Exit::Failed, format!("`{}` cannot be read now: {error}", known.name)).exit(Exit::TooFewShares)
-        })?;
-        Ok(root.voters.into_iter().map(VoterId).collect())
+        })
     }
 
     pub(super) async fn not_claimed(&self, name: &str, error: &ClaimError) -> Failure {
@@ -172,9 +321,17 @@ impl Engine {
                 )
                 .hint("serve it there, or take it over with --take-over wait")
             }
+            ClaimError::NoMajority { .. } => {
+                Failure::new(Exit::Failed, format!("`{name}` cannot be written now: {error}"))
+                    .exit(Exit::TooFewShares)
+                    .hint(format!(
+                        "`gridbackup disk voters {name}` names them; until they are back, `disk export {name} FILE --committed` reads it; if a \
+                         majority is lost for good: `disk voters {name} --replace --lost`"
+                    ))
+            }
             error => Failure::new(Exit::Failed, format!("`{name}` cannot be written now: {error}"))
                 .exit(Exit::TooFewShares)
-                .hint("try again when more of its voters are up"),
+                .hint("try again in a minute"),
         }
     }
 
@@ -202,6 +359,29 @@ fn waiting_text(name: &str, handover: Handover) -> String {
     }
 }
 
+pub(super) fn no_head(known: &KnownDisk) -> Failure {
+    Failure::new(
+        Exit::TooFewShares,
+        format!("No head that can be reached names `{}`", known.name),
+    )
+    .hint("try again when more peers are up")
+}
+
+fn no_voters(known: &KnownDisk) -> Failure {
+    Failure::new(
+        Exit::Failed,
+        format!("`{}` has voters that no disk can have", known.name),
+    )
+}
+
+pub(super) fn nobody_votes() -> Failure {
+    Failure::new(
+        Exit::Failed,
+        "No peer can say who writes a disk: none answers, or none of them can vote",
+    )
+    .hint("add a folder, a friend, or a bucket that honours conditional writes")
+}
+
 fn written_elsewhere(name: &str, machine: &str) -> Failure {
     Failure::new(
         Exit::Failed,
@@ -221,10 +401,11 @@ fn commit_of(head: &DiskHead, device: DeviceId) -> Commit<RootRef> {
     }
 }
 
-fn way(claim: Claim<RootRef>, voters: Vec<VoterId>, volume: VolumeBytes, writer: Writer) -> Way {
+fn way(claim: Claim<RootRef>, electorate: Electorate, volume: VolumeBytes, writer: Writer) -> Way {
     let end = CancellationToken::new();
     Way {
-        voting: Voting::start(claim, voters, volume, writer.clone(), &end),
+        voting: Voting::start(claim, electorate, volume, writer.clone(), &end),
+        is_without_voters: false,
         end: end.drop_guard(),
         writer,
         volume,

@@ -10,7 +10,7 @@ use std::time::Instant;
 use api::failure::{Exit, Failure};
 use api::message::{DiskSummary, Phase, Problem, Progress, Summary};
 use api::output::Sink;
-use api::request::{DiskExport, DiskImport, DiskSalvage};
+use api::request::{DiskCheck, DiskExport, DiskImport, DiskSalvage};
 use disk::running::salvage::salvage;
 use disk::{Change, Device, DeviceError, ExtentKind};
 use rustix::fs::SeekFrom;
@@ -166,8 +166,17 @@ impl Engine {
     pub(crate) async fn export_disk(&self, asked: DiskExport, sink: &Sink) -> Result<Exit, Failure> {
         let known = self.find_disk(&asked.name).await?;
         let path = asked.file.to_path();
+        let view = match asked.committed {
+            true => Some(self.committed_view(&known, asked.snapshot.as_deref()).await?),
+            false => None,
+        };
         let file = File::create_new(&path).map_err(|error| unusable(&path, &error))?;
         let (name, of, snapshot) = (known.name.clone(), sink.clone(), asked.snapshot);
+        if let Some(view) = view {
+            let copying = move || export(Walk::new(view.device.clone(), &name, &of), &file, &path);
+            let copied = tokio::task::spawn_blocking(copying).await;
+            return summed_up(copied.map_err(failures::worker)??, sink).await;
+        }
         let exporting = move |disk: &Arc<disks::open::OpenDisk>| {
             let device = match snapshot {
                 None => disk.device(),
@@ -175,12 +184,7 @@ impl Engine {
                     Failure::new(Exit::Failed, format!("`{name}@{snapshot}` cannot be read: {error}"))
                 })?,
             };
-            let mut walk = Walk::new(device, &name, &of);
-            file.set_len(walk.summary.size)
-                .map_err(|error| unusable(&path, &error))?;
-            walk.read_all(&mut |at, bytes| file.write_all_at(bytes, at).map_err(|error| unusable(&path, &error)))?;
-            durable::sync(&file, &path).map_err(|error| unusable(&path, &error))?;
-            Ok(walk.end())
+            export(Walk::new(device, &name, &of), &file, &path)
         };
         let summary = self.with_disk(&known, sink, exporting).await?;
         summed_up(summary, sink).await
@@ -214,9 +218,18 @@ impl Engine {
         summed_up(summary, sink).await
     }
 
-    pub(crate) async fn check_disk(&self, name: &str, sink: &Sink) -> Result<Exit, Failure> {
-        let known = self.find_disk(name).await?;
+    pub(crate) async fn check_disk(&self, asked: &DiskCheck, sink: &Sink) -> Result<Exit, Failure> {
+        let known = self.find_disk(&asked.name).await?;
         let (name, of) = (known.name.clone(), sink.clone());
+        if asked.committed {
+            let view = self.committed_view(&known, None).await?;
+            let checking = move || {
+                let mut walk = Walk::new(view.device.clone(), &name, &of);
+                walk.read_all(&mut |_, _| Ok(())).map(|()| walk.end())
+            };
+            let checked = tokio::task::spawn_blocking(checking).await;
+            return summed_up(checked.map_err(failures::worker)??, sink).await;
+        }
         let checking = move |disk: &Arc<disks::open::OpenDisk>| {
             let mut walk = Walk::new(disk.device(), &name, &of);
             walk.read_all(&mut |_, _| Ok(()))?;
@@ -287,6 +300,15 @@ impl Engine {
         };
         self.with_disk(to, sink, copying).await
     }
+}
+
+/// Makes the file, which is new, what the disk is; its holes are the disk's zeros.
+fn export(mut walk: Walk, file: &File, path: &Path) -> Result<DiskSummary, Failure> {
+    file.set_len(walk.summary.size)
+        .map_err(|error| unusable(path, &error))?;
+    walk.read_all(&mut |at, bytes| file.write_all_at(bytes, at).map_err(|error| unusable(path, &error)))?;
+    durable::sync(file, path).map_err(|error| unusable(path, &error))?;
+    Ok(walk.end())
 }
 
 /// Makes the disk what the file is: its holes, and what is behind its end, are zeros.

@@ -172,7 +172,7 @@ impl Engine {
 }
 
 /// An edit was not made.
-fn not_edited(name: &str, error: EditError) -> Failure {
+pub(super) fn not_edited(name: &str, error: EditError) -> Failure {
     match &error {
         EditError::Device(device) => {
             let failure = Failure::new(Exit::Failed, format!("`{name}` was not changed: {device}"));

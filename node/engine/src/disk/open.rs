@@ -19,7 +19,7 @@ use disks::open::OpenDisk;
 use disks::record::{DiskRecord, VolumeBytes};
 use proto::head::RootRef;
 
-use super::claim::Claimed;
+use super::claim::{Change, Claimed, Claiming};
 use super::known::KnownDisk;
 use super::{JOURNAL_BYTES, unusable};
 use crate::{Engine, failures};
@@ -122,12 +122,23 @@ impl Engine {
         take_over: TakeOver,
     ) -> Result<(Arc<OpenDisk>, InUse<'_>), Failure> {
         let in_use = self.0.disks.take(known)?;
-        let disk = self.open_unused(known, take_over).await?;
+        let mut disk = self.open_unused(known, take_over, &Change::Keep).await?;
+        if !disk.root().leaving.is_empty() {
+            // It was cut off: a majority of those before is needed no more, but for this.
+            self.edit_voters(known, disk, vec![Edit::VotersTaken]).await?;
+            let known = self.find_disk(&super::id(known.volume)).await?;
+            disk = self.open_unused(&known, TakeOver::Never, &Change::Keep).await?;
+        }
         in_use.set_disk(&disk);
         Ok((disk, in_use))
     }
 
-    async fn open_unused(&self, known: &KnownDisk, take_over: TakeOver) -> Result<Arc<OpenDisk>, Failure> {
+    pub(super) async fn open_unused(
+        &self,
+        known: &KnownDisk,
+        take_over: TakeOver,
+        change: &Change,
+    ) -> Result<Arc<OpenDisk>, Failure> {
         let config = self.config();
         // What is newer at peers than this home's catalog is taken in by it.
         let uploader = self.uploader(&config).await?;
@@ -145,11 +156,16 @@ impl Engine {
             // Before it is claimed: what cannot be opened here is not to be taken from whoever serves it.
             self.refuse_overtaken(known, &cache)?;
         }
+        let claiming = Claiming {
+            take_over,
+            change,
+            offered: Running::offered(&cache, known.volume).map_err(|error| not_opened(&known.name, error))?,
+        };
         let Claimed {
             way,
             newest,
             is_taken_over,
-        } = self.claim(known, writer, take_over).await?;
+        } = self.claim(known, writer, claiming).await?;
         if may_be_dropped {
             drop_overtaken(known, &cache, &newest)?;
         }
@@ -252,7 +268,7 @@ impl Engine {
         Ok(Exit::Done)
     }
 
-    fn note_closed(&self, volume: VolumeBytes, size: u64) -> Result<(), Failure> {
+    pub(super) fn note_closed(&self, volume: VolumeBytes, size: u64) -> Result<(), Failure> {
         let records = self.disk_records();
         let Ok(Some(mut record)) = records.of(volume) else {
             return Ok(());

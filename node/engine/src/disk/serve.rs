@@ -7,7 +7,7 @@ use std::time::Duration;
 use api::failure::{Exit, Failure};
 use api::message::{DiskServed, Problem};
 use api::output::Sink;
-use api::request::{DiskServe, DiskSync};
+use api::request::{DiskServe, DiskSync, TakeOver};
 use disk::Device;
 use disk::nbd::address::{Address, ListenError, Listener, Reach};
 use disk::nbd::server::{Options, Server};
@@ -45,7 +45,11 @@ impl Engine {
             let address: Address = address.parse().map_err(not_listening)?;
             listeners.push(Listener::bind(&address, Reach::Loopback).await.map_err(not_listening)?);
         }
-        let (disk, in_use) = self.open_disk(&known, asked.take_over).await?;
+        let (known, take_over) = match self.replace_gone(&known, asked.take_over).await {
+            Some(changed) => (changed, TakeOver::Never),
+            None => (known, asked.take_over),
+        };
+        let (disk, in_use) = self.open_disk(&known, take_over).await?;
         let faces = Faces {
             name: known.name.clone(),
             device: match asked.sync {

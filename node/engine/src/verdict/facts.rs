@@ -94,6 +94,10 @@ pub struct Facts {
     pub disks: u64,
     /// Disks to which something was written that is on this machine alone.
     pub disks_ahead: Named,
+    /// Disks of whose voters fewer than a majority are there: none of them can be opened.
+    pub disks_shut: Named,
+    /// Other disks that have voters which are peers no more.
+    pub disks_voter_gone: Named,
     /// Packs of disks that are on too few peers.
     pub disks_at_risk: u64,
     /// Packs of disks of which too few shares are left.

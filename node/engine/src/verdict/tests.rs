@@ -67,6 +67,14 @@ fn set(facts: &mut Facts, key: &str, value: &str) {
             facts.disks_ahead.count += 1;
             facts.disks_ahead.names.push(value.to_owned());
         }
+        "shut" => {
+            facts.disks_shut.count += 1;
+            facts.disks_shut.names.push(value.to_owned());
+        }
+        "voter_gone" => {
+            facts.disks_voter_gone.count += 1;
+            facts.disks_voter_gone.names.push(value.to_owned());
+        }
         "disks_at_risk" => facts.disks_at_risk = number(),
         "disks_lost" => facts.disks_lost = number(),
         "unread" => facts.heads_unread = number(),
