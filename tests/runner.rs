@@ -84,6 +84,8 @@ mod publish_faults;
 mod publish_lock;
 #[path = "e2e/publish.rs"]
 mod publish_site;
+#[path = "e2e/repeats.rs"]
+mod repeats;
 #[path = "e2e/restore_over.rs"]
 mod restore_over;
 #[path = "e2e/s3.rs"]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::failure::{Exit, Failure};
+use api::failure::{Exit, Failure, Kind};
 use api::human::nearest;
 use api::message::DiskState;
 use backup::catalog::content;
@@ -165,7 +165,7 @@ impl Engine {
             [at] => Ok(disks.swap_remove(at)),
             [] => {
                 let names: Vec<String> = disks.iter().map(|known| known.name.clone()).collect();
-                let error = Failure::new(Exit::Failed, format!("There is no disk `{name}`"));
+                let error = Failure::new(Exit::Failed, format!("There is no disk `{name}`")).kind(Kind::NotFound);
                 Err(match nearest(name, names.iter().map(String::as_str)) {
                     Some(near) => error.hint(format!("is it `{near}`? `gridbackup disk ls` lists them")),
                     None => error.hint("`gridbackup disk ls` lists them, `gridbackup disk create` makes one"),
