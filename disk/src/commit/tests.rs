@@ -247,7 +247,9 @@ fn a_root_that_no_disk_has_is_refused() {
         pinned: vec![span],
         held: vec![[7; 16]; usize::from(commit == 1)],
     };
-    let wrong: [&dyn Fn(&mut Root); 27] = [
+    let wrong: [&dyn Fn(&mut Root); 29] = [
+        &|root| root.leaving = vec![[2; 32], [3; 32]],
+        &|root| (root.voters, root.leaving) = (Vec::new(), vec![[2; 32]]),
         &|root| root.voters = vec![[1; 32], [2; 32]],
         &|root| root.voters = vec![[2; 32], [1; 32], [3; 32]],
         &|root| root.voters = vec![[1; 32], [1; 32], [3; 32]],
@@ -290,6 +292,15 @@ fn a_root_that_no_disk_has_is_refused() {
         change(&mut root);
         assert!(Root::decode(&root.encode()).is_err(), "change {number}");
     }
+    let mut replaced = right.clone();
+    replaced.leaving = vec![[1; 32], [2; 32], [3; 32]];
+    assert_eq!(Root::decode(&replaced.encode()).unwrap(), replaced);
+    assert!(
+        replaced
+            .of_clone([2; 16], "other".to_owned(), vec![[9; 32]], "one".to_owned())
+            .leaving
+            .is_empty()
+    );
     let mut largest = right.clone();
     (largest.size, largest.commit) = (1 << 46, 1);
     largest.pages = (0..512).map(|number| (number, span)).collect();
