@@ -10,7 +10,7 @@ use api::message::{Phase, Progress, RecoverSummary, RecoveredDeviceSummary, Revo
 use api::output::Sink;
 use api::request::Recover;
 use backup::catalog::trouble::{Kind, Met};
-use backup::catalog::{heads, tree, trouble};
+use backup::catalog::{disks, heads, tree, trouble};
 use backup::recover::{Aim, RecoverError, Recovered, RecoveredDevice, RevokedDevice, UnreadHead};
 use database::DbError;
 use jiff::Timestamp;
@@ -71,10 +71,20 @@ impl Engine {
             }
             Err(error) => return Err(error.into()),
         };
+        summary.disks = self.recovered_disks().await?;
         summary.settings = came.into_inner().unwrap_or_else(PoisonError::into_inner);
         summary.seconds = started.elapsed().as_secs_f64();
         sink.send(Summary::Recover(Box::new(summary))).await?;
         Ok(Exit::Done)
+    }
+
+    /// Names of the disks that came back; their packs are looked after here from now on.
+    async fn recovered_disks(&self) -> Result<Vec<String>, Failure> {
+        let mut names = self.learn_disks(&self.0.peers.all()).await?;
+        // Of those that could not be read now.
+        names.extend(self.disk_names(self.0.db.read(disks::unknown)?));
+        names.sort();
+        Ok(names)
     }
 
     /// What is named on the command line: folders and buckets as peers, and friends who are met.

@@ -144,6 +144,9 @@ pub enum Command {
         name: String,
         /// The image
         file: PathBuf,
+        /// Also onto a disk that has something in it, which is gone then
+        #[arg(long)]
+        force: bool,
     },
     /// Read all of a disk, and name what cannot be read
     Check {
@@ -242,9 +245,10 @@ impl Command {
                 snapshot,
                 file: absolute(&file)?,
             }),
-            Self::Import { name, file } => Request::DiskImport(DiskImport {
+            Self::Import { name, file, force } => Request::DiskImport(DiskImport {
                 name,
                 file: absolute(&file)?,
+                force,
             }),
             Self::Check { name } => Request::DiskCheck(DiskNamed { name }),
             Self::Erase { name, force: true } => Request::DiskErase(DiskNamed { name }),

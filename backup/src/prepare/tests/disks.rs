@@ -15,7 +15,7 @@ const SOON: std::time::Duration = std::time::Duration::from_secs(20);
 fn commit(writer: &Writer, number: u64) -> (DiskHead, PackRow) {
     let shape = writer.shapes()[0];
     let (row, pack) = writer
-        .seal_and_deliver(shape, &number.to_le_bytes(), Purpose::Disk)
+        .seal_and_deliver(shape, &number.to_le_bytes(), VOLUME)
         .unwrap();
     let root = RootRef {
         pack,

@@ -49,6 +49,8 @@ named! {
         OlderAtRisk = "older_at_risk",
         /// Blocks of virtual disks are on too few peers.
         DiskAtRisk = "disk_at_risk",
+        /// How well virtual disks are kept was not looked up on this machine.
+        DiskUnknown = "disk_unknown",
         /// A folder was never backed up.
         FolderNew = "folder_new",
         /// There are fewer peers than the policy takes.

@@ -1,5 +1,6 @@
 //! Which machine writes a disk: this one, again or from now on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::clock;
@@ -9,7 +10,7 @@ use backup::catalog::heads;
 use backup::writer::Writer;
 use disk::claim::writer::{Commit, Handover, Writer as Claim};
 use disk::commit::opening::read_root;
-use disks::commits::Way;
+use disks::commits::{Mend, Way};
 use disks::outgoing::Delivered;
 use disks::record::VolumeBytes;
 use disks::voters;
@@ -57,7 +58,7 @@ impl Engine {
             )
             .hint("add a folder, a friend, or a bucket that honours conditional writes")
         })?;
-        let way = way(Claim::take_over(rules, None), voters.clone(), volume, writer);
+        let way = self.way(Claim::take_over(rules, None), voters.clone(), volume, writer);
         let found = way.voting.found(PATIENCE).await;
         if let Err(error) = found {
             return Err(self.not_claimed("the new disk", &error).await);
@@ -108,7 +109,7 @@ impl Engine {
             // Above what this machine was before, and whatever the voters say.
             false => Claim::take_over(rules, Some(newest.epoch).filter(|_| known.machine.is_none())),
         };
-        let way = way(claim, voters, known.volume, writer);
+        let way = self.way(claim, voters, known.volume, writer);
         let newest = match is_ours {
             true => newest,
             false => {
@@ -130,6 +131,34 @@ impl Engine {
             way,
             newest,
             is_taken_over: !is_ours,
+        })
+    }
+
+    fn way(&self, claim: Claim<RootRef>, voters: Vec<VoterId>, volume: VolumeBytes, writer: Writer) -> Way {
+        let end = CancellationToken::new();
+        Way {
+            voting: Voting::start(claim, voters, volume, writer.clone(), &end),
+            mend: self.mend(),
+            end: end.drop_guard(),
+            writer,
+            volume,
+            now_ns: clock::now_ns,
+            delivered: Delivered::default(),
+            turn: std::sync::Mutex::default(),
+        }
+    }
+
+    /// A disk that is open does not keep the home open.
+    fn mend(&self) -> Mend {
+        let engine = Arc::downgrade(&self.0);
+        Arc::new(move |packs| {
+            let engine = engine.clone();
+            Box::pin(async move {
+                let Some(engine) = engine.upgrade().map(Engine) else { return };
+                if let Err(failure) = engine.repair_packs(&packs).await {
+                    tracing::info!(%failure, "what a commit of a disk waits for was not built anew");
+                }
+            })
         })
     }
 
@@ -218,18 +247,5 @@ fn commit_of(head: &DiskHead, device: DeviceId) -> Commit<RootRef> {
         },
         number: head.commit,
         root: head.root.clone(),
-    }
-}
-
-fn way(claim: Claim<RootRef>, voters: Vec<VoterId>, volume: VolumeBytes, writer: Writer) -> Way {
-    let end = CancellationToken::new();
-    Way {
-        voting: Voting::start(claim, voters, volume, writer.clone(), &end),
-        end: end.drop_guard(),
-        writer,
-        volume,
-        now_ns: clock::now_ns,
-        delivered: Delivered::default(),
-        turn: std::sync::Mutex::default(),
     }
 }

@@ -37,6 +37,7 @@ fn exits(state: State) -> (Exit, Option<Exit>) {
         State::HeadBehind => (UnderProtected, Some(UnderProtected)),
         State::OlderAtRisk => (UnderProtected, Some(UnderProtected)),
         State::DiskAtRisk => (UnderProtected, Some(UnderProtected)),
+        State::DiskUnknown => (UnderProtected, None),
         State::FolderNew => (UnderProtected, None),
         State::FewPeers => (UnderProtected, Some(UnderProtected)),
         State::Away => (UnderProtected, Some(UnderProtected)),
