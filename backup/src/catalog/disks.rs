@@ -30,7 +30,9 @@ pub fn learn(tx: &Transaction<'_>, volume: VolumeBytes, records: &[PackRecord]) 
     let mut news = 0;
     for record in records {
         // One that cannot be read names no shares: nothing can be done for it here.
-        let Ok(manifest) = Manifest::decode(&record.manifest) else { continue };
+        let Ok(manifest) = Manifest::decode(&record.manifest) else {
+            continue;
+        };
         news += u64::from(packs::find(tx, manifest.pack)?.is_none());
         let row = packs::insert_known(tx, record, &manifest, Purpose::Disk)?;
         add_pack(tx, volume, row)?;
@@ -75,7 +77,10 @@ pub fn is_here(conn: &Connection, volume: VolumeBytes) -> Result<Option<bool>, D
 /// Disks that the newest head names of which nobody has found out whether their packs are this machine's to look after.
 pub fn unknown(conn: &Connection) -> Result<Vec<VolumeBytes>, DbError> {
     let mut unknown = Vec::new();
-    for head in content::posted(conn)?.and_then(|posted| posted.body.disks).unwrap_or_default() {
+    for head in content::posted(conn)?
+        .and_then(|posted| posted.body.disks)
+        .unwrap_or_default()
+    {
         if is_here(conn, head.volume)?.is_none() {
             unknown.push(head.volume);
         }

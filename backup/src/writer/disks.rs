@@ -157,7 +157,9 @@ impl Writer {
 
     /// The packs of a disk are nobody's business here any more: nothing is counted, and nothing given up.
     pub fn forget_disk(&self, volume: [u8; 16]) -> Result<(), WriteError> {
-        Ok(self.db.write::<_, DbError>(|tx| disks::set_elsewhere(tx, volume).map(drop))?)
+        Ok(self
+            .db
+            .write::<_, DbError>(|tx| disks::set_elsewhere(tx, volume).map(drop))?)
     }
 
     /// Has peers move the shares of packs that disks gave up to their trash, and forgets packs of which nobody is known to have any. What a

@@ -83,7 +83,9 @@ impl Way {
 
     /// From its first commit on the catalog knows all packs of a disk, as each is noted when it is made.
     fn look_after(&self) -> Result<(), DeviceError> {
-        self.writer.look_after_disk(self.volume).map_err(|error| unavailable(&error))
+        self.writer
+            .look_after_disk(self.volume)
+            .map_err(|error| unavailable(&error))
     }
 
     /// Commits what there is, as much as one commit takes; whether there was anything. Blocking.
@@ -113,10 +115,11 @@ impl Way {
     ) -> Result<(), EditError> {
         let room = self.writer.room_for_disk(self.volume);
         room.map_err(|error| unavailable(&error))?;
-        self.in_turn(stop, |sink, accept| {
+        let made: Result<(), EditError> = self.in_turn(stop, |sink, accept| {
             let first = origin.clone_of(snapshot, new, (self.now_ns)(), sink)?;
             Ok(accept(&first)?)
-        })?;
+        });
+        made?;
         Ok(self.look_after()?)
     }
 
@@ -166,7 +169,9 @@ impl Way {
         }
         let mut named = HashSet::new();
         running.own_packs(&mut |records| {
-            let manifests = records.iter().filter_map(|record| Manifest::decode(&record.manifest).ok());
+            let manifests = records
+                .iter()
+                .filter_map(|record| Manifest::decode(&record.manifest).ok());
             named.extend(manifests.map(|manifest| manifest.pack));
             Ok(())
         })?;

@@ -209,7 +209,10 @@ impl OpenDisk {
     /// Why what was written last is not on peers: of the first attempt that fails, or of the last one if that did. May be dropped.
     pub async fn failing(&self) -> String {
         let mut state = self.state.clone();
-        let why = state.wait_for(|state| state.failed.is_some()).await.map(|state| state.failed.clone());
+        let why = state
+            .wait_for(|state| state.failed.is_some())
+            .await
+            .map(|state| state.failed.clone());
         match why {
             Ok(Some(why)) => why,
             // It is closed: whoever waits for its commit hears of that.

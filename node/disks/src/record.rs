@@ -262,8 +262,15 @@ mod tests {
     /// As written before commits were noted.
     #[test]
     fn a_record_without_the_last_commit_is_read() {
-        let old: (u16, minicbor::bytes::ByteVec, &str, u64, minicbor::bytes::ByteVec, u64, bool) =
-            (VERSION, vec![1; 16].into(), "a", 4096, Vec::new().into(), 1, true);
+        let old: (
+            u16,
+            minicbor::bytes::ByteVec,
+            &str,
+            u64,
+            minicbor::bytes::ByteVec,
+            u64,
+            bool,
+        ) = (VERSION, vec![1; 16].into(), "a", 4096, Vec::new().into(), 1, true);
         let read: DiskRecord = minicbor::decode(&minicbor::to_vec(old).unwrap()).unwrap();
         assert_eq!((read.name.as_str(), read.committed_ns(0)), ("a", None));
     }

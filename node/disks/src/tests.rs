@@ -51,6 +51,8 @@ use crate::outgoing::{Delivered, OutgoingPacks};
 use crate::voters;
 use crate::voting::{Voting, disk_head, rules};
 
+mod way;
+
 const FOLDERS: usize = 4;
 const VOLUME: [u8; 16] = [9; 16];
 const SIZE: u64 = 64 << 20;

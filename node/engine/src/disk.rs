@@ -12,7 +12,7 @@ use api::failure::{Exit, Failure};
 use api::message::{Changed, Deed, Disk, DiskFigures, DiskSnapshot, DiskState, Problem, Thing};
 use api::output::Sink;
 use api::request::{DiskCreate, DiskRemove, TakeOver};
-use backup::catalog::{content, disks as packs_of_disks};
+use backup::catalog;
 use backup::writer::WriteError;
 use backup::writer::disks::DiskPost;
 use data_encoding::HEXLOWER;
@@ -134,7 +134,7 @@ impl Engine {
 
     /// The same for `status`: of a home that has to do with none nobody is asked.
     pub(super) async fn disks_of_status(&self) -> Result<Vec<Disk>, Failure> {
-        let posted = self.0.db.read(content::posted)?;
+        let posted = self.0.db.read(catalog::content::posted)?;
         let is_named = posted.is_some_and(|posted| posted.body.disks.is_some());
         if !is_named && self.disk_records().all().is_ok_and(|(records, _)| records.is_empty()) {
             return Ok(Vec::new());
@@ -319,7 +319,11 @@ impl Engine {
             state: known.state(),
             commit: known.head.as_ref().map(|head| head.commit),
             committed: known.committed_ns.map(clock::timestamp),
-            held_bytes: self.0.db.read(|conn| packs_of_disks::bytes_held(conn, known.volume)).ok(),
+            held_bytes: self
+                .0
+                .db
+                .read(|conn| catalog::disks::bytes_held(conn, known.volume))
+                .ok(),
             machine: known.machine.clone(),
             problem: known.problem.clone(),
             ..Disk::default()

@@ -277,6 +277,7 @@ fn backup(verdict: &Verdict) -> Vec<Finding> {
             | State::Waiting
             | State::DiskAhead
             | State::DiskAtRisk
+            | State::DiskUnknown
             | State::HeadBehind
             | State::OlderAtRisk
             | State::FolderNew

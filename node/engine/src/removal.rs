@@ -100,7 +100,10 @@ impl Engine {
             sink.send(Problem::of_path(file.path.as_slice(), error)).await?;
         }
         if !disks_lost.is_empty() && how == RemoveHow::Carefully {
-            let error = format!("With `{name}` blocks of the disk {} would be lost: nobody else has enough of them", disks_lost.join(", "));
+            let error = format!(
+                "With `{name}` blocks of the disk {} would be lost: nobody else has enough of them",
+                disks_lost.join(", ")
+            );
             return Err(Failure::new(Exit::Failed, error).hint(format!(
                 "bring other peers back and `gridbackup repair` first, or `gridbackup peer rm {name} --force`"
             )));

@@ -166,7 +166,10 @@ impl Engine {
         self.repair_round(&uploader, Looks::Nowhere, Packs::UnsafeOf(rows), &mut summary, &sink)
             .await?;
         if summary.shares_rebuilt > 0 {
-            tracing::info!("{} shares that a disk waits for were built anew", summary.shares_rebuilt);
+            tracing::info!(
+                "{} shares that a disk waits for were built anew",
+                summary.shares_rebuilt
+            );
         }
         Ok(())
     }

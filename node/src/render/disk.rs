@@ -33,7 +33,11 @@ fn committed(disk: &Disk, style: &Style) -> String {
 /// A line of `status`.
 pub fn line(disk: &Disk, style: &Style) -> String {
     let mut parts = vec![size(disk.size), state(disk, style)];
-    parts.extend(disk.machine.as_ref().map(|machine| format!("written by machine {}", clean(machine))));
+    parts.extend(
+        disk.machine
+            .as_ref()
+            .map(|machine| format!("written by machine {}", clean(machine))),
+    );
     parts.extend(disk.committed.map(|at| format!("last commit {}", age(at, style))));
     let waits = |secs| format!("not committed for {}", Period(Duration::from_secs(secs)));
     parts.extend(disk.waiting_secs.map(waits));

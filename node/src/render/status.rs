@@ -3,8 +3,8 @@
 use api::human::ByteSize;
 use api::message::{Advice, FileState, FileStatus, Reason, State, Status};
 
-use super::{Style, disk};
 use super::words::{GREEN, RED, YELLOW, age, clean, paint, short, time};
+use super::{Style, disk};
 
 /// Everything, in one look.
 pub fn text(status: &Status, style: &Style) -> String {

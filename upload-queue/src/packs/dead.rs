@@ -78,8 +78,7 @@ pub fn forget_gone_of_disks(tx: &Transaction<'_>) -> Result<u64, DbError> {
 
 /// Forgets packs, whoever has shares of them, but for those of which a share is on its way. How many were forgotten.
 pub fn forget_arrived(tx: &Transaction<'_>, packs: &[PackRow]) -> Result<u64, DbError> {
-    let mut is_on_its_way =
-        tx.prepare_cached("SELECT EXISTS (SELECT 1 FROM share WHERE pack = ?1 AND spooled = 1)")?;
+    let mut is_on_its_way = tx.prepare_cached("SELECT EXISTS (SELECT 1 FROM share WHERE pack = ?1 AND spooled = 1)")?;
     let mut forgotten = 0;
     for pack in packs {
         if !is_on_its_way.query_row([pack.0], |row| row.get::<_, bool>(0))? {
@@ -107,7 +106,9 @@ pub fn bytes_held(conn: &Connection, packs: &[PackRow]) -> Result<u64, DbError> 
     let mut bytes = 0;
     for pack in packs {
         let sizes = select.query_row([pack.0], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?)));
-        let held = sizes.optional()?.map(|(share, held)| stored_bytes(share) * u64::from(held));
+        let held = sizes
+            .optional()?
+            .map(|(share, held)| stored_bytes(share) * u64::from(held));
         bytes += held.unwrap_or(0);
     }
     Ok(bytes)

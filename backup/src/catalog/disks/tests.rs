@@ -18,7 +18,9 @@ fn record(number: u8) -> PackRecord {
         n: 3,
         share: ShareSize::Small,
     };
-    let shares = (0..3).map(|share| ShareId([number.wrapping_mul(3) + share; 32])).collect();
+    let shares = (0..3)
+        .map(|share| ShareId([number.wrapping_mul(3) + share; 32]))
+        .collect();
     let device = ed25519_dalek::SigningKey::from_bytes(&[3; 32]);
     let manifest = Manifest::sign(PackId([number; 32]), shape, shares, AccountId([1; 32]), &device);
     PackRecord {

@@ -154,7 +154,9 @@ impl Engine {
         Arc::new(move |packs| {
             let engine = engine.clone();
             Box::pin(async move {
-                let Some(engine) = engine.upgrade().map(Engine) else { return };
+                let Some(engine) = engine.upgrade().map(Engine) else {
+                    return;
+                };
                 if let Err(failure) = engine.repair_packs(&packs).await {
                     tracing::info!(%failure, "what a commit of a disk waits for was not built anew");
                 }

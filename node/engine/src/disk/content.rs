@@ -228,7 +228,8 @@ impl Engine {
             let used = if force { 0 } else { walk.used()? };
             if used > 0 {
                 let error = format!("`{name}` has {} in it, which would be gone", ByteSize(used));
-                return Err(Failure::new(Exit::Failed, error).hint("if that is meant, say `--force`; `gridbackup disk snapshot` keeps it"));
+                return Err(Failure::new(Exit::Failed, error)
+                    .hint("if that is meant, say `--force`; `gridbackup disk snapshot` keeps it"));
             }
             import(&mut walk, &file, &path, length)?;
             Ok(walk.end())

@@ -10,7 +10,6 @@ use api::output::Sink;
 use api::request::{DiskClone, DiskResize, DiskSnapshot, TakeOver};
 use backup::catalog::content;
 use backup::heads::Looked;
-use disk::commit::root::Root;
 use disk::running::edits::{Edit, NewVolume};
 use disk::running::error::EditError;
 use disks::open::OpenDisk;
@@ -68,7 +67,9 @@ impl Engine {
         let named = self.named_volumes().await?;
         let (name, snapshot) = (known.name.clone(), asked.snapshot.clone());
         self.with_disk(&known, sink, move |disk| {
-            for volume in held_for_nobody(&disk.root(), &snapshot, named.as_ref()) {
+            let entry = disk.root().snapshots.into_iter().find(|entry| entry.name == snapshot);
+            let held = entry.map(|entry| entry.held).unwrap_or_default();
+            for volume in held_for_nobody(&held, named.as_ref()) {
                 tracing::info!("{name}@{snapshot} was held for a clone that was never made");
                 let snapshot = snapshot.clone();
                 let let_go = disk.edit(&Edit::LetGo { snapshot, volume });
@@ -174,7 +175,9 @@ impl Engine {
         let posted = self.0.db.read(content::posted)?;
         let own = posted.and_then(|posted| posted.body.disks).unwrap_or_default();
         named.extend(own.into_iter().map(|head| head.volume));
-        let Ok((records, unreadable)) = self.disk_records().all() else { return Ok(None) };
+        let Ok((records, unreadable)) = self.disk_records().all() else {
+            return Ok(None);
+        };
         if !unreadable.is_empty() {
             return Ok(None);
         }
@@ -216,11 +219,9 @@ impl Engine {
 }
 
 /// Disks for which a snapshot is held and that are nowhere: a process that died held it for a clone, and never came to make that.
-fn held_for_nobody(root: &Root, snapshot: &str, named: Option<&BTreeSet<VolumeBytes>>) -> Vec<VolumeBytes> {
-    let entry = root.snapshots.iter().find(|entry| entry.name == snapshot);
-    let held = entry.map(|entry| entry.held.clone()).unwrap_or_default();
-    let is_nowhere = |volume: &VolumeBytes| named.is_some_and(|named| !named.contains(volume));
-    held.into_iter().filter(is_nowhere).collect()
+fn held_for_nobody(held: &[VolumeBytes], named: Option<&BTreeSet<VolumeBytes>>) -> Vec<VolumeBytes> {
+    let is_nowhere = |volume: &&VolumeBytes| named.is_some_and(|named| !named.contains(*volume));
+    held.iter().filter(is_nowhere).copied().collect()
 }
 
 /// An edit was not made.
@@ -240,22 +241,14 @@ fn not_edited(name: &str, error: EditError) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use disk::commit::lineage::SnapshotEntry;
-
     use super::*;
 
     /// A process that died between the hold and the clone left the snapshot held for ever.
     #[test]
     fn a_snapshot_is_held_for_nobody_only_if_all_heads_were_seen_and_none_names_the_clone() {
-        let mut root = Root::first([1; 16], "vm".to_owned(), 4096, Vec::new());
-        root.snapshots.push(SnapshotEntry {
-            name: "one".to_owned(),
-            held: vec![[2; 16], [3; 16]],
-            ..SNAPSHOT
-        });
+        let held = [[2; 16], [3; 16]];
         let named = BTreeSet::from([[1; 16], [3; 16]]);
-        assert_eq!(held_for_nobody(&root, "one", Some(&named)), [[2; 16]]);
-        assert!(held_for_nobody(&root, "one", None).is_empty());
-        assert!(held_for_nobody(&root, "two", Some(&named)).is_empty());
+        assert_eq!(held_for_nobody(&held, Some(&named)), [[2; 16]]);
+        assert!(held_for_nobody(&held, None).is_empty());
     }
 }

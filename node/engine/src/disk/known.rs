@@ -101,7 +101,9 @@ impl Engine {
         for record in written {
             let (head, machine) = heads.remove(&record.volume).unzip();
             let problem = head.is_none().then(|| "no head of this account names it".to_owned());
-            let noted = head.as_ref().and_then(|head: &DiskHead| record.committed_ns(head.commit));
+            let noted = head
+                .as_ref()
+                .and_then(|head: &DiskHead| record.committed_ns(head.commit));
             let (mut size, mut committed_ns) = (record.size, noted);
             // Of one that is open its own words are newer.
             if let (Some(head), None, false) = (&head, noted, self.0.disks.is_in_use(record.volume))

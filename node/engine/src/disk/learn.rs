@@ -113,7 +113,9 @@ impl Engine {
     pub(super) fn learn_in_background(&self, volume: VolumeBytes, at: RootRef) {
         let engine = Arc::downgrade(&self.0);
         tokio::spawn(async move {
-            let Some(engine) = engine.upgrade().map(Engine) else { return };
+            let Some(engine) = engine.upgrade().map(Engine) else {
+                return;
+            };
             if let Err(failure) = engine.learn_disk(volume, at).await {
                 tracing::warn!("The packs of disk {} are not known here yet: {failure}", id(volume));
             }
@@ -124,7 +126,9 @@ impl Engine {
     fn unknown_packs(&self, records: &[PackRecord]) -> Result<HashSet<Vec<u8>>, Failure> {
         let mut unknown = HashSet::new();
         for record in records {
-            let Ok(manifest) = Manifest::decode(&record.manifest) else { continue };
+            let Ok(manifest) = Manifest::decode(&record.manifest) else {
+                continue;
+            };
             if self.0.db.read(|conn| packs::find(conn, manifest.pack))?.is_none() {
                 unknown.insert(record.manifest.clone());
             }
@@ -153,12 +157,18 @@ impl Engine {
 
     /// Names of these disks, as this machine has written them down.
     pub(crate) fn disk_names(&self, volumes: impl IntoIterator<Item = VolumeBytes>) -> Vec<String> {
-        let records = self.disk_records().all().map(|(records, _)| records).unwrap_or_default();
-        let names: BTreeMap<_, _> = records
-            .into_iter()
-            .map(|record| (record.volume, record.name))
-            .collect();
-        let name = |volume: VolumeBytes| names.get(&volume).cloned().unwrap_or_else(|| id(volume)[..8].to_owned());
+        let records = self
+            .disk_records()
+            .all()
+            .map(|(records, _)| records)
+            .unwrap_or_default();
+        let names: BTreeMap<_, _> = records.into_iter().map(|record| (record.volume, record.name)).collect();
+        let name = |volume: VolumeBytes| {
+            names
+                .get(&volume)
+                .cloned()
+                .unwrap_or_else(|| id(volume)[..8].to_owned())
+        };
         volumes.into_iter().map(name).collect()
     }
 }
@@ -166,7 +176,9 @@ impl Engine {
 impl Lists {
     /// Whether as many different shares of a pack were seen as it takes to read it.
     fn are_enough(&self, record: &PackRecord) -> bool {
-        let Ok(manifest) = Manifest::decode(&record.manifest) else { return false };
+        let Ok(manifest) = Manifest::decode(&record.manifest) else {
+            return false;
+        };
         let is_seen = |share: &&ShareId| self.all.iter().any(|(_, shares)| shares.contains(*share));
         manifest.shares.iter().filter(is_seen).count() >= usize::from(manifest.shape.k)
     }
