@@ -60,7 +60,11 @@ fn commits_go_on_by_themselves_when_a_folder_that_they_need_is_back() -> Result<
         write(&served, "write -P 2 1M 1M")?;
         let log = dir.path().join("flush.log");
         let out = fs::File::create(&log)?;
-        let mut flushing = owner.command(["disk", "flush", "vm"]).stdout(out.try_clone()?).stderr(out).spawn()?;
+        let mut flushing = owner
+            .command(["disk", "flush", "vm"])
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .spawn()?;
         wait_until("an attempt without the folder fails", || {
             Ok(fs::read_to_string(&log)?.contains("waits until"))
         })?;

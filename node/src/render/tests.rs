@@ -511,7 +511,10 @@ fn status_has_a_line_for_each_disk_and_recovery_says_how_to_go_on_with_them() {
     let text = rendered(&[status.into()], RenderOptions::default());
     assert!(text.contains("\nDisk vm: 100.0 GiB, served, last commit "), "{text}");
     assert!(text.contains(" ago, 3.0 MiB at peers\n"), "{text}");
-    assert!(text.contains("\nDisk db: -, elsewhere, written by machine laptop, not committed for 1m10s\n"), "{text}");
+    assert!(
+        text.contains("\nDisk db: -, elsewhere, written by machine laptop, not committed for 1m10s\n"),
+        "{text}"
+    );
 
     let recovered = |snapshots: u64| {
         let summary = RecoverSummary {
@@ -524,5 +527,8 @@ fn status_has_a_line_for_each_disk_and_recovery_says_how_to_go_on_with_them() {
     };
     assert!(recovered(0).contains("now: `gridbackup disk serve"), "{}", recovered(0));
     let both = recovered(1);
-    assert!(both.contains("`gridbackup restore latest") && both.contains("Virtual disks: vm"), "{both}");
+    assert!(
+        both.contains("`gridbackup restore latest") && both.contains("Virtual disks: vm"),
+        "{both}"
+    );
 }

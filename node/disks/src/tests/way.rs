@@ -47,7 +47,10 @@ fn packs_of_a_commit_that_was_never_offered_are_given_up_and_those_of_accepted_o
     let running = Running::open(&local, VOLUME, head.commit, &head.root, packs, runtime, Some(512 << 20)).unwrap();
     for (number, offset) in [(1, 0), (2, 8 << 20)] {
         let data = noise(number, 1 << 20);
-        running.device().apply(&[Change::Write { offset, data: &data }]).unwrap();
+        running
+            .device()
+            .apply(&[Change::Write { offset, data: &data }])
+            .unwrap();
         block_on(running.device().flush()).unwrap();
         assert!(way.commit(&running, &stop).unwrap());
     }
@@ -67,7 +70,10 @@ fn packs_of_a_commit_that_was_never_offered_are_given_up_and_those_of_accepted_o
 
     // What is on its way is named by no table yet.
     let data = noise(3, 1 << 20);
-    running.device().apply(&[Change::Write { offset: 0, data: &data }]).unwrap();
+    running
+        .device()
+        .apply(&[Change::Write { offset: 0, data: &data }])
+        .unwrap();
     (0..FOLDERS).for_each(|number| grid.away(number));
     stop.store(true, std::sync::atomic::Ordering::SeqCst);
     assert!(way.commit(&running, &stop).is_err());

@@ -58,11 +58,12 @@ impl KnownDisk {
 }
 
 impl Engine {
-    /// The newest commit of each disk that these peers know, or this machine, and the name of the machine that posted it if it is another.
+    /// The newest commit of each disk, of those that this machine knows and what these peers say, and the name of the machine that posted it if it is another.
     pub(super) async fn disk_heads(
         &self,
+        known: &[DiskHead],
         peers: &[Peer],
-    ) -> Result<BTreeMap<VolumeBytes, (DiskHead, Option<String>)>, Failure> {
+    ) -> BTreeMap<VolumeBytes, (DiskHead, Option<String>)> {
         let own = self.device();
         let mut newest: BTreeMap<VolumeBytes, (DiskHead, Option<String>)> = BTreeMap::new();
         let mut take = |head: DiskHead, machine: Option<String>| {
@@ -71,28 +72,23 @@ impl Engine {
                 newest.insert(head.volume, (head, machine));
             }
         };
-        if let Some(posted) = self.0.db.read(content::posted)? {
-            posted
-                .body
-                .disks
-                .into_iter()
-                .flatten()
-                .for_each(|head| take(head, None));
-        }
+        known.iter().for_each(|head| take(head.clone(), None));
         for looked in look(peers, &self.0.home.account, PATIENCE).await {
             for open in looked.sound().filter(|open| open.head.device() != own) {
                 let heads = open.body.disks.iter().flatten();
                 heads.for_each(|head| take(head.clone(), Some(open.head.cert.name.clone())));
             }
         }
-        Ok(newest)
+        newest
     }
 
     /// All disks of the account that this machine can learn of.
     pub(super) async fn known_disks(&self) -> Result<Vec<KnownDisk>, Failure> {
         self.connect().await?;
         let free: Vec<_> = self.0.peers.all().into_iter().filter(kind::is_free_to_ask).collect();
-        let mut heads = self.disk_heads(&free).await?;
+        let posted = self.0.db.read(content::posted)?;
+        let own = posted.and_then(|posted| posted.body.disks).unwrap_or_default();
+        let mut heads = self.disk_heads(&own, &free).await;
         let records = self.disk_records();
         let (written, unreadable) = records
             .all()
