@@ -186,9 +186,13 @@ fn a_machine_that_recovered_looks_after_a_disk_from_the_first_moment() -> Result
     assert_eq!(status.last()["disks"][0]["name"], "vm");
     ensure!(status.number("bytes_total") == 0 && status.last()["disks"][0]["held_bytes"].as_u64() > Some(32 << 20));
 
-    // One folder is lost for good, another one takes its place, and then as many as may be.
+    // One folder is lost for good, and all that another one has; a new one takes the place of the first, and then as many are lost as may be.
     fs::remove_dir_all(dir.path().join("disk6"))?;
     second.ok(["peer", "rm", "disk6", "--force"])?;
+    for share in share_files(&dir.path().join("disk5"))? {
+        fs::remove_file(share)?;
+    }
+    second.exits(4, ["check"])?;
     let said = second.say(["status"])?;
     assert_eq!(said.last()["state"], "disk_at_risk", "{}", said.last());
     let folder = dir.path().join("disk7");
