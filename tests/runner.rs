@@ -38,6 +38,8 @@ mod crash;
 mod disks;
 #[path = "e2e/disks_at_peers.rs"]
 mod disks_at_peers;
+#[path = "e2e/disks_mended.rs"]
+mod disks_mended;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/healing.rs"]

@@ -11,6 +11,7 @@ use upload_queue::schema;
 pub mod broken;
 pub mod changes;
 pub mod content;
+pub mod disks;
 pub mod find;
 pub mod heads;
 pub mod protection;
@@ -80,6 +81,11 @@ const OWN: &[Migration] = &[
         component: "disks",
         version: 1,
         sql: include_str!("../migrations/disks-0001.sql"),
+    },
+    Migration {
+        component: "disks",
+        version: 2,
+        sql: include_str!("../migrations/disks-0002.sql"),
     },
 ];
 

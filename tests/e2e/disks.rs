@@ -287,8 +287,16 @@ fn what_a_disk_was_comes_back_from_snapshots_clones_and_images() -> Result<()> {
     owner.ok(["disk", "create", "vm", "--size", "32M"])?;
     let done = owner.ok(["disk", "import", "vm", path_str(&image)?])?;
     ensure!(done.last()["command"] == "disk", "{}", done.last());
+    let again = owner.exits(1, ["disk", "import", "vm", path_str(&image)?])?;
+    ensure!(again.stderr.contains("5.0 MiB in it"), "{}", again.stderr);
+    owner.ok(["disk", "import", "vm", path_str(&image)?, "--force"])?;
     first.resize(32 * MIB, 0);
     ensure!(of(&["vm"])? == first, "the image is not what was imported");
+    let read = owner.ok(["disk", "export", "vm", path_str(&dir.path().join("unused"))?])?;
+    ensure!(
+        !read.lines.iter().any(|line| line["action"] == "committed"),
+        "nothing was written: {read:?}"
+    );
     assert_eq!(owner.ok(["disk", "check", "vm"])?.number("bytes_done"), 5 << 20);
 
     // While it is served: a snapshot, which clients may read.

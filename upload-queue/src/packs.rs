@@ -22,7 +22,8 @@ mod spooled;
 
 pub use counted::{Counted, Counter, peers, waited_for};
 pub use dead::{
-    KnownShare, data_rows, dead, dead_of_disks, forget_gone_of_disks, set_alive, set_dead, share_of, unsafe_of_disks,
+    KnownShare, bytes_held, data_rows, dead, dead_of_disks, forget_arrived, forget_gone_of_disks, set_alive, set_dead,
+    share_of, unsafe_of_disks,
 };
 pub use lost::{
     believe, forget_holders, forget_spooled, held_by_all, holders, is_lost, lost, lost_without, shares_due, unsafe_rows,

@@ -29,7 +29,7 @@ const CLEAR: &str = "
     DELETE FROM chunk_twin; DELETE FROM dead_pack; DELETE FROM tag; DELETE FROM pinned; DELETE FROM moving_pack;
     DELETE FROM lacking; DELETE FROM mount_point; DELETE FROM head_peer; DELETE FROM device; DELETE FROM taken_head;
     DELETE FROM unread_head; DELETE FROM version_counter; DELETE FROM snapshot_left_out; DELETE FROM left_out;
-    DELETE FROM disk_due; DELETE FROM disk_news;
+    DELETE FROM disk_due; DELETE FROM disk_news; DELETE FROM disk_pack; DELETE FROM disk_known;
 ";
 
 /// Shares that one peer listed; shared, since they may be many.

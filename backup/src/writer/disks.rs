@@ -1,7 +1,7 @@
 //! What a virtual disk needs of the write side: packs of its own, and a head that says where its newest commit lies
 //! (docs/decisions/0068-disks-in-heads.md). What is in its packs is not known here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,8 @@ use upload_queue::peers::PeerKey;
 use super::run::{Run, TICK};
 use super::seal::DISK_KEEP_DAYS;
 use super::{WriteError, WriteEvent, Writer};
-use crate::catalog::content;
 use crate::catalog::content::{Posted, post};
+use crate::catalog::{content, disks};
 
 /// Between two looks at a pack for which nothing more could be done. Chosen: peers that come back are dialled within seconds.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -64,16 +64,18 @@ impl Writer {
         ShareSize::ALL.map(|share| PackShape { k, n, share })
     }
 
-    /// Seals a pack and delivers it: when this returns, it survives a power cut here, or more. Blocking; waits for room in the spool.
+    /// Seals a pack of a disk and delivers it: when this returns, it survives a power cut here, or more. Blocking; waits for room in the spool.
     pub fn seal_and_deliver(
         &self,
         shape: PackShape,
         plain: &[u8],
-        purpose: Purpose,
+        volume: [u8; 16],
     ) -> Result<(PackRow, PackRecord), WriteError> {
-        let outgoing = self.seal(shape, plain, purpose)?;
+        let outgoing = self.seal(shape, plain, Purpose::Disk)?;
         let record = outgoing.record.clone();
-        let delivering = self.uploader.deliver(outgoing, |_, _| Ok(()));
+        let delivering = self
+            .uploader
+            .deliver(outgoing, move |tx, row| disks::add_pack(tx, volume, row));
         Ok((self.runtime.block_on(delivering)?, record))
     }
 
@@ -116,6 +118,11 @@ impl Writer {
         Ok(self.db.read(|conn| packs::unsafe_of_disks(conn, tolerate))?)
     }
 
+    /// Packs that no head names which counts as posted: the next one counts only when they survive the loss of `tolerate` friends.
+    pub fn unacknowledged_packs(&self) -> Result<Vec<PackRow>, WriteError> {
+        Ok(self.db.read(post::unacknowledged_packs)?)
+    }
+
     /// Records that nobody needs these packs of a disk any more. From then on they are no loss, and `discard_of_disks` tells peers.
     pub fn give_up(&self, records: &[PackRecord], now_ns: i64) -> Result<(), WriteError> {
         let ids = records
@@ -130,6 +137,29 @@ impl Writer {
             packs::set_dead(tx, &rows, now_ns)
         })?;
         Ok(())
+    }
+
+    /// The same of the packs of a disk that its table, with these in it, does not name: those of a commit that was never offered to anybody, for
+    /// one. How many that were.
+    pub fn give_up_unnamed(&self, volume: [u8; 16], named: &HashSet<PackId>, now_ns: i64) -> Result<u64, WriteError> {
+        let given_up = self.db.write_durable::<_, DbError>(|tx| {
+            let unnamed = disks::unnamed(tx, volume, named)?;
+            packs::set_dead(tx, &unnamed, now_ns)?;
+            Ok(unnamed.len())
+        })?;
+        Ok(given_up as u64)
+    }
+
+    /// This machine is the writer of a disk all of whose packs are known, and looks after them.
+    pub fn look_after_disk(&self, volume: [u8; 16]) -> Result<(), WriteError> {
+        Ok(self.db.write(|tx| disks::set_here(tx, volume))?)
+    }
+
+    /// The packs of a disk are nobody's business here any more: nothing is counted, and nothing given up.
+    pub fn forget_disk(&self, volume: [u8; 16]) -> Result<(), WriteError> {
+        Ok(self
+            .db
+            .write::<_, DbError>(|tx| disks::set_elsewhere(tx, volume).map(drop))?)
     }
 
     /// Has peers move the shares of packs that disks gave up to their trash, and forgets packs of which nobody is known to have any. What a
@@ -163,7 +193,11 @@ impl Writer {
                 }
             }
         }
-        Ok(self.db.write(packs::forget_gone_of_disks)?)
+        Ok(self.db.write::<_, DbError>(|tx| {
+            let left = packs::forget_gone_of_disks(tx)?;
+            disks::tidy(tx)?;
+            Ok(left)
+        })?)
     }
 
     fn are_safe(&self, packs: &[PackRow]) -> Result<bool, WriteError> {

@@ -19,6 +19,9 @@ use super::{CommitError, PackNumber, Span};
 use crate::device::DeviceError;
 use crate::extents::{CommittedMap, LeafSource, MapError, MapOptions, Stored, Update};
 
+/// Records that are told of at once. Chosen: half a megabyte.
+const PACKS_AT_ONCE: usize = 1000;
+
 /// Reads out of packs, wherever they are. Waits.
 pub trait PackReader: Send + Sync + 'static {
     /// Bytes of a pack's plaintext, verified: all of the range or an error.
@@ -87,6 +90,23 @@ impl Places {
             let page = self.page(&wanted)?;
             self.lock().packs.give(&wanted, &page)?;
         }
+    }
+
+    /// The packs of these numbers that are there, by the thousand.
+    pub fn each(
+        &self,
+        numbers: Range<PackNumber>,
+        each: &mut dyn FnMut(&[PackRecord]) -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
+        let mut records = Vec::new();
+        for number in numbers {
+            records.extend(self.record_if_there(number)?);
+            if records.len() == PACKS_AT_ONCE {
+                each(&records)?;
+                records.clear();
+            }
+        }
+        each(&records)
     }
 
     /// Reads a part of a pack.
@@ -211,6 +231,21 @@ pub fn state_at(at: &RootRef, reader: Arc<dyn PackReader>) -> Result<Committed, 
     let (mut committed, places) = begin_at(at, reader)?;
     replay(&places, &mut committed, &mut |_, _| Ok(()))?;
     Ok(committed)
+}
+
+/// The root that lies at `at`, and each pack of its own that its table names, by the thousand: those that it borrows left out. Reads nothing but the
+/// root and the table.
+pub fn each_named(
+    at: &RootRef,
+    reader: Arc<dyn PackReader>,
+    each: &mut dyn FnMut(&[PackRecord]) -> Result<(), DeviceError>,
+) -> Result<Root, DeviceError> {
+    let root = read_root(at, &*reader)?;
+    let packs = root.packs(&at.pack)?;
+    let numbers = root.borrowed..packs.next();
+    let places = Places::new(&Committed::new(root.clone(), packs, BTreeMap::new()), reader);
+    places.each(numbers, each)?;
+    Ok(root)
 }
 
 /// A commit that was delivered before, out of its packs.

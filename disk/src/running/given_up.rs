@@ -9,9 +9,6 @@ use super::Running;
 use crate::commit::PackNumber;
 use crate::device::DeviceError;
 
-/// Records that are told of at once. Chosen: half a megabyte.
-const PACKS_AT_ONCE: usize = 1000;
-
 /// A pack that no accepted commit and no snapshot needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GivenUp {
@@ -63,15 +60,14 @@ impl Running {
     /// All packs that the last commit names, by the thousand, those that it borrows left out. Fetches what is not here of the table.
     pub fn own_packs(&self, each: &mut dyn FnMut(&[PackRecord]) -> Result<(), DeviceError>) -> Result<(), DeviceError> {
         let committed = self.blocks.committed();
-        let mut records = Vec::new();
-        for number in committed.root.borrowed..committed.packs.next() {
-            records.extend(self.blocks.places().record_if_there(number)?);
-            if records.len() == PACKS_AT_ONCE {
-                each(&records)?;
-                records.clear();
-            }
-        }
-        each(&records)
+        let numbers = committed.root.borrowed..committed.packs.next();
+        self.blocks.places().each(numbers, each)
+    }
+
+    /// Whether a commit is on its way that was not accepted yet: the table does not name its packs.
+    pub fn has_offered(&self) -> bool {
+        let state = self.lock();
+        state.waiting.is_some() || state.writer.offered.is_some()
     }
 
     fn named(&self, packs: &BTreeSet<PackNumber>) -> Result<Vec<GivenUp>, DeviceError> {

@@ -1,7 +1,8 @@
 //! One commit of a disk, from the journal to a head that survives the loss of friends, and when the next one is due.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use backup::writer::disks::DiskPost;
@@ -12,8 +13,11 @@ use disk::commit::compose::{PackSink, Prepared};
 use disk::running::edits::{Edit, NewVolume};
 use disk::running::error::EditError;
 use disk::running::{Accept, Running, first_commit};
+use futures::future::BoxFuture;
 use proto::id::VoterId;
+use proto::manifest::Manifest;
 use tokio_util::sync::DropGuard;
+use upload_queue::packs::PackRow;
 
 use crate::outgoing::{Delivered, OutgoingPacks};
 use crate::record::VolumeBytes;
@@ -28,10 +32,18 @@ pub const LAG_MAX: Duration = Duration::from_secs(60);
 pub const AT_ONCE_BYTES: u64 = 256 << 20;
 /// How long one attempt waits for peers to take its packs.
 const PACKS_WAIT: Duration = Duration::from_secs(60);
+/// After so long without enough takers shares are built anew for peers that take them. Chosen: a friend's uplink is given some time; one that
+/// comes back is used within a minute, together with the longest pause between attempts.
+const MEND_AFTER: Duration = Duration::from_secs(15);
+/// Between two looks whether the end was asked for.
+const TICK: Duration = Duration::from_millis(200);
 /// How long one attempt waits for a majority of voters.
 const VOTERS_WAIT: Duration = Duration::from_secs(60);
 /// Between attempts that failed, at first and at most.
-const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+
+/// Builds shares of these packs anew that too few peers have, for peers that take them now. May be dropped.
+pub type Mend = Arc<dyn Fn(Vec<PackRow>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// The way of a disk's commits to peers.
 pub struct Way {
@@ -43,6 +55,8 @@ pub struct Way {
     pub voting: Voting,
     /// Roots are committed that name other voters than were asked: those before are lost.
     pub is_without_voters: bool,
+    /// A share that a peer did not take may be nowhere: nothing but this brings it back when somebody takes it.
+    pub mend: Mend,
     /// Ends the claim with it.
     pub end: DropGuard,
     /// Nanoseconds since 1970.
@@ -63,10 +77,18 @@ impl Way {
         self.writer
             .room_for_disk(self.volume)
             .map_err(|error| unavailable(&error))?;
-        let mut sink = OutgoingPacks::new(&self.writer, self.delivered.clone());
+        let mut sink = OutgoingPacks::new(&self.writer, self.volume, self.delivered.clone());
         let voters = voters.iter().map(|voter| voter.0).collect();
         let first = first_commit(self.volume, name, size, voters, (self.now_ns)(), &mut sink)?;
-        self.accept(&first, stop)
+        self.accept(&first, stop)?;
+        self.look_after()
+    }
+
+    /// From its first commit on the catalog knows all packs of a disk, as each is noted when it is made.
+    fn look_after(&self) -> Result<(), DeviceError> {
+        self.writer
+            .look_after_disk(self.volume)
+            .map_err(|error| unavailable(&error))
     }
 
     /// Commits what there is, as much as one commit takes; whether there was anything. Blocking.
@@ -96,10 +118,12 @@ impl Way {
     ) -> Result<(), EditError> {
         let room = self.writer.room_for_disk(self.volume);
         room.map_err(|error| unavailable(&error))?;
-        self.in_turn(stop, |sink, accept| {
+        let made: Result<(), EditError> = self.in_turn(stop, |sink, accept| {
             let first = origin.clone_of(snapshot, new, (self.now_ns)(), sink)?;
             Ok(accept(&first)?)
-        })
+        });
+        made?;
+        Ok(self.look_after()?)
     }
 
     fn in_turn<T, E>(
@@ -108,7 +132,7 @@ impl Way {
         make: impl FnOnce(&mut dyn PackSink, &mut Accept<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sink = OutgoingPacks::new(&self.writer, self.delivered.clone());
+        let mut sink = OutgoingPacks::new(&self.writer, self.volume, self.delivered.clone());
         let mut was_offered = false;
         let made = make(&mut sink, &mut |prepared| {
             was_offered = true;
@@ -139,6 +163,58 @@ impl Way {
         Ok(numbers.len() as u64)
     }
 
+    /// Gives up what the table of packs does not name: a process that died while it made a commit left packs of it behind. None while a commit is
+    /// on its way, whose packs the table does not name yet. Blocking.
+    pub fn give_up_unnamed(&self, running: &Running) -> Result<u64, DeviceError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.has_offered() || !self.delivered.all().is_empty() {
+            return Ok(0);
+        }
+        let mut named = HashSet::new();
+        running.own_packs(&mut |records| {
+            let manifests = records
+                .iter()
+                .filter_map(|record| Manifest::decode(&record.manifest).ok());
+            named.extend(manifests.map(|manifest| manifest.pack));
+            Ok(())
+        })?;
+        // A table that names nothing was not read: the root itself lies in a pack.
+        if named.is_empty() {
+            return Ok(0);
+        }
+        let given_up = self.writer.give_up_unnamed(self.volume, &named, (self.now_ns)());
+        given_up.map_err(|error| unavailable(&error))
+    }
+
+    /// Waits until these packs, and all others that the next head names first, survive the loss of friends.
+    fn wait_safe(&self, packs: &[PackRow], stop: &AtomicBool) -> Result<bool, WriteError> {
+        let begun = Instant::now();
+        loop {
+            let mut all = packs.to_vec();
+            all.extend(self.writer.unacknowledged_packs()?);
+            let left = PACKS_WAIT.saturating_sub(begun.elapsed());
+            if self.writer.wait_safe(&all, MEND_AFTER.min(left), stop)? {
+                return Ok(true);
+            }
+            if stop.load(Ordering::SeqCst) || left <= MEND_AFTER {
+                return Ok(false);
+            }
+            self.mend(all, left, stop);
+        }
+    }
+
+    fn mend(&self, packs: Vec<PackRow>, patience: Duration, stop: &AtomicBool) {
+        let begun = Instant::now();
+        let mut mending = self.writer.runtime.spawn((self.mend)(packs));
+        while begun.elapsed() < patience && !stop.load(Ordering::SeqCst) {
+            let looking = async { tokio::time::timeout(TICK, &mut mending).await };
+            if self.writer.runtime.block_on(looking).is_ok() {
+                return;
+            }
+        }
+        mending.abort();
+    }
+
     fn accept(&self, prepared: &Prepared, stop: &AtomicBool) -> Result<(), DeviceError> {
         let named = Electorate::of_root(&prepared.committed.root);
         if !self.is_without_voters && !self.voting.electorate().covers(&named) {
@@ -151,8 +227,8 @@ impl Way {
             // Offered by a process before this one, which alone knew which they are.
             packs = self.writer.unsafe_disk_packs().map_err(|error| unavailable(&error))?;
         }
-        let waited = self.writer.wait_safe(&packs, PACKS_WAIT, stop);
-        if !waited.map_err(|error| unavailable(&error))? {
+        let are_safe = self.wait_safe(&packs, stop);
+        if !are_safe.map_err(|error| unavailable(&error))? {
             return Err(DeviceError::Unavailable(
                 "too few peers have taken the packs of the commit".to_owned(),
             ));

@@ -34,8 +34,6 @@ const SWEEP_AFTER: Duration = Duration::from_secs(30);
 pub struct CommitState {
     /// All records up to this one are committed.
     pub committed_seq: u64,
-    /// Attempts that ended.
-    pub attempts: u64,
     /// Why the last attempt failed, if it did.
     pub failed: Option<String>,
 }
@@ -43,9 +41,14 @@ pub struct CommitState {
 /// What was written is not on peers.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum NotCommitted {
-    /// An attempt failed; the next is made by itself while the disk is open.
-    #[error("What was written last is not on enough peers yet: {0}")]
-    Failed(String),
+    /// Attempts fail; the next is made by itself while the disk is open.
+    #[error("What was written last is not on enough peers after {} s: {why}", waited.as_secs())]
+    Failed {
+        /// How long it was waited for.
+        waited: Duration,
+        /// Why the last attempt failed.
+        why: String,
+    },
     /// This machine's own disk failed.
     #[error("What was written last is not safe on this machine: {0}")]
     NotFlushed(String),
@@ -179,7 +182,7 @@ impl OpenDisk {
         self.state.borrow().clone()
     }
 
-    /// A barrier: when it is done, all that was written before is on peers. The first attempt that fails afterwards ends it, and others follow.
+    /// A barrier: when it is done, all that was written before is on peers. Attempts that fail are followed by others until `patience` is over.
     pub async fn committed(&self, patience: Duration) -> Result<(), NotCommitted> {
         let flushed = self.running.device().flush().await;
         flushed.map_err(|error| NotCommitted::NotFlushed(error.to_string()))?;
@@ -187,25 +190,33 @@ impl OpenDisk {
         if !self.running.is_dirty() {
             return Ok(());
         }
-        if let Some(by) = self.voting.progress().fenced {
-            return Err(NotCommitted::Fenced { by });
-        }
         let mut state = self.state.clone();
-        let before = state.borrow_and_update().attempts;
         self.shared.wanted.fetch_max(wanted, Ordering::SeqCst);
         self.shared.asked.notify_one();
-        let is_over =
-            |state: &CommitState| state.committed_seq >= wanted || (state.failed.is_some() && state.attempts > before);
-        let waited = tokio::time::timeout(patience, state.wait_for(is_over)).await;
-        let state = waited
-            .map_err(|_late| NotCommitted::Late { waited: patience })?
-            .map_err(|_closed| NotCommitted::Closed)?;
-        let fenced = self.voting.progress().fenced;
-        match &state.failed {
-            _ if state.committed_seq >= wanted => Ok(()),
-            Some(_) if let Some(by) = fenced => Err(NotCommitted::Fenced { by }),
-            Some(why) => Err(NotCommitted::Failed(why.clone())),
-            None => Err(NotCommitted::Closed),
+        let waiting = state.wait_for(|state| state.committed_seq >= wanted);
+        let waited = tokio::time::timeout(patience, waiting).await.map(|state| state.is_ok());
+        match waited {
+            Ok(true) => Ok(()),
+            _ if let Some(by) = self.voting.progress().fenced => Err(NotCommitted::Fenced { by }),
+            Ok(false) => Err(NotCommitted::Closed),
+            Err(_late) => Err(match self.state().failed {
+                Some(why) => NotCommitted::Failed { waited: patience, why },
+                None => NotCommitted::Late { waited: patience },
+            }),
+        }
+    }
+
+    /// Why what was written last is not on peers: of the first attempt that fails, or of the last one if that did. May be dropped.
+    pub async fn failing(&self) -> String {
+        let mut state = self.state.clone();
+        let why = state
+            .wait_for(|state| state.failed.is_some())
+            .await
+            .map(|state| state.failed.clone());
+        match why {
+            Ok(Some(why)) => why,
+            // It is closed: whoever waits for its commit hears of that.
+            _ => std::future::pending().await,
         }
     }
 
@@ -285,7 +296,6 @@ impl Committing {
         let committed_seq = self.running.root().journal;
         self.say.send_modify(|state| {
             state.committed_seq = committed_seq;
-            state.attempts += 1;
             state.failed = committed.as_ref().err().cloned();
         });
         committed.is_ok()
@@ -314,7 +324,13 @@ impl Committing {
         let (running, way) = (self.running.clone(), self.way.clone());
         tokio::spawn(async move {
             let writer = way.writer.clone();
-            let giving_up = tokio::task::spawn_blocking(move || way.give_up(&running, also_orphans));
+            let giving_up = tokio::task::spawn_blocking(move || {
+                let unnamed = match also_orphans {
+                    true => way.give_up_unnamed(&running)?,
+                    false => 0,
+                };
+                Ok::<_, DeviceError>(unnamed + way.give_up(&running, also_orphans)?)
+            });
             match giving_up.await {
                 Ok(Ok(0)) if !also_orphans => {}
                 Ok(Ok(_)) => {

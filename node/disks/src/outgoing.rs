@@ -7,7 +7,9 @@ use disk::DeviceError;
 use disk::commit::compose::PackSink;
 use proto::cap_index::PackRecord;
 use proto::shape::PackShape;
-use upload_queue::packs::{PackRow, Purpose};
+use upload_queue::packs::PackRow;
+
+use crate::record::VolumeBytes;
 
 /// The packs of a commit that were delivered; clones are one list.
 #[derive(Clone, Default)]
@@ -32,16 +34,18 @@ impl Delivered {
 /// Seals and delivers the packs of one commit, and lists them: the head that makes the commit visible waits for all of them. Blocking.
 pub struct OutgoingPacks<'a> {
     writer: &'a Writer,
+    volume: VolumeBytes,
     /// Fixed for the commit: a peer that comes meanwhile changes those of the next one.
     shapes: Vec<PackShape>,
     delivered: Delivered,
 }
 
 impl<'a> OutgoingPacks<'a> {
-    /// Of a commit that is made now.
-    pub fn new(writer: &'a Writer, delivered: Delivered) -> Self {
+    /// Of a commit of this disk that is made now.
+    pub fn new(writer: &'a Writer, volume: VolumeBytes, delivered: Delivered) -> Self {
         Self {
             writer,
+            volume,
             shapes: writer.shapes().to_vec(),
             delivered,
         }
@@ -56,7 +60,7 @@ impl PackSink for OutgoingPacks<'_> {
     fn deliver(&mut self, plain: Vec<u8>, room: usize) -> Result<PackRecord, DeviceError> {
         let shape = self.shapes.iter().find(|shape| shape.plain_bytes() == room);
         let shape = shape.ok_or_else(|| DeviceError::Unavailable(format!("no pack has room for {room} bytes")))?;
-        let sealed = self.writer.seal_and_deliver(*shape, &plain, Purpose::Disk);
+        let sealed = self.writer.seal_and_deliver(*shape, &plain, self.volume);
         let (row, record) = sealed.map_err(|error: WriteError| DeviceError::Unavailable(error.to_string()))?;
         self.delivered.push(row);
         Ok(record)

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
+use disk::commit::root::Root;
 use durable::state_file;
 use minicbor::{Decode, Encode};
 
@@ -47,6 +48,12 @@ pub struct DiskRecord {
     /// Something that was written may not be on peers: the disk is open, or was closed so.
     #[n(6)]
     pub is_ahead: bool,
+    /// The last commit when it was closed.
+    #[n(7)]
+    commit: Option<u64>,
+    /// When that was made, in nanoseconds since 1970.
+    #[n(8)]
+    committed_ns: Option<i64>,
 }
 
 impl DiskRecord {
@@ -60,7 +67,21 @@ impl DiskRecord {
             cache: cache.map_or_else(Vec::new, |cache| cache.as_os_str().as_bytes().to_vec()),
             journal_bytes,
             is_ahead: false,
+            commit: None,
+            committed_ns: None,
         }
+    }
+
+    /// It was closed with all of it on peers, as this root says.
+    pub fn close(&mut self, root: &Root) {
+        self.is_ahead = false;
+        self.size = root.size;
+        (self.commit, self.committed_ns) = (Some(root.commit), Some(root.time_ns));
+    }
+
+    /// When this commit was made, if it is the last one with which the disk was closed here.
+    pub fn committed_ns(&self, commit: u64) -> Option<i64> {
+        self.committed_ns.filter(|_| self.commit == Some(commit))
     }
 
     /// The folder that was named for caches, if one was.
@@ -273,6 +294,37 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(records.of(open.volume).unwrap(), Some(open.clone()));
         }
+    }
+
+    #[test]
+    fn a_record_knows_when_the_commit_was_made_with_which_it_was_closed_and_of_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(dir.path().join("disks"));
+        let mut closed = record("a", 1);
+        closed.is_ahead = true;
+        let mut root = Root::first(closed.volume, "a".to_owned(), 2 << 30, Vec::new());
+        (root.commit, root.time_ns) = (7, 99);
+        closed.close(&root);
+        records.put(&closed).unwrap();
+        let read = records.of(closed.volume).unwrap().unwrap();
+        assert!(!read.is_ahead && read.size == 2 << 30);
+        assert_eq!((read.committed_ns(7), read.committed_ns(8)), (Some(99), None));
+    }
+
+    /// As written before commits were noted.
+    #[test]
+    fn a_record_without_the_last_commit_is_read() {
+        let old: (
+            u16,
+            minicbor::bytes::ByteVec,
+            &str,
+            u64,
+            minicbor::bytes::ByteVec,
+            u64,
+            bool,
+        ) = (VERSION, vec![1; 16].into(), "a", 4096, Vec::new().into(), 1, true);
+        let read: DiskRecord = minicbor::decode(&minicbor::to_vec(old).unwrap()).unwrap();
+        assert_eq!((read.name.as_str(), read.committed_ns(0)), ("a", None));
     }
 
     #[test]

@@ -51,6 +51,8 @@ use crate::outgoing::{Delivered, OutgoingPacks};
 use crate::voters::{self, Electorate};
 use crate::voting::{Voting, disk_head, rules};
 
+mod way;
+
 const FOLDERS: usize = 4;
 const VOLUME: [u8; 16] = [9; 16];
 const SIZE: u64 = 64 << 20;
@@ -164,7 +166,7 @@ impl Grid {
             pieces: Vec::new(),
         };
         let delivered = Delivered::default();
-        let mut packs = OutgoingPacks::new(&self.writer, delivered.clone());
+        let mut packs = OutgoingPacks::new(&self.writer, VOLUME, delivered.clone());
         let Prepared { at, .. } = compose(&none, &|_| Ok(None), &batch, 0, &mut packs).unwrap();
         self.post(at, 1, &delivered.all())
     }
@@ -276,7 +278,7 @@ impl Machine<'_> {
         block_on(self.volume.flush()).unwrap();
         let batch = self.volume.batch(u64::MAX).unwrap();
         let delivered = Delivered::default();
-        let mut packs = OutgoingPacks::new(&self.grid.writer, delivered.clone());
+        let mut packs = OutgoingPacks::new(&self.grid.writer, VOLUME, delivered.clone());
         let prepared = self.blocks.prepare(&batch, 77, &mut packs).unwrap();
         let commit = prepared.committed.root.commit;
         let posted = self.grid.post(prepared.at.clone(), commit, &delivered.all());
@@ -364,7 +366,7 @@ fn what_is_only_in_the_spool_is_read_from_there_and_what_is_nowhere_is_said_to_b
     for number in 0..FOLDERS {
         grid.away(number);
     }
-    let mut packs = OutgoingPacks::new(&grid.writer, Delivered::default());
+    let mut packs = OutgoingPacks::new(&grid.writer, VOLUME, Delivered::default());
     let plain = noise(3, 100_000);
     let shape = grid.writer.shapes()[1];
     let pack = disk::commit::compose::PackSink::deliver(&mut packs, plain.clone(), shape.plain_bytes()).unwrap();

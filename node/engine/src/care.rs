@@ -21,9 +21,9 @@ use upload_queue::care::standing::{Standing, Watch};
 use upload_queue::peers::PeerKey;
 use upload_queue::planner::Uptime;
 
-use crate::Engine;
 use crate::policy::patience;
 use crate::repair::Looks;
+use crate::{Engine, kind};
 
 /// Longest time between two looks at who answers. Chosen: a quarter of an hour's absence is noticed, and costs nothing.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(300);
@@ -84,6 +84,9 @@ impl Engine {
             }
             let looked = async {
                 self.look_at_peers().await?;
+                // First: what another machine gave up since is no loss.
+                let free: Vec<_> = self.0.peers.all().into_iter().filter(kind::is_free_to_ask).collect();
+                self.learn_disks(&free).await?;
                 let failed = self.audit_due(sink).await?;
                 if failed || Instant::now() >= next_repair {
                     next_repair = Instant::now() + config.repair_interval.0.max(INTERVAL_MIN);

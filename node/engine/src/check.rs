@@ -31,6 +31,7 @@ impl Engine {
         } else {
             Rereads::None
         };
+        self.learn_disks(&self.0.peers.all()).await?;
         let mut unlisted = BTreeSet::new();
         let watch = self.0.db.read(ledger::watch)?;
         for peer in self.0.peers.all() {

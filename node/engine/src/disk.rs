@@ -1,6 +1,8 @@
 //! Virtual disks: making, listing, committing and removing them. Serving one is `serve`, opening it `open`, and what is known of all of them
 //! `known`.
 
+use std::collections::HashSet;
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use api::failure::{Exit, Failure};
 use api::message::{Changed, Deed, Disk, DiskFigures, DiskSnapshot, DiskState, Problem, Thing};
 use api::output::Sink;
 use api::request::{DiskCreate, DiskRemove, TakeOver};
+use backup::catalog;
+use backup::writer::WriteError;
 use backup::writer::disks::DiskPost;
 use data_encoding::HEXLOWER;
 use disk::commit::lineage::{Origin, SnapshotEntry};
@@ -28,6 +32,7 @@ mod content;
 mod edits;
 mod exports;
 pub(super) mod known;
+mod learn;
 pub(super) mod open;
 mod serve;
 mod voters;
@@ -134,6 +139,18 @@ impl Engine {
         Ok(Exit::Done)
     }
 
+    /// The same for `status`: of a home that has to do with none nobody is asked.
+    pub(super) async fn disks_of_status(&self) -> Result<Vec<Disk>, Failure> {
+        let posted = self.0.db.read(catalog::content::posted)?;
+        let is_named = posted.is_some_and(|posted| posted.body.disks.is_some());
+        if !is_named && self.disk_records().all().is_ok_and(|(records, _)| records.is_empty()) {
+            return Ok(Vec::new());
+        }
+        let mut disks = self.known_disks().await?;
+        disks.sort_by(|one, other| (&one.name, one.volume).cmp(&(&other.name, other.volume)));
+        Ok(disks.iter().map(|known| self.disk_message(known, false)).collect())
+    }
+
     pub(super) async fn disk_info(&self, name: &str, sink: &Sink) -> Result<Exit, Failure> {
         let known = self.find_disk(name).await?;
         let (engine, of) = (self.clone(), known.clone());
@@ -166,23 +183,33 @@ impl Engine {
     /// Puts what was written on peers, of a disk that is open or not.
     pub(super) async fn flush_disk(&self, name: &str, sink: &Sink) -> Result<Exit, Failure> {
         let known = self.find_disk(name).await?;
-        let committed = match self.0.disks.get(known.volume) {
-            Some((open, _)) => tokio::select! {
-                committed = open.committed(FLUSH_PATIENCE) => committed,
-                () = sink.stop().cancelled() => return Err(Failure::interrupted()),
-            },
+        match self.0.disks.get(known.volume) {
+            Some((disk, _)) => self.commit_disk(&known, &disk, sink).await?,
             None if known.record.as_ref().is_some_and(|record| record.is_ahead) => {
                 let (disk, _in_use) = self.open_disk(&known, TakeOver::Never).await?;
-                return self.close_disk(&known, disk, FLUSH_PATIENCE, sink).await;
+                let committed = self.commit_disk(&known, &disk, sink).await;
+                // Nobody wrote since.
+                let closed = self.close_disk(&known, disk, Duration::ZERO, sink).await;
+                committed.and(closed)?;
             }
-            None => Ok(()),
-        };
-        if let Err(error) = committed {
-            return Err(self.not_committed(&known, error).await);
+            None => {}
         }
         sink.send(Changed::new(Deed::Committed, Thing::Disk, known.name))
             .await?;
         Ok(Exit::Done)
+    }
+
+    /// Waits until what was written is on peers; says what it waits for, once.
+    async fn commit_disk(&self, known: &KnownDisk, disk: &OpenDisk, sink: &Sink) -> Result<(), Failure> {
+        let committed = tokio::select! {
+            committed = disk.committed(FLUSH_PATIENCE) => committed,
+            never = say_failing(&known.name, disk, sink) => match never {},
+            () = sink.stop().cancelled() => return Err(Failure::interrupted()),
+        };
+        match committed {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.not_committed(known, error).await),
+        }
     }
 
     pub(super) async fn remove_disk(&self, asked: &DiskRemove, sink: &Sink) -> Result<Exit, Failure> {
@@ -203,16 +230,24 @@ impl Engine {
             false => self.packs_to_remove(&known, sink).await?,
         };
         let _in_use = self.0.disks.take(&known)?;
-        let volume = known.volume;
+        let (volume, is_lost) = (known.volume, asked.lost);
         let post = move || {
             let gone = DiskPost {
                 volume,
                 newest: None,
                 packs: &[],
             };
-            let posted = writer.post_disk(&gone, &|_| {});
+            writer.post_disk(&gone, &|_| {})?;
             // Only when no head names the disk any more.
-            posted.and_then(|_| writer.give_up(&packs, clock::now_ns()).map(|()| writer))
+            match is_lost {
+                true => writer.forget_disk(volume)?,
+                false => {
+                    writer.give_up(&packs, clock::now_ns())?;
+                    // Also what a commit that never was left behind.
+                    writer.give_up_unnamed(volume, &HashSet::new(), clock::now_ns())?;
+                }
+            }
+            Ok::<_, WriteError>(writer)
         };
         let posted = tokio::task::spawn_blocking(post).await.map_err(failures::worker)?;
         let discarded = posted.map_err(failures::write)?.discard_of_disks().await;
@@ -292,6 +327,12 @@ impl Engine {
             size: known.size,
             state: known.state(),
             commit: known.head.as_ref().map(|head| head.commit),
+            committed: known.committed_ns.map(clock::timestamp),
+            held_bytes: self
+                .0
+                .db
+                .read(|conn| catalog::disks::bytes_held(conn, known.volume))
+                .ok(),
             machine: known.machine.clone(),
             problem: known.problem.clone(),
             ..Disk::default()
@@ -320,6 +361,14 @@ impl Engine {
         }
         said
     }
+}
+
+/// Says why a commit is waited for. May be dropped.
+async fn say_failing(name: &str, disk: &OpenDisk, sink: &Sink) -> Infallible {
+    let why = disk.failing().await;
+    let text = format!("Disk {name} waits until what was written is on peers: {why}");
+    let _nobody_reads = sink.send(Problem::new(text)).await;
+    std::future::pending().await
 }
 
 fn snapshot_message(entry: &SnapshotEntry) -> DiskSnapshot {

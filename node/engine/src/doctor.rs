@@ -285,6 +285,7 @@ fn backup(verdict: &Verdict) -> Vec<Finding> {
             | State::DiskAhead
             | State::DiskAtRisk
             | State::DiskVoterGone
+            | State::DiskUnknown
             | State::HeadBehind
             | State::OlderAtRisk
             | State::FolderNew

@@ -14,7 +14,7 @@ use backup::catalog::content::post;
 use backup::catalog::protection::{Gauge, Older, Range, Tally};
 use backup::catalog::tree::{Snapshot, covers};
 use backup::catalog::trouble::{Kind, RunRecord, Trouble};
-use backup::catalog::{content, heads, tree, trouble};
+use backup::catalog::{content, disks, heads, tree, trouble};
 use backup::said::said_io;
 use database::DbError;
 use jiff::Timestamp;
@@ -99,6 +99,7 @@ pub(super) fn gather(conn: &Connection, scene: &Scene) -> Result<Facts, DbError>
         disks_ahead: named(&scene.disks_ahead),
         disks_at_risk,
         disks_lost,
+        disks_unknown: disks::unknown(conn)?.len() as u64,
         heads_unread: heads::unread(conn)?.len() as u64,
         tolerate: config.tolerate.into(),
         tolerates: peers_within(config, shares.into()),

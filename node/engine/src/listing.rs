@@ -143,6 +143,12 @@ pub(super) async fn listed(peer: &Peer) -> Result<HashSet<ShareId>, StoreError> 
     Ok(ids.into_iter().collect())
 }
 
+/// Ids of all shares that a peer has in its trash.
+pub(super) async fn in_trash(peer: &Peer) -> Result<HashSet<ShareId>, StoreError> {
+    let ids = Batches::new(&*peer.store, Shelf::Trash).all().await?;
+    Ok(ids.into_iter().collect())
+}
+
 /// Reads a share back, whole.
 pub(super) async fn read_back(peer: &Peer, id: ShareId, stored_bytes: u32) -> ReadBack {
     match whole_share(&*peer.store, id, stored_bytes).await {

@@ -9,8 +9,9 @@ use api::failure::{Exit, Failure};
 use api::message::{Phase, Progress, RecoverSummary, RecoveredDeviceSummary, RevokedSummary, Summary, UnreadSummary};
 use api::output::Sink;
 use api::request::Recover;
+use backup::catalog;
 use backup::catalog::trouble::{Kind, Met};
-use backup::catalog::{heads, tree, trouble};
+use backup::catalog::{disks, heads, tree, trouble};
 use backup::recover::{Aim, RecoverError, Recovered, RecoveredDevice, RevokedDevice, UnreadHead};
 use database::DbError;
 use jiff::Timestamp;
@@ -71,10 +72,22 @@ impl Engine {
             }
             Err(error) => return Err(error.into()),
         };
+        summary.disks = self.recovered_disks().await?;
         summary.settings = came.into_inner().unwrap_or_else(PoisonError::into_inner);
         summary.seconds = started.elapsed().as_secs_f64();
         sink.send(Summary::Recover(Box::new(summary))).await?;
         Ok(Exit::Done)
+    }
+
+    /// Names of the disks that came back; their packs are looked after here from now on.
+    async fn recovered_disks(&self) -> Result<Vec<String>, Failure> {
+        // A home that had no catalog has one by now, and this process another one, in memory.
+        let db = catalog::open_existing(&self.0.home.paths.catalog())?;
+        let mut names = self.learn_disks_into(&db, &self.0.peers.all()).await?;
+        // Of those that could not be read now.
+        names.extend(self.disk_names(db.read(disks::unknown)?));
+        names.sort();
+        Ok(names)
     }
 
     /// What is named on the command line: folders and buckets as peers, and friends who are met.
@@ -105,7 +118,7 @@ impl Engine {
         if path.exists() || peers - answered > usize::from(policy::tolerate(&self.config())) {
             return Err(failures::recover(RecoverError::NoHead { answered }));
         }
-        backup::catalog::open(&path)?;
+        catalog::open(&path)?;
         Ok(RecoverSummary {
             account: self.0.home.account.account_id().to_string(),
             device: self.device().to_string(),

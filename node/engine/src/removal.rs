@@ -11,6 +11,8 @@ use api::message::{PeerRemoval, Problem};
 use api::output::Sink;
 use api::request::RemoveHow;
 use backup::catalog::content::lost::{Lost, LostFiles};
+use backup::catalog::disks;
+use backup::catalog::disks::VolumeBytes;
 use backup::prepare::lost::is_here;
 use database::DbError;
 use friendnet::roster::Roster;
@@ -85,20 +87,30 @@ impl Engine {
         let voting = keys.clone();
         let (db, share_tolerate) = (self.0.db.clone(), tolerate(&config));
         let counting = move || db.read(|conn| cost(conn, &keys, share_tolerate));
-        let (mut removal, lost) = tokio::task::spawn_blocking(counting)
+        let (mut removal, lost, disks) = tokio::task::spawn_blocking(counting)
             .await
             .map_err(failures::worker)??;
         let is_removed = |key: &PeerKey| voting.contains(key);
         self.may_lose_voters(name, &is_removed, how != RemoveHow::Carefully, sink)
             .await?;
         removal.name = name.to_owned();
-        let shares = removal.shares;
+        removal.disks_lost = self.disk_names(disks);
+        let (shares, disks_lost) = (removal.shares, removal.disks_lost.clone());
         if shares > 0 || how == RemoveHow::DryRun {
             sink.send(removal).await?;
         }
         for file in &lost.named {
             let error = format!("It would be lost with {name}: it is not here any more as it was");
             sink.send(Problem::of_path(file.path.as_slice(), error)).await?;
+        }
+        if !disks_lost.is_empty() && how == RemoveHow::Carefully {
+            let error = format!(
+                "With `{name}` blocks of the disk {} would be lost: nobody else has enough of them",
+                disks_lost.join(", ")
+            );
+            return Err(Failure::new(Exit::Failed, error).hint(format!(
+                "bring other peers back and `gridbackup repair` first, or `gridbackup peer rm {name} --force`"
+            )));
         }
         if lost.files > 0 && how == RemoveHow::Carefully {
             let error = format!(
@@ -113,12 +125,12 @@ impl Engine {
     }
 }
 
-/// What it costs to be without these peers, and the files that would be lost.
+/// What it costs to be without these peers, and the files and disks of which something would be lost.
 fn cost(
     conn: &rusqlite::Connection,
     keys: &HashSet<PeerKey>,
     tolerate: u8,
-) -> Result<(PeerRemoval, LostFiles), DbError> {
+) -> Result<(PeerRemoval, LostFiles, Vec<VolumeBytes>), DbError> {
     let mut removal = PeerRemoval::default();
     let lost_packs: HashSet<_> = packs::lost_without(conn, keys)?.into_iter().collect();
     for row in packs::rows(conn)? {
@@ -152,5 +164,6 @@ fn cost(
         Ok(())
     })?;
     removal.files_lost = lost.files;
-    Ok((removal, lost))
+    let disks = disks::volumes_of(conn, &lost_packs)?.into_keys().collect();
+    Ok((removal, lost, disks))
 }

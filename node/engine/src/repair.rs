@@ -9,16 +9,18 @@ use std::time::{Duration, Instant};
 use api::clock;
 use api::failure::{Exit, Failure};
 use api::message::{Problem, RepairSummary, Summary};
+use api::output;
 use api::output::Sink;
 use database::DbError;
 use proto::id::ShareId;
+use tokio_util::sync::CancellationToken;
 use upload_queue::care::helper::seed_of;
 use upload_queue::care::ledger;
 use upload_queue::care::rebuild::{Source, build};
 use upload_queue::care::repair::{Copy, PackPlan, PackState, Place, Planner};
 use upload_queue::care::standing::{Standing, Watch};
 use upload_queue::packs;
-use upload_queue::packs::KnownPack;
+use upload_queue::packs::{KnownPack, PackRow};
 use upload_queue::peers::{Peer, PeerKey, Reach};
 use upload_queue::uploader::{DrainReport, Rebuilt, Uploader};
 
@@ -34,6 +36,8 @@ const SPACE_WAIT: Duration = Duration::from_secs(10);
 /// Where a repair lists what is there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Looks {
+    /// Nowhere: the catalog is believed, as somebody waits.
+    Nowhere,
     /// In folders of this machine only.
     Here,
     /// Not in buckets, where the catalog is believed: each thousand shares listed cost a request.
@@ -44,11 +48,13 @@ pub(super) enum Looks {
 
 /// Which packs a repair plans for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packs {
+pub(super) enum Packs<'a> {
     /// All: also those that could be safer than the policy asks for.
     All,
     /// Only those that survive fewer losses than the policy asks for.
     Unsafe,
+    /// Of these, as well.
+    UnsafeOf(&'a [PackRow]),
 }
 
 /// What each peer that was looked at says it holds.
@@ -65,6 +71,7 @@ impl Engine {
         let mut summary = RepairSummary::default();
         let mut report = DrainReport::default();
         self.check_spool(sink).await?;
+        self.learn_disks(&self.0.peers.all()).await?;
         for _ in 0..if once { 1 } else { ROUNDS_MAX } {
             let before = (summary.shares_rebuilt, uploader.bytes_sent());
             self.repair_round(&uploader, Looks::Everywhere, Packs::All, &mut summary, sink)
@@ -149,11 +156,29 @@ impl Engine {
         Ok(())
     }
 
+    /// What somebody waits for: of these packs, what peers that answer now can be given. Nothing is waited for.
+    pub(super) async fn repair_packs(&self, rows: &[PackRow]) -> Result<(), Failure> {
+        let uploader = self.uploader(&self.config()).await?;
+        let (sink, said) = output::channel(CancellationToken::new());
+        // What cannot be built is in the log, and nobody asked for more.
+        let _unread = said.decoupled();
+        let mut summary = RepairSummary::default();
+        self.repair_round(&uploader, Looks::Nowhere, Packs::UnsafeOf(rows), &mut summary, &sink)
+            .await?;
+        if summary.shares_rebuilt > 0 {
+            tracing::info!(
+                "{} shares that a disk waits for were built anew",
+                summary.shares_rebuilt
+            );
+        }
+        Ok(())
+    }
+
     async fn repair_round(
         &self,
         uploader: &Uploader,
         looks: Looks,
-        which: Packs,
+        which: Packs<'_>,
         summary: &mut RepairSummary,
         sink: &Sink,
     ) -> Result<(), Failure> {
@@ -166,6 +191,11 @@ impl Engine {
         let rows = self.0.db.read(|conn| match which {
             Packs::All => packs::rows(conn),
             Packs::Unsafe => packs::unsafe_rows(conn, tolerate),
+            Packs::UnsafeOf(these) => {
+                let mut rows = packs::unsafe_rows(conn, tolerate)?;
+                rows.retain(|row| these.contains(row));
+                Ok(rows)
+            }
         })?;
         if rows.is_empty() {
             return Ok(());
@@ -197,7 +227,7 @@ impl Engine {
         let patience = patience(&self.config());
         let rereads = match looks {
             Looks::Everywhere => Rereads::All,
-            Looks::WhereFree | Looks::Here => Rereads::Some,
+            Looks::WhereFree | Looks::Here | Looks::Nowhere => Rereads::Some,
         };
         let mut all = Listed::new();
         for peer in self.0.peers.all() {
@@ -209,6 +239,7 @@ impl Engine {
                 Looks::Everywhere => true,
                 Looks::WhereFree => kind::is_free_to_ask(&peer),
                 Looks::Here => peer.reach == Reach::Local,
+                Looks::Nowhere => false,
             };
             if !online.contains(&peer.key) || !is_looked_at {
                 continue;
@@ -318,7 +349,7 @@ impl Engine {
 /// A pack and where its shares are believed to be: by the catalog, and by what peers list besides.
 fn pack_state(
     conn: &rusqlite::Connection,
-    row: packs::PackRow,
+    row: PackRow,
     listed: &Listed,
 ) -> Result<Option<(KnownPack, PackState)>, DbError> {
     let Some(pack) = packs::get(conn, row)? else {

@@ -25,6 +25,7 @@ impl Engine {
         let (mut status, verdict) = self.looked_at(scene).await?;
         let config = self.config();
         status.costs = self.costs(&config)?;
+        status.disks = self.disks_of_status().await?;
         let (counts, kept) = self.kept_for_friends().await;
         (status.bytes_received, status.bytes_sent, status.bytes_for_friends) =
             (counts.bytes_received, counts.bytes_sent, kept);

@@ -6,6 +6,7 @@
 
 use jiff::Timestamp;
 
+mod disks;
 mod facts;
 mod state;
 mod votes;
@@ -88,7 +89,7 @@ pub fn judge(facts: &Facts) -> Verdict {
             "a daemon that starts anew founds a grid of its own; `gridbackup join TICKET --phrase-file FILE` goes back";
         reasons.push(reason(State::Left, text).remedy(remedy));
     }
-    reasons.extend(of_disks(facts));
+    reasons.extend(disks::reasons(facts));
     reasons.extend(votes::of_votes(facts));
     match facts.has_snapshot {
         _ if facts.store_only || has_only_disks(facts) => {}
@@ -169,28 +170,6 @@ fn of_content(facts: &Facts) -> Vec<Reason> {
 /// This home is there for virtual disks: no folder was ever named.
 fn has_only_disks(facts: &Facts) -> bool {
     facts.disks > 0 && facts.folders == 0 && !facts.has_snapshot && !facts.paths_named
-}
-
-fn of_disks(facts: &Facts) -> Vec<Reason> {
-    let mut reasons = Vec::new();
-    if facts.disks_lost > 0 {
-        let packs = count(facts.disks_lost, "pack is concerned", "packs are concerned");
-        let text = format!("Not safe: blocks of disks cannot be read, too few shares are left: {packs}");
-        reasons.push(reason(State::DiskLost, text).remedy("`gridbackup disk check` names what is concerned"));
-    }
-    if facts.disks_ahead.count > 0 {
-        let names = listed(facts.disks_ahead.count, &facts.disks_ahead.names);
-        let text = format!("Not yet safe: what was written last is on this machine alone, of disk {names}");
-        let remedy = "`gridbackup disk flush NAME` puts it on peers; `gridbackup disk info NAME` says what keeps it";
-        reasons.push(reason(State::DiskAhead, text).remedy(remedy));
-    }
-    if facts.disks_at_risk > 0 {
-        let packs = count(facts.disks_at_risk, "pack is concerned", "packs are concerned");
-        let text = format!("Not yet safe: blocks of disks are on too few peers: {packs}");
-        reasons
-            .push(reason(State::DiskAtRisk, text).remedy("`gridbackup repair` builds shares anew where there is room"));
-    }
-    reasons
 }
 
 fn of_heads(facts: &Facts) -> Vec<Reason> {

@@ -164,6 +164,9 @@ pub enum Command {
         name: String,
         /// The image
         file: PathBuf,
+        /// Also onto a disk that has something in it, which is gone then
+        #[arg(long)]
+        force: bool,
     },
     /// Read all of a disk, and name what cannot be read
     Check {
@@ -286,9 +289,10 @@ impl Command {
                 committed,
                 file: absolute(&file)?,
             }),
-            Self::Import { name, file } => Request::DiskImport(DiskImport {
+            Self::Import { name, file, force } => Request::DiskImport(DiskImport {
                 name,
                 file: absolute(&file)?,
+                force,
             }),
             Self::Check { name, committed } => Request::DiskCheck(DiskCheck { name, committed }),
             Self::Voters(args) => args.request(),

@@ -52,7 +52,8 @@ pub fn to_stderr(options: LogOptions) {
         (_, 0) => OURS
             .iter()
             .fold("error".to_owned(), |all, ours| all + "," + ours + "=warn"),
-        (_, 1) => "info,libp2p=warn".to_owned(),
+        // fuser warns, without a name, of each mount that was unmounted before its session was dropped.
+        (_, 1) => "info,libp2p=warn,fuser::session=error".to_owned(),
         (_, _) => "debug,libp2p=info".to_owned(),
     };
     let filter = EnvFilter::try_from_env("GRIDBACKUP_LOG").unwrap_or_else(|_| EnvFilter::new(filter));

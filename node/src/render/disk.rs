@@ -22,13 +22,32 @@ fn size(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "-".to_owned(), |bytes| ByteSize(bytes).to_string())
 }
 
-/// A line of the list.
-pub fn row(disk: &Disk, style: &Style) -> Row {
-    let committed = match (disk.waiting_secs, disk.committed) {
+fn committed(disk: &Disk, style: &Style) -> String {
+    match (disk.waiting_secs, disk.committed) {
         (Some(secs), _) => format!("waits for {}", Period(Duration::from_secs(secs))),
         (None, Some(at)) => age(at, style),
         (None, None) => "-".to_owned(),
-    };
+    }
+}
+
+/// A line of `status`.
+pub fn line(disk: &Disk, style: &Style) -> String {
+    let mut parts = vec![size(disk.size), state(disk, style)];
+    parts.extend(
+        disk.machine
+            .as_ref()
+            .map(|machine| format!("written by machine {}", clean(machine))),
+    );
+    parts.extend(disk.committed.map(|at| format!("last commit {}", age(at, style))));
+    let waits = |secs| format!("not committed for {}", Period(Duration::from_secs(secs)));
+    parts.extend(disk.waiting_secs.map(waits));
+    parts.extend(disk.held_bytes.map(|bytes| format!("{} at peers", ByteSize(bytes))));
+    format!("Disk {}: {}", clean(&disk.name), parts.join(", "))
+}
+
+/// A line of the list.
+pub fn row(disk: &Disk, style: &Style) -> Row {
+    let committed = committed(disk, style);
     let place = match (&disk.machine, &disk.served_at[..]) {
         (Some(machine), _) => format!("machine {machine}"),
         (None, []) => "-".to_owned(),
@@ -103,6 +122,9 @@ pub fn text(disk: &Disk, style: &Style) -> String {
             .committed
             .map_or_else(String::new, |at| format!(" of {}", time(at, style)));
         lines.push(("last commit", format!("{commit}{at}")));
+    }
+    if let Some(bytes) = disk.held_bytes {
+        lines.push(("at peers", ByteSize(bytes).to_string()));
     }
     if let Some(secs) = disk.waiting_secs {
         let waits = Period(Duration::from_secs(secs));

@@ -16,8 +16,12 @@ pub(super) fn text(removal: &PeerRemoval) -> String {
         0 => String::new(),
         files => format!("; the content of {files} files is lost"),
     };
+    let disks = match &removal.disks_lost[..] {
+        [] => String::new(),
+        names => format!("; blocks of the disk {} are lost", names.join(", ")),
+    };
     format!(
-        "{} holds {} shares ({}): without it {} packs are less safe than asked for until {} were sent again{read}{lost}",
+        "{} holds {} shares ({}): without it {} packs are less safe than asked for until {} were sent again{read}{lost}{disks}",
         removal.name,
         removal.shares,
         ByteSize(removal.bytes),

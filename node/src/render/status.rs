@@ -3,8 +3,8 @@
 use api::human::ByteSize;
 use api::message::{Advice, FileState, FileStatus, Reason, State, Status};
 
-use super::Style;
 use super::words::{GREEN, RED, YELLOW, age, clean, paint, short, time};
+use super::{Style, disk};
 
 /// Everything, in one look.
 pub fn text(status: &Status, style: &Style) -> String {
@@ -54,6 +54,7 @@ pub fn text(status: &Status, style: &Style) -> String {
     for device in &status.devices {
         text.push_str(&format!("Another machine of this account: {}\n", clean(device)));
     }
+    text.extend(status.disks.iter().map(|disk| disk::line(disk, style) + "\n"));
     text.push_str(&outlook(status));
     for cost in &status.costs {
         let to_read = cost

@@ -149,9 +149,11 @@ fn recover_text(recover: &RecoverSummary) -> String {
         true => String::new(),
         false => format!(" (not believed: {})", recover.peers_bad.join(", ")),
     };
-    let next = match (recover.snapshots, recover.snapshots_forgotten) {
-        (0, 1..) => "now: `gridbackup undelete`, which brings back what was forgotten",
-        _ => "now: `gridbackup restore latest --target DIR`",
+    let serve = "`gridbackup disk serve NAME --nbd unix:PATH --take-over wait`";
+    let next = match (recover.snapshots, recover.snapshots_forgotten, &recover.disks[..]) {
+        (0, 1.., _) => "now: `gridbackup undelete`, which brings back what was forgotten".to_owned(),
+        (0, 0, [_, ..]) => format!("now: {serve}"),
+        _ => "now: `gridbackup restore latest --target DIR`".to_owned(),
     };
     if recover.recovered_device.is_empty() {
         return format!(
@@ -167,6 +169,10 @@ fn recover_text(recover: &RecoverSummary) -> String {
         count(recover.peers_answered, "peer", "peers"),
         seconds(recover.seconds),
     )];
+    if !recover.disks.is_empty() {
+        let names = recover.disks.join(", ");
+        lines.push(format!("Virtual disks: {names}; {serve} serves one here from now on"));
+    }
     if recover.devices.len() > 1 {
         lines.extend(recover.devices.iter().map(|device| {
             format!(

@@ -487,3 +487,49 @@ fn removals_are_named_when_asked_for_and_always_counted() {
     let said = rendered(&[Summary::Restore(summary).into()], RenderOptions::default());
     assert!(said.contains("3 removed, 2 left that the backup leaves out"), "{said}");
 }
+
+#[test]
+fn status_has_a_line_for_each_disk_and_recovery_says_how_to_go_on_with_them() {
+    let disk = Disk {
+        name: "vm".into(),
+        size: Some(100 << 30),
+        state: DiskState::Served,
+        committed: Some(at(1_000_000)),
+        held_bytes: Some(3 << 20),
+        ..Default::default()
+    };
+    let elsewhere = Disk {
+        name: "db".into(),
+        state: DiskState::Elsewhere,
+        machine: Some("laptop".into()),
+        waiting_secs: Some(70),
+        ..Default::default()
+    };
+    let status = Status {
+        disks: vec![disk, elsewhere],
+        ..Default::default()
+    };
+    let text = rendered(&[status.into()], RenderOptions::default());
+    assert!(text.contains("\nDisk vm: 100.0 GiB, served, last commit "), "{text}");
+    assert!(text.contains(" ago, 3.0 MiB at peers\n"), "{text}");
+    assert!(
+        text.contains("\nDisk db: -, elsewhere, written by machine laptop, not committed for 1m10s\n"),
+        "{text}"
+    );
+
+    let recovered = |snapshots: u64| {
+        let summary = RecoverSummary {
+            recovered_device: "laptop".into(),
+            snapshots,
+            disks: vec!["vm".into()],
+            ..Default::default()
+        };
+        rendered(&[Summary::Recover(Box::new(summary)).into()], RenderOptions::default())
+    };
+    assert!(recovered(0).contains("now: `gridbackup disk serve"), "{}", recovered(0));
+    let both = recovered(1);
+    assert!(
+        both.contains("`gridbackup restore latest") && both.contains("Virtual disks: vm"),
+        "{both}"
+    );
+}

@@ -67,19 +67,51 @@ pub fn dead_of_disks(conn: &Connection) -> Result<Vec<KnownPack>, DbError> {
 pub fn forget_gone_of_disks(tx: &Transaction<'_>) -> Result<u64, DbError> {
     let gone = dead_of_disks(tx)?.into_iter().filter(|known| known.held() == 0);
     for known in gone {
-        for statement in [
-            "DELETE FROM dead_pack WHERE pack = ?",
-            "DELETE FROM share WHERE pack = ?",
-            "DELETE FROM pack WHERE id = ?",
-        ] {
-            tx.prepare_cached(statement)?.execute([known.row.0])?;
-        }
+        forget(tx, known.row)?;
     }
     let mut left = tx.prepare_cached(
         "SELECT count(*) FROM pack JOIN dead_pack ON dead_pack.pack = pack.id WHERE pack.purpose = ?",
     )?;
     let left: i64 = left.query_row([Purpose::Disk as i64], |row| row.get(0))?;
     Ok(left.unsigned_abs())
+}
+
+/// Forgets packs, whoever has shares of them, but for those of which a share is on its way. How many were forgotten.
+pub fn forget_arrived(tx: &Transaction<'_>, packs: &[PackRow]) -> Result<u64, DbError> {
+    let mut is_on_its_way = tx.prepare_cached("SELECT EXISTS (SELECT 1 FROM share WHERE pack = ?1 AND spooled = 1)")?;
+    let mut forgotten = 0;
+    for pack in packs {
+        if !is_on_its_way.query_row([pack.0], |row| row.get::<_, bool>(0))? {
+            forget(tx, *pack)?;
+            forgotten += 1;
+        }
+    }
+    Ok(forgotten)
+}
+
+fn forget(tx: &Transaction<'_>, pack: PackRow) -> Result<(), DbError> {
+    for statement in [
+        "DELETE FROM dead_pack WHERE pack = ?",
+        "DELETE FROM share WHERE pack = ?",
+        "DELETE FROM pack WHERE id = ?",
+    ] {
+        tx.prepare_cached(statement)?.execute([pack.0])?;
+    }
+    Ok(())
+}
+
+/// Bytes of the shares, in stored form, that peers hold of these packs.
+pub fn bytes_held(conn: &Connection, packs: &[PackRow]) -> Result<u64, DbError> {
+    let mut select = conn.prepare_cached("SELECT share_bytes, held FROM pack WHERE id = ?1")?;
+    let mut bytes = 0;
+    for pack in packs {
+        let sizes = select.query_row([pack.0], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?)));
+        let held = sizes
+            .optional()?
+            .map(|(share, held)| stored_bytes(share) * u64::from(held));
+        bytes += held.unwrap_or(0);
+    }
+    Ok(bytes)
 }
 
 /// Packs of disks that do not survive so many losses, but for those that are lost or that nothing wants.

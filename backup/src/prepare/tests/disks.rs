@@ -14,9 +14,7 @@ const SOON: std::time::Duration = std::time::Duration::from_secs(20);
 /// Makes a commit's pack and waits for it, if that is worth it.
 fn commit(writer: &Writer, number: u64) -> (DiskHead, PackRow) {
     let shape = writer.shapes()[0];
-    let (row, pack) = writer
-        .seal_and_deliver(shape, &number.to_le_bytes(), Purpose::Disk)
-        .unwrap();
+    let (row, pack) = writer.seal_and_deliver(shape, &number.to_le_bytes(), VOLUME).unwrap();
     let root = RootRef {
         pack,
         offset: 0,

@@ -20,6 +20,9 @@ pub struct Disk {
     pub commit: Option<u64>,
     /// When that was made.
     pub committed: Option<Timestamp>,
+    /// Bytes of its shares that peers hold, as far as this machine looks after them.
+    #[serde(default)]
+    pub held_bytes: Option<u64>,
     /// The machine of this account that wrote it last, if it is another.
     pub machine: Option<String>,
     /// Where it is served.

@@ -19,4 +19,7 @@ pub struct PeerRemoval {
     pub files_again: u64,
     /// Files whose content would be lost.
     pub files_lost: u64,
+    /// Virtual disks of which blocks would be lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks_lost: Vec<String>,
 }

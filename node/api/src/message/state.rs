@@ -53,6 +53,8 @@ named! {
         DiskAtRisk = "disk_at_risk",
         /// Of those who decide which machine writes a virtual disk, some are peers no more.
         DiskVoterGone = "disk_voter_gone",
+        /// How well virtual disks are kept was not looked up on this machine.
+        DiskUnknown = "disk_unknown",
         /// A folder was never backed up.
         FolderNew = "folder_new",
         /// There are fewer peers than the policy takes.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Cost, PathName, Spool, State};
+use super::{Cost, Disk, PathName, Spool, State};
 use crate::named::named;
 
 /// Is my data safe.
@@ -102,6 +102,9 @@ pub struct Status {
     /// What waits on this machine for peers that are not there.
     #[serde(default)]
     pub spool: Spool,
+    /// Virtual disks, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<Disk>,
 }
 
 /// One reason of a verdict.

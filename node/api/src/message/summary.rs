@@ -177,6 +177,9 @@ pub struct RecoverSummary {
     /// Machines that are revoked: what they signed last may be a thief's.
     #[serde(default)]
     pub revoked: Vec<RevokedSummary>,
+    /// Virtual disks that the newest backup names.
+    #[serde(default)]
+    pub disks: Vec<String>,
     /// Settings that came back, as in config.toml.
     #[serde(default)]
     pub settings: Vec<String>,

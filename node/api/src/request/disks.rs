@@ -104,6 +104,9 @@ asked! {
         pub name: String,
         /// Absolute path of a raw image.
         pub file: PathName,
+        /// Also onto a disk that has something in it, which is gone then.
+        #[serde(default)]
+        pub force: bool,
     }
 
     /// A disk that is to be one no more.

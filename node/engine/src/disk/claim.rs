@@ -1,5 +1,6 @@
 //! Which machine writes a disk: this one, again or from now on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::clock;
@@ -10,7 +11,7 @@ use backup::writer::Writer;
 use disk::claim::writer::{Commit, Handover, Writer as Claim};
 use disk::commit::opening::read_root;
 use disk::commit::root::Root;
-use disks::commits::Way;
+use disks::commits::{Mend, Way};
 use disks::outgoing::Delivered;
 use disks::record::VolumeBytes;
 use disks::voters::{self, Electorate};
@@ -85,7 +86,7 @@ impl Engine {
         let voters = voters::choose(&self.0.peers.all(), &[]).await;
         let electorate = Electorate::of(voters.clone());
         let rules = rules(&writer, &electorate, Handover::Forced).ok_or_else(nobody_votes)?;
-        let way = way(Claim::take_over(rules, None), electorate, volume, writer);
+        let way = self.way(Claim::take_over(rules, None), electorate, volume, writer);
         let found = way.voting.found(PATIENCE).await;
         if let Err(error) = found {
             return Err(self.not_claimed("the new disk", &error).await);
@@ -114,7 +115,7 @@ impl Engine {
         let is_resumed = is_ours && (electorate == needed || self.may_resume(known, &electorate, newest.epoch).await);
         if is_resumed {
             let rules = rules(&writer, &electorate, handover).ok_or_else(|| no_voters(known))?;
-            let way = way(
+            let way = self.way(
                 Claim::resume(rules, newest.clone(), 1),
                 electorate,
                 known.volume,
@@ -157,7 +158,7 @@ impl Engine {
         for _ in 0..CLAIMS_MAX {
             let rules = rules(&writer, &electorate, handover).ok_or_else(|| no_voters(known))?;
             let claim = Claim::take_over(rules, above);
-            let way = way(claim, electorate, known.volume, writer.clone());
+            let way = self.way(claim, electorate, known.volume, writer.clone());
             let found = match way.voting.found(PATIENCE).await {
                 Ok(found) => found,
                 Err(error) => return Err(self.not_claimed(&known.name, &error).await),
@@ -197,7 +198,7 @@ impl Engine {
         let handover = if is_ours { Handover::Forced } else { handover };
         let electorate = Electorate::of(after.to_vec());
         let rules = rules(&writer, &electorate, handover).ok_or_else(nobody_votes)?;
-        let mut way = way(Claim::take_over(rules, above), electorate, known.volume, writer);
+        let mut way = self.way(Claim::take_over(rules, above), electorate, known.volume, writer);
         way.is_without_voters = true;
         let found = match way.voting.found(PATIENCE).await {
             Ok(found) => found,
@@ -246,6 +247,37 @@ impl Engine {
             Ok(()) => Ok(()),
             Err(error) => Err(self.not_claimed(&known.name, &error).await),
         }
+    }
+
+    fn way(&self, claim: Claim<RootRef>, electorate: Electorate, volume: VolumeBytes, writer: Writer) -> Way {
+        let end = CancellationToken::new();
+        Way {
+            voting: Voting::start(claim, electorate, volume, writer.clone(), &end),
+            mend: self.mend(),
+            is_without_voters: false,
+            end: end.drop_guard(),
+            writer,
+            volume,
+            now_ns: clock::now_ns,
+            delivered: Delivered::default(),
+            turn: std::sync::Mutex::default(),
+        }
+    }
+
+    /// A disk that is open does not keep the home open.
+    fn mend(&self) -> Mend {
+        let engine = Arc::downgrade(&self.0);
+        Arc::new(move |packs| {
+            let engine = engine.clone();
+            Box::pin(async move {
+                let Some(engine) = engine.upgrade().map(Engine) else {
+                    return;
+                };
+                if let Err(failure) = engine.repair_packs(&packs).await {
+                    tracing::info!(%failure, "what a commit of a disk waits for was not built anew");
+                }
+            })
+        })
     }
 
     /// Whether nobody whom this asks has promised more than this epoch: by voters that are to be somebody else may have been one.
@@ -398,19 +430,5 @@ fn commit_of(head: &DiskHead, device: DeviceId) -> Commit<RootRef> {
         },
         number: head.commit,
         root: head.root.clone(),
-    }
-}
-
-fn way(claim: Claim<RootRef>, electorate: Electorate, volume: VolumeBytes, writer: Writer) -> Way {
-    let end = CancellationToken::new();
-    Way {
-        voting: Voting::start(claim, electorate, volume, writer.clone(), &end),
-        is_without_voters: false,
-        end: end.drop_guard(),
-        writer,
-        volume,
-        now_ns: clock::now_ns,
-        delivered: Delivered::default(),
-        turn: std::sync::Mutex::default(),
     }
 }

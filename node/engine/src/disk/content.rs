@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use api::failure::{Exit, Failure};
+use api::human::ByteSize;
 use api::message::{DiskSummary, Phase, Problem, Progress, Summary};
 use api::output::Sink;
 use api::request::{DiskCheck, DiskExport, DiskImport, DiskSalvage};
@@ -116,6 +117,23 @@ impl Walk {
         Ok(())
     }
 
+    /// Bytes that are not zeros, by the map.
+    fn used(&self) -> Result<u64, Failure> {
+        let size = self.device.size();
+        let (mut at, mut used) = (0, 0);
+        while at < size {
+            let extents = self.device.extents(at, STRETCH.min(size - at));
+            let extents = extents.map_err(|error| {
+                let error = format!("What is in `{}` cannot be told: {error}", self.summary.name);
+                failures::too_few_shares(error)
+            })?;
+            let data = extents.iter().filter(|extent| extent.kind == ExtentKind::Data);
+            used += data.map(|extent| extent.length).sum::<u64>();
+            at += STRETCH;
+        }
+        Ok(used)
+    }
+
     fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), Failure> {
         self.change(
             Change::Write {
@@ -198,7 +216,7 @@ impl Engine {
         let path = asked.file.to_path();
         let file = File::open(&path).map_err(|error| unusable(&path, &error))?;
         let length = file.metadata().map_err(|error| unusable(&path, &error))?.len();
-        let (name, of) = (known.name.clone(), sink.clone());
+        let (name, of, force) = (known.name.clone(), sink.clone(), asked.force);
         let importing = move |disk: &Arc<disks::open::OpenDisk>| {
             let mut walk = Walk::new(disk.device(), &name, &of);
             if length > walk.summary.size {
@@ -210,6 +228,12 @@ impl Engine {
                 return Err(
                     Failure::new(Exit::Failed, error).hint("make the disk larger with `gridbackup disk resize`")
                 );
+            }
+            let used = if force { 0 } else { walk.used()? };
+            if used > 0 {
+                let error = format!("`{name}` has {} in it, which would be gone", ByteSize(used));
+                return Err(Failure::new(Exit::Failed, error)
+                    .hint("if that is meant, say `--force`; `gridbackup disk snapshot` keeps it"));
             }
             import(&mut walk, &file, &path, length)?;
             Ok(walk.end())

@@ -1,5 +1,6 @@
 //! Snapshots of disks, going back to them, clones, other sizes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use api::failure::{Exit, Failure};
 use api::message::{Changed, Deed, Thing};
 use api::output::Sink;
 use api::request::{DiskClone, DiskResize, DiskSnapshot, TakeOver};
+use backup::catalog::content;
+use backup::heads::Looked;
 use disk::running::edits::{Edit, NewVolume};
 use disk::running::error::EditError;
 use disks::open::OpenDisk;
@@ -14,8 +17,11 @@ use disks::record::{DiskRecord, VolumeBytes};
 
 use super::known::KnownDisk;
 use super::{JOURNAL_BYTES, check_name, check_size, new_volume, unusable};
+use crate::policy::tolerate;
 use crate::{Engine, failures};
 
+/// How long a peer may take to say which disks there are.
+const PATIENCE_HEADS: Duration = Duration::from_secs(20);
 /// How long the end of such a command waits for peers.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -36,7 +42,7 @@ impl Engine {
         let acted = tokio::task::spawn_blocking(move || act(&used)).await;
         let closed = self.close_disk(known, disk, PATIENCE, sink).await;
         let done = acted.map_err(failures::worker)??;
-        closed.map(|_| done)
+        closed.map(|()| done)
     }
 
     async fn edit(&self, known: &KnownDisk, edit: Edit, sink: &Sink) -> Result<(), Failure> {
@@ -56,8 +62,23 @@ impl Engine {
 
     pub(crate) async fn remove_disk_snapshot(&self, asked: DiskSnapshot, sink: &Sink) -> Result<Exit, Failure> {
         let known = self.find_disk(&asked.name).await?;
-        self.edit(&known, Edit::DeleteSnapshot(asked.snapshot.clone()), sink)
-            .await?;
+        // No clone is made meanwhile, for which something is held before any head names it.
+        let _making = self.0.disks.making.lock().await;
+        let named = self.named_volumes().await?;
+        let (name, snapshot) = (known.name.clone(), asked.snapshot.clone());
+        self.with_disk(&known, sink, move |disk| {
+            let entry = disk.root().snapshots.into_iter().find(|entry| entry.name == snapshot);
+            let held = entry.map(|entry| entry.held).unwrap_or_default();
+            for volume in held_for_nobody(&held, named.as_ref()) {
+                tracing::info!("{name}@{snapshot} was held for a clone that was never made");
+                let snapshot = snapshot.clone();
+                let let_go = disk.edit(&Edit::LetGo { snapshot, volume });
+                let_go.map_err(|error| not_edited(&name, error))?;
+            }
+            let deleted = disk.edit(&Edit::DeleteSnapshot(snapshot));
+            deleted.map_err(|error| not_edited(&name, error))
+        })
+        .await?;
         self.say_snapshot(Deed::Removed, &known, &asked.snapshot, sink).await
     }
 
@@ -138,6 +159,32 @@ impl Engine {
         Ok(Exit::Done)
     }
 
+    /// All disks that any head of the account names, or this machine has written down; none if so many peers are away that a head may be
+    /// known to them alone.
+    async fn named_volumes(&self) -> Result<Option<BTreeSet<VolumeBytes>>, Failure> {
+        let looked = self.look(PATIENCE_HEADS).await?;
+        let away = looked.iter().filter(|looked| looked.heads.is_err()).count();
+        if away > usize::from(tolerate(&self.config())) {
+            return Ok(None);
+        }
+        let heads = looked.iter().flat_map(Looked::sound);
+        let mut named: BTreeSet<_> = heads
+            .flat_map(|open| open.body.disks.iter().flatten())
+            .map(|head| head.volume)
+            .collect();
+        let posted = self.0.db.read(content::posted)?;
+        let own = posted.and_then(|posted| posted.body.disks).unwrap_or_default();
+        named.extend(own.into_iter().map(|head| head.volume));
+        let Ok((records, unreadable)) = self.disk_records().all() else {
+            return Ok(None);
+        };
+        if !unreadable.is_empty() {
+            return Ok(None);
+        }
+        named.extend(records.into_iter().map(|record| record.volume));
+        Ok(Some(named))
+    }
+
     /// The snapshot that a removed clone came from is held for it no more.
     pub(super) async fn let_go(
         &self,
@@ -171,6 +218,12 @@ impl Engine {
     }
 }
 
+/// Disks for which a snapshot is held and that are nowhere: a process that died held it for a clone, and never came to make that.
+fn held_for_nobody(held: &[VolumeBytes], named: Option<&BTreeSet<VolumeBytes>>) -> Vec<VolumeBytes> {
+    let is_nowhere = |volume: &&VolumeBytes| named.is_some_and(|named| !named.contains(*volume));
+    held.iter().filter(is_nowhere).copied().collect()
+}
+
 /// An edit was not made.
 pub(super) fn not_edited(name: &str, error: EditError) -> Failure {
     match &error {
@@ -183,5 +236,19 @@ pub(super) fn not_edited(name: &str, error: EditError) -> Failure {
         EditError::Smaller { .. } => Failure::from_error(&error).hint("if that is meant, say --shrink"),
         EditError::NoSuchSnapshot(_) => Failure::from_error(&error).hint("`gridbackup disk info` lists its snapshots"),
         _ => Failure::from_error(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that died between the hold and the clone left the snapshot held for ever.
+    #[test]
+    fn a_snapshot_is_held_for_nobody_only_if_all_heads_were_seen_and_none_names_the_clone() {
+        let held = [[2; 16], [3; 16]];
+        let named = BTreeSet::from([[1; 16], [3; 16]]);
+        assert_eq!(held_for_nobody(&held, Some(&named)), [[2; 16]]);
+        assert!(held_for_nobody(&held, None).is_empty());
     }
 }

@@ -9,10 +9,13 @@ use api::human::nearest;
 use api::message::DiskState;
 use backup::catalog::content;
 use backup::heads::look;
+use disk::DeviceError;
 use disk::commit::opening::read_root;
+use disk::commit::root::Root;
 use disks::incoming::IncomingPacks;
 use disks::record::{DiskRecord, VolumeBytes};
 use proto::head::DiskHead;
+use upload_queue::peers::Peer;
 use upload_queue::spool::Spool;
 
 use super::id;
@@ -36,6 +39,8 @@ pub(in crate::disk) struct KnownDisk {
     pub machine: Option<String>,
     /// What this machine has written down.
     pub record: Option<DiskRecord>,
+    /// When its newest commit was made, in nanoseconds since 1970, where that is known.
+    pub committed_ns: Option<i64>,
     /// What is wrong with it.
     pub problem: Option<String>,
 }
@@ -53,8 +58,12 @@ impl KnownDisk {
 }
 
 impl Engine {
-    /// The newest commit of each disk, and the name of the machine that posted it if it is another.
-    async fn disk_heads(&self) -> Result<BTreeMap<VolumeBytes, (DiskHead, Option<String>)>, Failure> {
+    /// The newest commit of each disk, of those that this machine knows and what these peers say, and the name of the machine that posted it if it is another.
+    pub(super) async fn disk_heads(
+        &self,
+        known: &[DiskHead],
+        peers: &[Peer],
+    ) -> BTreeMap<VolumeBytes, (DiskHead, Option<String>)> {
         let own = self.device();
         let mut newest: BTreeMap<VolumeBytes, (DiskHead, Option<String>)> = BTreeMap::new();
         let mut take = |head: DiskHead, machine: Option<String>| {
@@ -63,28 +72,23 @@ impl Engine {
                 newest.insert(head.volume, (head, machine));
             }
         };
-        if let Some(posted) = self.0.db.read(content::posted)? {
-            posted
-                .body
-                .disks
-                .into_iter()
-                .flatten()
-                .for_each(|head| take(head, None));
-        }
-        let free: Vec<_> = self.0.peers.all().into_iter().filter(kind::is_free_to_ask).collect();
-        for looked in look(&free, &self.0.home.account, PATIENCE).await {
+        known.iter().for_each(|head| take(head.clone(), None));
+        for looked in look(peers, &self.0.home.account, PATIENCE).await {
             for open in looked.sound().filter(|open| open.head.device() != own) {
                 let heads = open.body.disks.iter().flatten();
                 heads.for_each(|head| take(head.clone(), Some(open.head.cert.name.clone())));
             }
         }
-        Ok(newest)
+        newest
     }
 
     /// All disks of the account that this machine can learn of.
     pub(super) async fn known_disks(&self) -> Result<Vec<KnownDisk>, Failure> {
         self.connect().await?;
-        let mut heads = self.disk_heads().await?;
+        let free: Vec<_> = self.0.peers.all().into_iter().filter(kind::is_free_to_ask).collect();
+        let posted = self.0.db.read(content::posted)?;
+        let own = posted.and_then(|posted| posted.body.disks).unwrap_or_default();
+        let mut heads = self.disk_heads(&own, &free).await;
         let records = self.disk_records();
         let (written, unreadable) = records
             .all()
@@ -93,10 +97,21 @@ impl Engine {
         for record in written {
             let (head, machine) = heads.remove(&record.volume).unzip();
             let problem = head.is_none().then(|| "no head of this account names it".to_owned());
+            let noted = head
+                .as_ref()
+                .and_then(|head: &DiskHead| record.committed_ns(head.commit));
+            let (mut size, mut committed_ns) = (record.size, noted);
+            // Of one that is open its own words are newer.
+            if let (Some(head), None, false) = (&head, noted, self.0.disks.is_in_use(record.volume))
+                && let Ok(root) = self.root_of(head).await?
+            {
+                (size, committed_ns) = (root.size, Some(root.time_ns));
+            }
             disks.push(KnownDisk {
                 volume: record.volume,
                 name: record.name.clone(),
-                size: Some(record.size),
+                size: Some(size),
+                committed_ns,
                 head,
                 machine: machine.flatten(),
                 record: Some(record),
@@ -121,12 +136,9 @@ impl Engine {
         machine: Option<String>,
         unread: Option<String>,
     ) -> Result<KnownDisk, Failure> {
-        let (packs, at) = (self.disk_packs().await?, head.root.clone());
-        let reading = tokio::task::spawn_blocking(move || read_root(&at, &*packs));
-        let root = reading.await.map_err(failures::worker)?;
-        let (name, size, problem) = match root {
-            Ok(root) => (root.name, Some(root.size), unread),
-            Err(error) => (id(volume), None, Some(error.to_string())),
+        let (name, size, committed_ns, problem) = match self.root_of(&head).await? {
+            Ok(root) => (root.name, Some(root.size), Some(root.time_ns), unread),
+            Err(error) => (id(volume), None, None, Some(error.to_string())),
         };
         Ok(KnownDisk {
             volume,
@@ -135,8 +147,15 @@ impl Engine {
             head: Some(head),
             machine,
             record: None,
+            committed_ns,
             problem,
         })
+    }
+
+    async fn root_of(&self, head: &DiskHead) -> Result<Result<Root, DeviceError>, Failure> {
+        let (packs, at) = (self.disk_packs().await?, head.root.clone());
+        let reading = tokio::task::spawn_blocking(move || read_root(&at, &*packs));
+        reading.await.map_err(failures::worker)
     }
 
     /// Names of the disks to which something was written that is on this machine alone: closed so, or for longer than a commit takes.

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::failure::{Exit, Failure};
-use api::message::{Changed, Deed, Thing};
 use api::output::Sink;
 use api::request::TakeOver;
-use backup::catalog::content;
+use backup::catalog::{content, disks as packs_of_disks};
 use disk::DeviceError;
 use disk::claim::writer::Commit;
+use disk::commit::root::Root;
 use disk::running::Running;
 use disk::running::edits::Edit;
 use disk::running::error::OpenError;
@@ -21,7 +21,7 @@ use proto::head::RootRef;
 
 use super::claim::{Change, Claimed, Claiming};
 use super::known::KnownDisk;
-use super::{JOURNAL_BYTES, unusable};
+use super::{JOURNAL_BYTES, say_failing, unusable};
 use crate::{Engine, failures};
 
 /// What to do with a cache that others have overtaken.
@@ -63,8 +63,7 @@ impl OpenDisks {
     pub(super) fn take(&self, known: &KnownDisk) -> Result<InUse<'_>, Failure> {
         let mut opened = self.lock();
         if opened.contains_key(&known.volume) {
-            let error = format!("`{}` is in use by this process", known.name);
-            return Err(Failure::new(Exit::Failed, error).hint("`gridbackup disk info` says where it is served"));
+            return Err(in_use(&known.name, &opened[&known.volume].served_at));
         }
         let entry = Opened {
             name: known.name.clone(),
@@ -84,6 +83,15 @@ impl OpenDisks {
         };
         let behind = opened.values().filter(is_behind).map(|opened| opened.name.clone());
         (behind.collect(), opened.keys().copied().collect())
+    }
+}
+
+fn in_use(name: &str, served_at: &[String]) -> Failure {
+    let failure = |error: String| Failure::new(Exit::Failed, error);
+    match served_at {
+        [] => failure(format!("`{name}` is in use by another command")).hint("try again when that has ended"),
+        places => failure(format!("`{name}` is in use: it is served at {}", places.join(", ")))
+            .hint("end that first, where `gridbackup disk serve` or `mount` runs"),
     }
 }
 
@@ -185,6 +193,7 @@ impl Engine {
         put.map_err(|error| unusable(&records.folder_of(record.volume), &error))?;
         let (packs, runtime) = (self.disk_packs().await?, tokio::runtime::Handle::current());
         let (volume, journal) = (known.volume, Some(record.journal_bytes));
+        let at = newest.root.clone();
         let opening = move || Running::open(&cache, volume, newest.number, &newest.root, packs, runtime, journal);
         let running = tokio::task::spawn_blocking(opening).await.map_err(failures::worker)?;
         let running = running.map_err(|error| {
@@ -196,6 +205,10 @@ impl Engine {
             not_opened(&known.name, error)
         })?;
         let disk = Arc::new(OpenDisk::start(running, way));
+        // Of one that was taken over packs may have been given up since it was this machine's.
+        if is_taken_over || self.0.db.read(|conn| packs_of_disks::is_here(conn, volume))? != Some(true) {
+            self.learn_in_background(volume, at);
+        }
         if is_taken_over {
             keep_taken_over(&disk).await?;
         }
@@ -254,27 +267,25 @@ impl Engine {
         disk: Arc<OpenDisk>,
         patience: Duration,
         sink: &Sink,
-    ) -> Result<Exit, Failure> {
-        let closed = disk.close(patience).await;
-        let size = disk.root().size;
+    ) -> Result<(), Failure> {
+        let closed = tokio::select! {
+            closed = disk.close(patience) => closed,
+            never = say_failing(&known.name, &disk, sink) => match never {},
+        };
+        let root = disk.root();
         drop(disk);
         if let Err(error) = closed {
             return Err(self.not_committed(known, error).await);
         }
-        self.note_closed(known.volume, size)?;
-        // Whoever does not listen any more has what was to be told.
-        let told = Changed::new(Deed::Committed, Thing::Disk, known.name.clone());
-        let _nobody_reads = sink.send(told).await;
-        Ok(Exit::Done)
+        self.note_closed(known.volume, &root)
     }
 
-    pub(super) fn note_closed(&self, volume: VolumeBytes, size: u64) -> Result<(), Failure> {
+    pub(super) fn note_closed(&self, volume: VolumeBytes, root: &Root) -> Result<(), Failure> {
         let records = self.disk_records();
         let Ok(Some(mut record)) = records.of(volume) else {
             return Ok(());
         };
-        record.is_ahead = false;
-        record.size = size;
+        record.close(root);
         let put = records.put(&record);
         put.map_err(|error| unusable(&records.folder_of(volume), &error))
     }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::failure::{Exit, Failure};
-use api::message::{DiskServed, Problem};
+use api::message::{Changed, Deed, DiskServed, Problem, Thing};
 use api::output::Sink;
 use api::request::{DiskServe, DiskSync, TakeOver};
+use backup::catalog::disks as packs_of_disks;
 use disk::Device;
 use disk::nbd::address::{Address, ListenError, Listener, Reach};
 use disk::nbd::server::{Options, Server};
@@ -65,10 +66,19 @@ impl Engine {
         let fenced = disk.voting().progress().fenced;
         // Also after a face that failed: what was written counts.
         let closed = self.close_disk(&known, disk, CLOSE_PATIENCE, sink).await;
-        let ended = served.and(closed)?;
+        if closed.is_ok() {
+            // Whoever does not listen any more has what was to be told.
+            let told = Changed::new(Deed::Committed, Thing::Disk, known.name.clone());
+            let _nobody_reads = sink.send(told).await;
+        }
+        let ended = served.and_then(|exit| closed.map(|()| exit))?;
         match fenced {
             // Nothing is lost, but nobody asked for this end.
-            Some(by) => Err(self.not_claimed(&known.name, &ClaimError::Fenced { by }).await),
+            Some(by) => {
+                // That one looks after its packs, and gives them up without a word to this one.
+                self.0.db.write(|tx| packs_of_disks::set_elsewhere(tx, known.volume))?;
+                Err(self.not_claimed(&known.name, &ClaimError::Fenced { by }).await)
+            }
             None => Ok(ended),
         }
     }

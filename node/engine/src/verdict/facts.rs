@@ -102,6 +102,8 @@ pub struct Facts {
     pub disks_at_risk: u64,
     /// Packs of disks of which too few shares are left.
     pub disks_lost: u64,
+    /// Disks whose packs are not known here, and so not counted.
+    pub disks_unknown: u64,
     /// Backups of this device that could not be read when this home was recovered, and were not taken in since.
     pub heads_unread: u64,
     /// Older versions of files that are not on the grid yet.

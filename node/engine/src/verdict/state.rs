@@ -39,6 +39,7 @@ fn exits(state: State) -> (Exit, Option<Exit>) {
         State::OlderAtRisk => (UnderProtected, Some(UnderProtected)),
         State::DiskAtRisk => (UnderProtected, Some(UnderProtected)),
         State::DiskVoterGone => (UnderProtected, None),
+        State::DiskUnknown => (UnderProtected, None),
         State::FolderNew => (UnderProtected, None),
         State::FewPeers => (UnderProtected, Some(UnderProtected)),
         State::Away => (UnderProtected, Some(UnderProtected)),

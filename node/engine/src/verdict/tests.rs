@@ -76,6 +76,7 @@ fn set(facts: &mut Facts, key: &str, value: &str) {
             facts.disks_voter_gone.names.push(value.to_owned());
         }
         "disks_at_risk" => facts.disks_at_risk = number(),
+        "disks_unknown" => facts.disks_unknown = number(),
         "disks_lost" => facts.disks_lost = number(),
         "unread" => facts.heads_unread = number(),
         "tolerate" => facts.tolerate = number(),
