@@ -17,6 +17,8 @@ use minicbor::{Decode, Encode};
 const VERSION: u16 = 1;
 /// Name of the record's file.
 const FILE: &str = "disk";
+/// Name of the file that says whether this machine waits to take the disk over.
+const TAKING_OVER: &str = "taking-over";
 /// Name of the file that says which peers its voters are.
 const VOTERS: &str = "voters";
 /// Name of the cache's folder, where it is not elsewhere.
@@ -199,6 +201,28 @@ impl Records {
         state_file::replace(&folder.join(FILE), &proto::record::to_cbor(record))
     }
 
+    /// Notes that this machine waits until the writer before it acknowledges nothing more, or does so no longer: durably, for whoever goes on
+    /// after a death meanwhile has to wait anew, though the voters promise the disk to this machine by then.
+    pub fn set_taking_over(&self, volume: VolumeBytes, is_so: bool) -> io::Result<()> {
+        if !is_so && !self.is_taking_over(volume) {
+            return Ok(());
+        }
+        let folder = self.folder_of(volume);
+        durable::create_folders(&folder)?;
+        state_file::replace(&folder.join(TAKING_OVER), &[u8::from(is_so)])
+    }
+
+    /// Whether a takeover waits, or was cut off while it did. A file that is damaged is as one that says so.
+    pub fn is_taking_over(&self, volume: VolumeBytes) -> bool {
+        let decode = |bytes: &[u8]| Ok(bytes != [0]);
+        match state_file::read(&self.folder_of(volume).join(TAKING_OVER), decode) {
+            (Some(is_so), None) => is_so,
+            (None, Some(lost)) if lost.reason.is_none() => false,
+            (None, None) => false,
+            _ => true,
+        }
+    }
+
     /// Which peers its voters are, as far as that was ever seen here. A file that is damaged is as none: peers say it anew.
     pub fn voters(&self, volume: VolumeBytes) -> Vec<KnownVoter> {
         let decode = |bytes: &[u8]| minicbor::decode::<Vec<KnownVoter>>(bytes).map_err(|error| error.to_string());
@@ -254,6 +278,23 @@ mod tests {
         assert_eq!(sound, [a]);
         assert_eq!(unreadable.len(), 1);
         assert!(unreadable[0].reason.contains("cannot be read"), "{unreadable:?}");
+    }
+
+    #[test]
+    fn a_takeover_that_was_cut_off_is_known_by_the_next_process_whatever_became_of_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(dir.path().join("disks"));
+        let volume = record("a", 1).volume;
+        assert!(!records.is_taking_over(volume));
+        records.set_taking_over(volume, false).unwrap();
+        assert!(!records.is_taking_over(volume));
+        records.set_taking_over(volume, true).unwrap();
+        assert!(records.is_taking_over(volume));
+        records.set_taking_over(volume, false).unwrap();
+        assert!(!records.is_taking_over(volume));
+        records.set_taking_over(volume, true).unwrap();
+        fs::write(records.folder_of(volume).join(TAKING_OVER), b"?").unwrap();
+        assert!(records.is_taking_over(volume));
     }
 
     #[test]

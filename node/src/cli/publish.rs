@@ -13,6 +13,8 @@ use crate::render::RenderOptions;
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+// Its group would have the name of the one that is flattened into it.
+#[group(skip)]
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,

@@ -23,6 +23,7 @@ use proto::id::{DeviceId, VoterId};
 use tokio_util::sync::CancellationToken;
 
 use super::known::KnownDisk;
+use super::unusable;
 use crate::{Engine, failures};
 
 /// How long a majority of voters may take to answer.
@@ -110,9 +111,12 @@ impl Engine {
         let needed = self.needed(known, &head, claiming.offered).await?;
         let promised = self.promised(known, &needed).await?;
         let is_ours = known.machine.is_none() && promised == Promised::To(newest.epoch);
+        let records = self.disk_records();
+        // The voters promise it to this machine, but the one before may still acknowledge: nobody waited that out.
+        let was_cut_off = is_ours && records.is_taking_over(known.volume) && claiming.take_over != TakeOver::Now;
         let (handover, patience) = self.handover(known, is_ours, promised, claiming.take_over).await?;
         let electorate = needed.clone().followed_by(claiming.change.after());
-        let is_resumed = is_ours && (electorate == needed || self.may_resume(known, &electorate, newest.epoch).await);
+        let is_resumed = is_ours && !was_cut_off && (electorate == needed || self.may_resume(known, &electorate, newest.epoch).await);
         if is_resumed {
             let rules = rules(&writer, &electorate, handover).ok_or_else(|| no_voters(known))?;
             let way = self.way(
@@ -128,8 +132,10 @@ impl Engine {
                 is_taken_over: false,
             });
         }
-        if !is_ours {
+        if !is_ours || was_cut_off {
             tracing::warn!("{}", waiting_text(&known.name, handover));
+            let noted = records.set_taking_over(known.volume, handover == Handover::Awaited);
+            noted.map_err(|error| unusable(&records.folder_of(known.volume), &error))?;
         }
         // Above what this machine was before, and whatever the voters say.
         let above = Some(newest.epoch).filter(|_| known.machine.is_none());
@@ -137,10 +143,12 @@ impl Engine {
             .take(known, writer, electorate, above, handover, claiming.change)
             .await?;
         self.opened(known, &way, patience).await?;
+        let noted = records.set_taking_over(known.volume, false);
+        noted.map_err(|error| unusable(&records.folder_of(known.volume), &error))?;
         Ok(Claimed {
             way,
             newest,
-            is_taken_over: !is_ours,
+            is_taken_over: !is_ours || was_cut_off,
         })
     }
 
