@@ -116,7 +116,9 @@ impl Engine {
         let was_cut_off = is_ours && records.is_taking_over(known.volume) && claiming.take_over != TakeOver::Now;
         let (handover, patience) = self.handover(known, is_ours, promised, claiming.take_over).await?;
         let electorate = needed.clone().followed_by(claiming.change.after());
-        let is_resumed = is_ours && !was_cut_off && (electorate == needed || self.may_resume(known, &electorate, newest.epoch).await);
+        let is_resumed = is_ours
+            && !was_cut_off
+            && (electorate == needed || self.may_resume(known, &electorate, newest.epoch).await);
         if is_resumed {
             let rules = rules(&writer, &electorate, handover).ok_or_else(|| no_voters(known))?;
             let way = self.way(

@@ -259,10 +259,10 @@ impl Engine {
         let editing = disk.clone();
         let edited = tokio::task::spawn_blocking(move || edits.iter().try_for_each(|edit| editing.edit(edit))).await;
         let closed = disk.close(PATIENCE).await;
-        let size = disk.root().size;
+        let root = disk.root();
         drop(disk);
         if closed.is_ok() {
-            self.note_closed(known.volume, size)?;
+            self.note_closed(known.volume, &root)?;
         }
         let edited = edited.map_err(failures::worker)?;
         edited.map_err(|error| super::edits::not_edited(&known.name, error))?;
