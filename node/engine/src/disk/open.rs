@@ -177,15 +177,8 @@ impl Engine {
         if may_be_dropped {
             drop_overtaken(known, &cache, &newest)?;
         }
-        if record.is_ahead && !cache.join("writer").exists() {
-            // Also a folder that is empty is not there: a disk that is not mounted, for one.
-            tracing::warn!(
-                "`{}`: its journal is not in {} any more, and with it what was written and not committed: it is opened as of its \
-                 last commit, {}",
-                known.name,
-                cache.display(),
-                newest.number
-            );
+        if record.is_ahead {
+            warn_of_lost_journal(known, &cache, &newest);
         }
         // What is written from now on may never come to peers.
         let was_ahead = std::mem::replace(&mut record.is_ahead, true);
@@ -288,6 +281,18 @@ impl Engine {
         record.close(root);
         let put = records.put(&record);
         put.map_err(|error| unusable(&records.folder_of(volume), &error))
+    }
+}
+
+fn warn_of_lost_journal(known: &KnownDisk, cache: &Path, newest: &Commit<RootRef>) {
+    // Also a folder that is empty is not there: a disk that is not mounted, for one.
+    if !cache.join("writer").exists() {
+        tracing::warn!(
+            "`{}`: its journal is not in {} any more, and with it what was written and not committed: it is opened as of its last commit, {}",
+            known.name,
+            cache.display(),
+            newest.number
+        );
     }
 }
 
