@@ -254,6 +254,7 @@ impl Committing {
             }
             if !self.running.is_dirty() {
                 due.clean();
+                self.note_committed();
                 if settling.is_due(Instant::now()) {
                     settling.done(self.settle().await, Instant::now());
                 }
@@ -277,6 +278,18 @@ impl Committing {
                 () = self.shared.asked.notified() => {}
             }
         }
+    }
+
+    /// All is committed, perhaps by an edit, which commits what there is before it: whoever waits for an attempt would wait for ever.
+    fn note_committed(&self) {
+        let committed_seq = self.running.root().journal;
+        self.say.send_if_modified(|state| {
+            let is_news = state.committed_seq < committed_seq;
+            if is_news {
+                (state.committed_seq, state.failed) = (committed_seq, None);
+            }
+            is_news
+        });
     }
 
     /// One commit; whether it was made.

@@ -185,11 +185,31 @@ impl Records {
                 let _only_read = self.put(&record);
                 Ok(Some(record))
             }
-            (None, None) => Ok(None),
-            (None, Some(lost)) if lost.reason.is_none() => Ok(None),
+            (None, None) => self.unless_set_aside(volume),
+            (None, Some(lost)) if lost.reason.is_none() => self.unless_set_aside(volume),
             (None, Some(lost)) => Err(Unreadable {
                 folder: self.folder_of(volume),
                 reason: lost.to_string(),
+            }),
+        }
+    }
+
+    /// None, unless there was a record that could not be read: it may have said that the journal is in another folder, and without that the disk
+    /// would be opened as if nothing had been written since its last commit.
+    fn unless_set_aside(&self, volume: VolumeBytes) -> Result<Option<DiskRecord>, Unreadable> {
+        let folder = self.folder_of(volume);
+        let names = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let aside = names
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .find(|name| name.starts_with(&format!("{FILE}.damaged")));
+        match aside {
+            None => Ok(None),
+            Some(aside) => Err(Unreadable {
+                reason: format!(
+                    "its record was damaged, and is set aside as {}",
+                    folder.join(aside).display()
+                ),
+                folder,
             }),
         }
     }
@@ -278,6 +298,8 @@ mod tests {
         assert_eq!(sound, [a]);
         assert_eq!(unreadable.len(), 1);
         assert!(unreadable[0].reason.contains("cannot be read"), "{unreadable:?}");
+        // Also when it has been set aside: it was opened without its journal then.
+        assert!(records.of(b.volume).unwrap_err().reason.contains("set aside"));
     }
 
     #[test]

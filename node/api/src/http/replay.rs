@@ -129,7 +129,7 @@ impl Runs {
                 .kind(Kind::Conflict)
                 .hint("choose a new Idempotency-Key for each new request")
         };
-        let _one_at_a_time = self.beginning.lock().await;
+        let _one_at_a_time = self.when_none_ends(key).await;
         if let Some(run) = self.live(key) {
             return match run.request == request {
                 true => Ok(run.steps()),
@@ -162,6 +162,23 @@ impl Runs {
         Ok(steps)
     }
 
+    /// The turn to begin, when nothing that was told to stop is still ending under this key: beside it the deed might be done twice.
+    async fn when_none_ends(&self, key: &str) -> tokio::sync::MutexGuard<'_, ()> {
+        loop {
+            let turn = self.beginning.lock().await;
+            let live = locked(&self.live).get(key).cloned();
+            let Some(ending) = live.filter(|run| run.was_interrupted()) else {
+                return turn;
+            };
+            drop(turn);
+            let mut version = ending.version.subscribe();
+            let has_ended = |_: &u64| locked(&ending.record).ending.is_some();
+            drop(version.wait_for(has_ended).await);
+            // It is taken out of the list next.
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// What is being executed under this key. What nobody waited for any more is not.
     fn live(&self, key: &str) -> Option<Arc<Run>> {
         let run = locked(&self.live).get(key).cloned();
@@ -185,7 +202,8 @@ async fn record(runs: Arc<Runs>, key: String, run: Arc<Run>, workers: Workers, r
         }
     }
     let ending = ending(task.await);
-    if !run.was_interrupted() {
+    // What was done is done, though nobody waited for the answer: a connection that broke is why requests are repeated.
+    if !run.was_interrupted() || ending.is_ok() {
         let answer = Answer {
             messages: locked(&run.record).messages.clone(),
             ending: ending.clone(),
@@ -377,6 +395,30 @@ mod tests {
         let mut again = runs.execute(&workers, "k", endless).await.unwrap();
         again.next().await.unwrap();
         assert_eq!(fake.executed(), 2);
+    }
+
+    /// A repeat after a connection that broke made a second snapshot.
+    #[tokio::test]
+    async fn what_was_done_though_nobody_waited_is_not_done_again() {
+        let fake = Arc::new(Fake::default());
+        let workers = Workers::new(fake.clone(), CancellationToken::new());
+        let (_dir, keys) = noted();
+        let runs = Runs::new(keys);
+        for number in 0..50 {
+            let key = number.to_string();
+            let mut steps = runs.execute(&workers, &key, run_once()).await.unwrap();
+            if number % 2 == 0 {
+                steps.next().await.unwrap();
+            }
+            drop(steps);
+            let again = asked_of(&runs, &workers, &key, run_once()).await;
+            assert!(matches!(again.last(), Some(Step::End(Ok(_)))), "{again:?}");
+        }
+        let executed = fake.executed();
+        for number in 0..50 {
+            asked_of(&runs, &workers, &number.to_string(), run_once()).await;
+        }
+        assert_eq!(fake.executed(), executed);
     }
 
     /// The 65th answer made the first one be forgotten, and a repeat of it a second ticket.

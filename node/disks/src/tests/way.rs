@@ -6,15 +6,17 @@ use super::*;
 use crate::commits::Way;
 
 fn way(grid: &Grid) -> Way {
-    let voters = grid.runtime.block_on(voters::choose(&grid.peers.all()));
-    let rules = rules(&grid.writer, voters.len(), Handover::Forced).unwrap();
+    let electorate = Electorate::of(grid.runtime.block_on(voters::choose(&grid.peers.all(), &[])));
+    let rules = rules(&grid.writer, &electorate, Handover::Forced).unwrap();
     let end = CancellationToken::new();
     let _in_runtime = grid.runtime.enter();
-    let voting = Voting::start(Claim::take_over(rules, None), voters, VOLUME, grid.writer.clone(), &end);
+    let claim = Claim::take_over(rules, None);
+    let voting = Voting::start(claim, electorate, VOLUME, grid.writer.clone(), &end);
     Way {
         writer: grid.writer.clone(),
         volume: VOLUME,
         voting,
+        is_without_voters: false,
         mend: Arc::new(|_| Box::pin(async {})),
         end: end.drop_guard(),
         now_ns: || 1,
@@ -36,7 +38,8 @@ fn packs_of_a_commit_that_was_never_offered_are_given_up_and_those_of_accepted_o
     let grid = Grid::new(Reach::Local);
     let (way, stop) = (way(&grid), AtomicBool::new(false));
     grid.runtime.block_on(way.voting.found(SOON)).unwrap();
-    let all_voters = grid.runtime.block_on(voters::choose(&grid.peers.all()));
+    way.voting.adopt(None);
+    let all_voters = way.voting.electorate().all();
     way.create("disk".to_owned(), SIZE, &all_voters, &stop).unwrap();
     let is_here = grid.db.read(|conn| backup::catalog::disks::is_here(conn, VOLUME));
     assert_eq!(is_here.unwrap(), Some(true), "all packs of a new disk are known");

@@ -201,7 +201,10 @@ impl Engine {
         let asking = peers.iter().map(|peer| voters::promise_of(peer, account, known.volume));
         let told = join_all(asking).await.into_iter().flatten().flatten().max();
         let above = told.max(Some(newest.epoch));
-        let is_ours = known.machine.is_none() && above == Some(newest.epoch);
+        // By what a peer says, not by this machine's head: after `recover` that is a copy of whoever writes by it. Where none says anything
+        // another may write.
+        let was_cut_off = self.disk_records().is_taking_over(known.volume);
+        let is_ours = known.machine.is_none() && told == Some(newest.epoch) && !was_cut_off;
         let promised = above.map_or(Promised::ToNobody, Promised::To);
         let (handover, patience) = self.handover(known, is_ours, promised, take_over).await?;
         // There was no other.
@@ -218,7 +221,12 @@ impl Engine {
         let newest = found.into_iter().chain([newest]).max_by_key(newer);
         let newest = newest.ok_or_else(|| no_head(known))?;
         way.voting.adopt(Some(newest.clone()));
+        let records = self.disk_records();
+        let noted = records.set_taking_over(known.volume, handover == Handover::Awaited);
+        noted.map_err(|error| unusable(&records.folder_of(known.volume), &error))?;
         self.opened(known, &way, patience).await?;
+        let noted = records.set_taking_over(known.volume, false);
+        noted.map_err(|error| unusable(&records.folder_of(known.volume), &error))?;
         Ok(Claimed {
             way,
             newest,

@@ -240,6 +240,14 @@ impl Engine {
     }
 
     fn new_record(&self, known: &KnownDisk) -> Result<DiskRecord, Failure> {
+        if let (Some(_), Some(problem)) = (known.size, &known.problem) {
+            let error = format!(
+                "`{}` is not opened: where its journal is nobody knows: {problem}",
+                known.name
+            );
+            let hint = "remove what is set aside to open it as of its last commit: what was written since is left in the folder that --cache named";
+            return Err(Failure::new(Exit::Failed, error).hint(hint));
+        }
         let size = known.size.ok_or_else(|| {
             let problem = known.problem.clone().unwrap_or_default();
             failures::too_few_shares(format!("`{}` cannot be read now: {problem}", known.name))
