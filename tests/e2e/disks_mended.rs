@@ -180,7 +180,8 @@ fn a_machine_that_recovered_looks_after_a_disk_from_the_first_moment() -> Result
     assert_eq!(said["disks"], serde_json::json!(["vm"]), "{said}");
     fs::remove_dir_all(&owner.dir)?;
     let said = second.ok(["check"])?;
-    assert_eq!(said.number("packs"), packs);
+    // What the machine before gave up, and did not come to discard, is with peers still.
+    ensure!(said.number("packs") >= packs, "{}", said.last());
     let status = second.say(["status"])?;
     assert_eq!(status.last()["state"], "safe", "{}", status.last());
     assert_eq!(status.last()["disks"][0]["name"], "vm");

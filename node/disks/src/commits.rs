@@ -172,10 +172,12 @@ impl Way {
         }
         let mut named = HashSet::new();
         running.own_packs(&mut |records| {
-            let manifests = records
-                .iter()
-                .filter_map(|record| Manifest::decode(&record.manifest).ok());
-            named.extend(manifests.map(|manifest| manifest.pack));
+            for record in records {
+                // One that is not understood is named all the same: without knowing which, nothing is given up.
+                let manifest = Manifest::decode(&record.manifest);
+                let manifest = manifest.map_err(|error| DeviceError::Damaged(error.to_string()))?;
+                named.insert(manifest.pack);
+            }
             Ok(())
         })?;
         // A table that names nothing was not read: the root itself lies in a pack.

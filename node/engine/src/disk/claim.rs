@@ -111,9 +111,9 @@ impl Engine {
         let needed = self.needed(known, &head, claiming.offered).await?;
         let promised = self.promised(known, &needed).await?;
         let is_ours = known.machine.is_none() && promised == Promised::To(newest.epoch);
-        let records = self.disk_records();
         // The voters promise it to this machine, but the one before may still acknowledge: nobody waited that out.
-        let was_cut_off = is_ours && records.is_taking_over(known.volume) && claiming.take_over != TakeOver::Now;
+        let was_cut_off =
+            is_ours && self.disk_records().is_taking_over(known.volume) && claiming.take_over != TakeOver::Now;
         let (handover, patience) = self.handover(known, is_ours, promised, claiming.take_over).await?;
         let electorate = needed.clone().followed_by(claiming.change.after());
         let is_resumed = is_ours
@@ -136,17 +136,15 @@ impl Engine {
         }
         if !is_ours || was_cut_off {
             tracing::warn!("{}", waiting_text(&known.name, handover));
-            let noted = records.set_taking_over(known.volume, handover == Handover::Awaited);
-            noted.map_err(|error| unusable(&records.folder_of(known.volume), &error))?;
         }
+        self.note_taking_over(known, handover == Handover::Awaited)?;
         // Above what this machine was before, and whatever the voters say.
         let above = Some(newest.epoch).filter(|_| known.machine.is_none());
         let (way, newest) = self
             .take(known, writer, electorate, above, handover, claiming.change)
             .await?;
         self.opened(known, &way, patience).await?;
-        let noted = records.set_taking_over(known.volume, false);
-        noted.map_err(|error| unusable(&records.folder_of(known.volume), &error))?;
+        self.note_taking_over(known, false)?;
         Ok(Claimed {
             way,
             newest,
@@ -209,6 +207,7 @@ impl Engine {
         let (handover, patience) = self.handover(known, is_ours, promised, take_over).await?;
         // There was no other.
         let handover = if is_ours { Handover::Forced } else { handover };
+        self.note_taking_over(known, handover == Handover::Awaited)?;
         let electorate = Electorate::of(after.to_vec());
         let rules = rules(&writer, &electorate, handover).ok_or_else(nobody_votes)?;
         let mut way = self.way(Claim::take_over(rules, above), electorate, known.volume, writer);
@@ -221,12 +220,8 @@ impl Engine {
         let newest = found.into_iter().chain([newest]).max_by_key(newer);
         let newest = newest.ok_or_else(|| no_head(known))?;
         way.voting.adopt(Some(newest.clone()));
-        let records = self.disk_records();
-        let noted = records.set_taking_over(known.volume, handover == Handover::Awaited);
-        noted.map_err(|error| unusable(&records.folder_of(known.volume), &error))?;
         self.opened(known, &way, patience).await?;
-        let noted = records.set_taking_over(known.volume, false);
-        noted.map_err(|error| unusable(&records.folder_of(known.volume), &error))?;
+        self.note_taking_over(known, false)?;
         Ok(Claimed {
             way,
             newest,
@@ -258,6 +253,13 @@ impl Engine {
                 Err(written_elsewhere(&known.name, &machine))
             }
         }
+    }
+
+    /// Before anything is claimed, and after whoever wrote before acknowledges nothing more: what voters promise does not tell the two apart.
+    fn note_taking_over(&self, known: &KnownDisk, is_so: bool) -> Result<(), Failure> {
+        let records = self.disk_records();
+        let noted = records.set_taking_over(known.volume, is_so);
+        noted.map_err(|error| unusable(&records.folder_of(known.volume), &error))
     }
 
     async fn opened(&self, known: &KnownDisk, way: &Way, patience: Duration) -> Result<(), Failure> {
